@@ -1,0 +1,76 @@
+# make demo | test | test-full | lint | bench | dev | gpu | clean
+#
+# All but gpu work in a virtual environment of their own, $(VENV), with the versions of constraints.txt, and can be run
+# again: what is there already is not made twice. `make dev VENV=path` builds into an environment that you have.
+
+PYTHON ?= python3
+VENV ?= .venv
+STAGE ?= all
+ARGS ?=
+
+py := $(VENV)/bin/python
+pip := $(py) -m pip --disable-pip-version-check install -q
+stamps := $(VENV)/.fusegen
+say := @printf 'fusegen: %s\n'
+# Two builds at a time would write the same build folder.
+lock := $(if $(shell command -v flock),flock .build.lock)
+
+build_sources := pyproject.toml CMakeLists.txt $(wildcard cmake/*) $(shell find csrc -type f 2>/dev/null)
+
+.PHONY: dev demo test test-full lint bench gpu clean
+.DELETE_ON_ERROR:
+
+dev: $(stamps)/built
+
+demo: $(stamps)/built
+	@$(VENV)/bin/fusegen demo $(ARGS)
+
+test: $(stamps)/built $(stamps)/test-tools
+	@$(py) -m pytest -q -m "not slow and not gpu" $(ARGS)
+
+test-full: $(stamps)/built $(stamps)/test-tools
+	@$(py) -m pytest -q -m "not gpu" $(ARGS)
+
+lint: $(stamps)/lint-tools
+	@$(VENV)/bin/ruff check .
+
+bench: $(stamps)/built $(stamps)/bench-tools
+	@$(py) benchmarks/run.py rnn --device cpu $(ARGS)
+
+# The interpreter and torch in use, no network: for a machine with a GPU.
+gpu:
+	@bash tools/gpu.sh "$(PYTHON)" "$(STAGE)"
+
+clean:
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .build.lock
+	rm -rf .venv
+
+$(py):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "fusegen needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "fusegen: on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+$(stamps)/runtime: constraints.txt | $(py)
+	$(say) "installing torch and the build tools into $(VENV) (a few minutes the first time)"
+	@$(pip) -c constraints.txt torch numpy tqdm scikit-build-core pybind11 cmake ninja
+	@mkdir -p $(@D) && touch $@
+
+$(stamps)/built: $(build_sources) $(stamps)/runtime
+	$(say) "building the C++ engine"
+	@mkdir -p build && $(lock) $(py) -m pip --disable-pip-version-check install -v --no-build-isolation --no-deps \
+	  -e . >build/build.log 2>&1 || { tail -n 60 build/build.log; echo "fusegen: the build failed (build/build.log)"; exit 1; }
+	@sed -n 's/^ *-- fusegen/  fusegen/p' build/build.log
+	@touch $@
+
+$(stamps)/test-tools: constraints.txt | $(py)
+	@$(pip) -c constraints.txt pytest hypothesis
+	@mkdir -p $(@D) && touch $@
+
+$(stamps)/lint-tools: constraints.txt | $(py)
+	@$(pip) -c constraints.txt ruff
+	@mkdir -p $(@D) && touch $@
+
+$(stamps)/bench-tools: constraints.txt | $(py)
+	$(say) "installing what the benchmarks compare with"
+	@$(pip) -c constraints.txt onnx onnxruntime matplotlib onednn-cpu-gomp onednn-devel-cpu-gomp
+	@mkdir -p $(@D) && touch $@

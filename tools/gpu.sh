@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# make gpu STAGE=build|test|sanitize|micro|bench|all, for a machine with an NVIDIA GPU: uses the interpreter given and
+# the torch it has, and no network.
+set -euo pipefail
+
+python=$1 stage=$2
+
+die() { echo "make gpu: $*" >&2; exit 1; }
+
+case $stage in build | test | sanitize | micro | bench | all) ;; *) die "no stage '$stage'" ;; esac
+command -v nvidia-smi >/dev/null && nvidia-smi -L | grep -q GPU || die "no NVIDIA GPU on this machine; nothing was run"
+"$python" -c 'import torch' || die "$python has no torch; choose another with PYTHON="
+
+if [[ $stage == build || $stage == all ]]; then
+  FUSEGEN_CUDA=auto "$python" -m pip install --no-build-isolation --no-deps -v . | grep -e '-- fusegen' -e 'Successfully installed'
+fi
+cd /  # the installed package, not the checkout
+"$python" -c 'import fusegen; assert fusegen._C.build_info()["cuda_archs"]' 2>/dev/null ||
+  die "the fusegen that is installed has no CUDA kernels (this version is CPU only), so there is nothing to $stage on a GPU"
