@@ -42,8 +42,7 @@ gpu:
 	@bash tools/gpu.sh "$(PYTHON)" "$(STAGE)"
 
 clean:
-	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .build.lock
-	rm -rf .venv
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis .build.lock
 
 $(py):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -12,7 +12,10 @@ command -v nvidia-smi >/dev/null && nvidia-smi -L | grep -q GPU || die "no NVIDI
 "$python" -c 'import torch' || die "$python has no torch; choose another with PYTHON="
 
 if [[ $stage == build || $stage == all ]]; then
-  FUSEGEN_CUDA=auto "$python" -m pip install --no-build-isolation --no-deps -v . | grep -e '-- fusegen' -e 'Successfully installed'
+  mkdir -p build
+  FUSEGEN_CUDA=auto "$python" -m pip install --no-build-isolation --no-deps -v . >build/gpu.log 2>&1 ||
+    { tail -n 60 build/gpu.log; die "the build failed (build/gpu.log)"; }
+  sed -n 's/^ *-- fusegen/  fusegen/p' build/gpu.log
 fi
 cd /  # the installed package, not the checkout
 "$python" -c 'import fusegen; assert fusegen._C.build_info()["cuda_archs"]' 2>/dev/null ||
