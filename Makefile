@@ -13,7 +13,7 @@ pip := $(py) -m pip --disable-pip-version-check install -q
 stamps := $(VENV)/.fusegen
 say := @printf 'fusegen: %s\n'
 # Two builds at a time would write the same build folder.
-lock := $(if $(shell command -v flock),flock .build.lock)
+lock := $(if $(shell command -v flock),flock build/.lock)
 
 build_sources := pyproject.toml CMakeLists.txt $(wildcard cmake/*) $(shell find csrc -type f 2>/dev/null)
 
@@ -42,7 +42,7 @@ gpu:
 	@bash tools/gpu.sh "$(PYTHON)" "$(STAGE)"
 
 clean:
-	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis .build.lock
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis
 
 $(py):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -1,8 +1,8 @@
 """Check that code outside an instruction set's namespace needs no more than the baseline: check_isa.py FILE.
 
-The kernels are compiled once per instruction set into one module. An inline function that a kernel and the rest both
-use must not be linked in the kernel's version, or the module would die on an older CPU. FILE is the module before
-stripping. x86-64 only: elsewhere there is one instruction set.
+The kernels are compiled once per instruction set into one module. An inline function that a kernel and the
+rest both use must not be linked in the kernel's version, or the module would die on an older CPU. FILE is the
+module before stripping. x86-64 only: elsewhere there is one instruction set.
 """
 
 import platform
@@ -16,11 +16,13 @@ AVX = re.compile(r"\tv[a-z0-9]+")
 
 
 def offenders(path: str) -> dict[str, str]:
-    """The functions of `path` that use AVX without saying so in their name, each with its first such instruction."""
+    """The functions of `path` that use AVX without saying so in their name -> the first such instruction."""
     disassembly = subprocess.run(
         ["objdump", "--disassemble", "--demangle", "--no-show-raw-insn", "--section=.text", path],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     found: dict[str, str] = {}
     name = ""
     for line in disassembly.splitlines():
