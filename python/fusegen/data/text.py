@@ -1,0 +1,161 @@
+"""Text as bytes: read it, split it, cut it into lanes that carry state.
+
+Text stays uint8 until a batch is made, so a corpus costs its own size in memory and no more.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+IGNORED = -100  # the target that torch's cross_entropy leaves out by default
+
+
+@dataclass(frozen=True)
+class Text:
+    """A byte corpus.
+
+    name: where it came from, for people. tokens: uint8 [N].
+    skipped: the files of a folder that were left out, each with the reason.
+    """
+
+    name: str
+    tokens: Tensor
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self.tokens.numel()
+
+
+def pydocs() -> Text:
+    """The language reference that ships inside CPython (`pydoc_data.topics`), topics in alphabetical order.
+
+    About 0.45 MB of English prose with code; needs no download. The text differs a little from one Python
+    version to the next. Raises ModuleNotFoundError where a distribution has taken `pydoc_data` out.
+    """
+    from pydoc_data.topics import topics
+
+    joined = "\n\n".join(topics[name].strip("\n") for name in sorted(topics))
+    return Text("pydoc_data.topics", _as_tokens(joined.encode()))
+
+
+def read_text(path: str | os.PathLike, argument: str = "path") -> Text:
+    """The text in a file, or in every file below a folder (sorted by path, joined by a blank line).
+
+    Any encoding without NUL bytes is taken as it is. Of a folder, hidden files and folders and symbolic links
+    to folders are passed over; files that are not text are listed in `Text.skipped`.
+
+    Raises OSError (FileNotFoundError, PermissionError, ...) for what cannot be read and ValueError for what
+    holds no text; the message begins with `argument`.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return _read_folder(path, argument)
+        content = _read_file(path, argument)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise type(error)(f"{argument}: cannot read {error.filename or path}: {reason}") from error
+    if reason := _why_not_text(content):
+        raise ValueError(f"{argument}: {path} {reason}")
+    return Text(str(path), _as_tokens(content))
+
+
+def split(tokens: Tensor, held_out: float = 0.1) -> tuple[Tensor, Tensor]:
+    """tokens [N] -> (the first part, the last `held_out` of it), both views."""
+    cut = tokens.numel() - round(tokens.numel() * held_out)
+    return tokens[:cut], tokens[cut:]
+
+
+class Lanes:
+    """Text cut into `batch` contiguous lanes that are read side by side, `chunk` steps at a time.
+
+    Lane b holds the b-th stretch of the text; chunk k of every lane continues chunk k-1, so a recurrent state
+    carried from one to the next has seen all of the lane so far. Every token but the first is a target once,
+    except that `drop_last=True` leaves out what does not fill all lanes with whole chunks (for training: all
+    batches of one shape), while `drop_last=False` marks the padding with `IGNORED` (for measuring).
+
+    tokens: integer [N]. Raises ValueError when N is too short for one batch.
+    """
+
+    def __init__(self, tokens: Tensor, batch: int, chunk: int, *, drop_last: bool):
+        count = tokens.numel() - 1
+        needed = batch * chunk if drop_last else 1
+        if count < needed:
+            raise ValueError(f"tokens: expected at least {needed + 1}, got {tokens.numel()}")
+        if drop_last:
+            length = count // (batch * chunk) * chunk
+        else:
+            batch = min(batch, count)
+            length = -(-count // batch)
+        self.chunk = chunk
+        self._inputs = _lanes(tokens[:-1], batch, length, fill=0)
+        self._targets = _lanes(tokens[1:] if drop_last else tokens[1:].long(), batch, length, fill=IGNORED)
+
+    def __len__(self) -> int:
+        """Chunks in one pass."""
+        return -(-self._inputs.shape[0] // self.chunk)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Chunk `index`: (inputs, targets), both int64 [T, B], T = chunk except perhaps in the last one."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"chunk {index} of {len(self)}")
+        rows = slice(index * self.chunk, (index + 1) * self.chunk)
+        return self._inputs[rows].long(), self._targets[rows].long()
+
+
+def _lanes(tokens: Tensor, batch: int, length: int, fill: int) -> Tensor:
+    """[N] -> [length, batch], contiguous; cut or filled at the end."""
+    missing = batch * length - tokens.numel()
+    if missing > 0:
+        tokens = torch.cat([tokens, tokens.new_full((missing,), fill)])
+    return tokens[: batch * length].view(batch, length).t().contiguous()
+
+
+def _as_tokens(content: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+
+def _why_not_text(content: bytes) -> str | None:
+    if not content.strip():
+        return "is empty"
+    if (where := content.find(0)) >= 0:
+        return f"is not text: byte {where} is NUL (UTF-16? then convert it to UTF-8)"
+    return None
+
+
+def _read_file(path: Path, argument: str) -> bytes:
+    # A pipe or a device could block for ever or never end.
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{argument}: {path} is neither a file nor a folder")
+    return path.read_bytes()
+
+
+def _read_folder(folder: Path, argument: str) -> Text:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    parts, skipped = [], []
+    for root, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(root, name)
+            if name.startswith("."):
+                continue
+            if not path.is_file():
+                skipped.append(f"{path} is not a regular file")
+                continue
+            content = path.read_bytes()
+            if reason := _why_not_text(content):
+                skipped.append(f"{path} {reason}")
+            else:
+                parts.append(content.strip(b"\n"))
+    if not parts:
+        raise ValueError(f"{argument}: no text in {folder}: {_briefly(skipped) or 'it holds no files'}")
+    return Text(str(folder), _as_tokens(b"\n\n".join(parts)), tuple(skipped))
+
+
+def _briefly(lines: list[str]) -> str:
+    return "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")

@@ -1,0 +1,84 @@
+"""`fusegen demo`: a text LSTM learns real English here and now, timed beside the same model on torch.nn."""
+
+from time import perf_counter
+
+import torch
+
+from .. import get_backend
+from ..data import Text
+from .compare import Comparison
+from .loop import History, fit
+from .options import FitOptions, TextOptions
+from .text import BITS, TextTask
+
+PROMPT, SAMPLE, TEMPERATURE = b"The ", 400, 0.7
+
+
+class Demo:
+    """A new model, the text it will learn, and a twin on torch.nn to time it against.
+
+    Raises ValueError, naming `argument`, for a text too short for one training step.
+    """
+
+    def __init__(self, text: Text, options: TextOptions, how: FitOptions, *, argument: str = "text"):
+        self.text, self.options, self.how = text, options, how
+        torch.manual_seed(how.seed)
+        self.task = TextTask.make(text, options, argument=argument)
+        self.comparison = Comparison.with_torch_nn(self.task.model, how.lr)
+
+    def run(self) -> History:
+        """Trains, prints what is seen, and returns the measures taken on the way."""
+        self._introduce()
+        start = perf_counter()
+        history = fit(self.task, self.how, comparison=self.comparison)
+        seconds = perf_counter() - start
+        self._show_sample()
+        self._conclude(history, seconds)
+        return history
+
+    def _introduce(self) -> None:
+        text, options = self.text, self.options
+        weights = sum(p.numel() for p in self.task.model.parameters())
+        print(f"text      {text.name}, {len(text):,} bytes; the last 10 % are held out, never trained on")
+        for left_out in text.skipped:
+            print(f"          left out: {left_out}")
+        print(
+            f"model     {options.layers}-layer {options.cell.upper()} over bytes, {options.hidden} units, "
+            f"{weights:,} weights"
+        )
+        print(
+            f"training  {self.how.steps} steps of {options.batch} x {options.chunk} bytes, "
+            f"{torch.get_num_threads()} thread(s)\n",
+            flush=True,
+        )
+
+    def _show_sample(self) -> None:
+        sample = self.task.model.generate(PROMPT, SAMPLE, temperature=TEMPERATURE, seed=self.how.seed)
+        print(f"\nIt now writes, begun with {PROMPT.decode()!r} (temperature {TEMPERATURE}):\n")
+        print(_quoted(PROMPT + sample))
+
+    def _conclude(self, history: History, seconds: float) -> None:
+        before, after = history[0][1][BITS], history[-1][1][BITS]
+        print(f"\nSeen in {seconds:.0f} s:")
+        print(f"  {BITS}: {before:.2f} before training, {after:.3f} now")
+        times = self.comparison
+        if not times.ours:
+            print("  too few steps to time one beside torch.nn")
+            return
+        ours, theirs = (1e3 * each for each in times.medians())
+        print(
+            f"  a training step: {ours:.1f} ms on fusegen, {theirs:.1f} ms on torch.nn: {theirs / ours:.2f}x"
+        )
+        print(
+            f"    medians of {len(times.ours)} steps each, in turn, from the same weights on the same bytes;"
+        )
+        print(f"    forward, backward and Adam; backend {get_backend()!r}", end="")
+        # With dropout the two draw different masks.
+        print("" if self.options.dropout else f"; their losses differ by at most {times.loss_difference:.0e}")
+
+
+def _quoted(content: bytes) -> str:
+    """For a terminal: indented, without control characters."""
+    text = content.decode("utf-8", errors="replace")
+    shown = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "\n".join(f"  | {line}" for line in shown.split("\n"))
