@@ -1,0 +1,159 @@
+"""The engine. Tensors are passed as they are; outputs are allocated by the caller and written whole; None is
+absent.
+
+T steps, B batch, I input size, H hidden size, P projected size or H, D directions, G gates (4, 3, 1). All
+tensors of a call have one dtype (float32, bfloat16, float16, float64), but for ``cells`` (float32 for the
+16-bit ones) and ``lengths`` (int64 [B]). The last dim of every tensor is contiguous; x, dy, y and dx may have
+any other strides. ``weights``: per direction W [G*H, I], R [G*H, P], b_ih, b_hh [G*H] or None, and for the
+LSTM W_hr [P, H] or None; ``dweights`` the same, None where not wanted. ``packed``: a blob of ``pack`` per
+direction, in place of W, R and W_hr. A wrong shape, dtype or length raises ValueError.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+_T = Tensor | None
+_Ts = Sequence[Tensor | None]
+_Blobs = Sequence[Tensor] | None
+
+def lstm_forward(
+    x: Tensor,  # [T, B, I]
+    h0: _T,  # [D, B, P]
+    c0: _T,  # [D, B, H]
+    weights: _Ts,
+    lengths: _T,
+    y: Tensor,  # [T, B, D*P]
+    h_n: Tensor,  # [D, B, P]
+    c_n: Tensor,  # [D, B, H]
+    gates: _T,  # [D, T, B, 4H], saved for backward: i, f, g, o after their activations
+    cells: _T,  # [D, T, B, H], saved for backward
+    packed: _Blobs,
+    threads: int,
+) -> None: ...
+def lstm_backward(
+    dy: _T,
+    dh_n: _T,
+    dc_n: _T,
+    x: Tensor,
+    h0: _T,
+    c0: _T,
+    weights: _Ts,
+    lengths: _T,
+    y: Tensor,
+    gates: Tensor,
+    cells: Tensor,
+    dx: _T,
+    dh0: _T,
+    dc0: _T,
+    dweights: _Ts,
+    threads: int,
+) -> None: ...
+def gru_forward(
+    x: Tensor,
+    h0: _T,
+    weights: _Ts,
+    lengths: _T,
+    y: Tensor,
+    h_n: Tensor,
+    gates: _T,  # [D, T, B, 4H]: r, z, n after their activations, and R_n h + b_hn
+    packed: _Blobs,
+    threads: int,
+) -> None: ...
+def gru_backward(
+    dy: _T,
+    dh_n: _T,
+    x: Tensor,
+    h0: _T,
+    weights: _Ts,
+    lengths: _T,
+    y: Tensor,
+    gates: Tensor,
+    dx: _T,
+    dh0: _T,
+    dweights: _Ts,
+    threads: int,
+) -> None: ...
+def rnn_forward(
+    x: Tensor,
+    h0: _T,
+    weights: _Ts,
+    lengths: _T,
+    relu: bool,
+    y: Tensor,
+    h_n: Tensor,
+    packed: _Blobs,
+    threads: int,
+) -> None: ...
+def rnn_backward(
+    dy: _T,
+    dh_n: _T,
+    x: Tensor,
+    h0: _T,
+    weights: _Ts,
+    lengths: _T,
+    relu: bool,
+    y: Tensor,
+    dx: _T,
+    dh0: _T,
+    dweights: _Ts,
+    threads: int,
+) -> None: ...
+def lstm_cell_forward(
+    x: Tensor,  # [B, I]
+    h: _T,  # [B, H]
+    c: _T,
+    weights: _Ts,  # W, R, b_ih, b_hh
+    h_out: Tensor,
+    c_out: Tensor,
+    gates: _T,  # [B, 4H]
+    packed: _Blobs,
+    threads: int,
+) -> None: ...
+def lstm_cell_backward(
+    dh: _T,
+    dc: _T,
+    x: Tensor,
+    h: _T,
+    c: _T,
+    weights: _Ts,
+    c_out: Tensor,
+    gates: Tensor,
+    dx: _T,
+    dh_in: _T,
+    dc_in: _T,
+    dweights: _Ts,
+    threads: int,
+) -> None: ...
+def gru_cell_forward(
+    x: Tensor, h: _T, weights: _Ts, h_out: Tensor, gates: _T, packed: _Blobs, threads: int
+) -> None: ...
+def gru_cell_backward(
+    dh: Tensor, x: Tensor, h: _T, weights: _Ts, gates: Tensor, dx: _T, dh_in: _T, dweights: _Ts, threads: int
+) -> None: ...
+def rnn_cell_forward(
+    x: Tensor, h: _T, weights: _Ts, relu: bool, h_out: Tensor, packed: _Blobs, threads: int
+) -> None: ...
+def rnn_cell_backward(
+    dh: Tensor,
+    x: Tensor,
+    h: _T,
+    weights: _Ts,
+    relu: bool,
+    h_out: Tensor,
+    dx: _T,
+    dh_in: _T,
+    dweights: _Ts,
+    threads: int,
+) -> None: ...
+def packed_bytes(cell: str, I: int, H: int, P: int, dtype: str) -> int: ...
+def pack(cell: str, weights: _Ts, blob: Tensor, threads: int) -> None: ...
+def isa() -> str: ...
+def available_isas() -> list[str]: ...
+def build_info() -> dict[str, Any]: ...
+def openmp_runtime() -> str: ...
+def choose(
+    cell: str, I: int, H: int, B: int, T: int, dtype: str, train: bool, threads: int
+) -> dict[str, Any]: ...
+def peak_gflops(threads: int) -> float: ...

@@ -1,0 +1,35 @@
+"""fusegen: fast recurrent layers for PyTorch with torch.nn's interface.
+
+``fusegen.convert(model)`` turns every torch.nn recurrent module of a model into fusegen's in place;
+``fusegen.nn`` holds the modules, ``fusegen.ops`` the functional forms, ``fusegen.reference`` the same maths
+in plain torch.
+"""
+
+import importlib
+from typing import Any
+
+import torch  # noqa: F401  (first: _C must find torch's OpenMP runtime already loaded)
+
+from . import _C, nn, ops
+from ._backend import get_backend, set_backend
+from .nn.convert import convert, revert
+from .nn.frozen import frozen
+
+__version__: str = _C.build_info()["version"]
+
+__all__ = ["convert", "frozen", "get_backend", "info", "nn", "ops", "revert", "set_backend"]
+
+_LAZY_MODULES = ("cli", "data", "gan", "metrics", "models", "reference", "train")
+
+
+def info(shape: str | None = None) -> str:
+    """What ``fusegen info`` prints; ``shape`` is its ``--shape``: "cell,I,H,B,T,dtype,train|infer"."""
+    from ._info import info
+
+    return info(shape)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,92 @@
+"""Which implementation runs a call, and telling the user when it is not the fused one.
+
+``FUSEGEN_BACKEND`` sets the backend at start, ``FUSEGEN_VERBOSE=1`` prints every fallback at the call; each
+kind is counted in ``fallbacks`` whether printed or not, for ``fusegen info``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+
+import torch
+from torch import Tensor
+
+from . import _choice
+
+BACKENDS = ("auto", "fused", "torch")
+FUSED_DEVICES = ("cpu", "meta")  # meta: shapes only, through the fake implementations
+
+fallbacks: Counter[str] = Counter()
+
+
+def _valid(name: object, source: str) -> str:
+    if name not in BACKENDS:
+        raise ValueError(f"{source}: expected one of {', '.join(BACKENDS)}, got {name!r}")
+    return str(name)
+
+
+_backend = _valid(os.environ.get("FUSEGEN_BACKEND") or "auto", "FUSEGEN_BACKEND")
+
+
+def set_backend(name: str) -> None:
+    """Sets what runs recurrent layers and cells in this process: "auto", "fused" or "torch".
+
+    fused: fusegen's kernels, and a RuntimeError where there are none for the device. torch: torch's own
+    operators. auto (the start value unless FUSEGEN_BACKEND is set): the fused kernels except where a
+    committed measurement says that torch is faster, and torch's own operators on a device without fused
+    kernels. Raises ValueError for other names.
+    """
+    global _backend
+    _backend = _valid(name, "set_backend")
+
+
+def get_backend() -> str:
+    """The backend set last: "auto", "fused" or "torch"."""
+    return _backend
+
+
+def note(what: str) -> None:
+    """Counts a fallback, and prints it where FUSEGEN_VERBOSE=1."""
+    fallbacks[what] += 1
+    if os.environ.get("FUSEGEN_VERBOSE", "0") not in ("", "0"):
+        print(f"fusegen: {what}", file=sys.stderr)
+
+
+def needs_grad(*args) -> bool:
+    """True if a gradient is to be recorded for any tensor in ``args`` (tensors, None, or lists of those)."""
+    if not torch.is_grad_enabled():
+        return False
+    if not torch.compiler.is_compiling():
+        return torch._C._any_requires_grad(*args)
+    for a in args:
+        for t in a if isinstance(a, (list, tuple)) else (a,):
+            if t is not None and t.requires_grad:
+                return True
+    return False
+
+
+def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, *tensors) -> bool:
+    """True if this call goes to torch's own operators.
+
+    x gives dtype, device and I (its last dim); it is a training call if x or any of ``tensors`` needs a
+    gradient.
+    """
+    if _backend == "torch":
+        return True
+    if not x.is_cpu:
+        device = x.device.type
+        if device not in FUSED_DEVICES:
+            if _backend == "fused":
+                raise RuntimeError(
+                    f"fusegen {cell}: this build has no fused kernels for device {device!r} (it has: cpu); "
+                    "use set_backend('auto') for torch's own operators there"
+                )
+            if not torch.compiler.is_compiling():
+                note(f"{cell} on {device}: no fused kernels in this build, torch's own operators run")
+            return True
+    if _backend == "fused" or not _choice.RULES:
+        return False
+    dtype = str(x.dtype).removeprefix("torch.")
+    return _choice.prefers_torch(cell, x.shape[-1], H, B, T, dtype, x.device.type, needs_grad(x, *tensors))

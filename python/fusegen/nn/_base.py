@@ -1,0 +1,215 @@
+"""What LSTM, GRU and RNN share: arguments at the door, the stack of layers, packed sequences.
+
+They derive from torch.nn.RNNBase, which gives constructor, parameters, initialisation, repr and (harmless
+here) flatten_parameters; not from nn.LSTM and its like, at which torch.compile breaks the graph. Weights are
+read by name at every call, so weight_norm, parametrize, functional_call and ``.data`` all work.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import RNNBase
+from torch.nn.utils.rnn import PackedSequence
+
+from .. import _backend
+from ..ops import _common, torch_path
+from ._packed import pad, unpad
+
+_any_autocast = torch._C._is_any_autocast_enabled
+
+
+class Recurrent(RNNBase):
+    """A stack of recurrent layers. Subclasses name their cell and run one layer of it."""
+
+    _cell: str
+    _per_direction = 4
+    _frozen = None  # Packed of every layer, inside fusegen.frozen
+
+    def _layer(self, x: Tensor, states, weights, lengths: Tensor | None, packed) -> tuple[Tensor, ...]:
+        raise NotImplementedError
+
+    def _given_states(self, hx, rank: int) -> tuple[Tensor, ...]:
+        """hx as a tuple of states, checked for kind and rank (3 batched, 2 unbatched)."""
+        if not isinstance(hx, Tensor):
+            raise TypeError(f"{self._get_name()}: expected hx to be a Tensor, got {type(hx).__name__}")
+        if hx.dim() != rank:
+            batched = "batched" if rank == 3 else "unbatched"
+            raise RuntimeError(
+                f"For {batched} {rank}-D input, hx should also be {rank}-D but got {hx.dim()}-D tensor"
+            )
+        return (hx,)
+
+    def _result(self, states: tuple[Tensor, ...]):
+        return states[0]
+
+    def forward(self, input, hx=None, *, lengths=None):
+        """Runs the stack.
+
+        Args:
+            input: [T, B, I], [B, T, I] with batch_first, [T, I] unbatched, or a PackedSequence. hx: initial
+            state, [L*D, B, P] (LSTM: a tuple with the cell state [L*D, B, H] too); zeros if None. lengths:
+            for padded input, how many steps each sequence has: a list of ints or an integer tensor [B] on any
+                device, in any order, 0..T. Output past a sequence's end is zero; final states are those of
+                its last step, or hx for length 0. Positions past the end are not read.
+
+        Returns (output, h_n) or, for the LSTM, (output, (h_n, c_n)), shaped as in torch.nn.
+        """
+        if isinstance(input, PackedSequence):
+            return self._forward_packed(input, hx, lengths)
+        if not isinstance(input, Tensor):
+            raise TypeError(
+                f"{self._get_name()}: expected input to be a Tensor or a PackedSequence, "
+                f"got {type(input).__name__}"
+            )
+        rank = input.dim()
+        if rank == 3:
+            x = input.transpose(0, 1) if self.batch_first else input
+        elif rank == 2:
+            x = input.unsqueeze(1)
+        else:
+            raise ValueError(f"{self._get_name()}: Expected input to be 2D or 3D, got {rank}D instead")
+        if x.shape[2] != self.input_size:
+            raise RuntimeError(
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[2]}"
+            )
+        states = None
+        if hx is not None:
+            states = self._given_states(hx, rank)
+            if rank == 2:
+                states = tuple(s.unsqueeze(1) for s in states)
+        if lengths is not None:
+            if rank == 2 and (
+                isinstance(lengths, int) or (isinstance(lengths, Tensor) and lengths.dim() == 0)
+            ):
+                lengths = lengths.reshape(1) if isinstance(lengths, Tensor) else [lengths]
+            lengths = _common.as_lengths(self._get_name(), lengths, x.shape[0], x.shape[1])
+        y, final = self._run(x, states, lengths)
+        if rank == 2:
+            return y.squeeze(1), self._result(tuple(s.squeeze(1) for s in final))
+        return (y.transpose(0, 1) if self.batch_first else y), self._result(final)
+
+    def _forward_packed(self, input: PackedSequence, hx, lengths):
+        if lengths is not None:
+            raise ValueError(
+                f"{self._get_name()}: lengths= is for padded input; a PackedSequence has its own"
+            )
+        data, batch_sizes, order, back = input
+        if data.dim() != 2:
+            raise RuntimeError(f"input must have 2 dimensions, got {data.dim()}")
+        if data.shape[1] != self.input_size:
+            raise RuntimeError(
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {data.shape[1]}"
+            )
+        states = None
+        if hx is not None:
+            states = self._given_states(hx, 3)
+            if order is not None:
+                self._check_states(states, int(batch_sizes[0]), data)
+                states = tuple(s.index_select(1, order) for s in states)
+        x, lengths, where = pad(data, batch_sizes)
+        y, final = self._run(x, states, lengths)
+        if back is not None:
+            final = tuple(s.index_select(1, back) for s in final)
+        return PackedSequence(unpad(y, where), batch_sizes, order, back), self._result(final)
+
+    def _check_states(self, states, batch: int, x: Tensor) -> None:
+        LD = self.num_layers * (2 if self.bidirectional else 1)
+        sizes = (self.proj_size or self.hidden_size, self.hidden_size)
+        for i, s in enumerate(states):
+            expected = (LD, batch, sizes[i])
+            if s.shape != expected:
+                name = "hidden" if len(states) == 1 else f"hidden[{i}]"
+                raise RuntimeError(f"Expected {name} size {expected}, got {list(s.shape)}")
+            if s.dtype is not x.dtype and not _any_autocast():
+                raise RuntimeError(
+                    "Input and hidden tensors are not the same dtype, "
+                    f"found input tensor with {x.dtype} and hidden tensor with {s.dtype}"
+                )
+            if not (s.is_cpu and x.is_cpu) and s.device != x.device:
+                raise RuntimeError(
+                    "Input and hidden tensors are not at the same device, "
+                    f"found input tensor at {x.device} and hidden tensor at {s.device}"
+                )
+
+    def _weights(self, layer: int) -> list[Tensor | None]:
+        """The weights of one layer, flat as the ops take them, read by name."""
+        D = 2 if self.bidirectional else 1
+        own = self._parameters
+        out: list[Tensor | None] = []
+        for names in self._all_weights[layer * D : (layer + 1) * D]:
+            found = []
+            for name in names:
+                w = own.get(name)
+                found.append(getattr(self, name) if w is None else w)
+            if not self.bias:
+                found[2:2] = (None, None)
+            if len(found) < self._per_direction:
+                found.append(None)
+            out += found
+        return out
+
+    def _check_input(self, x: Tensor, W: Tensor) -> None:
+        if x.dtype is not W.dtype and not _any_autocast():
+            raise ValueError(
+                f"RNN input dtype ({x.dtype}) does not match weight dtype ({W.dtype}). "
+                f"Convert input: input.to({W.dtype}), or convert model: model.to({x.dtype})"
+            )
+        if x.dtype not in _common.DTYPES:
+            raise TypeError(
+                f"{self._get_name()}: expected input of dtype float32, bfloat16, float16 or float64, got {x.dtype}"
+            )
+        if not (x.is_cpu and W.is_cpu) and x.device != W.device:
+            raise RuntimeError(
+                "Input and parameter tensors are not at the same device, "
+                f"found input tensor at {x.device} and parameter tensor at {W.device}"
+            )
+        if x.shape[0] == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+
+    def _run(self, x: Tensor, states, lengths: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The stack on time-major x [T, B, I]: (y [T, B, D*P], final states, each [L*D, B, ...])."""
+        weights = self._weights(0)
+        self._check_input(x, weights[0])
+        if states is None:
+            states = (None,) * (2 if self._cell == "lstm" else 1)
+        else:
+            self._check_states(states, x.shape[1], x)
+        L = self.num_layers
+        if _backend.use_torch(self._cell, x, self.hidden_size, x.shape[1], x.shape[0], states, weights):
+            return self._run_torch(x, states, lengths)
+        packed = None if self._frozen is None or _any_autocast() else self._frozen.blobs(self)
+        if L == 1:
+            y, *final = self._layer(x, states, weights, lengths, packed and packed[0])
+            return y, tuple(final)
+
+        D, dtype = (2 if self.bidirectional else 1), x.dtype
+        finals = []
+        for layer in range(L):
+            if layer:
+                if self.dropout and self.training:
+                    x = F.dropout(x, self.dropout, True)
+                weights = self._weights(layer)
+            here = tuple(None if s is None else s[layer * D : (layer + 1) * D] for s in states)
+            x, *final = self._layer(x, here, weights, lengths, packed and packed[layer])
+            finals.append(final)
+        final = [torch.cat(s) for s in zip(*finals, strict=True)]
+        if (
+            len(final) == 2 and final[1].dtype != dtype
+        ):  # autocast: every layer but the first has a 16-bit input
+            final[1] = final[1].to(dtype)
+        return x, tuple(final)
+
+    def _run_torch(self, x: Tensor, states, lengths: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        kind = self.mode.lower()
+        flat = [getattr(self, name) for name in self._flat_weights_names]
+        y, *final = torch_path.layers(
+            kind, x, states, flat, lengths, self.num_layers, self.bidirectional, self.dropout, self.training
+        )
+        return y, tuple(final)
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        state.pop("_frozen", None)
+        return state

@@ -1,0 +1,63 @@
+"""PackedSequence data to a padded batch and back, vectorised, each the other's gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class _Scatter(torch.autograd.Function):
+    """Rows of data [N, I] to the places ``where`` [N] of a zeroed [n, I]."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(data: Tensor, where: Tensor, n: int) -> Tensor:
+        return data.new_zeros((n, data.shape[1])).index_copy_(0, where, data)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _Gather.apply(grad, *ctx.saved_tensors), None, None
+
+
+class _Gather(torch.autograd.Function):
+    """Rows ``where`` [N] of padded [n, I]; torch's own index_select would add its gradient row by row."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(padded: Tensor, where: Tensor) -> Tensor:
+        return padded.index_select(0, where)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[1])
+        ctx.n = inputs[0].shape[0]
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _Scatter.apply(grad, *ctx.saved_tensors, ctx.n), None
+
+
+def pad(data: Tensor, batch_sizes: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """PackedSequence data [N, I] and batch_sizes [T] as (x [T, B, I], lengths [B], where each row went [N]).
+
+    Lengths and places are None where all sequences are equally long: x is then a view.
+    """
+    T, B = batch_sizes.shape[0], int(batch_sizes[0])
+    if data.shape[0] == T * B:
+        return data.view(T, B, data.shape[1]), None, None
+    live = torch.arange(B).unsqueeze(0) < batch_sizes.unsqueeze(1)
+    lengths = live.sum(0)
+    where = live.view(-1).nonzero().squeeze(1).to(data.device)
+    return _Scatter.apply(data, where, T * B).view(T, B, data.shape[1]), lengths, where
+
+
+def unpad(y: Tensor, where: Tensor | None) -> Tensor:
+    """Padded y [T, B, P] as PackedSequence data [N, P], with ``where`` as ``pad`` gave it."""
+    flat = y.reshape(-1, y.shape[-1])
+    return flat if where is None else _Gather.apply(flat, where)

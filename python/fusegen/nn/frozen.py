@@ -1,0 +1,89 @@
+"""fusegen.frozen: weights packed once, for inference with weights that do not change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .. import _C
+from ._base import Recurrent
+from .cells import _Cell
+
+
+def _stamp(w: Tensor) -> tuple[int, int]:
+    """Moves when the weight does, as far as torch tells: a new tensor, new memory, or an in-place change."""
+    return w.data_ptr(), 0 if w.is_inference() else w._version
+
+
+class Packed:
+    """The packed weights of one module: a blob for each direction of each layer."""
+
+    def __init__(self, module: Recurrent | _Cell) -> None:
+        layers = (
+            [module._weights(i) for i in range(module.num_layers)] if isinstance(module, Recurrent) else None
+        )
+        self._layers = layers or [module._weights()]
+        per = getattr(module, "_per_direction", 4)
+        self._weights = [w for layer in self._layers for w in layer if w is not None]
+        self._stamps = [_stamp(w) for w in self._weights]
+        self._blobs = [
+            [self._pack(module._cell, layer[i : i + per]) for i in range(0, len(layer), per)]
+            for layer in self._layers
+        ]
+
+    @staticmethod
+    def _pack(cell: str, weights: list[Tensor | None]) -> Tensor:
+        weights = [None if w is None else w.detach().contiguous() for w in weights]
+        W, R = weights[0], weights[1]
+        H = R.shape[0] // {"lstm": 4, "gru": 3, "rnn": 1}[cell]
+        size = _C.packed_bytes(cell, W.shape[1], H, R.shape[1], str(W.dtype).removeprefix("torch."))
+        blob = torch.empty(size, dtype=torch.uint8)
+        _C.pack(cell, weights, blob, torch.get_num_threads())
+        return blob
+
+    def blobs(self, module: nn.Module) -> list[list[Tensor]]:
+        """The blobs, layer by layer. Raises RuntimeError if a weight has visibly changed since they were
+        made."""
+        for w, stamp in zip(self._weights, self._stamps, strict=True):
+            if _stamp(w) != stamp:
+                raise RuntimeError(
+                    f"fusegen.frozen: a weight of {module._get_name()} changed inside the with block; "
+                    "leave the block before training or loading weights"
+                )
+        return self._blobs
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[nn.Module]:
+    """``with fusegen.frozen(model):`` packs the weights of every fusegen layer and cell once, until the block
+    ends.
+
+    For inference: weights must not change inside. A change that torch counts (an optimiser step,
+    load_state_dict, any in-place operation, ``.to``) makes the next call raise RuntimeError; one it does not
+    count (``.data.mul_()``) goes unseen. Calls that record gradients, run under autocast, or whose layer is
+    parametrized (a new weight at every call) read the weights themselves, as outside the block: correct, not
+    faster. Modules on other devices than the CPU are left as they are. Gives ``model``; may be nested. Raises
+    TypeError if ``model`` is not a Module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"fusegen.frozen: expected a torch.nn.Module, got {type(model).__name__}")
+    mine = []
+    try:
+        for m in model.modules():
+            if isinstance(m, (Recurrent, _Cell)) and m._frozen is None and _fixed(m):
+                m._frozen = Packed(m)
+                mine.append(m)
+        yield model
+    finally:
+        for m in mine:
+            del m._frozen
+
+
+def _fixed(m: nn.Module) -> bool:
+    """True if the module's weights are plain Parameters in the CPU's memory."""
+    own = m._parameters
+    names = m._flat_weights_names if isinstance(m, Recurrent) else ("weight_ih", "weight_hh")
+    return all(n in own and own[n].is_cpu for n in names)

@@ -1,0 +1,67 @@
+"""torch's own operators behind the same signatures: what ``set_backend("torch")`` runs, and devices without
+kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import _VF, Tensor
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+_LAYERS = {"lstm": _VF.lstm, "gru": _VF.gru, "rnn_tanh": _VF.rnn_tanh, "rnn_relu": _VF.rnn_relu}
+_CELLS = {
+    "lstm": _VF.lstm_cell,
+    "gru": _VF.gru_cell,
+    "rnn_tanh": _VF.rnn_tanh_cell,
+    "rnn_relu": _VF.rnn_relu_cell,
+}
+
+
+def layers(
+    kind: str,
+    x: Tensor,
+    states: Sequence[Tensor | None],
+    weights: list[Tensor],
+    lengths: Tensor | None,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    dropout: float = 0.0,
+    training: bool = False,
+) -> tuple[Tensor, ...]:
+    """A stack of layers. kind "lstm" | "gru" | "rnn_tanh" | "rnn_relu"; x [T, B, I]; states [L*D, B, P] (and
+    [L*D, B, H] for the LSTM), None for zeros; weights flat without the absent ones. Returns y [T, B, D*P],
+    final states.
+    """
+    D = 2 if bidirectional else 1
+    per = len(weights) // (num_layers * D)
+    H = weights[1].shape[0] // {"lstm": 4, "gru": 3}.get(kind, 1)
+    sizes = (weights[1].shape[1], H)
+    states = [
+        x.new_zeros(num_layers * D, x.shape[1], n) if s is None else s
+        for s, n in zip(states, sizes, strict=False)
+    ]
+    hx = tuple(states) if kind == "lstm" else states[0]
+    flags = (per >= 4, num_layers, dropout, training, bidirectional)
+    if lengths is None:
+        return _LAYERS[kind](x, hx, weights, *flags, False)
+
+    # torch packs sequences of at least one step; empty ones run one step and are put back to zero output and
+    # h_0
+    lengths = lengths.cpu()
+    packed = pack_padded_sequence(x, lengths.clamp(min=1), enforce_sorted=False)
+    order, back = packed.sorted_indices, packed.unsorted_indices
+    sorted_hx = tuple(s.index_select(1, order) for s in states)
+    data, *final = _LAYERS[kind](
+        packed.data, packed.batch_sizes, sorted_hx if kind == "lstm" else sorted_hx[0], weights, *flags
+    )
+    y, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
+    live = (lengths > 0).to(x.device).view(1, -1, 1)
+    final = [torch.where(live, f.index_select(1, back), s) for f, s in zip(final, states, strict=True)]
+    return torch.where(live, y, torch.zeros_like(y)), *final
+
+
+def cell(kind: str, x: Tensor, states: Sequence[Tensor | None], weights: Sequence[Tensor | None]):
+    """One step. x [B, I], states [B, H] or None for zeros, weights [W, R, b_ih, b_hh]."""
+    states = [x.new_zeros(x.shape[0], weights[1].shape[1]) if s is None else s for s in states]
+    return _CELLS[kind](x, tuple(states) if kind == "lstm" else states[0], *weights)

@@ -1,0 +1,162 @@
+"""The maths of every layer and cell in plain torch: the oracle of the tests and the formula of the second
+order.
+
+Notation: T steps, B batch, I input size, H hidden size, P projected size (H without a projection), D
+directions; gate order is torch's (LSTM i, f, g, o; GRU r, z, n). ``weights`` is flat, per direction ``[W, R,
+b_ih, b_hh]`` (LSTM: and ``W_hr`` or None), biases None where the layer has none; direction 1 runs the
+sequence backwards.
+
+Any floating dtype; float64 is what the tests compare with. 16-bit dtypes compute in float32 and round h to
+the dtype at every step (the rounding passes gradients straight through), which is what the kernels do. Every
+function is differentiable any number of times and works under ``torch.func``.
+
+Sources: LSTM, Hochreiter & Schmidhuber 1997 with forget gates (Gers et al. 2000) and projection (Sak et al.
+2014, arXiv:1402.1128); GRU, Cho et al. 2014 (arXiv:1406.1078) in cuDNN's form, where the reset gate acts
+after the recurrent product; RNN, Elman 1990. The equations are those of the torch.nn documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Weights = Sequence["Tensor | None"]
+_HALF = (torch.bfloat16, torch.float16)
+
+
+def _wide(t: Tensor | None) -> Tensor | None:
+    return t.float() if t is not None and t.dtype in _HALF else t
+
+
+def _rounder(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    if dtype not in _HALF:
+        return lambda h: h
+    return lambda h: h + (h.to(dtype).to(h.dtype) - h).detach()
+
+
+def lstm_step(gx: Tensor, h: Tensor, c: Tensor, R: Tensor, b_hh: Tensor | None, W_hr: Tensor | None):
+    """One LSTM step from ``gx = W x + b_ih`` [B, 4H], h [B, P], c [B, H] to (h, c)."""
+    i, f, g, o = (gx + F.linear(h, R, b_hh)).chunk(4, -1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    h = torch.sigmoid(o) * torch.tanh(c)
+    return (h if W_hr is None else F.linear(h, W_hr)), c
+
+
+def gru_step(gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None) -> Tensor:
+    """One GRU step from ``gx = W x + b_ih`` [B, 3H] and h [B, H]: n = tanh(gx_n + r * (R_n h + b_hn))."""
+    xr, xz, xn = gx.chunk(3, -1)
+    hr, hz, hn = F.linear(h, R, b_hh).chunk(3, -1)
+    z = torch.sigmoid(xz + hz)
+    n = torch.tanh(xn + torch.sigmoid(xr + hr) * hn)
+    return (1 - z) * n + z * h
+
+
+def rnn_step(gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None, relu: bool) -> Tensor:
+    """One RNN step from ``gx = W x + b_ih`` [B, H] and h [B, H], tanh or relu."""
+    a = gx + F.linear(h, R, b_hh)
+    return torch.relu(a) if relu else torch.tanh(a)
+
+
+def _scan(step, gx: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None, reverse: bool):
+    """Runs ``step(gx[t], *state)`` over time; past its length a sequence keeps its state and gives zeros."""
+    T = gx.shape[0]
+    out: list[Tensor] = []
+    for t in reversed(range(T)) if reverse else range(T):
+        new = step(gx[t], *state)
+        if lengths is None:
+            state, y = new, new[0]
+        else:
+            live = (lengths > t).unsqueeze(-1)
+            y = torch.where(live, new[0], torch.zeros_like(new[0]))
+            state = tuple(torch.where(live, n, s) for n, s in zip(new, state, strict=True))
+        out.append(y)
+    return torch.stack(out[::-1] if reverse else out), state
+
+
+def _layer(step_of, per: int, gates: int, x: Tensor, starts, weights: Weights, lengths: Tensor | None):
+    """All directions of one layer; ``step_of(R, b_hh, W_hr)`` gives a step. Returns (y, final states) in x's
+    dtype."""
+    dtype, D = x.dtype, len(weights) // per
+    x = _wide(x)
+    if lengths is not None:  # what lies past the end must not matter, NaN included
+        lengths = lengths.to(x.device)
+        past = torch.arange(x.shape[0], device=x.device).unsqueeze(1) >= lengths
+        x = x.masked_fill(past.unsqueeze(-1), 0)
+    ys, finals = [], []
+    for d in range(D):
+        W, R, b_ih, b_hh, *more = (_wide(w) for w in weights[per * d : per * (d + 1)])
+        sizes = (R.shape[1], R.shape[0] // gates)
+        state = tuple(
+            x.new_zeros(x.shape[1], n) if s is None else _wide(s[d])
+            for s, n in zip(starts, sizes, strict=False)
+        )
+        y, state = _scan(step_of(R, b_hh, *more), F.linear(x, W, b_ih), state, lengths, reverse=d == 1)
+        ys.append(y)
+        finals.append(state)
+    y = torch.cat(ys, -1) if D > 1 else ys[0]
+    return y.to(dtype), *(torch.stack(s).to(dtype) for s in zip(*finals, strict=True))
+
+
+def lstm(
+    x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: Weights, lengths: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One LSTM layer. x [T, B, I], h0 [D, B, P], c0 [D, B, H], lengths [B] -> y [T, B, D*P], h_n, c_n."""
+    rounded = _rounder(x.dtype)
+
+    def step_of(R, b_hh, W_hr):
+        def step(gx, h, c):
+            h, c = lstm_step(gx, h, c, R, b_hh, W_hr)
+            return rounded(h), c
+
+        return step
+
+    return _layer(step_of, 5, 4, x, (h0, c0), weights, lengths)
+
+
+def gru(
+    x: Tensor, h0: Tensor | None, weights: Weights, lengths: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """One GRU layer. x [T, B, I], h0 [D, B, H], lengths [B] -> y [T, B, D*H], h_n [D, B, H]."""
+    rounded = _rounder(x.dtype)
+    return _layer(
+        lambda R, b_hh: lambda gx, h: (rounded(gru_step(gx, h, R, b_hh)),), 4, 3, x, (h0,), weights, lengths
+    )
+
+
+def rnn(
+    x: Tensor, h0: Tensor | None, weights: Weights, lengths: Tensor | None = None, relu: bool = False
+) -> tuple[Tensor, Tensor]:
+    """One RNN layer, tanh or relu. x [T, B, I], h0 [D, B, H], lengths [B] -> y [T, B, D*H], h_n [D, B, H]."""
+    rounded = _rounder(x.dtype)
+    return _layer(
+        lambda R, b_hh: lambda gx, h: (rounded(rnn_step(gx, h, R, b_hh, relu)),),
+        4,
+        1,
+        x,
+        (h0,),
+        weights,
+        lengths,
+    )
+
+
+def _one_step(layer, x: Tensor, states, weights: Weights, *more) -> tuple[Tensor, ...]:
+    starts = (None if s is None else s.unsqueeze(0) for s in states)
+    return tuple(s.squeeze(0) for s in layer(x.unsqueeze(0), *starts, weights, None, *more)[1:])
+
+
+def lstm_cell(x: Tensor, h: Tensor | None, c: Tensor | None, weights: Weights) -> tuple[Tensor, Tensor]:
+    """One LSTM step. x [B, I], h and c [B, H], weights [W, R, b_ih, b_hh] -> (h, c)."""
+    return _one_step(lstm, x, (h, c), [*weights, None])
+
+
+def gru_cell(x: Tensor, h: Tensor | None, weights: Weights) -> Tensor:
+    """One GRU step. x [B, I], h [B, H] -> h."""
+    return _one_step(gru, x, (h,), weights)[0]
+
+
+def rnn_cell(x: Tensor, h: Tensor | None, weights: Weights, relu: bool = False) -> Tensor:
+    """One RNN step, tanh or relu. x [B, I], h [B, H] -> h."""
+    return _one_step(rnn, x, (h,), weights, relu)[0]
