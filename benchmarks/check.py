@@ -1,0 +1,40 @@
+"""Every contestant's outputs and gradients against float64, before anything is timed."""
+
+from __future__ import annotations
+
+import torch
+
+# Relative L2 error of one tensor. float32: rounding of sums of up to 51,200 terms (weight gradients over T*B
+# rows), met by every peer with a factor of 10 in hand. bfloat16 has 8 bits: 0.4 % per rounding of h, carried
+# over 100 steps.
+TOLERANCE = {"float32": 2e-5, "bfloat16": 5e-2}
+
+
+class Mismatch(AssertionError):
+    """A contestant computed something else; it is not timed."""
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """L2 norm of the difference over that of `expected` (float64); absolute if that is zero."""
+    expected = expected.double()
+    norm = expected.norm().item()
+    return (found.double() - expected).norm().item() / (norm or 1.0)
+
+
+def errors(found: dict[str, torch.Tensor], reference: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Relative error of each tensor found. Raises Mismatch for an unknown name or another shape."""
+    for name, value in found.items():
+        if name not in reference or value.shape != reference[name].shape:
+            raise Mismatch(f"{name} of shape {tuple(value.shape)} is not in the reference")
+    return {name: relative_error(value, reference[name]) for name, value in found.items()}
+
+
+def verify(problem, found: dict[str, torch.Tensor]) -> float:
+    """The largest relative error; 0.0 if there is nothing to check. Raises Mismatch above the tolerance."""
+    case = problem.case
+    seen = errors(found, problem.reference()) if found else {}
+    wrong = {name: error for name, error in seen.items() if not error <= TOLERANCE[case.dtype]}
+    if wrong:
+        listed = ", ".join(f"{name} {error:.1e}" for name, error in wrong.items())
+        raise Mismatch(f"{case.name}: relative error {listed}; allowed {TOLERANCE[case.dtype]:.0e}")
+    return max(seen.values(), default=0.0)

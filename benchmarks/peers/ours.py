@@ -1,0 +1,60 @@
+"""fusegen under each of its backends, and the same layer in the other ways that a user can call it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from copy import copy
+from dataclasses import replace
+
+import fusegen
+from peers import NotCompared
+from peers.torch_eager import LayerRunner, ModuleRunner, module_runner
+
+
+class Ours:
+    """fusegen.nn after set_backend(backend); frozen: inside fusegen.frozen(module), weights packed once."""
+
+    def __init__(self, name: str, backend: str = "fused", frozen: bool = False):
+        self.name, self.backend, self.frozen = name, backend, frozen
+
+    def prepare(self, problem) -> ModuleRunner:
+        if self.frozen and (problem.case.train or problem.case.form != "layer"):
+            raise NotCompared
+        return self.dress(self.runner(problem))
+
+    def runner(self, problem) -> ModuleRunner:
+        if problem.case.form == "ragged":
+            return LayerRunner(problem.module(fusegen.nn), problem, lengths=True)
+        return module_runner(fusegen.nn, problem)
+
+    def dress(self, runner: ModuleRunner) -> ModuleRunner:
+        """The backend is the process's, so each turn sets its own; freezing lasts until close()."""
+        stack, reset = ExitStack(), runner.reset
+        stack.callback(fusegen.set_backend, fusegen.get_backend())
+        if self.frozen:
+            stack.enter_context(fusegen.frozen(runner.module))
+
+        def select_and_reset():
+            fusegen.set_backend(self.backend)
+            reset()
+
+        runner.reset, runner.close = select_and_reset, stack.close
+        return runner
+
+
+class OursPacked(Ours):
+    """A ragged batch as a PackedSequence, as torch.nn takes it, in place of `lengths=`."""
+
+    def runner(self, problem) -> ModuleRunner:
+        return module_runner(fusegen.nn, problem)
+
+
+class OursPadded(Ours):
+    """The same tensors without lengths: every row runs T steps. Another answer: nothing to check here."""
+
+    def runner(self, problem) -> ModuleRunner:
+        dense = copy(problem)
+        dense.case, dense.lengths = replace(problem.case, form="layer"), None
+        runner = module_runner(fusegen.nn, dense)
+        runner.results = dict
+        return runner

@@ -1,0 +1,165 @@
+"""Result rows, the machine and versions they belong to, and the CSV files in results/MACHINE/."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import re
+import subprocess
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+import fusegen
+from fusegen import _C
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Row:
+    """One figure of one contestant. Empty strings are figures that the suite does not have.
+
+    value in `unit` (median), p20 and p80 beside it; ratio_X: this contestant's time over X's, the median over
+    rounds of the two read in the same round, X being fusegen in one of its forms: above 1, fusegen is faster.
+    """
+
+    suite: str
+    cell: str
+    form: str
+    mode: str
+    dtype: str
+    I: int
+    H: int
+    B: int
+    T: int
+    tokens: int
+    peer: str
+    value: float
+    unit: str = "ms"
+    p20: float | str = ""
+    p80: float | str = ""
+    rounds: int = 1
+    gflops: float | str = ""
+    ratio_fused: float | str = ""
+    ratio_frozen: float | str = ""
+    ratio_auto: float | str = ""
+    error: float | str = ""
+    note: str = ""
+
+
+def row(suite: str, problem, peer: str, value: float, **figures) -> Row:
+    """A row of `problem`'s case."""
+    case = problem.case
+    return Row(
+        suite, case.cell, case.form, case.mode, case.dtype, case.I, case.H, case.B, case.T, problem.tokens,
+        peer, value, **figures,
+    )  # fmt: skip
+
+
+@cache
+def processor() -> str:
+    """CPU model and core count, nothing that names the host."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        model = found.group(1) if found else model
+    model = re.sub(r"\((R|TM|tm)\)|\bCPU\b|\bProcessor\b", " ", model)
+    return f"{' '.join(model.split())}, {os.cpu_count()} cores"
+
+
+def slug(text: str) -> str:
+    """A folder name: lower case, digits and dots kept, the rest one dash."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+@cache
+def commit() -> str:
+    """Short hash of HEAD, with "-dirty" if the sources that are measured differ from it."""
+
+    def git(*args):
+        return subprocess.run(
+            ["git", "-C", ROOT, *args], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    dirty = git("status", "--porcelain", "--", "csrc", "python", "CMakeLists.txt", "benchmarks/peers")
+    return git("rev-parse", "--short=10", "HEAD") + ("-dirty" if dirty else "")
+
+
+def version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+@cache
+def environment() -> dict[str, str]:
+    """The columns that all rows of a run share."""
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%MZ"),
+        "commit": commit(),
+        "machine": processor(),
+        "isa": _C.isa(),
+        "threads": str(torch.get_num_threads()),
+        "fusegen": fusegen.__version__,
+        "torch": torch.__version__,
+        "onnxruntime": version("onnxruntime"),
+        "onednn": version("onednn-cpu-gomp"),
+        "python": platform.python_version(),
+        "compiler": str(_C.build_info()["compiler"]),
+    }
+
+
+def write(rows: list[Row], folder: Path = RESULTS, suffix: str = "") -> Path:
+    """A new file DATE-COMMIT.csv in `folder`/MACHINE; a number is added where the name is taken."""
+    shared = environment()
+    folder = folder / slug(shared["machine"])
+    folder.mkdir(parents=True, exist_ok=True)
+    stem, number = f"{shared['date'][:10]}-{shared['commit']}{suffix}", 1
+    while True:
+        path = folder / (stem + (f"-{number}" if number > 1 else "") + ".csv")
+        try:
+            file = path.open("x", newline="")
+            break
+        except FileExistsError:
+            number += 1
+    with file:
+        names = [field.name for field in fields(Row)]
+        writer = csv.DictWriter(file, [*names, *shared], lineterminator="\n")
+        writer.writeheader()
+        for entry in rows:
+            writer.writerow({k: compact(v) for k, v in asdict(entry).items()} | shared)
+    return path
+
+
+def compact(value: object) -> object:
+    return f"{value:.5g}" if isinstance(value, float) else value
+
+
+def read(path: Path) -> list[Row]:
+    """Rows of a file as written; the shared columns are left to shared()."""
+    types = {field.name: field.type for field in fields(Row)}
+
+    def convert(name: str, text: str):
+        if types[name] == "str" or (text == "" and "str" in types[name]):
+            return text
+        return int(text) if types[name] == "int" else float(text)
+
+    with path.open(newline="") as file:
+        return [Row(**{name: convert(name, line[name]) for name in types}) for line in csv.DictReader(file)]
+
+
+def shared(path: Path) -> dict[str, str]:
+    """The columns of a file that all its rows share: date, commit, machine, versions, threads, isa."""
+    own = {field.name for field in fields(Row)}
+    with path.open(newline="") as file:
+        first = next(csv.DictReader(file))
+    return {name: value for name, value in first.items() if name not in own}

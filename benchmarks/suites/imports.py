@@ -1,0 +1,30 @@
+"""What `import fusegen` adds to `import torch`, in fresh interpreters."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from statistics import median
+
+from bars import Bar
+from options import Options
+from record import Row
+
+PROGRAM = "import torch, time; t = time.perf_counter(); import fusegen; print(time.perf_counter() - t)"
+LIMIT_MS = 50
+
+
+def run(options: Options) -> list[Row]:
+    seconds = []
+    for _ in range(3 if options.quick else 9):
+        done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+        seconds.append(float(done.stdout))
+    value = median(seconds) * 1e3
+    print(f"import fusegen after import torch: {value:.1f} ms")
+    return [Row("imports", "", "", "", "", 0, 0, 0, 0, 0, "fused", value, rounds=len(seconds))]
+
+
+def bars(rows: list[Row]) -> list[Bar]:
+    return [
+        Bar("import fusegen beyond import torch, ms", entry.value, LIMIT_MS, at_most=True) for entry in rows
+    ]
