@@ -1,0 +1,35 @@
+// Scratch memory of one call. Blocks are kept and handed to later calls (contents never are): a fresh mapping of
+// tens of megabytes costs page faults at every call, and 2 MiB pages keep packed weights out of the TLB's way.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace fusegen::cpu {
+
+class Arena {
+ public:
+  explicit Arena(size_t bytes);  // throws std::bad_alloc
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  // n elements on a 64-byte boundary; uninitialised. Sizes are summed beforehand by running the same takes on a
+  // null arena, see Measure.
+  template <class X>
+  X* take(int64_t n) {
+    X* p = reinterpret_cast<X*>(base_ ? base_ + used_ : nullptr);
+    used_ += (static_cast<size_t>(n > 0 ? n : 0) * sizeof(X) + 63) / 64 * 64;
+    return p;
+  }
+  size_t used() const { return used_; }
+
+  struct Measure {};
+  explicit Arena(Measure) {}
+
+ private:
+  unsigned char* base_ = nullptr;
+  size_t size_ = 0;
+  size_t used_ = 0;
+};
+
+}  // namespace fusegen::cpu

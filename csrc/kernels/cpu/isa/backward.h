@@ -1,0 +1,421 @@
+// The recurrence, backward: one direction of one layer, whole sequence.
+//
+// Chunks of steps, last first. Within a chunk each step forms dh_t = dy_t + dgates_{t+1} R in registers, runs the cell's
+// derivative on them and writes dgates_t. Once a chunk's dgates stand in scratch, all threads together turn them into
+// dX, dW, dR and db while they are still in cache. Each element of every gradient is summed by one thread in one order.
+//
+// Columns of dgates: LSTM i|f|g|o, RNN a; GRU n_x|r|z|n_h, so that [0,3H) feeds dX and dW (rows n,r,z) and
+// [H,4H) feeds dR and dh in torch's order.
+#pragma once
+#include "forward.h"
+
+namespace fusegen::FUSEGEN_ISA_NS {
+
+template <class S, Cell cell>
+class Backward {
+  using C = Compute<S>;
+  using V = Vector<C>;
+  static constexpr int L = kLanes<C>;
+  static constexpr int G = gate_count(cell);
+  static constexpr bool kGru = cell == Cell::gru;
+
+  struct TeamScratch {
+    C* dc;         // [rows][ldc] LSTM: gradient of c_t from step t+1
+    C* dh_direct;  // [rows][ldc] GRU: the part of dh that does not pass through R
+  };
+  struct Token {
+    int32_t b;
+    int64_t t;
+    bool first;  // its state came from h0
+  };
+
+  const RecurrentBackward& p_;
+  const cpu::Plan plan_;
+  const std::vector<Batch> batches_;
+  const std::vector<int64_t> bounds_;
+  const bool project_;
+  const int64_t columns_;      // of dgates
+  const int64_t recurrent_;    // first column that R sees
+  const int64_t GH_;
+  const int64_t ldg_, ldc_, ldp_;
+
+  C *R_, *W_, *W_hr_;          // packed for products with dgates on the left
+  C* dgates_[2];               // [chunk rows][ldg], this chunk's and the one before it in time order reversed
+  C *dhp_, *hidden_;           // projection: dh [chunk rows][ldp] and o tanh(c) [chunk rows][ldc]
+  C *sum_W_, *sum_R_, *sum_hr_;  // sums of weight gradients where they are stored in 16 bits
+  C* sum_b_;                   // [columns]
+  C* panel_;                   // [threads][panel_size_]
+  int64_t panel_size_ = 0;
+  S* zero_row_;
+  std::vector<TeamScratch> scratch_;
+
+ public:
+  explicit Backward(const RecurrentBackward& p)
+      : p_(p),
+        plan_(cpu::plan_backward(p)),
+        batches_(make_batches(p, plan_.over_rows ? plan_.threads : 1)),
+        bounds_(make_chunks(batches_, plan_.chunk_rows)),
+        project_(p.W_hr.data != nullptr),
+        columns_((kGru ? 4 : G) * p.H),
+        recurrent_(kGru ? p.H : 0),
+        GH_(G * p.H),
+        ldg_(padded<C>(columns_)),
+        ldc_(padded<C>(p.H)),
+        ldp_(padded<C>(p.P)) {}
+
+  void run() {
+    cpu::Arena measure{cpu::Arena::Measure{}};
+    lay_out(measure);
+    cpu::Arena arena(measure.used());
+    lay_out(arena);
+    std::memset(static_cast<void*>(zero_row_), 0, p_.P * sizeof(S));
+    const int64_t chunks = static_cast<int64_t>(bounds_.size()) - 1;
+#pragma omp parallel num_threads(plan_.threads)
+    {
+      const int rank = omp_get_thread_num(), size = omp_get_num_threads();
+      pack(rank, size);
+      clear_padding(rank, size);
+#pragma omp barrier
+      std::vector<Token> tokens;
+      for (int64_t chunk = chunks - 1; chunk >= 0; --chunk) {
+        if (plan_.over_rows) {
+          for (int k = rank; k < static_cast<int>(batches_.size()); k += size) run_team(k, {0, 1}, chunk);
+        } else {
+          run_team(0, {rank, size}, chunk);
+        }
+#pragma omp barrier
+        list_tokens(chunk, tokens);
+        chunk_gradients(tokens, chunk % 2, chunk + 1 < chunks, rank, size);
+        if (project_) {
+#pragma omp barrier
+        }
+      }
+      if (plan_.over_rows) {
+        for (int k = rank; k < static_cast<int>(batches_.size()); k += size) initial_state(k, {0, 1});
+      } else {
+        initial_state(0, {rank, size});
+      }
+      write_gradients(chunks == 0, rank, size);
+    }
+  }
+
+ private:
+  void lay_out(cpu::Arena& arena) {
+    const int64_t rows = std::max<int64_t>(1, largest_chunk(batches_, bounds_));
+    const PanelShape to_h{p_.P, 1}, to_x{p_.I, 1}, to_hidden{p_.H, 1};
+    R_ = arena.take<C>(to_h.size<C>(GH_));
+    W_ = arena.take<C>(p_.dx.data ? to_x.size<C>(GH_) : 0);
+    W_hr_ = arena.take<C>(project_ ? to_hidden.size<C>(p_.P) : 0);
+    dgates_[0] = arena.take<C>(rows * ldg_);
+    dgates_[1] = arena.take<C>(bounds_.size() > 2 ? rows * ldg_ : 0);
+    dhp_ = arena.take<C>(project_ ? rows * ldp_ : 0);
+    hidden_ = arena.take<C>(project_ ? rows * ldc_ : 0);
+    constexpr bool narrow = sizeof(S) != sizeof(C);
+    sum_W_ = arena.take<C>(narrow && p_.dW.data ? GH_ * p_.I : 0);
+    sum_R_ = arena.take<C>(narrow && p_.dR.data ? GH_ * p_.P : 0);
+    sum_hr_ = arena.take<C>(narrow && p_.dW_hr.data ? p_.P * p_.H : 0);
+    sum_b_ = arena.take<C>(ldg_);
+    panel_size_ = rows * kTileColumns<C>;
+    panel_ = arena.take<C>(panel_size_ * plan_.threads);
+    zero_row_ = arena.take<S>(ldp_);
+    scratch_.assign(batches_.size(), {});
+    for (size_t k = 0; k < batches_.size(); ++k) {
+      const int64_t n = batches_[k].size();
+      scratch_[k].dc = arena.take<C>(cell == Cell::lstm ? n * ldc_ : 0);
+      scratch_[k].dh_direct = arena.take<C>(kGru ? n * ldc_ : 0);
+    }
+  }
+
+  // The weight row behind column k of the part of dgates that the input product sees.
+  int64_t input_row(int64_t k) const { return kGru ? (k < p_.H ? k + 2 * p_.H : k - p_.H) : k; }
+
+  void pack(int rank, int size) const {
+    const S* R = static_cast<const S*>(p_.R.data);
+    pack_product(p_.P, GH_, R_, rank, size, [&](int64_t k) { return R + k * p_.R.stride; });
+    if (p_.dx.data) {
+      const S* W = static_cast<const S*>(p_.W.data);
+      pack_product(p_.I, GH_, W_, rank, size, [&](int64_t k) { return W + input_row(k) * p_.W.stride; });
+    }
+    if (project_) {
+      const S* W_hr = static_cast<const S*>(p_.W_hr.data);
+      pack_product(p_.H, p_.P, W_hr_, rank, size, [&](int64_t k) { return W_hr + k * p_.W_hr.stride; });
+    }
+  }
+  template <class RowPointer>
+  static void pack_product(int64_t N, int64_t K, C* out, int rank, int size, const RowPointer& row) {
+    const Range mine = share(PanelShape{N, 1}.template count<C>(), rank, size);
+    for (int64_t q = mine.begin; q < mine.end; ++q) pack_rows<S>(row, N, K, q, out + q * K * kTileColumns<C>);
+  }
+
+  void clear_padding(int rank, int size) const {
+    if (!p_.lengths || !p_.dx.data || p_.add_dx) return;
+    const Range mine = share(p_.B, rank, size);
+    for (int64_t b = mine.begin; b < mine.end; ++b)
+      for (int64_t t = p_.lengths[b]; t < p_.T; ++t)
+        std::memset(static_cast<void*>(row_of<S>(p_.dx, t, b)), 0, p_.I * sizeof(S));
+  }
+
+  // Row of dgates where team k's rows of `step` begin; chunks keep the teams one after another.
+  int64_t first_row(int k, int64_t step, int64_t chunk) const {
+    int64_t row = batches_[k].tokens(bounds_[chunk], step);
+    for (int j = 0; j < k; ++j) row += batches_[j].tokens(bounds_[chunk], bounds_[chunk + 1]);
+    return row;
+  }
+
+  // ---- the steps of one chunk -------------------------------------------------------------------------
+
+  void run_team(int k, const Team team, int64_t chunk) {
+    const Batch& batch = batches_[k];
+    const int64_t begin = bounds_[chunk], end = std::min(bounds_[chunk + 1], batch.steps());
+    const Range units = share(PanelShape{p_.H, 1}.template count<C>(), team);
+    const Range states = share(PanelShape{p_.P, 1}.template count<C>(), team);
+    std::vector<const C*> next(batch.size()), dhp(batch.size());
+    for (int64_t step = end - 1; step >= begin; --step) {
+      const int n = batch.active(step);
+      const int n_next = next_rows(k, step, chunk, next);
+      const int64_t row0 = first_row(k, step, chunk);
+      if (!project_) {
+        recur(next, n_next, n, R_, GH_, states,
+              [&](int row, int64_t panel, const auto& sums) { step_row(k, step, row, row0, chunk, panel, sums); });
+      } else {
+        recur(next, n_next, n, R_, GH_, states,
+              [&](int row, int64_t panel, const auto& sums) { projected_row(k, step, row, row0, panel, sums); });
+        team.barrier();
+        for (int i = 0; i < n; ++i) dhp[i] = dhp_ + (row0 + i) * ldp_;
+        recur(dhp, n, n, W_hr_, p_.P, units,
+              [&](int row, int64_t panel, const auto& sums) { step_row(k, step, row, row0, chunk, panel, sums); });
+      }
+      team.barrier();
+    }
+  }
+
+  // The rows of dgates of step + 1, and how many there are.
+  int next_rows(int k, int64_t step, int64_t chunk, std::vector<const C*>& next) const {
+    const Batch& batch = batches_[k];
+    const int n = batch.active(step + 1);
+    const int64_t in_chunk = step + 1 < bounds_[chunk + 1] ? chunk : chunk + 1;
+    const int64_t row = n ? first_row(k, step + 1, in_chunk) : 0;
+    for (int i = 0; i < n; ++i) next[i] = dgates_[in_chunk % 2] + (row + i) * ldg_ + recurrent_;
+    return n;
+  }
+
+  // Rows [0, n_product) bring the product with `packed`, rows up to n zero; epilogue(row, panel, sums).
+  template <class Epilogue>
+  void recur(const std::vector<const C*>& a, int n_product, int n, const C* packed, int64_t K, const Range& panels,
+             const Epilogue& epilogue) {
+    multiply_rows<C, kTileVectors>(a.data(), n_product, packed, K, panels, epilogue);
+    static constexpr RowSums<C> zero{};
+    for (int64_t panel = panels.begin; panel < panels.end; ++panel)
+      for (int row = n_product; row < n; ++row) epilogue(row, panel, zero);
+  }
+
+  FUSEGEN_INLINE V incoming(const Batch& batch, int row, int64_t step, int64_t u, int lanes) const {
+    const int64_t b = batch.row[row];
+    V dh = p_.dy.data ? load(row_of<S>(p_.dy, batch.time(row, step), b) + u, lanes) : V{};
+    if (batch.last(row, step) && p_.dh_n.data) dh += load(row_of<S>(p_.dh_n, 0, b) + u, lanes);
+    return dh;
+  }
+
+  void projected_row(int k, int64_t step, int row, int64_t row0, int64_t panel,
+                                    const RowSums<C>& sums) {
+    const PanelShape shape{p_.P, 1};
+    for (int j = 0; j < kTileVectors; ++j) {
+      const int lanes = shape.lanes<C>(panel, j);
+      if (!lanes) break;
+      const int64_t u = shape.row<C>(panel, j);
+      store(dhp_ + (row0 + row) * ldp_ + u, load(sums[j]) + incoming(batches_[k], row, step, u, lanes), lanes);
+    }
+  }
+
+  void step_row(int k, int64_t step, int row, int64_t row0, int64_t chunk, int64_t panel,
+                               const RowSums<C>& sums) {
+    const Batch& batch = batches_[k];
+    const PanelShape shape{p_.H, 1};
+    const int64_t H = p_.H, b = batch.row[row], t = batch.time(row, step);
+    const int64_t t_prev = batch.reverse ? t + 1 : t - 1;
+    const bool last = batch.last(row, step);
+    C* dg_row = dgates_[chunk % 2] + (row0 + row) * ldg_;
+    for (int j = 0; j < kTileVectors; ++j) {
+      const int lanes = shape.lanes<C>(panel, j);
+      if (!lanes) break;
+      const int64_t u = shape.row<C>(panel, j);
+      V dh = load(sums[j]);
+      if (!project_) dh += incoming(batch, row, step, u, lanes);
+      C* dg = dg_row + u;
+      if constexpr (cell == Cell::lstm) {
+        const S* gates = row_of<S>(p_.gates, t, b) + u;
+        const V i = load(gates, lanes), f = load(gates + H, lanes), g = load(gates + 2 * H, lanes),
+                o = load(gates + 3 * H, lanes);
+        const V c = load(row_of<C>(p_.cells, t, b) + u, lanes);
+        C* carry = scratch_[k].dc + row * ldc_ + u;
+        const V dc = !last ? load(carry) : p_.dc_n.data ? load(row_of<S>(p_.dc_n, 0, b) + u, lanes) : V{};
+        const auto d = cells::lstm_backward<Math>(i, f, g, o, cell_before(step, t_prev, b, u, lanes), c, dh, dc);
+        store(dg, d.i, lanes);
+        store(dg + H, d.f, lanes);
+        store(dg + 2 * H, d.g, lanes);
+        store(dg + 3 * H, d.o, lanes);
+        store(carry, d.c_prev);
+        if (project_) store(hidden_ + (row0 + row) * ldc_ + u, o * Math::tanh(c));
+      } else if constexpr (kGru) {
+        const S* gates = row_of<S>(p_.gates, t, b) + u;
+        const V r = load(gates, lanes), z = load(gates + H, lanes), n = load(gates + 2 * H, lanes),
+                q = load(gates + 3 * H, lanes);
+        C* direct = scratch_[k].dh_direct + row * ldc_ + u;
+        if (!last) dh += load(direct);
+        const auto d = cells::gru_backward(r, z, n, q, state_before(step, t_prev, b, u, lanes), dh);
+        store(dg, d.n, lanes);
+        store(dg + H, d.r, lanes);
+        store(dg + 2 * H, d.z, lanes);
+        store(dg + 3 * H, d.q, lanes);
+        store(direct, d.h_prev);
+      } else {
+        const V h = load(row_of<S>(p_.y, t, b) + u, lanes);
+        const V d = cell == Cell::rnn_tanh ? cells::rnn_tanh_backward(h, dh) : (h > V{} ? dh : V{});
+        store(dg, d, lanes);
+      }
+    }
+  }
+
+  FUSEGEN_INLINE V cell_before(int64_t step, int64_t t_prev, int64_t b, int64_t u, int lanes) const {
+    if (step) return load(row_of<C>(p_.cells, t_prev, b) + u, lanes);
+    return p_.c0.data ? load(row_of<S>(p_.c0, 0, b) + u, lanes) : V{};
+  }
+  FUSEGEN_INLINE V state_before(int64_t step, int64_t t_prev, int64_t b, int64_t u, int lanes) const {
+    if (step) return load(row_of<S>(p_.y, t_prev, b) + u, lanes);
+    return p_.h0.data ? load(row_of<S>(p_.h0, 0, b) + u, lanes) : V{};
+  }
+
+  // dh_0 and dc_0.
+  void initial_state(int k, const Team team) {
+    if (!p_.dh0.data && !p_.dc0.data) return;
+    const Batch& batch = batches_[k];
+    const int n = batch.size();
+    std::vector<const C*> next(n);
+    const int n_next = batch.steps() ? next_rows(k, -1, 0, next) : 0;
+    if (p_.dh0.data) {
+      recur(next, n_next, n, R_, GH_, share(PanelShape{p_.P, 1}.template count<C>(), team),
+            [&](int row, int64_t panel, const auto& sums) { initial_row(k, row, panel, sums); });
+    }
+    if (p_.dc0.data) {
+      const Range mine = share(n, team);
+      for (int64_t i = mine.begin; i < mine.end; ++i) {
+        const int64_t b = batch.row[i];
+        for (int64_t u = 0; u < p_.H; u += L) {
+          const int lanes = p_.H - u < L ? static_cast<int>(p_.H - u) : L;
+          const V dc = batch.length[i]  ? load(scratch_[k].dc + i * ldc_ + u)
+                       : p_.dc_n.data ? load(row_of<S>(p_.dc_n, 0, b) + u, lanes)
+                                      : V{};
+          store(row_of<S>(p_.dc0, 0, b) + u, dc, lanes);
+        }
+      }
+    }
+  }
+  void initial_row(int k, int row, int64_t panel, const RowSums<C>& sums) {
+    const Batch& batch = batches_[k];
+    const PanelShape shape{p_.P, 1};
+    const int64_t b = batch.row[row];
+    for (int j = 0; j < kTileVectors; ++j) {
+      const int lanes = shape.lanes<C>(panel, j);
+      if (!lanes) break;
+      const int64_t u = shape.row<C>(panel, j);
+      V dh = load(sums[j]);
+      if (batch.length[row] == 0) {
+        if (p_.dh_n.data) dh += load(row_of<S>(p_.dh_n, 0, b) + u, lanes);
+      } else if constexpr (kGru) {
+        dh += load(scratch_[k].dh_direct + row * ldc_ + u);
+      }
+      store(row_of<S>(p_.dh0, 0, b) + u, dh, lanes);
+    }
+  }
+
+  // ---- gradients of a whole chunk ---------------------------------------------------------------------
+
+  void list_tokens(int64_t chunk, std::vector<Token>& tokens) const {
+    tokens.clear();
+    for (const Batch& batch : batches_)
+      for (int64_t step = bounds_[chunk], end = std::min(bounds_[chunk + 1], batch.steps()); step < end; ++step)
+        for (int i = 0, n = batch.active(step); i < n; ++i)
+          tokens.push_back({batch.row[i], batch.time(i, step), step == 0});
+  }
+
+  void chunk_gradients(const std::vector<Token>& tokens, int buffer, bool add, int rank, int size) {
+    const C* dgates = dgates_[buffer];
+    const int64_t K = static_cast<int64_t>(tokens.size());
+    C* panel = panel_ + rank * panel_size_;
+    if (p_.dx.data) {
+      const Range rows = share(K, rank, size);
+      std::vector<const C*> a;
+      for (int64_t i = rows.begin; i < rows.end; ++i) a.push_back(dgates + i * ldg_);
+      const auto out = [&](int i) { return row_of<S>(p_.dx, tokens[rows.begin + i].t, tokens[rows.begin + i].b); };
+      multiply_rows<C, kTileVectors>(
+          a.data(), static_cast<int>(a.size()), W_, GH_, {0, PanelShape{p_.I, 1}.template count<C>()},
+          [&](int row, int64_t q, const auto& sums) { store_row<S>(p_.I, q, sums, p_.add_dx, out(row)); });
+    }
+    const Range columns = share(GH_, rank, size, 48);  // whole tiles and whole cache lines
+    if (p_.dW.data) {
+      C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dW.data) : sum_W_;
+      multiply_columns<S>(
+          dgates, ldg_, columns, [&](int64_t k) { return row_of<S>(p_.x, tokens[k].t, tokens[k].b); }, p_.I, K, panel, add,
+          [&](int64_t m) { return out + input_row(m) * p_.I; });
+    }
+    if (p_.dR.data) {
+      C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dR.data) : sum_R_;
+      const auto state = [&](int64_t k) -> const S* {
+        const Token& token = tokens[k];
+        if (!token.first) return row_of<S>(p_.y, p_.reverse ? token.t + 1 : token.t - 1, token.b);
+        return p_.h0.data ? row_of<S>(p_.h0, 0, token.b) : zero_row_;
+      };
+      multiply_columns<S>(dgates + recurrent_, ldg_, columns, state, p_.P, K, panel, add,
+                          [&](int64_t m) { return out + m * p_.P; });
+    }
+    if (p_.dW_hr.data) {
+      C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dW_hr.data) : sum_hr_;
+      multiply_columns<C>(dhp_, ldp_, share(p_.P, rank, size, 48), [&](int64_t k) { return hidden_ + k * ldc_; }, p_.H, K,
+                          panel, add, [&](int64_t m) { return out + m * p_.H; });
+    }
+    if (p_.db_ih || p_.db_hh) {
+      const Range vectors = share(ldg_ / L - 1, rank, size);
+      for (int64_t v = vectors.begin; v < vectors.end; ++v) {
+        V sum = add ? load(sum_b_ + v * L) : V{};
+        for (int64_t k = 0; k < K; ++k) sum += load(dgates + k * ldg_ + v * L);
+        store(sum_b_ + v * L, sum);
+      }
+    }
+  }
+
+  // What chunk_gradients left in sums, and zeros where there was no chunk. Each thread writes what it summed itself,
+  // but for the biases.
+  void write_gradients(bool none, int rank, int size) {
+    constexpr bool narrow = sizeof(S) != sizeof(C);
+    const Range columns = share(GH_, rank, size, 48);
+    if (p_.dW.data)
+      for (int64_t m = columns.begin; m < columns.end; ++m)
+        write_row(static_cast<S*>(p_.dW.data), sum_W_, input_row(m), p_.I, none, narrow);
+    if (p_.dR.data)
+      for (int64_t m = columns.begin; m < columns.end; ++m)
+        write_row(static_cast<S*>(p_.dR.data), sum_R_, m, p_.P, none, narrow);
+    if (p_.dW_hr.data) {
+      const Range rows = share(p_.P, rank, size, 48);
+      for (int64_t m = rows.begin; m < rows.end; ++m)
+        write_row(static_cast<S*>(p_.dW_hr.data), sum_hr_, m, p_.H, none, narrow);
+    }
+    if (p_.db_ih || p_.db_hh) {
+#pragma omp barrier
+      for (int64_t m = columns.begin; m < columns.end; ++m) {
+        const C hidden = none ? C(0) : sum_b_[recurrent_ + m];
+        const C input = none ? C(0) : sum_b_[m];
+        if (p_.db_hh) from_float(hidden, static_cast<S*>(p_.db_hh)[m]);
+        if (p_.db_ih) from_float(input, static_cast<S*>(p_.db_ih)[input_row(m)]);
+      }
+    }
+  }
+  static void write_row(S* out, const C* sums, int64_t row, int64_t n, bool none, bool narrow) {
+    if (none) {
+      std::memset(static_cast<void*>(out + row * n), 0, n * sizeof(S));
+    } else if (narrow) {
+      for (int64_t u = 0; u < n; ++u) from_float(sums[row * n + u], out[row * n + u]);
+    }
+  }
+};
+
+}  // namespace fusegen::FUSEGEN_ISA_NS

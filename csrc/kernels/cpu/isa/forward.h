@@ -1,0 +1,356 @@
+// The recurrence, forward: one direction of one layer, whole sequence.
+//
+// Steps go in chunks. For a chunk, the input product of all its rows is made at once (each weight panel is read once
+// per chunk, not once per step), then the steps run: a tile's sums start from the input product, the recurrent product
+// is added in registers, and the cell's maths runs on the registers. Nothing but the state is exchanged between steps.
+#pragma once
+#include <omp.h>
+
+#include "../../cells.h"
+#include "../arena.h"
+#include "../plan.h"
+#include "product.h"
+#include "vmath.h"
+
+namespace fusegen::FUSEGEN_ISA_NS {
+
+// Row strides of scratch: whole vectors, and one more so that rows do not fall on the same cache sets.
+template <class C>
+constexpr int64_t padded(int64_t n) {
+  return (n + kLanes<C> - 1) / kLanes<C> * kLanes<C> + kLanes<C>;
+}
+
+template <class S>
+S* row_of(const Rows& r, int64_t t, int64_t b) {
+  return static_cast<S*>(r.data) + t * r.stride_t + b * r.stride_b;
+}
+
+// The packed weights of one direction: W, then R, then W_hr.
+template <class S>
+struct Packed {
+  using C = Compute<S>;
+  PanelShape gates;  // of W and R
+  PanelShape projection;
+  int64_t I, P;
+  C *W, *R, *W_hr;
+
+  Packed(Cell cell, int64_t I, int64_t H, int64_t P, bool project, void* base)
+      : gates{H, gate_count(cell)}, projection{project ? P : 0, 1}, I(I), P(P) {
+    W = static_cast<C*>(base);
+    R = W + gates.size<C>(I);
+    W_hr = R + gates.size<C>(P);
+  }
+  int64_t elements() const { return gates.size<C>(I) + gates.size<C>(P) + projection.size<C>(gates.units); }
+
+  // This thread's part of the panels.
+  void pack(const Matrix& w, const Matrix& r, const Matrix& w_hr, int rank, int size) const {
+    pack_matrix(gates, w, I, W, rank, size);
+    pack_matrix(gates, r, P, R, rank, size);
+    pack_matrix(projection, w_hr, gates.units, W_hr, rank, size);
+  }
+
+ private:
+  static void pack_matrix(const PanelShape& shape, const Matrix& m, int64_t K, C* out, int rank, int size) {
+    const int64_t panel = K * shape.vectors() * kLanes<C>;
+    const Range mine = share(shape.count<C>(), rank, size);
+    for (int64_t p = mine.begin; p < mine.end; ++p)
+      pack_panel(shape, static_cast<const S*>(m.data), m.stride, K, p, out + p * panel);
+  }
+};
+
+template <class S, Cell cell>
+class Forward {
+  using C = Compute<S>;
+  using V = Vector<C>;
+  static constexpr int L = kLanes<C>;
+  static constexpr int G = gate_count(cell);
+  static constexpr int NW = G == 1 ? kTileVectors : G;
+
+  // What the threads of one team share.
+  struct TeamScratch {
+    C* pre;      // [chunk rows][panel][NW][L] input product and biases
+    C* x;        // [chunk rows][I] the input in the compute type, where it is stored in another
+    C* h[2];     // [rows][ldh] state before and after the step
+    C* c;        // [rows][ldc]
+    C* hidden;   // [rows][ldc] o tanh(c), what a projection reads
+  };
+
+  const RecurrentForward& p_;
+  const cpu::Plan plan_;
+  const std::vector<Batch> batches_;
+  const std::vector<int64_t> bounds_;
+  const bool project_;
+  const PanelShape shape_;
+  const int64_t width_;  // of a row of `pre`
+  const int64_t ldh_, ldc_;
+
+  const C *W_, *R_, *W_hr_;
+  C* own_packed_ = nullptr;
+  C* bias_;    // [panel][NW][L]: b_ih + b_hh, of GRU's n only b_in
+  C* bias_q_;  // [panel][L]: GRU's b_hn
+  std::vector<TeamScratch> scratch_;
+
+ public:
+  explicit Forward(const RecurrentForward& p)
+      : p_(p),
+        plan_(cpu::plan_forward(p)),
+        batches_(make_batches(p, plan_.over_rows ? plan_.threads : 1)),
+        bounds_(make_chunks(batches_, plan_.chunk_rows * static_cast<int64_t>(batches_.size()))),
+        project_(p.W_hr.data != nullptr),
+        shape_{p.H, G},
+        width_(shape_.count<C>() * NW * L),
+        ldh_(padded<C>(p.P)),
+        ldc_(padded<C>(p.H)) {}
+
+  void run() {
+    cpu::Arena measure{cpu::Arena::Measure{}};
+    lay_out(measure);
+    cpu::Arena arena(measure.used());
+    lay_out(arena);
+#pragma omp parallel num_threads(plan_.threads)
+    {
+      const int rank = omp_get_thread_num(), size = omp_get_num_threads();
+      if (own_packed_)
+        Packed<S>(cell, p_.I, p_.H, p_.P, project_, own_packed_).pack(p_.W, p_.R, p_.W_hr, rank, size);
+      pack_biases(rank, size);
+#pragma omp barrier
+      if (plan_.over_rows) {
+        for (int k = rank; k < static_cast<int>(batches_.size()); k += size) run_team(k, {0, 1});
+      } else {
+        run_team(0, {rank, size});
+      }
+    }
+  }
+
+ private:
+  void lay_out(cpu::Arena& arena) {
+    Packed<S> packed(cell, p_.I, p_.H, p_.P, project_, const_cast<void*>(p_.packed));
+    if (!p_.packed) {
+      own_packed_ = arena.take<C>(packed.elements());
+      packed = Packed<S>(cell, p_.I, p_.H, p_.P, project_, own_packed_);
+    }
+    W_ = packed.W;
+    R_ = packed.R;
+    W_hr_ = packed.W_hr;
+    bias_ = arena.take<C>(width_);
+    bias_q_ = arena.take<C>(cell == Cell::gru ? shape_.count<C>() * L : 0);
+    scratch_.assign(batches_.size(), {});
+    for (size_t k = 0; k < batches_.size(); ++k) {
+      const int64_t rows = largest_chunk({batches_[k]}, bounds_);
+      const int64_t n = batches_[k].size();
+      TeamScratch& s = scratch_[k];
+      s.pre = arena.take<C>(rows * width_);
+      s.x = arena.take<C>(sizeof(S) == sizeof(C) ? 0 : rows * padded<C>(p_.I));
+      s.h[0] = arena.take<C>(n * ldh_);
+      s.h[1] = arena.take<C>(n * ldh_);
+      s.c = arena.take<C>(cell == Cell::lstm ? n * ldc_ : 0);
+      s.hidden = arena.take<C>(project_ ? n * ldc_ : 0);
+    }
+  }
+
+  C bias(const void* b, int64_t row) const { return b ? to_float(static_cast<const S*>(b)[row]) : C(0); }
+
+  void pack_biases(int rank, int size) {
+    const Range mine = share(shape_.count<C>(), rank, size);
+    for (int64_t p = mine.begin; p < mine.end; ++p) {
+      for (int j = 0; j < NW; ++j) {
+        const int lanes = shape_.lanes<C>(p, j);
+        const bool is_n = cell == Cell::gru && j == 2;
+        for (int l = 0; l < L; ++l) {
+          const int64_t row = shape_.row<C>(p, j) + l;
+          const C b_ih = l < lanes ? bias(p_.b_ih, row) : C(0);
+          const C b_hh = l < lanes ? bias(p_.b_hh, row) : C(0);
+          bias_[(p * NW + j) * L + l] = is_n ? b_ih : b_ih + b_hh;
+          if (is_n) bias_q_[p * L + l] = b_hh;
+        }
+      }
+    }
+  }
+
+  void run_team(int k, const Team team) {
+    const Batch& batch = batches_[k];
+    const TeamScratch& s = scratch_[k];
+    const Range panels = share(shape_.count<C>(), team);
+    const Range projection = share(PanelShape{p_.P, 1}.template count<C>(), team);
+    start(batch, s, team);
+    team.barrier();
+
+    std::vector<const C*> x_rows, h_rows[2], hidden_rows;
+    for (int i = 0; i < batch.size(); ++i) {
+      h_rows[0].push_back(s.h[0] + i * ldh_);
+      h_rows[1].push_back(s.h[1] + i * ldh_);
+      hidden_rows.push_back(s.hidden + i * ldc_);
+    }
+    for (size_t chunk = 0; chunk + 1 < bounds_.size(); ++chunk) {
+      const int64_t begin = bounds_[chunk], end = std::min(bounds_[chunk + 1], batch.steps());
+      if (begin >= end) break;  // teams whose sequences have all ended; only teams of one thread get here early
+      input_rows(batch, s, begin, end, team, x_rows);
+      multiply_rows<C, NW>(x_rows.data(), static_cast<int>(x_rows.size()), W_, p_.I, panels,
+                           [&](int row, int64_t panel, const auto& sums) { store_input_product(s, row, panel, sums); });
+      int64_t offset = 0;
+      for (int64_t step = begin; step < end; ++step) {
+        const int n = batch.active(step);
+        const C* const* h = h_rows[step % 2].data();
+        recur(batch, s, step, n, offset, h, panels);
+        team.barrier();
+        if (project_) {
+          multiply_rows<C, kTileVectors>(hidden_rows.data(), n, W_hr_, p_.H, projection,
+                                         [&](int row, int64_t panel, const auto& sums) {
+                                           finish_projection(batch, s, step, row, panel, sums);
+                                         });
+          team.barrier();
+        }
+        offset += n;
+      }
+    }
+    finish(batch, s, team);
+  }
+
+  void start(const Batch& batch, const TeamScratch& s, const Team& team) {
+    const Range mine = share(batch.size(), team);
+    for (int64_t i = mine.begin; i < mine.end; ++i) {
+      const int64_t b = batch.row[i];
+      copy_in(p_.h0, b, p_.P, s.h[0] + i * ldh_);
+      if constexpr (cell == Cell::lstm) copy_in(p_.c0, b, p_.H, s.c + i * ldc_);
+      for (int64_t t = batch.length[i]; t < p_.T; ++t) {
+        std::memset(static_cast<void*>(row_of<S>(p_.y, t, b)), 0, p_.P * sizeof(S));
+        if (p_.gates.data)
+          std::memset(static_cast<void*>(row_of<S>(p_.gates, t, b)), 0, saved_gates(cell) * p_.H * sizeof(S));
+        if (p_.cells.data) std::memset(static_cast<void*>(row_of<C>(p_.cells, t, b)), 0, p_.H * sizeof(C));
+      }
+    }
+  }
+
+  static void copy_in(const Rows& from, int64_t b, int64_t n, C* to) {
+    for (int64_t u = 0; u < n; u += L)
+      *reinterpret_cast<V*>(to + u) = from.data ? load(row_of<S>(from, 0, b) + u, lanes_left(n, u)) : V{};
+  }
+
+  static int lanes_left(int64_t n, int64_t u) { return n - u < L ? static_cast<int>(n - u) : L; }
+
+  // h_n and c_n: a row's last state stays where its last step left it.
+  void finish(const Batch& batch, const TeamScratch& s, const Team& team) {
+    const Range mine = share(batch.size(), team);
+    for (int64_t i = mine.begin; i < mine.end; ++i) {
+      const int64_t b = batch.row[i];
+      const C* h = s.h[batch.length[i] % 2] + i * ldh_;
+      for (int64_t u = 0; u < p_.P; u += L) store(row_of<S>(p_.h_n, 0, b) + u, load(h + u), lanes_left(p_.P, u));
+      if constexpr (cell == Cell::lstm)
+        for (int64_t u = 0; u < p_.H; u += L)
+          store(row_of<S>(p_.c_n, 0, b) + u, load(s.c + i * ldc_ + u), lanes_left(p_.H, u));
+    }
+  }
+
+  // Where the chunk's input rows are, in the order of `pre`.
+  void input_rows(const Batch& batch, const TeamScratch& s, int64_t begin, int64_t end, const Team& team,
+                  std::vector<const C*>& rows) {
+    rows.clear();
+    for (int64_t step = begin; step < end; ++step) {
+      const int n = batch.active(step);
+      for (int i = 0; i < n; ++i) {
+        const S* x = row_of<S>(p_.x, batch.time(i, step), batch.row[i]);
+        if constexpr (sizeof(S) == sizeof(C)) {
+          rows.push_back(x);
+        } else {
+          C* to = s.x + static_cast<int64_t>(rows.size()) * padded<C>(p_.I);
+          if (static_cast<int>(rows.size()) % team.size == team.rank)
+            for (int64_t u = 0; u < p_.I; u += L) *reinterpret_cast<V*>(to + u) = load(x + u, lanes_left(p_.I, u));
+          rows.push_back(to);
+        }
+      }
+    }
+    if constexpr (sizeof(S) != sizeof(C)) team.barrier();
+  }
+
+  void store_input_product(const TeamScratch& s, int row, int64_t panel, const RowSums<C>& sums) const {
+    C* pre = s.pre + row * width_ + panel * NW * L;
+    const C* b = bias_ + panel * NW * L;
+#pragma GCC unroll 4
+    for (int j = 0; j < NW; ++j) store(pre + j * L, load(sums[j]) + load(b + j * L));
+  }
+
+  void recur(const Batch& batch, const TeamScratch& s, int64_t step, int n, int64_t offset, const C* const* h,
+             const Range& panels) const {
+    TileSums<C> sums;
+    for (int64_t p = panels.begin; p < panels.end; ++p) {
+      const C* w = R_ + p * p_.P * NW * L;
+      for_each_tile(n, [&](int row, int rows) {
+        const TileStart<C> start{s.pre + (offset + row) * width_ + p * NW * L, width_,
+                                 cell == Cell::gru ? bias_q_ + p * L : nullptr};
+        tile_rows<C, NW, Operand::hidden>(rows, h + row, w, p_.P, start, sums);
+        for (int m = 0; m < rows; ++m) finish_row(batch, s, step, row + m, p, sums.value[m]);
+      });
+    }
+  }
+
+  // The cell's maths for one row of a tile.
+  void finish_row(const Batch& batch, const TeamScratch& s, int64_t step, int row, int64_t panel,
+                  const RowSums<C>& a) const {
+    const int64_t t = batch.time(row, step), b = batch.row[row];
+    const int64_t H = p_.H;
+    const C* h_prev = s.h[step % 2] + row * ldh_;
+    C* h_next = s.h[(step + 1) % 2] + row * ldh_;
+    S* y = row_of<S>(p_.y, t, b);
+    if constexpr (cell == Cell::lstm) {
+      const int64_t u = panel * L;
+      const int lanes = shape_.lanes<C>(panel, 0);
+      C* c = s.c + row * ldc_ + u;
+      const auto state = cells::lstm<Math>(load(a[0]), load(a[1]), load(a[2]), load(a[3]), load(c));
+      store(c, state.c);
+      if (project_) {
+        store(s.hidden + row * ldc_ + u, state.h);
+      } else {
+        store(h_next + u, rounded<S>(state.h));
+        store(y + u, state.h, lanes);
+      }
+      if (p_.gates.data) {
+        S* gates = row_of<S>(p_.gates, t, b) + u;
+        store(gates, state.i, lanes);
+        store(gates + H, state.f, lanes);
+        store(gates + 2 * H, state.g, lanes);
+        store(gates + 3 * H, state.o, lanes);
+        store(row_of<C>(p_.cells, t, b) + u, state.c, lanes);
+      }
+    } else if constexpr (cell == Cell::gru) {
+      const int64_t u = panel * L;
+      const int lanes = shape_.lanes<C>(panel, 0);
+      const auto state = cells::gru<Math>(load(a[0]), load(a[1]), load(a[2]), load(a[3]), load(h_prev + u));
+      store(h_next + u, rounded<S>(state.h));
+      store(y + u, state.h, lanes);
+      if (p_.gates.data) {
+        S* gates = row_of<S>(p_.gates, t, b) + u;
+        store(gates, state.r, lanes);
+        store(gates + H, state.z, lanes);
+        store(gates + 2 * H, state.n, lanes);
+        store(gates + 3 * H, load(a[3]), lanes);
+      }
+    } else {
+      for (int j = 0; j < kTileVectors; ++j) {
+        const int lanes = shape_.lanes<C>(panel, j);
+        if (!lanes) break;
+        const int64_t u = shape_.row<C>(panel, j);
+        const V v = load(a[j]);
+        const V h = cell == Cell::rnn_tanh ? Math::tanh(v) : (v < V{} ? V{} : v);
+        store(h_next + u, rounded<S>(h));
+        store(y + u, h, lanes);
+      }
+    }
+  }
+
+  void finish_projection(const Batch& batch, const TeamScratch& s, int64_t step, int row, int64_t panel,
+                         const RowSums<C>& sums) const {
+    const PanelShape shape{p_.P, 1};
+    C* h_next = s.h[(step + 1) % 2] + row * ldh_;
+    S* y = row_of<S>(p_.y, batch.time(row, step), batch.row[row]);
+    for (int j = 0; j < kTileVectors; ++j) {
+      const int lanes = shape.lanes<C>(panel, j);
+      if (!lanes) break;
+      const int64_t u = shape.row<C>(panel, j);
+      const V v = load(sums[j]);
+      store(h_next + u, rounded<S>(v));
+      store(y + u, v, lanes);
+    }
+  }
+};
+
+}  // namespace fusegen::FUSEGEN_ISA_NS

@@ -1,0 +1,183 @@
+// Vectors of the instruction set that this file is compiled for, as GCC vector types: one source, four sets.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12's own AVX-512 headers start from an undefined vector and warn of it wherever they are inlined (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#define FUSEGEN_INLINE inline __attribute__((always_inline))
+
+namespace fusegen::FUSEGEN_ISA_NS {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+constexpr int kRegisters = 32;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+constexpr int kRegisters = 16;
+#else
+constexpr int kVectorBytes = 16;
+constexpr int kRegisters = 16;
+#endif
+
+template <class C>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(C));
+
+template <class C>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(kVectorBytes)));
+  typedef float unaligned __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
+  typedef int32_t bits __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(kVectorBytes)));
+  typedef double unaligned __attribute__((vector_size(kVectorBytes), aligned(8), may_alias));
+  typedef int64_t bits __attribute__((vector_size(kVectorBytes)));
+};
+template <class C>
+using Vector = typename VectorOf<C>::type;
+
+// x - 0 is x for every x, -0 and NaN included, so this folds to a broadcast; 0 + x does not.
+template <class C>
+FUSEGEN_INLINE Vector<C> splat(C x) {
+  return x - Vector<C>{};
+}
+
+// The two 16-bit storage types. They hold bits; arithmetic happens in float.
+struct bf16 {
+  uint16_t bits;
+};
+struct f16 {
+  _Float16 value;
+};
+
+template <class S>
+struct ComputeOf {
+  using type = float;
+};
+template <>
+struct ComputeOf<double> {
+  using type = double;
+};
+template <class S>
+using Compute = typename ComputeOf<S>::type;  // what a storage type is computed in
+
+FUSEGEN_INLINE float to_float(bf16 x) {
+  const uint32_t u = static_cast<uint32_t>(x.bits) << 16;
+  float f;
+  std::memcpy(&f, &u, 4);
+  return f;
+}
+FUSEGEN_INLINE float to_float(f16 x) { return static_cast<float>(x.value); }
+FUSEGEN_INLINE float to_float(float x) { return x; }
+FUSEGEN_INLINE double to_float(double x) { return x; }
+
+FUSEGEN_INLINE void from_float(float f, bf16& out) {  // round to nearest even; NaN stays NaN
+  uint32_t u;
+  std::memcpy(&u, &f, 4);
+  out.bits = f != f ? 0x7fc0 : static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+FUSEGEN_INLINE void from_float(float f, f16& out) { out.value = static_cast<_Float16>(f); }
+FUSEGEN_INLINE void from_float(float f, float& out) { out = f; }
+FUSEGEN_INLINE void from_float(double f, double& out) { out = f; }
+
+// ---- whole vectors ----------------------------------------------------------------------------------
+
+FUSEGEN_INLINE Vector<float> load(const float* p) {
+  return *reinterpret_cast<const VectorOf<float>::unaligned*>(p);
+}
+FUSEGEN_INLINE Vector<double> load(const double* p) {
+  return *reinterpret_cast<const VectorOf<double>::unaligned*>(p);
+}
+FUSEGEN_INLINE void store(float* p, Vector<float> v) { *reinterpret_cast<VectorOf<float>::unaligned*>(p) = v; }
+FUSEGEN_INLINE void store(double* p, Vector<double> v) { *reinterpret_cast<VectorOf<double>::unaligned*>(p) = v; }
+
+typedef uint16_t HalfBits __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
+typedef _Float16 HalfFloats __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
+typedef uint32_t WordBits __attribute__((vector_size(kVectorBytes)));
+
+FUSEGEN_INLINE Vector<float> load(const bf16* p) {
+  const HalfBits h = *reinterpret_cast<const HalfBits*>(p);
+  return (Vector<float>)(__builtin_convertvector(h, WordBits) << 16);
+}
+FUSEGEN_INLINE void store(bf16* p, Vector<float> v) {
+  const WordBits u = (WordBits)v;
+  WordBits rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  const WordBits quiet = WordBits{} + 0x7fc0u;
+  rounded = (v != v) ? quiet : rounded;
+  *reinterpret_cast<HalfBits*>(p) = __builtin_convertvector(rounded, HalfBits);
+}
+FUSEGEN_INLINE Vector<float> load(const f16* p) {
+#if defined(__AVX512F__)
+  return (Vector<float>)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(__AVX2__)
+  return (Vector<float>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
+  return __builtin_convertvector(*reinterpret_cast<const HalfFloats*>(p), Vector<float>);
+#endif
+}
+FUSEGEN_INLINE void store(f16* p, Vector<float> v) {
+#if defined(__AVX512F__)
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph((__m512)v, 0));
+#elif defined(__AVX2__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, 0));
+#else
+  *reinterpret_cast<HalfFloats*>(p) = __builtin_convertvector(v, HalfFloats);
+#endif
+}
+
+// ---- the first n lanes; the rest read as zero -------------------------------------------------------
+
+template <class S>
+__attribute__((noinline)) Vector<Compute<S>> load_some(const S* p, int n) {
+  S tmp[kLanes<Compute<S>>];
+  std::memset(static_cast<void*>(tmp), 0, sizeof tmp);
+  for (int i = 0; i < n; ++i) tmp[i] = p[i];
+  return load(tmp);
+}
+template <class S>
+__attribute__((noinline)) void store_some(S* p, Vector<Compute<S>> v, int n) {
+  S tmp[kLanes<Compute<S>>];
+  store(tmp, v);
+  for (int i = 0; i < n; ++i) p[i] = tmp[i];
+}
+
+template <class S>
+FUSEGEN_INLINE Vector<Compute<S>> load(const S* p, int n) {
+  if (n == kLanes<Compute<S>>) return load(p);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(S) == 4) return (Vector<float>)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#endif
+  return load_some(p, n);
+}
+template <class S>
+FUSEGEN_INLINE void store(S* p, Vector<Compute<S>> v, int n) {
+  if (n == kLanes<Compute<S>>) return store(p, v);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(S) == 4) return _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#endif
+  store_some(p, v, n);
+}
+
+// What v becomes once stored as S and read again.
+template <class S>
+FUSEGEN_INLINE Vector<Compute<S>> rounded(Vector<Compute<S>> v) {
+  if constexpr (sizeof(S) == sizeof(Compute<S>)) {
+    return v;
+  } else {
+    S tmp[kLanes<Compute<S>>];
+    store(tmp, v);
+    return load(tmp);
+  }
+}
+
+}  // namespace fusegen::FUSEGEN_ISA_NS

@@ -1,0 +1,67 @@
+// sigmoid and tanh on vectors. float: range reduction and a polynomial, about 2 ulp over the whole range, exact
+// limits at +-inf, NaN through. double: libm lane by lane, since float64 is there to check gradients.
+#pragma once
+#include <cmath>
+
+#include "simd.h"
+
+namespace fusegen::FUSEGEN_ISA_NS {
+
+struct Math {
+  using F = Vector<float>;
+  using D = Vector<double>;
+
+  static FUSEGEN_INLINE F sigmoid(F x) {
+    const Exp e = exp_parts(clamp(-x, -87.0f, 89.0f));
+    return 1.0f / (1.0f + (e.scale + e.scale * e.em1));
+  }
+  // From expm1(2x), so that small x keeps its relative precision.
+  static FUSEGEN_INLINE F tanh(F x) {
+    const Exp e = exp_parts(clamp(x + x, -18.5f, 18.5f));
+    const F em1 = e.scale * e.em1 + (e.scale - 1.0f);
+    return em1 / (em1 + 2.0f);
+  }
+
+  static FUSEGEN_INLINE D sigmoid(D x) {
+    for (int i = 0; i < kLanes<double>; ++i) x[i] = 1.0 / (1.0 + std::exp(-x[i]));
+    return x;
+  }
+  static FUSEGEN_INLINE D tanh(D x) {
+    for (int i = 0; i < kLanes<double>; ++i) x[i] = std::tanh(x[i]);
+    return x;
+  }
+
+ private:
+  struct Exp {
+    F scale, em1;  // exp(x) = scale (1 + em1)
+  };
+
+  // A comparison with NaN is false, so NaN passes.
+  static FUSEGEN_INLINE F clamp(F x, float lo, float hi) {
+    const F l = splat(lo), h = splat(hi);
+    x = x < l ? l : x;
+    return x > h ? h : x;
+  }
+
+  // x = n ln2 + r, |r| <= ln2/2; em1 = r + r^2 P(r) with P a minimax fit, relative error of exp 3.1e-9.
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits. n = 128 gives scale = inf.
+  static FUSEGEN_INLINE Exp exp_parts(F x) {
+    const F magic = splat(12582912.0f);
+    const F shifted = x * 1.44269504088896341f + magic;
+    const F n = shifted - magic;
+    F r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    F p = splat(1.3814540579915047e-3f);
+    p = p * r + 8.36874544620514e-3f;
+    p = p * r + 4.166838899254799e-2f;
+    p = p * r + 1.666652113199234e-1f;
+    p = p * r + 4.999999403953552e-1f;
+    Exp e;
+    e.em1 = p * (r * r) + r;
+    typedef uint32_t U __attribute__((vector_size(kVectorBytes)));
+    e.scale = (F)(((U)shifted << 23) + (127u << 23));
+    return e;
+  }
+};
+
+}  // namespace fusegen::FUSEGEN_ISA_NS

@@ -1,0 +1,42 @@
+#include "plan.h"
+
+#include <algorithm>
+
+namespace fusegen::cpu {
+namespace {
+
+// Below this many multiply-adds a step, a barrier (0.3 us) costs more than the second thread brings.
+constexpr int64_t kWorkPerThread = 32 * 1024;
+// Recurrent weights up to this size stay in one core's L2 beside the activations.
+constexpr int64_t kResidentBytes = 640 * 1024;
+
+Plan plan(const RecurrentSizes& s, int64_t chunk_rows) {
+  Plan p{};
+  const int64_t gates = gate_count(s.cell) * s.H;
+  const int64_t weight_bytes = gates * s.P * (s.dtype == Dtype::f64 ? 8 : 4);
+  const int64_t step_work = s.B * gates * s.P;
+  p.threads = std::max(1, s.threads);
+  p.chunk_rows = chunk_rows;
+  if (p.threads == 1) {
+    p.why = "one thread was asked for";
+  } else if (s.B * s.T * gates * (s.P + s.I) < 2 * kWorkPerThread) {
+    p.threads = 1;
+    p.why = "too little work for a second thread";
+  } else if (s.B >= 2 * p.threads && (weight_bytes <= kResidentBytes || step_work < p.threads * kWorkPerThread)) {
+    p.over_rows = true;
+    p.why = "recurrent weights fit each core's L2, so threads take rows and need no barrier";
+  } else if (step_work < p.threads * kWorkPerThread) {
+    p.threads = 1;
+    p.why = "a barrier at each step would cost more than a second thread brings";
+  } else {
+    p.why = "each core keeps its share of the recurrent weights near, at a barrier a step";
+  }
+  return p;
+}
+
+}  // namespace
+
+Plan plan_forward(const RecurrentSizes& s) { return plan(s, 96); }
+Plan plan_backward(const RecurrentSizes& s) { return plan(s, 384); }
+
+}  // namespace fusegen::cpu

@@ -1,0 +1,17 @@
+// Which way a call goes: a pure function of its sizes, dtype and thread count. Nothing is timed at run time.
+#pragma once
+#include "../params.h"
+
+namespace fusegen::cpu {
+
+struct Plan {
+  int threads;         // of the parallel region
+  bool over_rows;      // each thread runs the whole sequence on rows of its own; else threads share units
+  int64_t chunk_rows;  // rows (steps times active sequences) whose input product is made at once
+  const char* why;
+};
+
+Plan plan_forward(const RecurrentSizes& s);
+Plan plan_backward(const RecurrentSizes& s);
+
+}  // namespace fusegen::cpu

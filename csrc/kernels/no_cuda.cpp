@@ -1,0 +1,1 @@
+// Built where there is no CUDA backend; CPU only.

@@ -1,0 +1,75 @@
+// What a kernel is given: plain structs, no Python, no torch. Sizes are DESIGN.md's notation:
+// T steps, B batch, I input, H hidden, P what h_t holds (the projection, or H), G gates.
+#pragma once
+#include <cstdint>
+
+namespace fusegen {
+
+enum class Dtype : uint8_t { f32, bf16, f16, f64 };
+enum class Cell : uint8_t { lstm, gru, rnn_tanh, rnn_relu };
+
+constexpr int gate_count(Cell cell) { return cell == Cell::lstm ? 4 : cell == Cell::gru ? 3 : 1; }
+// Values saved per unit and step for the backward pass. GRU: r, z, n and q = R_n h + b_hn.
+constexpr int saved_gates(Cell cell) { return cell == Cell::lstm || cell == Cell::gru ? 4 : 0; }
+constexpr int64_t dtype_size(Dtype d) { return d == Dtype::f64 ? 8 : d == Dtype::f32 ? 4 : 2; }
+
+// [T,B,n] or [B,n] with a contiguous last dimension; strides in elements; data == nullptr: absent.
+struct Rows {
+  void* data = nullptr;
+  int64_t stride_t = 0;
+  int64_t stride_b = 0;
+};
+
+// A weight [rows, columns] with contiguous columns, or absent.
+struct Matrix {
+  void* data = nullptr;
+  int64_t stride = 0;  // elements from row to row
+};
+
+struct RecurrentSizes {
+  Cell cell;
+  Dtype dtype;
+  int64_t T, B, I, H, P;
+  bool reverse;            // runs from the last step to the first
+  const int64_t* lengths;  // [B], or null: all T
+  int threads;
+};
+
+// One direction of one layer. `cells`, `c_n` hold float32 (float64 for f64) where the dtype has 16 bits:
+// cells always, c_n in the dtype of the call.
+struct RecurrentForward : RecurrentSizes {
+  Rows x;                      // [T,B,I]
+  Rows h0, c0;                 // [B,P], [B,H]; absent: zero
+  Matrix W, R, W_hr;           // [G*H,I], [G*H,P], [P,H]
+  const void *b_ih, *b_hh;     // [G*H], or null
+  const void* packed;          // W, R, W_hr as pack() laid them out, or null
+  Rows y;                      // [T,B,P], written; zero past a sequence's end
+  Rows h_n, c_n;               // [B,P], [B,H], written
+  Rows gates;                  // [T,B,saved*H], written where present (training)
+  Rows cells;                  // [T,B,H], written where present (LSTM training)
+};
+
+struct RecurrentBackward : RecurrentSizes {
+  Rows dy, dh_n, dc_n;         // gradients that came in; absent: zero
+  Rows x, h0, c0;
+  Matrix W, R, W_hr;
+  const void *b_ih, *b_hh;     // tells only whether the layer has biases
+  Rows y, gates, cells;        // what forward wrote
+  Rows dx;                     // [T,B,I], absent: not wanted
+  bool add_dx;                 // the second direction adds to what the first wrote
+  Rows dh0, dc0;
+  Matrix dW, dR, dW_hr;        // written, contiguous; absent: not wanted
+  void *db_ih, *db_hh;
+};
+
+// W, R, W_hr of one direction into the layout that the kernels of this instruction set read.
+struct RecurrentPack {
+  Cell cell;
+  Dtype dtype;
+  int64_t I, H, P;
+  Matrix W, R, W_hr;
+  void* packed;
+  int threads;
+};
+
+}  // namespace fusegen
