@@ -23,6 +23,7 @@ SUITES = {
     "memory": "bytes kept for backward, against torch.nn",
     "accuracy": "fp32 error against float64, beside torch.nn's own",
     "peak": "the large fp32 inference cases against the machine's practical peak",
+    "text": "a training step of the demo's model, against the same model on torch.nn",
     "imports": "time of `import fusegen`",
 }
 

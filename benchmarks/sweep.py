@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -34,13 +34,19 @@ class Budget:
         return max(share, 0.2)
 
 
-def sweep(suite: str, cases: list[Case], peers: list[Peer], budget: Budget) -> list[Row]:
-    """Rows of every case and contestant, printed as they come."""
+def sweep(
+    suite: str,
+    cases: list[Case],
+    peers: list[Peer],
+    budget: Budget,
+    make: Callable[[Case], Problem] = Problem,
+) -> list[Row]:
+    """Rows of every case and contestant, printed as they come; `make` gives a case its tensors."""
     rows, said = [], set()
     for case in cases:
         start = perf_counter()
         share = budget.next()
-        problem = Problem(case)
+        problem = make(case)
         with prepared(problem, peers, said) as (runners, errors):
             # Setting up and checking come out of the share.
             left = max(share - (perf_counter() - start), 0.0)
@@ -95,7 +101,7 @@ def timing_row(suite: str, problem: Problem, name: str, timings: dict, error: fl
     return row(
         suite, problem, name, timing.median * 1e3,
         p20=timing.quantile(0.2) * 1e3, p80=timing.quantile(0.8) * 1e3, rounds=len(timing.samples),
-        gflops=problem.flops / timing.median / 1e9, error=error, **ratios,
+        gflops=problem.flops / timing.median / 1e9 if problem.flops else "", error=error, **ratios,
     )  # fmt: skip
 
 
