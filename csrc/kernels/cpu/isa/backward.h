@@ -44,8 +44,7 @@ class Backward {
   C *dhp_, *hidden_;           // projection: dh [chunk rows][ldp] and o tanh(c) [chunk rows][ldc]
   C *sum_W_, *sum_R_, *sum_hr_;  // sums of weight gradients where they are stored in 16 bits
   C* sum_b_;                   // [columns]
-  C* panel_;                   // [threads][panel_size_]
-  int64_t panel_size_ = 0;
+  C *x_panels_, *h_panels_, *hidden_panels_;  // right-hand sides of dW, dR and dW_hr, in plain panels
   S* zero_row_;
   std::vector<TeamScratch> scratch_;
 
@@ -115,8 +114,9 @@ class Backward {
     sum_R_ = arena.take<C>(narrow && p_.dR.data ? GH_ * p_.P : 0);
     sum_hr_ = arena.take<C>(narrow && p_.dW_hr.data ? p_.P * p_.H : 0);
     sum_b_ = arena.take<C>(ldg_);
-    panel_size_ = rows * kTileColumns<C>;
-    panel_ = arena.take<C>(panel_size_ * plan_.threads);
+    x_panels_ = arena.take<C>(p_.dW.data ? to_x.size<C>(rows) : 0);
+    h_panels_ = arena.take<C>(p_.dR.data ? to_h.size<C>(rows) : 0);
+    hidden_panels_ = arena.take<C>(p_.dW_hr.data ? to_hidden.size<C>(rows) : 0);
     zero_row_ = arena.take<S>(ldp_);
     scratch_.assign(batches_.size(), {});
     for (size_t k = 0; k < batches_.size(); ++k) {
@@ -144,7 +144,7 @@ class Backward {
   template <class RowPointer>
   static void pack_product(int64_t N, int64_t K, C* out, int rank, int size, const RowPointer& row) {
     const Range mine = share(PanelShape{N, 1}.template count<C>(), rank, size);
-    for (int64_t q = mine.begin; q < mine.end; ++q) pack_rows<S>(row, N, K, q, out + q * K * kTileColumns<C>);
+    for (int64_t q = mine.begin; q < mine.end; ++q) pack_rows<S>(row, N, 0, K, q, out + q * K * kTileColumns<C>);
   }
 
   void clear_padding(int rank, int size) const {
@@ -175,14 +175,14 @@ class Backward {
       const int n_next = next_rows(k, step, chunk, next);
       const int64_t row0 = first_row(k, step, chunk);
       if (!project_) {
-        recur(next, n_next, n, R_, GH_, states,
+        recur(next, n_next, n, R_, GH_, states, step,
               [&](int row, int64_t panel, const auto& sums) { step_row(k, step, row, row0, chunk, panel, sums); });
       } else {
-        recur(next, n_next, n, R_, GH_, states,
+        recur(next, n_next, n, R_, GH_, states, step,
               [&](int row, int64_t panel, const auto& sums) { projected_row(k, step, row, row0, panel, sums); });
         team.barrier();
         for (int i = 0; i < n; ++i) dhp[i] = dhp_ + (row0 + i) * ldp_;
-        recur(dhp, n, n, W_hr_, p_.P, units,
+        recur(dhp, n, n, W_hr_, p_.P, units, step,
               [&](int row, int64_t panel, const auto& sums) { step_row(k, step, row, row0, chunk, panel, sums); });
       }
       team.barrier();
@@ -202,9 +202,9 @@ class Backward {
   // Rows [0, n_product) bring the product with `packed`, rows up to n zero; epilogue(row, panel, sums).
   template <class Epilogue>
   void recur(const std::vector<const C*>& a, int n_product, int n, const C* packed, int64_t K, const Range& panels,
-             const Epilogue& epilogue) {
-    multiply_rows<C, kTileVectors>(a.data(), n_product, packed, K, panels, epilogue);
-    static constexpr RowSums<C> zero{};
+             int64_t turn, const Epilogue& epilogue) const {
+    multiply_rows<C, kTileVectors>(a.data(), n_product, packed, K, panels, turn, FromZero<C>{}, epilogue);
+    static constexpr RowSums<C, kTileVectors> zero{};
     for (int64_t panel = panels.begin; panel < panels.end; ++panel)
       for (int row = n_product; row < n; ++row) epilogue(row, panel, zero);
   }
@@ -217,7 +217,7 @@ class Backward {
   }
 
   void projected_row(int k, int64_t step, int row, int64_t row0, int64_t panel,
-                                    const RowSums<C>& sums) {
+                                    const RowSums<C, kTileVectors>& sums) {
     const PanelShape shape{p_.P, 1};
     for (int j = 0; j < kTileVectors; ++j) {
       const int lanes = shape.lanes<C>(panel, j);
@@ -228,7 +228,7 @@ class Backward {
   }
 
   void step_row(int k, int64_t step, int row, int64_t row0, int64_t chunk, int64_t panel,
-                               const RowSums<C>& sums) {
+                               const RowSums<C, kTileVectors>& sums) {
     const Batch& batch = batches_[k];
     const PanelShape shape{p_.H, 1};
     const int64_t H = p_.H, b = batch.row[row], t = batch.time(row, step);
@@ -293,7 +293,7 @@ class Backward {
     std::vector<const C*> next(n);
     const int n_next = batch.steps() ? next_rows(k, -1, 0, next) : 0;
     if (p_.dh0.data) {
-      recur(next, n_next, n, R_, GH_, share(PanelShape{p_.P, 1}.template count<C>(), team),
+      recur(next, n_next, n, R_, GH_, share(PanelShape{p_.P, 1}.template count<C>(), team), 1,
             [&](int row, int64_t panel, const auto& sums) { initial_row(k, row, panel, sums); });
     }
     if (p_.dc0.data) {
@@ -310,7 +310,7 @@ class Backward {
       }
     }
   }
-  void initial_row(int k, int row, int64_t panel, const RowSums<C>& sums) {
+  void initial_row(int k, int row, int64_t panel, const RowSums<C, kTileVectors>& sums) {
     const Batch& batch = batches_[k];
     const PanelShape shape{p_.P, 1};
     const int64_t b = batch.row[row];
@@ -338,40 +338,51 @@ class Backward {
           tokens.push_back({batch.row[i], batch.time(i, step), step == 0});
   }
 
+  // These tokens' rows of the right-hand sides of the weight gradients.
+  void pack_operands(const std::vector<Token>& tokens, const Range& mine) const {
+    const int64_t K = static_cast<int64_t>(tokens.size());
+    const auto pack = [&](auto storage, int64_t N, C* out, const auto& row) {
+      for (int64_t q = 0, count = PanelShape{N, 1}.template count<C>(); q < count; ++q)
+        pack_rows<decltype(storage)>(row, N, mine.begin, mine.end, q, out + q * K * kTileColumns<C>);
+    };
+    if (p_.dW.data) pack(S{}, p_.I, x_panels_, [&](int64_t k) { return row_of<S>(p_.x, tokens[k].t, tokens[k].b); });
+    if (p_.dR.data) {
+      pack(S{}, p_.P, h_panels_, [&](int64_t k) -> const S* {
+        const Token& token = tokens[k];
+        if (!token.first) return row_of<S>(p_.y, p_.reverse ? token.t + 1 : token.t - 1, token.b);
+        return p_.h0.data ? row_of<S>(p_.h0, 0, token.b) : zero_row_;
+      });
+    }
+    if (p_.dW_hr.data) pack(C{}, p_.H, hidden_panels_, [&](int64_t k) { return hidden_ + k * ldc_; });
+  }
+
   void chunk_gradients(const std::vector<Token>& tokens, int buffer, bool add, int rank, int size) {
     const C* dgates = dgates_[buffer];
     const int64_t K = static_cast<int64_t>(tokens.size());
-    C* panel = panel_ + rank * panel_size_;
+    pack_operands(tokens, share(K, rank, size));
     if (p_.dx.data) {
       const Range rows = share(K, rank, size);
       std::vector<const C*> a;
       for (int64_t i = rows.begin; i < rows.end; ++i) a.push_back(dgates + i * ldg_);
       const auto out = [&](int i) { return row_of<S>(p_.dx, tokens[rows.begin + i].t, tokens[rows.begin + i].b); };
       multiply_rows<C, kTileVectors>(
-          a.data(), static_cast<int>(a.size()), W_, GH_, {0, PanelShape{p_.I, 1}.template count<C>()},
+          a.data(), static_cast<int>(a.size()), W_, GH_, {0, PanelShape{p_.I, 1}.template count<C>()}, 0, FromZero<C>{},
           [&](int row, int64_t q, const auto& sums) { store_row<S>(p_.I, q, sums, p_.add_dx, out(row)); });
     }
+#pragma omp barrier
     const Range columns = share(GH_, rank, size, 48);  // whole tiles and whole cache lines
     if (p_.dW.data) {
       C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dW.data) : sum_W_;
-      multiply_columns<S>(
-          dgates, ldg_, columns, [&](int64_t k) { return row_of<S>(p_.x, tokens[k].t, tokens[k].b); }, p_.I, K, panel, add,
-          [&](int64_t m) { return out + input_row(m) * p_.I; });
+      multiply_columns(dgates, ldg_, columns, x_panels_, p_.I, K, add, [&](int64_t m) { return out + input_row(m) * p_.I; });
     }
     if (p_.dR.data) {
       C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dR.data) : sum_R_;
-      const auto state = [&](int64_t k) -> const S* {
-        const Token& token = tokens[k];
-        if (!token.first) return row_of<S>(p_.y, p_.reverse ? token.t + 1 : token.t - 1, token.b);
-        return p_.h0.data ? row_of<S>(p_.h0, 0, token.b) : zero_row_;
-      };
-      multiply_columns<S>(dgates + recurrent_, ldg_, columns, state, p_.P, K, panel, add,
-                          [&](int64_t m) { return out + m * p_.P; });
+      multiply_columns(dgates + recurrent_, ldg_, columns, h_panels_, p_.P, K, add, [&](int64_t m) { return out + m * p_.P; });
     }
     if (p_.dW_hr.data) {
       C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dW_hr.data) : sum_hr_;
-      multiply_columns<C>(dhp_, ldp_, share(p_.P, rank, size, 48), [&](int64_t k) { return hidden_ + k * ldc_; }, p_.H, K,
-                          panel, add, [&](int64_t m) { return out + m * p_.H; });
+      multiply_columns(dhp_, ldp_, share(p_.P, rank, size, 48), hidden_panels_, p_.H, K, add,
+                       [&](int64_t m) { return out + m * p_.H; });
     }
     if (p_.db_ih || p_.db_hh) {
       const Range vectors = share(ldg_ / L - 1, rank, size);

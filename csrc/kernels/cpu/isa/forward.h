@@ -185,7 +185,7 @@ class Forward {
       const int64_t begin = bounds_[chunk], end = std::min(bounds_[chunk + 1], batch.steps());
       if (begin >= end) break;  // teams whose sequences have all ended; only teams of one thread get here early
       input_rows(batch, s, begin, end, team, x_rows);
-      multiply_rows<C, NW>(x_rows.data(), static_cast<int>(x_rows.size()), W_, p_.I, panels,
+      multiply_rows<C, NW>(x_rows.data(), static_cast<int>(x_rows.size()), W_, p_.I, panels, 0, FromZero<C>{},
                            [&](int row, int64_t panel, const auto& sums) { store_input_product(s, row, panel, sums); });
       int64_t offset = 0;
       for (int64_t step = begin; step < end; ++step) {
@@ -194,7 +194,7 @@ class Forward {
         recur(batch, s, step, n, offset, h, panels);
         team.barrier();
         if (project_) {
-          multiply_rows<C, kTileVectors>(hidden_rows.data(), n, W_hr_, p_.H, projection,
+          multiply_rows<C, kTileVectors>(hidden_rows.data(), n, W_hr_, p_.H, projection, step, FromZero<C>{},
                                          [&](int row, int64_t panel, const auto& sums) {
                                            finish_projection(batch, s, step, row, panel, sums);
                                          });
@@ -262,30 +262,30 @@ class Forward {
     if constexpr (sizeof(S) != sizeof(C)) team.barrier();
   }
 
-  void store_input_product(const TeamScratch& s, int row, int64_t panel, const RowSums<C>& sums) const {
-    C* pre = s.pre + row * width_ + panel * NW * L;
+  void store_input_product(const TeamScratch& s, int row, int64_t panel, const RowSums<C, NW>& sums) const {
+    C* out = pre(s, row, panel);
     const C* b = bias_ + panel * NW * L;
 #pragma GCC unroll 4
-    for (int j = 0; j < NW; ++j) store(pre + j * L, load(sums[j]) + load(b + j * L));
+    for (int j = 0; j < NW; ++j) store(out + j * L, load(sums[j]) + load(b + j * L));
   }
 
   void recur(const Batch& batch, const TeamScratch& s, int64_t step, int n, int64_t offset, const C* const* h,
              const Range& panels) const {
-    TileSums<C> sums;
-    for (int64_t p = panels.begin; p < panels.end; ++p) {
-      const C* w = R_ + p * p_.P * NW * L;
-      for_each_tile(n, [&](int row, int rows) {
-        const TileStart<C> start{s.pre + (offset + row) * width_ + p * NW * L, width_,
-                                 cell == Cell::gru ? bias_q_ + p * L : nullptr};
-        tile_rows<C, NW, Operand::hidden>(rows, h + row, w, p_.P, start, sums);
-        for (int m = 0; m < rows; ++m) finish_row(batch, s, step, row + m, p, sums.value[m]);
-      });
-    }
+    multiply_rows<C, NW>(
+        h, n, R_, p_.P, panels, step,
+        [&](int row, int64_t panel) {
+          return TileStart<C>{pre(s, offset + row, panel), width_, cell == Cell::gru ? bias_q_ + panel * L : nullptr};
+        },
+        [&](int row, int64_t panel, const auto& sums) {
+          finish_row(batch, s, step, row, panel, pre(s, offset + row, panel), sums);
+        });
   }
+  C* pre(const TeamScratch& s, int64_t row, int64_t panel) const { return s.pre + row * width_ + panel * NW * L; }
 
   // The cell's maths for one row of a tile.
+  // `input` is the row's input product, which GRU's n still needs apart.
   void finish_row(const Batch& batch, const TeamScratch& s, int64_t step, int row, int64_t panel,
-                  const RowSums<C>& a) const {
+                  [[maybe_unused]] const C* input, const RowSums<C, NW>& a) const {
     const int64_t t = batch.time(row, step), b = batch.row[row];
     const int64_t H = p_.H;
     const C* h_prev = s.h[step % 2] + row * ldh_;
@@ -314,7 +314,7 @@ class Forward {
     } else if constexpr (cell == Cell::gru) {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);
-      const auto state = cells::gru<Math>(load(a[0]), load(a[1]), load(a[2]), load(a[3]), load(h_prev + u));
+      const auto state = cells::gru<Math>(load(a[0]), load(a[1]), load(input + 2 * L), load(a[2]), load(h_prev + u));
       store(h_next + u, rounded<S>(state.h));
       store(y + u, state.h, lanes);
       if (p_.gates.data) {
@@ -322,7 +322,7 @@ class Forward {
         store(gates, state.r, lanes);
         store(gates + H, state.z, lanes);
         store(gates + 2 * H, state.n, lanes);
-        store(gates + 3 * H, load(a[3]), lanes);
+        store(gates + 3 * H, load(a[2]), lanes);
       }
     } else {
       for (int j = 0; j < kTileVectors; ++j) {
@@ -338,7 +338,7 @@ class Forward {
   }
 
   void finish_projection(const Batch& batch, const TeamScratch& s, int64_t step, int row, int64_t panel,
-                         const RowSums<C>& sums) const {
+                         const RowSums<C, kTileVectors>& sums) const {
     const PanelShape shape{p_.P, 1};
     C* h_next = s.h[(step + 1) % 2] + row * ldh_;
     S* y = row_of<S>(p_.y, batch.time(row, step), batch.row[row]);

@@ -80,15 +80,14 @@ void pack_panel(const PanelShape& shape, const S* w, int64_t stride, int64_t K, 
   }
 }
 
-// out[k][lane] = rows[k][p * columns + lane]: the panel's columns as they lie (plain products only).
+// out[k][lane] = row(k)[p * columns + lane] for k in [begin, end) of K: the panel's columns as they lie (plain products).
 template <class S, class RowPointer>
-FUSEGEN_INLINE void pack_rows(const RowPointer& row, int64_t N, int64_t K, int64_t p, Compute<S>* out) {
+FUSEGEN_INLINE void pack_rows(const RowPointer& row, int64_t N, int64_t begin, int64_t end, int64_t p, Compute<S>* out) {
   using C = Compute<S>;
   constexpr int L = kLanes<C>;
   const PanelShape shape{N, 1};
-  for (int64_t k = 0; k < K; ++k) {
+  for (int64_t k = begin; k < end; ++k) {
     const S* src = row(k);
-#pragma GCC unroll 4
     for (int j = 0; j < kTileVectors; ++j) {
       const int lanes = shape.lanes<C>(p, j);
       const Vector<C> v = lanes ? load(src + shape.row<C>(p, j), lanes) : Vector<C>{};

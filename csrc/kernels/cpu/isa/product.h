@@ -1,31 +1,57 @@
-// Products with packed weights: C = A W^T for rows of A given by pointers; C[m][n] += sum_k A[k][m] B[k][n] for
-// weight gradients. What happens to a finished tile is the caller's epilogue.
+// Products with packed weights: rows of A, given by pointers, times panels; and columns of A for weight gradients.
+// What happens to a finished row of a tile is the caller's epilogue.
 #pragma once
 #include "batch.h"
 #include "pack.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
-// epilogue(row, panel, sums) once a row, sums being its [4][lanes]; NW weight vectors a panel.
-template <class C, int NW, class Epilogue>
-FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const C* packed, int64_t K, Range panels,
-                                  const Epilogue& epilogue) {
-  TileSums<C> sums;
-  for (int64_t p = panels.begin; p < panels.end; ++p) {
-    const C* w = packed + p * K * NW * kLanes<C>;
-    for_each_tile(rows, [&](int row, int m) {
-      tile_rows<C, NW, Operand::input>(m, a + row, w, K, {}, sums);
-      for (int i = 0; i < m; ++i) epilogue(row + i, p, sums.value[i]);
-    });
+template <class C, int NW>
+using RowSums = C[NW][kLanes<C>];
+
+// A block of a panel that stays in L2 while the tiles of all rows pass over it.
+constexpr int64_t kPanelBlockBytes = 128 * 1024;
+
+// Every panel of `panels` times every row; odd `turn`s go through the panels backwards, so that what the last turn left
+// in the cache is met first. start(row, panel) is where a tile's sums begin; epilogue(row, panel, sums) ends a row.
+template <class C, int NW, class Start, class Epilogue>
+FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const C* packed, int64_t K, Range panels, int64_t turn,
+                                  const Start& start, const Epilogue& epilogue) {
+  constexpr int64_t kRowElements = NW * kLanes<C>;
+  constexpr int64_t kBlock = kPanelBlockBytes / (kRowElements * static_cast<int64_t>(sizeof(C)));
+  const int64_t blocks = std::max<int64_t>(1, (K + kBlock - 1) / kBlock);
+  const int64_t count = panels.end - panels.begin;
+  const int tiles = (rows + kTileRows<NW> - 1) / kTileRows<NW>;
+  std::vector<TileSums<C, NW>> sums(blocks > 1 ? tiles : 1);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t p = turn % 2 ? panels.end - 1 - i : panels.begin + i;
+    for (int64_t block = 0; block < blocks; ++block) {
+      const int64_t k0 = K * block / blocks, k1 = K * (block + 1) / blocks;
+      const C* w = packed + (p * K + k0) * kRowElements;
+      // The block after this one, a line of it a k.
+      const C* next = block + 1 < blocks ? w + (k1 - k0) * kRowElements
+                      : i + 1 < count    ? packed + (turn % 2 ? p - 1 : p + 1) * K * kRowElements
+                                         : w;
+      for_each_tile<NW>(rows, [&](int tile, int row, int m) {
+        TileSums<C, NW>& s = sums[blocks > 1 ? tile : 0];
+        const TileStart<C> from =
+            block ? TileStart<C>{s.value[0][0], kRowElements, nullptr} : start(row, p);
+        tile_rows<C, NW>(m, a + row, k0, w, k1 - k0, from, next + tile * (k1 - k0) * (64 / sizeof(C)), s);
+        if (block + 1 == blocks)
+          for (int r = 0; r < m; ++r) epilogue(row + r, p, s.value[r]);
+      });
+    }
   }
 }
 
 template <class C>
-using RowSums = C[kTileVectors][kLanes<C>];
+struct FromZero {
+  TileStart<C> operator()(int, int64_t) const { return {}; }
+};
 
 // Writes the four blocks of a plain panel's row to where the whole row begins.
 template <class S>
-FUSEGEN_INLINE void store_row(int64_t N, int64_t panel, const RowSums<Compute<S>>& sums, bool add, S* out) {
+FUSEGEN_INLINE void store_row(int64_t N, int64_t panel, const RowSums<Compute<S>, kTileVectors>& sums, bool add, S* out) {
   using C = Compute<S>;
   const PanelShape shape{N, 1};
   for (int j = 0; j < kTileVectors; ++j) {
@@ -38,19 +64,21 @@ FUSEGEN_INLINE void store_row(int64_t N, int64_t panel, const RowSums<Compute<S>
   }
 }
 
-// A weight gradient being summed over chunks: out_row(m)[n] (+)= sum_k a[k][m] b_row(k)[n], m in `columns`.
-// `panel` is scratch of this thread for K x kTileColumns values.
-template <class S, class RowPointer, class OutRow>
-FUSEGEN_INLINE void multiply_columns(const Compute<S>* a, int64_t stride, Range columns, const RowPointer& b_row, int64_t N,
-                                     int64_t K, Compute<S>* panel, bool add, const OutRow& out_row) {
-  using C = Compute<S>;
-  TileSums<C> sums;
-  for (int64_t p = 0, count = PanelShape{N, 1}.template count<C>(); p < count; ++p) {
-    pack_rows<S>(b_row, N, K, p, panel);
-    for_each_tile(static_cast<int>(columns.end - columns.begin), [&](int m0, int m) {
-      tile_columns<C>(m, a + columns.begin + m0, stride, panel, K, sums);
-      for (int i = 0; i < m; ++i) store_row<C>(N, p, sums.value[i], add, out_row(columns.begin + m0 + i));
-    });
+// A weight gradient being summed over chunks: out_row(m)[n] (+)= sum_k a[k][m] b[k][n], m in `columns`, b packed in plain
+// panels. A block of columns stays in L2 while the panels pass.
+template <class C, class OutRow>
+FUSEGEN_INLINE void multiply_columns(const C* a, int64_t stride, Range columns, const C* b, int64_t N, int64_t K, bool add,
+                                     const OutRow& out_row) {
+  constexpr int64_t kBlock = 96;
+  TileSums<C, kTileVectors> sums;
+  for (int64_t begin = columns.begin; begin < columns.end; begin += kBlock) {
+    const int width = static_cast<int>(std::min(kBlock, columns.end - begin));
+    for (int64_t p = 0, count = PanelShape{N, 1}.template count<C>(); p < count; ++p) {
+      for_each_tile<kTileVectors>(width, [&](int, int m0, int m) {
+        tile_columns<C>(m, a + begin + m0, stride, b + p * K * kTileColumns<C>, K, sums);
+        for (int i = 0; i < m; ++i) store_row<C>(N, p, sums.value[i], add, out_row(begin + m0 + i));
+      });
+    }
   }
 }
 
