@@ -108,21 +108,23 @@ def lstm_cell_forward(
     h_out: Tensor,
     c_out: Tensor,
     gates: _T,  # [B, 4H]
+    cells: _T,  # [B, H], c in float32 or wider; c_out itself serves for float32 and float64
     packed: _Blobs,
     threads: int,
 ) -> None: ...
 def lstm_cell_backward(
-    dh: _T,
-    dc: _T,
+    dh_out: _T,
+    dc_out: _T,
     x: Tensor,
     h: _T,
     c: _T,
     weights: _Ts,
-    c_out: Tensor,
+    h_out: Tensor,  # its shape only
     gates: Tensor,
+    cells: Tensor,
     dx: _T,
-    dh_in: _T,
-    dc_in: _T,
+    dh: _T,
+    dc: _T,
     dweights: _Ts,
     threads: int,
 ) -> None: ...
@@ -130,7 +132,16 @@ def gru_cell_forward(
     x: Tensor, h: _T, weights: _Ts, h_out: Tensor, gates: _T, packed: _Blobs, threads: int
 ) -> None: ...
 def gru_cell_backward(
-    dh: Tensor, x: Tensor, h: _T, weights: _Ts, gates: Tensor, dx: _T, dh_in: _T, dweights: _Ts, threads: int
+    dh_out: Tensor,
+    x: Tensor,
+    h: _T,
+    weights: _Ts,
+    h_out: Tensor,
+    gates: Tensor,
+    dx: _T,
+    dh: _T,
+    dweights: _Ts,
+    threads: int,
 ) -> None: ...
 def rnn_cell_forward(
     x: Tensor, h: _T, weights: _Ts, relu: bool, h_out: Tensor, packed: _Blobs, threads: int

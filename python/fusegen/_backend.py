@@ -54,20 +54,16 @@ def note(what: str) -> None:
         print(f"fusegen: {what}", file=sys.stderr)
 
 
-def needs_grad(*args) -> bool:
-    """True if a gradient is to be recorded for any tensor in ``args`` (tensors, None, or lists of those)."""
+def needs_grad(*tensors: Tensor | None) -> bool:
+    """True if a gradient is to be recorded for any of these."""
     if not torch.is_grad_enabled():
         return False
-    if not torch.compiler.is_compiling():
-        return torch._C._any_requires_grad(*args)
-    for a in args:
-        for t in a if isinstance(a, (list, tuple)) else (a,):
-            if t is not None and t.requires_grad:
-                return True
-    return False
+    if torch.compiler.is_compiling():
+        return any(t is not None and t.requires_grad for t in tensors)
+    return torch._C._any_requires_grad(*tensors)
 
 
-def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, *tensors) -> bool:
+def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, *tensors: Tensor | None) -> bool:
     """True if this call goes to torch's own operators.
 
     x gives dtype, device and I (its last dim); it is a training call if x or any of ``tensors`` needs a

@@ -158,7 +158,8 @@ class Recurrent(RNNBase):
             )
         if x.dtype not in _common.DTYPES:
             raise TypeError(
-                f"{self._get_name()}: expected input of dtype float32, bfloat16, float16 or float64, got {x.dtype}"
+                f"{self._get_name()}: expected input of dtype float32, bfloat16, float16 or float64, "
+                f"got {x.dtype}"
             )
         if not (x.is_cpu and W.is_cpu) and x.device != W.device:
             raise RuntimeError(
@@ -177,7 +178,7 @@ class Recurrent(RNNBase):
         else:
             self._check_states(states, x.shape[1], x)
         L = self.num_layers
-        if _backend.use_torch(self._cell, x, self.hidden_size, x.shape[1], x.shape[0], states, weights):
+        if _backend.use_torch(self._cell, x, self.hidden_size, x.shape[1], x.shape[0], *states, *weights):
             return self._run_torch(x, states, lengths)
         packed = None if self._frozen is None or _any_autocast() else self._frozen.blobs(self)
         if L == 1:
@@ -208,6 +209,11 @@ class Recurrent(RNNBase):
             kind, x, states, flat, lengths, self.num_layers, self.bidirectional, self.dropout, self.training
         )
         return y, tuple(final)
+
+    def _init_flat_weights(self) -> None:
+        super()._init_flat_weights()
+        # RNNBase's cache, not read here: a computed weight in it would keep a graph alive and forbid deepcopy
+        self._flat_weights = [None if w is None or not w.is_leaf else w for w in self._flat_weights]
 
     def __getstate__(self):
         state = super().__getstate__()

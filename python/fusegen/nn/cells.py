@@ -70,7 +70,7 @@ class _Cell(RNNCellBase):
                 )
         if dtype not in _common.DTYPES:
             _common.same_kind(self._get_name(), x, [], [])
-        return not _backend.use_torch(self._op, x, self.hidden_size, x.shape[0], 1, states, weights)
+        return not _backend.use_torch(self._op, x, self.hidden_size, x.shape[0], 1, *states, *weights)
 
     def _packed(self):
         return None if self._frozen is None or _any_autocast() else self._frozen.blobs(self)[0]

@@ -6,6 +6,7 @@ training flag, optimisers and every reference held elsewhere stay valid.
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import torch
@@ -33,35 +34,59 @@ def convert(model: nn.Module) -> nn.Module:
     ``model``.
 
     At any depth, ``model`` itself included, in place: each keeps its identity, Parameters, hooks and training
-    flag, parametrized ones their parametrizations. ``isinstance(m, torch.nn.LSTM)`` is False afterwards. A
-    user's own subclass of one of them may have its own idea of forward, so it is left alone and reported with
-    a UserWarning. Raises TypeError if ``model`` is not a Module.
+    flag, parametrized ones their parametrizations. ``isinstance(m, torch.nn.LSTM)`` is False afterwards,
+    except for a user's own subclass, which keeps its type as a base. A subclass with a forward of its own is
+    left alone and reported with a UserWarning. Raises TypeError if ``model`` is not a Module.
     """
-    return _swap(model, _FUSED, "convert")
+    left = []
+    for name, m in _modules(model, "convert"):
+        cls = type(m)
+        if _is_parametrized(m):
+            if cls.__base__ in _FUSED:
+                _become(m, _parametrized(cls, _FUSED[cls.__base__]))
+                continue
+        elif cls in _FUSED:
+            _become(m, _FUSED[cls])
+            continue
+        own = next((c for c in cls.__mro__ if c in _FUSED), None)
+        if own is None or isinstance(m, torch.jit.ScriptModule):
+            continue
+        if cls.forward is own.forward and not _is_parametrized(m):
+            _become(m, _adopted(cls, own))
+        else:
+            left.append(f"{name or 'the model itself'} ({cls.__module__}.{cls.__qualname__})")
+    if left:
+        warnings.warn(
+            f"fusegen.convert left alone what has a forward of its own: {', '.join(left)}", stacklevel=2
+        )
+    return model
 
 
 def revert(model: nn.Module) -> nn.Module:
-    """Undoes ``convert``: turns every fusegen recurrent module in ``model`` into torch.nn's, in place."""
-    return _swap(model, _TORCH, "revert")
+    """Undoes ``convert``: turns every fusegen recurrent module in ``model`` into torch.nn's (or the user's
+    own subclass again), in place; returns ``model``. Raises TypeError if ``model`` is not a Module.
+    """
+    for _, m in _modules(model, "revert"):
+        cls = type(m)
+        if cls in _TORCH:
+            m.__class__ = _TORCH[cls]
+        elif _is_parametrized(m) and cls.__base__ in _TORCH:
+            m.__class__ = _parametrized(cls, _TORCH[cls.__base__])
+        elif "_adopted_from" in vars(cls):
+            m.__class__ = cls._adopted_from[0]
+    return model
 
 
-def _swap(model: nn.Module, classes: dict[type, type], verb: str) -> nn.Module:
+def _modules(model: nn.Module, verb: str):
     if not isinstance(model, nn.Module):
         raise TypeError(f"fusegen.{verb}: expected model to be a torch.nn.Module, got {type(model).__name__}")
-    left = []
-    for name, m in model.named_modules():
-        cls = type(m)
-        if cls in classes:
-            m.__class__ = classes[cls]
-        elif _is_parametrized(m) and cls.__base__ in classes:
-            m.__class__ = _parametrized(cls, classes[cls.__base__])
-        elif isinstance(m, tuple(classes)) and not isinstance(m, torch.jit.ScriptModule):
-            left.append(f"{name or '(the model itself)'} ({cls.__module__}.{cls.__qualname__})")
-    if left:
-        warnings.warn(
-            f"fusegen.{verb} left subclasses of the recurrent modules alone: {', '.join(left)}", stacklevel=3
-        )
-    return model
+    return list(model.named_modules())
+
+
+def _become(m: nn.Module, cls: type) -> None:
+    m.__class__ = cls
+    if isinstance(m, nn.RNNBase):
+        m._init_flat_weights()  # drops what torch's last forward left there
 
 
 def _is_parametrized(m: nn.Module) -> bool:
@@ -71,7 +96,25 @@ def _is_parametrized(m: nn.Module) -> bool:
 def _parametrized(cls: type, base: type) -> type:
     """The class that parametrize made for one module, with another base: its properties live in the class
     itself."""
-    own = {
-        k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__", "__doc__", "__module__")
-    }
-    return type(f"Parametrized{base.__name__}", (base,), own)
+    skip = ("__dict__", "__weakref__", "__doc__", "__module__")
+    return type(
+        f"Parametrized{base.__name__}", (base,), {k: v for k, v in vars(cls).items() if k not in skip}
+    )
+
+
+@functools.cache
+def _adopted(cls: type, own: type) -> type:
+    """A user's subclass ``cls`` of torch's ``own`` without a forward of its own: the same class with
+    fusegen's in front."""
+
+    def __reduce_ex__(self, protocol):
+        return _remade, (cls, own), self.__getstate__()
+
+    body = {"__reduce_ex__": __reduce_ex__, "__module__": cls.__module__, "_adopted_from": (cls, own)}
+    return type(cls.__name__, (_FUSED[own], cls), body)
+
+
+def _remade(cls: type, own: type) -> nn.Module:
+    """An empty module of an adopted class, for pickle and copy to fill."""
+    made = _adopted(cls, own)
+    return made.__new__(made)

@@ -22,16 +22,15 @@ class Packed:
     """The packed weights of one module: a blob for each direction of each layer."""
 
     def __init__(self, module: Recurrent | _Cell) -> None:
-        layers = (
-            [module._weights(i) for i in range(module.num_layers)] if isinstance(module, Recurrent) else None
-        )
-        self._layers = layers or [module._weights()]
-        per = getattr(module, "_per_direction", 4)
-        self._weights = [w for layer in self._layers for w in layer if w is not None]
-        self._stamps = [_stamp(w) for w in self._weights]
+        if isinstance(module, Recurrent):
+            layers, per = [module._weights(i) for i in range(module.num_layers)], module._per_direction
+        else:
+            layers, per = [module._weights()], 4
+        self._seen = [(name, module._parameters[name]) for name in _names(module)]
+        self._stamps = [_stamp(w) for _, w in self._seen]
         self._blobs = [
-            [self._pack(module._cell, layer[i : i + per]) for i in range(0, len(layer), per)]
-            for layer in self._layers
+            [self._pack(module._cell, weights[i : i + per]) for i in range(0, len(weights), per)]
+            for weights in layers
         ]
 
     @staticmethod
@@ -47,10 +46,11 @@ class Packed:
     def blobs(self, module: nn.Module) -> list[list[Tensor]]:
         """The blobs, layer by layer. Raises RuntimeError if a weight has visibly changed since they were
         made."""
-        for w, stamp in zip(self._weights, self._stamps, strict=True):
-            if _stamp(w) != stamp:
+        own = module._parameters
+        for (name, w), stamp in zip(self._seen, self._stamps, strict=True):
+            if own.get(name) is not w or _stamp(w) != stamp:
                 raise RuntimeError(
-                    f"fusegen.frozen: a weight of {module._get_name()} changed inside the with block; "
+                    f"fusegen.frozen: {name} of a {module._get_name()} changed inside the with block; "
                     "leave the block before training or loading weights"
                 )
         return self._blobs
@@ -82,8 +82,13 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
             del m._frozen
 
 
-def _fixed(m: nn.Module) -> bool:
+def _names(m: Recurrent | _Cell) -> list[str]:
+    if isinstance(m, Recurrent):
+        return m._flat_weights_names
+    return ["weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if m.bias else ())]
+
+
+def _fixed(m: Recurrent | _Cell) -> bool:
     """True if the module's weights are plain Parameters in the CPU's memory."""
     own = m._parameters
-    names = m._flat_weights_names if isinstance(m, Recurrent) else ("weight_ih", "weight_hh")
-    return all(n in own and own[n].is_cpu for n in names)
+    return all(name in own and own[name].is_cpu for name in _names(m))

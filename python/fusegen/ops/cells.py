@@ -27,24 +27,57 @@ def _saved(x: Tensor, weights) -> Tensor:
 # ---------------------------------------------------------------- LSTM
 
 
+def _wide_cells(x: Tensor, weights) -> Tensor:
+    """Where a 16-bit call keeps c in float32 for backward; empty for the others, whose c_out is wide
+    enough."""
+    shape = (x.shape[0], weights[1].shape[1]) if x.dtype.itemsize == 2 else (0,)
+    return x.new_empty(shape, dtype=torch.float32)
+
+
 def _lstm_cell(x, h, cell, weights, packed=None):
     h_out, c_out = _state(x, weights), _state(x, weights)
     _C.lstm_cell_forward(
-        c.rows(x), c.dense(h), c.dense(cell), c.dense_all(weights), h_out, c_out, None, packed, _threads()
+        c.rows(x),
+        c.dense(h),
+        c.dense(cell),
+        c.dense_all(weights),
+        h_out,
+        c_out,
+        None,
+        None,
+        packed,
+        _threads(),
     )
     return h_out, c_out
 
 
 def _lstm_cell_train(x, h, cell, weights):
-    h_out, c_out, gates = _state(x, weights), _state(x, weights), _saved(x, weights)
-    _C.lstm_cell_forward(
-        c.rows(x), c.dense(h), c.dense(cell), c.dense_all(weights), h_out, c_out, gates, None, _threads()
+    h_out, c_out, gates, wide = (
+        _state(x, weights),
+        _state(x, weights),
+        _saved(x, weights),
+        _wide_cells(x, weights),
     )
-    return h_out, c_out, gates
+    cells = wide if wide.dim() == 2 else c_out
+    _C.lstm_cell_forward(
+        c.rows(x),
+        c.dense(h),
+        c.dense(cell),
+        c.dense_all(weights),
+        h_out,
+        c_out,
+        gates,
+        cells,
+        None,
+        _threads(),
+    )
+    return h_out, c_out, gates, wide
 
 
-def _lstm_cell_backward(dh, dc, x, h, cell, weights, c_out, gates, wanted):
+def _lstm_cell_backward(dh, dc, x, h, cell, weights, c_out, gates, wide, wanted):
     grads = c.empty_grads((x, h, cell, *weights), wanted)
+    h_out = c_out  # of one LSTM step only h_out's shape is read, so it is not saved
+    cells = wide if wide.dim() == 2 else c_out
     _C.lstm_cell_backward(
         c.dense(dh),
         c.dense(dc),
@@ -52,8 +85,9 @@ def _lstm_cell_backward(dh, dc, x, h, cell, weights, c_out, gates, wanted):
         c.dense(h),
         c.dense(cell),
         c.dense_all(weights),
-        c_out,
+        h_out,
         gates,
+        cells,
         grads[0],
         grads[1],
         grads[2],
@@ -67,14 +101,14 @@ class _LSTMCell(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, h, cell, *weights):
         train = _lstm_cell_train if c.route((x, h, cell, *weights)) == c.DIRECT else _lstm_cell_train_op
-        h_out, c_out, gates = train(x, h, cell, weights)
+        h_out, c_out, gates, wide = train(x, h, cell, weights)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(c_out, gates, x, h, cell, *weights)
+        ctx.save_for_backward(c_out, gates, wide, x, h, cell, *weights)
         return h_out, c_out
 
     @staticmethod
     def backward(ctx, dh, dc):
-        c_out, gates, *inputs = ctx.saved_tensors
+        c_out, gates, wide, *inputs = ctx.saved_tensors
         want = c.wanted(ctx, inputs)
         if torch.is_grad_enabled():
 
@@ -85,12 +119,12 @@ class _LSTMCell(torch.autograd.Function):
         else:
             x, h, cell, *weights = inputs
             back = _lstm_cell_backward if c.route((dh, dc, *inputs)) == c.DIRECT else _lstm_cell_backward_op
-            grads = back(dh, dc, x, h, cell, weights, c_out, gates, want)
+            grads = back(dh, dc, x, h, cell, weights, c_out, gates, wide, want)
         return c.spread(grads, want, 0)
 
 
 def _lstm_cell_autograd(x, h, cell, weights, packed=None):
-    if c.needs_grad(x, h, cell, weights):
+    if c.needs_grad(x, h, cell, *weights):
         return _LSTMCell.apply(x, h, cell, *weights)
     with torch._C._AutoDispatchBelowAutograd():
         return _lstm_cell_op(x, h, cell, weights, packed)
@@ -110,16 +144,21 @@ _lstm_cell_op = c.register(
 )
 _lstm_cell_train_op = c.register(
     "lstm_cell_train",
-    "(Tensor x, Tensor? h, Tensor? c, Tensor?[] weights) -> (Tensor, Tensor, Tensor)",
+    "(Tensor x, Tensor? h, Tensor? c, Tensor?[] weights) -> (Tensor, Tensor, Tensor, Tensor)",
     _lstm_cell_train,
-    lambda x, h, cell, weights: (_state(x, weights), _state(x, weights), _saved(x, weights)),
+    lambda x, h, cell, weights: (
+        _state(x, weights),
+        _state(x, weights),
+        _saved(x, weights),
+        _wide_cells(x, weights),
+    ),
 )
 _lstm_cell_backward_op = c.register(
     "lstm_cell_backward",
-    "(Tensor? dh, Tensor? dc, Tensor x, Tensor? h, Tensor? c, Tensor?[] weights, Tensor c_out, Tensor gates,"
-    " bool[] wanted) -> Tensor[]",
+    "(Tensor? dh, Tensor? dc, Tensor x, Tensor? h, Tensor? c, Tensor?[] weights, Tensor c_out,"
+    " Tensor gates, Tensor wide, bool[] wanted) -> Tensor[]",
     _lstm_cell_backward,
-    lambda dh, dc, x, h, cell, weights, c_out, gates, wanted: [
+    lambda dh, dc, x, h, cell, weights, c_out, gates, wide, wanted: [
         g for g in c.empty_grads((x, h, cell, *weights), wanted) if g is not None
     ],
 )
@@ -130,7 +169,7 @@ def lstm_cell_step(x, h, cell, weights, packed=None):
     """``lstm_cell`` for arguments already checked; ``packed`` is a list of one blob of ``_C.pack``."""
     way = c.route((x, h, cell, *weights))
     if way == c.DIRECT:
-        if c.needs_grad(x, h, cell, weights):
+        if c.needs_grad(x, h, cell, *weights):
             return _LSTMCell.apply(x, h, cell, *weights)
         return _lstm_cell(x, h, cell, weights, packed)
     if way == c.DISPATCH:
@@ -154,13 +193,14 @@ def _gru_cell_train(x, h, weights):
     return h_out, gates
 
 
-def _gru_cell_backward(dh, x, h, weights, gates, wanted):
+def _gru_cell_backward(dh, x, h, weights, h_out, gates, wanted):
     grads = c.empty_grads((x, h, *weights), wanted)
     _C.gru_cell_backward(
         c.dense(dh),
         c.rows(x),
         c.dense(h),
         c.dense_all(weights),
+        h_out,
         gates,
         grads[0],
         grads[1],
@@ -175,12 +215,12 @@ class _GRUCell(torch.autograd.Function):
     def forward(ctx, x, h, *weights):
         train = _gru_cell_train if c.route((x, h, *weights)) == c.DIRECT else _gru_cell_train_op
         h_out, gates = train(x, h, weights)
-        ctx.save_for_backward(gates, x, h, *weights)
+        ctx.save_for_backward(h_out, gates, x, h, *weights)
         return h_out
 
     @staticmethod
     def backward(ctx, dh):
-        gates, *inputs = ctx.saved_tensors
+        h_out, gates, *inputs = ctx.saved_tensors
         want = c.wanted(ctx, inputs)
         if torch.is_grad_enabled():
 
@@ -191,12 +231,12 @@ class _GRUCell(torch.autograd.Function):
         else:
             x, h, *weights = inputs
             back = _gru_cell_backward if c.route((dh, *inputs)) == c.DIRECT else _gru_cell_backward_op
-            grads = back(dh, x, h, weights, gates, want)
+            grads = back(dh, x, h, weights, h_out, gates, want)
         return c.spread(grads, want, 0)
 
 
 def _gru_cell_autograd(x, h, weights, packed=None):
-    if c.needs_grad(x, h, weights):
+    if c.needs_grad(x, h, *weights):
         return _GRUCell.apply(x, h, *weights)
     with torch._C._AutoDispatchBelowAutograd():
         return _gru_cell_op(x, h, weights, packed)
@@ -221,9 +261,10 @@ _gru_cell_train_op = c.register(
 )
 _gru_cell_backward_op = c.register(
     "gru_cell_backward",
-    "(Tensor dh, Tensor x, Tensor? h, Tensor?[] weights, Tensor gates, bool[] wanted) -> Tensor[]",
+    "(Tensor dh, Tensor x, Tensor? h, Tensor?[] weights, Tensor h_out, Tensor gates, bool[] wanted)"
+    " -> Tensor[]",
     _gru_cell_backward,
-    lambda dh, x, h, weights, gates, wanted: [
+    lambda dh, x, h, weights, h_out, gates, wanted: [
         g for g in c.empty_grads((x, h, *weights), wanted) if g is not None
     ],
 )
@@ -234,7 +275,7 @@ def gru_cell_step(x, h, weights, packed=None):
     """``gru_cell`` for arguments already checked; ``packed`` is a list of one blob of ``_C.pack``."""
     way = c.route((x, h, *weights))
     if way == c.DIRECT:
-        if c.needs_grad(x, h, weights):
+        if c.needs_grad(x, h, *weights):
             return _GRUCell.apply(x, h, *weights)
         return _gru_cell(x, h, weights, packed)
     if way == c.DISPATCH:
@@ -299,7 +340,7 @@ class _RNNCell(torch.autograd.Function):
 
 
 def _rnn_cell_autograd(x, h, weights, relu, packed=None):
-    if c.needs_grad(x, h, weights):
+    if c.needs_grad(x, h, *weights):
         return _RNNCell.apply(relu, x, h, *weights)
     with torch._C._AutoDispatchBelowAutograd():
         return _rnn_cell_op(x, h, weights, relu, packed)
@@ -331,7 +372,7 @@ def rnn_cell_step(x, h, weights, relu, packed=None):
     """``rnn_cell`` for arguments already checked; ``packed`` is a list of one blob of ``_C.pack``."""
     way = c.route((x, h, *weights))
     if way == c.DIRECT:
-        if c.needs_grad(x, h, weights):
+        if c.needs_grad(x, h, *weights):
             return _RNNCell.apply(relu, x, h, *weights)
         return _rnn_cell(x, h, weights, relu, packed)
     if way == c.DISPATCH:

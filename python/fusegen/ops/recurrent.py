@@ -126,7 +126,7 @@ class _LSTM(torch.autograd.Function):
 
 
 def _lstm_autograd(x, h0, c0, weights, lengths=None, packed=None):
-    if c.needs_grad(x, h0, c0, weights):
+    if c.needs_grad(x, h0, c0, *weights):
         return _LSTM.apply(lengths, x, h0, c0, *weights)
     with torch._C._AutoDispatchBelowAutograd():
         return _lstm_op(x, h0, c0, weights, lengths, packed)
@@ -169,7 +169,7 @@ def lstm_layer(x, h0, c0, weights, lengths=None, packed=None):
     direction."""
     way = c.route((x, h0, c0, *weights))
     if way == c.DIRECT:
-        if c.needs_grad(x, h0, c0, weights):
+        if c.needs_grad(x, h0, c0, *weights):
             return _LSTM.apply(lengths, x, h0, c0, *weights)
         return _lstm(x, h0, c0, weights, lengths, packed)
     if way == c.DISPATCH:
@@ -251,7 +251,7 @@ class _GRU(torch.autograd.Function):
 
 
 def _gru_autograd(x, h0, weights, lengths=None, packed=None):
-    if c.needs_grad(x, h0, weights):
+    if c.needs_grad(x, h0, *weights):
         return _GRU.apply(lengths, x, h0, *weights)
     with torch._C._AutoDispatchBelowAutograd():
         return _gru_op(x, h0, weights, lengths, packed)
@@ -292,7 +292,7 @@ def gru_layer(x, h0, weights, lengths=None, packed=None):
     direction."""
     way = c.route((x, h0, *weights))
     if way == c.DIRECT:
-        if c.needs_grad(x, h0, weights):
+        if c.needs_grad(x, h0, *weights):
             return _GRU.apply(lengths, x, h0, *weights)
         return _gru(x, h0, weights, lengths, packed)
     if way == c.DISPATCH:
@@ -360,7 +360,7 @@ class _RNN(torch.autograd.Function):
 
 
 def _rnn_autograd(x, h0, weights, relu, lengths=None, packed=None):
-    if c.needs_grad(x, h0, weights):
+    if c.needs_grad(x, h0, *weights):
         return _RNN.apply(relu, lengths, x, h0, *weights)
     with torch._C._AutoDispatchBelowAutograd():
         return _rnn_op(x, h0, weights, relu, lengths, packed)
@@ -395,7 +395,7 @@ def rnn_layer(x, h0, weights, relu, lengths=None, packed=None):
     direction."""
     way = c.route((x, h0, *weights))
     if way == c.DIRECT:
-        if c.needs_grad(x, h0, weights):
+        if c.needs_grad(x, h0, *weights):
             return _RNN.apply(relu, lengths, x, h0, *weights)
         return _rnn(x, h0, weights, relu, lengths, packed)
     if way == c.DISPATCH:

@@ -1,0 +1,266 @@
+"""fusegen.convert, fusegen.revert and fusegen.frozen."""
+
+import copy
+import pickle
+import warnings
+
+import fusegen
+import pytest
+import torch
+from cases import CELLS, KINDS, cell, flat, layer
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+
+class Tagger(nn.Module):
+    """Layers at several depths, one shared, cells, and things that are not recurrent."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(11, 6)
+        self.lstm = nn.LSTM(6, 8, num_layers=2, batch_first=True)
+        self.deep = nn.ModuleDict({"a": nn.ModuleList([nn.GRU(8, 8), nn.Sequential(nn.Linear(8, 8))])})
+        self.again = self.deep["a"][0]
+        self.rnn = nn.RNN(8, 5, nonlinearity="relu")
+        self.cells = nn.ModuleList(
+            [nn.LSTMCell(5, 5), nn.GRUCell(5, 5), nn.RNNCell(5, 5, nonlinearity="relu")]
+        )
+
+    def forward(self, words):
+        x, _ = self.lstm(self.embed(words))
+        x, _ = self.again(x)
+        x, _ = self.rnn(x)
+        h, _ = self.cells[0](x[0])
+        return self.cells[2](self.cells[1](h))
+
+
+class OwnForward(nn.LSTM):
+    def forward(self, x):
+        return super().forward(x)[0] * 2
+
+
+def test_a_model_there_and_back():
+    model = Tagger().eval()
+    words = torch.randint(11, (3, 4))
+    want = model(words)
+    parameters, modules = list(model.parameters()), list(model.modules())
+    names = [type(m).__name__ for m in modules]
+    optimiser = torch.optim.SGD(model.parameters(), 0.1)
+
+    assert fusegen.convert(model) is model
+    ours = [m for m in modules if type(m).__module__.startswith("fusegen")]
+    assert [type(m).__name__ for m in ours] == ["LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"]
+    assert all(a is b for a, b in zip(modules, model.modules(), strict=True))
+    assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
+    assert model.again is model.deep["a"][0]
+    assert not any(m.training for m in model.modules())
+    torch.testing.assert_close(model(words), want)
+
+    model(words).sum().backward()  # the optimiser made before moves the converted model
+    optimiser.step()
+    moved = model(words)
+    assert not torch.allclose(moved, want)
+
+    assert fusegen.revert(model) is model
+    assert [type(m).__name__ for m in model.modules()] == names
+    assert not any(type(m).__module__.startswith("fusegen") for m in model.modules())
+    torch.testing.assert_close(model(words), moved)
+
+
+@pytest.mark.parametrize(("make", "kind"), [(layer, k) for k in KINDS] + [(cell, k) for k in CELLS])
+def test_the_model_itself(make, kind):
+    m = make(kind, 5, 6, own=False)
+    x = torch.randn(*((4, 3, 5) if make is layer else (3, 5)))
+    want = m(x)
+    assert fusegen.convert(m) is m
+    assert isinstance(m, getattr(fusegen.nn, kind.partition("_")[0]))
+    torch.testing.assert_close(m(x), want)
+    assert fusegen.convert(m) is m
+    for twin in (copy.deepcopy(m), pickle.loads(pickle.dumps(m))):
+        assert type(twin) is type(m)
+        torch.testing.assert_close(twin(x), want)
+    fusegen.revert(m)
+    torch.testing.assert_close(m(x), want)
+    torch.testing.assert_close(copy.deepcopy(m)(x), want)
+
+
+def test_hooks_stay():
+    m, calls = nn.GRU(5, 6), []
+    handle = m.register_forward_hook(lambda mod, args, out: calls.append(type(mod)))
+    m.register_full_backward_hook(lambda *a: calls.append("backward"))
+    fusegen.convert(m)
+    m(torch.randn(4, 3, 5, requires_grad=True))[0].sum().backward()
+    assert calls == [fusegen.nn.GRU, "backward"]
+    handle.remove()
+    m(torch.randn(4, 3, 5))
+    assert len(calls) == 2
+
+
+def test_parametrized():
+    m = nn.LSTM(5, 6)
+    parametrizations.weight_norm(m, "weight_hh_l0")
+    x = torch.randn(4, 3, 5)
+    want = m(x)
+    names = [n for n, _ in m.named_parameters()]
+    fusegen.convert(m)
+    assert isinstance(m, fusegen.nn.LSTM)
+    assert parametrize.is_parametrized(m, "weight_hh_l0")
+    assert names == [n for n, _ in m.named_parameters()]
+    torch.testing.assert_close(m(x), want)
+    m.parametrizations.weight_hh_l0.original0.data.mul_(2)
+    assert not torch.allclose(m(x)[0], want[0])
+    moved = m(x)
+    torch.testing.assert_close(copy.deepcopy(m)(x), moved)
+    fusegen.revert(m)
+    assert isinstance(m, nn.LSTM)
+    torch.testing.assert_close(m(x), moved)
+    fusegen.convert(m)
+    parametrize.remove_parametrizations(m, "weight_hh_l0")
+    assert type(m) is fusegen.nn.LSTM
+    torch.testing.assert_close(m(x), moved)
+
+
+def test_old_weight_norm():
+    m = nn.GRU(5, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nn.utils.weight_norm(m, "weight_hh_l0")
+    x = torch.randn(4, 3, 5)
+    want = m(x)
+    fusegen.convert(m)
+    torch.testing.assert_close(m(x), want)
+    m.weight_hh_l0_g.data.mul_(2)
+    assert not torch.allclose(m(x)[0], want[0])
+
+
+def test_own_forward_is_left_alone_and_reported():
+    model = nn.ModuleDict({"mine": OwnForward(5, 6), "plain": nn.LSTM(5, 6)})
+    with pytest.warns(UserWarning, match=r"mine \(test_convert\.OwnForward\)"):
+        fusegen.convert(model)
+    assert type(model["mine"]) is OwnForward
+    assert type(model["plain"]) is fusegen.nn.LSTM
+
+
+class OwnInit(nn.GRU):
+    """A user's subclass that only fills in sizes and one method."""
+
+    def __init__(self):
+        super().__init__(5, 6)
+
+    def extra_repr(self):
+        return "mine"
+
+
+def test_subclass_without_a_forward():
+    m, x = OwnInit(), torch.randn(4, 3, 5)
+    want = m(x)
+    fusegen.convert(m)
+    assert isinstance(m, fusegen.nn.GRU)
+    assert isinstance(m, OwnInit)
+    assert repr(m) == "OwnInit(mine)"
+    torch.testing.assert_close(m(x), want)
+    m(x, lengths=[1, 2, 3])
+    for twin in (copy.deepcopy(m), pickle.loads(pickle.dumps(m))):
+        assert type(twin) is type(m)
+        torch.testing.assert_close(twin(x), want)
+    fusegen.revert(m)
+    assert type(m) is OwnInit
+    torch.testing.assert_close(m(x), want)
+
+
+def test_not_a_module():
+    for f in (fusegen.convert, fusegen.revert):
+        with pytest.raises(TypeError, match=r"expected model to be a torch\.nn\.Module, got list"):
+            f([nn.LSTM(5, 6)])
+    with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module, got int"), fusegen.frozen(3):
+        pass
+
+
+# ---------------------------------------------------------------- frozen
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_frozen_layers_give_the_same(kind, dtype):
+    more = {"proj_size": 5} if kind == "LSTM" else {}
+    m = layer(kind, 19, 24, num_layers=2, bidirectional=True, dtype=dtype, **more)
+    for B in (1, 13):
+        x = torch.randn(4, B, 19).to(dtype)
+        with torch.no_grad():
+            want = m(x)
+            with fusegen.frozen(m) as inside:
+                assert inside is m
+                got = m(x)
+                assert all(torch.equal(a, b) for a, b in zip(flat(m(x)), flat(got), strict=True))
+            torch.testing.assert_close(
+                got,
+                want,
+                rtol=2e-2 if dtype.itemsize == 2 else 1e-5,
+                atol=1e-2 if dtype.itemsize == 2 else 1e-5,
+            )
+            assert m._frozen is None
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_frozen_cells_give_the_same(kind):
+    m, x = cell(kind, 19, 24), torch.randn(13, 19)
+    with torch.no_grad():
+        want = m(x)
+        with fusegen.frozen(m):
+            torch.testing.assert_close(m(x), want, rtol=1e-5, atol=1e-5)
+
+
+def test_frozen_with_gradients_reads_the_weights():
+    m, x = layer("LSTM", 5, 6), torch.randn(4, 3, 5, requires_grad=True)
+    want = torch.autograd.grad(m(x)[0].sum(), [x, *m.parameters()])
+    with fusegen.frozen(m):
+        got = torch.autograd.grad(m(x)[0].sum(), [x, *m.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+def test_frozen_notices_changed_weights():
+    m, x = layer("GRU", 5, 6), torch.randn(4, 3, 5)
+    state = copy.deepcopy(m.state_dict())
+    with torch.no_grad():
+        for change in (
+            lambda: m.weight_hh_l0.mul_(2),
+            lambda: m.load_state_dict(state),
+            lambda: setattr(m.weight_ih_l0, "data", torch.randn_like(m.weight_ih_l0)),
+            lambda: m.double().float(),
+            lambda: setattr(m, "weight_hh_l0", nn.Parameter(torch.randn_like(m.weight_hh_l0))),
+        ):
+            with fusegen.frozen(m):
+                m(x)
+                change()
+                with pytest.raises(RuntimeError, match=r"fusegen\.frozen: weight_.h_l0 of a GRU changed"):
+                    m(x)
+            m(x)
+
+
+def test_frozen_nests_and_leaves_after_errors():
+    model = nn.Sequential(layer("GRU", 5, 6))
+    with pytest.raises(ZeroDivisionError), fusegen.frozen(model), fusegen.frozen(model[0]):
+        raise ZeroDivisionError
+    assert model[0]._frozen is None
+    with fusegen.frozen(model):
+        with fusegen.frozen(model[0]):
+            assert model[0]._frozen is not None
+        assert model[0]._frozen is not None
+        assert copy.deepcopy(model)[0]._frozen is None
+
+
+def test_frozen_leaves_parametrized_layers():
+    m, x = layer("LSTM", 5, 6), torch.randn(4, 3, 5)
+    parametrizations.weight_norm(m, "weight_hh_l0")
+    with torch.no_grad(), fusegen.frozen(m):
+        before = m(x)[0]
+        m.parametrizations.weight_hh_l0.original0.mul_(2)
+        assert not torch.allclose(m(x)[0], before)
+
+
+def test_frozen_under_autocast():
+    m, x = layer("LSTM", 5, 6), torch.randn(4, 3, 5)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        want = m(x)
+        with fusegen.frozen(m):
+            assert all(torch.equal(a, b) for a, b in zip(flat(m(x)), flat(want), strict=True))

@@ -1,0 +1,158 @@
+"""Ragged batches: ``lengths=`` and PackedSequence against torch.nn in float64, each sequence by itself."""
+
+import pytest
+import torch
+from cases import (
+    DTYPES,
+    KINDS,
+    by_sequence,
+    flat,
+    grads,
+    hidden,
+    label,
+    layer,
+    options_of,
+    oracle_of,
+    pair,
+    through_reference,
+    tree,
+)
+from tolerances import close
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
+
+pytestmark = pytest.mark.usefixtures("poisoned")
+
+LENGTHS = ([4, 0, 9, 1, 7], [9, 9, 9, 9, 9], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [9, 8, 6, 3, 2])
+
+
+def compare(kind, mine, oracle, x, hx, lengths):
+    """Values and all gradients of a ragged call on time-major x; what lies past the ends is NaN."""
+    dirty = x.clone()
+    for b, n in enumerate(lengths):
+        dirty[n:, b] = torch.nan
+    x64, hx64 = oracle_of(x, hx)
+    dirty.requires_grad_()
+    hx = tree(lambda t: t.detach().requires_grad_(), hx)
+    given = dirty.transpose(0, 1) if mine.batch_first else dirty
+    y, final = mine(given, hx, lengths=lengths)
+    got = (y.transpose(0, 1) if mine.batch_first else y), final
+    want = by_sequence(oracle, x64, hx64, lengths)
+    close(got, want, "value")
+    for b, n in enumerate(lengths):
+        assert (got[0][n:, b] == 0).all(), "output past the end is not zero"
+    with torch.no_grad():
+        y, final = mine(given, hx, lengths=lengths)
+        close(((y.transpose(0, 1) if mine.batch_first else y), final), want, "value", "inference")
+    w = [torch.randn_like(t) for t in flat(want)]
+    inputs, inputs64 = [dirty, *flat(hx), *mine.parameters()], [x64, *flat(hx64), *oracle.parameters()]
+    if kind == "RNN_RELU" and x.dtype in (torch.bfloat16, torch.float16):
+        with through_reference():  # relu's derivative jumps where rounding moves h across 0
+            y, final = mine(given, hx, lengths=lengths)
+            want, inputs64 = ((y.transpose(0, 1) if mine.batch_first else y), final), inputs
+    ours, theirs = grads(got, inputs, w), grads(want, inputs64, w)
+    theirs = [torch.zeros_like(i) if g is None else g for g, i in zip(theirs, inputs64, strict=True)]
+    close(ours, theirs, "grad", "gradient")
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_lengths(kind, lengths, dtype):
+    mine, oracle = pair(layer, kind, 7, 17, dtype, bidirectional=True)
+    compare(kind, mine, oracle, torch.randn(9, 5, 7).to(dtype), hidden(kind, mine, 5, dtype), lengths)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(k, o) for k in KINDS for o in options_of(k)],
+    ids=lambda v: v if isinstance(v, str) else label(v),
+)
+def test_options(kind, options):
+    mine, oracle = pair(layer, kind, 7, 33, torch.float32, **options)
+    for lengths in LENGTHS[:2]:
+        compare(kind, mine, oracle, torch.randn(9, 5, 7), None, lengths)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_sequences(kind):
+    mine, oracle = pair(layer, kind, 3, 8, torch.float32, bidirectional=True)
+    lengths = torch.randint(0, 8, (67,)).tolist()
+    compare(kind, mine, oracle, torch.randn(7, 67, 3), hidden(kind, mine, 67, torch.float32), lengths)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forms_of_lengths(kind):
+    """A list, a tuple, any integer dtype, a non-contiguous tensor, a range: the same bits."""
+    m = layer(kind, 3, 8)
+    x = torch.randn(6, 4, 3)
+    want = flat(m(x, lengths=[2, 3, 4, 5]))
+    strided = torch.tensor([[2, 0], [3, 0], [4, 0], [5, 0]])[:, 0]
+    for form in (
+        (2, 3, 4, 5),
+        range(2, 6),
+        torch.tensor([2, 3, 4, 5]),
+        torch.tensor([2, 3, 4, 5], dtype=torch.uint8),
+        torch.tensor([2, 3, 4, 5], dtype=torch.int32),
+        strided,
+        strided.numpy(),
+    ):
+        assert all(torch.equal(a, b) for a, b in zip(flat(m(x, lengths=form)), want, strict=True))
+    one = m(x[:, 0], lengths=2)[0]
+    close(one, want[0][:, 0], "value")
+    assert torch.equal(m(x[:, 0], lengths=[2])[0], one)
+    assert torch.equal(m(x[:, 0], lengths=torch.tensor(2))[0], one)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sequence_does_not_depend_on_its_company(kind):
+    """A row of a ragged batch equals the same row alone, to rounding, and NaN in one row stays there."""
+    mine, _ = pair(layer, kind, 7, 17)
+    x = torch.randn(9, 5, 7, dtype=torch.float64)
+    x[2, 1] = torch.nan
+    y, _ = mine(x, lengths=[9, 4, 3, 9, 1])
+    assert y[2:4, 1].isnan().all()
+    assert y[:, [0, 2, 3, 4]].isfinite().all()
+    close(y[:3, 2], mine(x[:3, 2])[0], "value")
+
+
+def packed_cases(x):
+    yield pack_padded_sequence(x, [9, 8, 6, 3, 2])
+    yield pack_padded_sequence(x, [4, 1, 9, 1, 7], enforce_sorted=False)
+    yield pack_padded_sequence(x, [5, 5, 5, 5, 5])
+    yield pack_sequence([x[:9, 0], x[:2, 1], x[:2, 2]])
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(k, o) for k in KINDS for o in options_of(k)],
+    ids=lambda v: v if isinstance(v, str) else label(v),
+)
+def test_packed(kind, options):
+    mine, oracle = pair(layer, kind, 7, 9, **options)
+    for p in packed_cases(torch.randn(9, 5, 7, dtype=torch.float64)):
+        B = int(p.batch_sizes[0])
+        for hx in (None, hidden(kind, mine, B)):
+            a, b = oracle_of(p.data, hx), oracle_of(p.data, hx)
+            got, want = mine(p._replace(data=a[0]), a[1]), oracle(p._replace(data=b[0]), b[1])
+            assert isinstance(got[0], PackedSequence)
+            for field in ("batch_sizes", "sorted_indices", "unsorted_indices"):
+                assert getattr(got[0], field) is getattr(p, field)
+            out, expected = (got[0].data, got[1]), (want[0].data, want[1])
+            close(out, expected, "value")
+            w = [torch.randn_like(t) for t in flat(expected)]
+            close(
+                grads(out, [*flat(a), *mine.parameters()], w),
+                grads(expected, [*flat(b), *oracle.parameters()], w),
+                "grad",
+            )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_twice_differentiable(kind):
+    m = layer(kind, 2, 3, dtype=torch.float64).requires_grad_(False)
+    p = pack_padded_sequence(torch.randn(4, 2, 2, dtype=torch.float64), [4, 2])
+
+    def run(data):
+        return m(p._replace(data=data))[0].data
+
+    assert torch.autograd.gradgradcheck(run, p.data.requires_grad_())

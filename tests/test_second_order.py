@@ -1,0 +1,156 @@
+"""Gradients, and gradients of gradients, in float64: the kernels' own backward, and what create_graph=True
+runs."""
+
+import fusegen
+import pytest
+import torch
+from cases import CELLS, KINDS, cell, flat, hidden, label, layer, options_of, pair
+from tolerances import close
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import functional_call
+
+LAYERS = [(k, o) for k in KINDS for o in options_of(k)]
+
+
+def closed(m, kind, lengths=None):
+    """m as a function of all its tensors, and names for the parameters."""
+    names = [n for n, _ in m.named_parameters()]
+
+    def run(x, *rest):
+        states, params = rest[: -len(names)], rest[-len(names) :]
+        hx = None if not states else states if "LSTM" in kind else states[0]
+        more = {} if lengths is None else {"lengths": lengths}
+        return tuple(flat(functional_call(m, dict(zip(names, params, strict=True)), (x, hx), more)))
+
+    return run
+
+
+def tensors(m, x, hx):
+    return [t.detach().clone().requires_grad_() for t in (x, *flat(hx), *m.parameters())]
+
+
+@pytest.mark.parametrize(("kind", "options"), LAYERS, ids=lambda v: v if isinstance(v, str) else label(v))
+def test_gradcheck_layers(kind, options):
+    options = dict(options, proj_size=2) if "proj_size" in options else options
+    m = layer(kind, 3, 4, dtype=torch.float64, **options)
+    x = torch.randn(2, 3, 3, dtype=torch.float64)
+    B = 2 if m.batch_first else 3
+    assert gradcheck(closed(m, kind), tensors(m, x, hidden(kind, m, B)), fast_mode=True)
+    assert gradcheck(closed(m, kind, [2, 0, 1][:B]), tensors(m, x, hidden(kind, m, B)), fast_mode=True)
+
+
+@pytest.mark.parametrize(("kind", "options"), LAYERS, ids=lambda v: v if isinstance(v, str) else label(v))
+def test_gradgradcheck_layers(kind, options):
+    options = dict(options, proj_size=2) if "proj_size" in options else options
+    m = layer(kind, 2, 3, dtype=torch.float64, **options)
+    x = torch.randn(2, 3, 2, dtype=torch.float64)
+    B = 2 if m.batch_first else 3
+    assert gradgradcheck(closed(m, kind), tensors(m, x, hidden(kind, m, B)), fast_mode=True)
+    assert gradgradcheck(closed(m, kind, [2, 0, 1][:B]), tensors(m, x, hidden(kind, m, B)), fast_mode=True)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells(kind, bias):
+    m = cell(kind, 2, 3, bias=bias, dtype=torch.float64)
+    x, h = torch.randn(2, 2, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+    hx = (h, h.flip(0)) if kind == "LSTMCell" else h
+    for state in (hx, None):
+        assert gradcheck(closed(m, kind), tensors(m, x, state), fast_mode=True)
+        assert gradgradcheck(closed(m, kind), tensors(m, x, state), fast_mode=True)
+
+
+def penalty(m, x):
+    """A gradient penalty, as GANs use it: the loss holds the gradient, and is differentiated again."""
+    x = x.detach().requires_grad_()
+    out = flat(m(x))
+    (g,) = torch.autograd.grad(sum(o.sum() for o in out), x, create_graph=True)
+    assert g.requires_grad, "the gradient is not differentiable: the penalty would have no effect"
+    (((g.square().sum((0, 2)) + 1e-3).sqrt() - 1).square().mean() + out[0].square().mean()).backward()
+    return [p.grad for p in m.parameters()]
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "bias": False}], ids=label)
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_penalty_equals_torch(kind, options):
+    mine, oracle = pair(layer, kind, 5, 7, **options)
+    x = torch.randn(4, 3, 5, dtype=torch.float64)
+    close(penalty(mine, x), penalty(oracle, x), "grad")
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_cell_gradient_penalty_equals_torch(kind):
+    mine, oracle = pair(cell, kind, 5, 7)
+    x = torch.randn(1, 3, 5, dtype=torch.float64)
+    chain = [torch.nn.Sequential(Unsqueezed(m)) for m in (mine, oracle)]
+    close(penalty(chain[0], x), penalty(chain[1], x), "grad")
+
+
+class Unsqueezed(torch.nn.Module):
+    """A cell on a sequence of one step, twice, so that the state matters."""
+
+    def __init__(self, m):
+        super().__init__()
+        self.m = m
+
+    def forward(self, x):
+        hx = self.m(x[0], self.m(x[0].flip(0)))
+        return flat(hx)[0].unsqueeze(0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inputs_computed_from_each_other(kind):
+    """h_0 made from x: the derivative for x inside the op must be the partial one."""
+    mine, oracle = pair(layer, kind, 4, 4)
+    x = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
+
+    def second(m):
+        h = torch.tanh(x[:1])
+        out = flat(m(x, (h, h * 2) if kind == "LSTM" else h))
+        (g,) = torch.autograd.grad(sum(o.square().sum() for o in out), x, create_graph=True)
+        return torch.autograd.grad(g.square().sum(), [x, *m.parameters()])
+
+    close(second(mine), second(oracle), "grad")
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_third_order(kind):
+    mine, oracle = pair(layer, kind, 3, 4)
+    x = torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True)
+
+    def third(m):
+        g = m(x)[0].pow(3).sum()
+        for _ in range(3):
+            (g,) = torch.autograd.grad(g.square().sum(), x, create_graph=True)
+        return g
+
+    close(third(mine), third(oracle), "grad")
+
+
+def test_visible(capfd, monkeypatch):
+    """FUSEGEN_VERBOSE=1 says that the formula runs; it is counted either way; plain backward does not run
+    it."""
+    m, x = layer("GRU", 3, 4), torch.randn(2, 2, 3, requires_grad=True)
+    notes = fusegen._backend.fallbacks
+    before = notes.total()
+    m(x)[0].sum().backward(retain_graph=True)
+    assert notes.total() == before
+    torch.autograd.grad(m(x)[0].sum(), x, create_graph=True)
+    assert notes.total() == before + 1
+    assert capfd.readouterr().err == ""
+    monkeypatch.setenv("FUSEGEN_VERBOSE", "1")
+    torch.autograd.grad(m(x)[0].sum(), x, create_graph=True)
+    assert "gru under create_graph=True: the differentiable reference formula runs" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN_TANH"])
+def test_first_order_under_create_graph_agrees(kind, dtype):
+    """The formula gives the gradient that the kernels give."""
+    m = layer(kind, 7, 9, bidirectional=True, dtype=dtype)
+    x = torch.randn(4, 3, 7).to(dtype).requires_grad_()
+    y = m(x, lengths=[4, 2, 0])[0]
+    w = torch.randn(y.shape).to(dtype)
+    plain = torch.autograd.grad(y, [x, *m.parameters()], w, retain_graph=True)
+    graph = torch.autograd.grad(y, [x, *m.parameters()], w, create_graph=True)
+    close(plain, graph, "grad")

@@ -1,0 +1,45 @@
+"""Many Python threads calling one module, and thread counts: the results of one by one."""
+
+import concurrent.futures
+
+import pytest
+import torch
+from cases import CELLS, KINDS, cell, flat, layer
+
+
+def run(m, x):
+    x = x.detach().requires_grad_()
+    out = flat(m(x))
+    return [*out, *torch.autograd.grad(sum(o.sum() for o in out), [x, *m.parameters()])]
+
+
+@pytest.mark.parametrize(("make", "kind"), [(layer, k) for k in KINDS] + [(cell, k) for k in CELLS])
+def test_calls_from_many_threads(make, kind):
+    m = make(kind, 12, 24)
+    inputs = [torch.randn(*((9, 5, 12) if make is layer else (5, 12))) for _ in range(24)]
+    with concurrent.futures.ThreadPoolExecutor(6, initializer=torch.set_num_threads, initargs=(2,)) as pool:
+        futures = [pool.submit(run, m, x) for x in inputs]
+        got = [f.result() for f in futures]
+    for x, g in zip(inputs, got, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(g, run(m, x), strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_thread_count_changes_little(kind):
+    """One thread and two agree to rounding; the split of sums may differ."""
+    m, x = layer(kind, 24, 40), torch.randn(7, 9, 24)
+    two = run(m, x)
+    torch.set_num_threads(1)
+    for a, b in zip(run(m, x), two, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_backward_in_another_thread(kind):
+    m, x = layer(kind, 12, 24), torch.randn(9, 5, 12)
+    loss = flat(m(x))[0].sum()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(loss.backward).result()
+    want = torch.autograd.grad(flat(m(x))[0].sum(), list(m.parameters()))
+    for p, w in zip(m.parameters(), want, strict=True):
+        torch.testing.assert_close(p.grad, w, rtol=1e-5, atol=1e-5)
