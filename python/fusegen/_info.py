@@ -48,10 +48,10 @@ def choice(shape: str) -> list[tuple[str, str]]:
 
 
 def openmp_runtimes() -> list[str]:
-    """Paths of the OpenMP runtimes loaded into this process (Linux; elsewhere the one that fusegen calls)."""
+    """Paths of the OpenMP runtimes loaded into this process, as Linux lists them (elsewhere: none known)."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
-        return [_C.openmp_runtime()]
+        return []
     paths = {line.split(maxsplit=5)[-1] for line in maps.read_text().splitlines() if "/" in line}
     return sorted(path for path in paths if _OPENMP.search(path))
 
@@ -86,11 +86,13 @@ def _versions() -> list[tuple[str, str]]:
 def _processor() -> list[tuple[str, str]]:
     available = ", ".join(_C.available_isas())
     runtimes = openmp_runtimes()
-    count = "one" if len(runtimes) == 1 else f"{len(runtimes)}, which may slow each other down"
+    openmp = ", ".join(runtimes) or "unknown"
+    if len(runtimes) > 1:
+        openmp += f" ({len(runtimes)} at once: they compete for the cores)"
     return [
         ("processor", _processor_name()),
         ("instruction set", f"{_C.isa()} (this machine and build have: {available}; FUSEGEN_ISA chooses)"),
-        ("OpenMP runtime", f"{', '.join(runtimes) or 'none'} ({count})"),
+        ("OpenMP runtime", openmp),
         ("threads", f"{torch.get_num_threads()} (torch.set_num_threads changes it)"),
     ]
 
@@ -103,8 +105,6 @@ def _processor_name() -> str:
 
 def _gpu() -> list[tuple[str, str]]:
     build = _C.build_info()
-    archs = build["cuda_archs"]
-    archs = archs if isinstance(archs, str) else " ".join(archs)
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         found = ", ".join(names)
@@ -112,7 +112,7 @@ def _gpu() -> list[tuple[str, str]]:
         found = "an NVIDIA device is here, but this torch cannot use it"
     else:
         found = "none found"
-    return [("CUDA kernels", archs or "none in this build"), ("GPU", found)]
+    return [("CUDA kernels", " ".join([build["cuda_note"], *build["cuda_archs"]])), ("GPU", found)]
 
 
 def _policy() -> list[tuple[str, str]]:

@@ -50,6 +50,8 @@ def read_text(path: str | os.PathLike, argument: str = "path") -> Text:
     Raises OSError (FileNotFoundError, PermissionError, ...) for what cannot be read and ValueError for what
     holds no text; the message begins with `argument`.
     """
+    if not os.fspath(path):
+        raise ValueError(f"{argument}: expected a path, got an empty one")
     path = Path(path)
     try:
         if path.is_dir():

@@ -181,18 +181,18 @@ class TextLSTM(nn.Module):
             output = self.projection(output)
         return self.decoder(output), state
 
-    def _check_tokens(self, tokens: Tensor) -> None:
+    def _check_tokens(self, tokens: Tensor, name: str = "tokens") -> None:
         if not isinstance(tokens, Tensor):
-            raise TypeError(f"tokens: expected an integer tensor, got {type(tokens).__name__}")
+            raise TypeError(f"{name}: expected an integer tensor, got {type(tokens).__name__}")
         if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
-            raise TypeError(f"tokens: expected an integer tensor, got {tokens.dtype}")
+            raise TypeError(f"{name}: expected an integer tensor, got {tokens.dtype}")
         if tokens.dim() not in (1, 2) or tokens.shape[0] == 0:
-            raise ValueError(f"tokens: expected shape [T, B] or [T], T at least 1, got {list(tokens.shape)}")
+            raise ValueError(f"{name}: expected shape [T, B] or [T], T at least 1, got {list(tokens.shape)}")
         if tokens.device.type == "cpu" and tokens.numel() and not torch.compiler.is_compiling():
             low, high = (int(end) for end in tokens.aminmax())
             if low < 0 or high >= self.vocab_size:
                 last = self.vocab_size - 1
-                raise ValueError(f"tokens: expected values from 0 to {last}, got {low} to {high}")
+                raise ValueError(f"{name}: expected values from 0 to {last}, got {low} to {high}")
 
     def _prompt_tokens(self, prompt: str | bytes | Tensor) -> Tensor:
         """The prompt as int64 [T]."""
@@ -210,19 +210,20 @@ class TextLSTM(nn.Module):
             raise TypeError(f"prompt: expected str, bytes or an integer tensor, got {type(prompt).__name__}")
         if prompt.dim() != 1 or prompt.numel() == 0:
             raise ValueError(f"prompt: expected shape [T] with T at least 1, got {list(prompt.shape)}")
-        self._check_tokens(prompt)
+        self._check_tokens(prompt, "prompt")
         return prompt.long()
 
 
 def draw(
     logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator
 ) -> Tensor:
-    """One token, int64 [], from logits [V] (float32, CPU); the options as in `TextLSTM.generate`."""
+    """One token, int64 [], from finite logits [V] on the CPU; the options as in `TextLSTM.generate`."""
     if temperature == 0:
         return logits.argmax()
-    # Subtracted first: a tiny temperature must not turn the largest logit into inf.
-    ordered, tokens = ((logits - logits.max()) / temperature).sort(descending=True, stable=True)
-    chances = ordered[:top_k].softmax(0)
+    # Doubles, and the largest logit at 0, so that no temperature makes a NaN. Sorted before either: rounding
+    # must not turn a close second into a tie.
+    ordered, tokens = logits.sort(descending=True, stable=True)
+    chances = ((ordered[:top_k].double() - ordered[0].double()) / temperature).softmax(0)
     if top_p is not None:
         # A token stays while those before it have not reached p: the likeliest always does.
         chances = chances * (chances.cumsum(0) - chances < top_p)

@@ -61,6 +61,10 @@ class Demo:
         before, after = history[0][1][BITS], history[-1][1][BITS]
         print(f"\nSeen in {seconds:.0f} s:")
         print(f"  {BITS}: {before:.2f} before training, {after:.3f} now")
+        best, at = min(((bits[BITS], step) for step, bits in history[1:]))
+        if best < after - 0.05:
+            print(f"    lowest, {best:.3f}, at step {at}: from then on it learnt the text by heart;")
+            print(f"    a longer text, --steps {at} or --dropout 0.3 would help")
         times = self.comparison
         if not times.ours:
             print("  too few steps to time one beside torch.nn")
