@@ -28,7 +28,7 @@ def info(shape: str | None = None) -> str:
     lines = [*_versions(), *_processor(), *_gpu(), *_policy()]
     if chosen is not None:
         lines += [("shape", shape), *chosen]
-    return "\n".join(f"{name:<18} {value}".rstrip() for name, value in lines)
+    return "\n".join(f"{name:<22} {value}".rstrip() for name, value in lines)
 
 
 def choice(shape: str) -> list[tuple[str, str]]:

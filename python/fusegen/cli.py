@@ -82,9 +82,10 @@ def _demo(parsed: argparse.Namespace) -> int:
 
 def _info(parsed: argparse.Namespace) -> int:
     try:
-        print(info(parsed.shape))
+        report = info(parsed.shape)
     except ValueError as error:
-        return _refuse(parsed, error)
+        return _refuse(parsed, f"--{error}")
+    print(report)
     return 0
 
 

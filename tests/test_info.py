@@ -1,0 +1,130 @@
+"""`fusegen info`: what it reports is what is so, and what it cannot read it refuses."""
+
+import re
+
+import fusegen
+import numpy
+import pytest
+import torch
+from fusegen import _C, _backend, _choice, _info
+from fusegen.cli import main
+from hypothesis import given
+from hypothesis import strategies as st
+
+SHAPE = "lstm,256,256,32,100,float32,train"
+
+
+def report(shape=None):
+    """The report as a dict of its lines."""
+    lines = fusegen.info(shape).splitlines()
+    return {line[:22].strip(): line[23:] for line in lines}
+
+
+def test_report():
+    seen = report()
+    assert seen["fusegen"].startswith(fusegen.__version__)
+    assert seen["torch"] == torch.__version__ and seen["numpy"] == numpy.__version__
+    assert seen["instruction set"].split()[0] == _C.isa()
+    assert all(isa in seen["instruction set"] for isa in _C.available_isas())
+    assert seen["threads"].startswith(str(torch.get_num_threads()))
+    assert seen["backend"] == "fused"  # conftest sets it
+    assert {"processor", "CUDA kernels", "GPU", "fallbacks"} <= seen.keys()
+    assert "shape" not in seen
+    assert _C.build_info()["cuda_note"] in seen["CUDA kernels"]
+    assert torch.cuda.is_available() or "found" in seen["GPU"] or "cannot" in seen["GPU"]
+
+
+def test_one_openmp_runtime_is_loaded():
+    runtimes = _info.openmp_runtimes()
+    assert len(runtimes) == 1, runtimes
+    assert report()["OpenMP runtime"] == runtimes[0]
+
+
+def test_several_openmp_runtimes_are_pointed_out(monkeypatch):
+    monkeypatch.setattr(_info, "openmp_runtimes", lambda: ["/a/libgomp.so.1", "/b/libiomp5.so"])
+    assert report()["OpenMP runtime"].endswith("(2 at once: they compete for the cores)")
+
+
+def test_openmp_runtimes_are_known_by_name():
+    for path in ("/x/libgomp.so.1", "/x/libgomp-a34b3233.so.1", "/x/libiomp5.so", "/x/libomp.so"):
+        assert _info._OPENMP.search(path), path
+    for path in ("/x/libgompish.so", "/x/libomptarget.so", "/libgomp.d/libc.so.6", "/x/libcomp.so"):
+        assert not _info._OPENMP.search(path), path
+
+
+def test_fallbacks_are_counted(monkeypatch):
+    monkeypatch.setattr(_backend, "fallbacks", {"lstm on cuda: no fused kernels": 3})
+    assert report()["fallbacks"] == "lstm on cuda: no fused kernels (3 calls)"
+
+
+@pytest.mark.parametrize("mode", ["train", "infer"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_the_kernel_is_the_one_that_the_engine_names(cell, dtype, mode):
+    seen = report(f" {cell}, 64,128, 8,20,{dtype},{mode}")
+    chosen = _C.choose(cell, 64, 128, 8, 20, dtype, mode == "train", torch.get_num_threads())
+    assert seen["runs"] == "fusegen" and seen["why"] == chosen["why"] != ""
+    for name, value in chosen.items():
+        assert seen[name.replace("_", " ")] == str(value)
+
+
+def test_the_choice_is_the_same_each_time_and_follows_the_threads():
+    first = report(SHAPE)
+    assert report(SHAPE) == first
+    torch.set_num_threads(1)
+    assert report(SHAPE)["why"] != first["why"]
+
+
+def test_the_backend_decides_first(monkeypatch):
+    fusegen.set_backend("torch")
+    assert report(SHAPE)["runs"].startswith("torch's own operators: the backend is set so")
+    fusegen.set_backend("auto")
+    assert report(SHAPE)["runs"] == "fusegen"
+    rule = _choice.Rule("lstm", "float32", True, (256, 256), (1, 64), (1, 1000), "made up")
+    monkeypatch.setattr(_choice, "RULES", (rule,))
+    assert "measured faster" in report(SHAPE)["runs"]
+    assert "1 measured range" in report()["backend"]
+    fusegen.set_backend("fused")
+    assert report(SHAPE)["runs"] == "fusegen"
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ("", "7 parts, got 1"),
+        ("lstm,1,2,3", "7 parts, got 4"),
+        (SHAPE + ",more", "7 parts, got 8"),
+        ("mlp,256,256,32,100,float32,train", "cell: expected one of lstm, gru, rnn, got 'mlp'"),
+        ("lstm,x,256,32,100,float32,train", "I: expected an integer, got 'x'"),
+        ("lstm,256,0,32,100,float32,train", "H: expected an integer from 1 to"),
+        ("lstm,256,256,-1,100,float32,train", "B: expected an integer"),
+        ("lstm,256,256,32,1e9,float32,train", "T: expected an integer"),
+        ("lstm,256,256,32,99999999999999999999,float32,train", "T: expected an integer from 1"),
+        ("lstm,256,256,32,100,int8,train", "dtype: expected one of"),
+        ("lstm,256,256,32,100,float32,test", "train|infer: expected one of train, infer, got 'test'"),
+    ],
+)
+def test_a_wrong_shape_is_refused_by_part(shape, words, capsys):
+    with pytest.raises(ValueError, match=f"^shape: .*{re.escape(words)}"):
+        fusegen.info(shape)
+    assert main(["info", "--shape", shape]) == 2
+    out, err = capsys.readouterr()
+    assert (
+        out == ""
+        and words in err
+        and err.count("\n") == 1
+        and err.startswith("fusegen info: error: --shape: ")
+    )
+
+
+@given(st.text(max_size=40) | st.lists(st.text(max_size=6), min_size=7, max_size=7).map(",".join))
+def test_no_text_breaks_it(shape):
+    try:
+        fusegen.info(shape)
+    except ValueError as error:
+        assert str(error).startswith("shape: ")
+
+
+def test_command(capsys):
+    assert main(["info", "--shape", SHAPE]) == 0
+    assert capsys.readouterr().out == fusegen.info(SHAPE) + "\n"
