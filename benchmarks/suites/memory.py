@@ -109,7 +109,7 @@ def bars(rows: list[Row]) -> list[Bar]:
     made = []
     for cell in CELLS:
         pairs = zip(select(rows, cell=cell, peer="fused"), select(rows, cell=cell, peer="torch"), strict=True)
-        shares = [(ours.value - SLACK / 2**20) / theirs.value for ours, theirs in pairs]
+        shares = [max(ours.value - SLACK / 2**20, 0) / theirs.value for ours, theirs in pairs]
         if shares:
             made.append(
                 Bar(
