@@ -106,7 +106,7 @@ def against_peak(rows: list[Row]) -> list[Bar]:
     """A peak row's time is that of the matrix work at peak, so its ratio is the share of the peak reached."""
     peak = select(rows, peer="peak")
     return [
-        *mean_and_worst("fp32 inference, large: share of the machine's peak, fused", ratios(peak), 0.85, 0.78),
+        *mean_and_worst("fp32 inference, large: share of the peak, fused", ratios(peak), 0.85, 0.78),
         *mean_and_worst("  frozen", ratios(peak, "frozen"), None),
         *mean_and_worst("  torch.matmul of the same size / fused", ratios(select(rows, peer="matmul")), None),
     ]
