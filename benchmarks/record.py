@@ -82,7 +82,9 @@ def slug(text: str) -> str:
 
 @cache
 def commit() -> str:
-    """Short hash of HEAD, with "-dirty" if the sources that are measured differ from it."""
+    """Short hash of HEAD, "-dirty" after it if measured sources differ from it; "unversioned" outside git."""
+    if not (ROOT / ".git").exists():
+        return "unversioned"
 
     def git(*args):
         return subprocess.run(

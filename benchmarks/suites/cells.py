@@ -29,7 +29,7 @@ def run(options: Options) -> list[Row]:
     peers = [Ours("fused"), Ours("auto", backend="auto"), TorchEager()] + [TorchCompile()] * (
         not options.quick
     )
-    return sweep("cells", chosen, options.contestants(peers), options.budget(len(chosen), 5, 0.6))
+    return sweep("cells", chosen, options.contestants(peers), options.budget(len(chosen), 4, 0.6))
 
 
 def bars(rows: list[Row]) -> list[Bar]:
