@@ -25,10 +25,9 @@ def cases(quick: bool) -> list[Case]:
 
 def run(options: Options) -> list[Row]:
     chosen = options.cases(cases(options.quick))
-    # Compiling takes seconds a case, so the quick run leaves it out.
-    peers = [Ours("fused"), Ours("auto", backend="auto"), TorchEager()] + [TorchCompile()] * (
-        not options.quick
-    )
+    peers = [Ours("fused"), Ours("auto", backend="auto"), TorchEager()]
+    if not options.quick:
+        peers.append(TorchCompile())
     return sweep("cells", chosen, options.contestants(peers), options.budget(len(chosen), 4, 0.6))
 
 
