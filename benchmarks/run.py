@@ -31,7 +31,7 @@ SUITES = {
 def parse(argv: list[str] | None) -> argparse.Namespace:
     listed = "\n".join(f"  {name:10} {what}" for name, what in SUITES.items())
     parser = argparse.ArgumentParser(
-        description=f"{__doc__}\nsuites:\n{listed}\n  all        all but peak, which rnn contains, in one file",
+        description=f"{__doc__}\nsuites:\n{listed}\n  all        all but peak (a part of rnn), in one file",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("suites", nargs="+", choices=[*SUITES, "all"], metavar="SUITE")
