@@ -75,6 +75,13 @@ class Forward {
     C* hidden;   // [rows][ldc] o tanh(c), what a projection reads
   };
 
+  // Where a row's results of one step go.
+  struct Place {
+    S* y;
+    S* gates;
+    C* cells;
+  };
+
   const RecurrentForward& p_;
   const cpu::Plan plan_;
   const std::vector<Batch> batches_;
@@ -176,6 +183,7 @@ class Forward {
     team.barrier();
 
     std::vector<const C*> x_rows, h_rows[2], hidden_rows;
+    std::vector<Place> places(batch.size());
     for (int i = 0; i < batch.size(); ++i) {
       h_rows[0].push_back(s.h[0] + i * ldh_);
       h_rows[1].push_back(s.h[1] + i * ldh_);
@@ -191,12 +199,13 @@ class Forward {
       for (int64_t step = begin; step < end; ++step) {
         const int n = batch.active(step);
         const C* const* h = h_rows[step % 2].data();
-        recur(batch, s, step, n, offset, h, panels);
+        locate(batch, step, n, places);
+        recur(places, s, step, n, offset, h, panels);
         team.barrier();
         if (project_) {
           multiply_rows<C, kTileVectors>(hidden_rows.data(), n, W_hr_, p_.H, projection, step, FromZero<C>{},
                                          [&](int row, int64_t panel, const auto& sums) {
-                                           finish_projection(batch, s, step, row, panel, sums);
+                                           finish_projection(places[row], s, step, row, panel, sums);
                                          });
           team.barrier();
         }
@@ -269,28 +278,35 @@ class Forward {
     for (int j = 0; j < NW; ++j) store(out + j * L, load(sums[j]) + load(b + j * L));
   }
 
-  void recur(const Batch& batch, const TeamScratch& s, int64_t step, int n, int64_t offset, const C* const* h,
-             const Range& panels) const {
+  void locate(const Batch& batch, int64_t step, int n, std::vector<Place>& places) const {
+    for (int i = 0; i < n; ++i) {
+      const int64_t t = batch.time(i, step), b = batch.row[i];
+      places[i] = {row_of<S>(p_.y, t, b), p_.gates.data ? row_of<S>(p_.gates, t, b) : nullptr,
+                   p_.cells.data ? row_of<C>(p_.cells, t, b) : nullptr};
+    }
+  }
+
+  void recur(const std::vector<Place>& places, const TeamScratch& s, int64_t step, int n, int64_t offset,
+             const C* const* h, const Range& panels) const {
     multiply_rows<C, NW>(
         h, n, R_, p_.P, panels, step,
         [&](int row, int64_t panel) {
           return TileStart<C>{pre(s, offset + row, panel), width_, cell == Cell::gru ? bias_q_ + panel * L : nullptr};
         },
         [&](int row, int64_t panel, const auto& sums) {
-          finish_row(batch, s, step, row, panel, pre(s, offset + row, panel), sums);
+          finish_row(places[row], s, step, row, panel, pre(s, offset + row, panel), sums);
         });
   }
   C* pre(const TeamScratch& s, int64_t row, int64_t panel) const { return s.pre + row * width_ + panel * NW * L; }
 
   // The cell's maths for one row of a tile.
   // `input` is the row's input product, which GRU's n still needs apart.
-  void finish_row(const Batch& batch, const TeamScratch& s, int64_t step, int row, int64_t panel,
+  void finish_row(const Place& place, const TeamScratch& s, int64_t step, int row, int64_t panel,
                   [[maybe_unused]] const C* input, const RowSums<C, NW>& a) const {
-    const int64_t t = batch.time(row, step), b = batch.row[row];
-    const int64_t H = p_.H;
-    const C* h_prev = s.h[step % 2] + row * ldh_;
+    [[maybe_unused]] const int64_t H = p_.H;
+    [[maybe_unused]] const C* h_prev = s.h[step % 2] + row * ldh_;
     C* h_next = s.h[(step + 1) % 2] + row * ldh_;
-    S* y = row_of<S>(p_.y, t, b);
+    S* y = place.y;
     if constexpr (cell == Cell::lstm) {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);
@@ -303,13 +319,13 @@ class Forward {
         store(h_next + u, rounded<S>(state.h));
         store(y + u, state.h, lanes);
       }
-      if (p_.gates.data) {
-        S* gates = row_of<S>(p_.gates, t, b) + u;
+      if (place.gates) {
+        S* gates = place.gates + u;
         store(gates, state.i, lanes);
         store(gates + H, state.f, lanes);
         store(gates + 2 * H, state.g, lanes);
         store(gates + 3 * H, state.o, lanes);
-        store(row_of<C>(p_.cells, t, b) + u, state.c, lanes);
+        store(place.cells + u, state.c, lanes);
       }
     } else if constexpr (cell == Cell::gru) {
       const int64_t u = panel * L;
@@ -317,8 +333,8 @@ class Forward {
       const auto state = cells::gru<Math>(load(a[0]), load(a[1]), load(input + 2 * L), load(a[2]), load(h_prev + u));
       store(h_next + u, rounded<S>(state.h));
       store(y + u, state.h, lanes);
-      if (p_.gates.data) {
-        S* gates = row_of<S>(p_.gates, t, b) + u;
+      if (place.gates) {
+        S* gates = place.gates + u;
         store(gates, state.r, lanes);
         store(gates + H, state.z, lanes);
         store(gates + 2 * H, state.n, lanes);
@@ -337,11 +353,11 @@ class Forward {
     }
   }
 
-  void finish_projection(const Batch& batch, const TeamScratch& s, int64_t step, int row, int64_t panel,
+  void finish_projection(const Place& place, const TeamScratch& s, int64_t step, int row, int64_t panel,
                          const RowSums<C, kTileVectors>& sums) const {
     const PanelShape shape{p_.P, 1};
     C* h_next = s.h[(step + 1) % 2] + row * ldh_;
-    S* y = row_of<S>(p_.y, batch.time(row, step), batch.row[row]);
+    S* y = place.y;
     for (int j = 0; j < kTileVectors; ++j) {
       const int lanes = shape.lanes<C>(panel, j);
       if (!lanes) break;

@@ -94,6 +94,7 @@ void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, 
 #pragma GCC unroll 8
     for (int j = 0; j < NW; ++j) acc[0][j] += odd[j];
   }
+#pragma GCC unroll 2
   for (; k < K; ++k, w += NW * L) {
     Vector<C> b[NW];
 #pragma GCC unroll 8

@@ -12,14 +12,16 @@ struct Math {
   using D = Vector<double>;
 
   static FUSEGEN_INLINE F sigmoid(F x) {
-    const Exp e = exp_parts(clamp(-x, -87.0f, 89.0f));
-    return 1.0f / (1.0f + (e.scale + e.scale * e.em1));
+    const Exp e = exp_parts(clamp(-x, -87.0f, 87.0f));
+    const F s = reciprocal(1.0f + (e.scale + e.scale * e.em1));
+    return x < splat(-87.0f) ? F{} : s;
   }
   // From expm1(2x), so that small x keeps its relative precision.
   static FUSEGEN_INLINE F tanh(F x) {
     const Exp e = exp_parts(clamp(x + x, -18.5f, 18.5f));
     const F em1 = e.scale * e.em1 + (e.scale - 1.0f);
-    return em1 / (em1 + 2.0f);
+    const F d = em1 + 2.0f, r = reciprocal(d), q = em1 * r;
+    return q + r * (em1 - q * d);  // the residual brings the quotient back to the last bit, so |tanh| stays <= 1
   }
 
   static FUSEGEN_INLINE D sigmoid(D x) {
@@ -43,8 +45,19 @@ struct Math {
     return x > h ? h : x;
   }
 
+  // 1 / d for normal, finite d >= 1. AVX-512 has no quick division but an estimate good to 14 bits; a Newton step makes
+  // it 28, and five of these a unit are a sixth of a small LSTM's time.
+  static FUSEGEN_INLINE F reciprocal(F d) {
+#if defined(__AVX512F__)
+    const F r = (F)_mm512_rcp14_ps((__m512)d);
+    return r + r * (1.0f - d * r);
+#else
+    return 1.0f / d;
+#endif
+  }
+
   // x = n ln2 + r, |r| <= ln2/2; em1 = r + r^2 P(r) with P a minimax fit, relative error of exp 3.1e-9.
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits. n = 128 gives scale = inf.
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
   static FUSEGEN_INLINE Exp exp_parts(F x) {
     const F magic = splat(12582912.0f);
     const F shifted = x * 1.44269504088896341f + magic;
