@@ -62,7 +62,7 @@ $(stamps)/built: $(build_sources) $(stamps)/runtime
 	@touch $@
 
 $(stamps)/test-tools: constraints.txt | $(py)
-	@$(pip) -c constraints.txt pytest hypothesis
+	@$(pip) -c constraints.txt pytest hypothesis expecttest
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/lint-tools: constraints.txt | $(py)
