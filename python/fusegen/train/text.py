@@ -12,7 +12,9 @@ from ..models.text_lstm import State
 from .options import TextOptions
 
 BITS = "held-out bits per character"
-_EVALUATED = 256  # steps of a chunk when measuring: no graph is kept, so longer than in training
+# When measuring: few lanes, since each starts cold, and long chunks, since no graph is kept. The same for every
+# batch size in training, so that runs compare.
+_LANES, _CHUNK = 16, 256
 
 
 class TextTask:
@@ -32,7 +34,7 @@ class TextTask:
         self._lanes = Lanes(training, batch, chunk, drop_last=True)
         # The last training byte comes first, so that every held-out byte is a target.
         held_out = text.tokens[training.numel() - 1 :]
-        self._held_out = Lanes(held_out, batch, _EVALUATED, drop_last=False)
+        self._held_out = Lanes(held_out, _LANES, _CHUNK, drop_last=False)
         self.held_out_characters = count_characters(held_out[1:])
 
     @classmethod
