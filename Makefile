@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 STAGE ?= all
+SUITES ?= rnn cells
 ARGS ?=
 
 py := $(VENV)/bin/python
@@ -35,7 +36,7 @@ lint: $(stamps)/lint-tools
 	@$(VENV)/bin/ruff check .
 
 bench: $(stamps)/built $(stamps)/bench-tools
-	@$(py) benchmarks/run.py rnn --device cpu $(ARGS)
+	@$(py) benchmarks/run.py $(SUITES) --device cpu $(ARGS)
 
 # The interpreter and torch in use, no network: for a machine with a GPU.
 gpu:
