@@ -10,6 +10,9 @@ constexpr int64_t kWorkPerThread = 32 * 1024;
 // Recurrent weights up to this size stay in one core's L2 beside the activations.
 constexpr int64_t kResidentBytes = 640 * 1024;
 
+// Up to this many rows, one step is bound by reading the weights once: packing them would read and write them again.
+constexpr int64_t kSmallStepRows = 8;
+
 Plan plan(const RecurrentSizes& s, int64_t chunk_rows) {
   Plan p{};
   const int64_t gates = gate_count(s.cell) * s.H;
@@ -22,6 +25,8 @@ Plan plan(const RecurrentSizes& s, int64_t chunk_rows) {
   } else if (s.B * s.T * gates * (s.P + s.I) < 2 * kWorkPerThread) {
     p.threads = 1;
     p.why = "too little work for a second thread";
+  } else if (s.T == 1) {
+    p.why = "a single step: threads share units, weights are packed block by block as they are used";
   } else if (s.B >= 2 * p.threads && (weight_bytes <= kResidentBytes || step_work < p.threads * kWorkPerThread)) {
     p.over_rows = true;
     p.why = "recurrent weights fit each core's L2, so threads take rows and need no barrier";
@@ -30,6 +35,10 @@ Plan plan(const RecurrentSizes& s, int64_t chunk_rows) {
     p.why = "a barrier at each step would cost more than a second thread brings";
   } else {
     p.why = "each core keeps its share of the recurrent weights near, at a barrier a step";
+  }
+  if (s.T == 1 && s.B <= kSmallStepRows && s.P == s.H && !s.lengths) {
+    p.small_step = true;
+    p.why = "a single step of few rows: dot products on the weights as they lie";
   }
   return p;
 }

@@ -6,6 +6,7 @@ namespace fusegen::cpu {
 
 struct Plan {
   int threads;         // of the parallel region
+  bool small_step;     // one step of few rows: dot products on the weights as they lie, nothing packed
   bool over_rows;      // each thread runs the whole sequence on rows of its own; else threads share units
   int64_t chunk_rows;  // rows (steps times active sequences) whose input product is made at once
   const char* why;

@@ -18,6 +18,7 @@ class Backward {
   static constexpr int L = kLanes<C>;
   static constexpr int G = gate_count(cell);
   static constexpr bool kGru = cell == Cell::gru;
+  static constexpr int64_t kBiasBlock = 16;
 
   struct TeamScratch {
     C* dc;         // [rows][ldc] LSTM: gradient of c_t from step t+1
@@ -203,7 +204,8 @@ class Backward {
   template <class Epilogue>
   void recur(const std::vector<const C*>& a, int n_product, int n, const C* packed, int64_t K, const Range& panels,
              int64_t turn, const Epilogue& epilogue) const {
-    multiply_rows<C, kTileVectors>(a.data(), n_product, packed, K, panels, turn, FromZero<C>{}, epilogue);
+    multiply_rows<C, kTileVectors>(a.data(), n_product, PackedPanels<C, kTileVectors>{packed, K}, K, panels, turn,
+                                   FromZero<C>{}, epilogue);
     static constexpr RowSums<C, kTileVectors> zero{};
     for (int64_t panel = panels.begin; panel < panels.end; ++panel)
       for (int row = n_product; row < n; ++row) epilogue(row, panel, zero);
@@ -366,7 +368,7 @@ class Backward {
       for (int64_t i = rows.begin; i < rows.end; ++i) a.push_back(dgates + i * ldg_);
       const auto out = [&](int i) { return row_of<S>(p_.dx, tokens[rows.begin + i].t, tokens[rows.begin + i].b); };
       multiply_rows<C, kTileVectors>(
-          a.data(), static_cast<int>(a.size()), W_, GH_, {0, PanelShape{p_.I, 1}.template count<C>()}, 0, FromZero<C>{},
+          a.data(), static_cast<int>(a.size()), PackedPanels<C, kTileVectors>{W_, GH_}, GH_, {0, PanelShape{p_.I, 1}.template count<C>()}, 0, FromZero<C>{},
           [&](int row, int64_t q, const auto& sums) { store_row<S>(p_.I, q, sums, p_.add_dx, out(row)); });
     }
 #pragma omp barrier
@@ -388,7 +390,11 @@ class Backward {
       const Range vectors = share(ldg_ / L - 1, rank, size);
       for (int64_t v = vectors.begin; v < vectors.end; ++v) {
         V sum = add ? load(sum_b_ + v * L) : V{};
-        for (int64_t k = 0; k < K; ++k) sum += load(dgates + k * ldg_ + v * L);
+        for (int64_t k0 = 0; k0 < K; k0 += kBiasBlock) {  // sums of sums lose less than one long sum
+          V block{};
+          for (int64_t k = k0, k1 = std::min(K, k0 + kBiasBlock); k < k1; ++k) block += load(dgates + k * ldg_ + v * L);
+          sum += block;
+        }
         store(sum_b_ + v * L, sum);
       }
     }

@@ -42,11 +42,11 @@ struct Packed {
   }
   int64_t elements() const { return gates.size<C>(I) + gates.size<C>(P) + projection.size<C>(gates.units); }
 
-  // This thread's part of the panels.
+  // This thread's part of the panels; absent matrices are left out.
   void pack(const Matrix& w, const Matrix& r, const Matrix& w_hr, int rank, int size) const {
-    pack_matrix(gates, w, I, W, rank, size);
-    pack_matrix(gates, r, P, R, rank, size);
-    pack_matrix(projection, w_hr, gates.units, W_hr, rank, size);
+    if (w.data) pack_matrix(gates, w, I, W, rank, size);
+    if (r.data) pack_matrix(gates, r, P, R, rank, size);
+    if (w_hr.data) pack_matrix(projection, w_hr, gates.units, W_hr, rank, size);
   }
 
  private:
@@ -54,7 +54,7 @@ struct Packed {
     const int64_t panel = K * shape.vectors() * kLanes<C>;
     const Range mine = share(shape.count<C>(), rank, size);
     for (int64_t p = mine.begin; p < mine.end; ++p)
-      pack_panel(shape, static_cast<const S*>(m.data), m.stride, K, p, out + p * panel);
+      pack_panel(shape, static_cast<const S*>(m.data), m.stride, 0, K, p, out + p * panel);
   }
 };
 
@@ -65,6 +65,7 @@ class Forward {
   static constexpr int L = kLanes<C>;
   static constexpr int G = gate_count(cell);
   static constexpr int NW = G == 1 ? kTileVectors : G;
+  static constexpr int64_t kFreshElements = kPanelBlockBytes / sizeof(C) + 4096 / sizeof(C);
 
   // What the threads of one team share.
   struct TeamScratch {
@@ -93,6 +94,8 @@ class Forward {
 
   const C *W_, *R_, *W_hr_;
   C* own_packed_ = nullptr;
+  const bool fresh_W_, fresh_R_;  // used once in this call: packed block by block, when needed
+  C* fresh_;                      // [threads][kPanelBlockBytes]
   C* bias_;    // [panel][NW][L]: b_ih + b_hh, of GRU's n only b_in
   C* bias_q_;  // [panel][L]: GRU's b_hn
   std::vector<TeamScratch> scratch_;
@@ -107,7 +110,9 @@ class Forward {
         shape_{p.H, G},
         width_(shape_.count<C>() * NW * L),
         ldh_(padded<C>(p.P)),
-        ldc_(padded<C>(p.H)) {}
+        ldc_(padded<C>(p.H)),
+        fresh_W_(!p.packed && !plan_.over_rows && bounds_.size() == 2),
+        fresh_R_(!p.packed && !plan_.over_rows && p.T == 1) {}
 
   void run() {
     cpu::Arena measure{cpu::Arena::Measure{}};
@@ -118,7 +123,8 @@ class Forward {
     {
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
       if (own_packed_)
-        Packed<S>(cell, p_.I, p_.H, p_.P, project_, own_packed_).pack(p_.W, p_.R, p_.W_hr, rank, size);
+        Packed<S>(cell, p_.I, p_.H, p_.P, project_, own_packed_)
+            .pack(fresh_W_ ? Matrix{} : p_.W, fresh_R_ ? Matrix{} : p_.R, p_.W_hr, rank, size);
       pack_biases(rank, size);
 #pragma omp barrier
       if (plan_.over_rows) {
@@ -139,6 +145,7 @@ class Forward {
     W_ = packed.W;
     R_ = packed.R;
     W_hr_ = packed.W_hr;
+    fresh_ = arena.take<C>(fresh_W_ || fresh_R_ ? plan_.threads * kFreshElements : 0);
     bias_ = arena.take<C>(width_);
     bias_q_ = arena.take<C>(cell == Cell::gru ? shape_.count<C>() * L : 0);
     scratch_.assign(batches_.size(), {});
@@ -193,17 +200,21 @@ class Forward {
       const int64_t begin = bounds_[chunk], end = std::min(bounds_[chunk + 1], batch.steps());
       if (begin >= end) break;  // teams whose sequences have all ended; only teams of one thread get here early
       input_rows(batch, s, begin, end, team, x_rows);
-      multiply_rows<C, NW>(x_rows.data(), static_cast<int>(x_rows.size()), W_, p_.I, panels, 0, FromZero<C>{},
-                           [&](int row, int64_t panel, const auto& sums) { store_input_product(s, row, panel, sums); });
+      with_panels(fresh_W_, p_.W, W_, p_.I, team, [&](const auto& source) {
+        multiply_rows<C, NW>(x_rows.data(), static_cast<int>(x_rows.size()), source, p_.I, panels, 0, FromZero<C>{},
+                             [&](int row, int64_t panel, const auto& sums) { store_input_product(s, row, panel, sums); });
+      });
       int64_t offset = 0;
       for (int64_t step = begin; step < end; ++step) {
         const int n = batch.active(step);
         const C* const* h = h_rows[step % 2].data();
         locate(batch, step, n, places);
-        recur(places, s, step, n, offset, h, panels);
+        with_panels(fresh_R_, p_.R, R_, p_.P, team,
+                    [&](const auto& source) { recur(places, s, step, n, offset, h, panels, source); });
         team.barrier();
         if (project_) {
-          multiply_rows<C, kTileVectors>(hidden_rows.data(), n, W_hr_, p_.H, projection, step, FromZero<C>{},
+          multiply_rows<C, kTileVectors>(hidden_rows.data(), n, PackedPanels<C, kTileVectors>{W_hr_, p_.H}, p_.H,
+                                         projection, step, FromZero<C>{},
                                          [&](int row, int64_t panel, const auto& sums) {
                                            finish_projection(places[row], s, step, row, panel, sums);
                                          });
@@ -286,10 +297,20 @@ class Forward {
     }
   }
 
+  template <class F>
+  void with_panels(bool fresh, const Matrix& m, const C* packed, int64_t K, const Team& team, const F& f) const {
+    if (!fresh) return f(PackedPanels<C, NW>{packed, K});
+    const auto pack = [&](int64_t panel, int64_t k0, int64_t k1, C* buffer) {
+      pack_panel(shape_, static_cast<const S*>(m.data), m.stride, k0, k1, panel, buffer);
+    };
+    f(FreshPanels{pack, fresh_ + team.rank * kFreshElements});
+  }
+
+  template <class Source>
   void recur(const std::vector<Place>& places, const TeamScratch& s, int64_t step, int n, int64_t offset,
-             const C* const* h, const Range& panels) const {
+             const C* const* h, const Range& panels, const Source& source) const {
     multiply_rows<C, NW>(
-        h, n, R_, p_.P, panels, step,
+        h, n, source, p_.P, panels, step,
         [&](int row, int64_t panel) {
           return TileStart<C>{pre(s, offset + row, panel), width_, cell == Cell::gru ? bias_q_ + panel * L : nullptr};
         },

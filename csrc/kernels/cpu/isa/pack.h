@@ -60,15 +60,16 @@ FUSEGEN_INLINE void transpose(Vector<C> (&v)[kLanes<C>]) {
   }
 }
 
-// out[k][j][lane] = w[row(p, j) + lane][k], k in [0, K): torch's own layout, turned.
+// out[k - k0][j][lane] = w[row(p, j) + lane][k], k in [k0, k1): torch's own layout, turned.
 template <class S>
-void pack_panel(const PanelShape& shape, const S* w, int64_t stride, int64_t K, int64_t p, Compute<S>* out) {
+void pack_panel(const PanelShape& shape, const S* w, int64_t stride, int64_t k0, int64_t k1, int64_t p, Compute<S>* out) {
   using C = Compute<S>;
   constexpr int L = kLanes<C>;
   const int nw = shape.vectors();
   for (int j = 0; j < nw; ++j) {
     const int lanes = shape.lanes<C>(p, j);
-    const S* src = w + (lanes ? shape.row<C>(p, j) * stride : 0);
+    const S* src = w + (lanes ? shape.row<C>(p, j) * stride : 0) + k0;
+    const int64_t K = k1 - k0;
     C* dst = out + j * L;
     for (int64_t k = 0; k < K; k += L) {
       const int width = K - k < L ? static_cast<int>(K - k) : L;

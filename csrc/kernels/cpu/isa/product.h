@@ -12,25 +12,48 @@ using RowSums = C[NW][kLanes<C>];
 // A block of a panel that stays in L2 while the tiles of all rows pass over it.
 constexpr int64_t kPanelBlockBytes = 128 * 1024;
 
+// Where a product's panels come from: packed before, or packed block by block as they are used, which is right for
+// weights that a call uses once.
+template <class C, int NW>
+struct PackedPanels {
+  const C* data;
+  int64_t K;
+  const C* block(int64_t panel, int64_t k0, int64_t) const { return data + (panel * K + k0) * NW * kLanes<C>; }
+  const C* ahead(int64_t panel, int64_t k0, const C*) const { return block(panel, k0, 0); }
+};
+template <class C, class Pack>
+struct FreshPanels {
+  Pack pack;  // pack(panel, k0, k1, buffer)
+  C* buffer;  // kPanelBlockBytes, of this thread
+  const C* block(int64_t panel, int64_t k0, int64_t k1) const {
+    pack(panel, k0, k1, buffer);
+    return buffer;
+  }
+  const C* ahead(int64_t, int64_t, const C* current) const { return current; }
+};
+template <class C, class Pack>
+FreshPanels(Pack, C*) -> FreshPanels<C, Pack>;
+
 // Every panel of `panels` times every row; odd `turn`s go through the panels backwards, so that what the last turn left
 // in the cache is met first. start(row, panel) is where a tile's sums begin; epilogue(row, panel, sums) ends a row.
-template <class C, int NW, class Start, class Epilogue>
-FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const C* packed, int64_t K, Range panels, int64_t turn,
+template <class C, int NW, class Source, class Start, class Epilogue>
+FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& source, int64_t K, Range panels, int64_t turn,
                                   const Start& start, const Epilogue& epilogue) {
   constexpr int64_t kRowElements = NW * kLanes<C>;
   constexpr int64_t kBlock = kPanelBlockBytes / (kRowElements * static_cast<int64_t>(sizeof(C)));
   const int64_t blocks = std::max<int64_t>(1, (K + kBlock - 1) / kBlock);
   const int64_t count = panels.end - panels.begin;
   const int tiles = (rows + kTileRows<NW> - 1) / kTileRows<NW>;
+  if (tiles == 0) return;
   std::vector<TileSums<C, NW>> sums(blocks > 1 ? tiles : 1);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t p = turn % 2 ? panels.end - 1 - i : panels.begin + i;
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t k0 = K * block / blocks, k1 = K * (block + 1) / blocks;
-      const C* w = packed + (p * K + k0) * kRowElements;
+      const C* w = source.block(p, k0, k1);
       // The block after this one, a line of it a k.
-      const C* next = block + 1 < blocks ? w + (k1 - k0) * kRowElements
-                      : i + 1 < count    ? packed + (turn % 2 ? p - 1 : p + 1) * K * kRowElements
+      const C* next = block + 1 < blocks ? source.ahead(p, k1, w)
+                      : i + 1 < count    ? source.ahead(turn % 2 ? p - 1 : p + 1, 0, w)
                                          : w;
       for_each_tile<NW>(rows, [&](int tile, int row, int m) {
         TileSums<C, NW>& s = sums[blocks > 1 ? tile : 0];
