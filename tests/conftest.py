@@ -1,10 +1,12 @@
 """Which engine is tested, fixed seeds and threads, and outputs that start as NaN."""
 
+import os
+
 import fusegen
 import pytest
 import torch
 
-THREADS = 2
+THREADS = int(os.environ.get("FUSEGEN_TEST_THREADS", "2"))
 
 
 def pytest_report_header(config):

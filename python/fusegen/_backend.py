@@ -71,6 +71,9 @@ def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, *tensors: Tensor | N
     """
     if _backend == "torch":
         return True
+    if torch._C._get_tracing_state() is not None:  # TorchScript cannot record a list of optional weights
+        note(f"{cell} under torch.jit.trace: torch's own operators are recorded")
+        return True
     if not x.is_cpu:
         device = x.device.type
         if device not in FUSED_DEVICES:

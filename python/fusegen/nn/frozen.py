@@ -36,6 +36,8 @@ class Packed:
     @staticmethod
     def _pack(cell: str, weights: list[Tensor | None]) -> Tensor:
         weights = [None if w is None else w.detach().contiguous() for w in weights]
+        if cell == "lstm" and len(weights) == 4:
+            weights.append(None)  # a cell has no projection
         W, R = weights[0], weights[1]
         H = R.shape[0] // {"lstm": 4, "gru": 3, "rnn": 1}[cell]
         size = _C.packed_bytes(cell, W.shape[1], H, R.shape[1], str(W.dtype).removeprefix("torch."))

@@ -23,7 +23,6 @@ _OWN_TYPES = frozenset((Tensor, Parameter, Buffer))
 _compiling = torch.compiler.is_compiling
 _functorch = torch._C._are_functorch_transforms_active
 _dispatch_modes = torch._C._len_torch_dispatch_stack
-_tracing = torch._C._get_tracing_state
 _profiling = torch._C._autograd._profiler_enabled
 _autocast = torch._C._is_any_autocast_enabled
 
@@ -34,13 +33,13 @@ def route(tensors: Iterable[Tensor | None]) -> int:
     DIRECT: plain tensors on the CPU and nobody watching, so the binding is called without the dispatcher,
     which would cost more than a small cell does. REFERENCE: inside a torch.func transform or forward-mode
     differentiation, which see through plain torch operators only. DISPATCH: everything else (compile, export,
-    tracing, profiling, autocast, fake tensors, subclasses, other devices), through ``torch.ops.fusegen``.
+    profiling, autocast, fake tensors, subclasses, other devices), through ``torch.ops.fusegen``.
     """
     if _compiling():
         return DISPATCH
     if _functorch() or forward_ad._current_level >= 0:
         return REFERENCE
-    if _dispatch_modes() or _autocast() or _profiling() or _tracing() is not None:
+    if _dispatch_modes() or _autocast() or _profiling():
         return DISPATCH
     for t in tensors:
         if t is not None and (type(t) not in _OWN_TYPES or not t.is_cpu):
@@ -61,6 +60,14 @@ def dense(t: Tensor | None) -> Tensor | None:
 def dense_all(ts: Sequence[Tensor | None]) -> list[Tensor | None]:
     """Every tensor of ts, contiguous."""
     return [t if t is None or t.is_contiguous() else t.contiguous() for t in ts]
+
+
+def recurrent_weight(what: str, weights: Sequence[Tensor | None], *counts: int) -> Tensor:
+    """R of the first direction, from which the ops read H and P. Raises ValueError where there is none."""
+    if len(weights) not in counts or weights[1] is None or weights[1].dim() != 2:
+        expected = " or ".join(map(str, counts))
+        raise ValueError(f"{what}: expected {expected} weights, the second a matrix, got {len(weights)}")
+    return weights[1]
 
 
 def empty_grads(inputs: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor | None]:
@@ -215,6 +222,8 @@ def _lengths_from(what: str, lengths) -> Tensor:
     for v in values:
         if isinstance(v, (bool, float, complex)) or not hasattr(v, "__index__"):
             raise TypeError(f"{what}: expected integers as lengths, got {v!r} of type {type(v).__name__}")
+        if not -(2**63) <= v.__index__() < 2**63:
+            raise ValueError(f"{what}: expected lengths that fit 64 bits, got {v}")
     return torch.tensor([v.__index__() for v in values], dtype=torch.int64)
 
 

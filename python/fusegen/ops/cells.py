@@ -17,7 +17,7 @@ _threads = torch.get_num_threads
 
 
 def _state(x: Tensor, weights) -> Tensor:
-    return x.new_empty((x.shape[0], weights[1].shape[1]))
+    return x.new_empty((x.shape[0], c.recurrent_weight("cell", weights, 4).shape[1]))
 
 
 def _saved(x: Tensor, weights) -> Tensor:

@@ -24,8 +24,8 @@ _threads = torch.get_num_threads
 
 
 def _lstm_outputs(x: Tensor, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
+    R, D = c.recurrent_weight("lstm", weights, 5, 10), len(weights) // 5
     T, B, _ = x.shape
-    R, D = weights[1], len(weights) // 5
     P = R.shape[1]
     return x.new_empty((T, B, D * P)), x.new_empty((D, B, P)), x.new_empty((D, B, R.shape[0] // 4))
 
@@ -182,8 +182,8 @@ def lstm_layer(x, h0, c0, weights, lengths=None, packed=None):
 
 
 def _hidden_outputs(x: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
+    D, H = len(weights) // 4, c.recurrent_weight("gru or rnn", weights, 4, 8).shape[1]
     T, B, _ = x.shape
-    D, H = len(weights) // 4, weights[1].shape[1]
     return x.new_empty((T, B, D * H)), x.new_empty((D, B, H))
 
 

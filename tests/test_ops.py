@@ -1,0 +1,326 @@
+"""torch.ops.fusegen: registration (opcheck), functional forms, autocast, transforms, tracing, who else is
+watching."""
+
+import warnings
+
+import fusegen
+import pytest
+import torch
+from cases import CELLS, KINDS, cell, flat, layer, tree
+from fusegen import ops, reference
+from tolerances import close
+from torch.library import opcheck
+
+T, B, I, H, P = 4, 3, 5, 6, 2
+OPS = torch.ops.fusegen
+
+
+def weights_of(cell, D=1, bias=True, proj=False, dtype=torch.float32):
+    G, out = {"lstm": 4, "gru": 3, "rnn": 1}[cell], []
+    for _ in range(D):
+        shapes = [(G * H, I), (G * H, P if proj else H), *([(G * H,)] * 2 if bias else [None, None])]
+        shapes += [(P, H) if proj else None] if cell == "lstm" else []
+        out += [None if s is None else (torch.randn(s) * 0.3).to(dtype) for s in shapes]
+    return out
+
+
+def sample(cell, **more):
+    """(x, states, weights) for the sequence op of a cell."""
+    w = weights_of(cell, **more)
+    D = more.get("D", 1)
+    h = torch.randn(D, B, w[1].shape[1])
+    states = (h, torch.randn(D, B, H)) if cell == "lstm" else (h,)
+    return torch.randn(T, B, I), states, w
+
+
+def grad(t):
+    return tree(lambda s: s.detach().requires_grad_(), t)
+
+
+@pytest.mark.parametrize("lengths", [None, [4, 0, 2]], ids=str)
+@pytest.mark.parametrize("more", [{}, {"D": 2, "bias": False}], ids=str)
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
+def test_opcheck_sequences(name, more, lengths):
+    x, states, w = sample(name, **more)
+    lengths = None if lengths is None else torch.tensor(lengths)
+    relu = (True,) if name == "rnn" else ()
+    args = (x, *states, w, *relu, lengths)
+    opcheck(getattr(OPS, name).default, args)
+    opcheck(getattr(OPS, name).default, (*grad((x, *states)), list(grad(w)), *relu, lengths))
+    opcheck(getattr(OPS, name).default, (x, *(None for _ in states), w, *relu))
+    if name == "rnn":
+        y, _ = OPS.rnn(*args)
+        saved = (y,)
+    else:
+        opcheck(getattr(OPS, f"{name}_train").default, args)
+        y, *_ = out = getattr(OPS, f"{name}_train")(*args)
+        saved = (y, *out[1 + len(states) :])
+    given = (torch.randn_like(y), *(torch.randn_like(s) for s in states))
+    n = 1 + len(states) + len(w)
+    order = (*relu, lengths)
+    for wanted in ([t is not None for t in (x, *states, *w)], [i == 1 for i in range(n)]):
+        opcheck(getattr(OPS, f"{name}_backward").default, (*given, x, *states, w, *order, *saved, wanted))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
+def test_opcheck_cells(name, dtype):
+    w = weights_of(name, dtype=dtype)[:4]
+    x, h = torch.randn(B, I, dtype=dtype), torch.randn(B, H, dtype=dtype)
+    states = (h, torch.randn(B, H, dtype=dtype)) if name == "lstm" else (h,)
+    relu = (True,) if name == "rnn" else ()
+    opcheck(getattr(OPS, f"{name}_cell").default, (x, *states, w, *relu))
+    opcheck(getattr(OPS, f"{name}_cell").default, (*grad((x, *states)), list(grad(w)), *relu))
+    if name == "rnn":
+        saved = (OPS.rnn_cell(x, *states, w, True),)
+    else:
+        opcheck(getattr(OPS, f"{name}_cell_train").default, (x, *states, w))
+        out = getattr(OPS, f"{name}_cell_train")(x, *states, w)
+        saved = out[1:] if name == "lstm" else out
+    given = [torch.randn_like(s) for s in states]
+    wanted = [True] * (1 + len(states) + len(w))
+    opcheck(getattr(OPS, f"{name}_cell_backward").default, (*given, x, *states, w, *relu, *saved, wanted))
+
+
+@pytest.mark.parametrize("more", [{}, {"D": 2}, {"bias": False}, {"proj": True, "D": 2}], ids=str)
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
+def test_functional_forms(name, more):
+    if name != "lstm":
+        more = {k: v for k, v in more.items() if k != "proj"}
+    x, states, w = sample(name, **more)
+    extra = {"relu": True} if name == "rnn" else {}
+    for lengths in (None, [4, 0, 2]):
+        got = getattr(ops, name)(x, *states, w, lengths, **extra)
+        at = None if lengths is None else torch.tensor(lengths)
+        close(got, getattr(reference, name)(x, *states, w, at, **extra), "value")
+        close(getattr(OPS, name)(x, *states, w, *extra.values(), at), got, "value")
+    cells = [s[0] for s in states]
+    if not more:
+        step = getattr(ops, f"{name}_cell")(x[0], *cells, w[:4], **extra)
+        close(step, getattr(reference, f"{name}_cell")(x[0], *cells, w[:4], **extra), "value")
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["functional", "op"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
+def test_gradients_through_both_doors(name, direct):
+    """torch.ops.fusegen is differentiable by itself, not only through fusegen.ops."""
+    x, states, w = sample(name)
+    x, *rest = grad((x, *states, *w))
+    states, w = rest[: len(states)], rest[len(states) :]
+    relu = {"relu": False} if name == "rnn" else {}
+    call = getattr(ops if direct else OPS, name)
+    given = (x, *states, w) if direct or not relu else (x, *states, w, False)
+    y = call(*given, **(relu if direct else {}))[0]
+    want = getattr(reference, name)(x, *states, w)[0]
+    leaves = [t for t in (x, *states, *w) if t is not None]
+    close(
+        torch.autograd.grad(y.sin().sum(), leaves, allow_unused=True),
+        torch.autograd.grad(want.sin().sum(), leaves, allow_unused=True),
+        "grad",
+    )
+
+
+# ---------------------------------------------------------------- autocast
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_autocast_layers(kind, dtype):
+    """Outputs and h_n in the autocast dtype, c_n in the input's own, gradients in the parameters' dtype."""
+    m, x = layer(kind, I, H, num_layers=2, bidirectional=True), torch.randn(T, B, I, requires_grad=True)
+    low = layer(kind, I, H, num_layers=2, bidirectional=True, dtype=dtype)
+    low.load_state_dict(m.state_dict())
+    for train in (True, False):
+        with torch.set_grad_enabled(train), torch.autocast("cpu", dtype=dtype):
+            y, state = m(x)
+        h_n, *c_n = flat(state)
+        assert y.dtype == h_n.dtype == dtype
+        assert all(c.dtype == torch.float32 for c in c_n)
+        assert torch.equal(y, low(x.to(dtype))[0])
+        if train:
+            y.float().sum().backward()
+            assert x.grad.dtype == torch.float32
+            assert all(p.grad.dtype == torch.float32 for p in m.parameters())
+    with torch.autocast("cpu", dtype=dtype):  # the state carried on, c in float32, h in the autocast dtype
+        again, _ = m(x, state)
+        assert again.dtype == dtype
+    with torch.autocast("cpu", dtype=dtype, enabled=False):
+        assert m(x)[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_autocast_cells(kind):
+    m, x = cell(kind, I, H), torch.randn(B, I, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        h, *c = flat(m(x))
+        again = flat(m(x, (h, *c) if c else h))
+    assert h.dtype == again[0].dtype == torch.bfloat16
+    assert all(s.dtype == torch.float32 for s in c)
+    h.float().sum().backward()
+    assert all(p.grad.dtype == torch.float32 for p in m.parameters())
+
+
+def test_autocast_leaves_float64_alone():
+    m, x = layer("LSTM", I, H, dtype=torch.float64), torch.randn(T, B, I, dtype=torch.float64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert m(x)[0].dtype == torch.float64
+
+
+# ---------------------------------------------------------------- torch.func and forward mode
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_per_sample_gradients(kind):
+    m, x = layer(kind, I, H), torch.randn(T, B, I)
+    params = dict(m.named_parameters())
+
+    def loss(params, one):
+        return torch.func.functional_call(m, params, (one,))[0].square().sum()
+
+    got = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 1))(params, x)
+    for b in range(B):
+        want = torch.autograd.grad(loss(params, x[:, b]), list(params.values()))
+        close([g[b] for g in got.values()], want, "grad")
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_vmap_over_weights(kind):
+    """An ensemble: a batch of models, each with weights of its own."""
+    models = [cell(kind, I, H) for _ in range(3)]
+    params, _ = torch.func.stack_module_state(models)
+    x = torch.randn(B, I)
+    got = torch.func.vmap(lambda p: torch.func.functional_call(models[0], p, (x,)))(params)
+    for i, m in enumerate(models):
+        close(tree(lambda t, i=i: t[i], got), m(x), "value")
+
+
+def test_jacobian_and_hessian():
+    m = layer("LSTM", 2, 3, dtype=torch.float64)
+    x = torch.randn(2, 2, dtype=torch.float64)
+    rev, fwd = torch.func.jacrev(lambda x: m(x)[0])(x), torch.func.jacfwd(lambda x: m(x)[0])(x)
+    close(rev, fwd, "value")
+    close(rev, torch.autograd.functional.jacobian(lambda x: m(x)[0], x), "value")
+    close(
+        torch.func.hessian(lambda x: m(x)[0].sum())(x),
+        torch.autograd.functional.hessian(lambda x: m(x)[0].sum(), x),
+        "value",
+    )
+
+
+def test_forward_mode_is_not_silently_zero():
+    m = layer("GRU", 2, 3, dtype=torch.float64).requires_grad_(False)
+    x, v = torch.randn(2, 2, 2, dtype=torch.float64), torch.randn(2, 2, 2, dtype=torch.float64)
+    _, want = torch.autograd.functional.jvp(lambda x: m(x)[0], x, v)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, v)
+        got = torch.autograd.forward_ad.unpack_dual(m(dual)[0]).tangent
+    close(got, want, "value")
+
+
+# ---------------------------------------------------------------- tracing, profiling, hooks
+
+
+@pytest.mark.parametrize("make", [layer, cell])
+def test_profiler_sees_the_op(make):
+    m, x = make("GRU" if make is layer else "GRUCell", I, H), torch.randn(B, I)
+    with torch.profiler.profile() as prof:
+        m(x)
+        flat(m(x))[0].sum().backward()
+    names = {e.key for e in prof.key_averages()}
+    assert any(n.startswith("fusegen::gru") and "train" in n for n in names), names
+    assert any(n.startswith("fusegen::gru") and "backward" in n for n in names), names
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_jit_trace_records_torch_ops(kind):
+    """As torch.nn does; TorchScript has no lists of optional tensors."""
+    m, x = layer(kind, I, H), torch.randn(T, B, I)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(m, x, check_trace=False)
+    other = torch.randn(T, B, I)
+    close(traced(other), m(other), "value")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_activation_checkpointing(kind):
+    from torch.utils.checkpoint import checkpoint
+
+    m, x = layer(kind, I, H), torch.randn(T, B, I, requires_grad=True)
+    want = torch.autograd.grad(m(x)[0].sum(), [x, *m.parameters()])
+    got = torch.autograd.grad(
+        checkpoint(lambda x: m(x)[0], x, use_reentrant=False).sum(), [x, *m.parameters()]
+    )
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+def test_changed_output_is_noticed():
+    """y is saved for backward; changing it in place must be an error, not a wrong gradient."""
+    m = layer("LSTM", I, H)
+    y, _ = m(torch.randn(T, B, I))
+    y.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+# ---------------------------------------------------------------- the backend choice
+
+
+@pytest.mark.parametrize("lengths", [None, [4, 0, 2]], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_torch_backend_layers(kind, lengths):
+    more = {"proj_size": 2} if kind == "LSTM" else {}
+    m = layer(kind, I, H, num_layers=2, bidirectional=True, batch_first=True, **more)
+    x = torch.randn(B, T, I, requires_grad=True)
+    want = m(x, lengths=lengths)
+    fusegen.set_backend("torch")
+    got = m(x, lengths=lengths)
+    close(got, want, "value")
+    leaves = [x, *m.parameters()]
+    close(
+        torch.autograd.grad(got[0].sin().sum(), leaves),
+        torch.autograd.grad(want[0].sin().sum(), leaves),
+        "grad",
+    )
+    p = torch.nn.utils.rnn.pack_padded_sequence(x, [4, 2, 2], batch_first=True)
+    close(
+        m(p)[0].data,
+        m(x, lengths=[4, 2, 2])[0].transpose(0, 1)[[0, 0, 0, 1, 1, 1, 2, 3], [0, 1, 2, 0, 1, 2, 0, 0]],
+        "value",
+    )
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_torch_backend_cells(kind):
+    m, x = cell(kind, I, H), torch.randn(B, I)
+    want = m(x)
+    fusegen.set_backend("torch")
+    close(m(x), want, "value")
+
+
+def test_set_backend():
+    for name in ("auto", "fused", "torch"):
+        fusegen.set_backend(name)
+        assert fusegen.get_backend() == name
+    with pytest.raises(ValueError, match="expected one of auto, fused, torch, got 'cuda'"):
+        fusegen.set_backend("cuda")
+
+
+def test_auto_follows_the_table(monkeypatch):
+    from fusegen import _choice
+
+    rule = _choice.Rule("gru", "float32", False, (1, 64), (1, 8), (1, 100), "a test")
+    monkeypatch.setattr(_choice, "RULES", (rule,))
+    seen = []
+    monkeypatch.setattr(fusegen.nn._base.torch_path, "layers", lambda *a: seen.append(a[0]) or (a[1], a[1]))
+    fusegen.set_backend("auto")
+    m = layer("GRU", I, H)
+    with torch.no_grad():
+        m(torch.randn(T, B, I))
+        assert seen == ["gru"]
+        m(torch.randn(T, 9, I))
+        layer("LSTM", I, H)(torch.randn(T, B, I))
+        m.double()(torch.randn(T, B, I).double())
+        m.float()
+    m(torch.randn(T, B, I))  # a training call
+    assert seen == ["gru"]
