@@ -40,7 +40,9 @@ class Backward {
   const int64_t GH_;
   const int64_t ldg_, ldc_, ldp_;
 
+  const bool fresh_W_, fresh_R_;  // used once in this call: packed block by block, when needed
   C *R_, *W_, *W_hr_;          // packed for products with dgates on the left
+  C* fresh_;                   // [threads][kFreshElements]
   C* dgates_[2];               // [chunk rows][ldg], this chunk's and the one before it in time order reversed
   C *dhp_, *hidden_;           // projection: dh [chunk rows][ldp] and o tanh(c) [chunk rows][ldc]
   C *sum_W_, *sum_R_, *sum_hr_;  // sums of weight gradients where they are stored in 16 bits
@@ -61,7 +63,9 @@ class Backward {
         GH_(G * p.H),
         ldg_(padded<C>(columns_)),
         ldc_(padded<C>(p.H)),
-        ldp_(padded<C>(p.P)) {}
+        ldp_(padded<C>(p.P)),
+        fresh_W_(!plan_.over_rows && bounds_.size() == 2),
+        fresh_R_(!plan_.over_rows && p.T == 1) {}
 
   void run() {
     cpu::Arena measure{cpu::Arena::Measure{}};
@@ -103,8 +107,9 @@ class Backward {
   void lay_out(cpu::Arena& arena) {
     const int64_t rows = std::max<int64_t>(1, largest_chunk(batches_, bounds_));
     const PanelShape to_h{p_.P, 1}, to_x{p_.I, 1}, to_hidden{p_.H, 1};
-    R_ = arena.take<C>(to_h.size<C>(GH_));
-    W_ = arena.take<C>(p_.dx.data ? to_x.size<C>(GH_) : 0);
+    R_ = arena.take<C>(fresh_R_ ? 0 : to_h.size<C>(GH_));
+    W_ = arena.take<C>(p_.dx.data && !fresh_W_ ? to_x.size<C>(GH_) : 0);
+    fresh_ = arena.take<C>(fresh_W_ || fresh_R_ ? plan_.threads * kFreshElements<C> : 0);
     W_hr_ = arena.take<C>(project_ ? to_hidden.size<C>(p_.P) : 0);
     dgates_[0] = arena.take<C>(rows * ldg_);
     dgates_[1] = arena.take<C>(bounds_.size() > 2 ? rows * ldg_ : 0);
@@ -130,17 +135,24 @@ class Backward {
   // The weight row behind column k of the part of dgates that the input product sees.
   int64_t input_row(int64_t k) const { return kGru ? (k < p_.H ? k + 2 * p_.H : k - p_.H) : k; }
 
+  const S* recurrent_row(int64_t k) const { return static_cast<const S*>(p_.R.data) + k * p_.R.stride; }
+  const S* input_row_of_W(int64_t k) const { return static_cast<const S*>(p_.W.data) + input_row(k) * p_.W.stride; }
+
   void pack(int rank, int size) const {
-    const S* R = static_cast<const S*>(p_.R.data);
-    pack_product(p_.P, GH_, R_, rank, size, [&](int64_t k) { return R + k * p_.R.stride; });
-    if (p_.dx.data) {
-      const S* W = static_cast<const S*>(p_.W.data);
-      pack_product(p_.I, GH_, W_, rank, size, [&](int64_t k) { return W + input_row(k) * p_.W.stride; });
-    }
+    if (!fresh_R_) pack_product(p_.P, GH_, R_, rank, size, [&](int64_t k) { return recurrent_row(k); });
+    if (p_.dx.data && !fresh_W_) pack_product(p_.I, GH_, W_, rank, size, [&](int64_t k) { return input_row_of_W(k); });
     if (project_) {
       const S* W_hr = static_cast<const S*>(p_.W_hr.data);
       pack_product(p_.H, p_.P, W_hr_, rank, size, [&](int64_t k) { return W_hr + k * p_.W_hr.stride; });
     }
+  }
+  // Rows of a weight as panels packed when needed.
+  template <class RowPointer>
+  auto fresh_panels(int64_t N, int rank, const RowPointer& row) const {
+    const auto pack = [N, row](int64_t panel, int64_t k0, int64_t k1, C* buffer) {
+      pack_rows<S>([&](int64_t k) { return row(k0 + k); }, N, 0, k1 - k0, panel, buffer);
+    };
+    return FreshPanels{pack, fresh_ + rank * kFreshElements<C>};
   }
   template <class RowPointer>
   static void pack_product(int64_t N, int64_t K, C* out, int rank, int size, const RowPointer& row) {
@@ -176,14 +188,14 @@ class Backward {
       const int n_next = next_rows(k, step, chunk, next);
       const int64_t row0 = first_row(k, step, chunk);
       if (!project_) {
-        recur(next, n_next, n, R_, GH_, states, step,
+        recur(next, n_next, n, recurrent_panels(), GH_, states, step,
               [&](int row, int64_t panel, const auto& sums) { step_row(k, step, row, row0, chunk, panel, sums); });
       } else {
-        recur(next, n_next, n, R_, GH_, states, step,
+        recur(next, n_next, n, recurrent_panels(), GH_, states, step,
               [&](int row, int64_t panel, const auto& sums) { projected_row(k, step, row, row0, panel, sums); });
         team.barrier();
         for (int i = 0; i < n; ++i) dhp[i] = dhp_ + (row0 + i) * ldp_;
-        recur(dhp, n, n, W_hr_, p_.P, units, step,
+        recur(dhp, n, n, PackedPanels<C, kTileVectors>{W_hr_, p_.P}, p_.P, units, step,
               [&](int row, int64_t panel, const auto& sums) { step_row(k, step, row, row0, chunk, panel, sums); });
       }
       team.barrier();
@@ -200,16 +212,16 @@ class Backward {
     return n;
   }
 
-  // Rows [0, n_product) bring the product with `packed`, rows up to n zero; epilogue(row, panel, sums).
-  template <class Epilogue>
-  void recur(const std::vector<const C*>& a, int n_product, int n, const C* packed, int64_t K, const Range& panels,
+  // Rows [0, n_product) bring the product with `source`, rows up to n zero; epilogue(row, panel, sums).
+  template <class Source, class Epilogue>
+  void recur(const std::vector<const C*>& a, int n_product, int n, const Source& source, int64_t K, const Range& panels,
              int64_t turn, const Epilogue& epilogue) const {
-    multiply_rows<C, kTileVectors>(a.data(), n_product, PackedPanels<C, kTileVectors>{packed, K}, K, panels, turn,
-                                   FromZero<C>{}, epilogue);
+    multiply_rows<C, kTileVectors>(a.data(), n_product, source, K, panels, turn, Nothing<C>{}, epilogue);
     static constexpr RowSums<C, kTileVectors> zero{};
     for (int64_t panel = panels.begin; panel < panels.end; ++panel)
       for (int row = n_product; row < n; ++row) epilogue(row, panel, zero);
   }
+  PackedPanels<C, kTileVectors> recurrent_panels() const { return {R_, GH_}; }
 
   FUSEGEN_INLINE V incoming(const Batch& batch, int row, int64_t step, int64_t u, int lanes) const {
     const int64_t b = batch.row[row];
@@ -295,8 +307,13 @@ class Backward {
     std::vector<const C*> next(n);
     const int n_next = batch.steps() ? next_rows(k, -1, 0, next) : 0;
     if (p_.dh0.data) {
-      recur(next, n_next, n, R_, GH_, share(PanelShape{p_.P, 1}.template count<C>(), team), 1,
-            [&](int row, int64_t panel, const auto& sums) { initial_row(k, row, panel, sums); });
+      const Range panels = share(PanelShape{p_.P, 1}.template count<C>(), team);
+      const auto finish = [&](int row, int64_t panel, const auto& sums) { initial_row(k, row, panel, sums); };
+      if (fresh_R_)
+        recur(next, n_next, n, fresh_panels(p_.P, team.rank, [this](int64_t r) { return recurrent_row(r); }), GH_, panels, 1,
+              finish);
+      else
+        recur(next, n_next, n, recurrent_panels(), GH_, panels, 1, finish);
     }
     if (p_.dc0.data) {
       const Range mine = share(n, team);
@@ -358,19 +375,32 @@ class Backward {
     if (p_.dW_hr.data) pack(C{}, p_.H, hidden_panels_, [&](int64_t k) { return hidden_ + k * ldc_; });
   }
 
+  // dX. Weights packed before are read by every thread for rows of its own; fresh ones are packed once, so threads take
+  // panels instead.
+  void input_gradient(const C* dgates, const std::vector<Token>& tokens, int rank, int size) const {
+    const int64_t K = static_cast<int64_t>(tokens.size()), panels = PanelShape{p_.I, 1}.template count<C>();
+    const Range rows = fresh_W_ ? Range{0, K} : share(K, rank, size);
+    std::vector<const C*> a;
+    for (int64_t i = rows.begin; i < rows.end; ++i) a.push_back(dgates + i * ldg_);
+    const auto finish = [&](int row, int64_t q, const auto& sums) {
+      const Token& token = tokens[rows.begin + row];
+      store_row<S>(p_.I, q, sums, p_.add_dx, row_of<S>(p_.dx, token.t, token.b));
+    };
+    if (fresh_W_) {
+      multiply_rows<C, kTileVectors>(a.data(), static_cast<int>(a.size()),
+                                     fresh_panels(p_.I, rank, [this](int64_t k) { return input_row_of_W(k); }), GH_,
+                                     share(panels, rank, size), 0, Nothing<C>{}, finish);
+    } else {
+      multiply_rows<C, kTileVectors>(a.data(), static_cast<int>(a.size()), PackedPanels<C, kTileVectors>{W_, GH_}, GH_,
+                                     {0, panels}, 0, Nothing<C>{}, finish);
+    }
+  }
+
   void chunk_gradients(const std::vector<Token>& tokens, int buffer, bool add, int rank, int size) {
     const C* dgates = dgates_[buffer];
     const int64_t K = static_cast<int64_t>(tokens.size());
     pack_operands(tokens, share(K, rank, size));
-    if (p_.dx.data) {
-      const Range rows = share(K, rank, size);
-      std::vector<const C*> a;
-      for (int64_t i = rows.begin; i < rows.end; ++i) a.push_back(dgates + i * ldg_);
-      const auto out = [&](int i) { return row_of<S>(p_.dx, tokens[rows.begin + i].t, tokens[rows.begin + i].b); };
-      multiply_rows<C, kTileVectors>(
-          a.data(), static_cast<int>(a.size()), PackedPanels<C, kTileVectors>{W_, GH_}, GH_, {0, PanelShape{p_.I, 1}.template count<C>()}, 0, FromZero<C>{},
-          [&](int row, int64_t q, const auto& sums) { store_row<S>(p_.I, q, sums, p_.add_dx, out(row)); });
-    }
+    if (p_.dx.data) input_gradient(dgates, tokens, rank, size);
 #pragma omp barrier
     const Range columns = share(GH_, rank, size, 48);  // whole tiles and whole cache lines
     if (p_.dW.data) {

@@ -1,8 +1,8 @@
 // The recurrence, forward: one direction of one layer, whole sequence.
 //
 // Steps go in chunks. For a chunk, the input product of all its rows is made at once (each weight panel is read once
-// per chunk, not once per step), then the steps run: a tile's sums start from the input product, the recurrent product
-// is added in registers, and the cell's maths runs on the registers. Nothing but the state is exchanged between steps.
+// per chunk, not once per step), then the steps run: the recurrent product of a tile is summed in registers, the input
+// product added, and the cell's maths follows while the tile is in L1. Only the state is exchanged between steps.
 #pragma once
 #include <omp.h>
 
@@ -65,7 +65,6 @@ class Forward {
   static constexpr int L = kLanes<C>;
   static constexpr int G = gate_count(cell);
   static constexpr int NW = G == 1 ? kTileVectors : G;
-  static constexpr int64_t kFreshElements = kPanelBlockBytes / sizeof(C) + 4096 / sizeof(C);
 
   // What the threads of one team share.
   struct TeamScratch {
@@ -95,7 +94,7 @@ class Forward {
   const C *W_, *R_, *W_hr_;
   C* own_packed_ = nullptr;
   const bool fresh_W_, fresh_R_;  // used once in this call: packed block by block, when needed
-  C* fresh_;                      // [threads][kPanelBlockBytes]
+  C* fresh_;                      // [threads][kFreshElements]
   C* bias_;    // [panel][NW][L]: b_ih + b_hh, of GRU's n only b_in
   C* bias_q_;  // [panel][L]: GRU's b_hn
   std::vector<TeamScratch> scratch_;
@@ -145,7 +144,7 @@ class Forward {
     W_ = packed.W;
     R_ = packed.R;
     W_hr_ = packed.W_hr;
-    fresh_ = arena.take<C>(fresh_W_ || fresh_R_ ? plan_.threads * kFreshElements : 0);
+    fresh_ = arena.take<C>(fresh_W_ || fresh_R_ ? plan_.threads * kFreshElements<C> : 0);
     bias_ = arena.take<C>(width_);
     bias_q_ = arena.take<C>(cell == Cell::gru ? shape_.count<C>() * L : 0);
     scratch_.assign(batches_.size(), {});
@@ -201,7 +200,7 @@ class Forward {
       if (begin >= end) break;  // teams whose sequences have all ended; only teams of one thread get here early
       input_rows(batch, s, begin, end, team, x_rows);
       with_panels(fresh_W_, p_.W, W_, p_.I, team, [&](const auto& source) {
-        multiply_rows<C, NW>(x_rows.data(), static_cast<int>(x_rows.size()), source, p_.I, panels, 0, FromZero<C>{},
+        multiply_rows<C, NW>(x_rows.data(), static_cast<int>(x_rows.size()), source, p_.I, panels, 0, Nothing<C>{},
                              [&](int row, int64_t panel, const auto& sums) { store_input_product(s, row, panel, sums); });
       });
       int64_t offset = 0;
@@ -214,7 +213,7 @@ class Forward {
         team.barrier();
         if (project_) {
           multiply_rows<C, kTileVectors>(hidden_rows.data(), n, PackedPanels<C, kTileVectors>{W_hr_, p_.H}, p_.H,
-                                         projection, step, FromZero<C>{},
+                                         projection, step, Nothing<C>{},
                                          [&](int row, int64_t panel, const auto& sums) {
                                            finish_projection(places[row], s, step, row, panel, sums);
                                          });
@@ -303,7 +302,7 @@ class Forward {
     const auto pack = [&](int64_t panel, int64_t k0, int64_t k1, C* buffer) {
       pack_panel(shape_, static_cast<const S*>(m.data), m.stride, k0, k1, panel, buffer);
     };
-    f(FreshPanels{pack, fresh_ + team.rank * kFreshElements});
+    f(FreshPanels{pack, fresh_ + team.rank * kFreshElements<C>});
   }
 
   template <class Source>
@@ -312,7 +311,7 @@ class Forward {
     multiply_rows<C, NW>(
         h, n, source, p_.P, panels, step,
         [&](int row, int64_t panel) {
-          return TileStart<C>{pre(s, offset + row, panel), width_, cell == Cell::gru ? bias_q_ + panel * L : nullptr};
+          return TileAddend<C>{pre(s, offset + row, panel), width_, cell == Cell::gru ? bias_q_ + panel * L : nullptr};
         },
         [&](int row, int64_t panel, const auto& sums) {
           finish_row(places[row], s, step, row, panel, pre(s, offset + row, panel), sums);

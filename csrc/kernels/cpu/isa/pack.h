@@ -87,8 +87,14 @@ FUSEGEN_INLINE void pack_rows(const RowPointer& row, int64_t N, int64_t begin, i
   using C = Compute<S>;
   constexpr int L = kLanes<C>;
   const PanelShape shape{N, 1};
+  constexpr int64_t kAhead = 16;  // rows lie pages apart, where the hardware does not look ahead
+  constexpr int64_t kLine = 64 / sizeof(S);
   for (int64_t k = begin; k < end; ++k) {
     const S* src = row(k);
+    if (k + kAhead < end) {
+      const S* ahead = row(k + kAhead) + shape.row<C>(p, 0);
+      for (int64_t i = 0; i < kTileColumns<C>; i += kLine) __builtin_prefetch(ahead + i, 0, 3);
+    }
     for (int j = 0; j < kTileVectors; ++j) {
       const int lanes = shape.lanes<C>(p, j);
       const Vector<C> v = lanes ? load(src + shape.row<C>(p, j), lanes) : Vector<C>{};

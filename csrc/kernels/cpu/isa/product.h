@@ -9,8 +9,10 @@ namespace fusegen::FUSEGEN_ISA_NS {
 template <class C, int NW>
 using RowSums = C[NW][kLanes<C>];
 
-// A block of a panel that stays in L2 while the tiles of all rows pass over it.
-constexpr int64_t kPanelBlockBytes = 128 * 1024;
+// A block of a panel that stays in L2 while the tiles of all rows pass over it. Short blocks also keep rounding down: each
+// is summed by itself.
+constexpr int64_t kPanelBlockBytes = 64 * 1024;
+constexpr int64_t kColumnBlock = 128;  // the same for weight gradients: rows of a and b summed at a time
 
 // Where a product's panels come from: packed before, or packed block by block as they are used, which is right for
 // weights that a call uses once.
@@ -21,10 +23,12 @@ struct PackedPanels {
   const C* block(int64_t panel, int64_t k0, int64_t) const { return data + (panel * K + k0) * NW * kLanes<C>; }
   const C* ahead(int64_t panel, int64_t k0, const C*) const { return block(panel, k0, 0); }
 };
+template <class C>
+constexpr int64_t kFreshElements = (kPanelBlockBytes + 4096) / sizeof(C);  // a block, and room for prefetches past it
 template <class C, class Pack>
 struct FreshPanels {
   Pack pack;  // pack(panel, k0, k1, buffer)
-  C* buffer;  // kPanelBlockBytes, of this thread
+  C* buffer;  // kFreshElements, of this thread
   const C* block(int64_t panel, int64_t k0, int64_t k1) const {
     pack(panel, k0, k1, buffer);
     return buffer;
@@ -35,10 +39,10 @@ template <class C, class Pack>
 FreshPanels(Pack, C*) -> FreshPanels<C, Pack>;
 
 // Every panel of `panels` times every row; odd `turn`s go through the panels backwards, so that what the last turn left
-// in the cache is met first. start(row, panel) is where a tile's sums begin; epilogue(row, panel, sums) ends a row.
-template <class C, int NW, class Source, class Start, class Epilogue>
+// in the cache is met first. addend(row, panel) is added to a tile's sums; epilogue(row, panel, sums) ends a row.
+template <class C, int NW, class Source, class Addend, class Epilogue>
 FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& source, int64_t K, Range panels, int64_t turn,
-                                  const Start& start, const Epilogue& epilogue) {
+                                  const Addend& addend, const Epilogue& epilogue) {
   constexpr int64_t kRowElements = NW * kLanes<C>;
   constexpr int64_t kBlock = kPanelBlockBytes / (kRowElements * static_cast<int64_t>(sizeof(C)));
   const int64_t blocks = std::max<int64_t>(1, (K + kBlock - 1) / kBlock);
@@ -57,9 +61,9 @@ FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& sou
                                          : w;
       for_each_tile<NW>(rows, [&](int tile, int row, int m) {
         TileSums<C, NW>& s = sums[blocks > 1 ? tile : 0];
-        const TileStart<C> from =
-            block ? TileStart<C>{s.value[0][0], kRowElements, nullptr} : start(row, p);
-        tile_rows<C, NW>(m, a + row, k0, w, k1 - k0, from, next + tile * (k1 - k0) * (64 / sizeof(C)), s);
+        // All but the first block add what the blocks before left, the first the caller's addend.
+        const TileAddend<C> plus = block ? TileAddend<C>{s.value[0][0], kRowElements, nullptr} : addend(row, p);
+        tile_rows<C, NW>(m, a + row, k0, w, k1 - k0, plus, next + tile * (k1 - k0) * (64 / sizeof(C)), s);
         if (block + 1 == blocks)
           for (int r = 0; r < m; ++r) epilogue(row + r, p, s.value[r]);
       });
@@ -68,8 +72,8 @@ FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& sou
 }
 
 template <class C>
-struct FromZero {
-  TileStart<C> operator()(int, int64_t) const { return {}; }
+struct Nothing {
+  TileAddend<C> operator()(int, int64_t) const { return {}; }
 };
 
 // Writes the four blocks of a plain panel's row to where the whole row begins.
@@ -93,13 +97,25 @@ template <class C, class OutRow>
 FUSEGEN_INLINE void multiply_columns(const C* a, int64_t stride, Range columns, const C* b, int64_t N, int64_t K, bool add,
                                      const OutRow& out_row) {
   constexpr int64_t kBlock = 96;
+  // Whole aligned vectors of a result written once and larger than a core's L2 need not be read first.
+  constexpr int64_t kLarge = int64_t{1} << 20;
+  const bool past_cache = !add && N % kTileColumns<C> == 0 && (columns.end - columns.begin) * N * sizeof(C) > kLarge &&
+                          reinterpret_cast<uintptr_t>(out_row(columns.begin)) % kVectorBytes == 0;
   TileSums<C, kTileVectors> sums;
   for (int64_t begin = columns.begin; begin < columns.end; begin += kBlock) {
     const int width = static_cast<int>(std::min(kBlock, columns.end - begin));
     for (int64_t p = 0, count = PanelShape{N, 1}.template count<C>(); p < count; ++p) {
       for_each_tile<kTileVectors>(width, [&](int, int m0, int m) {
-        tile_columns<C>(m, a + begin + m0, stride, b + p * K * kTileColumns<C>, K, sums);
-        for (int i = 0; i < m; ++i) store_row<C>(N, p, sums.value[i], add, out_row(begin + m0 + i));
+        for (int64_t k = 0; k < K; k += kColumnBlock)
+          tile_columns<C>(m, a + k * stride + begin + m0, stride, b + (p * K + k) * kTileColumns<C>,
+                          std::min(kColumnBlock, K - k), k > 0, sums);
+        for (int i = 0; i < m; ++i) {
+          C* out = out_row(begin + m0 + i);
+          if (past_cache)
+            for (int j = 0; j < kTileVectors; ++j) stream(out + p * kTileColumns<C> + j * kLanes<C>, load(sums.value[i][j]));
+          else
+            store_row<C>(N, p, sums.value[i], add, out);
+        }
       });
     }
   }

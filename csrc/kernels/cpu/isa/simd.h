@@ -135,6 +135,17 @@ FUSEGEN_INLINE void store(f16* p, Vector<float> v) {
 #endif
 }
 
+// Past the caches, for results that are larger than they are; p on a vector's boundary.
+template <class C>
+FUSEGEN_INLINE void stream(C* p, Vector<C> v) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(C) == 4) return _mm512_stream_ps(p, (__m512)v);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(C) == 4) return _mm256_stream_ps(p, (__m256)v);
+#endif
+  store(p, v);
+}
+
 // ---- the first n lanes; the rest read as zero -------------------------------------------------------
 
 template <class S>

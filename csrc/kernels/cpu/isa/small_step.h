@@ -163,13 +163,13 @@ class SmallStepBackward {
   using V = Vector<C>;
   static constexpr int L = kLanes<C>;
   static constexpr int G = gate_count(cell);
-  static constexpr int kColumnVectors = 12;  // sums of weight rows held in registers at a time
 
   const RecurrentBackward& p_;
   const cpu::Plan plan_;
   const int64_t GH_, ldx_, ldh_, ldg_;
   C *x_, *h_;
   C *input_, *hidden_;  // [B][ldg] gradients of W x and of R h; one array but for GRU
+  C *dx_sums_, *dh_sums_;  // [threads][B][ldx] and [threads][B][ldh]
   C* direct_;           // [B][ldh] GRU: the part of dh0 that does not pass through R
 
  public:
@@ -190,15 +190,19 @@ class SmallStepBackward {
       for (int64_t b = 0; b < p_.B; ++b)
         for (int64_t u = units.begin; u < units.end; u += L) gates(b, u, p_.H - u < L ? static_cast<int>(p_.H - u) : L);
 #pragma omp barrier
-      if (p_.dx.data) row_sums(input_, p_.W, p_.I, p_.dx, p_.add_dx, nullptr, rank, size);
-      if (p_.dh0.data) row_sums(hidden_, p_.R, p_.H, p_.dh0, false, cell == Cell::gru ? direct_ : nullptr, rank, size);
       const Range rows = share(GH_, rank, size, 16);
+      if (p_.dx.data) row_sums(input_, p_.W, p_.I, dx_sums_ + rank * p_.B * ldx_, ldx_, rows);
+      if (p_.dh0.data) row_sums(hidden_, p_.R, p_.H, dh_sums_ + rank * p_.B * ldh_, ldh_, rows);
       for (int64_t n = rows.begin; n < rows.end; ++n) {
         if (p_.dW.data) outer(input_, n, x_, ldx_, p_.I, static_cast<S*>(p_.dW.data) + n * p_.I);
         if (p_.dR.data) outer(hidden_, n, h_, ldh_, p_.H, static_cast<S*>(p_.dR.data) + n * p_.H);
         if (p_.db_ih) from_float(column(input_, n), static_cast<S*>(p_.db_ih)[n]);
         if (p_.db_hh) from_float(column(hidden_, n), static_cast<S*>(p_.db_hh)[n]);
       }
+#pragma omp barrier
+      if (p_.dx.data) add_partials(dx_sums_, p_.I, ldx_, p_.dx, p_.add_dx, nullptr, rank, size);
+      if (p_.dh0.data)
+        add_partials(dh_sums_, p_.H, ldh_, p_.dh0, false, cell == Cell::gru ? direct_ : nullptr, rank, size);
     }
   }
 
@@ -208,6 +212,8 @@ class SmallStepBackward {
     h_ = arena.take<C>(p_.B * ldh_);
     input_ = arena.take<C>(p_.B * ldg_);
     hidden_ = cell == Cell::gru ? arena.take<C>(p_.B * ldg_) : input_;
+    dx_sums_ = arena.take<C>(p_.dx.data ? plan_.threads * p_.B * ldx_ : 0);
+    dh_sums_ = arena.take<C>(p_.dh0.data ? plan_.threads * p_.B * ldh_ : 0);
     direct_ = arena.take<C>(cell == Cell::gru ? p_.B * ldh_ : 0);
   }
 
@@ -252,40 +258,43 @@ class SmallStepBackward {
     }
   }
 
-  // out[b][c] = sum_n dgates[b][n] w[n][c] (+ extra[b][c]), columns dealt out to the threads.
-  void row_sums(const C* dgates, const Matrix& w, int64_t N, const Rows& out, bool add, const C* extra, int rank, int size) const {
-    const Range columns = share(N, rank, size, L);
-    for (int64_t c0 = columns.begin; c0 < columns.end; c0 += kColumnVectors * L) {
-      const int64_t width = std::min<int64_t>(kColumnVectors * L, columns.end - c0);
-      for (int64_t b = 0; b < p_.B; ++b) {
-        V acc[kColumnVectors] = {};
-        const S* row = static_cast<const S*>(w.data) + c0;
-        const C* d = dgates + b * ldg_;
-        if (width == kColumnVectors * L) {
-          for (int64_t n = 0; n < GH_; ++n, row += w.stride) {
-            const V dn = splat(d[n]);
-#pragma GCC unroll 16
-            for (int j = 0; j < kColumnVectors; ++j) acc[j] += dn * load(row + j * L);
-          }
-        } else {
-          for (int64_t n = 0; n < GH_; ++n, row += w.stride) {
-            const V dn = splat(d[n]);
-            for (int j = 0; j * L < width; ++j) acc[j] += dn * load(row + j * L, lanes_of(width, j));
-          }
-        }
-        for (int j = 0; j * L < width; ++j) {
-          S* to = row_of<S>(out, 0, b) + c0 + j * L;
-          const int lanes = lanes_of(width, j);
-          if (add) acc[j] += load(to, lanes);
-          if (extra) acc[j] += load(extra + b * ldh_ + c0 + j * L);
-          store(to, acc[j], lanes);
+  // partial[b][c] = sum_n dgates[b][n] w[n][c] over the rows n of this thread: the weight streams by once, eight rows at a
+  // time, for all b; the sums stay in L1.
+  void row_sums(const C* dgates, const Matrix& w, int64_t N, C* partial, int64_t stride, const Range& rows) const {
+    constexpr int kRows = 8;
+    for (int64_t i = 0; i < p_.B * stride; i += L) store(partial + i, V{});
+    for (int64_t n = rows.begin; n < rows.end; n += kRows) {
+      const int count = static_cast<int>(std::min<int64_t>(kRows, rows.end - n));
+      const S* row = static_cast<const S*>(w.data) + n * w.stride;
+      for (int64_t c = 0; c < N; c += L) {
+        const int lanes = N - c < L ? static_cast<int>(N - c) : L;
+        V value[kRows];
+        for (int i = 0; i < kRows; ++i) value[i] = i < count ? load(row + i * w.stride + c, lanes) : V{};
+        for (int64_t b = 0; b < p_.B; ++b) {
+          const C* d = dgates + b * ldg_ + n;
+          C* sum = partial + b * stride + c;
+          V s = load(sum);
+#pragma GCC unroll 8
+          for (int i = 0; i < kRows; ++i) s += splat(i < count ? d[i] : C(0)) * value[i];
+          store(sum, s);
         }
       }
     }
   }
-  static int lanes_of(int64_t width, int j) {
-    const int64_t left = width - j * L;
-    return left < L ? static_cast<int>(left) : L;
+
+  // out[b][c] = the threads' partial sums in order (+ extra[b][c]).
+  void add_partials(const C* partials, int64_t N, int64_t stride, const Rows& out, bool add, const C* extra, int rank,
+                    int size) const {
+    const Range columns = share(N, rank, size, L);
+    for (int64_t b = 0; b < p_.B; ++b)
+      for (int64_t c = columns.begin; c < columns.end; c += L) {
+        const int lanes = N - c < L ? static_cast<int>(N - c) : L;
+        S* to = row_of<S>(out, 0, b) + c;
+        V sum = add ? load(to, lanes) : V{};
+        if (extra) sum += load(extra + b * ldh_ + c);
+        for (int k = 0; k < size; ++k) sum += load(partials + (k * p_.B + b) * stride + c);
+        store(to, sum, lanes);
+      }
   }
 
   // out[c] = sum_b dgates[b][n] a[b][c].

@@ -12,27 +12,28 @@ FUSEGEN_INLINE void with_rows(int rows, std::integer_sequence<int, m...>, F&& f)
 }  // namespace
 
 template <class C, int NW>
-void tile_rows(int rows, const C* const* a, int64_t k0, const C* w, int64_t K, const TileStart<C>& start, const C* next,
+void tile_rows(int rows, const C* const* a, int64_t k0, const C* w, int64_t K, const TileAddend<C>& addend, const C* next,
                TileSums<C, NW>& sums) {
   with_rows(rows, std::make_integer_sequence<int, kTileRows<NW>>{},
-            [&](auto m) { tile_rows<C, NW, decltype(m)::value>(a, k0, w, K, start, next, sums); });
+            [&](auto m) { tile_rows<C, NW, decltype(m)::value>(a, k0, w, K, addend, next, sums); });
 }
 
 template <class C>
-void tile_columns(int rows, const C* a, int64_t stride, const C* w, int64_t K, TileSums<C, kTileVectors>& sums) {
+void tile_columns(int rows, const C* a, int64_t stride, const C* w, int64_t K, bool add,
+                  TileSums<C, kTileVectors>& sums) {
   with_rows(rows, std::make_integer_sequence<int, kTileRows<kTileVectors>>{},
-            [&](auto m) { tile_columns<C, decltype(m)::value>(a, stride, w, K, sums); });
+            [&](auto m) { tile_columns<C, decltype(m)::value>(a, stride, w, K, add, sums); });
 }
 
 #define FUSEGEN_TILE_ROWS(C, NW)                                                                                        \
-  template void tile_rows<C, NW>(int, const C* const*, int64_t, const C*, int64_t, const TileStart<C>&, const C*,      \
+  template void tile_rows<C, NW>(int, const C* const*, int64_t, const C*, int64_t, const TileAddend<C>&, const C*,      \
                                  TileSums<C, NW>&);
 FUSEGEN_TILE_ROWS(float, 3)
 FUSEGEN_TILE_ROWS(float, 4)
 FUSEGEN_TILE_ROWS(double, 3)
 FUSEGEN_TILE_ROWS(double, 4)
 #undef FUSEGEN_TILE_ROWS
-template void tile_columns<float>(int, const float*, int64_t, const float*, int64_t, TileSums<float, kTileVectors>&);
-template void tile_columns<double>(int, const double*, int64_t, const double*, int64_t, TileSums<double, kTileVectors>&);
+template void tile_columns<float>(int, const float*, int64_t, const float*, int64_t, bool, TileSums<float, kTileVectors>&);
+template void tile_columns<double>(int, const double*, int64_t, const double*, int64_t, bool, TileSums<double, kTileVectors>&);
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

@@ -36,10 +36,11 @@ struct TileSums {
   alignas(64) C value[kTileRows<NW>][NW][kLanes<C>];
 };
 
-// Where the sums start: zero, or vector j of row m at rows + m * stride + j * lanes; vector 2 instead at `third`, the same
-// for each row, where given (GRU's b_hn, since its x part stays out of the sum).
+// What is added to a tile's finished sums: nothing, or vector j of row m at rows + m * stride + j * lanes; vector 2 instead
+// at `third`, the same for each row, where given (GRU's b_hn, since its x part stays out of the sum). Added last: sums
+// that started from it would round every small product at its size.
 template <class C>
-struct TileStart {
+struct TileAddend {
   const C* rows = nullptr;
   int64_t stride = 0;
   const C* third = nullptr;
@@ -61,23 +62,16 @@ FUSEGEN_INLINE void write_sums(const Vector<C> (&acc)[M][NW], TileSums<C, NW>& s
     for (int j = 0; j < NW; ++j) *reinterpret_cast<Vector<C>*>(sums.value[m][j]) = acc[m][j];
 }
 
-// sums[m] = start[m] + sum_k a[m][k0 + k] w[k], for M rows and k in [0, K). One line of `next` a k is fetched into L2.
+// sums[m] = addend[m] + sum_k a[m][k0 + k] w[k], for M rows and k in [0, K). One line of `next` a k is fetched into L2.
 template <class C, int NW, int M>
-void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, const TileStart<C>& start, const C* next,
+void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, const TileAddend<C>& addend, const C* next,
                TileSums<C, NW>& sums) {
   constexpr int L = kLanes<C>;
   constexpr int kLine = 64 / static_cast<int>(sizeof(C));
-  Vector<C> acc[M][NW];
+  Vector<C> acc[M][NW] = {};
   const C* row[M];
 #pragma GCC unroll 8
-  for (int m = 0; m < M; ++m) {
-    row[m] = a[m] + k0;
-#pragma GCC unroll 4
-    for (int j = 0; j < NW; ++j) {
-      const C* from = j == 2 && start.third ? start.third : start.rows ? start.rows + m * start.stride + j * L : nullptr;
-      acc[m][j] = from ? *reinterpret_cast<const Vector<C>*>(from) : Vector<C>{};
-    }
-  }
+  for (int m = 0; m < M; ++m) row[m] = a[m] + k0;
   int64_t k = 0;
   if constexpr (M == 1) {  // too few sums to cover the latency of a multiply-add: odd k go to sums of their own
     Vector<C> odd[NW] = {};
@@ -108,12 +102,20 @@ void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, 
       for (int j = 0; j < NW; ++j) acc[m][j] += am * b[j];
     }
   }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int j = 0; j < NW; ++j) {
+      const C* from = j == 2 && addend.third ? addend.third : addend.rows ? addend.rows + m * addend.stride + j * L : nullptr;
+      if (from) acc[m][j] += *reinterpret_cast<const Vector<C>*>(from);
+    }
   write_sums<C, NW, M>(acc, sums);
 }
 
-// sums[m] = sum_k a[k][m] w[k]: the rows of the tile are neighbouring columns of a (weight gradients).
+// sums[m] (+)= sum_k a[k][m] w[k]: the rows of the tile are neighbouring columns of a (weight gradients).
 template <class C, int M>
-void tile_columns(const C* __restrict a, int64_t stride, const C* __restrict w, int64_t K, TileSums<C, kTileVectors>& sums) {
+void tile_columns(const C* __restrict a, int64_t stride, const C* __restrict w, int64_t K, bool add,
+                  TileSums<C, kTileVectors>& sums) {
   constexpr int L = kLanes<C>, NW = kTileVectors;
   Vector<C> acc[M][NW] = {};
   for (int64_t k = 0; k < K; ++k, a += stride, w += NW * L) {
@@ -129,14 +131,20 @@ void tile_columns(const C* __restrict a, int64_t stride, const C* __restrict w, 
       for (int j = 0; j < NW; ++j) acc[m][j] += am * b[j];
     }
   }
+  if (add) {
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+      for (int j = 0; j < NW; ++j) acc[m][j] += *reinterpret_cast<const Vector<C>*>(sums.value[m][j]);
+  }
   write_sums<C, NW, M>(acc, sums);
 }
 
 // The two for a number of rows known at run time; compiled once each (tile.cpp).
 template <class C, int NW>
-void tile_rows(int rows, const C* const* a, int64_t k0, const C* w, int64_t K, const TileStart<C>& start, const C* next,
+void tile_rows(int rows, const C* const* a, int64_t k0, const C* w, int64_t K, const TileAddend<C>& addend, const C* next,
                TileSums<C, NW>& sums);
 template <class C>
-void tile_columns(int rows, const C* a, int64_t stride, const C* w, int64_t K, TileSums<C, kTileVectors>& sums);
+void tile_columns(int rows, const C* a, int64_t stride, const C* w, int64_t K, bool add, TileSums<C, kTileVectors>& sums);
 
 }  // namespace fusegen::FUSEGEN_ISA_NS
