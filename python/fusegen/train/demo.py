@@ -58,27 +58,36 @@ class Demo:
         print(_quoted(PROMPT + sample))
 
     def _conclude(self, history: History, seconds: float) -> None:
-        before, after = history[0][1][BITS], history[-1][1][BITS]
         print(f"\nSeen in {seconds:.0f} s:")
-        print(f"  {BITS}: {before:.2f} before training, {after:.3f} now")
-        best, at = min(((bits[BITS], step) for step, bits in history[1:]))
-        if best < after - 0.05:
-            print(f"    lowest, {best:.3f}, at step {at}: from then on it learnt the text by heart;")
-            print(f"    a longer text, --steps {at} or --dropout 0.3 would help")
+        print("\n".join(f"  {line}" for line in [*_learnt(history), *self._timed()]))
+        print(
+            "\nfusegen demo --text PATH does this with your own text; fusegen info says what runs, and why."
+        )
+
+    def _timed(self) -> list[str]:
         times = self.comparison
         if not times.ours:
-            print("  too few steps to time one beside torch.nn")
-            return
+            return ["too few steps to time one beside torch.nn"]
         ours, theirs = (1e3 * each for each in times.medians())
-        print(
-            f"  a training step: {ours:.1f} ms on fusegen, {theirs:.1f} ms on torch.nn: {theirs / ours:.2f}x"
-        )
-        print(
-            f"    medians of {len(times.ours)} steps each, in turn, from the same weights on the same bytes;"
-        )
-        print(f"    forward, backward and Adam; backend {get_backend()!r}", end="")
         # With dropout the two draw different masks.
-        print("" if self.options.dropout else f"; their losses differ by at most {times.loss_difference:.0e}")
+        equal = "" if self.options.dropout else f"; the losses differ by at most {times.loss_difference:.0e}"
+        return [
+            f"a training step: {ours:.1f} ms on fusegen, {theirs:.1f} ms on torch.nn: {theirs / ours:.2f}x",
+            f"  medians of {len(times.ours)} steps each, in turn, from the same weights on the same bytes;",
+            f"  forward, backward and Adam; backend {get_backend()!r}{equal}",
+        ]
+
+
+def _learnt(history: History) -> list[str]:
+    before, after = history[0][1][BITS], history[-1][1][BITS]
+    lines = [f"{BITS}: {before:.2f} before training, {after:.3f} now"]
+    lowest, step = min((bits[BITS], step) for step, bits in history[1:])
+    if lowest < after - 0.05:
+        lines += [
+            f"  lowest, {lowest:.3f}, at step {step}: from then on it learnt the text by heart;",
+            f"  a longer text, --steps {step} or --dropout 0.3 would help",
+        ]
+    return lines
 
 
 def _quoted(content: bytes) -> str:

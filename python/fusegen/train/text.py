@@ -12,8 +12,8 @@ from ..models.text_lstm import State
 from .options import TextOptions
 
 BITS = "held-out bits per character"
-# When measuring: few lanes, since each starts cold, and long chunks, since no graph is kept. The same for every
-# batch size in training, so that runs compare.
+# When measuring: few lanes, since each starts cold, and long chunks, since no graph is kept. Not the batch of
+# training, so that runs compare.
 _LANES, _CHUNK = 16, 256
 
 
