@@ -46,7 +46,7 @@ class Backward {
   C* dgates_[2];               // [chunk rows][ldg], this chunk's and the one before it in time order reversed
   C *dhp_, *hidden_;           // projection: dh [chunk rows][ldp] and o tanh(c) [chunk rows][ldc]
   C *sum_W_, *sum_R_, *sum_hr_;  // sums of weight gradients where they are stored in 16 bits
-  C* sum_b_;                   // [columns]
+  double* sum_b_;              // [columns]
   C *x_panels_, *h_panels_, *hidden_panels_;  // right-hand sides of dW, dR and dW_hr, in plain panels
   S* zero_row_;
   std::vector<TeamScratch> scratch_;
@@ -119,7 +119,7 @@ class Backward {
     sum_W_ = arena.take<C>(narrow && p_.dW.data ? GH_ * p_.I : 0);
     sum_R_ = arena.take<C>(narrow && p_.dR.data ? GH_ * p_.P : 0);
     sum_hr_ = arena.take<C>(narrow && p_.dW_hr.data ? p_.P * p_.H : 0);
-    sum_b_ = arena.take<C>(ldg_);
+    sum_b_ = arena.take<double>(ldg_);
     x_panels_ = arena.take<C>(p_.dW.data ? to_x.size<C>(rows) : 0);
     h_panels_ = arena.take<C>(p_.dR.data ? to_h.size<C>(rows) : 0);
     hidden_panels_ = arena.take<C>(p_.dW_hr.data ? to_hidden.size<C>(rows) : 0);
@@ -418,15 +418,19 @@ class Backward {
     }
     if (p_.db_ih || p_.db_hh) {
       const Range vectors = share(ldg_ / L - 1, rank, size);
-      for (int64_t v = vectors.begin; v < vectors.end; ++v) {
-        V sum = add ? load(sum_b_ + v * L) : V{};
-        for (int64_t k0 = 0; k0 < K; k0 += kBiasBlock) {  // sums of sums lose less than one long sum
-          V block{};
-          for (int64_t k = k0, k1 = std::min(K, k0 + kBiasBlock); k < k1; ++k) block += load(dgates + k * ldg_ + v * L);
-          sum += block;
-        }
-        store(sum_b_ + v * L, sum);
-      }
+      for (int64_t v = vectors.begin; v < vectors.end; ++v)
+        add_columns(dgates + v * L, K, add, sum_b_ + v * L);
+    }
+  }
+
+  // sum[l] (+)= sum_k a[k][l]. Blocks of rows in the compute type, blocks together in double: over thousands of steps a
+  // single float sum loses more than torch does.
+  void add_columns(const C* a, int64_t K, bool add, double* sum) const {
+    if (!add) std::fill(sum, sum + L, 0.0);
+    for (int64_t k0 = 0; k0 < K; k0 += kBiasBlock) {
+      V block{};
+      for (int64_t k = k0, k1 = std::min(K, k0 + kBiasBlock); k < k1; ++k) block += load(a + k * ldg_);
+      for (int l = 0; l < L; ++l) sum[l] += block[l];
     }
   }
 
@@ -449,8 +453,8 @@ class Backward {
     if (p_.db_ih || p_.db_hh) {
 #pragma omp barrier
       for (int64_t m = columns.begin; m < columns.end; ++m) {
-        const C hidden = none ? C(0) : sum_b_[recurrent_ + m];
-        const C input = none ? C(0) : sum_b_[m];
+        const C hidden = none ? C(0) : static_cast<C>(sum_b_[recurrent_ + m]);
+        const C input = none ? C(0) : static_cast<C>(sum_b_[m]);
         if (p_.db_hh) from_float(hidden, static_cast<S*>(p_.db_hh)[m]);
         if (p_.db_ih) from_float(input, static_cast<S*>(p_.db_ih)[input_row(m)]);
       }
