@@ -31,30 +31,45 @@ struct Packed {
   using C = Compute<S>;
   PanelShape gates;  // of W and R
   PanelShape projection;
-  int64_t I, P;
+  int64_t I, P;        // of W and R, counted in elements; their panels count in steps
   C *W, *R, *W_hr;
 
   Packed(Cell cell, int64_t I, int64_t H, int64_t P, bool project, void* base)
       : gates{H, gate_count(cell)}, projection{project ? P : 0, 1}, I(I), P(P) {
     W = static_cast<C*>(base);
-    R = W + gates.size<C>(I);
-    W_hr = R + gates.size<C>(P);
+    R = W + gates.size<C>(steps<S>(I));
+    W_hr = R + gates.size<C>(steps<S>(P));
   }
-  int64_t elements() const { return gates.size<C>(I) + gates.size<C>(P) + projection.size<C>(gates.units); }
+  int64_t elements() const {
+    return gates.size<C>(steps<S>(I)) + gates.size<C>(steps<S>(P)) + projection.size<C>(gates.units);
+  }
 
   // This thread's part of the panels; absent matrices are left out.
   void pack(const Matrix& w, const Matrix& r, const Matrix& w_hr, int rank, int size) const {
-    if (w.data) pack_matrix(gates, w, I, W, rank, size);
-    if (r.data) pack_matrix(gates, r, P, R, rank, size);
-    if (w_hr.data) pack_matrix(projection, w_hr, gates.units, W_hr, rank, size);
+    if (w.data) pack_gates(w, I, W, rank, size);
+    if (r.data) pack_gates(r, P, R, rank, size);
+    if (w_hr.data) pack_projection(w_hr, rank, size);
   }
 
  private:
-  static void pack_matrix(const PanelShape& shape, const Matrix& m, int64_t K, C* out, int rank, int size) {
-    const int64_t panel = K * shape.vectors() * kLanes<C>;
-    const Range mine = share(shape.count<C>(), rank, size);
+  void pack_gates(const Matrix& m, int64_t K, C* out, int rank, int size) const {
+    const int64_t panel = steps<S>(K) * gates.vectors() * kLanes<C>;
+    const Range mine = share(gates.count<C>(), rank, size);
     for (int64_t p = mine.begin; p < mine.end; ++p)
-      pack_panel(shape, static_cast<const S*>(m.data), m.stride, 0, K, p, out + p * panel);
+      pack_panel(gates, static_cast<const S*>(m.data), m.stride, K, 0, steps<S>(K), p, out + p * panel);
+  }
+  // o tanh(c) is not rounded before it is projected, so these panels are in the compute type.
+  void pack_projection(const Matrix& m, int rank, int size) const {
+    constexpr int L = kLanes<C>;
+    const int64_t K = gates.units, panel = K * projection.vectors() * L;
+    const Range mine = share(projection.count<C>(), rank, size);
+    std::vector<C> rows(kTileColumns<C> * K);
+    for (int64_t p = mine.begin; p < mine.end; ++p) {
+      const int64_t first = p * kTileColumns<C>, count = std::min<int64_t>(kTileColumns<C>, P - first);
+      for (int64_t i = 0; i < count; ++i)
+        for (int64_t k = 0; k < K; ++k) rows[i * K + k] = to_float(static_cast<const S*>(m.data)[(first + i) * m.stride + k]);
+      pack_panel(PanelShape{count, 1}, rows.data(), K, K, 0, K, 0, W_hr + p * panel);
+    }
   }
 };
 
@@ -65,12 +80,14 @@ class Forward {
   static constexpr int L = kLanes<C>;
   static constexpr int G = gate_count(cell);
   static constexpr int NW = G == 1 ? kTileVectors : G;
+  static constexpr bool kPairs = kStep<S> == Step::pair;
 
   // What the threads of one team share.
   struct TeamScratch {
     C* pre;      // [chunk rows][panel][NW][L] input product and biases
-    C* x;        // [chunk rows][I] the input in the compute type, where it is stored in another
+    C* x;        // [chunk rows][ldx] the input as the product reads it, where that is not how it is stored
     C* h[2];     // [rows][ldh] state before and after the step
+    C* pairs[2]; // [rows][ldh] the same as pairs of bf16, where that is what the product reads
     C* c;        // [rows][ldc]
     C* hidden;   // [rows][ldc] o tanh(c), what a projection reads
   };
@@ -89,7 +106,7 @@ class Forward {
   const bool project_;
   const PanelShape shape_;
   const int64_t width_;  // of a row of `pre`
-  const int64_t ldh_, ldc_;
+  const int64_t ldx_, ldh_, ldc_;
 
   const C *W_, *R_, *W_hr_;
   C* own_packed_ = nullptr;
@@ -108,6 +125,7 @@ class Forward {
         project_(p.W_hr.data != nullptr),
         shape_{p.H, G},
         width_(shape_.count<C>() * NW * L),
+        ldx_(padded<C>(steps<S>(p.I))),
         ldh_(padded<C>(p.P)),
         ldc_(padded<C>(p.H)),
         fresh_W_(!p.packed && !plan_.over_rows && bounds_.size() == 2),
@@ -153,9 +171,11 @@ class Forward {
       const int64_t n = batches_[k].size();
       TeamScratch& s = scratch_[k];
       s.pre = arena.take<C>(rows * width_);
-      s.x = arena.take<C>(sizeof(S) == sizeof(C) ? 0 : rows * padded<C>(p_.I));
+      s.x = arena.take<C>(sizeof(S) == sizeof(C) ? 0 : rows * ldx_);
       s.h[0] = arena.take<C>(n * ldh_);
       s.h[1] = arena.take<C>(n * ldh_);
+      s.pairs[0] = arena.take<C>(kPairs ? n * ldh_ : 0);
+      s.pairs[1] = arena.take<C>(kPairs ? n * ldh_ : 0);
       s.c = arena.take<C>(cell == Cell::lstm ? n * ldc_ : 0);
       s.hidden = arena.take<C>(project_ ? n * ldc_ : 0);
     }
@@ -191,8 +211,7 @@ class Forward {
     std::vector<const C*> x_rows, h_rows[2], hidden_rows;
     std::vector<Place> places(batch.size());
     for (int i = 0; i < batch.size(); ++i) {
-      h_rows[0].push_back(s.h[0] + i * ldh_);
-      h_rows[1].push_back(s.h[1] + i * ldh_);
+      for (int k = 0; k < 2; ++k) h_rows[k].push_back((kPairs ? s.pairs[k] : s.h[k]) + i * ldh_);
       hidden_rows.push_back(s.hidden + i * ldc_);
     }
     for (size_t chunk = 0; chunk + 1 < bounds_.size(); ++chunk) {
@@ -200,8 +219,9 @@ class Forward {
       if (begin >= end) break;  // teams whose sequences have all ended; only teams of one thread get here early
       input_rows(batch, s, begin, end, team, x_rows);
       with_panels(fresh_W_, p_.W, W_, p_.I, team, [&](const auto& source) {
-        multiply_rows<C, NW>(x_rows.data(), static_cast<int>(x_rows.size()), source, p_.I, panels, 0, Nothing<C>{},
-                             [&](int row, int64_t panel, const auto& sums) { store_input_product(s, row, panel, sums); });
+        multiply_rows<C, NW, kStep<S>>(
+            x_rows.data(), static_cast<int>(x_rows.size()), source, steps<S>(p_.I), panels, 0, Nothing<C>{},
+            [&](int row, int64_t panel, const auto& sums) { store_input_product(s, row, panel, sums); });
       });
       int64_t offset = 0;
       for (int64_t step = begin; step < end; ++step) {
@@ -230,6 +250,7 @@ class Forward {
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       const int64_t b = batch.row[i];
       copy_in(p_.h0, b, p_.P, s.h[0] + i * ldh_);
+      for (int64_t u = 0; u < p_.P; u += L) keep_state(s, 0, i, u, load(s.h[0] + i * ldh_ + u));
       if constexpr (cell == Cell::lstm) copy_in(p_.c0, b, p_.H, s.c + i * ldc_);
       for (int64_t t = batch.length[i]; t < p_.T; ++t) {
         std::memset(static_cast<void*>(row_of<S>(p_.y, t, b)), 0, p_.P * sizeof(S));
@@ -243,6 +264,12 @@ class Forward {
   static void copy_in(const Rows& from, int64_t b, int64_t n, C* to) {
     for (int64_t u = 0; u < n; u += L)
       *reinterpret_cast<V*>(to + u) = from.data ? load(row_of<S>(from, 0, b) + u, lanes_left(n, u)) : V{};
+  }
+
+  // L units of a row's state, from u on, for the next step; lanes past the last unit hold zero.
+  void keep_state(const TeamScratch& s, int64_t buffer, int64_t row, int64_t u, V h) const {
+    store(s.h[buffer] + row * ldh_ + u, rounded<S>(h));
+    if constexpr (kPairs) store(reinterpret_cast<S*>(s.pairs[buffer] + row * ldh_) + u, h);
   }
 
   static int lanes_left(int64_t n, int64_t u) { return n - u < L ? static_cast<int>(n - u) : L; }
@@ -271,9 +298,10 @@ class Forward {
         if constexpr (sizeof(S) == sizeof(C)) {
           rows.push_back(x);
         } else {
-          C* to = s.x + static_cast<int64_t>(rows.size()) * padded<C>(p_.I);
+          C* to = s.x + static_cast<int64_t>(rows.size()) * ldx_;
           if (static_cast<int>(rows.size()) % team.size == team.rank)
-            for (int64_t u = 0; u < p_.I; u += L) *reinterpret_cast<V*>(to + u) = load(x + u, lanes_left(p_.I, u));
+            for (int64_t k = 0, K = steps<S>(p_.I); k < K; k += L)
+              *reinterpret_cast<V*>(to + k) = load_steps(x, p_.I, k, lanes_left(K, k));
           rows.push_back(to);
         }
       }
@@ -298,9 +326,9 @@ class Forward {
 
   template <class F>
   void with_panels(bool fresh, const Matrix& m, const C* packed, int64_t K, const Team& team, const F& f) const {
-    if (!fresh) return f(PackedPanels<C, NW>{packed, K});
+    if (!fresh) return f(PackedPanels<C, NW>{packed, steps<S>(K)});
     const auto pack = [&](int64_t panel, int64_t k0, int64_t k1, C* buffer) {
-      pack_panel(shape_, static_cast<const S*>(m.data), m.stride, k0, k1, panel, buffer);
+      pack_panel(shape_, static_cast<const S*>(m.data), m.stride, K, k0, k1, panel, buffer);
     };
     f(FreshPanels{pack, fresh_ + team.rank * kFreshElements<C>});
   }
@@ -308,8 +336,8 @@ class Forward {
   template <class Source>
   void recur(const std::vector<Place>& places, const TeamScratch& s, int64_t step, int n, int64_t offset,
              const C* const* h, const Range& panels, const Source& source) const {
-    multiply_rows<C, NW>(
-        h, n, source, p_.P, panels, step,
+    multiply_rows<C, NW, kStep<S>>(
+        h, n, source, steps<S>(p_.P), panels, step,
         [&](int row, int64_t panel) {
           return TileAddend<C>{pre(s, offset + row, panel), width_, cell == Cell::gru ? bias_q_ + panel * L : nullptr};
         },
@@ -325,7 +353,6 @@ class Forward {
                   [[maybe_unused]] const C* input, const RowSums<C, NW>& a) const {
     [[maybe_unused]] const int64_t H = p_.H;
     [[maybe_unused]] const C* h_prev = s.h[step % 2] + row * ldh_;
-    C* h_next = s.h[(step + 1) % 2] + row * ldh_;
     S* y = place.y;
     if constexpr (cell == Cell::lstm) {
       const int64_t u = panel * L;
@@ -336,7 +363,7 @@ class Forward {
       if (project_) {
         store(s.hidden + row * ldc_ + u, state.h);
       } else {
-        store(h_next + u, rounded<S>(state.h));
+        keep_state(s, (step + 1) % 2, row, u, state.h);
         store(y + u, state.h, lanes);
       }
       if (place.gates) {
@@ -351,7 +378,7 @@ class Forward {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);
       const auto state = cells::gru<Math>(load(a[0]), load(a[1]), load(input + 2 * L), load(a[2]), load(h_prev + u));
-      store(h_next + u, rounded<S>(state.h));
+      keep_state(s, (step + 1) % 2, row, u, state.h);
       store(y + u, state.h, lanes);
       if (place.gates) {
         S* gates = place.gates + u;
@@ -367,7 +394,7 @@ class Forward {
         const int64_t u = shape_.row<C>(panel, j);
         const V v = load(a[j]);
         const V h = cell == Cell::rnn_tanh ? Math::tanh(v) : (v < V{} ? V{} : v);
-        store(h_next + u, rounded<S>(h));
+        keep_state(s, (step + 1) % 2, row, u, h);
         store(y + u, h, lanes);
       }
     }
@@ -376,14 +403,13 @@ class Forward {
   void finish_projection(const Place& place, const TeamScratch& s, int64_t step, int row, int64_t panel,
                          const RowSums<C, kTileVectors>& sums) const {
     const PanelShape shape{p_.P, 1};
-    C* h_next = s.h[(step + 1) % 2] + row * ldh_;
     S* y = place.y;
     for (int j = 0; j < kTileVectors; ++j) {
       const int lanes = shape.lanes<C>(panel, j);
       if (!lanes) break;
       const int64_t u = shape.row<C>(panel, j);
       const V v = load(sums[j]);
-      store(h_next + u, rounded<S>(v));
+      keep_state(s, (step + 1) % 2, row, u, v);
       store(y + u, v, lanes);
     }
   }

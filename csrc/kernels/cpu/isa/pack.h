@@ -1,5 +1,7 @@
 // Weights into panels [panel][k][NW][lanes], zero where there is no unit; any storage type to its compute type.
 #pragma once
+#include <algorithm>
+
 #include "../../params.h"
 #include "tile.h"
 
@@ -60,23 +62,34 @@ FUSEGEN_INLINE void transpose(Vector<C> (&v)[kLanes<C>]) {
   }
 }
 
-// out[k - k0][j][lane] = w[row(p, j) + lane][k], k in [k0, k1): torch's own layout, turned.
+// Steps k to k + width of a row of K elements, in lanes.
 template <class S>
-void pack_panel(const PanelShape& shape, const S* w, int64_t stride, int64_t k0, int64_t k1, int64_t p, Compute<S>* out) {
+FUSEGEN_INLINE Vector<Compute<S>> load_steps(const S* row, int64_t K, int64_t k, int width) {
+  if constexpr (kStep<S> == Step::pair) {
+    return (Vector<Compute<S>>)load_pairs(row + 2 * k, std::min<int64_t>(2 * width, K - 2 * k));
+  } else {
+    return load(row + k, width);
+  }
+}
+
+// out[k - k0][j][lane] = w[row(p, j) + lane][k], k in [k0, k1) steps of K elements: torch's own layout, turned. bf16 stays
+// as it is, a word holding elements 2k and 2k + 1.
+template <class S>
+void pack_panel(const PanelShape& shape, const S* w, int64_t stride, int64_t K, int64_t k0, int64_t k1, int64_t p,
+                Compute<S>* out) {
   using C = Compute<S>;
   constexpr int L = kLanes<C>;
   const int nw = shape.vectors();
   for (int j = 0; j < nw; ++j) {
     const int lanes = shape.lanes<C>(p, j);
-    const S* src = w + (lanes ? shape.row<C>(p, j) * stride : 0) + k0;
-    const int64_t K = k1 - k0;
+    const S* src = w + (lanes ? shape.row<C>(p, j) * stride : 0);
     C* dst = out + j * L;
-    for (int64_t k = 0; k < K; k += L) {
-      const int width = K - k < L ? static_cast<int>(K - k) : L;
+    for (int64_t k = k0; k < k1; k += L) {
+      const int width = k1 - k < L ? static_cast<int>(k1 - k) : L;
       Vector<C> v[L];
-      for (int i = 0; i < L; ++i) v[i] = i < lanes ? load(src + i * stride + k, width) : Vector<C>{};
+      for (int i = 0; i < L; ++i) v[i] = i < lanes ? load_steps(src + i * stride, K, k, width) : Vector<C>{};
       transpose<C>(v);
-      for (int i = 0; i < width; ++i) *reinterpret_cast<Vector<C>*>(dst + (k + i) * nw * L) = v[i];
+      for (int i = 0; i < width; ++i) *reinterpret_cast<Vector<C>*>(dst + (k - k0 + i) * nw * L) = v[i];
     }
   }
 }

@@ -38,9 +38,9 @@ struct FreshPanels {
 template <class C, class Pack>
 FreshPanels(Pack, C*) -> FreshPanels<C, Pack>;
 
-// Every panel of `panels` times every row; odd `turn`s go through the panels backwards, so that what the last turn left
+// Every panel of `panels` times every row, over K steps; odd `turn`s go through the panels backwards, so that what the last turn left
 // in the cache is met first. addend(row, panel) is added to a tile's sums; epilogue(row, panel, sums) ends a row.
-template <class C, int NW, class Source, class Addend, class Epilogue>
+template <class C, int NW, Step step = Step::one, class Source, class Addend, class Epilogue>
 FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& source, int64_t K, Range panels, int64_t turn,
                                   const Addend& addend, const Epilogue& epilogue) {
   constexpr int64_t kRowElements = NW * kLanes<C>;
@@ -63,7 +63,7 @@ FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& sou
         TileSums<C, NW>& s = sums[blocks > 1 ? tile : 0];
         // All but the first block add what the blocks before left, the first the caller's addend.
         const TileAddend<C> plus = block ? TileAddend<C>{s.value[0][0], kRowElements, nullptr} : addend(row, p);
-        tile_rows<C, NW>(m, a + row, k0, w, k1 - k0, plus, next + tile * (k1 - k0) * (64 / sizeof(C)), s);
+        tile_rows<C, NW, step>(m, a + row, k0, w, k1 - k0, plus, next + tile * (k1 - k0) * (64 / sizeof(C)), s);
         if (block + 1 == blocks)
           for (int r = 0; r < m; ++r) epilogue(row + r, p, s.value[r]);
       });

@@ -90,6 +90,32 @@ FUSEGEN_INLINE void from_float(float f, f16& out) { out.value = static_cast<_Flo
 FUSEGEN_INLINE void from_float(float f, float& out) { out = f; }
 FUSEGEN_INLINE void from_float(double f, double& out) { out = f; }
 
+// ---- pairs of bf16 in 32-bit words: what the bf16 dot product works on ------------------------------
+
+typedef uint32_t Word __attribute__((may_alias, aligned(4)));
+typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
+typedef uint32_t WordsAnywhere __attribute__((vector_size(kVectorBytes), aligned(2), may_alias));
+
+#if defined(__AVX512BF16__)
+constexpr bool kNativePairs = true;
+FUSEGEN_INLINE Vector<float> dot_pairs(Vector<float> acc, Words a, Words b) {
+  return (Vector<float>)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
+}
+#else
+constexpr bool kNativePairs = false;
+#endif
+// The even and the odd elements of pairs, widened.
+FUSEGEN_INLINE Vector<float> even_of(Words w) { return (Vector<float>)(w << 16); }
+FUSEGEN_INLINE Vector<float> odd_of(Words w) { return (Vector<float>)(w & 0xffff0000u); }
+
+// n elements as words, a missing one zero.
+FUSEGEN_INLINE Words load_pairs(const bf16* p, int64_t n) {
+  if (n >= 2 * kLanes<float>) return *reinterpret_cast<const WordsAnywhere*>(p);
+  Words w{};
+  std::memcpy(&w, p, static_cast<size_t>(n) * sizeof(bf16));
+  return w;
+}
+
 // ---- whole vectors ----------------------------------------------------------------------------------
 
 FUSEGEN_INLINE Vector<float> load(const float* p) {

@@ -11,11 +11,11 @@ FUSEGEN_INLINE void with_rows(int rows, std::integer_sequence<int, m...>, F&& f)
 
 }  // namespace
 
-template <class C, int NW>
+template <class C, int NW, Step step>
 void tile_rows(int rows, const C* const* a, int64_t k0, const C* w, int64_t K, const TileAddend<C>& addend, const C* next,
                TileSums<C, NW>& sums) {
   with_rows(rows, std::make_integer_sequence<int, kTileRows<NW>>{},
-            [&](auto m) { tile_rows<C, NW, decltype(m)::value>(a, k0, w, K, addend, next, sums); });
+            [&](auto m) { tile_rows<C, NW, step, decltype(m)::value>(a, k0, w, K, addend, next, sums); });
 }
 
 template <class C>
@@ -25,13 +25,15 @@ void tile_columns(int rows, const C* a, int64_t stride, const C* w, int64_t K, b
             [&](auto m) { tile_columns<C, decltype(m)::value>(a, stride, w, K, add, sums); });
 }
 
-#define FUSEGEN_TILE_ROWS(C, NW)                                                                                        \
-  template void tile_rows<C, NW>(int, const C* const*, int64_t, const C*, int64_t, const TileAddend<C>&, const C*,      \
-                                 TileSums<C, NW>&);
-FUSEGEN_TILE_ROWS(float, 3)
-FUSEGEN_TILE_ROWS(float, 4)
-FUSEGEN_TILE_ROWS(double, 3)
-FUSEGEN_TILE_ROWS(double, 4)
+#define FUSEGEN_TILE_ROWS(C, NW, step)                                                                                 \
+  template void tile_rows<C, NW, step>(int, const C* const*, int64_t, const C*, int64_t, const TileAddend<C>&, const C*, \
+                                       TileSums<C, NW>&);
+FUSEGEN_TILE_ROWS(float, 3, Step::one)
+FUSEGEN_TILE_ROWS(float, 4, Step::one)
+FUSEGEN_TILE_ROWS(float, 3, Step::pair)
+FUSEGEN_TILE_ROWS(float, 4, Step::pair)
+FUSEGEN_TILE_ROWS(double, 3, Step::one)
+FUSEGEN_TILE_ROWS(double, 4, Step::one)
 #undef FUSEGEN_TILE_ROWS
 template void tile_columns<float>(int, const float*, int64_t, const float*, int64_t, bool, TileSums<float, kTileVectors>&);
 template void tile_columns<double>(int, const double*, int64_t, const double*, int64_t, bool, TileSums<double, kTileVectors>&);

@@ -4,6 +4,7 @@
 // units (RNN and plain products); three are the gates of GRU. AVX-512: 6 x 4 or 8 x 3 sums, the weights and one
 // broadcast fill 28 or 29 of 32 registers, with 10 or 11 loads for 24 multiply-adds.
 #pragma once
+#include <type_traits>
 #include <utility>
 
 #include "simd.h"
@@ -62,8 +63,61 @@ FUSEGEN_INLINE void write_sums(const Vector<C> (&acc)[M][NW], TileSums<C, NW>& s
     for (int j = 0; j < NW; ++j) *reinterpret_cast<Vector<C>*>(sums.value[m][j]) = acc[m][j];
 }
 
-// sums[m] = addend[m] + sum_k a[m][k0 + k] w[k], for M rows and k in [0, K). One line of `next` a k is fetched into L2.
-template <class C, int NW, int M>
+// Whether an operand is stored as pairs of bf16, a step being two k: half the bytes, and one instruction where the CPU has
+// a bf16 dot product. Elsewhere a step is two multiply-adds on the widened halves.
+enum class Step { one, pair };
+template <class S>
+constexpr Step kStep = std::is_same_v<S, bf16> ? Step::pair : Step::one;
+template <class S>
+constexpr int64_t steps(int64_t K) {
+  return kStep<S> == Step::pair ? (K + 1) / 2 : K;
+}
+
+// acc[m][j] += a[m] b[j] over one step.
+template <class C, int NW, Step step, int M>
+FUSEGEN_INLINE void multiply_step(const C* const (&row)[M], int64_t k, const C* w, Vector<C> (&acc)[M][NW]) {
+  constexpr int L = kLanes<C>;
+  if constexpr (step == Step::one) {
+    Vector<C> b[NW];
+#pragma GCC unroll 8
+    for (int j = 0; j < NW; ++j) b[j] = *reinterpret_cast<const Vector<C>*>(w + j * L);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      const Vector<C> am = splat(row[m][k]);
+#pragma GCC unroll 8
+      for (int j = 0; j < NW; ++j) acc[m][j] += am * b[j];
+    }
+  } else {
+    Words b[NW];
+#pragma GCC unroll 8
+    for (int j = 0; j < NW; ++j) b[j] = *reinterpret_cast<const WordsAnywhere*>(w + j * L);
+#if defined(__AVX512BF16__)
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      const Words am = reinterpret_cast<const Word*>(row[m])[k] - Words{};
+#pragma GCC unroll 8
+      for (int j = 0; j < NW; ++j) acc[m][j] = dot_pairs(acc[m][j], am, b[j]);
+    }
+#else
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      const Vector<C> am = even_of(reinterpret_cast<const Word*>(row[m])[k] - Words{});
+#pragma GCC unroll 8
+      for (int j = 0; j < NW; ++j) acc[m][j] += am * even_of(b[j]);
+    }
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      const Vector<C> am = odd_of(reinterpret_cast<const Word*>(row[m])[k] - Words{});
+#pragma GCC unroll 8
+      for (int j = 0; j < NW; ++j) acc[m][j] += am * odd_of(b[j]);
+    }
+#endif
+  }
+}
+
+// sums[m] = addend[m] + sum_k a[m][k0 + k] w[k], for M rows and k in [0, K), k counting steps. One line of `next` a step is
+// fetched into L2.
+template <class C, int NW, Step step, int M>
 void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, const TileAddend<C>& addend, const C* next,
                TileSums<C, NW>& sums) {
   constexpr int L = kLanes<C>;
@@ -73,34 +127,22 @@ void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, 
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) row[m] = a[m] + k0;
   int64_t k = 0;
-  if constexpr (M == 1) {  // too few sums to cover the latency of a multiply-add: odd k go to sums of their own
-    Vector<C> odd[NW] = {};
+  if constexpr (M == 1) {  // too few sums to cover the latency of a multiply-add: odd steps go to sums of their own
+    Vector<C> odd[M][NW] = {};
     for (; k + 2 <= K; k += 2, w += 2 * NW * L) {
       prefetch_panel<C, NW>(w);
       prefetch_panel<C, NW>(w + NW * L);
-      const Vector<C> a0 = splat(row[0][k]), a1 = splat(row[0][k + 1]);
-#pragma GCC unroll 8
-      for (int j = 0; j < NW; ++j) {
-        acc[0][j] += a0 * *reinterpret_cast<const Vector<C>*>(w + j * L);
-        odd[j] += a1 * *reinterpret_cast<const Vector<C>*>(w + (NW + j) * L);
-      }
+      multiply_step<C, NW, step>(row, k, w, acc);
+      multiply_step<C, NW, step>(row, k + 1, w + NW * L, odd);
     }
 #pragma GCC unroll 8
-    for (int j = 0; j < NW; ++j) acc[0][j] += odd[j];
+    for (int j = 0; j < NW; ++j) acc[0][j] += odd[0][j];
   }
 #pragma GCC unroll 2
   for (; k < K; ++k, w += NW * L) {
-    Vector<C> b[NW];
-#pragma GCC unroll 8
-    for (int j = 0; j < NW; ++j) b[j] = *reinterpret_cast<const Vector<C>*>(w + j * L);
     prefetch_panel<C, NW>(w);
     __builtin_prefetch(next + k * kLine, 0, 2);
-#pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
-      const Vector<C> am = splat(row[m][k]);
-#pragma GCC unroll 8
-      for (int j = 0; j < NW; ++j) acc[m][j] += am * b[j];
-    }
+    multiply_step<C, NW, step>(row, k, w, acc);
   }
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
@@ -141,7 +183,7 @@ void tile_columns(const C* __restrict a, int64_t stride, const C* __restrict w, 
 }
 
 // The two for a number of rows known at run time; compiled once each (tile.cpp).
-template <class C, int NW>
+template <class C, int NW, Step step>
 void tile_rows(int rows, const C* const* a, int64_t k0, const C* w, int64_t K, const TileAddend<C>& addend, const C* next,
                TileSums<C, NW>& sums);
 template <class C>
