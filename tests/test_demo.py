@@ -257,6 +257,8 @@ def test_ctrl_c_ends_cleanly(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A job that a shell starts in the background ignores Ctrl-C, and so would all its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         while "step     0 of" not in (line := run.stdout.readline()):
