@@ -66,7 +66,7 @@ def test_layer_arguments(kind):
         (
             (X.to("meta"),),
             RuntimeError,
-            r"not at the same device, found input tensor at meta and parameter .* cpu",
+            r"input and W of direction 0 are not on the same device, expected meta, got cpu",
         ),
         (
             (X, state(lambda s: s[:, :2])),
@@ -78,12 +78,12 @@ def test_layer_arguments(kind):
         (
             (X, state(lambda s: s.double())),
             RuntimeError,
-            r"not the same dtype, found input tensor with torch.float32",
+            r"input and h0 are not of the same dtype, expected torch\.float32, got torch\.float64",
         ),
         (
             (X, state(lambda s: s.to("meta"))),
             RuntimeError,
-            r"not at the same device, .* hidden tensor at meta",
+            r"input and h0 are not on the same device, expected cpu, got meta",
         ),
         ((X, 3), TypeError, r"expected hx to be a .*, got int"),
     ):
@@ -107,6 +107,12 @@ def test_complex_weights(kind):
     m = layer(kind, 5, 6, dtype=torch.complex64)
     with pytest.raises(TypeError, match=r"expected input of dtype float32, .* got torch\.complex64"):
         m(X.to(torch.complex64))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sparse_input(kind):
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        layer(kind, 5, 6)(X.to_sparse())
 
 
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
@@ -155,7 +161,7 @@ def test_cell_arguments(kind):
             RuntimeError,
             r"hidden0 has inconsistent hidden_size: got 4, expected 6",
         ),
-        ((x, state(lambda s: s.half())), RuntimeError, r"input and hidden are not of the same dtype"),
+        ((x, state(lambda s: s.half())), RuntimeError, r"input and h0 are not of the same dtype"),
         ((x, state(lambda s: s.tolist())), TypeError, r"to be a Tensor, got list"),
     ):
         with pytest.raises(error, match=message):

@@ -203,7 +203,7 @@ def test_import_is_light(tmp_path):
     cached = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     cached["PYTHONPYCACHEPREFIX"] = str(tmp_path)  # compiled by the first run, as an installed package is
     runs = []
-    for _ in range(4):
+    for _ in range(3):
         out = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=cached
         ).stdout.split()

@@ -17,7 +17,9 @@ def run(m, x):
 def test_calls_from_many_threads(make, kind):
     m = make(kind, 12, 24)
     inputs = [torch.randn(*((9, 5, 12) if make is layer else (5, 12))) for _ in range(24)]
-    with concurrent.futures.ThreadPoolExecutor(6, initializer=torch.set_num_threads, initargs=(2,)) as pool:
+    with concurrent.futures.ThreadPoolExecutor(
+        6, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
+    ) as pool:
         futures = [pool.submit(run, m, x) for x in inputs]
         got = [f.result() for f in futures]
     for x, g in zip(inputs, got, strict=True):

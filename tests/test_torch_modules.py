@@ -83,7 +83,7 @@ def test_gradients(info, dtype):
 
 @each
 def test_gradcheck(info):
-    for _, mine, given, _ in cases(info, torch.float64, True, requires_grad=True):
+    for i, (_, mine, given, _) in enumerate(cases(info, torch.float64, True, requires_grad=True)):
         if any(isinstance(a, PackedSequence) for a in given.args):
             continue
         leaves = [t for t in flat(given.args) if t.requires_grad]
@@ -94,7 +94,8 @@ def test_gradcheck(info):
             return tuple(flat(mine(*args, **given.kwargs)))
 
         assert torch.autograd.gradcheck(run, leaves, fast_mode=True)
-        assert torch.autograd.gradgradcheck(run, leaves, fast_mode=True)
+        if i % 4 == 0:  # test_second_order has every option
+            assert torch.autograd.gradgradcheck(run, leaves, fast_mode=True)
 
 
 @each_dtype

@@ -25,6 +25,7 @@ class Recurrent(RNNBase):
 
     _cell: str
     _per_direction = 4
+    _no_states: tuple[None, ...] = (None,)
     _frozen = None  # Packed of every layer, inside fusegen.frozen
 
     def _layer(self, x: Tensor, states, weights, lengths: Tensor | None, packed) -> tuple[Tensor, ...]:
@@ -56,9 +57,9 @@ class Recurrent(RNNBase):
 
         Returns (output, h_n) or, for the LSTM, (output, (h_n, c_n)), shaped as in torch.nn.
         """
-        if isinstance(input, PackedSequence):
-            return self._forward_packed(input, hx, lengths)
         if not isinstance(input, Tensor):
+            if isinstance(input, PackedSequence):
+                return self._forward_packed(input, hx, lengths)
             raise TypeError(
                 f"{self._get_name()}: expected input to be a Tensor or a PackedSequence, "
                 f"got {type(input).__name__}"
@@ -70,11 +71,7 @@ class Recurrent(RNNBase):
             x = input.unsqueeze(1)
         else:
             raise ValueError(f"{self._get_name()}: Expected input to be 2D or 3D, got {rank}D instead")
-        if x.shape[2] != self.input_size:
-            raise RuntimeError(
-                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {x.shape[2]}"
-            )
-        states = None
+        states = self._no_states
         if hx is not None:
             states = self._given_states(hx, rank)
             if rank == 2:
@@ -83,7 +80,7 @@ class Recurrent(RNNBase):
             if rank == 2 and (
                 isinstance(lengths, int) or (isinstance(lengths, Tensor) and lengths.dim() == 0)
             ):
-                lengths = lengths.reshape(1) if isinstance(lengths, Tensor) else [lengths]
+                lengths = [lengths]
             lengths = _common.as_lengths(self._get_name(), lengths, x.shape[0], x.shape[1])
         y, final = self._run(x, states, lengths)
         if rank == 2:
@@ -98,15 +95,11 @@ class Recurrent(RNNBase):
         data, batch_sizes, order, back = input
         if data.dim() != 2:
             raise RuntimeError(f"input must have 2 dimensions, got {data.dim()}")
-        if data.shape[1] != self.input_size:
-            raise RuntimeError(
-                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {data.shape[1]}"
-            )
-        states = None
+        states = self._no_states
         if hx is not None:
             states = self._given_states(hx, 3)
+            self._check_states(states, int(batch_sizes[0]))
             if order is not None:
-                self._check_states(states, int(batch_sizes[0]), data)
                 states = tuple(s.index_select(1, order) for s in states)
         x, lengths, where = pad(data, batch_sizes)
         y, final = self._run(x, states, lengths)
@@ -114,7 +107,7 @@ class Recurrent(RNNBase):
             final = tuple(s.index_select(1, back) for s in final)
         return PackedSequence(unpad(y, where), batch_sizes, order, back), self._result(final)
 
-    def _check_states(self, states, batch: int, x: Tensor) -> None:
+    def _check_states(self, states, batch: int) -> None:
         LD = self.num_layers * (2 if self.bidirectional else 1)
         sizes = (self.proj_size or self.hidden_size, self.hidden_size)
         for i, s in enumerate(states):
@@ -122,16 +115,6 @@ class Recurrent(RNNBase):
             if s.shape != expected:
                 name = "hidden" if len(states) == 1 else f"hidden[{i}]"
                 raise RuntimeError(f"Expected {name} size {expected}, got {list(s.shape)}")
-            if s.dtype is not x.dtype and not _any_autocast():
-                raise RuntimeError(
-                    "Input and hidden tensors are not the same dtype, "
-                    f"found input tensor with {x.dtype} and hidden tensor with {s.dtype}"
-                )
-            if not (s.is_cpu and x.is_cpu) and s.device != x.device:
-                raise RuntimeError(
-                    "Input and hidden tensors are not at the same device, "
-                    f"found input tensor at {x.device} and hidden tensor at {s.device}"
-                )
 
     def _weights(self, layer: int) -> list[Tensor | None]:
         """The weights of one layer, flat as the ops take them, read by name."""
@@ -139,10 +122,10 @@ class Recurrent(RNNBase):
         own = self._parameters
         out: list[Tensor | None] = []
         for names in self._all_weights[layer * D : (layer + 1) * D]:
-            found = []
-            for name in names:
-                w = own.get(name)
-                found.append(getattr(self, name) if w is None else w)
+            try:
+                found = [own[name] for name in names]
+            except KeyError:  # computed by a parametrization, or set by a hook: an attribute
+                found = [getattr(self, name) for name in names]
             if not self.bias:
                 found[2:2] = (None, None)
             if len(found) < self._per_direction:
@@ -150,42 +133,33 @@ class Recurrent(RNNBase):
             out += found
         return out
 
-    def _check_input(self, x: Tensor, W: Tensor) -> None:
-        if x.dtype is not W.dtype and not _any_autocast():
-            raise ValueError(
-                f"RNN input dtype ({x.dtype}) does not match weight dtype ({W.dtype}). "
-                f"Convert input: input.to({W.dtype}), or convert model: model.to({x.dtype})"
-            )
-        if x.dtype not in _common.DTYPES:
-            raise TypeError(
-                f"{self._get_name()}: expected input of dtype float32, bfloat16, float16 or float64, "
-                f"got {x.dtype}"
-            )
-        if not (x.is_cpu and W.is_cpu) and x.device != W.device:
-            raise RuntimeError(
-                "Input and parameter tensors are not at the same device, "
-                f"found input tensor at {x.device} and parameter tensor at {W.device}"
-            )
-        if x.shape[0] == 0:
-            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-
     def _run(self, x: Tensor, states, lengths: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The stack on time-major x [T, B, I]: (y [T, B, D*P], final states, each [L*D, B, ...])."""
         weights = self._weights(0)
-        self._check_input(x, weights[0])
-        if states is None:
-            states = (None,) * (2 if self._cell == "lstm" else 1)
-        else:
-            self._check_states(states, x.shape[1], x)
-        L = self.num_layers
-        if _backend.use_torch(self._cell, x, self.hidden_size, x.shape[1], x.shape[0], *states, *weights):
+        (T, B, I), dtype, autocast = x.shape, x.dtype, _any_autocast()
+        if self.input_size != I:
+            raise RuntimeError(
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {I}"
+            )
+        if dtype is not weights[0].dtype and not autocast:
+            W = weights[0].dtype
+            raise ValueError(
+                f"RNN input dtype ({dtype}) does not match weight dtype ({W}). "
+                f"Convert input: input.to({W}), or convert model: model.to({dtype})"
+            )
+        if T == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        if states[0] is not None:
+            self._check_states(states, B)
+        if _backend.use_torch(self._cell, x, self.hidden_size, B, T, *states, *weights):
             return self._run_torch(x, states, lengths)
-        packed = None if self._frozen is None or _any_autocast() else self._frozen.blobs(self)
+        packed = None if self._frozen is None or autocast else self._frozen.blobs(self)
+        L = self.num_layers
         if L == 1:
             y, *final = self._layer(x, states, weights, lengths, packed and packed[0])
             return y, tuple(final)
 
-        D, dtype = (2 if self.bidirectional else 1), x.dtype
+        D = 2 if self.bidirectional else 1
         finals = []
         for layer in range(L):
             if layer:
@@ -198,7 +172,7 @@ class Recurrent(RNNBase):
         final = [torch.cat(s) for s in zip(*finals, strict=True)]
         if (
             len(final) == 2 and final[1].dtype != dtype
-        ):  # autocast: every layer but the first has a 16-bit input
+        ):  # autocast: all layers but the first have 16-bit input
             final[1] = final[1].to(dtype)
         return x, tuple(final)
 

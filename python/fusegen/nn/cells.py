@@ -7,30 +7,50 @@ from torch import Tensor
 from torch.nn import RNNCellBase
 
 from .. import _backend
-from ..ops import _common, torch_path
-from ..ops.cells import gru_cell_step, lstm_cell_step, rnn_cell_step
+from ..ops import cells, torch_path
+from ..ops._op import Op
 
+_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _any_autocast = torch._C._is_any_autocast_enabled
 
 
 class _Cell(RNNCellBase):
     """What the cells share: arguments at the door, weights by name, the backend choice."""
 
-    _cell: str
-    _op: str
+    _op: Op
+    _kind: str  # torch's name of the cell
+    _state_names: tuple[str, ...] = ("hidden",)
     _frozen = None  # Packed of this cell, inside fusegen.frozen
 
     def _weights(self) -> list[Tensor | None]:
         own = self._parameters
-        out = []
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            w = own.get(name)
-            out.append(getattr(self, name) if w is None and name not in own else w)
-        return out
+        try:
+            return [own["weight_ih"], own["weight_hh"], own["bias_ih"], own["bias_hh"]]
+        except KeyError:  # computed by a parametrization, or set by a hook: an attribute
+            return [getattr(self, name) for name in _NAMES]
 
-    def _door(self, input: Tensor, states, names) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        """Batched input and states, checked; errors as torch.nn's cells raise them."""
-        what = self._get_name()
+    def _step(self, input: Tensor, states: tuple, options: tuple = ()):
+        """The batched step on checked arguments: fused, or torch's own."""
+        x, H = input, self.hidden_size
+        if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != self.input_size:
+            x, states = self._door(x, states)
+        B = x.shape[0]
+        for s in states:
+            if s is not None and (not isinstance(s, Tensor) or s.shape != (B, H)):
+                x, states = self._door(x, states)
+        weights = self._weights()
+        if _backend.use_torch(self._op.name, x, H, B, 1, *states, *weights):
+            out = torch_path.cell(self._kind, x, states, weights)
+        else:
+            packed = None if self._frozen is None or _any_autocast() else self._frozen.blobs(self)[0]
+            out = self._op((x, *states), weights, options, packed)
+        if x is input:
+            return out
+        return tuple(s.squeeze(0) for s in out) if isinstance(out, tuple) else out.squeeze(0)
+
+    def _door(self, input, states) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """Batched input and states of the right sizes; errors as torch.nn's cells raise them."""
+        what, names = self._get_name(), self._state_names
         if not isinstance(input, Tensor):
             raise TypeError(f"{what}: expected input to be a Tensor, got {type(input).__name__}")
         if input.dim() not in (1, 2):
@@ -60,21 +80,6 @@ class _Cell(RNNCellBase):
                 )
         return input, states
 
-    def _fused(self, x: Tensor, states, weights) -> bool:
-        """Checks that dtypes and devices fit together; then whether the fused cell runs, or torch's own."""
-        dtype, any_autocast = x.dtype, _any_autocast()
-        for t in (*states, *weights):
-            if t is not None and ((t.dtype is not dtype and not any_autocast) or t.is_cpu is not x.is_cpu):
-                _common.same_kind(
-                    self._get_name(), x, [t], ["hidden" if any(t is s for s in states) else "weight"]
-                )
-        if dtype not in _common.DTYPES:
-            _common.same_kind(self._get_name(), x, [], [])
-        return not _backend.use_torch(self._op, x, self.hidden_size, x.shape[0], 1, *states, *weights)
-
-    def _packed(self):
-        return None if self._frozen is None or _any_autocast() else self._frozen.blobs(self)[0]
-
     def __getstate__(self):
         state = self.__dict__.copy()
         state.pop("_frozen", None)
@@ -85,8 +90,9 @@ class LSTMCell(_Cell):
     """torch.nn.LSTMCell on a fused kernel. LSTMCell(input_size, hidden_size, bias=True, device=None,
     dtype=None)."""
 
-    _cell = "lstm"
-    _op = "lstm_cell"
+    _op = cells.lstm_cell
+    _kind = "lstm"
+    _state_names = ("hx[0]", "hx[1]")
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device=None, dtype=None) -> None:
         super().__init__(input_size, hidden_size, bias, num_chunks=4, device=device, dtype=dtype)
@@ -99,34 +105,22 @@ class LSTMCell(_Cell):
             raise TypeError(
                 f"LSTMCell: expected hx to be a tuple of two Tensors (h, c), got {type(hx).__name__}"
             )
-        x, states = self._door(input, tuple(hx), ("hx[0]", "hx[1]"))
-        weights = self._weights()
-        if self._fused(x, states, weights):
-            h, c = lstm_cell_step(x, *states, weights, self._packed())
-        else:
-            h, c = torch_path.cell("lstm", x, states, weights)
-        return (h, c) if input.dim() == 2 else (h.squeeze(0), c.squeeze(0))
+        return self._step(input, tuple(hx))
 
 
 class GRUCell(_Cell):
     """torch.nn.GRUCell on a fused kernel. GRUCell(input_size, hidden_size, bias=True, device=None,
     dtype=None)."""
 
-    _cell = "gru"
-    _op = "gru_cell"
+    _op = cells.gru_cell
+    _kind = "gru"
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device=None, dtype=None) -> None:
         super().__init__(input_size, hidden_size, bias, num_chunks=3, device=device, dtype=dtype)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """input [B, I] or [I], hx [B, H] or [H], zeros if None -> h."""
-        x, states = self._door(input, (hx,), ("hidden",))
-        weights = self._weights()
-        if self._fused(x, states, weights):
-            h = gru_cell_step(x, *states, weights, self._packed())
-        else:
-            h = torch_path.cell("gru", x, states, weights)
-        return h if input.dim() == 2 else h.squeeze(0)
+        return self._step(input, (hx,))
 
 
 class RNNCell(_Cell):
@@ -135,8 +129,7 @@ class RNNCell(_Cell):
     RNNCell(input_size, hidden_size, bias=True, nonlinearity="tanh", device=None, dtype=None).
     """
 
-    _cell = "rnn"
-    _op = "rnn_cell"
+    _op = cells.rnn_cell
 
     def __init__(
         self,
@@ -150,14 +143,12 @@ class RNNCell(_Cell):
         super().__init__(input_size, hidden_size, bias, num_chunks=1, device=device, dtype=dtype)
         self.nonlinearity = nonlinearity
 
+    @property
+    def _kind(self) -> str:
+        return f"rnn_{self.nonlinearity}"
+
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """input [B, I] or [I], hx [B, H] or [H], zeros if None -> h."""
-        x, states = self._door(input, (hx,), ("hidden",))
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
-        weights = self._weights()
-        if self._fused(x, states, weights):
-            h = rnn_cell_step(x, *states, weights, self.nonlinearity == "relu", self._packed())
-        else:
-            h = torch_path.cell(f"rnn_{self.nonlinearity}", x, states, weights)
-        return h if input.dim() == 2 else h.squeeze(0)
+        return self._step(input, (hx,), (self.nonlinearity == "relu",))

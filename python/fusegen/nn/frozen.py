@@ -24,12 +24,14 @@ class Packed:
     def __init__(self, module: Recurrent | _Cell) -> None:
         if isinstance(module, Recurrent):
             layers, per = [module._weights(i) for i in range(module.num_layers)], module._per_direction
+            cell = module._cell
         else:
             layers, per = [module._weights()], 4
+            cell = module._op.name.removesuffix("_cell")
         self._seen = [(name, module._parameters[name]) for name in _names(module)]
         self._stamps = [_stamp(w) for _, w in self._seen]
         self._blobs = [
-            [self._pack(module._cell, weights[i : i + per]) for i in range(0, len(weights), per)]
+            [self._pack(cell, weights[i : i + per]) for i in range(0, len(weights), per)]
             for weights in layers
         ]
 

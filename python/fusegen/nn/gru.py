@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ops.recurrent import gru_layer
+from ..ops import recurrent
 from ._base import Recurrent
 
 
@@ -23,4 +23,4 @@ class GRU(Recurrent):
         super().__init__("GRU", *args, **kwargs)
 
     def _layer(self, x, states, weights, lengths, packed):
-        return gru_layer(x, *states, weights, lengths, packed)
+        return recurrent.gru((x, *states), weights, (lengths,), packed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..ops.recurrent import lstm_layer
+from ..ops import recurrent
 from ._base import Recurrent
 
 
@@ -19,6 +19,7 @@ class LSTM(Recurrent):
 
     _cell = "lstm"
     _per_direction = 5
+    _no_states = (None, None)
 
     def __init__(self, *args, **kwargs):
         super().__init__("LSTM", *args, **kwargs)
@@ -40,4 +41,4 @@ class LSTM(Recurrent):
         return states
 
     def _layer(self, x, states, weights, lengths, packed):
-        return lstm_layer(x, *states, weights, lengths, packed)
+        return recurrent.lstm((x, *states), weights, (lengths,), packed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ops.recurrent import rnn_layer
+from ..ops import recurrent
 from ._base import Recurrent
 
 _MODES = {"tanh": "RNN_TANH", "relu": "RNN_RELU"}
@@ -31,4 +31,4 @@ class RNN(Recurrent):
         super().__init__(_MODES[self.nonlinearity], *args, **kwargs)
 
     def _layer(self, x, states, weights, lengths, packed):
-        return rnn_layer(x, *states, weights, self.mode == "RNN_RELU", lengths, packed)
+        return recurrent.rnn((x, *states), weights, (self.mode == "RNN_RELU", lengths), packed)

@@ -1,20 +1,14 @@
-"""What every op shares: the library, the way a call takes, layout at the door, gradients asked for,
-checks."""
+"""What every op shares: the way a call takes, the layout of tensors, and checks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.parameter import Buffer, Parameter
 
-from .. import _backend
-from .._backend import needs_grad as needs_grad
-
-LIB = torch.library.Library("fusegen", "DEF")
-TAGS = (torch.Tag.pt2_compliant_tag,)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 DIRECT, DISPATCH, REFERENCE = 0, 1, 2
@@ -25,6 +19,7 @@ _functorch = torch._C._are_functorch_transforms_active
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _profiling = torch._C._autograd._profiler_enabled
 _autocast = torch._C._is_any_autocast_enabled
+_empty_like = torch.empty_like
 
 
 def route(tensors: Iterable[Tensor | None]) -> int:
@@ -41,10 +36,13 @@ def route(tensors: Iterable[Tensor | None]) -> int:
         return REFERENCE
     if _dispatch_modes() or _autocast() or _profiling():
         return DISPATCH
+    first = None
     for t in tensors:
-        if t is not None and (type(t) not in _OWN_TYPES or not t.is_cpu):
-            return DISPATCH
-    return DIRECT
+        if t is not None:
+            if type(t) not in _OWN_TYPES or t.is_neg():  # of a negative view the dispatcher makes a plain one
+                return DISPATCH
+            first = t if first is None else first
+    return DIRECT if first is None or first.is_cpu else DISPATCH  # the binding refuses a mixture
 
 
 def rows(t: Tensor | None) -> Tensor | None:
@@ -73,113 +71,33 @@ def recurrent_weight(what: str, weights: Sequence[Tensor | None], *counts: int) 
 def empty_grads(inputs: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor | None]:
     """A contiguous tensor for each gradient that is wanted, None for the others."""
     return [
-        t.new_empty(t.shape) if want and t is not None else None
+        None if t is None or not want else _empty_like(t) if t.is_contiguous() else t.new_empty(t.shape)
         for t, want in zip(inputs, wanted, strict=True)
     ]
 
 
-def wanted(ctx, inputs: Sequence[Tensor | None], tensors_before: int = 0) -> list[bool]:
-    """Which of ``inputs`` this very backward is asked to give a gradient for.
+NAMES = ("W", "R", "b_ih", "b_hh", "W_hr")
 
-    ``ctx.needs_input_grad`` only tells what requires grad; asking the engine saves the weight gradients when
-    ``torch.autograd.grad(loss, x)`` wants x alone. ``inputs`` are the last arguments of ``apply``;
-    ``tensors_before`` is how many of the arguments before them were tensors.
+
+def check_kinds(
+    what: str, x: Tensor, states: Sequence[Tensor | None], weights: Sequence[Tensor | None], per: int
+):
+    """Raises TypeError unless x is of a known dtype, RuntimeError unless all have its dtype (any under
+    autocast) and device. ``per`` weights belong to each direction.
     """
-    need = list(ctx.needs_input_grad[-len(inputs) :])
-    if _compiling():
-        return need
-    nodes = iter(ctx.next_functions[tensors_before:])
-    for i, t in enumerate(inputs):
-        if t is None:
-            continue
-        node = next(nodes)[0]
-        if need[i]:
-            try:
-                need[i] = torch._C._will_engine_execute_node(node)
-            except RuntimeError:  # raised for a leaf that torch.autograd.grad captures: it is asked for
-                need[i] = True
-    return need
-
-
-def spread(grads: Sequence[Tensor], want: Sequence[bool], before: int) -> tuple[Tensor | None, ...]:
-    """The gradients that came back, at the places of the inputs they belong to, after ``before`` Nones."""
-    it = iter(grads)
-    return (*(None,) * before, *(next(it) if w else None for w in want))
-
-
-def second_order(name: str, formula: Callable, inputs: Sequence[Tensor | None], want: Sequence[bool], grads):
-    """The gradients of ``formula(*inputs)``, differentiable again; what backward does under
-    create_graph=True.
-
-    Each wanted input is replaced by an alias first: where one input was computed from another, the derivative
-    must be the partial one.
-    """
-    _backend.note(f"{name} under create_graph=True: the differentiable reference formula runs")
-    alias = [t.view_as(t) if w else t for t, w in zip(inputs, want, strict=True)]
-    outputs = formula(*alias)
-    given = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None]
-    return torch.autograd.grad(
-        [o for o, _ in given],
-        [t for t, w in zip(alias, want, strict=True) if w],
-        [g for _, g in given],
-        create_graph=True,
-        materialize_grads=True,
-    )
-
-
-def register(
-    name: str, schema: str, cpu: Callable, fake: Callable, autograd: Callable | None = None
-) -> Callable:
-    """Defines ``fusegen::name`` with its CPU kernel, fake kernel and, where it has one, autograd kernel."""
-    LIB.define(name + schema, tags=TAGS)
-    LIB.impl(name, cpu, "CPU")
-    torch.library.register_fake(f"fusegen::{name}", fake, lib=LIB)
-    if autograd is not None:
-        LIB.impl(name, autograd, "Autograd")
-    return getattr(torch.ops.fusegen, name).default
-
-
-def autocast(name: str, device: str, call: Callable) -> None:
-    """Registers the autocast rule of ``fusegen::name`` on a device: ``call(cast, *args)`` with ``cast`` for
-    each tensor.
-
-    Everything computes and comes out in the autocast dtype (c_n: in the input's own). As in torch, float64 is
-    left alone and autocast is off inside.
-    """
-    key = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}[device]
-    keyset = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
-
-    def kernel(*args):
-        dtype = torch.get_autocast_dtype(device)
-
-        def cast(t):
-            return t if t is None or t.dtype == torch.float64 or not t.is_floating_point() else t.to(dtype)
-
-        with torch._C._ExcludeDispatchKeyGuard(keyset):
-            return call(cast, *args)
-
-    LIB.impl(name, kernel, key)
-
-
-def same_kind(what: str, x: Tensor, tensors: Sequence[Tensor | None], names: Sequence[str]) -> None:
-    """Raises RuntimeError unless every tensor has x's dtype (any under autocast) and device, and x a known
-    dtype."""
     if x.dtype not in DTYPES:
         raise TypeError(
             f"{what}: expected input of dtype float32, bfloat16, float16 or float64, got {x.dtype}"
         )
     any_dtype = _autocast()
-    for t, name in zip(tensors, names, strict=True):
-        if t is None:
+    for i, t in enumerate((*states, *weights)):
+        if t is None or (t.device == x.device and (t.dtype == x.dtype or any_dtype)):
             continue
-        if t.dtype != x.dtype and not any_dtype:
-            raise RuntimeError(
-                f"{what}: input and {name} are not of the same dtype, expected {x.dtype}, got {t.dtype}"
-            )
-        if t.device != x.device:
-            raise RuntimeError(
-                f"{what}: input and {name} are not on the same device, expected {x.device}, got {t.device}"
-            )
+        at = i - len(states)
+        name = ("h0", "c0")[i] if at < 0 else f"{NAMES[at % per]} of direction {at // per}"
+        kind, expected, got = ("on", x.device, t.device) if t.device != x.device else ("of", x.dtype, t.dtype)
+        same = "the same device" if kind == "on" else "the same dtype"
+        raise RuntimeError(f"{what}: input and {name} are not {kind} {same}, expected {expected}, got {got}")
 
 
 def sized(what: str, name: str, t: Tensor | None, shape: tuple[int, ...]) -> None:

@@ -24,7 +24,6 @@ from . import _common as c
 from . import cells, recurrent, torch_path
 
 Weights = Sequence["Tensor | None"]
-_NAMES = ("W", "R", "b_ih", "b_hh", "W_hr")
 
 
 def _checked(
@@ -58,19 +57,18 @@ def _checked(
     if P != H and (per < 5 or weights[4] is None):
         raise RuntimeError(f"{what}: expected R of size {(gates * H, H)}, got {tuple(R.shape)}")
     shapes = ((gates * H, x.shape[-1]), (gates * H, P), (gates * H,), (gates * H,), (P, H))
-    names = []
     for i, w in enumerate(weights):
         k = i % per
-        names.append(f"{_NAMES[k]} of direction {i // per}")
+        name = f"{c.NAMES[k]} of direction {i // per}"
         if w is None and k < 2:
-            raise ValueError(f"{what}: expected {names[-1]} as a Tensor, got None")
-        c.sized(what, names[-1], w, shapes[k])
+            raise ValueError(f"{what}: expected {name} as a Tensor, got None")
+        c.sized(what, name, w, shapes[k])
     batch = x.shape[-2]
     for s, name, n in zip(states, ("h0", "c0") if rank == 3 else ("h", "c"), (P, H), strict=False):
         if s is not None and not isinstance(s, Tensor):
             raise TypeError(f"{what}: expected {name} to be a Tensor or None, got {type(s).__name__}")
         c.sized(what, name, s, (D, batch, n) if rank == 3 else (batch, n))
-    c.same_kind(what, x, [*states, *weights], [*("h0", "c0")[: len(states)], *names])
+    c.check_kinds(what, x, states, weights, per)
     return D, H, P
 
 
@@ -93,7 +91,7 @@ def lstm(
     lengths = c.as_lengths("lstm", lengths, T, B)
     if _backend.use_torch("lstm", x, H, B, T, h0, c0, *weights):
         return _torch_layer("lstm", x, (h0, c0), weights, lengths, D)
-    return recurrent.lstm_layer(x, h0, c0, weights, lengths)
+    return recurrent.lstm((x, h0, c0), weights, (lengths,))
 
 
 def gru(x: Tensor, h0: Tensor | None, weights: Weights, lengths=None) -> tuple[Tensor, Tensor]:
@@ -106,7 +104,7 @@ def gru(x: Tensor, h0: Tensor | None, weights: Weights, lengths=None) -> tuple[T
     lengths = c.as_lengths("gru", lengths, T, B)
     if _backend.use_torch("gru", x, H, B, T, h0, *weights):
         return _torch_layer("gru", x, (h0,), weights, lengths, D)
-    return recurrent.gru_layer(x, h0, weights, lengths)
+    return recurrent.gru((x, h0), weights, (lengths,))
 
 
 def rnn(
@@ -119,7 +117,7 @@ def rnn(
     lengths = c.as_lengths("rnn", lengths, T, B)
     if _backend.use_torch("rnn", x, H, B, T, h0, *weights):
         return _torch_layer("rnn_relu" if relu else "rnn_tanh", x, (h0,), weights, lengths, D)
-    return recurrent.rnn_layer(x, h0, weights, bool(relu), lengths)
+    return recurrent.rnn((x, h0), weights, (bool(relu), lengths))
 
 
 def lstm_cell(x: Tensor, h: Tensor | None, c_: Tensor | None, weights: Weights) -> tuple[Tensor, Tensor]:
@@ -127,7 +125,7 @@ def lstm_cell(x: Tensor, h: Tensor | None, c_: Tensor | None, weights: Weights) 
     _, H, _ = _checked("lstm_cell", 4, 4, 2, x, (h, c_), weights)
     if _backend.use_torch("lstm_cell", x, H, x.shape[0], 1, h, c_, *weights):
         return torch_path.cell("lstm", x, (h, c_), weights)
-    return cells.lstm_cell_step(x, h, c_, weights)
+    return cells.lstm_cell((x, h, c_), weights, ())
 
 
 def gru_cell(x: Tensor, h: Tensor | None, weights: Weights) -> Tensor:
@@ -135,7 +133,7 @@ def gru_cell(x: Tensor, h: Tensor | None, weights: Weights) -> Tensor:
     _, H, _ = _checked("gru_cell", 3, 4, 2, x, (h,), weights)
     if _backend.use_torch("gru_cell", x, H, x.shape[0], 1, h, *weights):
         return torch_path.cell("gru", x, (h,), weights)
-    return cells.gru_cell_step(x, h, weights)
+    return cells.gru_cell((x, h), weights, ())
 
 
 def rnn_cell(x: Tensor, h: Tensor | None, weights: Weights, *, relu: bool = False) -> Tensor:
@@ -143,4 +141,4 @@ def rnn_cell(x: Tensor, h: Tensor | None, weights: Weights, *, relu: bool = Fals
     _, H, _ = _checked("rnn_cell", 1, 4, 2, x, (h,), weights)
     if _backend.use_torch("rnn_cell", x, H, x.shape[0], 1, h, *weights):
         return torch_path.cell("rnn_relu" if relu else "rnn_tanh", x, (h,), weights)
-    return cells.rnn_cell_step(x, h, weights, bool(relu))
+    return cells.rnn_cell((x, h), weights, (bool(relu),))
