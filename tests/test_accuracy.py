@@ -40,6 +40,8 @@ def errors(make, kind, shape, seeds=SEEDS):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_layers(kind, shape):
+    if shape[3] > 50:
+        torch.set_num_threads(1)  # torch's own long float64 runs crawl when two threads share busy cores
     for name, (ours, theirs) in errors(layer, kind, shape).items():
         assert ours <= 2 * theirs, f"{name}: RMS error {ours:.2e}, torch's {theirs:.2e}"
 

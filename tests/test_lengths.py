@@ -73,6 +73,21 @@ def test_options(kind, options):
         compare(kind, mine, oracle, torch.randn(9, 5, 7), None, lengths)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_past_the_end_are_not_read(kind, dtype):
+    m = layer(kind, 7, 17, bidirectional=True, dtype=dtype)
+    lengths, x = torch.tensor([4, 0, 9, 1, 7]), torch.randn(9, 5, 7).to(dtype).requires_grad_()
+    past = torch.arange(9).unsqueeze(1) >= lengths
+    y, _ = m(x, lengths=lengths)
+    given = torch.randn(y.shape).to(dtype)
+    dirty = given.masked_fill(past.unsqueeze(2), torch.nan)
+    want = torch.autograd.grad(y, [x, *m.parameters()], given, retain_graph=True)
+    got = torch.autograd.grad(y, [x, *m.parameters()], dirty)
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+    assert (got[0][past] == 0).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_sequences(kind):
     mine, oracle = pair(layer, kind, 3, 8, torch.float32, bidirectional=True)

@@ -7,13 +7,14 @@ from torch import Tensor
 
 
 class _Scatter(torch.autograd.Function):
-    """Rows of data [N, I] to the places ``where`` [N] of a zeroed [n, I]."""
+    """Rows of data [N, I] to the places ``where`` [N] of [n, I]; the others stay unset, as layers do not read
+    past a sequence's end."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(data: Tensor, where: Tensor, n: int) -> Tensor:
-        return data.new_zeros((n, data.shape[1])).index_copy_(0, where, data)
+        return data.new_empty((n, data.shape[1])).index_copy_(0, where, data)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
