@@ -1,6 +1,9 @@
 """torch.ops.fusegen: registration (opcheck), functional forms, autocast, transforms, tracing, who else is
 watching."""
 
+import os
+import subprocess
+import sys
 import warnings
 
 import fusegen
@@ -324,3 +327,34 @@ def test_auto_follows_the_table(monkeypatch):
         m.float()
     m(torch.randn(T, B, I))  # a training call
     assert seen == ["gru"]
+
+
+def test_device_without_kernels(monkeypatch):
+    """auto: torch's own operators, counted; fused: an error that says so."""
+    monkeypatch.setattr(fusegen._backend, "FUSED_DEVICES", ("cpu",))
+    modules = [layer(k, I, H, device="meta") for k in KINDS] + [cell(k, I, H, device="meta") for k in CELLS]
+    x = {3: torch.randn(T, B, I, device="meta"), 2: torch.randn(B, I, device="meta")}
+    for m in modules:
+        given = x[3 if isinstance(m, torch.nn.RNNBase) else 2]
+        fusegen.set_backend("auto")
+        before = fusegen._backend.fallbacks.total()
+        assert flat(m(given))[0].is_meta
+        assert fusegen._backend.fallbacks.total() == before + 1
+        fusegen.set_backend("fused")
+        with pytest.raises(RuntimeError, match="this build has no fused kernels for device 'meta'"):
+            m(given)
+
+
+def test_backend_from_the_environment():
+    code = "import fusegen; print(fusegen.get_backend())"
+    for value, want in (("torch", "torch"), ("cuda", None)):
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "FUSEGEN_BACKEND": value},
+        )
+        if want is None:
+            assert "FUSEGEN_BACKEND: expected one of auto, fused, torch, got 'cuda'" in run.stderr
+        else:
+            assert run.stdout.strip() == want

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -63,11 +64,11 @@ def needs_grad(*tensors: Tensor | None) -> bool:
     return torch._C._any_requires_grad(*tensors)
 
 
-def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, *tensors: Tensor | None) -> bool:
+def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, weights: Sequence) -> bool:
     """True if this call goes to torch's own operators.
 
-    x gives dtype, device and I (its last dim); it is a training call if x or any of ``tensors`` needs a
-    gradient.
+    x gives dtype, device and I (its last dim); it is a training call if any of x, ``states`` and ``weights``
+    needs a gradient.
     """
     if _backend == "torch":
         return True
@@ -88,4 +89,6 @@ def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, *tensors: Tensor | N
     if _backend == "fused" or not _choice.RULES:
         return False
     dtype = str(x.dtype).removeprefix("torch.")
-    return _choice.prefers_torch(cell, x.shape[-1], H, B, T, dtype, x.device.type, needs_grad(x, *tensors))
+    return _choice.prefers_torch(
+        cell, x.shape[-1], H, B, T, dtype, x.device.type, needs_grad(x, *states, *weights)
+    )

@@ -151,7 +151,7 @@ class Recurrent(RNNBase):
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         if states[0] is not None:
             self._check_states(states, B)
-        if _backend.use_torch(self._cell, x, self.hidden_size, B, T, *states, *weights):
+        if _backend.use_torch(self._cell, x, self.hidden_size, B, T, states, weights):
             return self._run_torch(x, states, lengths)
         packed = None if self._frozen is None or autocast else self._frozen.blobs(self)
         L = self.num_layers

@@ -39,7 +39,7 @@ class _Cell(RNNCellBase):
             if s is not None and (not isinstance(s, Tensor) or s.shape != (B, H)):
                 x, states = self._door(x, states)
         weights = self._weights()
-        if _backend.use_torch(self._op.name, x, H, B, 1, *states, *weights):
+        if _backend.use_torch(self._op.name, x, H, B, 1, states, weights):
             out = torch_path.cell(self._kind, x, states, weights)
         else:
             packed = None if self._frozen is None or _any_autocast() else self._frozen.blobs(self)[0]

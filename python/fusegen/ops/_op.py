@@ -15,6 +15,8 @@ from . import _common as c
 
 _LIB = torch.library.Library("fusegen", "DEF")
 _TAGS = (torch.Tag.pt2_compliant_tag,)
+_grad_enabled = torch.is_grad_enabled
+_any_requires_grad = torch._C._any_requires_grad  # of a list with None in it, it says no: give it tensors
 _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
 
 
@@ -77,11 +79,12 @@ class Op:
     def __call__(self, inputs: tuple, weights: Sequence[Tensor | None], extra: tuple, packed=None):
         """The op on arguments whose shapes fit; ``packed`` is a list of one blob of ``_C.pack`` per
         direction."""
-        way = c.route((*inputs, *weights))
+        tensors = (*inputs, *weights)
+        way = c.route(tensors)
         if way == c.DIRECT:
             try:
-                if needs_grad(*inputs, *weights):
-                    return self._apply(True, *extra, *inputs, *weights)
+                if _grad_enabled() and _any_requires_grad(*tensors):
+                    return self._apply(True, *extra, *tensors)
                 return self.infer(*inputs, weights, *extra, packed)
             except (ValueError, RuntimeError, BufferError):
                 self.check_kinds(inputs, weights)
@@ -141,14 +144,16 @@ def _function(op: Op, keep: tuple[int, ...]) -> type[torch.autograd.Function]:
     class Function(torch.autograd.Function):
         @staticmethod
         def forward(ctx, direct, *args):
-            extra, inputs, weights = args[:extras], args[extras : extras + n], args[extras + n :]
-            out = (op.train if direct else op.train_op)(*inputs, weights, *extra)
+            tensors = args[extras:]
+            out = (op.train if direct else op.train_op)(*tensors[:n], tensors[n:], *args[:extras])
             if isinstance(out, Tensor):
                 out = (out,)
+            ctx.options = args[:options]
+            ctx.save_for_backward(*[out[i] for i in keep], *args[options:])
+            if outputs == 1:
+                return out[0]
             ctx.set_materialize_grads(False)
-            ctx.options = extra[:options]
-            ctx.save_for_backward(*[out[i] for i in keep], *extra[options:], *inputs, *weights)
-            return out[0] if outputs == 1 else tuple(out[:outputs])
+            return tuple(out[:outputs])
 
         @staticmethod
         def backward(ctx, *grads):

@@ -89,7 +89,7 @@ def lstm(
     D, H, _ = _checked("lstm", 4, 5, 3, x, (h0, c0), weights)
     T, B, _ = x.shape
     lengths = c.as_lengths("lstm", lengths, T, B)
-    if _backend.use_torch("lstm", x, H, B, T, h0, c0, *weights):
+    if _backend.use_torch("lstm", x, H, B, T, (h0, c0), weights):
         return _torch_layer("lstm", x, (h0, c0), weights, lengths, D)
     return recurrent.lstm((x, h0, c0), weights, (lengths,))
 
@@ -102,7 +102,7 @@ def gru(x: Tensor, h0: Tensor | None, weights: Weights, lengths=None) -> tuple[T
     D, H, _ = _checked("gru", 3, 4, 3, x, (h0,), weights)
     T, B, _ = x.shape
     lengths = c.as_lengths("gru", lengths, T, B)
-    if _backend.use_torch("gru", x, H, B, T, h0, *weights):
+    if _backend.use_torch("gru", x, H, B, T, (h0,), weights):
         return _torch_layer("gru", x, (h0,), weights, lengths, D)
     return recurrent.gru((x, h0), weights, (lengths,))
 
@@ -115,7 +115,7 @@ def rnn(
     D, H, _ = _checked("rnn", 1, 4, 3, x, (h0,), weights)
     T, B, _ = x.shape
     lengths = c.as_lengths("rnn", lengths, T, B)
-    if _backend.use_torch("rnn", x, H, B, T, h0, *weights):
+    if _backend.use_torch("rnn", x, H, B, T, (h0,), weights):
         return _torch_layer("rnn_relu" if relu else "rnn_tanh", x, (h0,), weights, lengths, D)
     return recurrent.rnn((x, h0), weights, (bool(relu), lengths))
 
@@ -123,7 +123,7 @@ def rnn(
 def lstm_cell(x: Tensor, h: Tensor | None, c_: Tensor | None, weights: Weights) -> tuple[Tensor, Tensor]:
     """One LSTM step. x [B, I], h and c_ [B, H], weights [W, R, b_ih, b_hh] -> (h, c)."""
     _, H, _ = _checked("lstm_cell", 4, 4, 2, x, (h, c_), weights)
-    if _backend.use_torch("lstm_cell", x, H, x.shape[0], 1, h, c_, *weights):
+    if _backend.use_torch("lstm_cell", x, H, x.shape[0], 1, (h, c_), weights):
         return torch_path.cell("lstm", x, (h, c_), weights)
     return cells.lstm_cell((x, h, c_), weights, ())
 
@@ -131,7 +131,7 @@ def lstm_cell(x: Tensor, h: Tensor | None, c_: Tensor | None, weights: Weights) 
 def gru_cell(x: Tensor, h: Tensor | None, weights: Weights) -> Tensor:
     """One GRU step. x [B, I], h [B, H], weights [W, R, b_ih, b_hh] -> h."""
     _, H, _ = _checked("gru_cell", 3, 4, 2, x, (h,), weights)
-    if _backend.use_torch("gru_cell", x, H, x.shape[0], 1, h, *weights):
+    if _backend.use_torch("gru_cell", x, H, x.shape[0], 1, (h,), weights):
         return torch_path.cell("gru", x, (h,), weights)
     return cells.gru_cell((x, h), weights, ())
 
@@ -139,6 +139,6 @@ def gru_cell(x: Tensor, h: Tensor | None, weights: Weights) -> Tensor:
 def rnn_cell(x: Tensor, h: Tensor | None, weights: Weights, *, relu: bool = False) -> Tensor:
     """One Elman step (tanh, or relu). x [B, I], h [B, H], weights [W, R, b_ih, b_hh] -> h."""
     _, H, _ = _checked("rnn_cell", 1, 4, 2, x, (h,), weights)
-    if _backend.use_torch("rnn_cell", x, H, x.shape[0], 1, h, *weights):
+    if _backend.use_torch("rnn_cell", x, H, x.shape[0], 1, (h,), weights):
         return torch_path.cell("rnn_relu" if relu else "rnn_tanh", x, (h,), weights)
     return cells.rnn_cell((x, h), weights, (bool(relu),))
