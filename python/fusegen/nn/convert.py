@@ -35,7 +35,8 @@ def convert(model: nn.Module) -> nn.Module:
 
     At any depth, ``model`` itself included, in place: each keeps its identity, Parameters, hooks and training
     flag, parametrized ones their parametrizations. ``isinstance(m, torch.nn.LSTM)`` is False afterwards,
-    except for a user's own subclass, which keeps its type as a base. A subclass with a forward of its own is
+    except for a user's own subclass without a forward of its own: that keeps its type as a base (and
+    torch.compile breaks the graph there, as at every torch.nn.LSTM). A subclass with a forward of its own is
     left alone and reported with a UserWarning. Raises TypeError if ``model`` is not a Module.
     """
     left = []
