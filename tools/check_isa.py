@@ -11,7 +11,8 @@ import subprocess
 import sys
 
 # Clones (constant propagation and the like) are local to the file that made them.
-SETS = re.compile(r"fusegen::avx|\[clone ")
+# Also as mangled: binutils leaves some names of nested generic lambdas as they are.
+SETS = re.compile(r"fusegen::avx|7fusegen\d+avx|\[clone ")
 # VEX- and EVEX-encoded instructions all start with v.
 AVX = re.compile(r"\tv[a-z0-9]+")
 
