@@ -9,9 +9,10 @@ namespace fusegen::FUSEGEN_ISA_NS {
 template <class C, int NW>
 using RowSums = C[NW][kLanes<C>];
 
-// A block of a panel that stays in L2 while the tiles of all rows pass over it. Short blocks also keep rounding down: each
-// is summed by itself.
+// A block of a panel that stays in L2 while the tiles of all rows pass over it. Each block is summed by itself, so that
+// short ones keep rounding down: narrow vectors would fit blocks that sum to twice torch's error.
 constexpr int64_t kPanelBlockBytes = 64 * 1024;
+constexpr int64_t kPanelBlockSteps = 256;
 constexpr int64_t kColumnBlock = 128;  // the same for weight gradients: rows of a and b summed at a time
 
 // Where a product's panels come from: packed before, or packed block by block as they are used, which is right for
@@ -44,7 +45,8 @@ template <class C, int NW, Step step = Step::one, class Source, class Addend, cl
 FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& source, int64_t K, Range panels, int64_t turn,
                                   const Addend& addend, const Epilogue& epilogue) {
   constexpr int64_t kRowElements = NW * kLanes<C>;
-  constexpr int64_t kBlock = kPanelBlockBytes / (kRowElements * static_cast<int64_t>(sizeof(C)));
+  constexpr int64_t kBlock =
+      std::min<int64_t>(kPanelBlockSteps, kPanelBlockBytes / (kRowElements * static_cast<int64_t>(sizeof(C))));
   const int64_t blocks = std::max<int64_t>(1, (K + kBlock - 1) / kBlock);
   const int64_t count = panels.end - panels.begin;
   const int tiles = (rows + kTileRows<NW> - 1) / kTileRows<NW>;
