@@ -5,6 +5,7 @@
 #include "build_info.h"
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/plan.h"
+#include "ops/discriminator.h"
 #include "ops/recurrent.h"
 #include "tensor_view.h"
 
@@ -34,6 +35,15 @@ template <class Layer>
 void run(void (*op)(const Layer&), const Layer& layer) {
   py::gil_scoped_release unlocked;
   op(layer);
+}
+
+// A tuple in the order of MlpCall's fields; it keeps the tensors alive for the call.
+MlpCall mlp_call(const py::tuple& t) {
+  if (t.size() != 16) throw py::value_error("step: expected 16 values, got " + std::to_string(t.size()));
+  return {t[0].cast<std::string>(), t[1].cast<bool>(),  t[2].cast<double>(), t[3].cast<double>(),
+          t[4].cast<double>(),      t[5].cast<double>(), t[6].cast<View>(),  t[7].cast<View>(),
+          t[8].cast<View>(),        t[9].cast<Views>(), t[10].cast<Views>(), t[11].cast<std::vector<double>>(),
+          t[12].cast<bool>(),       t[13].cast<bool>(), t[14].cast<bool>(),  t[15].cast<int>()};
 }
 
 py::dict choose(const std::string& cell, int64_t I, int64_t H, int64_t B, int64_t T, const std::string& dtype, bool train,
@@ -132,6 +142,19 @@ PYBIND11_MODULE(_C, m) {
   m.def("pack", [](const std::string& cell, Views weights, View blob, int threads) {
     py::gil_scoped_release unlocked;
     pack_weights(cell_named(cell), weights, blob, threads);
+  });
+
+  m.def("mlp_saved_bytes", [](const py::tuple& step) { return mlp_saved_bytes(mlp_call(step)); });
+  m.def("mlp_forward", [](const py::tuple& step, View scalars, View logits, View saved) {
+    const MlpCall call = mlp_call(step);
+    py::gil_scoped_release unlocked;
+    mlp_forward(call, scalars, logits, saved);
+  });
+  m.def("mlp_backward", [](const py::tuple& step, double scale, View saved, Views dweights, Views dbiases, View dx_real,
+                           View dx_fake) {
+    const MlpCall call = mlp_call(step);
+    py::gil_scoped_release unlocked;
+    mlp_backward(call, scale, saved, dweights, dbiases, dx_real, dx_fake);
   });
 
   m.def("choose", &choose);

@@ -72,4 +72,51 @@ struct RecurrentPack {
   int threads;
 };
 
+// -- The discriminator step of a network of dense layers (KERNELS: one logit a sample, piecewise linear) --------------
+
+enum class GanLoss : uint8_t { non_saturating, minimax, hinge, least_squares, wasserstein, relativistic };
+
+struct DenseLayer {
+  Matrix W;        // [outputs, inputs of this layer]
+  const void* b;   // [outputs], or null
+  int64_t outputs;
+  double slope;    // of the activation below zero: 0 ReLU, 1 none. Not used for the last layer, which has one output
+};
+
+// What the step is asked for, in the order of its scalars.
+enum MlpScalar { kLoss, kPenalty, kMeanReal, kMeanFake, kSignReal, kSignFake, kNormReal, kNormFake, kNormMixed, kMlpScalars };
+
+// Rows are real, fake and mixed samples one after another; mixed ones, the interpolates of WGAN-GP, take part in the
+// penalty alone. A generator's step wants the gradient of its loss by the fake samples; real ones only where the loss
+// pairs them.
+struct MlpStep {
+  Dtype dtype;
+  GanLoss loss;
+  bool generator;
+  double target;            // of real samples: 1 - label smoothing
+  double r1, r2, gp;        // weights of the penalties; 0: none
+  int64_t real, fake, mixed;
+  int64_t inputs;
+  Rows x_real, x_fake, x_mixed;  // [rows, inputs]
+  const DenseLayer* layers;
+  int depth;
+  bool weight_gradients;    // backward will want them
+  bool dx_real, dx_fake;    // backward will want the gradient of these inputs
+  int threads;
+};
+
+struct MlpForward : MlpStep {
+  double* scalars;          // [kMlpScalars], written; norms and signs NaN where there is nothing to tell
+  void* logits;             // [real + fake] in the dtype of the call, written
+  void* saved;              // bytes of mlp_saved_bytes(), 64-byte aligned, written: what backward needs
+};
+
+struct MlpBackward : MlpStep {
+  double scale;             // the gradient that reached the loss
+  const void* saved;
+  Matrix* dW;               // [depth], contiguous, written; absent: not wanted
+  void** db;                // [depth], or null each
+  Rows dx[2];               // of real and fake, written where wanted
+};
+
 }  // namespace fusegen

@@ -18,10 +18,13 @@ after the recurrent product; RNN, Elman 1990. The equations are those of the tor
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from . import losses
 
 Weights = Sequence["Tensor | None"]
 _HALF = (torch.bfloat16, torch.float16)
@@ -160,3 +163,78 @@ def gru_cell(x: Tensor, h: Tensor | None, weights: Weights) -> Tensor:
 def rnn_cell(x: Tensor, h: Tensor | None, weights: Weights, relu: bool = False) -> Tensor:
     """One RNN step, tanh or relu. x [B, I], h [B, H] -> h."""
     return _one_step(rnn, x, (h,), weights, relu)[0]
+
+
+class MlpStep(NamedTuple):
+    """loss (penalty included), penalty, logits [Nr + Nf], scalars as ``ops.discriminator.SCALARS``."""
+
+    loss: Tensor
+    penalty: Tensor
+    logits: Tensor
+    scalars: Tensor
+
+
+def _dense(x: Tensor, weights, biases, slopes) -> tuple[Tensor, list[Tensor]]:
+    """Logits [N], and the derivative of each hidden activation."""
+    masks = []
+    for W, b, slope in zip(weights[:-1], biases[:-1], slopes, strict=True):
+        a = F.linear(x, W, b)
+        masks.append(torch.where(a > 0, torch.ones_like(a), torch.full_like(a, slope)).detach())
+        x = F.leaky_relu(a, slope)
+    return F.linear(x, weights[-1], biases[-1]).squeeze(-1), masks
+
+
+def _input_gradient(weights, masks: list[Tensor], n: int) -> Tensor:
+    """The gradient of each of n logits by its input [n, n0]; differentiable by the weights."""
+    u = weights[-1].expand(n, -1)
+    for W, mask in zip(reversed(weights[:-1]), reversed(masks), strict=True):
+        u = (u * mask) @ W
+    return u
+
+
+def mlp_discriminator_step(
+    real: Tensor | None,
+    fake: Tensor,
+    mixed: Tensor | None,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    slopes: Sequence[float],
+    loss: str,
+    generator: bool = False,
+    target: float = 1.0,
+    r1: float = 0.0,
+    r2: float = 0.0,
+    gp: float = 0.0,
+) -> MlpStep:
+    """The step of ``ops.discriminator.mlp_discriminator_step``: GAN losses of ``fusegen.losses``, R1 and R2
+    (Mescheder et al. 2018, arXiv:1801.04406), WGAN-GP (Gulrajani et al. 2017, arXiv:1704.00028)."""
+    dtype = fake.dtype
+    real, fake, mixed = _wide(real), _wide(fake), _wide(mixed)
+    weights, biases = [_wide(w) for w in weights], [_wide(b) for b in biases]
+    if generator:  # the discriminator, and what it makes of real samples, stay as they are
+        weights = [w.detach() for w in weights]
+        biases = [None if b is None else b.detach() for b in biases]
+        real = None if real is None else real.detach()
+    f, fake_masks = _dense(fake, weights, biases, slopes)
+    r, real_masks = (None, []) if real is None else _dense(real, weights, biases, slopes)
+    nan = fake.new_full((), torch.nan)
+    norms = [nan, nan, nan]
+    penalty = fake.new_zeros(())
+    if generator:
+        total = losses.generator_loss(loss, f, r)
+    else:
+        total = losses.discriminator_loss(loss, r, f, 1 - target)
+        for i, (factor, x, masks) in enumerate(((r1, real, real_masks), (r2, fake, fake_masks))):
+            if factor:
+                v = _input_gradient(weights, masks, x.shape[0])
+                penalty = penalty + factor / 2 * v.square().sum(1).mean()
+                norms[i] = v.norm(dim=1).mean()
+        if gp:
+            norm = _input_gradient(weights, _dense(mixed, weights, biases, slopes)[1], mixed.shape[0]).norm(dim=1)
+            penalty = penalty + gp * (norm - 1).square().mean()
+            norms[2] = norm.mean()
+    total = total + penalty
+    stats = [nan, f.mean(), nan, f.sign().mean()] if r is None else [r.mean(), f.mean(), r.sign().mean(), f.sign().mean()]
+    scalars = torch.stack([t.detach().double() for t in (total, penalty, *stats, *norms)])
+    logits = (f if r is None else torch.cat((r, f))).detach().to(dtype)
+    return MlpStep(total, penalty, logits, scalars)

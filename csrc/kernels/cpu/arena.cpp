@@ -60,7 +60,7 @@ Arena::Arena(size_t bytes) {
 }
 
 Arena::~Arena() {
-  if (!base_) return;
+  if (!size_) return;
   unsigned char* released = base_;
   if (size_ <= kKeptBytes) {
     Cache& c = cache();

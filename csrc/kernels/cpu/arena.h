@@ -25,10 +25,13 @@ class Arena {
 
   struct Measure {};
   explicit Arena(Measure) {}
+  // Memory of the caller, from its first 64-byte boundary on.
+  explicit Arena(void* borrowed)
+      : base_(reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(borrowed) + 63) / 64 * 64)) {}
 
  private:
   unsigned char* base_ = nullptr;
-  size_t size_ = 0;
+  size_t size_ = 0;  // 0: not this arena's to release
   size_t used_ = 0;
 };
 

@@ -10,6 +10,9 @@ struct Kernels {
   void (*backward)(const RecurrentBackward&);
   int64_t (*packed_bytes)(const RecurrentPack&);
   void (*pack)(const RecurrentPack&);
+  int64_t (*mlp_saved_bytes)(const MlpStep&);
+  void (*mlp_forward)(const MlpForward&);
+  void (*mlp_backward)(const MlpBackward&);
   double (*peak_gflops)(int threads);
 };
 

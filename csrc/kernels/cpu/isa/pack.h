@@ -63,18 +63,18 @@ FUSEGEN_INLINE void transpose(Vector<C> (&v)[kLanes<C>]) {
 }
 
 // Steps k to k + width of a row of K elements, in lanes.
-template <class S>
+template <class S, Step step = kStep<S>>
 FUSEGEN_INLINE Vector<Compute<S>> load_steps(const S* row, int64_t K, int64_t k, int width) {
-  if constexpr (kStep<S> == Step::pair) {
+  if constexpr (step == Step::pair) {
     return (Vector<Compute<S>>)load_pairs(row + 2 * k, std::min<int64_t>(2 * width, K - 2 * k));
   } else {
     return load(row + k, width);
   }
 }
 
-// out[k - k0][j][lane] = w[row(p, j) + lane][k], k in [k0, k1) steps of K elements: torch's own layout, turned. bf16 stays
-// as it is, a word holding elements 2k and 2k + 1.
-template <class S>
+// out[k - k0][j][lane] = w[row(p, j) + lane][k], k in [k0, k1) steps of K elements: torch's own layout, turned. In pairs,
+// bf16 stays as it is, a word holding elements 2k and 2k + 1.
+template <class S, Step step = kStep<S>>
 void pack_panel(const PanelShape& shape, const S* w, int64_t stride, int64_t K, int64_t k0, int64_t k1, int64_t p,
                 Compute<S>* out) {
   using C = Compute<S>;
@@ -87,7 +87,7 @@ void pack_panel(const PanelShape& shape, const S* w, int64_t stride, int64_t K, 
     for (int64_t k = k0; k < k1; k += L) {
       const int width = k1 - k < L ? static_cast<int>(k1 - k) : L;
       Vector<C> v[L];
-      for (int i = 0; i < L; ++i) v[i] = i < lanes ? load_steps(src + i * stride, K, k, width) : Vector<C>{};
+      for (int i = 0; i < L; ++i) v[i] = i < lanes ? load_steps<S, step>(src + i * stride, K, k, width) : Vector<C>{};
       transpose<C>(v);
       for (int i = 0; i < width; ++i) *reinterpret_cast<Vector<C>*>(dst + (k - k0 + i) * nw * L) = v[i];
     }

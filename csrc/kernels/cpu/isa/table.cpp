@@ -17,6 +17,9 @@ extern template void run_backward<Cell::lstm>(const RecurrentBackward&);
 extern template void run_backward<Cell::gru>(const RecurrentBackward&);
 extern template void run_backward<Cell::rnn_tanh>(const RecurrentBackward&);
 extern template void run_backward<Cell::rnn_relu>(const RecurrentBackward&);
+int64_t mlp_saved_bytes(const MlpStep&);
+void mlp_forward(const MlpForward&);
+void mlp_backward(const MlpBackward&);
 double peak_gflops(int threads);
 
 namespace {
@@ -65,6 +68,8 @@ void pack(const RecurrentPack& p) {
 #define FUSEGEN_TEXT(x) FUSEGEN_TEXT_(x)
 
 extern const cpu::Kernels table;
-const cpu::Kernels table = {FUSEGEN_TEXT(FUSEGEN_ISA_NS), forward, backward, packed_bytes, pack, peak_gflops};
+const cpu::Kernels table = {
+    FUSEGEN_TEXT(FUSEGEN_ISA_NS), forward, backward, packed_bytes, pack, mlp_saved_bytes, mlp_forward, mlp_backward,
+    peak_gflops};
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

@@ -1,0 +1,174 @@
+"""torch.ops.fusegen.mlp_discriminator_step: the loss of a dense discriminator on real and fake samples, its
+penalties, and the gradients of both, in closed form.
+
+For a network whose activations are piecewise linear, with one logit a sample, all weight gradients are one product
+a layer: dW_l = U_l^T (s H_{l-1} + c T_{l-1}), where H are the activations, U the adjoints of one logit, s the
+derivative of the loss by the logit, and T the tangents of the input gradient v = U_1 W_1 through the same masks.
+Forward computes H, U and v, backward T and the products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _backend, _C, reference
+from . import _common as c
+
+SCALARS = (
+    "loss", "penalty", "mean_real", "mean_fake", "sign_real", "sign_fake", "norm_real", "norm_fake", "norm_mixed",
+)  # fmt: skip
+
+_LIB = torch.library.Library("fusegen", "FRAGMENT")
+_TAGS = (torch.Tag.pt2_compliant_tag,)
+
+
+class MlpOptions(NamedTuple):
+    """What an MLP step computes; ``target`` is that of real samples, 1 less the label smoothing."""
+
+    loss: str
+    generator: bool = False
+    target: float = 1.0
+    r1: float = 0.0
+    r2: float = 0.0
+    gp: float = 0.0
+
+
+def _call(real, fake, mixed, weights, biases, slopes, options, gradients):
+    tensors = [c.rows(t) for t in (real, fake, mixed)]
+    return (*options, *tensors, c.dense_all(weights), c.dense_all(biases), list(slopes), *gradients, torch.get_num_threads())
+
+
+def _step(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
+    call = _call(real, fake, mixed, weights, biases, slopes, (loss, generator, target, r1, r2, gp), gradients)
+    # loss, generator, target, r1, r2, gp, real, fake, mixed, ...: the order of csrc/ops/discriminator.h
+    scalars = torch.empty(len(SCALARS), dtype=torch.float64)
+    logits = fake.new_empty(fake.shape[0] + (0 if real is None else real.shape[0]))
+    saved = torch.empty(_C.mlp_saved_bytes(call), dtype=torch.uint8)
+    _C.mlp_forward(call, scalars, logits, saved)
+    return _loss_of(scalars, fake), scalars, logits, saved
+
+
+def _loss_of(scalars: Tensor, fake: Tensor) -> Tensor:
+    return scalars[0].to(torch.float64 if fake.dtype == torch.float64 else torch.float32)
+
+
+def _step_fake(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
+    scalars = fake.new_empty(len(SCALARS), dtype=torch.float64)
+    logits = fake.new_empty(fake.shape[0] + (0 if real is None else real.shape[0]))
+    bytes_ = torch.library.get_ctx().new_dynamic_size()
+    return _loss_of(scalars, fake).clone(), scalars, logits, fake.new_empty(bytes_, dtype=torch.uint8)
+
+
+def _step_backward(
+    scale, saved, real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients, wanted
+):
+    grads = c.empty_grads((real, fake, *weights, *biases), wanted)
+    call = _call(real, fake, mixed, weights, biases, slopes, (loss, generator, target, r1, r2, gp), gradients)
+    dx_real, dx_fake, *rest = grads
+    n = len(weights)
+    _C.mlp_backward(call, float(scale), saved, rest[:n], rest[n:], dx_real, dx_fake)
+    return [g for g in grads if g is not None]
+
+
+_INPUTS = "Tensor? real, Tensor fake, Tensor? mixed, Tensor[] weights, Tensor?[] biases, float[] slopes"
+_OPTIONS = "str loss, bool generator, float target, float r1, float r2, float gp, bool[] gradients"
+_LIB.define(
+    f"mlp_discriminator_step({_INPUTS}, {_OPTIONS}) -> (Tensor loss, Tensor scalars, Tensor logits, Tensor saved)", tags=_TAGS
+)
+_LIB.define(
+    f"mlp_discriminator_step_backward(Tensor scale, Tensor saved, {_INPUTS}, {_OPTIONS}, bool[] wanted) -> Tensor[]",
+    tags=_TAGS,
+)
+_LIB.impl("mlp_discriminator_step", _step, "CPU")
+_LIB.impl("mlp_discriminator_step_backward", _step_backward, "CPU")
+torch.library.register_fake("fusegen::mlp_discriminator_step", _step_fake, lib=_LIB)
+torch.library.register_fake(
+    "fusegen::mlp_discriminator_step_backward",
+    lambda scale, saved, real, fake, mixed, weights, biases, *rest: [
+        g for g in c.empty_grads((real, fake, *weights, *biases), rest[-1]) if g is not None
+    ],
+    lib=_LIB,
+)
+_step_op = torch.ops.fusegen.mlp_discriminator_step.default
+_backward_op = torch.ops.fusegen.mlp_discriminator_step_backward.default
+
+
+class _MlpStep(torch.autograd.Function):
+    """apply(options, slopes, n, real, fake, mixed, *weights, *biases) -> loss, scalars, logits."""
+
+    @staticmethod
+    def forward(ctx, options, slopes, n, real, fake, mixed, *parameters):
+        need = ctx.needs_input_grad[3:]
+        weights, biases = list(parameters[:n]), list(parameters[n:])
+        gradients = [any(need[3:]) and not options.generator, need[0] and not options.generator, need[1]]
+        tensors = (real, fake, mixed, *parameters)
+        run = _step if c.route(tensors) == c.DIRECT else _step_op
+        loss, scalars, logits, saved = run(real, fake, mixed, weights, biases, slopes, *options, gradients)
+        ctx.static = options, slopes, n, gradients
+        ctx.save_for_backward(saved, *tensors)
+        ctx.mark_non_differentiable(scalars, logits)
+        ctx.set_materialize_grads(False)
+        return loss, scalars, logits
+
+    @staticmethod
+    def backward(ctx, grad, *_):
+        options, slopes, n, gradients = ctx.static
+        saved, real, fake, mixed, *parameters = ctx.saved_tensors
+        tensors = [real, fake, mixed, *parameters]
+        need = list(ctx.needs_input_grad[3:])
+        need[2] = False  # the penalty's gradient by the interpolate is zero almost everywhere
+        if options.generator:
+            need = [False, need[1], *[False] * (len(need) - 2)]
+        if grad is None or not any(need):
+            return (None,) * (3 + len(tensors))
+        if torch.is_grad_enabled():
+            got = _second_order(options, slopes, n, tensors, need, grad)
+        else:
+            run = _step_backward if c.route((grad, *tensors)) == c.DIRECT else _backward_op
+            wanted = [*need[:2], *need[3:]]
+            got = run(grad, saved, real, fake, mixed, parameters[:n], parameters[n:], slopes, *options, gradients, wanted)
+        it = iter(got)
+        return (None, None, None, *[next(it) if want else None for want in need])
+
+
+def _second_order(options, slopes, n, tensors, need, grad):
+    """The wanted gradients of the formula in plain torch, differentiable again."""
+    _backend.note("mlp_discriminator_step under create_graph=True: the differentiable reference formula runs")
+    alias = [t.view_as(t) if want else t for t, want in zip(tensors, need, strict=True)]
+    loss = reference.mlp_discriminator_step(*alias[:3], alias[3 : 3 + n], alias[3 + n :], slopes, *options).loss
+    wanted = [t for t, want in zip(alias, need, strict=True) if want]
+    return torch.autograd.grad(loss, wanted, grad, create_graph=True, materialize_grads=True)
+
+
+def mlp_discriminator_step(
+    real: Tensor | None,
+    fake: Tensor,
+    mixed: Tensor | None,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    slopes: Sequence[float],
+    options: MlpOptions,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, scalars and logits of one step.
+
+    real [Nr, n0] (None in a generator's step whose loss does not pair), fake [Nf, n0], mixed [Nm, n0] (the
+    interpolates of WGAN-GP where ``options.gp`` is above 0, else None), weights [n_l, n_{l-1}] down to [1, n_{L-1}],
+    biases [n_l] or None, slopes of the L-1 activations below zero (0 ReLU, 1 none). All of one dtype (float32,
+    bfloat16, float16, float64) on the CPU. Returns the loss, penalties included (a scalar: float64 for float64, else
+    float32), SCALARS as float64 [9] and the logits [Nr + Nf], the last two without gradient. Gradients go to real and
+    fake, weights and biases; in a generator's step to fake alone. Raises ValueError for shapes, names or sizes that
+    do not fit.
+    """
+    tensors = (real, fake, mixed, *weights, *biases)
+    if c.route(tensors) == c.REFERENCE:
+        _backend.note("mlp_discriminator_step under torch.func or forward-mode differentiation: the reference runs")
+        out = reference.mlp_discriminator_step(real, fake, mixed, weights, biases, slopes, *options)
+        return out.loss, out.scalars, out.logits
+    if _backend.needs_grad(*tensors):
+        return _MlpStep.apply(options, tuple(slopes), len(weights), *tensors)
+    run = _step if c.route(tensors) == c.DIRECT else _step_op
+    return run(real, fake, mixed, list(weights), list(biases), list(slopes), *options, [False] * 3)[:3]
