@@ -1,4 +1,4 @@
-"""What `import fusegen` adds to `import torch`, in fresh interpreters, byte code compiled before as pip does."""
+"""What `import fusegen` adds to `import torch`: fresh interpreters, byte code compiled before as pip does."""
 
 from __future__ import annotations
 

@@ -28,7 +28,9 @@ def check_loss(loss: str, label_smoothing: float = 0.0) -> None:
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}")
     if label_smoothing and loss not in SMOOTHED:
-        raise ValueError(f"label_smoothing: only {' and '.join(SMOOTHED)} have targets to smooth, got loss={loss!r}")
+        raise ValueError(
+            f"label_smoothing: only {' and '.join(SMOOTHED)} have targets to smooth, got loss={loss!r}"
+        )
 
 
 def discriminator_loss(loss: str, r: Tensor, f: Tensor, label_smoothing: float = 0.0) -> Tensor:

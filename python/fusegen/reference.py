@@ -230,11 +230,17 @@ def mlp_discriminator_step(
                 penalty = penalty + factor / 2 * v.square().sum(1).mean()
                 norms[i] = v.norm(dim=1).mean()
         if gp:
-            norm = _input_gradient(weights, _dense(mixed, weights, biases, slopes)[1], mixed.shape[0]).norm(dim=1)
+            norm = _input_gradient(weights, _dense(mixed, weights, biases, slopes)[1], mixed.shape[0]).norm(
+                dim=1
+            )
             penalty = penalty + gp * (norm - 1).square().mean()
             norms[2] = norm.mean()
     total = total + penalty
-    stats = [nan, f.mean(), nan, f.sign().mean()] if r is None else [r.mean(), f.mean(), r.sign().mean(), f.sign().mean()]
+    stats = (
+        [nan, f.mean(), nan, f.sign().mean()]
+        if r is None
+        else [r.mean(), f.mean(), r.sign().mean(), f.sign().mean()]
+    )
     scalars = torch.stack([t.detach().double() for t in (total, penalty, *stats, *norms)])
     logits = (f if r is None else torch.cat((r, f))).detach().to(dtype)
     return MlpStep(total, penalty, logits, scalars)

@@ -1,10 +1,10 @@
 """torch.ops.fusegen.mlp_discriminator_step: the loss of a dense discriminator on real and fake samples, its
 penalties, and the gradients of both, in closed form.
 
-For a network whose activations are piecewise linear, with one logit a sample, all weight gradients are one product
-a layer: dW_l = U_l^T (s H_{l-1} + c T_{l-1}), where H are the activations, U the adjoints of one logit, s the
-derivative of the loss by the logit, and T the tangents of the input gradient v = U_1 W_1 through the same masks.
-Forward computes H, U and v, backward T and the products.
+For a network whose activations are piecewise linear, with one logit a sample, all weight gradients are one
+product a layer: dW_l = U_l^T (s H_{l-1} + c T_{l-1}), where H are the activations, U the adjoints of one
+logit, s the derivative of the loss by the logit, and T the tangents of the input gradient v = U_1 W_1 through
+the same masks. Forward computes H, U and v, backward T and the products.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _backend, _C, reference
+from .. import _C, _backend, reference
 from . import _common as c
 
 SCALARS = (
-    "loss", "penalty", "mean_real", "mean_fake", "sign_real", "sign_fake", "norm_real", "norm_fake", "norm_mixed",
+    "loss", "penalty", "mean_real", "mean_fake", "sign_real", "sign_fake",
+    "norm_real", "norm_fake", "norm_mixed",
 )  # fmt: skip
 
 _LIB = torch.library.Library("fusegen", "FRAGMENT")
@@ -39,7 +40,15 @@ class MlpOptions(NamedTuple):
 
 def _call(real, fake, mixed, weights, biases, slopes, options, gradients):
     tensors = [c.rows(t) for t in (real, fake, mixed)]
-    return (*options, *tensors, c.dense_all(weights), c.dense_all(biases), list(slopes), *gradients, torch.get_num_threads())
+    return (
+        *options,
+        *tensors,
+        c.dense_all(weights),
+        c.dense_all(biases),
+        list(slopes),
+        *gradients,
+        torch.get_num_threads(),
+    )
 
 
 def _step(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
@@ -64,7 +73,22 @@ def _step_fake(real, fake, mixed, weights, biases, slopes, loss, generator, targ
 
 
 def _step_backward(
-    scale, saved, real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients, wanted
+    scale,
+    saved,
+    real,
+    fake,
+    mixed,
+    weights,
+    biases,
+    slopes,
+    loss,
+    generator,
+    target,
+    r1,
+    r2,
+    gp,
+    gradients,
+    wanted,
 ):
     grads = c.empty_grads((real, fake, *weights, *biases), wanted)
     call = _call(real, fake, mixed, weights, biases, slopes, (loss, generator, target, r1, r2, gp), gradients)
@@ -76,12 +100,11 @@ def _step_backward(
 
 _INPUTS = "Tensor? real, Tensor fake, Tensor? mixed, Tensor[] weights, Tensor?[] biases, float[] slopes"
 _OPTIONS = "str loss, bool generator, float target, float r1, float r2, float gp, bool[] gradients"
+_OUTPUTS = "(Tensor loss, Tensor scalars, Tensor logits, Tensor saved)"
+_KEPT = "Tensor scale, Tensor saved"
+_LIB.define(f"mlp_discriminator_step({_INPUTS}, {_OPTIONS}) -> {_OUTPUTS}", tags=_TAGS)
 _LIB.define(
-    f"mlp_discriminator_step({_INPUTS}, {_OPTIONS}) -> (Tensor loss, Tensor scalars, Tensor logits, Tensor saved)", tags=_TAGS
-)
-_LIB.define(
-    f"mlp_discriminator_step_backward(Tensor scale, Tensor saved, {_INPUTS}, {_OPTIONS}, bool[] wanted) -> Tensor[]",
-    tags=_TAGS,
+    f"mlp_discriminator_step_backward({_KEPT}, {_INPUTS}, {_OPTIONS}, bool[] wanted) -> Tensor[]", tags=_TAGS
 )
 _LIB.impl("mlp_discriminator_step", _step, "CPU")
 _LIB.impl("mlp_discriminator_step_backward", _step_backward, "CPU")
@@ -98,48 +121,67 @@ _backward_op = torch.ops.fusegen.mlp_discriminator_step_backward.default
 
 
 class _MlpStep(torch.autograd.Function):
-    """apply(options, slopes, n, real, fake, mixed, *weights, *biases) -> loss, scalars, logits."""
+    """apply(direct, options, slopes, gradients, n, real, fake, mixed, *weights, *biases) -> outputs."""
 
     @staticmethod
-    def forward(ctx, options, slopes, n, real, fake, mixed, *parameters):
-        need = ctx.needs_input_grad[3:]
-        weights, biases = list(parameters[:n]), list(parameters[n:])
-        gradients = [any(need[3:]) and not options.generator, need[0] and not options.generator, need[1]]
+    def forward(ctx, direct, options, slopes, gradients, n, real, fake, mixed, *parameters):
         tensors = (real, fake, mixed, *parameters)
-        run = _step if c.route(tensors) == c.DIRECT else _step_op
-        loss, scalars, logits, saved = run(real, fake, mixed, weights, biases, slopes, *options, gradients)
-        ctx.static = options, slopes, n, gradients
-        ctx.save_for_backward(saved, *tensors)
-        ctx.mark_non_differentiable(scalars, logits)
+        run = _step if direct else _step_op
+        weights, biases = list(parameters[:n]), list(parameters[n:])
+        out = run(real, fake, mixed, weights, biases, slopes, *options, gradients)
+        ctx.static = options, slopes, gradients, n
+        ctx.save_for_backward(out[3], *tensors)
+        ctx.mark_non_differentiable(*out[1:])
         ctx.set_materialize_grads(False)
-        return loss, scalars, logits
+        return tuple(out)
 
     @staticmethod
     def backward(ctx, grad, *_):
-        options, slopes, n, gradients = ctx.static
-        saved, real, fake, mixed, *parameters = ctx.saved_tensors
-        tensors = [real, fake, mixed, *parameters]
-        need = list(ctx.needs_input_grad[3:])
+        options, slopes, gradients, n = ctx.static
+        saved, *tensors = ctx.saved_tensors
+        real, fake, mixed, *parameters = tensors
+        need = list(ctx.needs_input_grad[5:])
         need[2] = False  # the penalty's gradient by the interpolate is zero almost everywhere
         if options.generator:
             need = [False, need[1], *[False] * (len(need) - 2)]
         if grad is None or not any(need):
-            return (None,) * (3 + len(tensors))
+            return (None,) * (5 + len(tensors))
         if torch.is_grad_enabled():
             got = _second_order(options, slopes, n, tensors, need, grad)
         else:
             run = _step_backward if c.route((grad, *tensors)) == c.DIRECT else _backward_op
-            wanted = [*need[:2], *need[3:]]
-            got = run(grad, saved, real, fake, mixed, parameters[:n], parameters[n:], slopes, *options, gradients, wanted)
+            weights, biases, wanted = parameters[:n], parameters[n:], [*need[:2], *need[3:]]
+            got = run(grad, saved, real, fake, mixed, weights, biases, slopes, *options, gradients, wanted)
         it = iter(got)
-        return (None, None, None, *[next(it) if want else None for want in need])
+        return (*(None,) * 5, *[next(it) if want else None for want in need])
+
+
+def _gradients(tensors: Sequence[Tensor | None], options: MlpOptions) -> list[bool]:
+    """What backward may be asked for: weight gradients, those by real and by fake."""
+    need = [t is not None and t.requires_grad for t in tensors]
+    return [any(need[3:]) and not options.generator, need[0] and not options.generator, need[1]]
+
+
+def _autograd(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
+    tensors = (real, fake, mixed, *weights, *biases)
+    options = MlpOptions(loss, generator, target, r1, r2, gp)
+    if not _backend.needs_grad(*tensors):
+        with torch._C._AutoDispatchBelowAutograd():
+            return _step_op(real, fake, mixed, weights, biases, slopes, *options, gradients)
+    wanted = [a or b for a, b in zip(gradients, _gradients(tensors, options), strict=True)]
+    return _MlpStep.apply(False, options, list(slopes), wanted, len(weights), *tensors)
+
+
+_LIB.impl("mlp_discriminator_step", _autograd, "Autograd")
 
 
 def _second_order(options, slopes, n, tensors, need, grad):
     """The wanted gradients of the formula in plain torch, differentiable again."""
     _backend.note("mlp_discriminator_step under create_graph=True: the differentiable reference formula runs")
     alias = [t.view_as(t) if want else t for t, want in zip(tensors, need, strict=True)]
-    loss = reference.mlp_discriminator_step(*alias[:3], alias[3 : 3 + n], alias[3 + n :], slopes, *options).loss
+    loss = reference.mlp_discriminator_step(
+        *alias[:3], alias[3 : 3 + n], alias[3 + n :], slopes, *options
+    ).loss
     wanted = [t for t, want in zip(alias, need, strict=True) if want]
     return torch.autograd.grad(loss, wanted, grad, create_graph=True, materialize_grads=True)
 
@@ -156,19 +198,24 @@ def mlp_discriminator_step(
     """Loss, scalars and logits of one step.
 
     real [Nr, n0] (None in a generator's step whose loss does not pair), fake [Nf, n0], mixed [Nm, n0] (the
-    interpolates of WGAN-GP where ``options.gp`` is above 0, else None), weights [n_l, n_{l-1}] down to [1, n_{L-1}],
-    biases [n_l] or None, slopes of the L-1 activations below zero (0 ReLU, 1 none). All of one dtype (float32,
-    bfloat16, float16, float64) on the CPU. Returns the loss, penalties included (a scalar: float64 for float64, else
-    float32), SCALARS as float64 [9] and the logits [Nr + Nf], the last two without gradient. Gradients go to real and
-    fake, weights and biases; in a generator's step to fake alone. Raises ValueError for shapes, names or sizes that
-    do not fit.
+    interpolates of WGAN-GP where ``options.gp`` is above 0, else None), weights [n_l, n_{l-1}] down to
+    [1, n_{L-1}], biases [n_l] or None, slopes of the L-1 activations below zero (0 ReLU, 1 none). All of one
+    dtype (float32, bfloat16, float16, float64) on the CPU. Returns the loss, penalties included (a scalar:
+    float64 for float64, else float32), SCALARS as float64 [9] and the logits [Nr + Nf], the last two without
+    gradient. Gradients go to real and fake, weights and biases; in a generator's step to fake alone. Raises
+    ValueError for shapes, names or sizes that do not fit.
     """
     tensors = (real, fake, mixed, *weights, *biases)
     if c.route(tensors) == c.REFERENCE:
-        _backend.note("mlp_discriminator_step under torch.func or forward-mode differentiation: the reference runs")
+        _backend.note(
+            "mlp_discriminator_step under torch.func or forward-mode differentiation: the reference runs"
+        )
         out = reference.mlp_discriminator_step(real, fake, mixed, weights, biases, slopes, *options)
         return out.loss, out.scalars, out.logits
+    weights, biases, slopes = list(weights), list(biases), list(slopes)
+    if c.route(tensors) == c.DISPATCH:
+        return _step_op(real, fake, mixed, weights, biases, slopes, *options, [False] * 3)[:3]
     if _backend.needs_grad(*tensors):
-        return _MlpStep.apply(options, tuple(slopes), len(weights), *tensors)
-    run = _step if c.route(tensors) == c.DIRECT else _step_op
-    return run(real, fake, mixed, list(weights), list(biases), list(slopes), *options, [False] * 3)[:3]
+        gradients = _gradients(tensors, options)
+        return _MlpStep.apply(True, options, slopes, gradients, len(weights), *tensors)[:3]
+    return _step(real, fake, mixed, weights, biases, slopes, *options, [False] * 3)[:3]

@@ -1,0 +1,18 @@
+"""The GAN step: a discriminator's loss on real and fake samples with its penalties, and a generator's.
+
+out = discriminator_step(D, real, fake, loss="non_saturating", r1=10.0)
+out.loss.backward()
+"""
+
+from ..losses import LOSSES, discriminator_loss, generator_loss
+from .step import DiscriminatorStep, StepOutput, discriminator_step, generator_step
+
+__all__ = [
+    "LOSSES",
+    "DiscriminatorStep",
+    "StepOutput",
+    "discriminator_loss",
+    "discriminator_step",
+    "generator_loss",
+    "generator_step",
+]

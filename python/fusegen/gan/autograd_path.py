@@ -1,0 +1,57 @@
+"""The step of any discriminator, through autograd: logits, and penalties by differentiating twice."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .network import has_batch_norm, per_sample
+
+
+def as_logits(out: object, samples: int) -> Tensor:
+    """[N] from what D returned: [N], [N, 1], or patches [N, 1, h, w] or [N, 1, n], their mean taken.
+
+    Raises TypeError or ValueError for anything else.
+    """
+    if not isinstance(out, Tensor):
+        raise TypeError(f"D: expected it to return a tensor of logits, got {type(out).__name__}")
+    if not out.is_floating_point():
+        raise TypeError(f"D: expected floating-point logits, got {out.dtype}")
+    fits = out.dim() >= 1 and out.shape[0] == samples and (out.dim() == 1 or out.shape[1] == 1)
+    if not fits or out.dim() > 4 or (out.dim() > 2 and out[0].numel() == 0):
+        raise ValueError(
+            f"D: expected logits of shape [{samples}], [{samples}, 1] or patches [{samples}, 1, h, w], "
+            f"got {list(out.shape)}"
+        )
+    return out if out.dim() == 1 else out.flatten(1).mean(1)
+
+
+def both_logits(D: nn.Module, real: Tensor, fake: Tensor, sample_dim: int | None) -> tuple[Tensor, Tensor]:
+    """Logits [Nr] and [Nf]. One pass over both where samples do not touch each other, else one after the
+    other, real first, as running statistics expect."""
+    dim = sample_dim
+    if dim is None:
+        dim = getattr(D, "sample_dim", 0 if per_sample(D) else None)
+    nr, nf = real.shape[dim or 0], fake.shape[dim or 0]
+    if dim is None or has_batch_norm(D):
+        return as_logits(D(real), nr), as_logits(D(fake), nf)
+    logits = as_logits(D(torch.cat((real, fake), dim)), nr + nf)
+    return logits[:nr], logits[nr:]
+
+
+def input_gradient(logits: Tensor, x: Tensor, what: str, samples: int, dim: int) -> Tensor:
+    """The gradient [N, features] of each sample's logit by x, differentiable again.
+
+    Raises RuntimeError where D cannot be differentiated by its input.
+    """
+    if not logits.requires_grad:
+        raise RuntimeError(
+            f"{what}: D's logits do not depend on its input in a way that can be differentiated"
+        )
+    (v,) = torch.autograd.grad(logits.sum(), x, create_graph=True, materialize_grads=True)
+    return v.movedim(dim, 0).reshape(samples, -1)
+
+
+def gradient_penalty_norms(v: Tensor) -> Tensor:
+    """||v|| of each row, with derivative 0 at v = 0."""
+    return torch.linalg.vector_norm(v, dim=1)

@@ -1,0 +1,133 @@
+"""What kind of discriminator this is: a stack of dense layers that the fused step knows, or why it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as global_hooks
+from torch.nn.utils.parametrize import type_before_parametrizations
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_GLOBAL_HOOKS = (
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
+    "_global_backward_hooks",
+    "_global_backward_pre_hooks",
+)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+# Modules that treat each sample of the first dim by itself and draw no random numbers, so that real and fake
+# samples can pass together.
+_PER_SAMPLE = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Flatten, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Tanh,
+    nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Sigmoid, nn.GroupNorm, nn.LayerNorm, nn.AvgPool1d, nn.AvgPool2d, 
+    nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Upsample, nn.ZeroPad2d,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Dense layers [n_l, n_{l-1}] down to one output, with the slopes of their activations below zero."""
+
+    layers: tuple[nn.Linear, ...]
+    slopes: tuple[float, ...]
+    flatten: bool
+
+    def parameters(self) -> tuple[list[Tensor], list[Tensor | None]]:
+        """Weights and biases, each read once: a parametrisation (spectral norm) then runs once a step."""
+        return [m.weight for m in self.layers], [m.bias for m in self.layers]
+
+
+def hooked(module: nn.Module) -> bool:
+    """True if something is called whenever this module, or any module, is."""
+    return any(getattr(module, name) for name in _HOOKS) or any(
+        getattr(global_hooks, name, None) for name in _GLOBAL_HOOKS
+    )
+
+
+def stages(D: nn.Module) -> Iterator[nn.Module]:
+    """The modules that an nn.Sequential applies one after another, those of nested ones in their place.
+
+    Raises TypeError, saying what is in the way, for another kind of module.
+    """
+    if type(D) is not nn.Sequential:
+        raise TypeError(f"{type(D).__name__} is not an nn.Sequential but has a forward of its own")
+    if hooked(D):
+        raise TypeError("the network has hooks, which would see the layers' inputs")
+    for child in D:
+        if type(child) is nn.Sequential:
+            yield from stages(child)
+        elif hooked(child):
+            raise TypeError(f"{type(child).__name__} has hooks, which would see its input")
+        else:
+            yield child
+
+
+def dense(D: nn.Module) -> Dense:
+    """D as dense layers. Raises TypeError, saying what is in the way, where it is something else."""
+    layers: list[nn.Linear] = []
+    slopes: list[float] = []
+    flatten = False
+    for m in stages(D):
+        kind = type_before_parametrizations(m)
+        if kind is nn.Flatten and not layers and (m.start_dim, m.end_dim) == (1, -1):
+            flatten = True
+        elif kind is nn.Linear:
+            layers.append(m)
+            slopes.append(1.0)
+        elif kind in (nn.ReLU, nn.LeakyReLU) and layers and slopes[-1] == 1.0:
+            slopes[-1] = _slope(m)
+        elif kind is not nn.Identity:
+            raise TypeError(
+                f"{kind.__name__} stands where the fused step knows dense layers, ReLU and LeakyReLU only"
+            )
+    if not layers:
+        raise TypeError("there is no dense layer")
+    if layers[-1].out_features != 1 or slopes.pop() != 1.0:
+        raise TypeError("the last layer does not give one logit a sample")
+    return Dense(tuple(layers), tuple(slopes), flatten)
+
+
+def _slope(m: nn.Module) -> float:
+    slope = m.negative_slope if isinstance(m, nn.LeakyReLU) else 0.0
+    if slope < 0:
+        raise TypeError(f"a LeakyReLU of negative slope {slope} is not monotonic")
+    return slope
+
+
+def has_batch_norm(D: nn.Module) -> bool:
+    """Whether D takes statistics over the batch."""
+    return any(isinstance(m, BATCH_NORMS) for m in D.modules())
+
+
+def per_sample(D: nn.Module) -> bool:
+    """True if D is a chain of modules known to treat each sample of the first dim by itself."""
+    try:
+        return all(type_before_parametrizations(m) in _PER_SAMPLE for m in stages(D))
+    except TypeError:
+        return False
+
+
+def ends_in_sigmoid(D: nn.Module) -> bool:
+    """True if the last module of a chain is a Sigmoid."""
+    last = D
+    while isinstance(last, nn.Sequential) and len(last):
+        last = last[-1]
+    return isinstance(last, nn.Sigmoid)
+
+
+def has_recurrence(D: nn.Module) -> bool:
+    """Whether fusegen's recurrent layers or cells are in D."""
+    return any(type(m).__module__.startswith("fusegen.nn") for m in D.modules())
+
+
+def is_wrapped(D: nn.Module) -> bool:
+    """Whether D is an instance of DDP or FSDP."""
+    kinds: list[type] = [nn.parallel.DistributedDataParallel]
+    if torch.distributed.is_available():
+        from torch.distributed.fsdp import FullyShardedDataParallel
+
+        kinds.append(FullyShardedDataParallel)
+    return isinstance(D, tuple(kinds))

@@ -1,0 +1,355 @@
+"""One step of a discriminator or a generator: loss and penalties of any network, fused where it is known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from .. import _backend, losses
+from ..ops.discriminator import SCALARS, MlpOptions, mlp_discriminator_step
+from . import autograd_path as general
+from . import network
+
+STATS = SCALARS[2:]
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What a step gives.
+
+    loss: a scalar with gradient, penalties included. penalty: their part of it, without gradient.
+    real_logits [Nr] and fake_logits [Nf], without gradient (real_logits None in a generator's step that
+    does not pair). path: what ran, "fused_mlp", "recurrent" or "autograd", and reason: why. stats: see
+    there.
+    """
+
+    loss: Tensor
+    real_logits: Tensor | None
+    fake_logits: Tensor
+    penalty: Tensor
+    path: str
+    reason: str
+    _scalars: Tensor = field(repr=False)
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """mean_real and mean_fake, the mean logits; sign_real and sign_fake, the mean signs; norm_real,
+        norm_fake and norm_mixed, the mean length of D's input gradient where a penalty computed it; NaN
+        stands for nothing computed.
+
+        sign_real is r_t of Karras et al. 2020 (arXiv:2006.06676, eq. 1): near 1 on training samples, the
+        discriminator has overfitted and the generator's gradient is about to vanish; they aim at 0.6.
+        Reading waits for the device.
+        """
+        return dict(zip(STATS, self._scalars.tolist(), strict=True))
+
+
+def discriminator_step(
+    D: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    loss: str = "non_saturating",
+    *,
+    r1: float = 0.0,
+    r2: float = 0.0,
+    gp: float = 0.0,
+    label_smoothing: float = 0.0,
+    generator: torch.Generator | None = None,
+    sample_dim: int | None = None,
+) -> StepOutput:
+    """The discriminator's loss on real and fake samples, ready for ``backward``.
+
+    loss: one of ``fusegen.losses.LOSSES`` (the formulas stand there), plus r1/2 mean ||grad D(real)||^2 +
+    r2/2 mean ||grad D(fake)||^2 + gp mean (||grad D(x)|| - 1)^2, with x uniform between the pairs of real
+    and fake, drawn from ``generator``. label_smoothing: real targets become 1 less this.
+
+    real [Nr, ...] and fake [Nf, ...]: samples of the same features, dtype and device; D gives logits [N],
+    [N, 1] or patches [N, 1, h, w], whose mean counts. Both receive gradients where they ask for them; give
+    ``fake.detach()`` where the generator is not to be trained. sample_dim: the dim along which samples lie,
+    and a promise that D treats each by itself, so that both halves pass D at once; by default D's attribute
+    of that name, or 0 for chains of modules known to do so; else D is called twice, real first.
+
+    An exact nn.Sequential of nn.Linear, ReLU, LeakyReLU and Flatten without hooks (parametrised weights are
+    fine) runs in one fused call; everything else through autograd (``StepOutput.path`` and ``reason``).
+
+    Raises ValueError for unknown names, negative weights, sizes or features that do not fit, a D that ends
+    in a Sigmoid; TypeError for wrong types; RuntimeError for mixed devices or dtypes, a D wrapped in DDP or
+    FSDP (wrap DiscriminatorStep instead), or a penalty on a D that cannot be differentiated by its input.
+    """
+    losses.check_loss(loss, label_smoothing)
+    for name, weight in (("r1", r1), ("r2", r2), ("gp", gp)):
+        _penalty_weight(name, weight)
+    _check_network(D)
+    dim = _sample_dim(D, sample_dim)
+    _check_samples(real, fake, dim)
+    if (gp or loss == "relativistic") and real.shape[dim] != fake.shape[dim]:
+        what = f"gp={gp}" if gp else "the relativistic loss"
+        raise ValueError(
+            f"real, fake: expected equal sizes for {what}, got {real.shape[dim]} and {fake.shape[dim]}"
+        )
+    penalties = (float(r1), float(r2), float(gp))
+    mixed = _mix(real, fake, dim, generator) if gp else None
+    stack, reason = _fused_stack(D, real, dim)
+    if stack is None:
+        return _general_step(D, real, fake, mixed, loss, penalties, label_smoothing, sample_dim, dim, reason)
+    options = MlpOptions(loss, False, 1.0 - label_smoothing, *penalties)
+    return _fused_step(stack, real, fake, mixed, options, reason)
+
+
+def generator_step(
+    D: nn.Module,
+    fake: Tensor,
+    loss: str = "non_saturating",
+    *,
+    real: Tensor | None = None,
+    sample_dim: int | None = None,
+) -> StepOutput:
+    """The generator's loss on fake samples [N, ...]; gradients go to ``fake`` alone, D's parameters receive
+    none.
+
+    real: as many real samples, for the relativistic loss; not used by the others. Errors as in
+    discriminator_step.
+    """
+    losses.check_loss(loss)
+    _check_network(D)
+    dim = _sample_dim(D, sample_dim)
+    if loss != "relativistic":
+        real = None
+    elif real is None:
+        raise ValueError("real: the relativistic loss pairs fake samples with real ones, got None")
+    _check_samples(fake if real is None else real, fake, dim)
+    if real is not None and real.shape[dim] != fake.shape[dim]:
+        raise ValueError(
+            "real, fake: expected equal sizes for the relativistic loss, "
+            f"got {real.shape[dim]} and {fake.shape[dim]}"
+        )
+    stack, reason = _fused_stack(D, fake, dim)
+    if stack is not None:
+        return _fused_step(stack, real, fake, None, MlpOptions(loss, True), reason)
+    with _frozen(D):
+        if real is None:
+            f, r = general.as_logits(D(fake), fake.shape[dim]), None
+        else:
+            r, f = general.both_logits(D, real.detach(), fake, sample_dim)
+            r = r.detach()
+        total = losses.generator_loss(loss, f, r)
+    return _output(total, f.new_zeros(()), r, f, {}, _path(D), reason)
+
+
+class DiscriminatorStep(nn.Module):
+    """discriminator_step as a module, for DDP and FSDP: they reduce what ran through their forward, so they
+    wrap this.
+
+        step = DistributedDataParallel(DiscriminatorStep(D, loss="hinge", r1=10.0))
+        step(real, fake).loss.backward()
+
+    The arguments are those of discriminator_step. ``r1`` and the other weights may be changed between steps
+    (lazy regularisation), and given to ``forward`` for one step.
+    """
+
+    def __init__(
+        self,
+        D: nn.Module,
+        loss: str = "non_saturating",
+        *,
+        r1: float = 0.0,
+        r2: float = 0.0,
+        gp: float = 0.0,
+        label_smoothing: float = 0.0,
+        sample_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        losses.check_loss(loss, label_smoothing)
+        self.D = D
+        self.loss, self.label_smoothing, self.sample_dim = loss, label_smoothing, sample_dim
+        self.r1, self.r2, self.gp = (_penalty_weight(n, w) for n, w in (("r1", r1), ("r2", r2), ("gp", gp)))
+
+    def forward(
+        self, real: Tensor, fake: Tensor, *, generator: torch.Generator | None = None, **weights: float
+    ) -> StepOutput:
+        given = {"r1": self.r1, "r2": self.r2, "gp": self.gp, **weights}
+        return discriminator_step(
+            self.D, real, fake, self.loss, label_smoothing=self.label_smoothing, generator=generator,
+            sample_dim=self.sample_dim, **given,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        return f"loss={self.loss!r}, r1={self.r1}, r2={self.r2}, gp={self.gp}"
+
+
+# ---- checks -----------------------------------------------------------------------------------------
+
+
+def _penalty_weight(name: str, weight: float) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+        raise TypeError(f"{name}: expected a number, got {type(weight).__name__}")
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"{name}: expected a finite weight of at least 0, got {weight}")
+    return float(weight)
+
+
+def _check_network(D: nn.Module) -> None:
+    if not isinstance(D, nn.Module):
+        raise TypeError(f"D: expected an nn.Module, got {type(D).__name__}")
+    if network.is_wrapped(D):
+        raise RuntimeError(
+            f"D: {type(D).__name__} reduces only what runs through its own forward; wrap "
+            "fusegen.gan.DiscriminatorStep(D) instead and call that"
+        )
+    if network.ends_in_sigmoid(D):
+        raise ValueError("D: expected logits, but it ends in a Sigmoid; drop it, the losses contain it")
+
+
+def _sample_dim(D: nn.Module, given: int | None) -> int:
+    dim = getattr(D, "sample_dim", None) if given is None else given
+    return 0 if dim is None else dim
+
+
+def _check_samples(real: Tensor, fake: Tensor, dim: int) -> None:
+    for name, x in (("real", real), ("fake", fake)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+        if not x.is_floating_point():
+            raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
+        if not 0 <= dim < x.dim():
+            raise ValueError(f"{name}: expected samples along dim {dim}, got shape {list(x.shape)}")
+        if x.shape[dim] == 0:
+            raise ValueError(f"{name}: expected at least one sample, got shape {list(x.shape)}")
+    if real.device != fake.device:
+        raise RuntimeError(f"real, fake: expected the same device, got {real.device} and {fake.device}")
+    if real.dtype != fake.dtype:
+        raise RuntimeError(f"real, fake: expected the same dtype, got {real.dtype} and {fake.dtype}")
+    features = [x.shape[:dim] + x.shape[dim + 1 :] for x in (real, fake)]
+    if features[0] != features[1]:
+        raise ValueError(
+            f"real, fake: expected samples of the same shape, got {list(features[0])} and {list(features[1])}"
+        )
+
+
+def _mix(real: Tensor, fake: Tensor, dim: int, generator: torch.Generator | None) -> Tensor:
+    """Uniform between each pair (Gulrajani et al. 2017, section 4)."""
+    shape = [1] * real.dim()
+    shape[dim] = real.shape[dim]
+    share = torch.rand(shape, dtype=real.dtype, device=real.device, generator=generator)
+    return torch.lerp(real.detach(), fake.detach(), share)
+
+
+# ---- the fused path ---------------------------------------------------------------------------------
+
+
+def _fused_stack(D: nn.Module, x: Tensor, dim: int) -> tuple[network.Dense | None, str]:
+    """The dense layers that the fused step will run, or None; and why."""
+    if _backend.get_backend() == "torch":
+        return None, "set_backend('torch')"
+    try:
+        stack = network.dense(D)
+    except TypeError as error:
+        return None, str(error)
+    if x.device.type != "cpu":
+        return None, f"no fused step for device {x.device.type!r} in this build"
+    if dim != 0 or (x.dim() != 2 and not stack.flatten):
+        return None, "dense layers over more than one dim"
+    first = stack.layers[0].in_features
+    if x[0].numel() != first:
+        raise ValueError(
+            f"real, fake: expected {first} features a sample, as D's first layer has, got {list(x.shape[1:])}"
+        )
+    return stack, "dense layers with piecewise linear activations"
+
+
+def _fused_step(stack, real, fake, mixed, options: MlpOptions, reason: str) -> StepOutput:
+    weights, biases = stack.parameters()
+    samples = [None if x is None else x.flatten(1) for x in (real, fake, mixed)]
+    tensors = [*samples, *weights, *biases]
+    device = fake.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        tensors = [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors]
+    else:
+        _check_kinds(fake, weights, biases)
+    n = len(weights)
+    loss, scalars, logits = mlp_discriminator_step(
+        *tensors[:3], tensors[3 : 3 + n], tensors[3 + n :], stack.slopes, options
+    )
+    nr = 0 if real is None else real.shape[0]
+    penalty = scalars[1].to(loss.dtype)
+    return StepOutput(
+        loss, logits[:nr] if nr else None, logits[nr:], penalty, "fused_mlp", reason, scalars[2:]
+    )
+
+
+def _check_kinds(fake: Tensor, weights, biases) -> None:
+    for i, pair in enumerate(zip(weights, biases, strict=True)):
+        for name, t in zip(("weight", "bias"), pair, strict=True):
+            if t is None:
+                continue
+            if t.device != fake.device:
+                raise RuntimeError(
+                    f"D: {name} of dense layer {i} is on {t.device}, the samples on {fake.device}"
+                )
+            if t.dtype != fake.dtype:
+                raise RuntimeError(f"D: {name} of dense layer {i} is {t.dtype}, the samples are {fake.dtype}")
+
+
+# ---- the general path -------------------------------------------------------------------------------
+
+
+def _general_step(
+    D, real, fake, mixed, loss, penalties, label_smoothing, sample_dim, dim, reason
+) -> StepOutput:
+    r1, r2, gp = penalties
+    x_real = _with_gradient(real) if r1 else real
+    x_fake = _with_gradient(fake) if r2 else fake
+    r, f = general.both_logits(D, x_real, x_fake, sample_dim)
+    total = losses.discriminator_loss(loss, r, f, label_smoothing)
+    penalty, norms = total.new_zeros(()), {}
+    for name, factor, logits, x in (("real", r1, r, x_real), ("fake", r2, f, x_fake)):
+        if factor:
+            v = general.input_gradient(logits, x, "r1" if name == "real" else "r2", x.shape[dim], dim)
+            penalty = penalty + factor / 2 * v.square().sum(1).mean()
+            norms[f"norm_{name}"] = v.detach().norm(dim=1).mean()
+    if gp:
+        x = mixed.requires_grad_()
+        logits = general.as_logits(D(x), x.shape[dim])
+        norm = general.gradient_penalty_norms(general.input_gradient(logits, x, "gp", x.shape[dim], dim))
+        penalty = penalty + gp * (norm - 1).square().mean()
+        norms["norm_mixed"] = norm.detach().mean()
+    return _output(total + penalty, penalty, r, f, norms, _path(D), reason)
+
+
+def _with_gradient(x: Tensor) -> Tensor:
+    """x for a penalty: an alias, so that x itself keeps only the gradients that it asked for."""
+    return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+
+
+def _output(loss, penalty, r, f, norms: dict[str, Tensor], path: str, reason: str) -> StepOutput:
+    f = f.detach()
+    r = None if r is None else r.detach()
+    nan = f.new_full((), math.nan)
+    values = {"mean_fake": f.mean(), "sign_fake": f.sign().mean(), **norms}
+    if r is not None:
+        values |= {"mean_real": r.mean(), "sign_real": r.sign().mean()}
+    scalars = torch.stack([values.get(name, nan).double() for name in STATS])
+    return StepOutput(loss, r, f, penalty.detach(), path, reason, scalars)
+
+
+def _path(D: nn.Module) -> str:
+    return "recurrent" if network.has_recurrence(D) else "autograd"
+
+
+class _frozen:
+    """D's parameters without gradient for a while, so that a generator's step leaves them alone."""
+
+    def __init__(self, D: nn.Module) -> None:
+        self._parameters = [p for p in D.parameters() if p.requires_grad]
+
+    def __enter__(self) -> None:
+        for p in self._parameters:
+            p.requires_grad_(False)
+
+    def __exit__(self, *_: object) -> None:
+        for p in self._parameters:
+            p.requires_grad_(True)

@@ -1,0 +1,592 @@
+"""The GAN step against plain autograd: every loss, penalty and path, in float64 to rounding."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from fusegen import gan, losses
+from fusegen.gan import DiscriminatorStep, discriminator_step, generator_step
+from fusegen.ops.discriminator import MlpOptions, mlp_discriminator_step
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import parametrizations
+
+PENALTIES = {
+    "none": {},
+    "r1": {"r1": 10.0},
+    "r2": {"r2": 3.0},
+    "gp": {"gp": 10.0},
+    "all": {"r1": 2.0, "r2": 1.0, "gp": 5.0},
+}
+EXACT = 1e-9  # relative, in float64: both sides round at 1e-16, sums have a few thousand terms
+
+
+def dense(sizes=(13, 40, 70, 1), activation=lambda: nn.LeakyReLU(0.2), flatten=False, bias=True):
+    layers = [nn.Flatten()] if flatten else []
+    for n, m in itertools.pairwise(sizes):
+        layers += [nn.Linear(n, m, bias=bias), activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+def conv():
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(4, 5, 3, padding=1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(5 * 16, 1),
+    )  # fmt: skip
+
+
+def batch_norm():
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(4 * 36, 1)
+    )
+
+
+def patches():
+    return nn.Sequential(nn.Conv2d(2, 4, 3, stride=2), nn.SiLU(), nn.Conv2d(4, 1, 1))
+
+
+class Recurrent(nn.Module):
+    """[T, B, F] -> [B]."""
+
+    sample_dim = 1
+
+    def __init__(self):
+        super().__init__()
+        import fusegen
+
+        self.lstm, self.head = fusegen.nn.LSTM(3, 6), nn.Linear(6, 1)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][-1]).squeeze(-1)
+
+
+PATHS = {
+    "dense": (dense, (13,), 0, "fused_mlp"),
+    "relu": (lambda: dense(activation=nn.ReLU), (13,), 0, "fused_mlp"),
+    "one layer": (lambda: dense((13, 1)), (13,), 0, "fused_mlp"),
+    "images": (lambda: dense((50, 65, 1), flatten=True, bias=False), (2, 5, 5), 0, "fused_mlp"),
+    "smooth": (lambda: dense(activation=nn.Tanh), (13,), 0, "autograd"),
+    "conv": (conv, (2, 8, 8), 0, "autograd"),
+    "batch norm": (batch_norm, (2, 8, 8), 0, "autograd"),
+    "patches": (patches, (2, 8, 8), 0, "autograd"),
+    "recurrent": (Recurrent, (4, 3), 1, "recurrent"),
+}
+
+
+def samples(shape, n, dim, dtype=torch.float64):
+    return torch.randn(*shape[:dim], n, *shape[dim:], dtype=dtype)
+
+
+def eager(D, real, fake, loss, dim, generator, r1=0.0, r2=0.0, gp=0.0, smoothing=0.0):
+    """The same in plain autograd: two passes, and create_graph for the penalties."""
+
+    def logits(x):
+        out = D(x)
+        return out if out.dim() == 1 else out.flatten(1).mean(1)
+
+    def gradient(x):
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        (v,) = torch.autograd.grad(logits(x).sum(), x, create_graph=True)
+        return v.movedim(dim, 0).flatten(1)
+
+    r, f = logits(real), logits(fake)
+    penalty = 0
+    if r1:
+        penalty = penalty + r1 / 2 * gradient(real).square().sum(1).mean()
+    if r2:
+        penalty = penalty + r2 / 2 * gradient(fake).square().sum(1).mean()
+    if gp:
+        shape = [1] * real.dim()
+        shape[dim] = real.shape[dim]
+        share = torch.rand(shape, dtype=real.dtype, generator=generator)
+        norm = gradient(torch.lerp(real.detach(), fake.detach(), share)).norm(dim=1)
+        penalty = penalty + gp * (norm - 1).square().mean()
+    return losses.discriminator_loss(loss, r, f, smoothing) + penalty, r, f
+
+
+def same(got, want, what, limit=EXACT):
+    error = (got.double() - want.double()).norm().item()
+    scale = want.double().norm().item()
+    # A sum that cancels to nothing leaves the rounding of its terms.
+    assert error <= limit * max(scale, 1e-4), f"{what}: off by {error:.2e} of {scale:.2e}"
+
+
+def cases():
+    for path, loss, penalty in itertools.product(PATHS, losses.LOSSES, PENALTIES):
+        smooth = path in ("dense", "smooth") or loss in ("hinge", "non_saturating")
+        if smooth and not (path == "batch norm" and penalty != "none"):
+            yield path, loss, penalty
+
+
+@pytest.mark.parametrize(("path", "loss", "penalty"), list(cases()))
+def test_equals_autograd(path, loss, penalty):
+    make, shape, dim, ran = PATHS[path]
+    D = make().double()
+    weights = PENALTIES[penalty]
+    paired = loss == "relativistic" or "gp" in weights
+    for nr, nf in ((5, 5), (1, 1)) if paired else ((5, 3), (1, 1)):
+        if path == "batch norm" and nr == 1:
+            continue  # test_bad_input
+        real, fake = (samples(shape, n, dim).requires_grad_() for n in (nr, nf))
+        twin = copy.deepcopy(D)
+        out = discriminator_step(D, real, fake, loss, generator=torch.Generator().manual_seed(1), **weights)
+        assert out.path == ran, out.reason
+        want, r, f = eager(twin, real, fake, loss, dim, torch.Generator().manual_seed(1), **weights)
+        same(out.loss, want, "loss")
+        same(out.real_logits, r, "real logits")
+        same(out.fake_logits, f, "fake logits")
+        assert not out.real_logits.requires_grad and not out.penalty.requires_grad
+        got = torch.autograd.grad(
+            out.loss, [*D.parameters(), real, fake], allow_unused=True, materialize_grads=True
+        )
+        expected = torch.autograd.grad(
+            want, [*twin.parameters(), real, fake], allow_unused=True, materialize_grads=True
+        )
+        names = [*(name for name, _ in D.named_parameters()), "real", "fake"]
+        for name, g, w in zip(names, got, expected, strict=True):
+            same(g, w, f"gradient of {name}, {nr} and {nf} samples")
+        for name, buffer in D.named_buffers():
+            same(buffer, twin.get_buffer(name), name)
+
+
+@pytest.mark.parametrize("loss", losses.LOSSES)
+@pytest.mark.parametrize("path", ["dense", "images", "smooth", "recurrent", "batch norm"])
+def test_generator_step(path, loss):
+    make, shape, dim, ran = PATHS[path]
+    D = make().double()
+    fake, real = samples(shape, 5, dim).requires_grad_(), samples(shape, 5, dim).requires_grad_()
+    twin = copy.deepcopy(D)
+    out = generator_step(D, fake, loss, real=real)
+    assert out.path == ran
+    out.loss.backward()
+    assert all(p.grad is None and p.requires_grad for p in D.parameters()) and real.grad is None
+
+    def logits(x):
+        out = twin(x)
+        return out if out.dim() == 1 else out.flatten(1).mean(1)
+
+    r = logits(real) if loss == "relativistic" else None
+    f = logits(fake)
+    want = losses.generator_loss(loss, f, r)
+    same(out.loss, want, "loss")
+    same(fake.grad, torch.autograd.grad(want, fake)[0], "gradient of fake")
+    assert (out.real_logits is None) == (loss != "relativistic")
+
+
+def test_losses_by_hand():
+    r, f = torch.tensor([2.0, -0.5]), torch.tensor([0.5, -3.0])
+    softplus = [0.126928, 0.974077]  # of -2 and 0.5
+    assert losses.discriminator_loss("non_saturating", r, f).item() == pytest.approx(
+        sum(softplus) / 2 + (0.974077 + 0.048587) / 2, abs=1e-5
+    )
+    assert losses.discriminator_loss("hinge", r, f).item() == pytest.approx(1.5 / 2 + 1.5 / 2)
+    assert losses.discriminator_loss("least_squares", r, f).item() == pytest.approx(3.25 / 4 + 9.25 / 4)
+    assert losses.discriminator_loss("wasserstein", r, f).item() == pytest.approx(-1.25 - 0.75)
+    assert losses.discriminator_loss("relativistic", r, f).item() == pytest.approx(
+        (0.201413 + 0.078889) / 2, abs=1e-5
+    )
+    assert losses.generator_loss("minimax", f).item() == pytest.approx(-(0.974077 + 0.048587) / 2, abs=1e-5)
+    assert losses.generator_loss("non_saturating", f).item() == pytest.approx(
+        (0.474077 + 3.048587) / 2, abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("path", ["dense", "smooth"])
+@pytest.mark.parametrize("loss", losses.SMOOTHED)
+def test_label_smoothing(path, loss):
+    make, shape, dim, _ = PATHS[path]
+    D = make().double()
+    real, fake = samples(shape, 4, dim), samples(shape, 3, dim)
+    out = discriminator_step(D, real, fake, loss, label_smoothing=0.1)
+    target = nn.functional.binary_cross_entropy_with_logits
+    r, f = D(real), D(fake)
+    want = target(r, torch.full_like(r, 0.9)) + target(f, torch.zeros_like(f))
+    same(out.loss, want, "loss")
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_float32_is_as_good_as_autograd(penalty):
+    sums = {}
+    for seed in range(5):
+        torch.manual_seed(seed)
+        D = dense((200, 300, 130, 1))
+        exact, plain = copy.deepcopy(D).double(), copy.deepcopy(D)
+        real, fake = torch.randn(64, 200), torch.randn(64, 200)
+        share = torch.Generator().manual_seed(seed)
+        shares = torch.rand(64, 1, generator=share)
+        results = []
+        for net, dtype in ((exact, torch.float64), (D, torch.float32), (plain, torch.float32)):
+            x = [t.to(dtype).requires_grad_() for t in (real, fake)]
+            weights = PENALTIES[penalty]
+            if net is D:
+                loss = discriminator_step(
+                    net, *x, generator=torch.Generator().manual_seed(seed), **weights
+                ).loss
+            else:
+                loss = _eager_with_shares(net, *x, shares.to(dtype), **weights)
+            results.append(torch.autograd.grad(loss, [*net.parameters(), *x]))
+        for i, (e, ours, theirs) in enumerate(zip(*results, strict=True)):
+            a, b = sums.get(i, (0.0, 0.0))
+            sums[i] = (a + (ours - e).square().sum().item(), b + (theirs - e).square().sum().item())
+    for i, (ours, theirs) in sums.items():
+        assert ours <= 4 * theirs + 1e-20, f"gradient {i}: {ours**0.5:.2e}, autograd's {theirs**0.5:.2e}"
+
+
+def _eager_with_shares(D, real, fake, shares, r1=0.0, r2=0.0, gp=0.0):
+    def squared(x):
+        (v,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
+        return v.square().sum(1)
+
+    loss = losses.discriminator_loss("non_saturating", D(real).squeeze(1), D(fake).squeeze(1))
+    if r1:
+        loss = loss + r1 / 2 * squared(real).mean()
+    if r2:
+        loss = loss + r2 / 2 * squared(fake).mean()
+    if gp:
+        mixed = torch.lerp(real.detach(), fake.detach(), shares).requires_grad_()
+        loss = loss + gp * (squared(mixed).sqrt() - 1).square().mean()
+    return loss
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bits(dtype):
+    D = dense().to(dtype)
+    real, fake = samples((13,), 6, 0, dtype), samples((13,), 6, 0, dtype)
+    out = discriminator_step(
+        D, real, fake, r1=1.0, r2=1.0, gp=1.0, generator=torch.Generator().manual_seed(0)
+    )
+    assert out.loss.dtype == torch.float32 and out.real_logits.dtype == dtype
+    out.loss.backward()
+    exact = copy.deepcopy(D).double()
+    share = torch.rand(6, 1, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    x = [real.double().requires_grad_(), fake.double().requires_grad_()]
+    mixed = torch.lerp(real, fake, share).double().requires_grad_()
+    loss = losses.discriminator_loss("non_saturating", exact(x[0]).squeeze(1), exact(x[1]).squeeze(1))
+    for t, kind in ((x[0], "r"), (x[1], "r"), (mixed, "gp")):
+        (v,) = torch.autograd.grad(exact(t).sum(), t, create_graph=True)
+        loss = loss + (v.square().sum(1).mean() / 2 if kind == "r" else (v.norm(dim=1) - 1).square().mean())
+    exact.zero_grad()
+    loss.backward()
+    limit = 2e-2 if dtype == torch.bfloat16 else 3e-3  # gradients are rounded to 8 and 11 bits
+    for p, q in zip(D.parameters(), exact.parameters(), strict=True):
+        assert p.grad.dtype == dtype
+        assert (p.grad.double() - q.grad).norm() <= limit * q.grad.norm().clamp(min=1e-2)
+
+
+def test_autocast_runs_in_its_dtype():
+    D = dense()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = discriminator_step(D, torch.randn(4, 13), torch.randn(4, 13), r1=1.0)
+    assert out.path == "fused_mlp" and out.real_logits.dtype == torch.bfloat16
+    out.loss.backward()
+    assert all(p.grad.dtype == torch.float32 for p in D.parameters())
+
+
+@pytest.mark.parametrize("layout", ["strided", "expanded", "channels last"])
+def test_any_layout(layout):
+    D = dense((50, 33, 1), flatten=True)
+    x = torch.randn(6, 2, 5, 5)
+    views = {
+        "strided": torch.randn(12, 2, 5, 10)[::2, :, :, ::2],
+        "expanded": torch.randn(1, 2, 5, 5).expand(6, -1, -1, -1),
+        "channels last": x.contiguous(memory_format=torch.channels_last),
+    }
+    view = views[layout]
+    out = discriminator_step(D, view, x, r1=1.0).loss
+    want = discriminator_step(D, view.clone(memory_format=torch.contiguous_format), x, r1=1.0).loss
+    assert torch.equal(out, want)
+
+
+def test_backward_again_and_accumulation():
+    D = dense()
+    real, fake = torch.randn(5, 13), torch.randn(4, 13, requires_grad=True)
+    out = discriminator_step(D, real, fake, r1=2.0)
+    out.loss.backward(retain_graph=True)
+    once = [p.grad.clone() for p in (*D.parameters(), fake)]
+    out.loss.backward()
+    for p, g in zip((*D.parameters(), fake), once, strict=True):
+        assert torch.equal(p.grad, g + g)
+    again = discriminator_step(D, real, fake, r1=2.0)
+    (3 * again.loss).backward()
+    for p, g in zip((*D.parameters(), fake), once, strict=True):
+        torch.testing.assert_close(p.grad, 5 * g)
+
+
+def test_only_what_is_asked_for():
+    D = dense()
+    D[0].weight.requires_grad_(False)
+    real, fake = torch.randn(5, 13), torch.randn(4, 13)
+    discriminator_step(D, real, fake, gp=0.0, r1=1.0).loss.backward()
+    assert D[0].weight.grad is None and D[2].weight.grad is not None
+    D.requires_grad_(False)
+    assert not discriminator_step(D, real, fake, r1=1.0).loss.requires_grad
+    with torch.no_grad():
+        assert discriminator_step(D, real, fake, r1=1.0).penalty > 0
+
+
+def test_same_bits_twice():
+    D = dense((300, 200, 90, 1))
+    real, fake = torch.randn(33, 300), torch.randn(33, 300)
+
+    def run():
+        D.zero_grad()
+        out = discriminator_step(D, real, fake, r1=1.0, gp=1.0, generator=torch.Generator().manual_seed(3))
+        out.loss.backward()
+        return [out.loss.detach(), *(p.grad.clone() for p in D.parameters())]
+
+    assert all(torch.equal(a, b) for a, b in zip(run(), run(), strict=True))
+
+
+@pytest.mark.parametrize("penalty", ["none", "r1", "all"])
+def test_second_order(penalty):
+    D = dense((4, 6, 5, 1)).double()
+    weights = [m.weight for m in D if isinstance(m, nn.Linear)]
+    biases = [m.bias for m in D if isinstance(m, nn.Linear)]
+    real, fake = (samples((4,), 3, 0).requires_grad_() for _ in range(2))
+    given = {"r1": 0.0, "r2": 0.0, "gp": 0.0, **PENALTIES[penalty]}
+    mixed = torch.lerp(real, fake, 0.3).detach() if given["gp"] else None
+    options = MlpOptions("non_saturating", False, 1.0, **given)
+
+    def step(real, fake, *p):
+        return mlp_discriminator_step(real, fake, mixed, p[:3], p[3:], [0.2, 0.2], options)[0]
+
+    tensors = (real, fake, *weights, *biases)
+    assert torch.autograd.gradcheck(step, tensors)
+    assert torch.autograd.gradgradcheck(step, tensors)
+
+
+def test_second_order_is_counted():
+    from fusegen import _backend
+
+    D = dense((4, 6, 1))
+    out = discriminator_step(D, torch.randn(3, 4), torch.randn(3, 4))
+    before = sum(_backend.fallbacks.values())
+    torch.autograd.grad(out.loss, list(D.parameters()), create_graph=True)
+    assert sum(_backend.fallbacks.values()) == before + 1
+
+
+@pytest.mark.parametrize("generator", [False, True])
+def test_opcheck(generator):
+    weights = [torch.randn(6, 4, requires_grad=True), torch.randn(1, 6, requires_grad=True)]
+    biases = [torch.randn(6, requires_grad=True), None]
+    real, fake = torch.randn(3, 4), torch.randn(3, 4, requires_grad=True)
+    options = ("relativistic", generator, 1.0, 0.0 if generator else 1.0, 0.0, 0.0)
+    torch.library.opcheck(
+        torch.ops.fusegen.mlp_discriminator_step.default,
+        (real, fake, None, weights, biases, [0.2], *options, [True, False, True]),
+        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
+    )
+
+
+def test_stats():
+    D = dense((3, 1), bias=False)
+    with torch.no_grad():
+        D[0].weight.copy_(torch.tensor([[3.0, 4.0, 0.0]]))
+    real = torch.tensor([[1.0, 0, 0], [-1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]])
+    stats = discriminator_step(D, real, -real, r1=1.0).stats
+    assert stats["mean_real"] == 1.0 and stats["mean_fake"] == -1.0
+    assert stats["sign_real"] == 0.25 and stats["sign_fake"] == -0.25
+    assert stats["norm_real"] == pytest.approx(5.0) and stats["norm_fake"] != stats["norm_fake"]
+
+
+def test_no_gradient_is_no_penalty_direction():
+    """At v = 0 WGAN-GP's direction is 0, not NaN."""
+    D = dense((3, 4, 1))
+    with torch.no_grad():
+        D[2].weight.zero_()
+    out = discriminator_step(D, torch.randn(2, 3), torch.randn(2, 3), gp=10.0)
+    out.loss.backward()
+    assert out.penalty == 10 and all(p.grad.isfinite().all() for p in D.parameters())
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_nan_travels(value):
+    D, plain = dense(), dense()
+    plain.load_state_dict(D.state_dict())
+    real = torch.randn(3, 13)
+    real[1, 2] = value
+    fake = torch.randn(3, 13)
+    out = discriminator_step(D, real, fake, r1=1.0)
+    out.loss.backward()
+    want, *_ = eager(plain, real, fake, "non_saturating", 0, None, r1=1.0)
+    want.backward()
+    assert out.loss.isfinite() == want.isfinite()
+    for p, q in zip(D.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(p.grad.isfinite(), q.grad.isfinite())
+
+
+def test_spectral_norm_iterates_once_a_step():
+    def make():
+        torch.manual_seed(1)
+        D = nn.Sequential(nn.Linear(6, 9), nn.LeakyReLU(0.2), nn.Linear(9, 1)).double()
+        return nn.Sequential(
+            *(parametrizations.spectral_norm(m) if isinstance(m, nn.Linear) else m for m in D)
+        )
+
+    D, plain = make(), make()
+    real, fake = samples((6,), 4, 0), samples((6,), 3, 0)
+    for _ in range(3):
+        out = discriminator_step(D, real, fake)
+        assert out.path == "fused_mlp"
+        out.loss.backward()
+        logits = plain(torch.cat((real, fake))).squeeze(1)
+        losses.discriminator_loss("non_saturating", logits[:4], logits[4:]).backward()
+    for (name, p), q in zip(D.named_parameters(), plain.parameters(), strict=True):
+        same(p.grad, q.grad, name)
+    for (name, p), q in zip(D.named_buffers(), plain.buffers(), strict=True):
+        same(p, q, name)
+
+
+class Subclass(nn.Linear):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda D: D[0].register_forward_hook(lambda *a: None), "hooks"),
+        (lambda D: D.insert(1, nn.Dropout(0.0)), "Dropout"),
+        (lambda D: D.insert(1, nn.Tanh()), "Tanh"),
+        (lambda D: D.__setitem__(0, Subclass(13, 40)), "Subclass"),
+        (lambda D: D.insert(1, nn.LeakyReLU(-0.1)), "negative slope"),
+    ],
+)
+def test_what_is_not_known_goes_through_autograd(change, reason):
+    D = dense()
+    change(D)
+    out = discriminator_step(D, torch.randn(3, 13), torch.randn(3, 13))
+    assert out.path == "autograd" and reason in out.reason
+
+
+def test_dropout_passes_twice():
+    calls = []
+
+    class Net(nn.Module):
+        def forward(self, x):
+            calls.append(x.shape[0])
+            return x.sum(1)
+
+    discriminator_step(Net(), torch.randn(3, 5, requires_grad=True), torch.randn(2, 5))
+    assert calls == [3, 2]
+
+
+def bad():
+    D = dense()
+    x, y = torch.randn(4, 13), torch.randn(4, 13)
+    yield "unknown loss", ValueError, "loss", lambda: discriminator_step(D, x, y, "softplus")
+    yield "negative penalty", ValueError, "r1", lambda: discriminator_step(D, x, y, r1=-1.0)
+    yield "nan penalty", ValueError, "gp", lambda: discriminator_step(D, x, y, gp=float("nan"))
+    yield "penalty of words", TypeError, "r2", lambda: discriminator_step(D, x, y, r2="1")
+    yield "smoothing", ValueError, "label_smoothing", lambda: discriminator_step(D, x, y, label_smoothing=1.0)
+    yield (
+        "smoothing without targets",
+        ValueError,
+        "targets",
+        lambda: discriminator_step(D, x, y, "hinge", label_smoothing=0.1),
+    )
+    yield "features", ValueError, "same shape", lambda: discriminator_step(D, x, y[:, :5])
+    yield "features of D", ValueError, "13 features", lambda: discriminator_step(D, x[:, :5], y[:, :5])
+    yield "dtype", RuntimeError, "same dtype", lambda: discriminator_step(D, x, y.double())
+    yield "dtype of D", RuntimeError, "torch.float32", lambda: discriminator_step(D, x.double(), y.double())
+    yield "device", RuntimeError, "same device", lambda: discriminator_step(D, x, y.to("meta"))
+    yield "integers", TypeError, "floating-point", lambda: discriminator_step(D, x.long(), y.long())
+    yield "no samples", ValueError, "at least one", lambda: discriminator_step(D, x[:0], y)
+    yield "no tensor", TypeError, "real", lambda: discriminator_step(D, None, y)
+    yield "no module", TypeError, "nn.Module", lambda: discriminator_step(lambda x: x, x, y)
+    yield "sizes, gp", ValueError, "equal sizes", lambda: discriminator_step(D, x, y[:3], gp=1.0)
+    yield "sizes, pairs", ValueError, "equal sizes", lambda: discriminator_step(D, x, y[:3], "relativistic")
+    yield "no real", ValueError, "real", lambda: generator_step(D, x, "relativistic")
+    sigmoid = nn.Sequential(nn.Linear(13, 1), nn.Sigmoid())
+    yield "sigmoid", ValueError, "Sigmoid", lambda: discriminator_step(sigmoid, x, y)
+    wide = nn.Sequential(nn.Linear(13, 2))
+    yield "two logits", ValueError, "logits of shape", lambda: discriminator_step(wide, x, y)
+    frozen_input = _Detached()
+    yield "no gradient", RuntimeError, "r1", lambda: discriminator_step(frozen_input, x, y, r1=1.0)
+    yield (
+        "batch norm of one",
+        ValueError,
+        "more than 1 value",
+        lambda: discriminator_step(
+            nn.Sequential(nn.Linear(13, 3), nn.BatchNorm1d(3), nn.Linear(3, 1)), x[:1], y[:1]
+        ),
+    )
+
+
+class _Detached(nn.Module):
+    def forward(self, x):
+        return x.detach().sum(1)
+
+
+@pytest.mark.parametrize(("error", "text", "call"), [pytest.param(*b[1:], id=b[0]) for b in bad()])
+def test_bad_input(error, text, call):
+    with pytest.raises(error, match=text):
+        call()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sizes=st.lists(st.integers(1, 70), min_size=1, max_size=4),
+    nr=st.integers(1, 40),
+    nf=st.integers(1, 40),
+    loss=st.sampled_from(losses.LOSSES[:-1]),
+    r1=st.sampled_from([0.0, 1.5]),
+    slope=st.sampled_from([0.0, 0.2, 1.0, 2.0]),
+    threads=st.integers(1, 3),
+)
+def test_any_size(sizes, nr, nf, loss, r1, slope, threads):
+    torch.set_num_threads(threads)
+    D = dense((*sizes, 1), lambda: nn.LeakyReLU(slope)).double()
+    twin = copy.deepcopy(D)
+    real, fake = samples((sizes[0],), nr, 0), samples((sizes[0],), nf, 0)
+    out = discriminator_step(D, real, fake, loss, r1=r1)
+    assert out.path == "fused_mlp"
+    out.loss.backward()
+    want, *_ = eager(twin, real, fake, loss, 0, None, r1=r1)
+    want.backward()
+    same(out.loss, want, "loss")
+    for (name, p), q in zip(D.named_parameters(), twin.named_parameters(), strict=True):
+        same(p.grad, q[1].grad, name)
+
+
+def _distributed(rank, file, penalty, queue):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    D = dense().double()
+    real, fake = samples((13,), 6, 0), samples((13,), 6, 0)
+    step = nn.parallel.DistributedDataParallel(DiscriminatorStep(D, "hinge", r1=penalty))
+    with pytest.raises(RuntimeError, match="DiscriminatorStep"):
+        discriminator_step(nn.parallel.DistributedDataParallel(D), real, fake)
+    half = slice(3 * rank, 3 * rank + 3)
+    step(real[half], fake[half]).loss.backward()
+    if rank == 0:
+        alone = copy.deepcopy(D)
+        alone.zero_grad()
+        discriminator_step(alone, real, fake, "hinge", r1=penalty).loss.backward()
+        pairs = zip(D.parameters(), alone.parameters(), strict=True)
+        queue.put(max((p.grad - q.grad).abs().max().item() for p, q in pairs))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("penalty", [0.0, 10.0])
+def test_two_processes_equal_one(tmp_path, penalty):
+    context = torch.multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    workers = [
+        context.Process(target=_distributed, args=(rank, tmp_path / "rendezvous", penalty, queue))
+        for rank in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    assert queue.get(timeout=10) < 1e-12
+
+
+def test_module_repr_and_lazy_weights():
+    step = gan.DiscriminatorStep(dense(), loss="hinge", r1=10.0)
+    assert "r1=10.0" in repr(step)
+    x, y = torch.randn(3, 13), torch.randn(3, 13)
+    assert step(x, y).penalty > 0 and step(x, y, r1=0.0).penalty == 0
