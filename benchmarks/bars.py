@@ -32,12 +32,16 @@ class Bar:
 
 
 def select(rows: Iterable[Row], **wanted) -> list[Row]:
-    """Rows whose columns equal `wanted`; a set or tuple lists several values; a callable judges the row."""
+    """Rows whose columns equal `wanted`; a set or tuple lists several values; a function judges the value."""
 
     def matches(entry: Row) -> bool:
         for name, value in wanted.items():
             have = getattr(entry, name)
-            if (have not in value) if isinstance(value, (tuple, set, list)) else (have != value):
+            if callable(value):
+                fits = value(have)
+            else:
+                fits = have in value if isinstance(value, (tuple, set, list)) else have == value
+            if not fits:
                 return False
         return True
 

@@ -22,6 +22,7 @@ SUITES = {
     "ragged": "lengths uniform in 1..T, against torch.nn on the packed input",
     "memory": "bytes kept for backward, against torch.nn",
     "accuracy": "fp32 error against float64, beside torch.nn's own",
+    "gan": "one discriminator step, plain and with penalties, against plain torch",
     "peak": "the large fp32 inference cases against the machine's practical peak",
     "text": "a training step of the demo's model, against the same model on torch.nn",
     "imports": "time of `import fusegen`",

@@ -193,3 +193,35 @@ def test_options_choose_cases_by_words():
     assert len(cases) == 3 * 2 * 9 + 3 * 2 * 4
     chosen = Options(only=("GRU", "training", "H512", "float32")).cases(cases)
     assert [(c.cell, c.train, c.H, c.dtype) for c in chosen] == [("gru", True, 512, "float32")] * 3
+
+
+@pytest.mark.parametrize("penalty", ["none", "r1", "gp"])
+def test_gan_peers_compute_one_step(penalty):
+    from check import verify
+    from suites.gan import PEERS, GanCase, GanProblem
+
+    of = GanProblem(GanCase("mlp-9-7-1", 3, penalty))
+    found = [run(peer, of) for peer in PEERS if peer.name in ("fused", "eager", "concatenated")]
+    for one in found:
+        assert set(one) == {"loss", *(name for name, _ in of.net.named_parameters())}
+        assert verify(of, one) < 1e-5
+
+
+def test_gan_bars_judge_every_size():
+    from record import Row
+    from suites import gan
+
+    def row(B, form, peer, value, ratio):
+        return Row(
+            "gan", "mlp-9-7-1", form, "training", "float32", 0, 0, B, 0, 2 * B, peer, value, ratio_fused=ratio
+        )
+
+    rows = [
+        row(64, "none", "fused", 1.0, 1.0), row(64, "none", "eager", 3.0, 3.0),
+        row(64, "none", "concatenated", 2.0, 2.0),
+        row(64, "r1", "fused", 1.7, 1.0), row(64, "r1", "eager", 5.1, 3.0),
+    ]  # fmt: skip
+    seen = {bar.what: bar for bar in gan.bars(rows)}
+    assert seen["MLP step, best peer / fused, geometric mean of 1"].figure == pytest.approx(2.0)
+    assert seen["MLP step, eager / fused, geometric mean of 1"].holds
+    assert not seen["MLP step, with R1 / without, fused, largest"].holds

@@ -158,6 +158,23 @@ def rnn_cell_backward(
     dweights: _Ts,
     threads: int,
 ) -> None: ...
+
+# One discriminator step of a dense network; the tuple is, in order: loss: str, generator: bool,
+# target, r1, r2, gp: float, real [Nr, n0] or None, fake [Nf, n0], mixed [Nm, n0] or None, weights,
+# biases (None where a layer has none), slopes, weight_gradients, dx_real, dx_fake: bool, threads: int.
+# What backward is given, forward was told with the same tuple.
+_Step = tuple[Any, ...]
+
+def mlp_saved_bytes(step: _Step) -> int: ...
+def mlp_forward(
+    step: _Step,
+    scalars: Tensor,  # float64 [9]
+    logits: Tensor,  # [Nr + Nf]
+    saved: Tensor,  # uint8 [mlp_saved_bytes(step)]
+) -> None: ...
+def mlp_backward(
+    step: _Step, scale: float, saved: Tensor, dweights: _Ts, dbiases: _Ts, dx_real: _T, dx_fake: _T
+) -> None: ...
 def packed_bytes(cell: str, I: int, H: int, P: int, dtype: str) -> int: ...
 def pack(cell: str, weights: _Ts, blob: Tensor, threads: int) -> None: ...
 def isa() -> str: ...

@@ -1,5 +1,5 @@
 // Drives the engine without Python, for the sanitizers: engine_test < SHAPES, one "I H B T" a line, as
-// tests/cases.py has them. Forward is compared with reference.h; float64 gradients with directional derivatives of
+// tests/cases.py has them, and then the discriminator step (mlp_test.cpp). Forward is compared with reference.h; float64 gradients with directional derivatives of
 // reference.h; the other dtypes with float64. Prints what fails, and last "N passed, N failed".
 #include <algorithm>
 #include <cstdio>
@@ -13,6 +13,7 @@
 #include "buffer.h"
 #include "ops/recurrent.h"
 #include "reference.h"
+#include "report.h"
 
 namespace fusegen::test {
 namespace {
@@ -259,29 +260,6 @@ class Problem {
   std::mt19937 random_{0};
 };
 
-class Report {
- public:
-  // Runs one check of a case; `check` returns "" or what is wrong.
-  void run(const std::string& what, const std::function<std::string()>& check) {
-    std::string wrong;
-    try {
-      wrong = check();
-    } catch (const std::exception& e) {
-      wrong = e.what();
-    }
-    ++(wrong.empty() ? passed_ : failed_);
-    if (!wrong.empty()) std::printf("FAILED %s: %s\n", what.c_str(), wrong.c_str());
-  }
-
-  int close() const {
-    std::printf("%d passed, %d failed\n", passed_, failed_);
-    return failed_ || !passed_ ? 1 : 0;
-  }
-
- private:
-  int passed_ = 0, failed_ = 0;
-};
-
 // "" if every element is within `limit` of the largest (at least `floor`); NaN, an unwritten element, never is.
 std::string compare(const std::string& what, const Values& got, const Values& want, double limit, double floor) {
   if (got.size() != want.size()) return what + ": " + std::to_string(got.size()) + " elements";
@@ -388,6 +366,7 @@ int run_all() {
       }
     }
   }
+  check_mlp(report);
   return report.close();
 }
 

@@ -22,7 +22,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 # samples can pass together.
 _PER_SAMPLE = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Flatten, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Tanh,
-    nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Sigmoid, nn.GroupNorm, nn.LayerNorm, nn.AvgPool1d, nn.AvgPool2d, 
+    nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Sigmoid, nn.GroupNorm, nn.LayerNorm, nn.AvgPool1d, nn.AvgPool2d,
     nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Upsample, nn.ZeroPad2d,
 )  # fmt: skip
 

@@ -1,0 +1,36 @@
+// Counts checks and prints what fails.
+#pragma once
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <string>
+
+namespace fusegen::test {
+
+class Report {
+ public:
+  // Runs one check of a case; `check` returns "" or what is wrong.
+  void run(const std::string& what, const std::function<std::string()>& check) {
+    std::string wrong;
+    try {
+      wrong = check();
+    } catch (const std::exception& e) {
+      wrong = e.what();
+    }
+    ++(wrong.empty() ? passed_ : failed_);
+    if (!wrong.empty()) std::printf("FAILED %s: %s\n", what.c_str(), wrong.c_str());
+  }
+
+  int close() const {
+    std::printf("%d passed, %d failed\n", passed_, failed_);
+    return failed_ || !passed_ ? 1 : 0;
+  }
+
+ private:
+  int passed_ = 0, failed_ = 0;
+};
+
+// The discriminator step: every loss, penalty and dtype over a few odd shapes.
+void check_mlp(Report& report);
+
+}  // namespace fusegen::test
