@@ -1,6 +1,9 @@
 """Many Python threads calling one module, and thread counts: the results of one by one."""
 
 import concurrent.futures
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -45,3 +48,25 @@ def test_backward_in_another_thread(kind):
     want = torch.autograd.grad(flat(m(x))[0].sum(), list(m.parameters()))
     for p, w in zip(m.parameters(), want, strict=True):
         torch.testing.assert_close(p.grad, w, rtol=1e-5, atol=1e-5)
+
+
+def test_fewer_threads_than_asked_for():
+    """OpenMP may give fewer threads than a region asks for: shares must follow the real number."""
+    program = """
+import itertools, torch, fusegen
+
+fusegen.set_backend("fused")
+for kind, B in itertools.product(("LSTM", "GRU", "RNN"), (1, 33)):
+    layer = getattr(fusegen.nn, kind)(64, 64, bidirectional=True)
+    x = torch.randn(9, B, 64, requires_grad=True)
+    results = []
+    for threads in (1, 4):
+        torch.set_num_threads(threads)
+        y = layer(x)[0]
+        results.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
+    for one, four in zip(*results):
+        torch.testing.assert_close(one, four, rtol=1e-4, atol=1e-4, msg=f"{kind}, B={B}")
+"""
+    environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
