@@ -48,4 +48,13 @@ Plan plan(const RecurrentSizes& s, int64_t chunk_rows) {
 Plan plan_forward(const RecurrentSizes& s) { return plan(s, 96); }
 Plan plan_backward(const RecurrentSizes& s) { return plan(s, 384); }
 
+int plan_threads(const MlpStep& s) {
+  int64_t work = 0, inputs = s.inputs;
+  for (int l = 0; l < s.depth; ++l) {
+    work += (s.real + s.fake + s.mixed) * inputs * s.layers[l].outputs;
+    inputs = s.layers[l].outputs;
+  }
+  return work < 2 * kWorkPerThread ? 1 : std::max(1, s.threads);
+}
+
 }  // namespace fusegen::cpu

@@ -15,4 +15,7 @@ struct Plan {
 Plan plan_forward(const RecurrentSizes& s);
 Plan plan_backward(const RecurrentSizes& s);
 
+// Threads of a discriminator step: at most those asked for.
+int plan_threads(const MlpStep& s);
+
 }  // namespace fusegen::cpu

@@ -78,7 +78,7 @@ def dense(D: nn.Module) -> Dense:
             layers.append(m)
             slopes.append(1.0)
         elif kind in (nn.ReLU, nn.LeakyReLU) and layers and slopes[-1] == 1.0:
-            slopes[-1] = _slope(m)
+            slopes[-1] = slope_of(m)
         elif kind is not nn.Identity:
             raise TypeError(
                 f"{kind.__name__} stands where the fused step knows dense layers, ReLU and LeakyReLU only"
@@ -90,7 +90,8 @@ def dense(D: nn.Module) -> Dense:
     return Dense(tuple(layers), tuple(slopes), flatten)
 
 
-def _slope(m: nn.Module) -> float:
+def slope_of(m: nn.Module) -> float:
+    """Of a ReLU or LeakyReLU below zero. Raises TypeError where it is negative."""
     slope = m.negative_slope if isinstance(m, nn.LeakyReLU) else 0.0
     if slope < 0:
         raise TypeError(f"a LeakyReLU of negative slope {slope} is not monotonic")

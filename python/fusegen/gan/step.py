@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .. import _backend, losses
 from ..ops.discriminator import SCALARS, MlpOptions, mlp_discriminator_step
 from . import autograd_path as general
-from . import network
+from . import closed_form, network
 
 STATS = SCALARS[2:]
 
@@ -22,8 +22,8 @@ class StepOutput:
 
     loss: a scalar with gradient, penalties included. penalty: their part of it, without gradient.
     real_logits [Nr] and fake_logits [Nf], without gradient (real_logits None in a generator's step that
-    does not pair). path: what ran, "fused_mlp", "recurrent" or "autograd", and reason: why. stats: see
-    there.
+    does not pair). path: what ran, "fused_mlp", "fused_conv",
+    "recurrent" or "autograd", and reason: why. stats: see there.
     """
 
     loss: Tensor
@@ -73,7 +73,8 @@ def discriminator_step(
     of that name, or 0 for chains of modules known to do so; else D is called twice, real first.
 
     An exact nn.Sequential of nn.Linear, ReLU, LeakyReLU and Flatten without hooks (parametrised weights are
-    fine) runs in one fused call; everything else through autograd (``StepOutput.path`` and ``reason``).
+    fine) runs in one fused call; with convolutions among them, a penalty is in closed form instead of by a
+    second backward; everything else goes through autograd (``StepOutput.path`` and ``reason``).
 
     Raises ValueError for unknown names, negative weights, sizes or features that do not fit, a D that ends
     in a Sigmoid; TypeError for wrong types; RuntimeError for mixed devices or dtypes, a D wrapped in DDP or
@@ -94,6 +95,9 @@ def discriminator_step(
     mixed = _mix(real, fake, dim, generator) if gp else None
     stack, reason = _fused_stack(D, real, dim)
     if stack is None:
+        out, reason = _closed_form_step(D, real, fake, mixed, loss, penalties, label_smoothing, dim, reason)
+        if out is not None:
+            return out
         return _general_step(D, real, fake, mixed, loss, penalties, label_smoothing, sample_dim, dim, reason)
     options = MlpOptions(loss, False, 1.0 - label_smoothing, *penalties)
     return _fused_step(stack, real, fake, mixed, options, reason)
@@ -292,6 +296,27 @@ def _check_kinds(fake: Tensor, weights, biases) -> None:
                 )
             if t.dtype != fake.dtype:
                 raise RuntimeError(f"D: {name} of dense layer {i} is {t.dtype}, the samples are {fake.dtype}")
+
+
+# ---- convolutions -----------------------------------------------------------------------------------
+
+
+def _closed_form_step(D, real, fake, mixed, loss, penalties, label_smoothing, dim, reason):
+    """The step where a penalty meets convolutions, or None; and why."""
+    if not any(penalties) or dim != 0 or _backend.get_backend() == "torch":
+        return None, reason
+    if torch.is_autocast_enabled(fake.device.type):
+        return None, f"{reason}; convolutions under autocast go through autograd"
+    try:
+        maps = closed_form.chain(D)
+        loss, penalty, logits, norms = closed_form.step(
+            maps, real, fake, mixed, loss, label_smoothing, penalties
+        )
+    except TypeError as error:
+        return None, str(error)
+    nr = real.shape[0]
+    why = "convolutions with piecewise linear activations: the penalty in closed form"
+    return _output(loss, penalty, logits[:nr], logits[nr:], norms, "fused_conv", why), why
 
 
 # ---- the general path -------------------------------------------------------------------------------

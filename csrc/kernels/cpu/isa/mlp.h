@@ -45,9 +45,10 @@ class MlpRows {
   const MlpStep& p_;
   const int64_t rows_;
   const int hidden_;  // layers before the last
+  const int threads_;
   C* fresh_;          // [threads][kFreshElements]
 
-  explicit MlpRows(const MlpStep& p) : p_(p), rows_(p.real + p.fake + p.mixed), hidden_(p.depth - 1) {}
+  explicit MlpRows(const MlpStep& p) : p_(p), rows_(p.real + p.fake + p.mixed), hidden_(p.depth - 1), threads_(cpu::plan_threads(p)) {}
 
   int64_t width(int l) const { return l ? p_.layers[l - 1].outputs : p_.inputs; }  // of H_l
   int64_t stride(int l) const { return padded<C>(width(l)); }

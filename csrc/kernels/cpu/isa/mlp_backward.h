@@ -16,6 +16,7 @@ class MlpBackwardStep : MlpRows<S> {
   using Base::p_;
   using Base::rows_;
   using Base::stride;
+  using Base::threads_;
   using Base::width;
 
   const MlpBackward& out_;
@@ -44,7 +45,7 @@ class MlpBackwardStep : MlpRows<S> {
     lay_out(measure);
     cpu::Arena arena(measure.used());
     lay_out(arena);
-#pragma omp parallel num_threads(p_.threads)
+#pragma omp parallel num_threads(threads_)
     {
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
       input_gradients(saved, rank, size);
@@ -69,7 +70,7 @@ class MlpBackwardStep : MlpRows<S> {
 
  private:
   void lay_out(cpu::Arena& arena) {
-    fresh_ = arena.take<C>(p_.threads * kFreshElements<C>);
+    fresh_ = arena.take<C>(threads_ * kFreshElements<C>);
     T_.clear();
     int64_t widest = 0, largest = 0;
     for (int l = 1; l <= hidden_; ++l) {

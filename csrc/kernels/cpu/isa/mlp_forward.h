@@ -21,6 +21,7 @@ class MlpForwardStep : MlpRows<S> {
   using Base::p_;
   using Base::rows_;
   using Base::stride;
+  using Base::threads_;
   using Base::width;
 
   const MlpForward& out_;
@@ -49,7 +50,7 @@ class MlpForwardStep : MlpRows<S> {
     lay_out(measure);
     cpu::Arena arena(measure.used());
     lay_out(arena);
-#pragma omp parallel num_threads(p_.threads)
+#pragma omp parallel num_threads(threads_)
     {
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
       prepare(rank, size);
@@ -78,7 +79,7 @@ class MlpForwardStep : MlpRows<S> {
 
  private:
   void lay_out(cpu::Arena& arena) {
-    fresh_ = arena.take<C>(p_.threads * kFreshElements<C>);
+    fresh_ = arena.take<C>(threads_ * kFreshElements<C>);
     x_ = arena.take<C>(sizeof(S) == sizeof(C) ? 0 : rows_ * stride(0));
     last_ = arena.take<C>(stride(hidden_));
     value_ = arena.take<double>(rows_);
