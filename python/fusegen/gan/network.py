@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as global_hooks
 from torch.nn.utils.parametrize import type_before_parametrizations
@@ -126,9 +126,9 @@ def has_recurrence(D: nn.Module) -> bool:
 
 def is_wrapped(D: nn.Module) -> bool:
     """Whether D is an instance of DDP or FSDP."""
-    kinds: list[type] = [nn.parallel.DistributedDataParallel]
-    if torch.distributed.is_available():
-        from torch.distributed.fsdp import FullyShardedDataParallel
-
-        kinds.append(FullyShardedDataParallel)
-    return isinstance(D, tuple(kinds))
+    fsdp = sys.modules.get(
+        "torch.distributed.fsdp"
+    )  # an instance has imported it, and nobody else should pay
+    return isinstance(D, nn.parallel.DistributedDataParallel) or (
+        fsdp is not None and isinstance(D, fsdp.FullyShardedDataParallel)
+    )
