@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bind_recurrence.h"
 #include "build_info.h"
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/plan.h"
@@ -13,21 +14,6 @@ namespace py = pybind11;
 using namespace fusegen;
 
 namespace {
-
-Cell cell_named(const std::string& name, bool relu = false) {
-  if (name == "lstm") return Cell::lstm;
-  if (name == "gru") return Cell::gru;
-  if (name == "rnn") return relu ? Cell::rnn_relu : Cell::rnn_tanh;
-  throw py::value_error("cell: expected 'lstm', 'gru' or 'rnn', got '" + name + "'");
-}
-
-Dtype dtype_named(const std::string& name) {
-  if (name == "float32") return Dtype::f32;
-  if (name == "bfloat16") return Dtype::bf16;
-  if (name == "float16") return Dtype::f16;
-  if (name == "float64") return Dtype::f64;
-  throw py::value_error("dtype: expected 'float32', 'bfloat16', 'float16' or 'float64', got '" + name + "'");
-}
 
 Cell rnn(bool relu) { return relu ? Cell::rnn_relu : Cell::rnn_tanh; }
 
@@ -156,6 +142,8 @@ PYBIND11_MODULE(_C, m) {
     py::gil_scoped_release unlocked;
     mlp_backward(call, scale, saved, dweights, dbiases, dx_real, dx_fake);
   });
+
+  bind_recurrence(m);
 
   m.def("choose", &choose);
   m.def("isa", [] { return cpu::kernels().isa; });

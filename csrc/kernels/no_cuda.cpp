@@ -1,1 +1,19 @@
-// Built where there is no CUDA backend; CPU only.
+// Built where there is no CUDA backend: the same functions, and one clear error.
+#include <stdexcept>
+
+#include "backend.h"
+
+namespace fusegen::cuda {
+namespace {
+
+[[noreturn]] void none() { throw std::runtime_error("fusegen: this build has no CUDA kernels (fusegen info says why)"); }
+
+}  // namespace
+
+int device_type() { return 2; }
+Device device(int) { none(); }
+Plan choose(const Device&, Kind, Format, bool, int, int, int, int, int) { none(); }
+Transport forward(const ForwardPass&) { none(); }
+Transport backward(const BackwardPass&) { none(); }
+
+}  // namespace fusegen::cuda

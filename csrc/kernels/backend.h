@@ -1,0 +1,93 @@
+// What a GPU backend provides: kernels/cuda/ or, where it was not built, no_cuda.cpp, which throws. All pointers are of
+// the device unless said otherwise; nothing allocates device memory, waits for the device or reads from it.
+//
+// torch multiplies by the input weights before, and forms the weight gradients after; the backend owns what must go step
+// by step. G gates, K numbers that a step multiplies: P forward, G*P backward.
+#pragma once
+#include "params.h"
+
+namespace fusegen::cuda {
+
+// How the blocks that share a sequence hand each other a step.
+enum class Transport : uint8_t {
+  launch,   // a launch a step: anything fits, R is read again at every step
+  block,    // one block holds all of R
+  l2,       // through global memory, with flags; all blocks resident
+  cluster,  // through each other's shared memory
+};
+
+struct Device {
+  int sms;
+  int shared_bytes;   // the most a block may have
+  int major;          // of the compute capability
+  int largest_cluster;
+};
+
+// How a recurrence lies on a device. A group of `blocks` holds R once and owns tiles*8*slices rows of the batch;
+// directions are further groups. In a block, warps share units and, where R's rows are long, their columns.
+struct Plan {
+  Transport transport;
+  int blocks;        // of a group
+  int k_splits;      // warps that share a row of R; 8 / k_splits warps share units
+  int tiles;         // of 8 rows of the batch, in a slice
+  int slices;        // of a group, one after another in each step
+  int groups;        // of a direction
+  int shared_bytes;
+  int64_t workspace_bytes;
+  const char* why;
+};
+
+// The maths of a step. `identity` is a plain product: LSTM's projection, launched between its steps.
+enum class Kind : uint8_t { lstm, gru, rnn_tanh, rnn_relu, identity };
+enum class Format : uint8_t { bf16, f16, f32, tf32 };
+
+struct Recurrence {
+  Kind kind;
+  Format format;
+  int64_t T;
+  int B, H, D;
+  const int64_t* lengths;  // [B], or null. A value outside 0..T is taken as the nearest; `error` says so
+  const void* A[2];        // of a direction. Forward: R [G*H, P]. Backward: R transposed [P, G*H]
+  const void* W_hr[2];     // or null. Forward: [P, H]. Backward: transposed [H, P]
+  int P;
+  Plan plan;
+  void* workspace;         // plan.workspace_bytes, 16-byte aligned
+  int* error;              // host memory that the device can write, or null: see kErrors
+  void* stream;
+  int device;
+};
+
+// What a kernel leaves in `error`; its outputs are NaN then.
+enum Error : int { kNoError = 0, kTimedOut = 1, kBadLength = 2 };
+
+struct ForwardPass : Recurrence {
+  const void* gx;        // [T,B,D*G*H]: W x and the biases; GRU without b_hn
+  const void* b_hn[2];   // [H], or null
+  const void *h0, *c0;   // [D,B,P], [D,B,H], or null: zero
+  void* y;               // [T,B,D*P]
+  void *h_n, *c_n;       // [D,B,P], [D,B,H]
+  void* gates;           // [D,T,B,saved*H], or null: inference
+  float* cells;          // [D,T,B,H], or null
+};
+
+struct BackwardPass : Recurrence {
+  const void *dy, *dh_n, *dc_n;   // or null: zero
+  const void *y, *h0, *c0, *gates;
+  const float* cells;
+  void* dgates;          // [T,B,D*G*H], of gx. GRU: [T,B,D*4H], columns n_x, r, z, n_h
+  void* dh;              // [T,B,D*P], the gradient of W_hr's product; only where there is one
+  void *dh0, *dc0;       // or null: not wanted
+};
+
+int device_type();  // of its tensors, in DLPack's numbers
+Device device(int index);
+
+// A pure function of its arguments. `transport` is the way to take where it can be taken, else the next simpler; from
+// -1 the best.
+Plan choose(const Device& device, Kind kind, Format format, bool backward, int B, int H, int P, int D, int transport);
+
+// Return the way that was taken: the plan's, or a launch a step where the device cannot hold all blocks at once.
+Transport forward(const ForwardPass& pass);
+Transport backward(const BackwardPass& pass);
+
+}  // namespace fusegen::cuda

@@ -1,0 +1,16 @@
+// Copies from global to shared memory that run beside the lane that asked for them. They read past the L1 cache, so
+// they see what another block has written and released.
+#pragma once
+#include <device/number.h>
+
+namespace fusegen::device {
+
+FUSEGEN_DEVICE void copy16_async(void* shared, const void* global) {
+  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+}
+
+// Until the lane's own copies are there. Other lanes' need a barrier as well.
+FUSEGEN_DEVICE void copies_done() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+}  // namespace fusegen::device

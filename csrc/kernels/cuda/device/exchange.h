@@ -1,0 +1,71 @@
+// How blocks hand each other data: flags in global memory, and inside a cluster asynchronous stores into each other's
+// shared memory that count bytes on a barrier there.
+#pragma once
+#include <device/number.h>
+
+namespace fusegen::device {
+
+// -- Flags through L2 -----------------------------------------------------------------------------------------------
+
+FUSEGEN_DEVICE uint32_t load_acquire(const uint32_t* p) {
+  uint32_t v;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+
+// Also orders what the whole block wrote before the block barrier that precedes this call.
+FUSEGEN_DEVICE void store_release(uint32_t* p, uint32_t v) {
+  __threadfence();
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+
+// A word of host memory.
+FUSEGEN_DEVICE void store_system(int* p, int v) { asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
+
+// -- Clusters: sm_90 and later --------------------------------------------------------------------------------------
+
+using ByteBarrier = uint64_t;  // in shared memory: one arrival, by arm(), and the bytes it expects, end a phase
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+FUSEGEN_DEVICE uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
+
+FUSEGEN_DEVICE void cluster_sync() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+FUSEGEN_DEVICE void start(ByteBarrier* b) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(b)) : "memory");
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+FUSEGEN_DEVICE void arm(ByteBarrier* b, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)), "r"(bytes) : "memory");
+}
+FUSEGEN_DEVICE bool phase_over(ByteBarrier* b, uint32_t parity) {
+  uint32_t over;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, p;\n}"
+      : "=r"(over)
+      : "r"(shared_address(b)), "r"(parity)
+      : "memory");
+  return over;
+}
+// 16 bytes to the place that `shared` names here, in block `rank` of the cluster; counted on its barrier.
+FUSEGEN_DEVICE void send16(void* shared, ByteBarrier* barrier, int rank, Word4 v) {
+  uint32_t to, on;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to) : "r"(shared_address(shared)), "r"(rank));
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(on) : "r"(shared_address(barrier)), "r"(rank));
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to), "r"(v.x), "r"(v.y),
+      "r"(v.z), "r"(v.w), "r"(on)
+      : "memory");
+}
+#else  // the choice of kernel never takes this way on an older GPU
+FUSEGEN_DEVICE void cluster_sync() {}
+FUSEGEN_DEVICE void start(ByteBarrier*) {}
+FUSEGEN_DEVICE void arm(ByteBarrier*, uint32_t) {}
+FUSEGEN_DEVICE bool phase_over(ByteBarrier*, uint32_t) { return true; }
+FUSEGEN_DEVICE void send16(void*, ByteBarrier*, int, Word4) {}
+#endif
+
+}  // namespace fusegen::device

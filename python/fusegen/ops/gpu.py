@@ -1,0 +1,230 @@
+"""One layer on a GPU: torch multiplies by the input weights and forms the weight gradients, the engine's kernels
+run what goes step by step.
+
+``engine`` is ``fusegen._C`` for CUDA tensors; the tests pass ``fusegen._simt``, which runs the same kernels on
+CPU tensors. Shapes are those of ``fusegen.ops.functional``. Matrix products of float32 tensors outside the
+recurrence follow torch's own switch (torch.backends.cuda.matmul); the recurrence follows
+torch.backends.cudnn's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import _C, _backend
+from . import _common as c
+
+Weights = Sequence["Tensor | None"]
+
+# What runs CUDA tensors, and the way asked for: "best", or one of "launch", "block", "l2", "cluster".
+engine = _C
+transport = "best"
+
+_errors: dict[torch.device, Tensor] = {}
+
+
+class Layer(NamedTuple):
+    """What the engine needs to know of a cell: its name there, gates G, weights per direction."""
+
+    cell: str
+    gates: int
+    per: int
+
+
+LSTM, GRU, RNN = Layer("lstm", 4, 5), Layer("gru", 3, 4), Layer("rnn", 1, 4)
+
+
+def error_word(device: torch.device) -> Tensor:
+    """The word of host memory in which kernels of this device leave an error for the next call to raise."""
+    word = _errors.get(device)
+    if word is None:
+        word = torch.zeros(1, dtype=torch.int64, pin_memory=device.type == "cuda")
+        _errors[device] = word
+    return word
+
+
+def _stream(x: Tensor) -> int:
+    return torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
+
+
+def uses_tf32(dtype: torch.dtype) -> bool:
+    """Whether the recurrence of this dtype may round to TF32: torch's own switch for recurrent layers."""
+    if dtype != torch.float32:
+        return False
+    rnn = getattr(torch.backends.cudnn, "rnn", None)
+    precision = getattr(rnn, "fp32_precision", "none")
+    if precision == "none":
+        precision = getattr(torch.backends.cudnn, "fp32_precision", "none")
+    if precision == "none":
+        return bool(torch.backends.cudnn.allow_tf32)
+    return precision == "tf32"
+
+
+def _workspace(kind: Layer, x: Tensor, tf32: bool, backward: bool, B: int, H: int, P: int, D: int) -> Tensor:
+    index = x.device.index or 0
+    dtype = str(x.dtype).removeprefix("torch.")
+    n = engine.gpu_workspace_bytes(kind.cell, dtype, tf32, backward, B, H, P, D, index, transport)
+    return x.new_empty(n, dtype=torch.uint8)
+
+
+def _note(kind: Layer, way: str, asked: str) -> None:
+    if asked != way:
+        _backend.note(f"{kind.cell} on GPU: {asked} does not fit on this device, {way} ran")
+
+
+def _columns(weights: Weights, kind: Layer, i: int) -> list[Tensor | None]:
+    """Weight ``i`` of each direction."""
+    return list(weights[i :: kind.per])
+
+
+def _dense(ts: Sequence[Tensor | None]) -> list[Tensor]:
+    return [c.dense(t) for t in ts if t is not None]
+
+
+def _gate_inputs(kind: Layer, x: Tensor, weights: Weights) -> tuple[Tensor, list[Tensor | None]]:
+    """(W x and the biases [T, B, D*G*H], b_hn of each direction: GRU's only, which r multiplies)."""
+    W, b_ih, b_hh = (_columns(weights, kind, i) for i in (0, 2, 3))
+    H = weights[1].shape[0] // kind.gates
+    b_hn: list[Tensor | None] = [None] * len(W)
+    bias = None
+    if b_hh[0] is not None or b_ih[0] is not None:
+        zeros = x.new_zeros(kind.gates * H)
+        b_ih = [zeros if b is None else b for b in b_ih]
+        b_hh = [zeros if b is None else b for b in b_hh]
+        if kind is GRU:
+            b_hn = [b[2 * H :] for b in b_hh]
+            sums = [torch.cat([i[: 2 * H] + h[: 2 * H], i[2 * H :]]) for i, h in zip(b_ih, b_hh, strict=True)]
+        else:
+            sums = [i + h for i, h in zip(b_ih, b_hh, strict=True)]
+        bias = sums[0] if len(sums) == 1 else torch.cat(sums)
+    both = W[0] if len(W) == 1 else torch.cat(W)
+    return F.linear(x, both, bias).contiguous(), b_hn
+
+
+def forward(
+    kind: Layer, x: Tensor, h0, c0, weights: Weights, lengths, relu: bool, train: bool
+) -> tuple[Tensor | None, ...]:
+    """(y, h_n, c_n or None, gates or None, cells or None)."""
+    (T, B, _), R = x.shape, _columns(weights, kind, 1)
+    D, H, P = len(R), R[0].shape[0] // kind.gates, R[0].shape[1]
+    tf32 = uses_tf32(x.dtype)
+    y, h_n = x.new_empty(T, B, D * P), x.new_empty(D, B, P)
+    c_n = x.new_empty(D, B, H) if kind is LSTM else None
+    gates = x.new_empty(D, T, B, 4 * H) if train and kind is not RNN else None
+    cells = x.new_empty(D, T, B, H, dtype=torch.float32) if train and kind is LSTM else None
+    gx, b_hn = _gate_inputs(kind, x, weights)
+    W_hr = _dense(_columns(weights, kind, 4)) if kind is LSTM else []
+    way = engine.gpu_forward(
+        kind.cell, relu, tf32, transport, _stream(x), gx, _dense(R), W_hr, [c.dense(b) for b in b_hn],
+        c.dense(h0), c.dense(c0), lengths, y, h_n, c_n, gates, cells,
+        _workspace(kind, x, tf32, False, B, H, P, D), error_word(x.device),
+    )  # fmt: skip
+    _note(kind, way, way if transport == "best" else transport)
+    return y, h_n, c_n, gates, cells
+
+
+def _first_rows(g: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
+    """g [T, B, n] at the step that read h_0: the first, or of the reverse direction the last of each sequence."""
+    if not reverse:
+        return g[0]
+    if lengths is None:
+        return g[-1]
+    at = (lengths.clamp(1, g.shape[0]) - 1).view(1, -1, 1).expand(1, g.shape[1], g.shape[2])
+    return g.gather(0, at)[0]
+
+
+def _recurrent_gradient(g: Tensor, y: Tensor, h0: Tensor | None, lengths: Tensor | None, reverse: bool) -> Tensor:
+    """dR [G*H, P] from g [T, B, G*H] and the h that each step read: y of the step before, h0 [B, P] at first.
+    Past a sequence's end g and y are zero."""
+    late, early = (g[:-1], y[1:]) if reverse else (g[1:], y[:-1])
+    dR = late.flatten(0, 1).t() @ early.flatten(0, 1)
+    if h0 is not None:
+        dR = torch.addmm(dR, _first_rows(g, lengths, reverse).t(), h0)
+    return dR
+
+
+def backward(
+    kind: Layer,
+    dy,
+    dh_n,
+    dc_n,
+    x: Tensor,
+    h0,
+    c0,
+    weights: Weights,
+    lengths,
+    relu: bool,
+    y: Tensor,
+    gates,
+    cells,
+    wanted: Sequence[bool],
+) -> list[Tensor]:
+    """The gradients that ``wanted`` asks for, in the order x, h0, (c0,) weights."""
+    (T, B, I), R = x.shape, _columns(weights, kind, 1)
+    D, H, P = len(R), R[0].shape[0] // kind.gates, R[0].shape[1]
+    states = 2 if kind is LSTM else 1
+    tf32 = uses_tf32(x.dtype)
+    n = 4 if kind.gates > 1 else 1
+    project = kind is LSTM and weights[4] is not None
+    dgates = x.new_empty(T, B, D * n * H)
+    dh = x.new_empty(T, B, D * P) if project else None
+    dh0 = x.new_empty(D, B, P) if wanted[1] else None
+    dc0 = x.new_empty(D, B, H) if states == 2 and wanted[2] else None
+    W_hr = _columns(weights, kind, 4) if project else []
+    way = engine.gpu_backward(
+        kind.cell, relu, tf32, transport, _stream(x), c.dense(dy), c.dense(dh_n), c.dense(dc_n),
+        [r.t().contiguous() for r in R], [w.t().contiguous() for w in W_hr], y, c.dense(h0), c.dense(c0), lengths,
+        gates, cells, dgates, dh, dh0, dc0, _workspace(kind, x, tf32, True, B, H, P, D), error_word(x.device),
+    )  # fmt: skip
+    _note(kind, way, way if transport == "best" else transport)
+
+    if lengths is not None:  # what lies past the end must not matter, NaN included
+        past = torch.arange(T, device=x.device).unsqueeze(1) >= lengths
+        x = x.masked_fill(past.unsqueeze(-1), 0)
+    flat_x = x.reshape(T * B, I)
+    per_direction = dgates.view(T, B, D, n * H).unbind(2)
+    # of the input's product: GRU's columns come as n, r, z
+    inner = [g[..., : kind.gates * H].flatten(0, 1) for g in per_direction]
+    outer = [g[..., H:] if kind is GRU else g for g in per_direction]
+
+    def in_gate_order(t: Tensor) -> Tensor:
+        return torch.cat([t[H:], t[:H]]) if kind is GRU else t
+
+    def as_columns(W: Tensor) -> Tensor:
+        return torch.cat([W[2 * H :], W[: 2 * H]]) if kind is GRU else W
+
+    out: list[Tensor] = []
+    if wanted[0]:
+        W = [as_columns(w) for w in _columns(weights, kind, 0)]
+        if kind is GRU:
+            dx = inner[0] @ W[0]
+            for g, w in zip(inner[1:], W[1:], strict=True):
+                dx = torch.addmm(dx, g, w)
+        else:
+            dx = dgates.view(T * B, -1) @ (W[0] if D == 1 else torch.cat(W))
+        out.append(dx.view(T, B, I))
+    out += [t for t in (dh0, dc0) if t is not None]
+    for d in range(D):
+        want = wanted[1 + states + d * kind.per : 1 + states + (d + 1) * kind.per]
+        part = slice(d * P, (d + 1) * P)
+        if want[0]:
+            out.append(in_gate_order(inner[d].t() @ flat_x))
+        if want[1]:
+            out.append(
+                _recurrent_gradient(outer[d], y[..., part], None if h0 is None else h0[d], lengths, d == 1)
+            )
+        if want[2]:
+            out.append(in_gate_order(inner[d].sum(0)))
+        if want[3]:
+            out.append(outer[d].sum((0, 1)))
+        if kind is LSTM and want[4]:
+            m = gates[d, ..., 3 * H :] * torch.tanh(cells[d]).to(x.dtype)
+            if lengths is not None:
+                m = m.masked_fill(past.unsqueeze(-1), 0)
+            out.append(dh[..., part].flatten(0, 1).t() @ m.flatten(0, 1))
+    return out

@@ -1,0 +1,13 @@
+// The host's side of csrc/kernels/cuda/device/copy.h.
+#pragma once
+#include <device/number.h>
+
+namespace fusegen::device {
+
+inline void copy16_async(void* shared, const void* global) {
+  if ((reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global)) % 16) throw simt::Stuck("misaligned copy");
+  simt::copy_later(shared, global, 16);
+}
+inline void copies_done() { simt::copies_done(); }
+
+}  // namespace fusegen::device

@@ -1,0 +1,44 @@
+// The host's side of csrc/kernels/cuda/device/launch.h: a launch runs the kernel to its end.
+#pragma once
+#include <cstring>
+
+#include "../emulator.h"
+
+namespace fusegen::device {
+
+struct Launch {
+  int blocks;
+  int cluster;
+  bool together;
+  int shared_bytes;
+  void* stream;
+};
+
+template <class Arguments>
+struct Bound {
+  void (*kernel)(Arguments);
+  const Arguments* arguments;
+  static void call(const void* p) {
+    const auto& b = *static_cast<const Bound*>(p);
+    b.kernel(*b.arguments);
+  }
+};
+
+template <class Arguments>
+void launch(void (*kernel)(Arguments), const Launch& l, const Arguments& arguments) {
+  const Bound<Arguments> bound{kernel, &arguments};
+  simt::run(Bound<Arguments>::call, &bound, l.blocks, 256, l.cluster, l.together || l.cluster > 1, l.shared_bytes);
+}
+
+template <class Arguments>
+bool resident(void (*)(Arguments), const Launch& l) {
+  return l.blocks <= simt::settings().sms && l.shared_bytes <= simt::settings().shared_bytes;
+}
+
+inline void zero(void* memory, size_t bytes, void*) { std::memset(memory, 0, bytes); }
+
+struct DeviceGuard {
+  explicit DeviceGuard(int) {}
+};
+
+}  // namespace fusegen::device

@@ -1,0 +1,39 @@
+// fusegen._simt: the GPU backend's functions on CPU tensors, its kernels run by the emulator.
+#include <pybind11/pybind11.h>
+
+#include "bind_recurrence.h"
+#include "emulator.h"
+#include "kernels/backend.h"
+
+namespace py = pybind11;
+
+namespace fusegen::cuda {
+
+int device_type() { return 1; }
+
+Device device(int) {
+  const simt::Settings& s = simt::settings();
+  return {s.sms, s.shared_bytes, s.major, s.major < 9 ? 1 : s.major < 12 ? 16 : 8};
+}
+
+}  // namespace fusegen::cuda
+
+PYBIND11_MODULE(_simt, m) {
+  m.doc() = "The CUDA kernels of fusegen, run lane by lane on the CPU, for the tests.";
+  fusegen::bind_recurrence(m);
+  m.def("set_order", [](const std::string& order, uint64_t seed) {
+    simt::Settings& s = simt::settings();
+    if (order != "forward" && order != "reverse" && order != "random")
+      throw py::value_error("order: expected 'forward', 'reverse' or 'random', got '" + order + "'");
+    s.order = order == "forward" ? simt::Order::forward : order == "reverse" ? simt::Order::reverse : simt::Order::random;
+    s.seed = seed;
+  }, py::arg("order"), py::arg("seed") = 0);
+  m.def("set_device", [](int sms, int shared_bytes, int major) {
+    simt::Settings& s = simt::settings();
+    s.sms = sms;
+    s.shared_bytes = shared_bytes;
+    s.major = major;
+  }, "What the emulated device has; the H200's figures at start.", py::arg("sms") = 132, py::arg("shared_bytes") = 227 * 1024,
+     py::arg("major") = 9);
+  m.def("hang_at", [](int block) { simt::settings().hang_at = block; }, "Plants a hang in this block, counted from 1; 0: none.");
+}
