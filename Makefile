@@ -16,7 +16,7 @@ say := @printf 'fusegen: %s\n'
 # Two builds at a time would write the same build folder.
 lock := $(if $(shell command -v flock),flock build/.lock)
 
-build_sources := pyproject.toml CMakeLists.txt $(wildcard cmake/*) $(shell find csrc -type f 2>/dev/null)
+build_sources := pyproject.toml CMakeLists.txt $(wildcard cmake/*) $(shell find csrc tests/simt -type f 2>/dev/null)
 
 .PHONY: dev demo test test-full lint bench gpu clean
 .DELETE_ON_ERROR:
@@ -58,7 +58,7 @@ $(stamps)/runtime: constraints.txt | $(py)
 $(stamps)/built: $(build_sources) $(stamps)/runtime
 	$(say) "building the C++ engine"
 	@mkdir -p build && $(lock) $(py) -m pip --disable-pip-version-check install -v --no-build-isolation --no-deps \
-	  -e . >build/build.log 2>&1 || { tail -n 60 build/build.log; echo "fusegen: the build failed (build/build.log)"; exit 1; }
+	  -C cmake.define.FUSEGEN_SIMT=ON -e . >build/build.log 2>&1 || { tail -n 60 build/build.log; echo "fusegen: the build failed (build/build.log)"; exit 1; }
 	@sed -n 's/^ *-- fusegen/  fusegen/p' build/build.log
 	@touch $@
 

@@ -49,4 +49,5 @@ if(FUSEGEN_CUDA_ARCHS)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)  # one wheel then serves every torch of the same CUDA major version
   enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
 endif()

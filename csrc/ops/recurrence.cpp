@@ -83,6 +83,7 @@ void fill(cuda::Recurrence& r, const GpuCall& call, const Checker& check, int64_
           const View& lengths, const View& workspace, const View& error, bool backward) {
   if (B > 1 << 24 || H > 1 << 20 || P > 1 << 20)
     throw std::invalid_argument("recurrence: expected B <= 2^24 and H <= 2^20, got B = " + std::to_string(B) + ", H = " + std::to_string(H));
+  if (T >= INT32_MAX) throw std::invalid_argument("recurrence: expected fewer than 2^31 - 1 steps, got " + std::to_string(T));
   r.kind = kind_of(call.cell);
   r.format = format_of(check.dtype(), call.tf32);
   r.T = T;

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import _choice
+from . import _C, _choice
 
 BACKENDS = ("auto", "fused", "torch")
-FUSED_DEVICES = ("cpu", "meta")  # meta: shapes only, through the fake implementations
+# meta: shapes only, through the fake implementations.
+FUSED_DEVICES = ("cpu", "meta", "cuda") if _C.build_info()["cuda_archs"] else ("cpu", "meta")
 
 fallbacks: Counter[str] = Counter()
 
@@ -34,10 +35,10 @@ _backend = _valid(os.environ.get("FUSEGEN_BACKEND") or "auto", "FUSEGEN_BACKEND"
 def set_backend(name: str) -> None:
     """Sets what runs recurrent layers and cells in this process: "auto", "fused" or "torch".
 
-    fused: fusegen's kernels, and a RuntimeError where there are none for the device. torch: torch's own
-    operators. auto (the start value unless FUSEGEN_BACKEND is set): the fused kernels except where a
-    committed measurement says that torch is faster, and torch's own operators on a device without fused
-    kernels. Raises ValueError for other names.
+    fused: fusegen's kernels, and a RuntimeError where there are none for the device or dtype. torch: torch's
+    own operators. auto (the start value unless FUSEGEN_BACKEND is set): the fused kernels except where a
+    committed measurement says that torch is faster, or where nothing was measured yet (GPUs), and torch's own
+    operators where there are no fused kernels. Raises ValueError for other names.
     """
     global _backend
     _backend = _valid(name, "set_backend")
@@ -64,6 +65,16 @@ def needs_grad(*tensors: Tensor | None) -> bool:
     return torch._C._any_requires_grad(*tensors)
 
 
+def _missing(x: Tensor) -> str:
+    """What there are no fused kernels for, of a tensor that is not on the CPU; "" where there are."""
+    device = x.device.type
+    if device not in FUSED_DEVICES:
+        return f"this build has no fused kernels for device {device!r} (it has: cpu)"
+    if device == "cuda" and x.dtype == torch.float64:
+        return "on a GPU there are no fused kernels of float64"
+    return ""
+
+
 def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, weights: Sequence) -> bool:
     """True if this call goes to torch's own operators.
 
@@ -76,15 +87,16 @@ def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, we
         note(f"{cell} under torch.jit.trace: torch's own operators are recorded")
         return True
     if not x.is_cpu:
-        device = x.device.type
-        if device not in FUSED_DEVICES:
+        missing = _missing(x)
+        if missing:
             if _backend == "fused":
                 raise RuntimeError(
-                    f"fusegen {cell}: this build has no fused kernels for device {device!r} (it has: cpu); "
-                    "use set_backend('auto') for torch's own operators there"
+                    f"fusegen {cell}: {missing}; use set_backend('auto') for torch's own operators there"
                 )
             if not torch.compiler.is_compiling():
-                note(f"{cell} on {device}: no fused kernels in this build, torch's own operators run")
+                note(f"{cell} on {x.device.type}: {missing}, torch's own operators run")
+            return True
+        if _backend == "auto" and x.is_cuda and not _choice.MEASURED_GPUS:
             return True
     if _backend == "fused" or not _choice.RULES:
         return False

@@ -15,6 +15,7 @@ class Rule(NamedTuple):
     """Sizes in closed intervals for which torch's own path measured faster; ``source`` names the result
     file."""
 
+    device: str  # "cpu" | "cuda"
     cell: str  # "lstm" | "gru" | "rnn" | "lstm_cell" | "gru_cell" | "rnn_cell"
     dtype: str  # "float32", ...
     train: bool
@@ -26,11 +27,16 @@ class Rule(NamedTuple):
 
 RULES: tuple[Rule, ...] = ()
 
+# GPUs on which the fused kernels were measured against cuDNN; the rows above tell where cuDNN won. While there
+# is none, ``auto`` leaves GPUs to torch: ``set_backend("fused")`` asks for the kernels.
+MEASURED_GPUS: tuple[str, ...] = ()
+
 
 def prefers_torch(cell: str, I: int, H: int, B: int, T: int, dtype: str, device: str, train: bool) -> bool:
     """True where a committed measurement says that torch's own path is the faster one. T is 1 for cells."""
-    return device == "cpu" and any(
-        r.cell == cell
+    return any(
+        r.device == device
+        and r.cell == cell
         and r.dtype == dtype
         and r.train == train
         and r.H[0] <= H <= r.H[1]

@@ -72,6 +72,8 @@ void prepare(Context& c, unsigned char* stack, void (*entry)()) {
 void swap(Context& from, Context& to) { swapcontext(&from, &to); }
 #endif
 
+constexpr uint64_t kMostBreaths = 4'000'000;  // 40 s of the lane's clock, far beyond any watchdog
+
 struct Copy {
   void* to;
   const void* from;
@@ -107,7 +109,7 @@ struct Warp {
 
 struct Effect {
   void (*act)(void*);
-  std::vector<unsigned char> data;
+  alignas(16) unsigned char data[48];
 };
 
 struct Grid {
@@ -201,12 +203,13 @@ bool arrive(Barrier& barrier, int members, const char* what) {
 }
 
 void land(size_t i) {
-  Effect effect = std::move(grid->effects[i]);
-  grid->effects.erase(grid->effects.begin() + i);
-  effect.act(effect.data.data());
+  Effect effect = grid->effects[i];
+  grid->effects[i] = grid->effects.back();
+  grid->effects.pop_back();
+  effect.act(effect.data);
 }
 
-// Some of the stores that are under way arrive.
+// Some of the stores that are under way arrive: the first, the last, or a few of them in any order, now and then.
 void land_some() {
   auto& effects = grid->effects;
   if (effects.empty()) return;
@@ -214,7 +217,8 @@ void land_some() {
     case Order::forward: land(0); break;
     case Order::reverse: land(effects.size() - 1); break;
     case Order::random:
-      if (random_number() % 2 == 0) land(random_number() % effects.size());
+      if (random_number() % 4) break;
+      for (size_t n = 1 + effects.size() / 8; n > 0 && !effects.empty(); --n) land(random_number() % effects.size());
       break;
   }
 }
@@ -270,6 +274,8 @@ void run_resident(Grid& g, int blocks, size_t shared_bytes) {
     number = pick();
     if (number < 0) {
       if (g.effects.empty()) break;
+      if (std::all_of(g.lanes.begin(), g.lanes.end(), [](const Lane& l) { return l.done; }))
+        throw Stuck("a block ended while stores into its memory were under way");
       land(0);
       continue;
     }
@@ -318,7 +324,7 @@ void sync_cluster() {
   arrive(grid->clusters[here->block / grid->cluster], grid->cluster * grid->threads, "its cluster");
 }
 void relax() {
-  ++here->breaths;
+  if (++here->breaths > kMostBreaths && grid->error.empty()) grid->error = "a lane looks at a flag without end";
   grid->next.push_back(here->number);
   to_scheduler();
 }
@@ -340,8 +346,10 @@ unsigned char* in_block(unsigned char* shared, int rank) {
 }
 
 void later(void (*effect)(void*), const void* data, size_t bytes) {
-  const auto* p = static_cast<const unsigned char*>(data);
-  grid->effects.push_back({effect, {p, p + bytes}});
+  Effect e{effect, {}};
+  if (bytes > sizeof e.data) throw std::logic_error("an effect with too much data");
+  std::memcpy(e.data, data, bytes);
+  grid->effects.push_back(e);
 }
 
 void copy_later(void* to, const void* from, size_t bytes) {

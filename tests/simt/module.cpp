@@ -1,9 +1,11 @@
 // fusegen._simt: the GPU backend's functions on CPU tensors, its kernels run by the emulator.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include "bind_recurrence.h"
 #include "emulator.h"
 #include "kernels/backend.h"
+#include "planted.h"
 
 namespace py = pybind11;
 
@@ -35,5 +37,6 @@ PYBIND11_MODULE(_simt, m) {
     s.major = major;
   }, "What the emulated device has; the H200's figures at start.", py::arg("sms") = 132, py::arg("shared_bytes") = 227 * 1024,
      py::arg("major") = 9);
+  m.def("planted", &simt::planted, "Runs a kernel with this fault.");
   m.def("hang_at", [](int block) { simt::settings().hang_at = block; }, "Plants a hang in this block, counted from 1; 0: none.");
 }

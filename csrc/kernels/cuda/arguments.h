@@ -36,7 +36,7 @@ struct ForwardArguments {
   Operand operand;
   Exchange exchange;
   Place place;
-  int64_t first, last;     // steps of this launch; -1 hands out h0
+  int first, last;         // steps of this launch; -1 hands out h0
   float* carry;            // [2][D][B][H]: c and h between launches
   bool project;            // the product goes on to W_hr: h is not known yet
 };
@@ -46,7 +46,7 @@ struct BackwardArguments {
   Operand operand;
   Exchange exchange;
   Place place;
-  int64_t first, last;     // steps of this launch; T only multiplies, for dh0
+  int first, last;         // steps of this launch; T only multiplies, for dh0
   float* carry;            // [2][D][B][H]: dc and dh between launches
   bool project;            // dh comes from W_hr's product: dy and dh_n were added there
 };

@@ -32,11 +32,11 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
 
   const int unit_groups = device::kWarps / place.k_splits, lanes = unit_groups * 32;
   const int lane = device::lane(), d = me.direction, H = pass.H;
-  const int64_t T_steps = pass.T;
+  const int T_steps = static_cast<int>(pass.T);
   const bool reverse = d == 1, owner = me.k_split == 0;
   T* stage = reinterpret_cast<T*>(shared + place.shared.stage);
   float* state = reinterpret_cast<float*>(shared + place.shared.state) + me.unit_group * 32 + lane;
-  int64_t* lengths = reinterpret_cast<int64_t*>(shared + place.shared.lengths);
+  int* lengths = reinterpret_cast<int*>(shared + place.shared.lengths);
   const auto kept = [&](int slice, int n, int pair, int which) -> float& {
     return state[((slice * NT * kPairs + n * kPairs + pair) * kCarried + which) * lanes];
   };
@@ -55,9 +55,10 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
       length = -1;
       device::store_system(pass.error, kBadLength);
     }
-    lengths[i] = length;
+    lengths[i] = static_cast<int>(length);
   }
   if (owner) {
+#pragma unroll 1
     for (int slice = 0; slice < place.slices; ++slice)
       for (int n = 0; n < NT; ++n)
         for (int pair = 0; pair < kPairs; ++pair) {
@@ -84,9 +85,9 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
   constexpr int kSegments = Gates;
 
   bool stopped = false;
-  for (int64_t step = a.first; step <= a.last && !stopped; ++step) {
+  for (int step = a.first; step <= a.last && !stopped; ++step) {
     const bool only_dh0 = step == T_steps;
-    const int64_t t = reverse ? step : T_steps - 1 - step, before = reverse ? t + 1 : t - 1;
+    const int t = reverse ? step : T_steps - 1 - step, before = reverse ? t + 1 : t - 1;
     for (int slice = 0; slice < place.slices; ++slice) {
       Saved<Gates> seen[NT][kPairs];
       if (owner && !only_dh0) {
@@ -95,13 +96,13 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
 #pragma unroll
           for (int pair = 0; pair < kPairs; ++pair) {
             const int unit = unit_of(pair), b = batch_of(slice, row_of(n, pair));
-            const int64_t length = lengths[slice * kRows + row_of(n, pair)];
+            const int length = lengths[slice * kRows + row_of(n, pair)];
             Saved<Gates>& s = seen[n][pair];
             if (unit >= H || b >= pass.B || t >= length) continue;
             const bool first = reverse ? t == length - 1 : t == 0;
-            const int64_t at = ((t * pass.B + b) * pass.D + d) * H + unit;
+            const int64_t at = ((static_cast<int64_t>(t) * pass.B + b) * pass.D + d) * H + unit;
             const int64_t saved = (static_cast<int64_t>(d) * T_steps + t) * pass.B + b;
-            const int64_t saved_before = saved + (before - t) * pass.B;
+            const int64_t saved_before = saved + static_cast<int64_t>(before - t) * pass.B;
             if (pass.dy && !a.project) s.dy = read(pass.dy, at);
             if constexpr (Gates > 1) {
 #pragma unroll
@@ -112,7 +113,7 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
               s.c_prev = !first ? pass.cells[saved_before * H + unit] : pass.c0 ? read(pass.c0, state_index(b, unit)) : 0.0f;
             }
             if constexpr (Gates == 3)
-              s.h_prev = !first     ? read(pass.y, ((before * pass.B + b) * pass.D + d) * H + unit)
+              s.h_prev = !first     ? read(pass.y, ((static_cast<int64_t>(before) * pass.B + b) * pass.D + d) * H + unit)
                          : pass.h0 ? read(pass.h0, state_index(b, unit))
                                    : 0.0f;
             if constexpr (Gates == 1) s.gate[0] = pass.kind == Kind::identity ? 0.0f : read(pass.y, at);
@@ -138,7 +139,7 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
         for (int n = 0; n < NT; ++n)
 #pragma unroll
           for (int pair = 0; pair < kPairs; ++pair) {
-            const int64_t length = lengths[slice * kRows + row_of(n, pair)];
+            const int length = lengths[slice * kRows + row_of(n, pair)];
             float dc = kept(slice, n, pair, kDc), dh = kept(slice, n, pair, kDh) + sums[0][n][pair];
             const Saved<Gates>& s = seen[n][pair];
             float(&g)[kColumns] = out[n][pair];
@@ -190,7 +191,7 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
           for (int pair = 0; pair < kPairs; ++pair) {
             const int unit = unit_of(pair), b = batch_of(slice, row_of(n, pair));
             if (unit >= H || b >= pass.B) continue;
-            T* to = static_cast<T*>(pass.dgates) + ((t * pass.B + b) * pass.D + d) * kColumns * H + unit;
+            T* to = static_cast<T*>(pass.dgates) + ((static_cast<int64_t>(t) * pass.B + b) * pass.D + d) * kColumns * H + unit;
 #pragma unroll
             for (int i = 0; i < kColumns; ++i) to[i * static_cast<int64_t>(H)] = device::narrow<T>(out[n][pair][i]);
           }
@@ -201,6 +202,7 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
 
   if (!owner) return;
   const bool finished = a.last == (a.project ? T_steps - 1 : T_steps);
+#pragma unroll 1
   for (int slice = 0; slice < place.slices; ++slice)
     for (int n = 0; n < NT; ++n)
       for (int pair = 0; pair < kPairs; ++pair) {
@@ -211,9 +213,9 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
         if (stopped) {
           dc = dh = device::not_a_number();
           T* to = static_cast<T*>(pass.dgates) + (static_cast<int64_t>(b) * pass.D + d) * kColumns * H + unit;
-          for (int64_t t = 0; t < T_steps; ++t)
+          for (int t = 0; t < T_steps; ++t)
             for (int column = 0; column < kColumns; ++column)
-              to[(t * pass.B * pass.D * kColumns + column) * H] = device::narrow<T>(dh);
+              to[(static_cast<int64_t>(t) * pass.B * pass.D * kColumns + column) * H] = device::narrow<T>(dh);
         } else if (!finished) {
           a.carry[i] = dc;
           a.carry[carry_size + i] = dh;

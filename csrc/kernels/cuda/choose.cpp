@@ -12,6 +12,7 @@ int ceil_div(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
 // What a pass multiplies.
 struct Product {
   int gates;     // of the rows: see row_gates
+  int tiles;     // most of a slice
   int segments;  // of a row
   int number;    // bytes
   int units;
@@ -41,7 +42,7 @@ bool fits(Plan& plan, const Product& p, const Device& device) {
 
 // Deals the batch over at most `most` groups.
 void deal(Plan& plan, const Product& p, int most) {
-  plan.tiles = ceil_div(p.B, 8) <= most ? 1 : 2;
+  plan.tiles = ceil_div(p.B, 8) <= most ? 1 : p.tiles;
   const int all = std::max(1, ceil_div(p.B, 8 * plan.tiles));
   plan.slices = ceil_div(all, most);
   plan.groups = ceil_div(all, plan.slices);
@@ -49,7 +50,7 @@ void deal(Plan& plan, const Product& p, int most) {
 
 // R in the registers of `blocks` blocks, by the fewest that hold it.
 bool resident(Plan& plan, const Product& p, const Device& device, Transport transport) {
-  const int kept = 16 / tiles_of_warp(p.gates);
+  const int kept = resident_chunks(p.gates);
   for (int k_splits = 1; k_splits <= 8; k_splits *= 2) {
     const int units = units_of_block(p, k_splits);
     int blocks = ceil_div(p.units, units);
@@ -76,7 +77,7 @@ bool resident(Plan& plan, const Product& p, const Device& device, Transport tran
 // A launch a step, R read from L2 each time: as many blocks as give every SM work.
 void stepwise(Plan& plan, const Product& p, const Device& device) {
   plan.transport = Transport::launch;
-  plan.tiles = p.B > 8 ? 2 : 1;
+  plan.tiles = p.B > 8 ? p.tiles : 1;
   plan.slices = 1;
   plan.groups = std::max(1, ceil_div(p.B, 8 * plan.tiles));
   for (plan.k_splits = 1; plan.k_splits < 8; plan.k_splits *= 2) {
@@ -98,7 +99,7 @@ const char* why(Transport t) {
 }
 
 Product product_of(Kind kind, Format format, bool backward, int units, int B, int D) {
-  return {row_gates(kind, backward), backward ? gates_of(kind) : 1, number_bytes(format), units, B, D};
+  return {row_gates(kind, backward), most_tiles(kind, format, backward), backward ? gates_of(kind) : 1, number_bytes(format), units, B, D};
 }
 
 }  // namespace

@@ -25,12 +25,12 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
 
   const int unit_groups = device::kWarps / place.k_splits, lanes = unit_groups * 32;
   const int lane = device::lane(), d = me.direction, H = pass.H;
-  const int64_t T_steps = pass.T;
+  const int T_steps = static_cast<int>(pass.T);
   const bool reverse = d == 1, owner = me.k_split == 0;
   const bool has_c = Gates == 4;
   T* stage = reinterpret_cast<T*>(shared + place.shared.stage);
   float* state = reinterpret_cast<float*>(shared + place.shared.state) + me.unit_group * 32 + lane;
-  int64_t* lengths = reinterpret_cast<int64_t*>(shared + place.shared.lengths);
+  int* lengths = reinterpret_cast<int*>(shared + place.shared.lengths);
   const auto kept = [&](int slice, int n, int pair, int which) -> float& {
     return state[((slice * NT * kPairs + n * kPairs + pair) * kCarried + which) * lanes];
   };
@@ -48,10 +48,11 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
       length = -1;
       device::store_system(pass.error, kBadLength);
     }
-    lengths[i] = length;
+    lengths[i] = static_cast<int>(length);
   }
   if (owner) {
     const bool fresh = a.first <= 0;
+#pragma unroll 1
     for (int slice = 0; slice < place.slices; ++slice)
       for (int n = 0; n < NT; ++n)
         for (int pair = 0; pair < kPairs; ++pair) {
@@ -80,8 +81,8 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
   };
 
   bool stopped = false;
-  for (int64_t step = a.first; step <= a.last && !stopped; ++step) {
-    const int64_t t = reverse ? T_steps - 1 - step : step;
+  for (int step = a.first; step <= a.last && !stopped; ++step) {
+    const int t = reverse ? T_steps - 1 - step : step;
     for (int slice = 0; slice < place.slices; ++slice) {
       if (step < 0) {  // the first hand-over is h0
         if (owner)
@@ -93,17 +94,16 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
         continue;
       }
 
-      float gx[NT][kPairs][Gates], b_hn[kPairs];
+      float gx[NT][kPairs][Gates];
       if (owner) {
 #pragma unroll
         for (int pair = 0; pair < kPairs; ++pair) {
           const int unit = unit_of(pair);
-          b_hn[pair] = Gates == 3 && pass.b_hn[d] && unit < H ? device::widen(static_cast<const T*>(pass.b_hn[d])[unit]) : 0.0f;
 #pragma unroll
           for (int n = 0; n < NT; ++n) {
             const int b = batch_of(slice, row_of(n, pair));
             const bool wanted = pass.gx && unit < H && b < pass.B && t < lengths[slice * kRows + row_of(n, pair)];
-            const T* from = static_cast<const T*>(pass.gx) + ((t * pass.B + b) * pass.D + d) * Gates * H + unit;
+            const T* from = static_cast<const T*>(pass.gx) + ((static_cast<int64_t>(t) * pass.B + b) * pass.D + d) * Gates * H + unit;
 #pragma unroll
             for (int gate = 0; gate < Gates; ++gate) gx[n][pair][gate] = wanted ? device::widen(from[gate * H]) : 0.0f;
           }
@@ -123,7 +123,7 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
 #pragma unroll
           for (int pair = 0; pair < kPairs; ++pair) {
             const auto sum = [&](int gate) { return sums[R::sum_tile(gate)][n][R::sum_place(gate, pair)]; };
-            const int64_t length = lengths[slice * kRows + row_of(n, pair)];
+            const int length = lengths[slice * kRows + row_of(n, pair)];
             float c = kept(slice, n, pair, kC), h = kept(slice, n, pair, kH), y = 0;
             float(&s)[4] = saved[n][pair];
             if constexpr (Gates == 4) {
@@ -131,7 +131,8 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
               s[0] = v.i, s[1] = v.f, s[2] = v.g, s[3] = v.o;
               if (t < length) c = v.c, y = v.h;
             } else if constexpr (Gates == 3) {
-              const float q = sum(2) + b_hn[pair];
+              const bool biased = pass.b_hn[d] && unit_of(pair) < H;
+              const float q = sum(2) + (biased ? device::widen(static_cast<const T*>(pass.b_hn[d])[unit_of(pair)]) : 0.0f);
               const auto v = cells::gru<Math>(gx[n][pair][0] + sum(0), gx[n][pair][1] + sum(1), gx[n][pair][2], q, h);
               s[0] = v.r, s[1] = v.z, s[2] = v.n, s[3] = q;
               y = v.h;
@@ -163,7 +164,7 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
           for (int pair = 0; pair < kPairs; ++pair) {
             const int unit = unit_of(pair), b = batch_of(slice, row_of(n, pair));
             if (unit >= H || b >= pass.B) continue;
-            const int64_t row = t * pass.B + b, saved_row = (static_cast<int64_t>(d) * T_steps + t) * pass.B + b;
+            const int64_t row = static_cast<int64_t>(t) * pass.B + b, saved_row = (static_cast<int64_t>(d) * T_steps + t) * pass.B + b;
             if (pass.y) static_cast<T*>(pass.y)[(row * pass.D + d) * H + unit] = device::narrow<T>(out_h[n][pair]);
             if (pass.gates) {
               T* to = static_cast<T*>(pass.gates) + saved_row * 4 * H + unit;
@@ -179,6 +180,7 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
 
   if (!owner) return;
   const bool finished = a.last == T_steps - 1;
+#pragma unroll 1
   for (int slice = 0; slice < place.slices; ++slice)
     for (int n = 0; n < NT; ++n)
       for (int pair = 0; pair < kPairs; ++pair) {
@@ -189,8 +191,8 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
         if (stopped) {
           c = h = device::not_a_number();
           if (pass.y)
-            for (int64_t t = 0; t < T_steps; ++t)
-              static_cast<T*>(pass.y)[((t * pass.B + b) * pass.D + d) * H + unit] = device::narrow<T>(h);
+            for (int t = 0; t < T_steps; ++t)
+              static_cast<T*>(pass.y)[((static_cast<int64_t>(t) * pass.B + b) * pass.D + d) * H + unit] = device::narrow<T>(h);
         } else if (!finished) {
           a.carry[i] = c;
           a.carry[carry_size + i] = h;

@@ -26,10 +26,9 @@ struct Rows {
   static constexpr int sum_place(int gate, int pair) { return kFour ? 2 * (gate % 2) + pair : pair; }
 };
 
-// 64 bytes of a row of R are a chunk, what one product takes. A warp keeps so many of its rows in registers: with
-// kTiles * 8 registers a chunk, 128 of the 255 that a lane may have.
-template <int Gates>
-constexpr int kResidentChunks = 16 / Rows<Gates>::kTiles;
+// 64 bytes of a row of R are a chunk, what one product takes. A warp keeps this many of its rows in registers: with
+// 8 * tiles registers a chunk, 96 or 128 of the 255 that a lane may have.
+constexpr int resident_chunks(int gates) { return gates == 4 ? 8 : gates == 3 ? 4 : 16; }
 
 constexpr int kChunk = 64;
 
@@ -39,6 +38,13 @@ constexpr int row_gates(Kind kind, bool backward) { return backward ? 1 : gates_
 constexpr int units_of_warp(int gates) { return gates == 4 ? 8 : 16; }
 constexpr int tiles_of_warp(int gates) { return gates == 4 ? 2 : gates; }
 constexpr int number_bytes(Format f) { return f == Format::bf16 || f == Format::f16 ? 2 : 4; }
+
+// Tiles of 8 rows of the batch in a slice: as many as fit in a lane's registers beside R. Forward, 16-bit numbers have
+// room for two; backward LSTM and GRU read so much for each row that only RNN has. The projection takes turns with LSTM.
+constexpr int most_tiles(Kind kind, Format format, bool backward) {
+  const bool plain = kind == Kind::rnn_tanh || kind == Kind::rnn_relu;
+  return number_bytes(format) == 2 && (!backward || plain) ? 2 : 1;
+}
 
 // A row of gathered numbers in shared memory: its length is 64 more than a multiple of 128, so that 8 rows of 16-byte
 // reads fall on different banks.
@@ -64,7 +70,7 @@ constexpr SharedParts shared_parts(Transport transport, int gates, int segments,
   p.stage = p.partial + (8 - unit_groups) * kept * tiles * 4 * 32 * 4;
   p.state = p.stage + rows * segments * unit_groups * units_of_warp(gates) * number;
   p.lengths = p.state + slices * pairs * kCarried * unit_groups * 32 * 4;
-  p.barriers = p.lengths + slices * rows * 8;
+  p.barriers = p.lengths + slices * rows * 4;
   p.total = p.barriers + 8 * (buffers + 1);
   return p;
 }

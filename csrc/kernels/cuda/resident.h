@@ -54,11 +54,11 @@ FUSEGEN_DEVICE device::Word4 load_numbers(const Operand& a, int direction, int r
   return word;
 }
 
-// kResidentChunks of a warp's rows in registers: kTiles * kResidentChunks * 8 of them.
+// A stretch of a warp's rows in registers, kTiles * kChunks * 8 of them.
 template <int Gates, class T, class Format>
 class Weights {
  public:
-  static constexpr int kTiles = Rows<Gates>::kTiles, kChunks = kResidentChunks<Gates>;
+  static constexpr int kTiles = Rows<Gates>::kTiles, kChunks = resident_chunks(Gates);
 
   // Chunks first .. first+count of the warp's rows.
   FUSEGEN_DEVICE void load(const Operand& a, const Self& me, int first, int count) {
@@ -106,7 +106,7 @@ template <int Gates, class T, class Format, int NT>
 FUSEGEN_DEVICE void product_of_slice(float (&sums)[Rows<Gates>::kTiles][NT][4], Weights<Gates, T, Format>& weights,
                                      const Operand& a, const Place& place, const Self& me, const unsigned char* gathered,
                                      int stride, unsigned char* shared) {
-  constexpr int kTiles = Rows<Gates>::kTiles, kChunks = kResidentChunks<Gates>;
+  constexpr int kTiles = Rows<Gates>::kTiles, kChunks = resident_chunks(Gates);
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
@@ -117,6 +117,7 @@ FUSEGEN_DEVICE void product_of_slice(float (&sums)[Rows<Gates>::kTiles][NT][4], 
   if (place.resident) {
     weights.template multiply<NT>(sums, gathered, stride, me.first_chunk, me.chunks);
   } else {
+#pragma unroll 1
     for (int done = 0; done < me.chunks; done += kChunks) {
       const int count = me.chunks - done < kChunks ? me.chunks - done : kChunks;
       weights.load(a, me, me.first_chunk + done, count);
@@ -139,6 +140,7 @@ FUSEGEN_DEVICE void product_of_slice(float (&sums)[Rows<Gates>::kTiles][NT][4], 
   }
   device::sync_block();
   if (me.k_split > 0) return;
+#pragma unroll 1
   for (int split = 1; split < place.k_splits; ++split)
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)

@@ -5,12 +5,20 @@
 namespace fusegen::cuda {
 namespace {
 
+// The kernel for slices of so many tiles: 1, and where most_tiles() allows it 2.
+template <int Gates, class T, class Fmt>
+Kernel<BackwardArguments> backward_with(int tiles) {
+  if constexpr (sizeof(T) == 2 && Gates == 1)
+    if (tiles == 2) return backward_kernel<Gates, T, Fmt, 2>;
+  return backward_kernel<Gates, T, Fmt, 1>;
+}
+
 template <class T, class Fmt>
 Kernel<BackwardArguments> backward_of(Kind kind, int tiles) {
   switch (gates_of(kind)) {
-    case 4: return tiles == 1 ? backward_kernel<4, T, Fmt, 1> : backward_kernel<4, T, Fmt, 2>;
-    case 3: return tiles == 1 ? backward_kernel<3, T, Fmt, 1> : backward_kernel<3, T, Fmt, 2>;
-    default: return tiles == 1 ? backward_kernel<1, T, Fmt, 1> : backward_kernel<1, T, Fmt, 2>;
+    case 4: return backward_with<4, T, Fmt>(tiles);
+    case 3: return backward_with<3, T, Fmt>(tiles);
+    default: return backward_with<1, T, Fmt>(tiles);
   }
 }
 
@@ -48,7 +56,7 @@ void run_projected(const BackwardPass& pass, const Workspace& w, unsigned char* 
   gates.carry = reinterpret_cast<float*>(memory + w.carry);
   gates.project = true;
 
-  for (int64_t step = 0; step <= pass.T; ++step) {
+  for (int step = 0; step <= pass.T; ++step) {
     gates.first = gates.last = project.first = project.last = step;
     start<T, Fmt>(project, outer);
     if (step < pass.T) start<T, Fmt>(gates, plan);
@@ -80,12 +88,12 @@ Transport run_backward(const BackwardPass& given) {
   a.place = place_of(plan, pass.kind, pass.format, true, a.operand.chunks);
   a.carry = reinterpret_cast<float*>(memory + w.carry);
   a.first = 0;
-  a.last = pass.T;
+  a.last = static_cast<int>(pass.T);
   if (plan.transport != Transport::launch) {
     start<T, Fmt>(a, plan);
     return plan.transport;
   }
-  for (int64_t step = 0; step <= pass.T; ++step) {
+  for (int step = 0; step <= pass.T; ++step) {
     a.first = a.last = step;
     start<T, Fmt>(a, plan);
   }

@@ -5,12 +5,20 @@
 namespace fusegen::cuda {
 namespace {
 
+// The kernel for slices of so many tiles: 1, and where most_tiles() allows it 2.
+template <int Gates, class T, class Fmt>
+Kernel<ForwardArguments> forward_with(int tiles) {
+  if constexpr (sizeof(T) == 2)
+    if (tiles == 2) return forward_kernel<Gates, T, Fmt, 2>;
+  return forward_kernel<Gates, T, Fmt, 1>;
+}
+
 template <class T, class Fmt>
 Kernel<ForwardArguments> forward_of(Kind kind, int tiles) {
   switch (gates_of(kind)) {
-    case 4: return tiles == 1 ? forward_kernel<4, T, Fmt, 1> : forward_kernel<4, T, Fmt, 2>;
-    case 3: return tiles == 1 ? forward_kernel<3, T, Fmt, 1> : forward_kernel<3, T, Fmt, 2>;
-    default: return tiles == 1 ? forward_kernel<1, T, Fmt, 1> : forward_kernel<1, T, Fmt, 2>;
+    case 4: return forward_with<4, T, Fmt>(tiles);
+    case 3: return forward_with<3, T, Fmt>(tiles);
+    default: return forward_with<1, T, Fmt>(tiles);
   }
 }
 
@@ -49,7 +57,7 @@ void run_projected(const ForwardPass& pass, const Workspace& w, unsigned char* m
   project.place = place_of(outer, Kind::identity, pass.format, false, project.operand.chunks);
   project.carry = reinterpret_cast<float*>(memory + w.inner_carry);
 
-  for (int64_t step = pass.h0 ? -1 : 0; step < pass.T; ++step) {
+  for (int step = pass.h0 ? -1 : 0; step < pass.T; ++step) {
     gates.first = gates.last = project.first = project.last = step;
     if (step >= 0) start<T, Fmt>(gates, plan);
     start<T, Fmt>(project, outer);
@@ -81,12 +89,12 @@ Transport run_forward(const ForwardPass& given) {
   a.place = place_of(plan, pass.kind, pass.format, false, a.operand.chunks);
   a.carry = reinterpret_cast<float*>(memory + w.carry);
   a.first = -1;
-  a.last = pass.T - 1;
+  a.last = static_cast<int>(pass.T) - 1;
   if (plan.transport != Transport::launch) {
     start<T, Fmt>(a, plan);
     return plan.transport;
   }
-  for (int64_t step = pass.h0 ? -1 : 0; step < pass.T; ++step) {
+  for (int step = pass.h0 ? -1 : 0; step < pass.T; ++step) {
     a.first = a.last = step;
     start<T, Fmt>(a, plan);
   }

@@ -49,7 +49,7 @@ class Wire {
   // The rows [8*NT][stride] of a turn: in shared memory, or with a launch a step where the launch before left them. By
   // all lanes; ends with everybody able to read them. After a wait in vain, stopped() is true behind the next block
   // barrier.
-  FUSEGEN_DEVICE const unsigned char* wait(int slice, int64_t turn) {
+  FUSEGEN_DEVICE const unsigned char* wait(int slice, int turn) {
     unsigned char* rows = buffer(slice, turn);
     if (place_.transport == Transport::cluster) {
       uint64_t started = 0;
@@ -65,7 +65,7 @@ class Wire {
       const uint32_t* flags = x_.flags + static_cast<int64_t>(slot(slice)) * place_.blocks;
       for (int rank = device::lane(); rank < place_.blocks; rank += 32) {
         uint64_t started = 0;
-        for (uint32_t looks = 1; device::load_acquire(flags + rank) < turn + 1; ++looks)
+        for (uint32_t looks = 1; device::load_acquire(flags + rank) < static_cast<uint32_t>(turn + 1); ++looks)
           if (give_up(looks, started)) break;
       }
     }
@@ -80,7 +80,7 @@ class Wire {
 
   // Gives the group this block's numbers: `stage` in shared memory, [8*NT][segments][units of the block]. By all lanes,
   // after a block barrier behind the writes of `stage`.
-  FUSEGEN_DEVICE void publish(int slice, int64_t turn, int segments, int segment_bytes, int own_bytes) {
+  FUSEGEN_DEVICE void publish(int slice, int turn, int segments, int segment_bytes, int own_bytes) {
     const unsigned char* stage = shared_ + place_.shared.stage;
     const int words = own_bytes / 16, per_row = segments * words, all = kRows * per_row;
     const int peers = place_.transport == Transport::cluster ? place_.blocks : 1;
@@ -115,10 +115,10 @@ class Wire {
  private:
   FUSEGEN_DEVICE bool inside() const { return place_.transport == Transport::cluster || place_.transport == Transport::block; }
   FUSEGEN_DEVICE int slot(int slice) const { return (me_.direction * place_.groups + me_.group) * place_.slices + slice; }
-  FUSEGEN_DEVICE unsigned char* buffer(int slice, int64_t turn) const {
-    return shared_ + place_.shared.gathered + (inside() ? (2 * slice + static_cast<int>(turn & 1)) * place_.shared.gathered_size : 0);
+  FUSEGEN_DEVICE unsigned char* buffer(int slice, int turn) const {
+    return shared_ + place_.shared.gathered + (inside() ? (2 * slice + (turn & 1)) * place_.shared.gathered_size : 0);
   }
-  FUSEGEN_DEVICE device::ByteBarrier* barrier(int slice, int64_t turn) const {
+  FUSEGEN_DEVICE device::ByteBarrier* barrier(int slice, int turn) const {
     return reinterpret_cast<device::ByteBarrier*>(shared_ + place_.shared.barriers) + 1 + 2 * slice + (turn & 1);
   }
   FUSEGEN_DEVICE volatile int* stop() const { return reinterpret_cast<volatile int*>(shared_ + place_.shared.barriers); }

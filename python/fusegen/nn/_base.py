@@ -81,7 +81,7 @@ class Recurrent(RNNBase):
                 isinstance(lengths, int) or (isinstance(lengths, Tensor) and lengths.dim() == 0)
             ):
                 lengths = [lengths]
-            lengths = _common.as_lengths(self._get_name(), lengths, x.shape[0], x.shape[1])
+            lengths = _common.as_lengths(self._get_name(), lengths, x)
         y, final = self._run(x, states, lengths)
         if rank == 2:
             return y.squeeze(1), self._result(tuple(s.squeeze(1) for s in final))
@@ -102,6 +102,8 @@ class Recurrent(RNNBase):
             if order is not None:
                 states = tuple(s.index_select(1, order) for s in states)
         x, lengths, where = pad(data, batch_sizes)
+        if lengths is not None:
+            lengths = lengths.to(data.device, non_blocking=True)
         y, final = self._run(x, states, lengths)
         if back is not None:
             final = tuple(s.index_select(1, back) for s in final)

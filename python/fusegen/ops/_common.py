@@ -106,12 +106,15 @@ def sized(what: str, name: str, t: Tensor | None, shape: tuple[int, ...]) -> Non
         raise RuntimeError(f"{what}: expected {name} of size {shape}, got {tuple(t.shape)}")
 
 
-def as_lengths(what: str, lengths, T: int, B: int) -> Tensor | None:
-    """``lengths`` (None, a sequence of ints, or an integer tensor on any device) as an int64 CPU tensor [B].
+def as_lengths(what: str, lengths, x: Tensor) -> Tensor | None:
+    """``lengths`` (None, a sequence of ints, or an integer tensor on any device) as an int64 tensor [B] where x
+    [T, B, I] lies.
 
     Raises TypeError where they are not integers, ValueError for a wrong count or a value outside 0..T. Inside
-    torch.compile and torch.export, values are checked when the op runs.
+    torch.compile and torch.export, values are checked when the op runs. Values that lie on a GPU with x are not
+    read back: there a bad one makes the sequence's outputs NaN, and the next call raises.
     """
+    T, B = x.shape[:2]
     if lengths is None:
         return None
     if not isinstance(lengths, Tensor):
@@ -122,12 +125,13 @@ def as_lengths(what: str, lengths, T: int, B: int) -> Tensor | None:
         raise ValueError(
             f"{what}: expected lengths of shape ({B},), one per sequence, got {tuple(lengths.shape)}"
         )
-    lengths = lengths.detach().to("cpu", torch.int64)
-    if not lengths.is_contiguous():
-        lengths = lengths.contiguous()
-    if not _compiling() and type(lengths) is Tensor and not _functorch():
-        check_lengths(what, lengths, T)
-    return lengths
+    lengths = lengths.detach()
+    if lengths.is_cpu or x.is_cpu:
+        lengths = lengths.to("cpu", torch.int64)
+        if not _compiling() and type(lengths) is Tensor and not _functorch():
+            check_lengths(what, lengths, T)
+    lengths = lengths.to(x.device, torch.int64, non_blocking=True)
+    return lengths if lengths.is_contiguous() else lengths.contiguous()
 
 
 def _lengths_from(what: str, lengths) -> Tensor:

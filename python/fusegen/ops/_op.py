@@ -4,6 +4,7 @@ takes."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,15 +18,17 @@ _LIB = torch.library.Library("fusegen", "DEF")
 _TAGS = (torch.Tag.pt2_compliant_tag,)
 _grad_enabled = torch.is_grad_enabled
 _any_requires_grad = torch._C._any_requires_grad  # of a list with None in it, it says no: give it tensors
-_AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+_AUTOCAST_KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 
 
 class Kernel(NamedTuple):
-    """One registered operator: its schema without the name, what runs on the CPU, and the shapes it gives."""
+    """One registered operator: its schema without the name, what runs on the CPU, the shapes it gives, and what
+    runs on an NVIDIA GPU."""
 
     schema: str
     cpu: Callable
     fake: Callable
+    cuda: Callable
 
 
 class Op:
@@ -56,6 +59,7 @@ class Op:
     ) -> None:
         self.name, self.formula, self.n, self.per, self.wide = name, formula, n, per, wide
         self.infer, self.backward = forward.cpu, backward.cpu
+        self.cuda = (forward.cuda, (train or forward).cuda, backward.cuda)
         self.ragged = "lengths" in forward.schema
         self.op = self._register(name, forward)
         self.backward_op = self._register(f"{name}_backward", backward)
@@ -67,12 +71,14 @@ class Op:
         # Python's part of Function.apply only looks for torch.func transforms: a DIRECT call has none
         self._apply = super(torch.autograd.Function, self.function).apply
         _LIB.impl(name, self._autograd, "Autograd")
-        _LIB.impl(name, self._autocast, "AutocastCPU")
+        for device in ("cpu", "cuda"):
+            _LIB.impl(name, partial(self._autocast, device), _AUTOCAST_KEYS[device])
 
     @staticmethod
     def _register(name: str, kernel: Kernel) -> Callable:
         _LIB.define(name + kernel.schema, tags=_TAGS)
         _LIB.impl(name, kernel.cpu, "CPU")
+        _LIB.impl(name, kernel.cuda, "CUDA")
         torch.library.register_fake(f"fusegen::{name}", kernel.fake, lib=_LIB)
         return getattr(torch.ops.fusegen, name).default
 
@@ -114,17 +120,18 @@ class Op:
         with torch._C._AutoDispatchBelowAutograd():
             return self.op(*args)
 
-    def _autocast(self, *args):
+    def _autocast(self, device: str, *args):
         """Computes and gives everything in the autocast dtype, but for ``wide``. As in torch, float64 is left
         alone."""
-        dtype = torch.get_autocast_dtype("cpu")
+        dtype = torch.get_autocast_dtype(device)
+        below = torch._C.DispatchKeySet(torch._C._dispatch_key_parse(_AUTOCAST_KEYS[device]))
 
         def cast(t):
             return t if t is None or t.dtype == torch.float64 else t.to(dtype)
 
         inputs, weights = args[: self.n], args[self.n]
         extra = (*args[self.n + 1 :], None)[: self._extras]
-        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
+        with torch._C._ExcludeDispatchKeyGuard(below):
             out = self.op(*map(cast, inputs), [cast(w) for w in weights], *extra)
         if self.wide is None:
             return out

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import _C, reference
 from . import _common as c
+from . import gpu
 from ._op import Kernel, Op
 
 _threads = torch.get_num_threads
@@ -24,6 +25,38 @@ def _state(x: Tensor, weights) -> Tensor:
 
 def _gates(x: Tensor, weights) -> Tensor:
     return x.new_empty(x.shape[0], 4 * weights[1].shape[1])
+
+
+# ---------------------------------------------------------------- on a GPU: a layer of one step
+
+
+def _one(t: Tensor | None) -> Tensor | None:
+    return None if t is None else t.unsqueeze(0)
+
+
+def _cell_cuda(kind: gpu.Layer, x, states, weights, relu=False, train=False):
+    """(h_out, c_out or None, gates [B, 4H] or None, cells [B, H] or None)."""
+    weights = [*weights, None] if kind is gpu.LSTM else weights
+    _, h_n, c_n, gates, cells = gpu.forward(
+        kind, _one(x), *(_one(s) for s in (*states, None)[:2]), weights, None, relu, train
+    )
+    squeeze = [t if t is None else t.flatten(0, -3)[0] for t in (c_n, gates, cells)]
+    return h_n[0], *squeeze
+
+
+def _cell_backward_cuda(kind: gpu.Layer, dh, dc, x, states, weights, saved, wanted, relu=False):
+    """``saved``: (h_out or None, gates [B, 4H] or None, c_out or None); of an LSTM only its shape is read of h."""
+    h_out, gates, cells = saved
+    if kind is gpu.LSTM:
+        weights, wanted = [*weights, None], [*wanted, False]
+        cells = cells.float().view(1, 1, *cells.shape)
+    gates = None if gates is None else gates.view(1, 1, *gates.shape)
+    starts = tuple(_one(s) for s in states)
+    grads = gpu.backward(
+        kind, _one(dh), None, _one(dc), _one(x), starts, weights, None, relu, (_one(h_out), gates, cells), wanted
+    )
+    n = sum(wanted[: 1 + len(states)])
+    return [g[0] for g in grads[:n]] + grads[n:]
 
 
 # ---------------------------------------------------------------- LSTM
@@ -84,6 +117,20 @@ def _lstm_cell_backward(dh, dc, x, h, cell, weights, c_out, gates, wide, wanted)
     return _present(grads)
 
 
+def _lstm_cell_cuda(x, h, cell, weights, packed=None):
+    return _cell_cuda(gpu.LSTM, x, (h, cell), weights)[:2]
+
+
+def _lstm_cell_train_cuda(x, h, cell, weights):
+    h_out, c_out, gates, cells = _cell_cuda(gpu.LSTM, x, (h, cell), weights, train=True)
+    return h_out, c_out, gates, cells if x.dtype.itemsize == 2 else x.new_empty(0)
+
+
+def _lstm_cell_backward_cuda(dh, dc, x, h, cell, weights, c_out, gates, wide, wanted):
+    cells = wide if wide.dim() == 2 else c_out
+    return _cell_backward_cuda(gpu.LSTM, dh, dc, x, (h, cell), weights, (c_out, gates, cells), wanted)
+
+
 lstm_cell = Op(
     "lstm_cell",
     Kernel(
@@ -91,6 +138,7 @@ lstm_cell = Op(
         " -> (Tensor h_out, Tensor c_out)",
         _lstm_cell,
         lambda x, h, cell, weights, packed=None: (_state(x, weights), _state(x, weights)),
+        _lstm_cell_cuda,
     ),
     Kernel(
         "(Tensor x, Tensor? h, Tensor? c, Tensor?[] weights)"
@@ -102,6 +150,7 @@ lstm_cell = Op(
             _gates(x, weights),
             _wide_cells(x, weights),
         ),
+        _lstm_cell_train_cuda,
     ),
     Kernel(
         "(Tensor? dh, Tensor? dc, Tensor x, Tensor? h, Tensor? c, Tensor?[] weights, Tensor c_out,"
@@ -110,6 +159,7 @@ lstm_cell = Op(
         lambda dh, dc, x, h, cell, weights, c_out, gates, wide, wanted: _present(
             c.empty_grads((x, h, cell, *weights), wanted)
         ),
+        _lstm_cell_backward_cuda,
     ),
     reference.lstm_cell,
     n=3,
@@ -151,23 +201,39 @@ def _gru_cell_backward(dh, x, h, weights, h_out, gates, wanted):
     return _present(grads)
 
 
+def _gru_cell_cuda(x, h, weights, packed=None):
+    return _cell_cuda(gpu.GRU, x, (h,), weights)[0]
+
+
+def _gru_cell_train_cuda(x, h, weights):
+    h_out, _, gates, _ = _cell_cuda(gpu.GRU, x, (h,), weights, train=True)
+    return h_out, gates
+
+
+def _gru_cell_backward_cuda(dh, x, h, weights, h_out, gates, wanted):
+    return _cell_backward_cuda(gpu.GRU, dh, None, x, (h,), weights, (h_out, gates, None), wanted)
+
+
 gru_cell = Op(
     "gru_cell",
     Kernel(
         "(Tensor x, Tensor? h, Tensor?[] weights, Tensor[]? packed=None) -> Tensor",
         _gru_cell,
         lambda x, h, weights, packed=None: _state(x, weights),
+        _gru_cell_cuda,
     ),
     Kernel(
         "(Tensor x, Tensor? h, Tensor?[] weights) -> (Tensor h_out, Tensor gates)",
         _gru_cell_train,
         lambda x, h, weights: (_state(x, weights), _gates(x, weights)),
+        _gru_cell_train_cuda,
     ),
     Kernel(
         "(Tensor dh, Tensor x, Tensor? h, Tensor?[] weights, Tensor h_out, Tensor gates, bool[] wanted)"
         " -> Tensor[]",
         _gru_cell_backward,
         lambda dh, x, h, weights, h_out, gates, wanted: _present(c.empty_grads((x, h, *weights), wanted)),
+        _gru_cell_backward_cuda,
     ),
     reference.gru_cell,
     n=2,
@@ -193,12 +259,21 @@ def _rnn_cell_backward(dh, x, h, weights, relu, h_out, wanted):
     return _present(grads)
 
 
+def _rnn_cell_cuda(x, h, weights, relu, packed=None):
+    return _cell_cuda(gpu.RNN, x, (h,), weights, relu)[0]
+
+
+def _rnn_cell_backward_cuda(dh, x, h, weights, relu, h_out, wanted):
+    return _cell_backward_cuda(gpu.RNN, dh, None, x, (h,), weights, (h_out, None, None), wanted, relu)
+
+
 rnn_cell = Op(
     "rnn_cell",
     Kernel(
         "(Tensor x, Tensor? h, Tensor?[] weights, bool relu, Tensor[]? packed=None) -> Tensor",
         _rnn_cell,
         lambda x, h, weights, relu, packed=None: _state(x, weights),
+        _rnn_cell_cuda,
     ),
     None,
     Kernel(
@@ -206,6 +281,7 @@ rnn_cell = Op(
         " -> Tensor[]",
         _rnn_cell_backward,
         lambda dh, x, h, weights, relu, h_out, wanted: _present(c.empty_grads((x, h, *weights), wanted)),
+        _rnn_cell_backward_cuda,
     ),
     reference.rnn_cell,
     n=2,

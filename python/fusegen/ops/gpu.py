@@ -154,20 +154,20 @@ def backward(
     dh_n,
     dc_n,
     x: Tensor,
-    h0,
-    c0,
+    starts: tuple,
     weights: Weights,
     lengths,
     relu: bool,
-    y: Tensor,
-    gates,
-    cells,
+    saved: tuple,
     wanted: Sequence[bool],
 ) -> list[Tensor]:
-    """The gradients that ``wanted`` asks for, in the order x, h0, (c0,) weights."""
+    """The gradients that ``wanted`` asks for, in the order x, starts (h0, and c0 of an LSTM), weights. ``saved``
+    is what ``forward`` gave: y, gates, cells."""
+    y, gates, cells = saved
+    h0, c0 = (*starts, None)[:2]
     (T, B, I), R = x.shape, _columns(weights, kind, 1)
     D, H, P = len(R), R[0].shape[0] // kind.gates, R[0].shape[1]
-    states = 2 if kind is LSTM else 1
+    states = len(starts)
     tf32 = uses_tf32(x.dtype)
     n = 4 if kind.gates > 1 else 1
     project = kind is LSTM and weights[4] is not None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .. import _C, reference
 from . import _common as c
+from . import gpu
 from ._op import Kernel, Op
 
 Weights = Sequence["Tensor | None"]
@@ -75,6 +76,20 @@ def _lstm_backward(dy, dh_n, dc_n, x, h0, c0, weights, lengths, y, gates, cells,
     return _present(grads)
 
 
+def _lstm_cuda(x, h0, c0, weights, lengths=None, packed=None):
+    return gpu.forward(gpu.LSTM, x, h0, c0, weights, lengths, False, False)[:3]
+
+
+def _lstm_train_cuda(x, h0, c0, weights, lengths=None):
+    return gpu.forward(gpu.LSTM, x, h0, c0, weights, lengths, False, True)
+
+
+def _lstm_backward_cuda(dy, dh_n, dc_n, x, h0, c0, weights, lengths, y, gates, cells, wanted):
+    return gpu.backward(
+        gpu.LSTM, dy, dh_n, dc_n, x, (h0, c0), weights, lengths, False, (y, gates, cells), wanted
+    )
+
+
 lstm = Op(
     "lstm",
     Kernel(
@@ -82,12 +97,14 @@ lstm = Op(
         " -> (Tensor y, Tensor h_n, Tensor c_n)",
         _lstm,
         lambda x, h0, c0, weights, lengths=None, packed=None: _lstm_outputs(x, weights),
+        _lstm_cuda,
     ),
     Kernel(
         "(Tensor x, Tensor? h0, Tensor? c0, Tensor?[] weights, Tensor? lengths=None)"
         " -> (Tensor y, Tensor h_n, Tensor c_n, Tensor gates, Tensor cells)",
         _lstm_train,
         lambda x, h0, c0, weights, lengths=None: (*_lstm_outputs(x, weights), *_lstm_saved(x, weights)),
+        _lstm_train_cuda,
     ),
     Kernel(
         "(Tensor? dy, Tensor? dh_n, Tensor? dc_n, Tensor x, Tensor? h0, Tensor? c0, Tensor?[] weights,"
@@ -96,6 +113,7 @@ lstm = Op(
         lambda dy, dh_n, dc_n, x, h0, c0, weights, lengths, y, gates, cells, wanted: _present(
             c.empty_grads((x, h0, c0, *weights), wanted)
         ),
+        _lstm_backward_cuda,
     ),
     reference.lstm,
     n=3,
@@ -140,6 +158,19 @@ def _gru_backward(dy, dh_n, x, h0, weights, lengths, y, gates, wanted):
     return _present(grads)
 
 
+def _gru_cuda(x, h0, weights, lengths=None, packed=None):
+    return gpu.forward(gpu.GRU, x, h0, None, weights, lengths, False, False)[:2]
+
+
+def _gru_train_cuda(x, h0, weights, lengths=None):
+    y, h_n, _, gates, _ = gpu.forward(gpu.GRU, x, h0, None, weights, lengths, False, True)
+    return y, h_n, gates
+
+
+def _gru_backward_cuda(dy, dh_n, x, h0, weights, lengths, y, gates, wanted):
+    return gpu.backward(gpu.GRU, dy, dh_n, None, x, (h0,), weights, lengths, False, (y, gates, None), wanted)
+
+
 gru = Op(
     "gru",
     Kernel(
@@ -147,12 +178,14 @@ gru = Op(
         " -> (Tensor y, Tensor h_n)",
         _gru,
         lambda x, h0, weights, lengths=None, packed=None: _hidden_outputs(x, weights),
+        _gru_cuda,
     ),
     Kernel(
         "(Tensor x, Tensor? h0, Tensor?[] weights, Tensor? lengths=None)"
         " -> (Tensor y, Tensor h_n, Tensor gates)",
         _gru_train,
         lambda x, h0, weights, lengths=None: (*_hidden_outputs(x, weights), _gru_saved(x, weights)),
+        _gru_train_cuda,
     ),
     Kernel(
         "(Tensor? dy, Tensor? dh_n, Tensor x, Tensor? h0, Tensor?[] weights, Tensor? lengths, Tensor y,"
@@ -161,6 +194,7 @@ gru = Op(
         lambda dy, dh_n, x, h0, weights, lengths, y, gates, wanted: _present(
             c.empty_grads((x, h0, *weights), wanted)
         ),
+        _gru_backward_cuda,
     ),
     reference.gru,
     n=2,
@@ -187,6 +221,14 @@ def _rnn_backward(dy, dh_n, x, h0, weights, relu, lengths, y, wanted):
     return _present(grads)
 
 
+def _rnn_cuda(x, h0, weights, relu, lengths=None, packed=None):
+    return gpu.forward(gpu.RNN, x, h0, None, weights, lengths, relu, False)[:2]
+
+
+def _rnn_backward_cuda(dy, dh_n, x, h0, weights, relu, lengths, y, wanted):
+    return gpu.backward(gpu.RNN, dy, dh_n, None, x, (h0,), weights, lengths, relu, (y, None, None), wanted)
+
+
 rnn = Op(
     "rnn",
     Kernel(
@@ -194,6 +236,7 @@ rnn = Op(
         " -> (Tensor y, Tensor h_n)",
         _rnn,
         lambda x, h0, weights, relu, lengths=None, packed=None: _hidden_outputs(x, weights),
+        _rnn_cuda,
     ),
     None,
     Kernel(
@@ -203,6 +246,7 @@ rnn = Op(
         lambda dy, dh_n, x, h0, weights, relu, lengths, y, wanted: _present(
             c.empty_grads((x, h0, *weights), wanted)
         ),
+        _rnn_backward_cuda,
     ),
     reference.rnn,
     n=2,

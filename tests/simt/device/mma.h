@@ -45,6 +45,23 @@ inline int numbers(FormatTf32 , Word4 v, float* out) {
 }
 
 template <class Format>
+float dot(Format, const float* a, const float* b, int n) {
+  float sum = 0;
+  for (int k = 0; k < n; ++k) sum += a[k] * b[k];
+  return sum;
+}
+inline float dot(FormatF32, const float* a, const float* b, int n) {  // in three products of TF32 numbers, as there
+  float small = 0, large = 0;
+  for (int k = 0; k < n; ++k) {
+    const float ah = tf32(a[k]), bh = tf32(b[k]);
+    const float al = std::isfinite(a[k]) ? tf32(a[k] - ah) : 0, bl = std::isfinite(b[k]) ? tf32(b[k] - bh) : 0;
+    small += al * bh + ah * bl;
+    large += ah * bh;
+  }
+  return small + large;
+}
+
+template <class Format>
 void multiply(const void* const* all) {
   float a[16][32], b[8][32];
   int n = 0;
@@ -62,12 +79,7 @@ void multiply(const void* const* all) {
   for (int lane = 0; lane < 32; ++lane) {
     float* d = static_cast<const Operands*>(all[lane])->d;
     const int g = lane / 4, t = lane % 4;
-    for (int i = 0; i < 4; ++i) {
-      const float *row = a[g + 8 * (i / 2)], *column = b[2 * t + i % 2];
-      float sum = 0;
-      for (int k = 0; k < 4 * n; ++k) sum += row[k] * column[k];
-      d[i] += sum;
-    }
+    for (int i = 0; i < 4; ++i) d[i] += dot(Format{}, a[g + 8 * (i / 2)], b[2 * t + i % 2], 4 * n);
   }
 }
 

@@ -37,14 +37,10 @@ FUSEGEN_DEVICE uint32_t tf32(float x) {
   return r;
 }
 
-struct Split {
-  uint32_t high, low;
-};
-FUSEGEN_DEVICE Split split(uint32_t bits) {
+// What is left of x beside its TF32 part. Of infinity nothing: inf - inf would be NaN; NaN is in the TF32 part already.
+FUSEGEN_DEVICE uint32_t rest(uint32_t bits, uint32_t high) {
   const float x = __uint_as_float(bits);
-  const uint32_t high = tf32(x);
-  const float rest = x - __uint_as_float(high);
-  return {high, fabsf(x) <= 3.0e38f ? tf32(rest) : 0u};  // inf - inf would be NaN; NaN is in the high part already
+  return fabsf(x) <= 3.0e38f ? tf32(x - __uint_as_float(high)) : 0u;
 }
 
 }  // namespace detail
@@ -62,15 +58,15 @@ FUSEGEN_DEVICE void product(FormatTf32, float (&d)[4], const Word4& top, const W
   detail::mma8(d, round(top.z), round(bottom.z), round(top.w), round(bottom.w), round(b.z), round(b.w));
 }
 
-// a b = (ah + al)(bh + bl); al bl is below float32's last bit. Small terms first.
+// a b = (ah + al)(bh + bl); al bl is below float32's last bit.
 template <>
 FUSEGEN_DEVICE void product(FormatF32, float (&d)[4], const Word4& top, const Word4& bottom, const Word4& b) {
   const auto half = [&](uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-    const detail::Split s0 = detail::split(a0), s1 = detail::split(a1), s2 = detail::split(a2), s3 = detail::split(a3);
-    const detail::Split t0 = detail::split(b0), t1 = detail::split(b1);
-    detail::mma8(d, s0.low, s1.low, s2.low, s3.low, t0.high, t1.high);
-    detail::mma8(d, s0.high, s1.high, s2.high, s3.high, t0.low, t1.low);
-    detail::mma8(d, s0.high, s1.high, s2.high, s3.high, t0.high, t1.high);
+    const auto high = [](uint32_t bits) { return detail::tf32(__uint_as_float(bits)); };
+    const uint32_t t0 = high(b0), t1 = high(b1), s0 = high(a0), s1 = high(a1), s2 = high(a2), s3 = high(a3);
+    detail::mma8(d, s0, s1, s2, s3, detail::rest(b0, t0), detail::rest(b1, t1));
+    detail::mma8(d, s0, s1, s2, s3, t0, t1);
+    detail::mma8(d, detail::rest(a0, s0), detail::rest(a1, s1), detail::rest(a2, s2), detail::rest(a3, s3), t0, t1);
   };
   half(top.x, bottom.x, top.y, bottom.y, b.x, b.y);
   half(top.z, bottom.z, top.w, bottom.w, b.z, b.w);
