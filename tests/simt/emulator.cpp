@@ -72,8 +72,6 @@ void prepare(Context& c, unsigned char* stack, void (*entry)()) {
 void swap(Context& from, Context& to) { swapcontext(&from, &to); }
 #endif
 
-constexpr uint64_t kMostBreaths = 4'000'000;  // 40 s of the lane's clock, far beyond any watchdog
-
 struct Copy {
   void* to;
   const void* from;
@@ -324,11 +322,11 @@ void sync_cluster() {
   arrive(grid->clusters[here->block / grid->cluster], grid->cluster * grid->threads, "its cluster");
 }
 void relax() {
-  if (++here->breaths > kMostBreaths && grid->error.empty()) grid->error = "a lane looks at a flag without end";
+  if (++here->breaths > settings().most_breaths && grid->error.empty()) grid->error = "a lane looks at a flag without end";
   grid->next.push_back(here->number);
   to_scheduler();
 }
-uint64_t nanoseconds() { return here->breaths * 10000; }
+uint64_t nanoseconds() { return here->breaths * 100000; }
 bool hung() { return settings().hang_at == block() + 1; }
 
 void warp_together(const void* site, const void* mine, void (*work)(const void* const* all)) {

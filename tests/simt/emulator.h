@@ -19,6 +19,7 @@ struct Settings {
   int sms = 132;                  // what the emulated device pretends to have
   int shared_bytes = 227 * 1024;
   int major = 9;
+  uint64_t most_breaths = 100'000;  // of a lane: 10 s of its clock, beyond the kernels' own watchdog
   int hang_at = 0;                // > 0: the block of this number, counted from 1, never breathes again (planted hang)
 };
 Settings& settings();
@@ -41,7 +42,7 @@ unsigned char* shared_memory();
 void sync_block();
 void sync_cluster();
 void relax();             // lets others run; the lane's clock moves on
-uint64_t nanoseconds();   // 10 us a breath
+uint64_t nanoseconds();   // 100 us a breath
 bool hung();              // this lane is of the block in which a hang was planted
 
 // The lanes of a warp lay down what they have; the last one gives the table of all 32 to `work`; then all go on.

@@ -131,6 +131,7 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
         for (int n = 0; n < NT; ++n)
 #pragma unroll
           for (int i = 0; i < 4; ++i) sums[0][n][i] = 0;
+        device::sync_block();  // as a product does: the stage is free
       }
 
       float out[NT][kPairs][kColumns];

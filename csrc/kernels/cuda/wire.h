@@ -54,7 +54,7 @@ class Wire {
     if (place_.transport == Transport::cluster) {
       uint64_t started = 0;
       for (uint32_t looks = 1; !device::phase_over(barrier(slice, turn), (turn >> 1) & 1); ++looks)
-        if (give_up(looks, started)) break;
+        if (give_up(looks, started)) return rows;
       if (device::thread() == 0) device::arm(barrier(slice, turn), bytes_of_turn());  // for turn + 2
       return rows;
     }

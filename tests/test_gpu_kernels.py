@@ -1,0 +1,389 @@
+"""The CUDA kernels, run lane by lane on the CPU by the emulator of tests/simt: every kernel, cell, dtype, way of
+handing on, direction and odd shape, forward and backward, against the float64 reference."""
+
+import itertools
+import math
+import random
+
+import cases
+import pytest
+import torch
+from fusegen import reference
+from fusegen.ops import cells, gpu, recurrent
+from tolerances import TOLERANCE, close
+
+simt = pytest.importorskip("fusegen._simt", reason="fusegen._simt is not built (FUSEGEN_SIMT=ON builds it)")
+
+KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+LAYERS = {"lstm": gpu.LSTM, "gru": gpu.GRU, "rnn_tanh": gpu.RNN, "rnn_relu": gpu.RNN}
+DTYPES = ("float32", "tf32", "bfloat16", "float16")
+WAYS = ("launch", "block", "l2", "cluster")
+ORDERS = [("forward", 0), ("reverse", 0)] + [("random", seed) for seed in range(8)]
+STUCK = "a lane looks at a flag without end"
+
+
+@pytest.fixture(autouse=True)
+def emulated(monkeypatch):
+    """The emulator in its first state, as the engine of CUDA calls."""
+    simt.set_order("forward")
+    simt.set_device()
+    simt.hang_at(0)
+    monkeypatch.setattr(gpu, "engine", simt)
+    monkeypatch.setattr(gpu, "transport", "best")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    gpu.error_word(torch.device("cpu")).zero_()
+    yield
+    simt.set_order("forward")
+    simt.set_device()
+    simt.hang_at(0)
+
+
+class Case:
+    """A layer's inputs in the dtype of the call, and what the float64 reference makes of them."""
+
+    def __init__(self, kind, H, B, T, dtype, ragged=False, D=1, P=None, I=5, bias=True, state=True):
+        torch.manual_seed(H * 1000 + B * 10 + T)
+        self.kind, self.layer = kind, LAYERS[kind]
+        self.dtype = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
+        torch.backends.cudnn.allow_tf32 = dtype == "tf32"
+        G, P = self.layer.gates, P or H
+        lstm = kind == "lstm"
+
+        def some(*shape, scale=0.5):
+            return (torch.randn(*shape) * scale).to(self.dtype)
+
+        self.x = some(T, B, I)
+        self.weights = []
+        for _ in range(D):
+            self.weights += [some(G * H, I, scale=0.5 / math.sqrt(I)), some(G * H, P, scale=1 / math.sqrt(P))]
+            self.weights += [some(G * H), some(G * H)] if bias else [None, None]
+            if lstm:
+                self.weights.append(some(P, H, scale=1 / math.sqrt(H)) if P != H else None)
+        self.starts = ((some(D, B, P), some(D, B, H)) if lstm else (some(D, B, P),)) if state else (None,) * (1 + lstm)
+        self.lengths = torch.randint(0, T + 1, (B,)) if ragged else None
+        self.grads = [some(T, B, D * P), some(D, B, P)] + ([some(D, B, H)] if lstm else [])
+
+    @property
+    def relu(self):
+        return self.kind == "rnn_relu"
+
+    def run(self):
+        """(outputs, gradients) of the kernels; what lies past a sequence's end is NaN on the way in."""
+        x, grads = self.x, self.grads
+        if self.lengths is not None:
+            past = torch.arange(x.shape[0]).unsqueeze(1) >= self.lengths
+            x = x.masked_fill(past.unsqueeze(-1), torch.nan)
+            grads = [grads[0].masked_fill(past.unsqueeze(-1), torch.nan), *grads[1:]]
+        y, h_n, c_n, gates, kept = gpu.forward(
+            self.layer, x, *(*self.starts, None)[:2], self.weights, self.lengths, self.relu, True
+        )
+        wanted = [t is not None for t in (x, *self.starts, *self.weights)]
+        got = gpu.backward(
+            self.layer, *(*grads, None)[:3], x, self.starts, self.weights, self.lengths, self.relu,
+            (y, gates, kept), wanted,
+        )  # fmt: skip
+        return [y, h_n] + ([c_n] if self.kind == "lstm" else []), got
+
+    def oracle(self, y):
+        """The reference's outputs and gradients. ``y`` decides relu's side of zero, which rounding may change."""
+        inputs = cases.oracle_of(self.x, *self.starts, *self.weights)
+        n = len(self.starts)
+        args = (*inputs[: 1 + n], list(inputs[1 + n :]), self.lengths)
+        if self.relu and self.dtype == torch.float32 and not torch.backends.cudnn.allow_tf32:
+            want = reference.rnn(*args, True)
+        elif self.relu:
+            want = relu_by_sign(y > 0, *args)
+        else:
+            want = getattr(reference, self.kind.split("_")[0])(*args)
+        grads = [g.double() for g in self.grads]
+        if self.lengths is not None:
+            past = torch.arange(self.x.shape[0]).unsqueeze(1) >= self.lengths
+            grads[0] = grads[0].masked_fill(past.unsqueeze(-1), 0)
+        return list(want), torch.autograd.grad(want, [t for t in inputs if t is not None], grads)
+
+    def check(self):
+        got, grads = self.run()
+        want, want_grads = self.oracle(got[0])
+        tf32 = torch.backends.cudnn.allow_tf32 and self.dtype == torch.float32
+        for kind, ours, theirs in (("value", got, want), ("grad", grads, want_grads)):
+            assert len(ours) == len(theirs)
+            for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+                assert a.dtype == self.dtype
+                if tf32:  # 10 bits of fraction, as float16
+                    a, b = a.to(torch.float16), b
+                    scale = b.abs().max().clamp(min=1e-3 if kind == "grad" else 1)
+                    assert ((a.double() - b).abs().max() / scale) <= TOLERANCE[torch.float16, kind]
+                else:
+                    close(a, b, kind, f"{kind} {i}")
+
+
+def relu_by_sign(positive, x, h0, weights, lengths):
+    """reference.rnn with relu, its side of zero given: [T, B, D*H] of bool."""
+    ys, finals = [], []
+    T, B, H = *x.shape[:2], weights[1].shape[1]
+    lengths = torch.full((B,), T) if lengths is None else lengths
+    for d in range(len(weights) // 4):
+        W, R, b_ih, b_hh = (0 if w is None else w for w in weights[4 * d : 4 * d + 4])
+        h = x.new_zeros(B, H) if h0 is None else h0[d]
+        out = [None] * T
+        for t in reversed(range(T)) if d else range(T):
+            live = (lengths > t).unsqueeze(-1)
+            new = (x[t] @ W.t() + b_ih + h @ R.t() + b_hh) * positive[t, :, d * H : (d + 1) * H]
+            out[t] = torch.where(live, new, torch.zeros_like(new))
+            h = torch.where(live, new, h)
+        ys.append(torch.stack(out))
+        finals.append(h)
+    return torch.cat(ys, -1), torch.stack(finals)
+
+
+def covering(*axes, seed=0):
+    """Rows of choices in which every pair of values of two axes occurs."""
+    rng = random.Random(seed)
+    left = {
+        (i, a, j, b)
+        for (i, x), (j, y) in itertools.combinations(enumerate(axes), 2)
+        for a in range(len(x))
+        for b in range(len(y))
+    }
+    while left:
+        rows = [[rng.randrange(len(axis)) for axis in axes] for _ in range(60)]
+        i, a, j, b = next(iter(sorted(left)))
+        for row in rows:
+            row[i], row[j] = a, b
+
+        def new(row):
+            return {(i, row[i], j, row[j]) for i, j in itertools.combinations(range(len(axes)), 2)} & left
+
+        best = max(rows, key=lambda row: len(new(row)))
+        left -= new(best)
+        yield tuple(axis[k] for axis, k in zip(axes, best, strict=True))
+
+
+AXES = (KINDS, (1, 7, 32, 64, 100, 128, 256), (1, 3, 8, 17, 32), (1, 2, 3, 7), DTYPES, (False, True), WAYS, (1, 2))
+
+
+@pytest.mark.parametrize("kind, H, B, T, dtype, ragged, way, D", list(covering(*AXES)))
+def test_pairs(kind, H, B, T, dtype, ragged, way, D, monkeypatch):
+    monkeypatch.setattr(gpu, "transport", way)
+    Case(kind, H, B, T, dtype, ragged, D).check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, dtype, way", list(itertools.product(KINDS, DTYPES, WAYS)))
+def test_triples(kind, dtype, way, monkeypatch):
+    monkeypatch.setattr(gpu, "transport", way)
+    for H, B, T, ragged, D in covering(*AXES[1:4], AXES[5], AXES[7], seed=1):
+        Case(kind, H, B, T, dtype, ragged, D).check()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("D, P, ragged", [(1, 5, False), (2, 13, True), (2, 40, False)])
+def test_projection(dtype, D, P, ragged):
+    Case("lstm", 41, 9, 4, dtype, ragged, D, P=P).check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_bias_no_state(kind):
+    Case(kind, 33, 5, 4, "float32", bias=False, state=False).check()
+    if kind == "lstm":
+        Case(kind, 33, 5, 4, "float32", bias=False, state=False, P=9).check()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
+def test_many_slices(kind, way, monkeypatch):
+    """A device so small that a group's blocks take the batch in several slices."""
+    monkeypatch.setattr(gpu, "transport", way)
+    simt.set_device(sms=36)
+    Case(kind, 130, 150, 3, "bfloat16", ragged=True).check()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
+def test_any_order_gives_the_same_bits(kind, way, monkeypatch):
+    monkeypatch.setattr(gpu, "transport", way)
+    case = Case(kind, 130, 9, 3, "bfloat16", ragged=True, D=2)
+    first = None
+    for order in ORDERS:
+        simt.set_order(*order)
+        got = [*itertools.chain(*case.run())]
+        first = first or got
+        assert all(torch.equal(a, b) for a, b in zip(got, first, strict=True)), order
+
+
+@pytest.mark.parametrize("way, H, D", [("l2", 130, 1), ("cluster", 130, 2)])
+@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
+def test_a_hang_is_ended(kind, way, H, D, monkeypatch):
+    """The watchdog: a block that never hears of the others leaves, outputs are NaN, the next call raises, the one
+    after works."""
+    monkeypatch.setattr(gpu, "transport", way)
+    case = Case(kind, H, 3, 3, "float16", D=D)
+    simt.hang_at(1)
+    y, h_n, *_ = gpu.forward(case.layer, case.x, *(*case.starts, None)[:2], case.weights, None, case.relu, False)
+    assert y.isnan().any() and h_n.isnan().any()
+    simt.hang_at(0)
+    with pytest.raises(RuntimeError, match="waited 2 s for each other"):
+        case.run()
+    case.check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bad", [-1, 5, 2**40, -(2**60)])
+def test_a_bad_length_is_told(kind, bad):
+    """Lengths on a GPU are not read back: the sequence's results are NaN, the others right, the next call raises."""
+    case = Case(kind, 19, 4, 4, "float32", ragged=True)
+    want, _ = case.run()
+    case.lengths = case.lengths.clone()
+    case.lengths[2] = bad
+    got = gpu.forward(case.layer, case.x, *(*case.starts, None)[:2], case.weights, case.lengths, case.relu, True)
+    for a, b, rows in zip(got, want, (1, 1, 1), strict=False):
+        assert a.select(rows, 2).isnan().all()
+        keep = [0, 1, 3]
+        assert torch.equal(a.index_select(rows, torch.tensor(keep)), b.index_select(rows, torch.tensor(keep)))
+    with pytest.raises(ValueError, match="outside 0..T"):
+        case.run()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", WAYS)
+def test_nan_and_inf_travel(kind, way, monkeypatch):
+    """They reach their own sequence alone, and nothing hangs."""
+    monkeypatch.setattr(gpu, "transport", way)
+    case = Case(kind, 130, 5, 4, "bfloat16")
+    want, _ = case.run()
+    case.x = case.x.clone()
+    case.x[1, 2, 0], case.x[2, 4, 0] = torch.nan, torch.inf
+    got, _ = case.run()
+    assert got[0][1:, 2].isnan().any() and torch.equal(got[0][:1, 2], want[0][:1, 2])
+    assert torch.equal(got[0][:, [0, 1, 3]], want[0][:, [0, 1, 3]])
+
+
+@pytest.mark.parametrize("sms, shared_kib, major", [(108, 163, 8), (84, 99, 8), (142, 99, 8), (132, 227, 9), (148, 227, 10), (170, 99, 12)])
+@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn"))
+def test_choice_fits_the_device(kind, sms, shared_kib, major):
+    """Every plan on sm_80, 86, 89, 90, 100, 120: shared memory, resident blocks, clusters, the whole batch."""
+    simt.set_device(sms, shared_kib * 1024, major)
+    largest = 1 if major < 9 else 8 if major == 12 else 16
+    ways = set()
+    for dtype, tf32 in (("bfloat16", False), ("float32", False), ("float32", True)):
+        for H, B, D in itertools.product((1, 64, 100, 128, 256, 512, 777, 1024, 2048, 5000), (1, 16, 64, 256, 3000), (1, 2)):
+            for backward in (False, True):
+                p = simt.gpu_plan(kind, dtype, tf32, backward, B, H, H, D, 0, "best")
+                ways.add(p["transport"])
+                assert p["shared_bytes"] <= shared_kib * 1024
+                assert p["groups"] * p["slices"] * p["rows"] >= B
+                assert (p["groups"] - 1) * p["slices"] * p["rows"] < B
+                if p["transport"] in ("l2", "cluster"):
+                    assert p["blocks"] * p["groups"] * D <= sms
+                if p["transport"] == "cluster":
+                    assert p["blocks"] <= largest and p["blocks"] & (p["blocks"] - 1) == 0
+                if p["transport"] == "block":
+                    assert p["blocks"] == 1
+    assert ways == {"launch", "block", "l2"} | ({"cluster"} if major >= 9 else set())
+
+
+@pytest.fixture
+def layers_on_gpu(monkeypatch):
+    """fusegen's modules on CPU tensors take the CUDA path of their ops."""
+    for op in (recurrent.lstm, recurrent.gru, recurrent.rnn, cells.lstm_cell, cells.gru_cell, cells.rnn_cell):
+        for name, run in zip(("infer", "train", "backward"), op.cuda, strict=True):
+            monkeypatch.setattr(op, name, run)
+
+
+@pytest.mark.parametrize("kind", cases.KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_layers(kind, dtype, layers_on_gpu):
+    """Whole modules through autograd, with every option of the constructor."""
+    if kind == "RNN_RELU" and dtype != torch.float32:
+        pytest.skip("relu's side of zero is open to 16-bit rounding; test_pairs compares given the side")
+    for options in cases.options_of(kind):
+        mine, oracle = cases.pair(cases.layer, kind, 7, 33, dtype, **options)
+        x = (torch.randn(5, 9, 7) if options.get("batch_first") else torch.randn(9, 5, 7)).to(dtype).requires_grad_()
+        hx = cases.hidden(kind, mine, 5, dtype)
+        x64, hx64 = cases.oracle_of(x, hx)
+        got, want = cases.flat(mine(x, hx)), cases.flat(oracle(x64, hx64))
+        close(got, want, "value", cases.label(options))
+        w = [torch.randn_like(o) for o in want]
+        close(
+            cases.grads(got, (x, *mine.parameters()), w),
+            cases.grads(want, (x64, *oracle.parameters()), w),
+            "grad",
+            cases.label(options),
+        )
+
+
+@pytest.mark.parametrize("kind", cases.CELLS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_cells(kind, dtype, layers_on_gpu):
+    for bias in (True, False):
+        mine, oracle = cases.pair(cases.cell, kind, 7, 33, dtype, bias=bias)
+        x = torch.randn(5, 7).to(dtype).requires_grad_()
+        h = torch.randn(5, 33).to(dtype) * 0.5
+        hx = (h, h + 0.1) if kind == "LSTMCell" else h
+        x64, hx64 = cases.oracle_of(x, hx)
+        got, want = cases.flat(mine(x, hx)), cases.flat(oracle(x64, hx64))
+        close(got, want, "value")
+        w = [torch.randn_like(o) for o in want]
+        close(
+            cases.grads(got, (x, *mine.parameters()), w), cases.grads(want, (x64, *oracle.parameters()), w), "grad"
+        )
+
+
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        (dict(h0=torch.zeros(1, 3, 8)), "h0: expected a contiguous tensor of shape"),
+        (dict(h0=torch.zeros(1, 3, 9, dtype=torch.float64)), "h0: expected the dtype"),
+        (dict(R=[torch.zeros(36, 8)]), "W_hr: expected a projection"),
+        (dict(workspace=torch.empty(1, dtype=torch.uint8)), "workspace: expected"),
+        (dict(lengths=torch.ones(4, dtype=torch.int64)), "lengths: expected"),
+        (dict(gx=torch.zeros(2, 3, 36, dtype=torch.float64)), "gx: expected float32, bfloat16 or float16"),
+        (dict(transport="magic"), "transport: expected"),
+        (dict(cell="lstmm"), "cell: expected"),
+    ],
+)
+def test_bad_arguments(change, error):
+    z = torch.zeros
+    arguments = dict(
+        cell="lstm", relu=False, tf32=False, transport="best", stream=0, gx=z(2, 3, 36), R=[z(36, 9)], W_hr=[], b_hn=[],
+        h0=None, c0=None, lengths=None, y=z(2, 3, 9), h_n=z(1, 3, 9), c_n=z(1, 3, 9), gates=None, cells=None,
+        workspace=torch.empty(1 << 20, dtype=torch.uint8), error=torch.zeros(1, dtype=torch.int64),
+    )  # fmt: skip
+    simt.gpu_forward(*arguments.values())
+    with pytest.raises(ValueError, match=error):
+        simt.gpu_forward(*(arguments | change).values())
+
+
+@pytest.mark.parametrize(
+    "fault, told",
+    [
+        ("missing arm", STUCK),
+        ("wrong phase", "armed twice in one phase"),
+        ("unstarted barrier", "never started"),
+        ("early end", "stores into its memory were under way"),
+        ("divergence", "lanes of one warp are at different instructions"),
+    ],
+)
+def test_emulator_stops_at(fault, told):
+    for order in ORDERS[:4]:
+        simt.set_order(*order)
+        with pytest.raises(RuntimeError, match=told):
+            simt.planted(fault)
+
+
+@pytest.mark.parametrize("fault", ["race", "missing barrier", "out of bounds"])
+def test_emulator_shows(fault):
+    """A race as results that differ between orders, or as the NaN that shared memory starts with."""
+    results = []
+    for order in ORDERS:
+        simt.set_order(*order)
+        results.append(simt.planted(fault))
+    assert any(math.isnan(v) for r in results for v in r) or any(r != results[0] for r in results)
+
+
+def test_emulator_finds_nothing_in_right_kernels():
+    results = []
+    for order in ORDERS:
+        simt.set_order(*order)
+        results.append(simt.planted("none"))
+    assert all(r == results[0] for r in results) and not any(math.isnan(v) for v in results[0])
