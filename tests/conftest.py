@@ -1,10 +1,20 @@
 """Which engine is tested, fixed seeds and threads, and outputs that start as NaN."""
 
+import importlib.util
 import os
+import sys
+from pathlib import Path
 
 import fusegen
 import pytest
 import torch
+
+# A folder with another build of the emulator's module: CI's, under AddressSanitizer.
+if "FUSEGEN_SIMT_MODULE" in os.environ:
+    path = next(Path(os.environ["FUSEGEN_SIMT_MODULE"]).glob("_simt*.so"))
+    spec = importlib.util.spec_from_file_location("fusegen._simt", path)
+    fusegen._simt = sys.modules["fusegen._simt"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fusegen._simt)
 
 THREADS = int(os.environ.get("FUSEGEN_TEST_THREADS", "2"))
 

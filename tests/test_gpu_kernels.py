@@ -1,4 +1,4 @@
-"""The CUDA kernels, run lane by lane on the CPU by the emulator of tests/simt: every kernel, cell, dtype, way of
+"""The CUDA kernels, run lane by lane on the CPU by the emulator of tests/simt: every kernel, cell, dtype,
 handing on, direction and odd shape, forward and backward, against the float64 reference."""
 
 import itertools
@@ -59,7 +59,9 @@ class Case:
             self.weights += [some(G * H), some(G * H)] if bias else [None, None]
             if lstm:
                 self.weights.append(some(P, H, scale=1 / math.sqrt(H)) if P != H else None)
-        self.starts = ((some(D, B, P), some(D, B, H)) if lstm else (some(D, B, P),)) if state else (None,) * (1 + lstm)
+        self.starts = (
+            ((some(D, B, P), some(D, B, H)) if lstm else (some(D, B, P),)) if state else (None,) * (1 + lstm)
+        )
         self.lengths = torch.randint(0, T + 1, (B,)) if ragged else None
         self.grads = [some(T, B, D * P), some(D, B, P)] + ([some(D, B, H)] if lstm else [])
 
@@ -85,7 +87,7 @@ class Case:
         return [y, h_n] + ([c_n] if self.kind == "lstm" else []), got
 
     def oracle(self, y):
-        """The reference's outputs and gradients. ``y`` decides relu's side of zero, which rounding may change."""
+        """The reference's outputs and gradients; ``y`` decides relu's side of zero, which rounding may change."""
         inputs = cases.oracle_of(self.x, *self.starts, *self.weights)
         n = len(self.starts)
         args = (*inputs[: 1 + n], list(inputs[1 + n :]), self.lengths)
@@ -151,15 +153,24 @@ def covering(*axes, seed=0):
         for row in rows:
             row[i], row[j] = a, b
 
-        def new(row):
-            return {(i, row[i], j, row[j]) for i, j in itertools.combinations(range(len(axes)), 2)} & left
+        def pairs(row):
+            return {(i, row[i], j, row[j]) for i, j in itertools.combinations(range(len(axes)), 2)}
 
-        best = max(rows, key=lambda row: len(new(row)))
-        left -= new(best)
+        best = max(rows, key=lambda row, left=left: len(pairs(row) & left))
+        left = left - pairs(best)
         yield tuple(axis[k] for axis, k in zip(axes, best, strict=True))
 
 
-AXES = (KINDS, (1, 7, 32, 64, 100, 128, 256), (1, 3, 8, 17, 32), (1, 2, 3, 7), DTYPES, (False, True), WAYS, (1, 2))
+AXES = (
+    KINDS,
+    (1, 7, 32, 64, 100, 128, 256),
+    (1, 3, 8, 17, 32),
+    (1, 2, 3, 7),
+    DTYPES,
+    (False, True),
+    WAYS,
+    (1, 2),
+)
 
 
 @pytest.mark.parametrize("kind, H, B, T, dtype, ragged, way, D", list(covering(*AXES)))
@@ -214,12 +225,14 @@ def test_any_order_gives_the_same_bits(kind, way, monkeypatch):
 @pytest.mark.parametrize("way, H, D", [("l2", 130, 1), ("cluster", 130, 2)])
 @pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
 def test_a_hang_is_ended(kind, way, H, D, monkeypatch):
-    """The watchdog: a block that never hears of the others leaves, outputs are NaN, the next call raises, the one
-    after works."""
+    """The watchdog: a block that never hears of the others leaves, outputs are NaN, the next call raises,
+    the one after works."""
     monkeypatch.setattr(gpu, "transport", way)
     case = Case(kind, H, 3, 3, "float16", D=D)
     simt.hang_at(1)
-    y, h_n, *_ = gpu.forward(case.layer, case.x, *(*case.starts, None)[:2], case.weights, None, case.relu, False)
+    y, h_n, *_ = gpu.forward(
+        case.layer, case.x, *(*case.starts, None)[:2], case.weights, None, case.relu, False
+    )
     assert y.isnan().any() and h_n.isnan().any()
     simt.hang_at(0)
     with pytest.raises(RuntimeError, match="waited 2 s for each other"):
@@ -230,17 +243,19 @@ def test_a_hang_is_ended(kind, way, H, D, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bad", [-1, 5, 2**40, -(2**60)])
 def test_a_bad_length_is_told(kind, bad):
-    """Lengths on a GPU are not read back: the sequence's results are NaN, the others right, the next call raises."""
+    """Lengths on a GPU are not read back: that sequence's results are NaN, and the next call raises."""
     case = Case(kind, 19, 4, 4, "float32", ragged=True)
     want, _ = case.run()
     case.lengths = case.lengths.clone()
     case.lengths[2] = bad
-    got = gpu.forward(case.layer, case.x, *(*case.starts, None)[:2], case.weights, case.lengths, case.relu, True)
+    got = gpu.forward(
+        case.layer, case.x, *(*case.starts, None)[:2], case.weights, case.lengths, case.relu, True
+    )
     for a, b, rows in zip(got, want, (1, 1, 1), strict=False):
         assert a.select(rows, 2).isnan().all()
         keep = [0, 1, 3]
         assert torch.equal(a.index_select(rows, torch.tensor(keep)), b.index_select(rows, torch.tensor(keep)))
-    with pytest.raises(ValueError, match="outside 0..T"):
+    with pytest.raises(ValueError, match=r"outside 0\.\.T"):
         case.run()
 
 
@@ -258,15 +273,20 @@ def test_nan_and_inf_travel(kind, way, monkeypatch):
     assert torch.equal(got[0][:, [0, 1, 3]], want[0][:, [0, 1, 3]])
 
 
-@pytest.mark.parametrize("sms, shared_kib, major", [(108, 163, 8), (84, 99, 8), (142, 99, 8), (132, 227, 9), (148, 227, 10), (170, 99, 12)])
+@pytest.mark.parametrize(
+    "sms, shared_kib, major",
+    [(108, 163, 8), (84, 99, 8), (142, 99, 8), (132, 227, 9), (148, 227, 10), (170, 99, 12)],
+)
 @pytest.mark.parametrize("kind", ("lstm", "gru", "rnn"))
 def test_choice_fits_the_device(kind, sms, shared_kib, major):
-    """Every plan on sm_80, 86, 89, 90, 100, 120: shared memory, resident blocks, clusters, the whole batch."""
+    """Plans on sm_80, 86, 89, 90, 100, 120: shared memory, resident blocks, clusters, the whole batch."""
     simt.set_device(sms, shared_kib * 1024, major)
     largest = 1 if major < 9 else 8 if major == 12 else 16
     ways = set()
     for dtype, tf32 in (("bfloat16", False), ("float32", False), ("float32", True)):
-        for H, B, D in itertools.product((1, 64, 100, 128, 256, 512, 777, 1024, 2048, 5000), (1, 16, 64, 256, 3000), (1, 2)):
+        for H, B, D in itertools.product(
+            (1, 64, 100, 128, 256, 512, 777, 1024, 2048, 5000), (1, 16, 64, 256, 3000), (1, 2)
+        ):
             for backward in (False, True):
                 p = simt.gpu_plan(kind, dtype, tf32, backward, B, H, H, D, 0, "best")
                 ways.add(p["transport"])
@@ -298,7 +318,11 @@ def test_layers(kind, dtype, layers_on_gpu):
         pytest.skip("relu's side of zero is open to 16-bit rounding; test_pairs compares given the side")
     for options in cases.options_of(kind):
         mine, oracle = cases.pair(cases.layer, kind, 7, 33, dtype, **options)
-        x = (torch.randn(5, 9, 7) if options.get("batch_first") else torch.randn(9, 5, 7)).to(dtype).requires_grad_()
+        x = (
+            (torch.randn(5, 9, 7) if options.get("batch_first") else torch.randn(9, 5, 7))
+            .to(dtype)
+            .requires_grad_()
+        )
         hx = cases.hidden(kind, mine, 5, dtype)
         x64, hx64 = cases.oracle_of(x, hx)
         got, want = cases.flat(mine(x, hx)), cases.flat(oracle(x64, hx64))
@@ -325,30 +349,33 @@ def test_cells(kind, dtype, layers_on_gpu):
         close(got, want, "value")
         w = [torch.randn_like(o) for o in want]
         close(
-            cases.grads(got, (x, *mine.parameters()), w), cases.grads(want, (x64, *oracle.parameters()), w), "grad"
+            cases.grads(got, (x, *mine.parameters()), w),
+            cases.grads(want, (x64, *oracle.parameters()), w),
+            "grad",
         )
 
 
 @pytest.mark.parametrize(
     "change, error",
     [
-        (dict(h0=torch.zeros(1, 3, 8)), "h0: expected a contiguous tensor of shape"),
-        (dict(h0=torch.zeros(1, 3, 9, dtype=torch.float64)), "h0: expected the dtype"),
-        (dict(R=[torch.zeros(36, 8)]), "W_hr: expected a projection"),
-        (dict(workspace=torch.empty(1, dtype=torch.uint8)), "workspace: expected"),
-        (dict(lengths=torch.ones(4, dtype=torch.int64)), "lengths: expected"),
-        (dict(gx=torch.zeros(2, 3, 36, dtype=torch.float64)), "gx: expected float32, bfloat16 or float16"),
-        (dict(transport="magic"), "transport: expected"),
-        (dict(cell="lstmm"), "cell: expected"),
+        ({"h0": torch.zeros(1, 3, 8)}, "h0: expected a contiguous tensor of shape"),
+        ({"h0": torch.zeros(1, 3, 9, dtype=torch.float64)}, "h0: expected the dtype"),
+        ({"R": [torch.zeros(36, 8)]}, "W_hr: expected a projection"),
+        ({"workspace": torch.empty(1, dtype=torch.uint8)}, "workspace: expected"),
+        ({"lengths": torch.ones(4, dtype=torch.int64)}, "lengths: expected"),
+        ({"gx": torch.zeros(2, 3, 36, dtype=torch.float64)}, "gx: expected float32, bfloat16 or float16"),
+        ({"transport": "magic"}, "transport: expected"),
+        ({"cell": "lstmm"}, "cell: expected"),
     ],
 )
 def test_bad_arguments(change, error):
     z = torch.zeros
-    arguments = dict(
-        cell="lstm", relu=False, tf32=False, transport="best", stream=0, gx=z(2, 3, 36), R=[z(36, 9)], W_hr=[], b_hn=[],
-        h0=None, c0=None, lengths=None, y=z(2, 3, 9), h_n=z(1, 3, 9), c_n=z(1, 3, 9), gates=None, cells=None,
-        workspace=torch.empty(1 << 20, dtype=torch.uint8), error=torch.zeros(1, dtype=torch.int64),
-    )  # fmt: skip
+    arguments = {
+        "cell": "lstm", "relu": False, "tf32": False, "transport": "best", "stream": 0,
+        "gx": z(2, 3, 36), "R": [z(36, 9)], "W_hr": [], "b_hn": [],
+        "h0": None, "c0": None, "lengths": None, "y": z(2, 3, 9), "h_n": z(1, 3, 9), "c_n": z(1, 3, 9), "gates": None, "cells": None,
+        "workspace": torch.empty(1 << 20, dtype=torch.uint8), "error": torch.zeros(1, dtype=torch.int64),
+    }  # fmt: skip
     simt.gpu_forward(*arguments.values())
     with pytest.raises(ValueError, match=error):
         simt.gpu_forward(*(arguments | change).values())

@@ -1,14 +1,15 @@
-"""python tools/check_ptxas.py LOG: what ptxas said of every kernel in a build's log (-Xptxas -v) against the budget.
+"""python tools/check_ptxas.py LOG: holds what ptxas said of every kernel (-Xptxas -v) against the budget.
 
 Prints one line per kernel and GPU generation that is over, then "N kernels, N over budget".
 """
 
 import re
 import sys
+from pathlib import Path
 
-# Lanes of a block of 256 may have 255 registers; static shared memory is not used, all of it is asked for at launch.
+# A lane of a block of 256 may have 255 registers. All shared memory is asked for at launch, none is static.
 REGISTERS, SHARED = 255, 0
-# Bytes of spills: none, but for GRU forward in true float32, whose three sums and split halves miss one register.
+# Bytes of spills: none, but for GRU forward in true float32: three sums and split halves miss one register.
 SPILLS = {("forward", "3", "FormatF32"): 8}
 
 ENTRY = re.compile(r"Compiling entry function '([^']+)' for '(sm_\w+)'")
@@ -21,7 +22,7 @@ KERNEL = re.compile(r"(forward|backward)_kernelILi(\d).*?(Format[A-Za-z]+?\d+)EL
 def main(path: str) -> int:
     kernels, over, entry = 0, 0, None
     spilled = 0
-    for line in open(path, errors="replace"):
+    for line in Path(path).read_text(errors="replace").splitlines():
         if found := ENTRY.search(line):
             entry = found
         elif (found := SPILL.search(line)) and entry:

@@ -27,8 +27,8 @@ class Rule(NamedTuple):
 
 RULES: tuple[Rule, ...] = ()
 
-# GPUs on which the fused kernels were measured against cuDNN; the rows above tell where cuDNN won. While there
-# is none, ``auto`` leaves GPUs to torch: ``set_backend("fused")`` asks for the kernels.
+# GPUs on which the fused kernels were measured against cuDNN; the rows above tell where cuDNN won. While
+# there is none, ``auto`` leaves GPUs to torch: ``set_backend("fused")`` asks for the kernels.
 MEASURED_GPUS: tuple[str, ...] = ()
 
 

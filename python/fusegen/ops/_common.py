@@ -107,12 +107,12 @@ def sized(what: str, name: str, t: Tensor | None, shape: tuple[int, ...]) -> Non
 
 
 def as_lengths(what: str, lengths, x: Tensor) -> Tensor | None:
-    """``lengths`` (None, a sequence of ints, or an integer tensor on any device) as an int64 tensor [B] where x
-    [T, B, I] lies.
+    """``lengths`` (None, a sequence of ints, or an integer tensor on any device) as an int64 tensor [B] where
+    x [T, B, I] lies.
 
     Raises TypeError where they are not integers, ValueError for a wrong count or a value outside 0..T. Inside
-    torch.compile and torch.export, values are checked when the op runs. Values that lie on a GPU with x are not
-    read back: there a bad one makes the sequence's outputs NaN, and the next call raises.
+    torch.compile and torch.export, values are checked when the op runs. Values that lie on a GPU with x are
+    not read back: there a bad one makes the sequence's outputs NaN, and the next call raises.
     """
     T, B = x.shape[:2]
     if lengths is None:

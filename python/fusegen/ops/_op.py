@@ -22,8 +22,8 @@ _AUTOCAST_KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 
 
 class Kernel(NamedTuple):
-    """One registered operator: its schema without the name, what runs on the CPU, the shapes it gives, and what
-    runs on an NVIDIA GPU."""
+    """One registered operator: its schema without the name, what runs on the CPU, the shapes it gives, and
+    what runs on an NVIDIA GPU."""
 
     schema: str
     cpu: Callable

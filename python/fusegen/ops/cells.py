@@ -45,7 +45,7 @@ def _cell_cuda(kind: gpu.Layer, x, states, weights, relu=False, train=False):
 
 
 def _cell_backward_cuda(kind: gpu.Layer, dh, dc, x, states, weights, saved, wanted, relu=False):
-    """``saved``: (h_out or None, gates [B, 4H] or None, c_out or None); of an LSTM only its shape is read of h."""
+    """``saved``: (h_out, gates [B, 4H] or None, c_out or None); of an LSTM's h_out only the shape is read."""
     h_out, gates, cells = saved
     if kind is gpu.LSTM:
         weights, wanted = [*weights, None], [*wanted, False]
@@ -53,7 +53,17 @@ def _cell_backward_cuda(kind: gpu.Layer, dh, dc, x, states, weights, saved, want
     gates = None if gates is None else gates.view(1, 1, *gates.shape)
     starts = tuple(_one(s) for s in states)
     grads = gpu.backward(
-        kind, _one(dh), None, _one(dc), _one(x), starts, weights, None, relu, (_one(h_out), gates, cells), wanted
+        kind,
+        _one(dh),
+        None,
+        _one(dc),
+        _one(x),
+        starts,
+        weights,
+        None,
+        relu,
+        (_one(h_out), gates, cells),
+        wanted,
     )
     n = sum(wanted[: 1 + len(states)])
     return [g[0] for g in grads[:n]] + grads[n:]

@@ -1,7 +1,7 @@
-"""One layer on a GPU: torch multiplies by the input weights and forms the weight gradients, the engine's kernels
-run what goes step by step.
+"""One layer on a GPU: torch multiplies by the input weights and forms the weight gradients, the engine's
+kernels run what goes step by step.
 
-``engine`` is ``fusegen._C`` for CUDA tensors; the tests pass ``fusegen._simt``, which runs the same kernels on
+``engine`` is ``fusegen._C`` for CUDA tensors; the tests set ``fusegen._simt``, which runs the same kernels on
 CPU tensors. Shapes are those of ``fusegen.ops.functional``. Matrix products of float32 tensors outside the
 recurrence follow torch's own switch (torch.backends.cuda.matmul); the recurrence follows
 torch.backends.cudnn's.
@@ -129,7 +129,7 @@ def forward(
 
 
 def _first_rows(g: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
-    """g [T, B, n] at the step that read h_0: the first, or of the reverse direction the last of each sequence."""
+    """g [T, B, n] at the step that read h_0: the first, or in the reverse direction each sequence's last."""
     if not reverse:
         return g[0]
     if lengths is None:
@@ -138,8 +138,11 @@ def _first_rows(g: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
     return g.gather(0, at)[0]
 
 
-def _recurrent_gradient(g: Tensor, y: Tensor, h0: Tensor | None, lengths: Tensor | None, reverse: bool) -> Tensor:
-    """dR [G*H, P] from g [T, B, G*H] and the h that each step read: y of the step before, h0 [B, P] at first.
+def _recurrent_gradient(
+    g: Tensor, y: Tensor, h0: Tensor | None, lengths: Tensor | None, reverse: bool
+) -> Tensor:
+    """dR [G*H, P] from g [T, B, G*H] and the h that each step read: y of the step before, h0 [B, P] first.
+
     Past a sequence's end g and y are zero."""
     late, early = (g[:-1], y[1:]) if reverse else (g[1:], y[:-1])
     dR = late.flatten(0, 1).t() @ early.flatten(0, 1)
@@ -161,8 +164,8 @@ def backward(
     saved: tuple,
     wanted: Sequence[bool],
 ) -> list[Tensor]:
-    """The gradients that ``wanted`` asks for, in the order x, starts (h0, and c0 of an LSTM), weights. ``saved``
-    is what ``forward`` gave: y, gates, cells."""
+    """The gradients that ``wanted`` asks for, in the order x, starts (h0, and c0 of an LSTM), weights.
+    ``saved`` is what ``forward`` gave: y, gates, cells."""
     y, gates, cells = saved
     h0, c0 = (*starts, None)[:2]
     (T, B, I), R = x.shape, _columns(weights, kind, 1)
@@ -178,8 +181,8 @@ def backward(
     W_hr = _columns(weights, kind, 4) if project else []
     way = engine.gpu_backward(
         kind.cell, relu, tf32, transport, _stream(x), c.dense(dy), c.dense(dh_n), c.dense(dc_n),
-        [r.t().contiguous() for r in R], [w.t().contiguous() for w in W_hr], y, c.dense(h0), c.dense(c0), lengths,
-        gates, cells, dgates, dh, dh0, dc0, _workspace(kind, x, tf32, True, B, H, P, D), error_word(x.device),
+        [r.t().contiguous() for r in R], [w.t().contiguous() for w in W_hr], y, c.dense(h0), c.dense(c0),
+        lengths, gates, cells, dgates, dh, dh0, dc0, _workspace(kind, x, tf32, True, B, H, P, D), error_word(x.device),
     )  # fmt: skip
     _note(kind, way, way if transport == "best" else transport)
 
