@@ -87,7 +87,7 @@ class Case:
         return [y, h_n] + ([c_n] if self.kind == "lstm" else []), got
 
     def oracle(self, y):
-        """The reference's outputs and gradients; ``y`` decides relu's side of zero, which rounding may change."""
+        """The reference's results; ``y`` decides relu's side of zero, which rounding may change."""
         inputs = cases.oracle_of(self.x, *self.starts, *self.weights)
         n = len(self.starts)
         args = (*inputs[: 1 + n], list(inputs[1 + n :]), self.lengths)
@@ -373,7 +373,8 @@ def test_bad_arguments(change, error):
     arguments = {
         "cell": "lstm", "relu": False, "tf32": False, "transport": "best", "stream": 0,
         "gx": z(2, 3, 36), "R": [z(36, 9)], "W_hr": [], "b_hn": [],
-        "h0": None, "c0": None, "lengths": None, "y": z(2, 3, 9), "h_n": z(1, 3, 9), "c_n": z(1, 3, 9), "gates": None, "cells": None,
+        "h0": None, "c0": None, "lengths": None, "y": z(2, 3, 9),
+        "h_n": z(1, 3, 9), "c_n": z(1, 3, 9), "gates": None, "cells": None,
         "workspace": torch.empty(1 << 20, dtype=torch.uint8), "error": torch.zeros(1, dtype=torch.int64),
     }  # fmt: skip
     simt.gpu_forward(*arguments.values())

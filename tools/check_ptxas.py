@@ -38,8 +38,8 @@ def main(path: str) -> int:
             if int(found[1]) > REGISTERS or spilled > allowed or shared > SHARED:
                 over += 1
                 print(
-                    f"{name[1]}, {name[2]} gates, {name[3]}, {name[4]} tile(s), {entry[2]}: {found[1]} registers, "
-                    f"{spilled} bytes spilled, {shared} bytes of static shared memory"
+                    f"{name[1]}, {name[2]} gates, {name[3]}, {name[4]} tile(s), {entry[2]}: "
+                    f"{found[1]} registers, {spilled} bytes spilled, {shared} bytes of static shared memory"
                 )
             entry, spilled = None, 0
     print(f"{kernels} kernels, {over} over budget")

@@ -182,7 +182,8 @@ def backward(
     way = engine.gpu_backward(
         kind.cell, relu, tf32, transport, _stream(x), c.dense(dy), c.dense(dh_n), c.dense(dc_n),
         [r.t().contiguous() for r in R], [w.t().contiguous() for w in W_hr], y, c.dense(h0), c.dense(c0),
-        lengths, gates, cells, dgates, dh, dh0, dc0, _workspace(kind, x, tf32, True, B, H, P, D), error_word(x.device),
+        lengths, gates, cells, dgates, dh, dh0, dc0, _workspace(kind, x, tf32, True, B, H, P, D),
+        error_word(x.device),
     )  # fmt: skip
     _note(kind, way, way if transport == "best" else transport)
 
