@@ -306,10 +306,11 @@ def test_draw_follows_the_distribution():
     torch.testing.assert_close(frequencies(temperature=0.5), squared, atol=0.03, rtol=0)
 
 
-def test_draw_by_rows_is_draw_of_each_row():
-    """Rows whose kept tokens are one, so that what is drawn does not depend on the order of draws."""
-    logits = torch.randn(3, 5, 8)
-    for options in ((0, None, None), (1.0, 1, None), (1.0, None, 1e-9), (1e-300, 4, 0.5)):
-        drawn = draw(logits, *options, None) if options[0] == 0 else draw(logits.flatten(0, 1), *options, None)
-        assert torch.equal(drawn.flatten(), logits.argmax(-1).flatten())
-    assert draw(torch.zeros(0, 8), 1.0, None, None, None).shape == (0,)
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(0, None, None), (1, 1, None), (1, None, 1e-9), (1e-300, 4, 0.5)]
+)
+def test_draw_by_rows_draws_from_each_row(temperature, top_k, top_p):
+    """Options that leave one token of each row, so that nothing depends on the order of draws."""
+    logits = torch.randn(15, 8)
+    assert torch.equal(draw(logits, temperature, top_k, top_p, None), logits.argmax(-1))
+    assert draw(logits[:0], temperature, top_k, top_p, None).shape == (0,)

@@ -1,5 +1,7 @@
 """Generative models on fusegen's layers; each is a plain `torch.nn.Module`."""
 
+from .latent import Elbo
 from .text_lstm import TextLSTM
+from .vae import VAE, ConvVAE
 
-__all__ = ["TextLSTM"]
+__all__ = ["VAE", "ConvVAE", "Elbo", "TextLSTM"]
