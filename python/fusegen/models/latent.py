@@ -61,7 +61,8 @@ def importance_bound(
     weights = []
     for first in range(0, k, chunk or k):
         c = min(chunk or k, k - first)
-        z = reparameterise(mean.expand(c, -1, -1), log_variance.expand(c, -1, -1), generator)
+        # one by one: torch.randn in other pieces gives other numbers, and the chunk must not matter
+        z = torch.stack([reparameterise(mean, log_variance, generator) for _ in range(c)])
         weights.append(log_likelihood(z) + (log_normal(z, 0, 0) - log_normal(z, mean, log_variance)).sum(-1))
     return torch.cat(weights).logsumexp(0) - math.log(k)
 
