@@ -229,6 +229,13 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(model.encode(tokens, LENGTHS)[0], model.encode(tokens, LENGTHS)[0])
 
 
+def test_dropout_is_on_both_embeddings_and_before_the_softmax():
+    model, seen = small(dropout=0.5), []
+    model.drop.register_forward_hook(lambda _, given, __: seen.append(tuple(given[0].shape)))
+    model(batch(), LENGTHS)
+    assert seen == [(6, 4, 5), (7, 4, 5), (7, 4, 7)]
+
+
 @pytest.mark.parametrize("options", STACKS[::3], ids=str)
 def test_same_as_torch_nn_loss_and_gradients(cell, options):
     model = small(cell, **options)
