@@ -211,7 +211,7 @@ def test_reversing_a_few_sequences_is_learnt(kind, bidirectional):
     lengths = torch.tensor([3, 2, 1, 3])
     optimizer = torch.optim.Adam(model.parameters(), 2e-2)
     first = None
-    for _ in range(60):
+    for _ in range(120):
         loss = model.loss(source, target, lengths, lengths)
         first = first or loss.item()
         optimizer.zero_grad()
@@ -242,7 +242,7 @@ def test_greedy_takes_the_argmax_of_the_teacher_forced_logits(cell, options):
     source = torch.randint(SOURCES, (5, 60))
     source_lengths = torch.randint(0, 6, (60,))
     tokens, lengths, log_p = model.greedy(source, source_lengths, max_length=7)
-    assert tokens.shape == (int(lengths.max()), 60) and lengths.unique().numel() > 2
+    assert tokens.shape == (int(lengths.max()), 60) and lengths.unique().numel() > 1
     best = model(source, tokens, source_lengths, lengths).argmax(-1)
     for b, n in enumerate(lengths.tolist()):
         assert torch.equal(best[:n, b], tokens[:n, b]) and (tokens[n:, b] == 0).all()
@@ -327,6 +327,39 @@ def test_a_source_is_decoded_the_same_in_any_company():
         torch.testing.assert_close(alone.log_probabilities[0], together.log_probabilities[b])
 
 
+def plain_beam(table, start, width, max_length, penalty):
+    """Beam search of one sequence in lists: [(log p, tokens)], the best first. table: [T, last, next]."""
+    alive, found = [(0.0, ())], []
+    for t in range(max_length + 1):
+        going = [
+            (p + q, (*s, k)) for p, s in alive for k, q in enumerate(table[t][s[-1] if s else start].tolist())
+        ]
+        end = table.shape[-1] - 1
+        going = sorted((c for c in going if t < max_length or c[1][-1] == end), reverse=True)
+        found += [(p / (t + 1) ** penalty, p, s[:-1]) for p, s in going[:width] if s[-1] == end]
+        found = sorted(found, reverse=True)[:width]
+        alive = [c for c in going if c[1][-1] != end][:width]
+        if len(found) == width and alive and alive[0][0] / (t + 1) ** penalty <= found[0][0]:
+            break
+    return [(p, s) for _, p, s in found]
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("width", [1, 2, 3, 5])
+def test_beam_search_is_beam_search_in_lists(width, penalty):
+    # by step and last token, of 4 tokens and the end, which is the start
+    tables = (2 * torch.randn(8, 20, 5, 5, dtype=torch.float64)).log_softmax(-1)
+    steps, batch = iter(tables), torch.arange(20).unsqueeze(1)
+    found = beam_search(
+        lambda last, _: next(steps)[batch, last], torch.full((20,), 4), width, 7, length_penalty=penalty
+    )
+    for b in range(20):
+        expected = plain_beam(tables[:, b], 4, width, 7, penalty)
+        got = [tuple(found.tokens[:n, b, w].tolist()) for w, n in enumerate(found.lengths[b].tolist())]
+        assert got == [s for _, s in expected]
+        assert found.log_probabilities[b].tolist() == pytest.approx([p for p, _ in expected])
+
+
 def test_beam_search_by_hand():
     """Tokens a, b and the end, each by the last token alone. "b" is the likeliest; greedy begins with "a"."""
     table = torch.tensor(
@@ -347,6 +380,16 @@ def test_beam_search_by_hand():
     narrow = beam_search(step, torch.tensor([2]), 1, 4, 0.0)
     assert narrow.tokens[:, 0, 0].tolist() == [0, 0, 0, 0]
     torch.testing.assert_close(narrow.log_probabilities[0, 0], torch.tensor(0.5**4 * 0.1).log())
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_ends_nobody_believes_in_do_not_stop_a_search(penalty):
+    """0 1 2 3 4 has a probability near 1. Before its end, more than `width` hopeless targets have ended."""
+    table = torch.full((6, 6), -9.0)
+    for i in range(6):
+        table[i, (i + 1) % 6] = 0.0  # 5 is the end, and the start
+    found = beam_search(lambda last, _: table[last].log_softmax(-1), torch.tensor([5]), 2, 9, penalty)
+    assert found.tokens[:5, 0, 0].tolist() == [0, 1, 2, 3, 4] and found.lengths[0, 0] == 5
 
 
 def test_length_penalty_makes_longer_targets():

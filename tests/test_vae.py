@@ -250,7 +250,7 @@ def test_gradients_reach_every_parameter_and_a_few_samples_are_learnt(kind, opti
         optimizer.zero_grad()
         losses[-1].backward()
         optimizer.step()
-    assert sum(losses[-10:]) / 10 < 0.8 * losses[0]
+    assert sum(losses[-10:]) / 10 < 0.9 * losses[0]
 
 
 def test_a_decoder_told_the_label_learns_what_it_looks_like():

@@ -45,8 +45,9 @@ def beam_search(
     end. Row w goes on from what was row parents[:, w] at the call before. first: the first last tokens, [B].
 
     Of the W likeliest continuations of all rows, those that end are kept, by score; the W likeliest others go
-    on. A search is over when W have ended; at max_length the end alone may follow, so log p is always that of
-    a whole sequence. Where fewer than W sequences exist, the last have length 0 and log p -inf.
+    on. A search is over when W have ended and the best of them scores no less than any that goes on does so
+    far. At max_length the end alone may follow, so log p is always that of a whole sequence. Where fewer than
+    W sequences exist, the last have length 0 and log p -inf.
     """
     B, W = len(first), width
     rows = torch.arange(W, device=first.device)
@@ -55,6 +56,7 @@ def beam_search(
     none = torch.full((B, W), -torch.inf, device=first.device)
     alive = none.where(rows > 0, 0.0)  # all rows are the same at first: one of them counts
     found = _Found(none, none, torch.zeros_like(last), tokens)
+    over = torch.zeros(B, 1, dtype=torch.bool, device=first.device)
     for t in range(max_length + 1):
         log_p = step(last, parents)
         end = log_p.shape[-1] - 1
@@ -65,15 +67,16 @@ def beam_search(
         parents, last = index // (end + 1), index % (end + 1)
         ends = last == end
 
-        over = (found.log_p > -torch.inf).all(1, keepdim=True)
         ended = best[:, :W].masked_fill(~ends[:, :W] | over, -torch.inf)
         scores = ended / (t + 1) ** length_penalty
         lengths = torch.full_like(found.lengths, t).masked_fill(ended == -torch.inf, 0)
         found = found.with_more(_Found(scores, ended, lengths, _take(tokens, parents[:, :W])))
-        if t == max_length or (found.log_p > -torch.inf).all():
+        alive, order = best.masked_fill(ends, -torch.inf).topk(W)
+        full = found.log_p[:, -1:] > -torch.inf
+        over = over | full & (alive[:, :1] / (t + 1) ** length_penalty <= found.scores[:, :1])
+        if t == max_length or over.all():
             break
 
-        alive, order = best.masked_fill(ends, -torch.inf).topk(W)
         parents, last = parents.gather(1, order), last.gather(1, order)
         tokens = _take(tokens, parents)
         tokens[..., t] = last

@@ -152,8 +152,9 @@ class Seq2Seq(nn.Module):
         Best by log p / (length + 1) ** length_penalty, the end being the 1: 0 is log p itself, which favours
         short targets; 1 is log p per token. width: hypotheses kept at each step; 1 is `greedy`, and
         (target_vocab_size + 1) ** max_length finds the best there is. A search is over when `width` targets
-        have ended; at max_length tokens the end is put. Where fewer than width targets exist, the
-        last have length 0 and log p -inf. Otherwise as `greedy`.
+        have ended and the best of them scores no less than those that go on; at max_length tokens the end is
+        put. Where fewer than width targets exist, the last have length 0 and log p -inf. Otherwise as
+        `greedy`.
         """
         source, lengths = self._source(source, source_lengths)
         width = whole("width", width, 1)
