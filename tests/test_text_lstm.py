@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 from fusegen.models import TextLSTM
-from fusegen.models.text_lstm import draw
+from fusegen.models._sequences import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -215,6 +215,13 @@ def test_generate_depends_on_its_seed_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_what_generate_returns_can_be_trained_on():
+    model = small()
+    tokens = model.generate(torch.tensor([1]), 6, seed=0)
+    model.loss(tokens[:-1], tokens[1:])[0].backward()
+    assert model.embedding.weight.grad.abs().sum() > 0
+
+
 def test_generate_restores_every_training_flag():
     model = small(dropout=0.3)
     model.rnn.eval()
@@ -297,3 +304,13 @@ def test_draw_follows_the_distribution():
     torch.testing.assert_close(frequencies(top_p=0.79), torch.tensor([0.625, 0.375, 0, 0]), atol=0.03, rtol=0)
     squared = chances.square() / chances.square().sum()
     torch.testing.assert_close(frequencies(temperature=0.5), squared, atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(0, None, None), (1, 1, None), (1, None, 1e-9), (1e-300, 4, 0.5)]
+)
+def test_draw_by_rows_draws_from_each_row(temperature, top_k, top_p):
+    """Options that leave one token of each row, so that nothing depends on the order of draws."""
+    logits = torch.randn(15, 8)
+    assert torch.equal(draw(logits, temperature, top_k, top_p, None), logits.argmax(-1))
+    assert draw(logits[:0], temperature, top_k, top_p, None).shape == (0,)

@@ -1,6 +1,7 @@
 """Checks of plain arguments: each names the argument, what was expected and what came."""
 
 import math
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 
 
@@ -39,3 +40,28 @@ def number(
         high = "" if math.isinf(most) else f" and {'below' if open_above else 'at most'} {most:g}"
         raise ValueError(f"{name}: expected a number {low}{high}, got {value}")
     return float(value)
+
+
+def wholes(name: str, value: object, least: int) -> tuple[int, ...]:
+    """`value`, a sequence of integers of at least `least` each, as a tuple.
+
+    Raises TypeError for another type (of the whole or of an element), ValueError for an element too small.
+    """
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise TypeError(f"{name}: expected a sequence of integers, got {type(value).__name__} {value!r}")
+    return tuple(whole(f"{name}[{i}]", v, least) for i, v in enumerate(value))
+
+
+def flag(name: str, value: object) -> bool:
+    """`value` as it is. Raises TypeError unless it is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected a bool, got {type(value).__name__} {value!r}")
+    return value
+
+
+def choice(name: str, value: object, options: Iterable[str]) -> str:
+    """`value` as it is. Raises ValueError unless it is one of `options`."""
+    options = tuple(options)
+    if value not in options:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, options))}, got {value!r}")
+    return value

@@ -1,5 +1,9 @@
 """Generative models on fusegen's layers; each is a plain `torch.nn.Module`."""
 
+from .latent import Elbo
+from .seq2seq import Decoded, Seq2Seq
+from .sequence_vae import SequenceVAE
 from .text_lstm import TextLSTM
+from .vae import VAE, ConvVAE
 
-__all__ = ["TextLSTM"]
+__all__ = ["VAE", "ConvVAE", "Decoded", "Elbo", "Seq2Seq", "SequenceVAE", "TextLSTM"]

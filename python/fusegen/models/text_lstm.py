@@ -4,14 +4,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import frozen
-from .. import nn as fused
-from .._arguments import number, whole
-
-# The recurrent state: h for a GRU or an RNN, (h, c) for an LSTM; each [num_layers, B, hidden_size].
-State = Tensor | tuple[Tensor, Tensor]
-
-_LAYERS = {"lstm": fused.LSTM, "gru": fused.GRU, "rnn": fused.RNN}
+from .._arguments import choice, flag, number, whole
+from ._sequences import (
+    LAYERS,
+    State,
+    check_integers,
+    check_range,
+    draw,
+    evaluating,
+    open_forget_gates,
+    recurrent,
+    states,
+)
 
 
 class TextLSTM(nn.Module):
@@ -47,23 +51,14 @@ class TextLSTM(nn.Module):
         self.embedding_size = whole("embedding_size", embedding_size, 1)
         self.hidden_size = whole("hidden_size", hidden_size, 1)
         self.num_layers = whole("num_layers", num_layers, 1)
-        if cell not in _LAYERS:
-            raise ValueError(f"cell: expected one of {', '.join(map(repr, _LAYERS))}, got {cell!r}")
-        self.cell = cell
+        self.cell = choice("cell", cell, LAYERS)
         chance = number("dropout", dropout, 0, 1, open_above=True)
-        if not isinstance(tie_weights, bool):
-            raise TypeError(f"tie_weights: expected a bool, got {type(tie_weights).__name__} {tie_weights!r}")
+        tie_weights = flag("tie_weights", tie_weights)
 
         made = {"device": device, "dtype": dtype}
         self.embedding = nn.Embedding(self.vocab_size, self.embedding_size, **made)
         self.drop = nn.Dropout(chance)
-        self.rnn = _LAYERS[cell](
-            self.embedding_size,
-            self.hidden_size,
-            self.num_layers,
-            dropout=chance if self.num_layers > 1 else 0.0,  # torch.nn warns of one without effect
-            **made,
-        )
+        self.rnn = recurrent(cell, self.embedding_size, self.hidden_size, self.num_layers, chance, **made)
         projected = tie_weights and self.embedding_size != self.hidden_size
         self.projection = nn.Linear(self.hidden_size, self.embedding_size, **made) if projected else None
         decoded = self.embedding_size if tie_weights else self.hidden_size
@@ -83,10 +78,7 @@ class TextLSTM(nn.Module):
         if self.decoder.weight is not self.embedding.weight:
             self.decoder.reset_parameters()
         nn.init.zeros_(self.decoder.bias)
-        if self.cell == "lstm":
-            with torch.no_grad():
-                for layer in range(self.num_layers):
-                    getattr(self.rnn, f"bias_ih_l{layer}").chunk(4)[1].add_(1.0)
+        open_forget_gates(self.rnn)
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """tokens: integers [T, B] (or [T]), `state`: None for zeros, or what a call before returned.
@@ -109,9 +101,7 @@ class TextLSTM(nn.Module):
     @staticmethod
     def detach(state: State | None) -> State | None:
         """The same state without its history: carried over chunks, gradients stop there (truncated BPTT)."""
-        if state is None or isinstance(state, Tensor):
-            return state if state is None else state.detach()
-        return tuple(part.detach() for part in state)
+        return None if state is None else states(state, Tensor.detach)
 
     def generate(
         self,
@@ -147,14 +137,8 @@ class TextLSTM(nn.Module):
         else:
             generator.manual_seed(whole("seed", seed, 0, 2**64 - 1))
 
-        modes = {module: module.training for module in self.modules()}
-        self.eval()
-        try:
-            with torch.inference_mode(), frozen(self):
-                drawn = self._continue(tokens, n, temperature, top_k, top_p, generator)
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
+        with evaluating(self):
+            drawn = self._continue(tokens, n, temperature, top_k, top_p, generator)
         if isinstance(prompt, Tensor):
             return drawn
         content = bytes(drawn.tolist())
@@ -182,17 +166,10 @@ class TextLSTM(nn.Module):
         return self.decoder(output), state
 
     def _check_tokens(self, tokens: Tensor, name: str = "tokens") -> None:
-        if not isinstance(tokens, Tensor):
-            raise TypeError(f"{name}: expected an integer tensor, got {type(tokens).__name__}")
-        if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
-            raise TypeError(f"{name}: expected an integer tensor, got {tokens.dtype}")
+        check_integers(name, tokens)
         if tokens.dim() not in (1, 2) or tokens.shape[0] == 0:
             raise ValueError(f"{name}: expected shape [T, B] or [T], T at least 1, got {list(tokens.shape)}")
-        if tokens.device.type == "cpu" and tokens.numel() and not torch.compiler.is_compiling():
-            low, high = (int(end) for end in tokens.aminmax())
-            if low < 0 or high >= self.vocab_size:
-                last = self.vocab_size - 1
-                raise ValueError(f"{name}: expected values from 0 to {last}, got {low} to {high}")
+        check_range(name, tokens, self.vocab_size)
 
     def _prompt_tokens(self, prompt: str | bytes | Tensor) -> Tensor:
         """The prompt as int64 [T]."""
@@ -212,19 +189,3 @@ class TextLSTM(nn.Module):
             raise ValueError(f"prompt: expected shape [T] with T at least 1, got {list(prompt.shape)}")
         self._check_tokens(prompt, "prompt")
         return prompt.long()
-
-
-def draw(
-    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator
-) -> Tensor:
-    """One token, int64 [], from finite logits [V] on the CPU; the options as in `TextLSTM.generate`."""
-    if temperature == 0:
-        return logits.argmax()
-    # Doubles, and the largest logit at 0, so that no temperature makes a NaN. Sorted before either: rounding
-    # must not turn a close second into a tie.
-    ordered, tokens = logits.sort(descending=True, stable=True)
-    chances = ((ordered[:top_k].double() - ordered[0].double()) / temperature).softmax(0)
-    if top_p is not None:
-        # A token stays while those before it have not reached p: the likeliest always does.
-        chances = chances * (chances.cumsum(0) - chances < top_p)
-    return tokens[torch.multinomial(chances, 1, generator=generator)[0]]
