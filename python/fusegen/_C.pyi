@@ -185,3 +185,75 @@ def choose(
     cell: str, I: int, H: int, B: int, T: int, dtype: str, train: bool, threads: int
 ) -> dict[str, Any]: ...
 def peak_gflops(threads: int) -> float: ...
+
+# The recurrence of a layer on a GPU; also in fusegen._simt, on CPU tensors. dtype as in "bfloat16"; transport
+# "best", "launch", "block", "l2" or "cluster"; stream a cudaStream_t; both return the transport that ran.
+def gpu_plan(
+    cell: str,
+    dtype: str,
+    tf32: bool,
+    backward: bool,
+    B: int,
+    H: int,
+    P: int,
+    D: int,
+    device: int,
+    transport: str,
+) -> dict[str, Any]: ...
+def gpu_workspace_bytes(
+    cell: str,
+    dtype: str,
+    tf32: bool,
+    backward: bool,
+    B: int,
+    H: int,
+    P: int,
+    D: int,
+    device: int,
+    transport: str,
+) -> int: ...
+def gpu_forward(
+    cell: str,
+    relu: bool,
+    tf32: bool,
+    transport: str,
+    stream: int,
+    gx: Tensor,  # [T, B, D*G*H]: W x and the biases, but for GRU's b_hn
+    R: list[Tensor],  # [G*H, P] each
+    W_hr: list[Tensor],  # [P, H] each, or none
+    b_hn: _Ts,  # [H] each, or None
+    h0: _T,
+    c0: _T,
+    lengths: _T,
+    y: Tensor,
+    h_n: Tensor,
+    c_n: _T,
+    gates: _T,  # [D, T, B, 4*H]
+    cells: _T,  # [D, T, B, H]
+    workspace: Tensor,  # uint8
+    error: Tensor,  # int64 [1] in host memory
+) -> str: ...
+def gpu_backward(
+    cell: str,
+    relu: bool,
+    tf32: bool,
+    transport: str,
+    stream: int,
+    dy: _T,
+    dh_n: _T,
+    dc_n: _T,
+    R: list[Tensor],  # transposed: [P, G*H]
+    W_hr: list[Tensor],  # transposed: [H, P]
+    y: Tensor,
+    h0: _T,
+    c0: _T,
+    lengths: _T,
+    gates: _T,
+    cells: _T,
+    dgates: Tensor,  # [T, B, D*G*H]; GRU [T, B, D*4*H], columns n_x, r, z, n_h
+    dh: _T,  # [T, B, D*P], with a projection
+    dh0: _T,
+    dc0: _T,
+    workspace: Tensor,
+    error: Tensor,
+) -> str: ...

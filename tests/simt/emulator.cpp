@@ -13,6 +13,7 @@
 #include <ucontext.h>
 #endif
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #define SIMT_ASAN 1
 #else
@@ -264,6 +265,9 @@ void run_resident(Grid& g, int blocks, size_t shared_bytes) {
     lane.number = static_cast<int>(i);
     lane.thread = static_cast<int>(i) % g.threads;
     lane.block = static_cast<int>(i) / g.threads;
+#if SIMT_ASAN
+    __asan_unpoison_memory_region(stacks.get(i), kStack);  // the last fiber there never left its frames
+#endif
     prepare(lane.context, stacks.get(i), entry);
     g.next.push_back(lane.number);
   }
