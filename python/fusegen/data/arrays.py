@@ -37,7 +37,7 @@ def read_array(path: str | os.PathLike, name: str | None = None, argument: str =
 def read_tokens(
     path: str | os.PathLike, name: str | None = None, argument: str = "path"
 ) -> tuple[Tensor, int]:
-    """Numbers of tokens, [N] of an integer type, and how many there can be: 256 for uint8, else the largest + 1.
+    """Numbers of tokens [N], and how many different ones there can be: 256 for uint8, else the largest + 1.
 
     Errors as in `read_array`.
     """

@@ -99,8 +99,8 @@ def tokenize(
 def read_text(path: str | os.PathLike, argument: str = "path", *, utf8: bool = False) -> Text:
     """The text in a file, or in every file below a folder (sorted by path, joined by a blank line).
 
-    Any encoding without NUL bytes is taken as it is, or with `utf8` UTF-8 alone. Of a folder, hidden files and
-    folders and symbolic links to folders are passed over; files that are not text are listed in
+    Any encoding without NUL bytes is taken as it is, or with `utf8` UTF-8 alone. Of a folder, hidden files
+    and folders and symbolic links to folders are passed over; files that are not text are listed in
     `Text.skipped`.
 
     Raises OSError (FileNotFoundError, PermissionError, ...) for what cannot be read and ValueError for what

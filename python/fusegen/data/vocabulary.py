@@ -72,7 +72,7 @@ class Vocabulary:
         return "".join(self.tokens[token] for token in tokens.tolist())
 
     def count_characters(self, tokens: Tensor) -> int:
-        """The characters that integers [N] spell, at least 1; an unknown token counts as 1, and so do "ids"."""
+        """The characters that integers [N] spell, at least 1; an unknown token counts as 1, so do "ids"."""
         if self.kind == "byte":
             return count_characters(tokens)
         if self.kind == "ids":

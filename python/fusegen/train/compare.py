@@ -48,7 +48,7 @@ class Comparison:
     def pair(
         self, task: Task, batch: Any, carried: Any, clip: float, own: Callable[[], Mapping[str, Tensor]]
     ) -> Mapping[str, Tensor]:
-        """One step of each on the same batch. `own` takes the model's and returns its losses; so does this."""
+        """One step of each on one batch. `own` takes the model's and returns its losses; so does this."""
         self.twin.train(task.model.training)
         with torch.no_grad():
             for theirs, ours in zip(self.twin.parameters(), task.model.parameters(), strict=True):

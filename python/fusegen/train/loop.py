@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import CheckpointError
 from .compare import Comparison
 from .learner import FINAL_RATE, WARM_UP, Learner, learning_rate
 from .options import FitOptions, RunOptions
@@ -63,7 +62,7 @@ def fit(
     workers = workers or Workers(setup.device, setup.timeout)
     learner = Learner(task, options, setup, workers)
     if run is not None and resume is not None:
-        _restore(learner, run, resume)
+        learner.load_state_dict(run.load(resume), run.checkpoints.find(resume))
     marks = Marks.spread(options.steps, setup.evaluations if evaluations is None else evaluations)
     with _Progress(options.steps, learner.done, say, quiet=not workers.first) as progress:
         keeper = _Keeper(learner, run, progress, marks) if run else _Teller(learner, progress)
@@ -74,12 +73,12 @@ def fit(
             while learner.done < options.steps:
                 compared = comparison is not None and comparison.due(learner.done, options.steps)
                 losses, stop = keeper.agree(learner.advance(comparison if compared else None))
-                loss = next(iter(losses.values()))
-                if not all(map(math.isfinite, losses.values())):
-                    raise FloatingPointError(
-                        f"the loss is {loss} at step {learner.done}; a lower lr may help"
-                    )
-                progress.advance(loss)
+                for name, loss in losses.items():
+                    if not math.isfinite(loss):
+                        raise FloatingPointError(
+                            f"the {name} is {loss} at step {learner.done}; a lower lr may help"
+                        )
+                progress.advance(next(iter(losses.values())))
                 keeper.log(losses)
                 best = keeper.evaluate() if learner.done in marks.evaluations else False
                 keeper.save(best, stop)
@@ -202,14 +201,6 @@ class _Keeper(_Teller):
             raise OSError(error[0], f"the checkpoint of step {step} is not saved: {error[1]}; {last}")
         if stop is not None and step < learner.options.steps:
             raise Stopped(stop, step, self.run.checkpoints.path(step))
-
-
-def _restore(learner: Learner, run: Run, which: str) -> None:
-    state = run.checkpoints.load(which)
-    path = run.checkpoints.find(which)
-    if state.get("run") != run.id:
-        raise CheckpointError(f"checkpoint {path} is foreign: it belongs to another run than {run.folder}")
-    learner.load_state_dict(state, path)
 
 
 @contextlib.contextmanager

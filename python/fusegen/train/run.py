@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import config, files
-from .checkpoint import Checkpoints, export
+from .checkpoint import CheckpointError, Checkpoints, export, fill
 from .config import Sections
 from .options import RunOptions
 from .tasks import find_task
@@ -69,6 +69,27 @@ class Run:
         return find_task(self.task_name).from_options(
             self.sections, self.folder, data=data, argument="--data"
         )
+
+    def load_weights(self, task: Any, which: str) -> dict[str, Any]:
+        """Gives task.model the weights of a checkpoint, averaged ones where there are; returns all of it.
+
+        Raises CheckpointError.
+        """
+        state = self.load(which)
+        weights = state["model"]
+        if state["average"] is not None:
+            named = state["average"].items()
+            weights = {name[7:]: value for name, value in named if name.startswith("module.")}
+        fill(task.model, weights, self.checkpoints.find(which))
+        return state
+
+    def load(self, which: str) -> dict[str, Any]:
+        """A checkpoint of this run. Raises CheckpointError, for one of another run too."""
+        state = self.checkpoints.load(which)
+        if state.get("run") != self.id:
+            path = self.checkpoints.find(which)
+            raise CheckpointError(f"checkpoint {path} is foreign: it is not of the run in {self.folder}")
+        return state
 
     def save_sample(self, step: int, sample: dict[str, str | bytes]) -> list[Path]:
         folder = self.folder / "samples"

@@ -44,7 +44,7 @@ class Workers:
         self.rank = int(os.environ.get("RANK", 0))
         self.count = int(os.environ.get("WORLD_SIZE", 1))
         self.restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
-        self.device = _device(device)
+        self.device = device_named(device)
         self._group = None
         if self.count > 1:
             self._meet(timedelta(seconds=timeout))
@@ -110,7 +110,8 @@ class Workers:
             self._group = None
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """cpu, cuda (this process's own), cuda:N, or auto. Raises ValueError for what is not there."""
     local = os.environ.get("LOCAL_RANK")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -125,5 +126,5 @@ def _device(name: str) -> torch.device:
             device = torch.device("cuda", int(local or 0))
         if device.index >= torch.cuda.device_count():
             raise ValueError(f"device: {device} is not there, torch sees {torch.cuda.device_count()} GPU(s)")
-        torch.cuda.set_device(device)
+        torch.cuda.setdevice_named(device)
     return device
