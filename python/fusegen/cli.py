@@ -1,8 +1,8 @@
 """The command line: `fusegen demo`, `train`, `resume`, `sample`, `evaluate`, `export`, `info`.
 
 Exit status: 0 done; 2 wrong arguments or data, after one line that names them; 1 training that failed (a
-loss that is no longer finite, a full disk, another process that is gone); 130 stopped by Ctrl-C and 143 by SIGTERM,
-after `train` and `resume` have saved the run.
+loss that is no longer finite, a full disk, another process that is gone); 130 stopped by Ctrl-C and 143 by
+SIGTERM, after `train` and `resume` have saved the run.
 """
 
 import argparse

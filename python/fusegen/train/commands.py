@@ -38,7 +38,7 @@ def add_commands(commands: Any) -> None:
     tasks = train.add_subparsers(dest="task", required=True, metavar="TASK")
     for name, (_, about) in TASKS.items():
         parser = tasks.add_parser(name, help=about, description=about, allow_abbrev=False)
-        parser.add_argument("--run", metavar="FOLDER", help="of the run (default: runs/TASK-DATE-TIME)")
+        parser.add_argument("--folder", help="of the run (default: runs/TASK-DATE-TIME)")
         parser.add_argument("--config", metavar="FILE", help="options from this file; flags override them")
         parser.add_argument("--save-config", metavar="FILE", help="write all options to this file, and stop")
         parser.add_argument("--resume", action="store_true", help="go on with the run, if it has begun")
@@ -303,10 +303,10 @@ def _reopen(folder: Path, parsed: argparse.Namespace, task: Any) -> Run:
 
 
 def _folder(parsed: argparse.Namespace, workers: Workers) -> Path:
-    if parsed.run:
-        return Path(parsed.run)
+    if parsed.folder:
+        return Path(parsed.folder)
     if parsed.resume or workers.count > 1:
-        raise ValueError("run: expected the folder of the run, got none")
+        raise ValueError("folder: expected the folder of the run, got none")
     return Path("runs", f"{parsed.task}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 

@@ -38,11 +38,11 @@ class Run:
         """
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             what = "holds a run already" if (folder / "config.json").exists() else "is there and not empty"
-            raise FileExistsError(f"run: {folder} {what}; --resume goes on with one")
+            raise FileExistsError(f"folder: {folder} {what}; --resume goes on with one")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise type(error)(f"run: cannot make {folder}: {error.strerror}") from error
+            raise type(error)(f"folder: cannot make {folder}: {error.strerror}") from error
         run = cls(folder, task_name, sections, uuid.uuid4().hex)
         run.write_config()
         return run
@@ -52,7 +52,7 @@ class Run:
         """The run in a folder. Raises OSError or ValueError, naming what is wrong with it."""
         path = folder / "config.json"
         if not path.exists():
-            raise FileNotFoundError(f"run: there is no run in {folder}: {path} is missing")
+            raise FileNotFoundError(f"there is no run in {folder}: {path} is missing")
         content = config.read_json(path, "run")
         name = content.get("task")
         task = find_task(name, str(path))
