@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -224,12 +225,13 @@ def _train(parsed: argparse.Namespace, workers: Workers, opened: Callable[[], Ru
 
 def _lost(command: str, workers: Workers, error: RuntimeError) -> int:
     """Says which processes are gone, and ends this one without waiting for them."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, who has seen it too: first this is said
     missing = workers.missing()
     who = ", ".join(f"rank {rank}" for rank in missing)
-    what = f"{who} of {workers.count} no longer answers" if missing else str(error)
+    reason = str(error).strip().splitlines()[0][:200]
+    what = f"{who} of {workers.count} no longer answers ({reason})" if missing else reason
     print(
-        f"{command}: rank {workers.rank}: {what}; stopped, the last checkpoint is whole"
-        f" ({str(error).splitlines()[0][:200]})",
+        f"{command}: rank {workers.rank}: {what}; stopped, the last checkpoint is whole",
         file=sys.stderr,
         flush=True,
     )

@@ -50,7 +50,9 @@ class Workers:
             self._meet(timedelta(seconds=timeout))
 
     def _meet(self, timeout: timedelta) -> None:
-        self._store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
+        store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
+        # torchrun keeps one store over its restarts: without a prefix, dead processes would be looked for.
+        self._store = dist.PrefixStore(f"fusegen/{self.restarts}", store)
         backend = "nccl" if self.device.type == "cuda" else "gloo"
         dist.init_process_group(
             backend, store=self._store, rank=self.rank, world_size=self.count, timeout=timeout
@@ -93,12 +95,11 @@ class Workers:
         if self.count == 1:
             return []
         until = time.monotonic() + ROLL_CALL
-        prefix = f"fusegen/roll/{self.restarts}"
         try:
-            self._store.set(f"{prefix}/{self.rank}", "here")
+            self._store.set(f"here/{self.rank}", "")
             absent = [rank for rank in range(self.count) if rank != self.rank]
             while absent and time.monotonic() < until:
-                absent = [rank for rank in absent if not self._store.check([f"{prefix}/{rank}"])]
+                absent = [rank for rank in absent if not self._store.check([f"here/{rank}"])]
                 time.sleep(0.05)
             return absent
         except RuntimeError:  # the store went with the process or the machine that kept it
