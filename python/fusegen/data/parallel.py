@@ -1,6 +1,7 @@
 """Parallel text, for translation: two files, a TSV, or gettext's catalogues."""
 
 import gettext
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def _catalogues(source: str, argument: str) -> Pairs:
         try:
             with open(path, "rb") as file:
                 catalogue = gettext.GNUTranslations(file)._catalog
-        except (OSError, ValueError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, LookupError, struct.error) as error:
             skipped.append(f"{path} is not a catalogue, or is damaged: {error}")
             continue
         for key, rendered in catalogue.items():

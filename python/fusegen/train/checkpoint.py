@@ -45,9 +45,7 @@ def load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"checkpoint {path} is foreign: it holds more than data, and is not run"
-        ) from error
+        raise CheckpointError(f"checkpoint {path} is foreign: it holds code, which is not run") from error
     except CheckpointError:
         raise
     except Exception as error:  # whatever torch makes of an archive that is not its own
