@@ -1,7 +1,8 @@
-"""The command line: `fusegen demo`, `fusegen info`.
+"""The command line: `fusegen demo`, `train`, `resume`, `sample`, `evaluate`, `export`, `info`.
 
-Exit status: 0 done; 2 wrong arguments or data, after one line that names them; 1 training that failed;
-130 interrupted by Ctrl-C.
+Exit status: 0 done; 2 wrong arguments or data, after one line that names them; 1 training that failed (a
+loss that is no longer finite, a full disk, another process that is gone); 130 stopped by Ctrl-C and 143 by
+SIGTERM, after `train` and `resume` have saved the run.
 """
 
 import argparse
@@ -13,13 +14,19 @@ from ._info import SHAPE, info
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; `argv` as in `sys.argv[1:]`. Returns the exit status."""
+    from .train.commands import refuse_unknown
+
     # A model of bytes may write characters that the terminal's encoding lacks.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     parser = _parser()
-    parsed = parser.parse_args(argv)
+    parsed, rest = parser.parse_known_args(argv)
+    if getattr(parsed, "takes_rest", False):
+        parsed.rest = rest
+    else:
+        refuse_unknown(parsed.parser, rest)
     try:
-        return parsed.run(parsed)
+        return parsed.run_command(parsed)
     except KeyboardInterrupt:
         print(f"\nfusegen {parsed.command}: interrupted, nothing is saved", file=sys.stderr)
         return 130
@@ -27,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     # Imported here, not above: `import fusegen` must not pay for it.
+    from .train.commands import add_commands
     from .train.options import FitOptions, TextOptions, add_flags
 
     parser = argparse.ArgumentParser(prog="fusegen", description="Fast recurrent layers for PyTorch.")
@@ -44,11 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_flags(demo, TextOptions)
     add_flags(demo, FitOptions)
-    demo.set_defaults(run=_demo)
+    demo.set_defaults(run_command=_demo, parser=demo)
+
+    add_commands(commands)
 
     about = commands.add_parser("info", help="versions, instruction set, threads; the kernel for a shape")
     about.add_argument("--shape", metavar=SHAPE, help="for example lstm,256,256,32,100,float32,train")
-    about.set_defaults(run=_info)
+    about.set_defaults(run_command=_info, parser=about)
     return parser
 
 

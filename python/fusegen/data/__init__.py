@@ -1,5 +1,27 @@
 """Data for the models: where it comes from, how it is split, how it is cut into batches."""
 
-from .text import Lanes, Text, pydocs, read_text, split
+from .arrays import read_array, read_tokens
+from .batches import Shuffled
+from .images import Images, read_images
+from .parallel import Pairs, read_pairs
+from .text import Lanes, Text, open_text, pydocs, read_text, split, tokenize
+from .vocabulary import Vocabulary, count_characters
 
-__all__ = ["Lanes", "Text", "pydocs", "read_text", "split"]
+__all__ = [
+    "Images",
+    "Lanes",
+    "Pairs",
+    "Shuffled",
+    "Text",
+    "Vocabulary",
+    "count_characters",
+    "open_text",
+    "pydocs",
+    "read_array",
+    "read_images",
+    "read_pairs",
+    "read_text",
+    "read_tokens",
+    "split",
+    "tokenize",
+]

@@ -1,29 +1,33 @@
-"""Text as bytes: read it, split it, cut it into lanes that carry state.
+"""Text: read it, split it, cut it into lanes that carry state.
 
-Text stays uint8 until a batch is made, so a corpus costs its own size in memory and no more.
+Bytes stay uint8 until a batch is made, so a corpus costs its own size in memory and no more.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from .vocabulary import BYTES, Vocabulary, cut
+
+HELD_OUT = 0.1  # of a text, its end
 IGNORED = -100  # the target that torch's cross_entropy leaves out by default
 
 
 @dataclass(frozen=True)
 class Text:
-    """A byte corpus.
+    """A corpus, of bytes unless `tokenize` made words or characters of it.
 
-    name: where it came from, for people. tokens: uint8 [N].
-    skipped: the files of a folder that were left out, each with the reason.
+    name: where it came from, for people. tokens: integers [N], uint8 for bytes.
+    skipped: the files of a folder that were left out, each with the reason. vocabulary: what the tokens mean.
     """
 
     name: str
     tokens: Tensor
     skipped: tuple[str, ...] = ()
+    vocabulary: Vocabulary = BYTES
 
     def __len__(self) -> int:
         return self.tokens.numel()
@@ -41,11 +45,63 @@ def pydocs() -> Text:
     return Text("pydoc_data.topics", _as_tokens(joined.encode()))
 
 
-def read_text(path: str | os.PathLike, argument: str = "path") -> Text:
+def open_text(
+    source: str, argument: str = "source", *, utf8: bool = False, column: str = "text", split: str = "train"
+) -> Text:
+    """A text by its name: "pydocs"; "hf:NAME" (column and split as its dataset calls them); numbers of tokens
+    in a .npy or .npz (column names the array), memory-mapped; or a path as `read_text` takes it.
+
+    utf8: refuse what is not UTF-8. Raises OSError or ValueError, beginning with `argument`.
+    """
+    if source == "pydocs":
+        return pydocs()
+    if source.startswith("hf:"):
+        from .hub import read_hub_text
+
+        return Text(source, _as_tokens(read_hub_text(source, column, split, argument).encode()))
+    if source.endswith((".npy", ".npz")):
+        from .arrays import read_tokens
+
+        tokens, size = read_tokens(source, None if column == "text" else column, argument)
+        return Text(source, tokens, (), Vocabulary("ids", size=size))
+    return read_text(source, argument, utf8=utf8)
+
+
+def tokenize(
+    text: Text, kind: str, limit: int, vocabulary: Vocabulary | None = None, argument: str = "text"
+) -> Text:
+    """`text` in bytes ("byte": as it is), characters or words.
+
+    vocabulary: the one to use; by default the `limit` most frequent tokens of the first 90 % are kept.
+    Raises ValueError, naming `argument`, for text that is not UTF-8 and for token numbers in place of text.
+    """
+    if text.vocabulary.kind == "ids":
+        if kind != "byte":
+            raise ValueError(f"{argument}: {text.name} holds token numbers, of which no {kind}s can be made")
+        if vocabulary is not None and len(text.vocabulary) > len(vocabulary):
+            raise ValueError(
+                f"{argument}: {text.name} has tokens up to {len(text.vocabulary) - 1}, this run's vocabulary "
+                f"ends at {len(vocabulary) - 1}"
+            )
+        return text if vocabulary is None else replace(text, vocabulary=vocabulary)
+    if kind == "byte":
+        return text
+    content = bytes(text.tokens.numpy())
+    if reason := _why_not_text(content, utf8=True):
+        raise ValueError(f"{argument}: {text.name} {reason}")
+    pieces = cut(content.decode(), kind)
+    if vocabulary is None:
+        training = pieces[: len(pieces) - round(len(pieces) * HELD_OUT)]
+        vocabulary = Vocabulary.build(kind, training, limit)
+    return replace(text, tokens=vocabulary.encode_pieces(pieces), vocabulary=vocabulary)
+
+
+def read_text(path: str | os.PathLike, argument: str = "path", *, utf8: bool = False) -> Text:
     """The text in a file, or in every file below a folder (sorted by path, joined by a blank line).
 
-    Any encoding without NUL bytes is taken as it is. Of a folder, hidden files and folders and symbolic links
-    to folders are passed over; files that are not text are listed in `Text.skipped`.
+    Any encoding without NUL bytes is taken as it is, or with `utf8` UTF-8 alone. Of a folder, hidden files
+    and folders and symbolic links to folders are passed over; files that are not text are listed in
+    `Text.skipped`.
 
     Raises OSError (FileNotFoundError, PermissionError, ...) for what cannot be read and ValueError for what
     holds no text; the message begins with `argument`.
@@ -55,17 +111,17 @@ def read_text(path: str | os.PathLike, argument: str = "path") -> Text:
     path = Path(path)
     try:
         if path.is_dir():
-            return _read_folder(path, argument)
+            return _read_folder(path, argument, utf8)
         content = _read_file(path, argument)
     except OSError as error:
         reason = error.strerror or str(error)
         raise type(error)(f"{argument}: cannot read {error.filename or path}: {reason}") from error
-    if reason := _why_not_text(content):
+    if reason := _why_not_text(content, utf8):
         raise ValueError(f"{argument}: {path} {reason}")
     return Text(str(path), _as_tokens(content))
 
 
-def split(tokens: Tensor, held_out: float = 0.1) -> tuple[Tensor, Tensor]:
+def split(tokens: Tensor, held_out: float = HELD_OUT) -> tuple[Tensor, Tensor]:
     """tokens [N] -> (the first part, the last `held_out` of it), both views."""
     cut = tokens.numel() - round(tokens.numel() * held_out)
     return tokens[:cut], tokens[cut:]
@@ -92,9 +148,14 @@ class Lanes:
         else:
             batch = min(batch, count)
             length = -(-count // batch)
-        self.chunk = chunk
+        self.batch, self.chunk = batch, chunk
         self._inputs = _lanes(tokens[:-1], batch, length, fill=0)
         self._targets = _lanes(tokens[1:] if drop_last else tokens[1:].long(), batch, length, fill=IGNORED)
+
+    def keep(self, lanes: slice) -> None:
+        """Reads these lanes only."""
+        self._inputs, self._targets = self._inputs[:, lanes], self._targets[:, lanes]
+        self.batch = self._inputs.shape[1]
 
     def __len__(self) -> int:
         """Chunks in one pass."""
@@ -105,26 +166,32 @@ class Lanes:
         if not 0 <= index < len(self):
             raise IndexError(f"chunk {index} of {len(self)}")
         rows = slice(index * self.chunk, (index + 1) * self.chunk)
-        return self._inputs[rows].long(), self._targets[rows].long()
+        return self._inputs[rows].contiguous().long(), self._targets[rows].contiguous().long()
 
 
 def _lanes(tokens: Tensor, batch: int, length: int, fill: int) -> Tensor:
-    """[N] -> [length, batch], contiguous; cut or filled at the end."""
+    """[N] -> [length, batch], a view where nothing is missing (a text may be a file on disk); else filled."""
     missing = batch * length - tokens.numel()
     if missing > 0:
         tokens = torch.cat([tokens, tokens.new_full((missing,), fill)])
-    return tokens[: batch * length].view(batch, length).t().contiguous()
+    return tokens[: batch * length].view(batch, length).t()
 
 
 def _as_tokens(content: bytes) -> Tensor:
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
-def _why_not_text(content: bytes) -> str | None:
+def _why_not_text(content: bytes, utf8: bool = False) -> str | None:
     if not content.strip():
         return "is empty"
     if (where := content.find(0)) >= 0:
         return f"is not text: byte {where} is NUL (UTF-16? then convert it to UTF-8)"
+    if utf8:
+        try:
+            content.decode()
+        except UnicodeDecodeError as error:
+            found = f"byte {error.start} is 0x{content[error.start]:02x}"
+            return f"is not UTF-8: {found} (tokens that are bytes take any encoding)"
     return None
 
 
@@ -135,7 +202,7 @@ def _read_file(path: Path, argument: str) -> bytes:
     return path.read_bytes()
 
 
-def _read_folder(folder: Path, argument: str) -> Text:
+def _read_folder(folder: Path, argument: str, utf8: bool) -> Text:
     def refuse(error: OSError) -> None:
         raise error
 
@@ -150,7 +217,7 @@ def _read_folder(folder: Path, argument: str) -> Text:
                 skipped.append(f"{path} is not a regular file")
                 continue
             content = path.read_bytes()
-            if reason := _why_not_text(content):
+            if reason := _why_not_text(content, utf8):
                 skipped.append(f"{path} {reason}")
             else:
                 parts.append(content.strip(b"\n"))

@@ -1,13 +1,14 @@
 """Time per training step beside the same model on torch.nn: same weights, same batches, same run."""
 
 import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import revert
 from .step import Task, make_optimizer, training_step
@@ -45,33 +46,34 @@ class Comparison:
         return step % max(PAIRS, steps // BURSTS) < PAIRS
 
     def pair(
-        self, task: Task, optimizer: torch.optim.Optimizer, batch: Any, carried: Any, clip: float
-    ) -> tuple[float, Any]:
-        """One step of each on the same batch. Returns the model's own, as `training_step` does."""
+        self, task: Task, batch: Any, carried: Any, clip: float, own: Callable[[], Mapping[str, Tensor]]
+    ) -> Mapping[str, Tensor]:
+        """One step of each on one batch. `own` takes the model's and returns its losses; so does this."""
         self.twin.train(task.model.training)
         with torch.no_grad():
             for theirs, ours in zip(self.twin.parameters(), task.model.parameters(), strict=True):
                 theirs.copy_(ours)
 
-        def timed(model, its_optimizer):
+        def timed(step):
             start = perf_counter()
-            result = training_step(task, model, its_optimizer, batch, carried, clip)
+            result = step()
             return perf_counter() - start, result
 
-        def timed_twin():
+        def twins_step():
             with torch.random.fork_rng():
-                return timed(self.twin, self.optimizer)
+                return training_step(task, self.twin, self.optimizer, batch, carried, clip)[0]
 
         if self.pairs % 2:
-            own, other = timed(task.model, optimizer), timed_twin()
+            (ours, losses), (theirs, loss) = timed(own), timed(twins_step)
         else:
-            other, own = timed_twin(), timed(task.model, optimizer)
+            (theirs, loss), (ours, losses) = timed(twins_step), timed(own)
         if self.pairs % PAIRS:
-            self.ours.append(own[0])
-            self.theirs.append(other[0])
+            self.ours.append(ours)
+            self.theirs.append(theirs)
         self.pairs += 1
-        self.loss_difference = max(self.loss_difference, abs(own[1][0] - other[1][0]))
-        return own[1]
+        difference = abs(next(iter(losses.values())).item() - loss)
+        self.loss_difference = max(self.loss_difference, difference)
+        return losses
 
     def medians(self) -> tuple[float, float]:
         """Seconds per training step: (the model's, the twin's). Raises ValueError before the second pair."""

@@ -1,73 +1,167 @@
-"""Options as frozen dataclasses: checked when made, and the source of the command line's flags.
+"""Options as frozen dataclasses: checked when made, the source of the command line's flags and config.json.
 
-A field's name is its flag (`--hidden`), its default the flag's, its `help` the text that `--help` shows.
+A field's name is its flag (`--hidden`, `--log-every`) and its key in a file, its default the flag's, its
+`help` the text that `--help` shows. What a field may hold is said once, in its `option`.
 """
 
 import argparse
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from .._arguments import number, whole
 
-T = TypeVar("T")
+T = TypeVar("T", bound="Options")
 
 CELLS = ("lstm", "gru", "rnn")
+PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 
 
-def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices})
+def option(default: Any, help: str, choices: tuple[str, ...] | None = None, **bounds: Any) -> Any:
+    """A field of an `Options`. bounds: those of `_arguments.whole` and `_arguments.number`."""
+    return field(default=default, metadata={"help": help, "choices": choices, "bounds": bounds})
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOptions:
-    """How to train. Raises TypeError or ValueError, naming the field, for a wrong value."""
+class Options:
+    """Base of all options: each field made by `option`, an int, float, str or bool, or one of them | None.
 
-    steps: int = option(900, "optimiser steps")
-    lr: float = option(5e-3, "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine")
-    clip: float = option(1.0, "longer gradients are scaled down to this length")
-    seed: int = option(0, "of the weights, of dropout and of the sample")
+    Making one raises TypeError or ValueError, naming the field, for a wrong value.
+    """
 
     def __post_init__(self):
-        whole("steps", self.steps, 1)
-        number("lr", self.lr, 0, open_below=True)
-        number("clip", self.clip, 0, open_below=True)
-        whole("seed", self.seed, 0, 2**63 - 1)
+        for each in fields(self):
+            _check(each, getattr(self, each.name))
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextOptions:
+class FitOptions(Options):
+    """How to train. Raises TypeError or ValueError, naming the field, for a wrong value."""
+
+    steps: int = option(900, "optimiser steps", least=1)
+    lr: float = option(
+        5e-3,
+        "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
+        least=0,
+        open_below=True,
+    )
+    clip: float = option(1.0, "longer gradients are scaled down to this length", least=0, open_below=True)
+    seed: int = option(0, "of the weights, of dropout and of the sample", least=0, most=2**63 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(Options):
+    """On what a run is trained, and what it leaves behind. Errors as in `FitOptions`."""
+
+    device: str = option("auto", "cpu, cuda, cuda:N; auto: a GPU where there is one")
+    precision: str = option("float32", "bfloat16 and float16: autocast; float64: all of it", PRECISIONS)
+    compile: bool = option(False, "torch.compile the forward and backward pass")
+    accumulate: int = option(1, "parts that a process's share of a batch is worked through in", least=1)
+    ema: float = option(
+        0.0,
+        "decay of an average of the weights, which is then measured and sampled; 0: none",
+        least=0,
+        most=1,
+        open_above=True,
+    )
+    evaluations: int = option(
+        10, "measures on held-out data, evenly spread, besides one at the start", least=1
+    )
+    checkpoint_every: int = option(0, "steps between checkpoints, besides one at each evaluation", least=0)
+    keep: int = option(3, "checkpoints kept, besides the best", least=1)
+    log_every: int = option(10, "steps between lines of the log", least=1)
+    tensorboard: bool = option(True, "log for tensorboard too, where it is installed")
+    timeout: float = option(
+        600.0, "seconds to wait for another process of this run before giving up", least=0, open_below=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions(Options):
     """Which text model, and how its text is cut. Raises TypeError or ValueError, naming the field."""
 
     cell: str = option("lstm", "recurrent cell", CELLS)
-    layers: int = option(2, "recurrent layers")
-    hidden: int = option(256, "units in a layer")
-    embedding: int = option(128, "size of a byte's vector")
-    dropout: float = option(0.0, "chance of a zero, before, between and after the layers")
-    batch: int = option(16, "stretches of text read side by side")
-    chunk: int = option(64, "bytes of each in one step")
-
-    def __post_init__(self):
-        if self.cell not in CELLS:
-            raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {self.cell!r}")
-        for name in ("layers", "hidden", "embedding", "batch", "chunk"):
-            whole(name, getattr(self, name), 1)
-        number("dropout", self.dropout, 0, 1, open_above=True)
+    layers: int = option(2, "recurrent layers", least=1)
+    hidden: int = option(256, "units in a layer", least=1)
+    embedding: int = option(128, "size of a byte's vector", least=1)
+    dropout: float = option(
+        0.0, "chance of a zero, before, between and after the layers", least=0, most=1, open_above=True
+    )
+    batch: int = option(16, "stretches of text read side by side", least=1)
+    chunk: int = option(64, "bytes of each in one step", least=1)
 
 
-def add_flags(parser: argparse.ArgumentParser, options: type) -> None:
-    """One flag for each field of a dataclass made of `option`s."""
+@dataclass(frozen=True, kw_only=True)
+class TextData(Options):
+    """Which text, in which tokens. Errors as in `TextOptions`."""
+
+    data: str = option(
+        "pydocs", "pydocs, a text file, a folder of them, token numbers in .npy or .npz, or hf:NAME"
+    )
+    tokens: str = option("byte", "what the model reads and writes", ("byte", "character", "word"))
+    vocabulary: int = option(10_000, "most frequent characters or words that are kept", least=1)
+    column: str = option("text", "of an hf: dataset; the array's name in an .npz")
+    split: str = option("train", "of an hf: dataset")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSampling(Options):
+    """How a text model is asked to write. Errors as in `TextOptions`."""
+
+    prompt: str | None = option(None, "what the sample begins with (by default 'The ')")
+    length: int = option(400, "tokens written", least=0)
+    temperature: float = option(0.7, "the logits are divided by it; 0: the likeliest token always", least=0)
+    top_k: int | None = option(None, "draw from the K likeliest tokens only", least=1)
+    top_p: float | None = option(
+        None, "draw from the likeliest tokens whose chances reach P", least=0, most=1, open_below=True
+    )
+    seed: int = option(0, "of the draws", least=0, most=2**63 - 1)
+
+
+def add_flags(parser: argparse.ArgumentParser, options: type[Options], *, given_only: bool = False) -> None:
+    """One flag for each field of `options`. given_only: what is not given is left out of the namespace."""
     for each in fields(options):
-        choices = each.metadata["choices"]
+        kind, choices = _kind(each), each.metadata["choices"]
+        shown = "" if each.default is None else f" (default: {each.default})"
+        how: dict[str, Any] = {"type": kind, "choices": choices}
+        if kind is bool:
+            how = {"action": argparse.BooleanOptionalAction}
+        elif not choices:
+            how["metavar"] = {int: "N", float: "X", str: each.name.upper()}[kind]
         parser.add_argument(
-            f"--{each.name}",
-            type=type(each.default),
-            default=each.default,
-            choices=choices,
-            metavar=None if choices else "N" if isinstance(each.default, int) else "X",
-            help=f"{each.metadata['help']} (default: {each.default})".replace("%", "%%"),
+            flag(each.name),
+            dest=each.name,
+            default=argparse.SUPPRESS if given_only else each.default,
+            help=f"{each.metadata['help']}{shown}".replace("%", "%%"),
+            **how,
         )
 
 
-def from_flags(options: type[T], parsed: argparse.Namespace) -> T:
-    """The dataclass that the parsed flags describe."""
-    return options(**{each.name: getattr(parsed, each.name) for each in fields(options)})
+def flag(name: str) -> str:
+    """The flag of a field: log_every -> --log-every."""
+    return "--" + name.replace("_", "-")
+
+
+def from_flags(options: type[T], parsed: argparse.Namespace, base: T | None = None) -> T:
+    """The dataclass that the parsed flags describe; what they leave out is as in `base`, or the default."""
+    missing = {each.name: getattr(base or options, each.name, each.default) for each in fields(options)}
+    return options(**{name: getattr(parsed, name, value) for name, value in missing.items()})
+
+
+def _kind(each: Any) -> type:
+    """int, float, str or bool: the type of a field, None left aside."""
+    return next(kind for kind in (*get_args(each.type), each.type) if kind is not type(None))
+
+
+def _check(each: Any, value: Any) -> None:
+    kind, choices = _kind(each), each.metadata["choices"]
+    if value is None and type(None) in get_args(each.type):
+        return
+    if kind is int:
+        whole(each.name, value, **{"least": 0, **each.metadata["bounds"]})
+    elif kind is float:
+        number(each.name, value, **{"least": 0, **each.metadata["bounds"]})
+    elif choices and value not in choices:
+        raise ValueError(f"{each.name}: expected one of {', '.join(choices)}, got {value!r}")
+    elif not isinstance(value, kind):
+        expected = {bool: "true or false", str: "text"}[kind]
+        raise TypeError(f"{each.name}: expected {expected}, got {type(value).__name__} {value!r}")

@@ -1,0 +1,85 @@
+"""Arrays in .npy and .npz files, memory-mapped: a data set may be larger than memory."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def read_array(path: str | os.PathLike, name: str | None = None, argument: str = "path") -> np.ndarray:
+    """The array in a .npy file, or array `name` of a .npz (which may be left out where there is one only).
+
+    Memory-mapped, changes not written back; an array that is compressed inside its .npz is read into memory.
+    Raises OSError or ValueError, beginning with `argument`; no pickled object is ever loaded.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".npz":
+            array = _read_npz(path, name, argument)
+        else:
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except OSError as error:
+        if error.strerror:
+            raise type(error)(f"{argument}: cannot read {path}: {error.strerror}") from error
+        raise ValueError(f"{argument}: {path} is not an array file: {error}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        if str(error).startswith(f"{argument}: "):
+            raise
+        raise ValueError(f"{argument}: {path} is not an array file, or is cut short: {error}") from error
+    if array.size == 0:
+        raise ValueError(f"{argument}: {path} is empty: its shape is {list(array.shape)}")
+    return array
+
+
+def read_tokens(
+    path: str | os.PathLike, name: str | None = None, argument: str = "path"
+) -> tuple[Tensor, int]:
+    """Numbers of tokens [N], and how many different ones there can be: 256 for uint8, else the largest + 1.
+
+    Errors as in `read_array`.
+    """
+    array = read_array(path, name, argument)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        found = f"{array.dtype} {list(array.shape)}"
+        raise ValueError(f"{argument}: {path}: expected integers [N], the numbers of tokens, got {found}")
+    if array.dtype == np.uint8:
+        return torch.from_numpy(array), 256
+    least, most = int(array.min()), int(array.max())
+    if least < 0 or most >= 2**31:
+        raise ValueError(f"{argument}: {path}: expected tokens from 0 to 2147483647, got {least} to {most}")
+    if array.dtype.byteorder not in "=|" or (array.dtype.kind == "u" and array.dtype.itemsize > 2):
+        array = array.astype(np.int32)
+    return torch.from_numpy(array), most + 1
+
+
+def _read_npz(path: Path, name: str | None, argument: str) -> np.ndarray:
+    with zipfile.ZipFile(path) as archive:
+        names = [member.removesuffix(".npy") for member in archive.namelist()]
+        if name is None and len(names) == 1:
+            name = names[0]
+        if name not in names:
+            asked = "more than one array" if name is None else f"no array {name!r}"
+            raise ValueError(f"{argument}: {path} has {asked}: {', '.join(names) or 'none at all'}")
+        member = archive.getinfo(f"{name}.npy")
+        if member.compress_type != zipfile.ZIP_STORED:
+            with archive.open(member) as file:
+                return np.lib.format.read_array(file, allow_pickle=False)
+    with open(path, "rb") as file:
+        # The local header repeats the name and has extra bytes of its own length (PKWARE's APPNOTE, 4.3.7).
+        file.seek(member.header_offset + 26)
+        name_length, extra_length = (int.from_bytes(file.read(2), "little") for _ in range(2))
+        file.seek(name_length + extra_length, os.SEEK_CUR)
+        version = np.lib.format.read_magic(file)
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in header:
+            raise ValueError(f"its .npy format is {version}")
+        shape, fortran, dtype = header[version](file)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects, which are not loaded")
+        order = "F" if fortran else "C"
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        return np.memmap(path, dtype, mode="c", offset=file.tell(), shape=shape, order=order)

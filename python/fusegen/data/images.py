@@ -1,0 +1,262 @@
+"""Pictures: digits, folders of image files, MNIST and CIFAR in the formats they are published in, arrays."""
+
+import gzip
+import io
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .arrays import read_array
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Images:
+    """pixels: uint8 [N, C, H, W]. labels: int64 [N] or None; classes: their names. skipped: as in `Text`."""
+
+    name: str
+    pixels: Tensor
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self.pixels.shape[0]
+
+
+def read_images(
+    source: str, argument: str = "source", *, split: str = "train", column: str = "image"
+) -> Images:
+    """Pictures by their name or place:
+
+    "digits": scikit-learn's 1,797 digits of 8 x 8, no download; values 0 to 16 spread over 0 to 255.
+    A folder: MNIST's files (train-images-idx3-ubyte, t10k-..., with .gz or without), CIFAR-10's and -100's
+    (data_batch_1.bin, train.bin, or the pickled ones, of which nothing but arrays is loaded), or image files,
+    all of one size; the folders right below it are the classes.
+    A .npy or .npz: [N, H, W] or [N, C, H, W], uint8, or real numbers from 0 to 1; memory-mapped as uint8.
+    "hf:NAME": a data set's `column` of pictures, and its "label" where there is one.
+
+    split: "train" or "test" of MNIST and CIFAR, or a data set's. Raises OSError or ValueError, beginning with
+    `argument`.
+    """
+    if source == "digits":
+        return _digits(argument)
+    if source.startswith("hf:"):
+        return _from_hub(source, split, column, argument)
+    if source.endswith((".npy", ".npz")):
+        return _from_array(source, None if column == "image" else column, argument)
+    folder = Path(source)
+    if not folder.is_dir():
+        why = "it is not a folder" if folder.exists() else "No such file or directory"
+        raise FileNotFoundError(f"{argument}: cannot read {folder}: {why}")
+    try:
+        for reader in (_mnist, _cifar_bin, _cifar_pickled):
+            if (images := reader(folder, split, argument)) is not None:
+                return images
+        return _from_files(folder, argument)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        where = error.filename or folder
+        raise type(error)(f"{argument}: cannot read {where}: {error.strerror}") from error
+
+
+def _digits(argument: str) -> Images:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ValueError(f"{argument}: digits needs scikit-learn: pip install scikit-learn") from error
+    held = load_digits()
+    pixels = torch.from_numpy(np.rint(held.images * (255 / 16)).astype(np.uint8))[:, None]
+    return Images("digits", pixels, torch.from_numpy(held.target).long(), tuple("0123456789"))
+
+
+def _from_array(source: str, name: str | None, argument: str) -> Images:
+    array = read_array(source, name, argument)
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[1] > 4):
+        expected = "expected [N, H, W] or [N, C, H, W] with C at most 4"
+        raise ValueError(f"{argument}: {source}: {expected}, got {list(array.shape)}")
+    if array.dtype.kind == "f":
+        if not (array.min() >= 0 and array.max() <= 1):
+            found = f"{array.min():g} to {array.max():g}"
+            raise ValueError(f"{argument}: {source}: expected real numbers from 0 to 1, got {found}")
+        array = np.rint(array * 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise ValueError(f"{argument}: {source}: expected uint8 or real numbers, got {array.dtype}")
+    pixels = torch.from_numpy(array)
+    return Images(source, pixels[:, None] if pixels.dim() == 3 else pixels)
+
+
+def _from_hub(source: str, split: str, column: str, argument: str) -> Images:
+    from .hub import column_of, read_hub
+
+    rows = read_hub(source, split, argument)
+    pictures = list(column_of(rows, column, source, argument))
+    pixels = _stack(
+        (f"{source}, row {number}", np.asarray(picture)) for number, picture in enumerate(pictures)
+    )(argument)
+    labels = torch.tensor(rows["label"]) if "label" in rows.column_names else None
+    return Images(source, pixels, labels, tuple(getattr(rows.features.get("label"), "names", ()) or ()))
+
+
+def _from_files(folder: Path, argument: str) -> Images:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ValueError(f"{argument}: {folder}: image files need pillow: pip install pillow") from error
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise ValueError(f"{argument}: there is no image in {folder}")
+    classes = sorted({path.relative_to(folder).parts[0] for path in paths if path.parent != folder})
+    read, labels, skipped = [], [], []
+    for path in paths:
+        try:
+            with Image.open(path) as picture:
+                picture = picture.convert("L" if picture.mode in ("1", "L", "I;16") else "RGB")
+                read.append((str(path), np.asarray(picture)))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            skipped.append(f"{path} is not an image, or is damaged: {error}")
+            continue
+        labels.append(classes.index(path.relative_to(folder).parts[0]) if path.parent != folder else -1)
+    if not read:
+        raise ValueError(f"{argument}: no image in {folder} can be read: {skipped[0]}")
+    labelled = torch.tensor(labels) if classes and -1 not in labels else None
+    names = tuple(classes) if labelled is not None else ()
+    return Images(str(folder), _stack(iter(read))(argument), labelled, names, tuple(skipped))
+
+
+def _stack(read: Any) -> Callable[[str], Tensor]:
+    """(name, uint8 [H, W] or [H, W, C]) -> uint8 [N, C, H, W]; the first one's size is everybody's."""
+
+    def stack(argument: str) -> Tensor:
+        pixels: list[np.ndarray] = []
+        first = ""
+        for name, array in read:
+            array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+            if pixels and array.shape != pixels[0].shape:
+                ours, theirs = ("x".join(map(str, each.shape)) for each in (array, pixels[0]))
+                raise ValueError(
+                    f"{argument}: {name} is {ours} (channels x height x width), and {first} is {theirs}"
+                )
+            first = first or name
+            pixels.append(array.astype(np.uint8))
+        if not pixels:
+            raise ValueError(f"{argument}: there is no image")
+        return torch.from_numpy(np.stack(pixels))
+
+    return stack
+
+
+def _mnist(folder: Path, split: str, argument: str) -> Images | None:
+    """http://yann.lecun.com/exdb/mnist: big-endian sizes, then bytes. Fashion-MNIST's files are the same."""
+    begin = "train" if split == "train" else "t10k"
+    path = _first_of(folder, f"{begin}-images-idx3-ubyte", f"{begin}-images.idx3-ubyte")
+    if path is None:
+        return None
+    pixels = _idx(path, 3, argument)
+    labelled = _first_of(folder, f"{begin}-labels-idx1-ubyte", f"{begin}-labels.idx1-ubyte")
+    labels = None if labelled is None else _idx(labelled, 1, argument).long()
+    if labels is not None and len(labels) != len(pixels):
+        raise ValueError(f"{argument}: {labelled} has {len(labels)} labels for {len(pixels)} images")
+    return Images(str(folder), pixels[:, None], labels, tuple("0123456789") if labels is not None else ())
+
+
+def _first_of(folder: Path, *names: str) -> Path | None:
+    places = (folder / (name + end) for name in names for end in ("", ".gz"))
+    return next((path for path in places if path.exists()), None)
+
+
+def _idx(path: Path, dims: int, argument: str) -> Tensor:
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, OSError) as error:
+            raise ValueError(f"{argument}: {path} is not gzip, or is cut short: {error}") from error
+    if content[:4] != bytes([0, 0, 8, dims]):
+        raise ValueError(f"{argument}: {path} is not an IDX file of bytes in {dims} dimensions")
+    shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(dims)]
+    if len(content) - 4 - 4 * dims != np.prod(shape, dtype=np.int64) or 0 in shape:
+        raise ValueError(f"{argument}: {path} is cut short: it says {shape}, and has {len(content)} bytes")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * dims).view(shape)
+
+
+def _cifar_bin(folder: Path, split: str, argument: str) -> Images | None:
+    """https://www.cs.toronto.edu/~kriz/cifar.html: records of a label (CIFAR-100: two, the fine one last) and
+    3072 bytes."""
+    ten = ["test_batch.bin"] if split == "test" else [f"data_batch_{i}.bin" for i in range(1, 6)]
+    for names, labels in ((ten, 1), ([f"{split}.bin"], 2)):
+        paths = [folder / name for name in names if (folder / name).exists()]
+        if not paths:
+            continue
+        parts = []
+        for path in paths:
+            content = path.read_bytes()
+            if not content or len(content) % (labels + 3072):
+                raise ValueError(
+                    f"{argument}: {path} is cut short: expected records of {labels + 3072} bytes, "
+                    f"got {len(content)} bytes"
+                )
+            parts.append(np.frombuffer(content, np.uint8).reshape(-1, labels + 3072))
+        records = torch.from_numpy(np.concatenate(parts))
+        pixels = records[:, labels:].reshape(-1, 3, 32, 32).contiguous()
+        meta = folder / ("batches.meta.txt" if labels == 1 else "fine_label_names.txt")
+        classes = tuple(meta.read_text().split()) if meta.exists() else ()
+        return Images(str(folder), pixels, records[:, labels - 1].long(), classes)
+    return None
+
+
+def _cifar_pickled(folder: Path, split: str, argument: str) -> Images | None:
+    ten = ["test_batch"] if split == "test" else [f"data_batch_{i}" for i in range(1, 6)]
+    for names, key, meta, named in (
+        (ten, b"labels", "batches.meta", b"label_names"),
+        ([split], b"fine_labels", "meta", b"fine_label_names"),
+    ):
+        paths = [folder / name for name in names if (folder / name).is_file()]
+        if not paths or not (folder / meta).is_file():
+            continue
+        batches = [_unpickle(path, argument) for path in paths]
+        try:
+            pixels = np.concatenate([np.asarray(each[b"data"], np.uint8) for each in batches])
+            labels = [label for each in batches for label in each[key]]
+            classes = tuple(name.decode() for name in _unpickle(folder / meta, argument)[named])
+            pixels = torch.from_numpy(pixels).view(-1, 3, 32, 32)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{argument}: {paths[0]} is not a batch of CIFAR: {error}") from error
+        return Images(str(folder), pixels, torch.tensor(labels), classes)
+    return None
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Loads what CIFAR's batches are made of, and runs nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module.replace("numpy._core", "numpy.core"), name) in {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+        }:
+            return getattr(__import__(module, fromlist=[name]), name)
+        if (module, name) == ("_codecs", "encode"):
+            return lambda text, encoding: text.encode(encoding)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _unpickle(path: Path, argument: str) -> dict[bytes, Any]:
+    try:
+        held = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ValueError(f"{argument}: {path} is not a batch of CIFAR, or is damaged: {error}") from error
+    if not isinstance(held, dict):
+        raise ValueError(f"{argument}: {path} is not a batch of CIFAR")
+    return {os.fsencode(key) if isinstance(key, str) else key: each for key, each in held.items()}

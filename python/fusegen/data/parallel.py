@@ -1,0 +1,106 @@
+"""Parallel text, for translation: two files, a TSV, or gettext's catalogues."""
+
+import gettext
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from .text import read_text
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Sentence i of `targets` renders sentence i of `sources`. skipped: what was left out, and why."""
+
+    name: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+def read_pairs(source: str, argument: str = "source") -> Pairs:
+    """Pairs of sentences from
+    "a.txt,b.txt": two UTF-8 files of as many lines; FILE.tsv: its first two columns;
+    "mo:FOLDER:LANGUAGE": all gettext catalogues LANGUAGE/LC_MESSAGES/*.mo below a folder (without :LANGUAGE
+    every .mo below it), messages with an empty or unchanged rendering left out, each pair once, in order.
+
+    Raises OSError or ValueError, beginning with `argument`, for what cannot be read, is not UTF-8, does not
+    match line by line, or holds no pair.
+    """
+    if source.startswith("mo:"):
+        pairs = _catalogues(source, argument)
+    elif source.endswith(".tsv"):
+        pairs = _tsv(source, argument)
+    else:
+        pairs = _two_files(source, argument)
+    if not len(pairs):
+        raise ValueError(f"{argument}: {source} holds no pair of sentences")
+    return pairs
+
+
+def _two_files(source: str, argument: str) -> Pairs:
+    names = source.split(",")
+    if len(names) != 2:
+        raise ValueError(f"{argument}: expected FILE,FILE, a .tsv or mo:FOLDER, got {source!r}")
+    sides = [_lines(name, argument) for name in names]
+    if len(sides[0]) != len(sides[1]):
+        counts = f"{names[0]} has {len(sides[0])} lines, {names[1]} {len(sides[1])}"
+        raise ValueError(f"{argument}: the two do not match: {counts}")
+    kept = [(a, b) for a, b in zip(*sides, strict=True) if a.strip() and b.strip()]
+    return Pairs(source, *_unzip(kept), _left_out(len(sides[0]) - len(kept), "lines with an empty side"))
+
+
+def _tsv(source: str, argument: str) -> Pairs:
+    kept, lines = [], _lines(source, argument)
+    for number, line in enumerate(lines, 1):
+        fields = line.split("\t")
+        if line.strip() and len(fields) < 2:
+            raise ValueError(f"{argument}: {source}: line {number} has no tab: {line[:60]!r}")
+        if line.strip() and fields[0].strip() and fields[1].strip():
+            kept.append((fields[0], fields[1]))
+    return Pairs(source, *_unzip(kept), _left_out(len(lines) - len(kept), "lines with an empty side"))
+
+
+def _catalogues(source: str, argument: str) -> Pairs:
+    folder, _, language = source.removeprefix("mo:").rpartition(":")
+    if not folder:
+        folder, language = language, ""
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{argument}: cannot read {root}: it is not a folder")
+    found = sorted(root.rglob(f"{language}/LC_MESSAGES/*.mo" if language else "*.mo"))
+    if not found:
+        raise ValueError(f"{argument}: there is no .mo file for {source}")
+    kept: dict[tuple[str, str], None] = {}
+    skipped = []
+    for path in found:
+        try:
+            with open(path, "rb") as file:
+                catalogue = gettext.GNUTranslations(file)._catalog
+        except (OSError, ValueError, LookupError, struct.error) as error:
+            skipped.append(f"{path} is not a catalogue, or is damaged: {error}")
+            continue
+        for key, rendered in catalogue.items():
+            # (message, n) is the n-th plural; of those the plain form alone has a source of its own.
+            message, form = key if isinstance(key, tuple) else (key, 0)
+            message = message.rpartition("\x04")[2]  # a context stands before it
+            if form == 0 and message.strip() and rendered.strip() and rendered != message:
+                kept.setdefault((message, rendered))
+    if not kept and skipped:
+        raise ValueError(f"{argument}: {skipped[0]}")
+    return Pairs(source, *_unzip(list(kept)), tuple(skipped))
+
+
+def _lines(path: str, argument: str) -> list[str]:
+    return bytes(read_text(path, argument, utf8=True).tokens.numpy()).decode().splitlines()
+
+
+def _unzip(pairs: list[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(a for a, _ in pairs), tuple(b for _, b in pairs)
+
+
+def _left_out(count: int, what: str) -> tuple[str, ...]:
+    return (f"{count} {what}",) if count else ()

@@ -1,0 +1,80 @@
+"""A run's configuration: sections of typed options, as JSON, every key checked."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from .options import FitOptions, Options, RunOptions
+
+# The options of one run by section: "model" and "data" are the task's, "fit" and "run" those of every run.
+Sections = dict[str, Options]
+
+COMMON: dict[str, type[Options]] = {"fit": FitOptions, "run": RunOptions}
+_BESIDES = ("fusegen", "task", "id")  # what a file may hold besides the sections
+
+
+def kinds(task: Any) -> dict[str, type[Options]]:
+    """The option classes of a task by section; a task's own "fit" or "run" replaces the common one."""
+    return {**task.options, **{name: kind for name, kind in COMMON.items() if name not in task.options}}
+
+
+def defaults(task: Any) -> Sections:
+    return {name: kind() for name, kind in kinds(task).items()}
+
+
+def to_json(task_name: str, sections: Sections, **besides: Any) -> str:
+    """What config.json holds."""
+    described = {**besides, "task": task_name, **{name: asdict(each) for name, each in sections.items()}}
+    return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_json(path: Path, argument: str) -> dict[str, Any]:
+    """The object in a JSON file. Raises OSError or ValueError, naming `argument` and the file."""
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise type(error)(f"{argument}: cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # json's and UnicodeDecodeError alike
+        raise ValueError(f"{argument}: {path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{argument}: {path}: expected an object, got {type(content).__name__}")
+    return content
+
+
+def from_json(task: Any, content: Mapping[str, Any], where: str) -> Sections:
+    """The sections in `content`; what is left out has its default.
+
+    Raises ValueError or TypeError, beginning with `where`, for a key that does not exist (the nearest one is
+    named) or a value that its option does not take.
+    """
+    classes = kinds(task)
+    sections = {}
+    check_keys(content, (*classes, *_BESIDES), where)
+    for name, kind in classes.items():
+        given = content.get(name, {})
+        if not isinstance(given, Mapping):
+            raise ValueError(f"{where}: {name}: expected an object, got {type(given).__name__}")
+        check_keys(given, [each.name for each in fields(kind)], f"{where}: {name}")
+        try:
+            sections[name] = kind(**given)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{where}: {name}.{error}") from error
+    return sections
+
+
+def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raises ValueError for the first of `given` that is not in `known`."""
+    known = list(known)
+    for key in given:
+        if key not in known:
+            raise ValueError(f"{where}: there is no {key!r}{nearest(key, known)}")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'hidden'?", or all there is where nothing is near."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there is {', '.join(known)}"

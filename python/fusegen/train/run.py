@@ -1,0 +1,154 @@
+"""A run's folder: config.json, log.jsonl, tensorboard's events, checkpoints, samples."""
+
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from . import config, files
+from .checkpoint import CheckpointError, Checkpoints, export, fill
+from .config import Sections
+from .options import RunOptions
+from .tasks import find_task
+
+
+class Run:
+    """A folder that holds all there is to know of one run.
+
+    config.json       the task and its options, every one of them
+    log.jsonl         a line per measure: {"step", "seconds", then numbers by name}
+    checkpoints/      the last few and the best
+    samples/          step-00000100.txt, .png, ...
+    tensorboard/      where tensorboard is installed
+    and what a task keeps beside them, such as vocabulary.json
+    """
+
+    def __init__(self, folder: Path, task_name: str, sections: Sections, run_id: str):
+        self.folder, self.task_name, self.sections, self.id = folder, task_name, sections, run_id
+        setup = sections["run"]
+        assert isinstance(setup, RunOptions)
+        self.checkpoints = Checkpoints(folder / "checkpoints", setup.keep)
+
+    @classmethod
+    def create(cls, folder: Path, task_name: str, sections: Sections) -> "Run":
+        """A new folder with its config.json.
+
+        Raises FileExistsError where something is in it already, OSError where it cannot be made.
+        """
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            what = "holds a run already" if (folder / "config.json").exists() else "is there and not empty"
+            raise FileExistsError(f"folder: {folder} {what}; --resume goes on with one")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise type(error)(f"folder: cannot make {folder}: {error.strerror}") from error
+        run = cls(folder, task_name, sections, uuid.uuid4().hex)
+        run.write_config()
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """The run in a folder. Raises OSError or ValueError, naming what is wrong with it."""
+        path = folder / "config.json"
+        if not path.exists():
+            raise FileNotFoundError(f"there is no run in {folder}: {path} is missing")
+        content = config.read_json(path, "run")
+        name = content.get("task")
+        task = find_task(name, str(path))
+        return cls(folder, name, config.from_json(task, content, str(path)), str(content.get("id")))
+
+    def write_config(self) -> None:
+        from .. import __version__
+
+        besides = {"fusegen": __version__, "id": self.id}
+        files.write(self.folder / "config.json", config.to_json(self.task_name, self.sections, **besides))
+
+    def task(self, *, data: bool = True) -> Any:
+        """The task that config.json describes, its weights new."""
+        return find_task(self.task_name).from_options(
+            self.sections, self.folder, data=data, argument="--data"
+        )
+
+    def load_weights(self, task: Any, which: str) -> dict[str, Any]:
+        """Gives task.model the weights of a checkpoint, averaged ones where there are; returns all of it.
+
+        Raises CheckpointError.
+        """
+        state = self.load(which)
+        weights = state["model"]
+        if state["average"] is not None:
+            named = state["average"].items()
+            weights = {name[7:]: value for name, value in named if name.startswith("module.")}
+        fill(task.model, weights, self.checkpoints.find(which))
+        return state
+
+    def load(self, which: str) -> dict[str, Any]:
+        """A checkpoint of this run. Raises CheckpointError, for one of another run too."""
+        state = self.checkpoints.load(which)
+        if state.get("run") != self.id:
+            path = self.checkpoints.find(which)
+            raise CheckpointError(f"checkpoint {path} is foreign: it is not of the run in {self.folder}")
+        return state
+
+    def save_sample(self, step: int, sample: dict[str, str | bytes]) -> list[Path]:
+        folder = self.folder / "samples"
+        folder.mkdir(exist_ok=True)
+        paths = [folder / f"step-{step:08d}{suffix}" for suffix in sample]
+        for path, content in zip(paths, sample.values(), strict=True):
+            files.write(path, content)
+        return paths
+
+    def export(self, model: Any, path: Path | None = None) -> Path:
+        """The weights as safetensors, by default in model.safetensors; the configuration is its metadata."""
+        path = path or self.folder / "model.safetensors"
+        export(model, path, {"fusegen": config.to_json(self.task_name, self.sections)})
+        return path
+
+
+class Log:
+    """log.jsonl and tensorboard's events, from `step` on: what a killed run wrote after it is dropped."""
+
+    def __init__(self, folder: Path, step: int, *, tensorboard: bool):
+        self._path, self._start = folder / "log.jsonl", time.monotonic()
+        kept = [line for line in read_log(folder) if line["step"] <= step] if step else []
+        self._seconds = kept[-1]["seconds"] if kept else 0.0
+        files.write(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+        self._writer = _tensorboard(folder / "tensorboard", step) if tensorboard else None
+
+    def __call__(self, step: int, values: dict[str, float]) -> None:
+        seconds = round(self._seconds + time.monotonic() - self._start, 3)
+        self._file.write(json.dumps({"step": step, "seconds": seconds, **values}) + "\n")
+        self._file.flush()
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of log.jsonl; one that a killed run left half written is passed over."""
+    lines = []
+    try:
+        content = (folder / "log.jsonl").read_text("utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    for line in content.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)

@@ -1,0 +1,19 @@
+"""What `fusegen train` can teach, by name. A task is imported only when it is asked for."""
+
+import importlib
+from typing import Any
+
+from .config import nearest
+
+# name: (the class, what `fusegen train --help` says)
+TASKS = {
+    "text": ("fusegen.train.text:TextTask", "a language model of bytes, characters or words"),
+}
+
+
+def find_task(name: Any, where: str = "task") -> Any:
+    """The class of a task. Raises ValueError, beginning with `where`, for one that there is not."""
+    if name not in TASKS:
+        raise ValueError(f"{where}: there is no task {name!r}{nearest(str(name), TASKS)}")
+    module, _, cls = TASKS[name][0].partition(":")
+    return getattr(importlib.import_module(module), cls)
