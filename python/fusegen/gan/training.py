@@ -26,8 +26,8 @@ class Optimizers(NamedTuple):
     def adam(cls, model: GAN, lr: float = 2e-4, critic_lr: float | None = None, betas=(0.5, 0.99)):
         """Adam for both; betas as DCGAN's (arXiv:1511.06434) and StyleGAN2's."""
         return cls(
-            torch.optim.Adam(model.generator.parameters(), lr, betas),
-            torch.optim.Adam(model.discriminator.parameters(), critic_lr or lr, betas),
+            torch.optim.Adam(model.generator.parameters(), lr, betas, fused=True),
+            torch.optim.Adam(model.discriminator.parameters(), critic_lr or lr, betas, fused=True),
         )
 
 
