@@ -70,7 +70,7 @@ def digits_classifier(seed: int = 0) -> DigitsClassifier:
     return model
 
 
-def _train(model: nn.Module, x: Tensor, y: Tensor, epochs: int = 6, batch: int = 50) -> None:
+def _train(model: nn.Module, x: Tensor, y: Tensor, epochs: int = 16, batch: int = 50) -> None:
     steps = epochs * (len(x) // batch)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

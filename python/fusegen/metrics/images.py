@@ -1,4 +1,4 @@
-"""All measures of images at once, by the features of Inception, of the digits classifier or of your module."""
+"""All measures of images at once, by features of Inception, of the digits classifier or of your module."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def _torchmetrics() -> Callable:
             return importlib.import_module(f"torchmetrics.image.{name}")
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                "FID, KID and IS need torchmetrics and torch-fidelity: pip install torchmetrics torch-fidelity",
+                "FID, KID and IS need two packages: pip install torchmetrics torch-fidelity",
                 name=error.name,
             ) from error
 
