@@ -108,22 +108,17 @@ def _inception(real: Tensor, fake: Tensor, path: Path) -> dict[str, float]:
             f"by: expected 'digits', a module, or the path of Inception's weights; there is no file {path}"
         )
     metrics = _torchmetrics()
-    extractor = metrics("fid").NoTrainInceptionV3
-    pool, logits = (
-        extractor("inception-v3-compat", [which], str(path)) for which in ("2048", "logits_unbiased")
-    )
-    pool.num_features = 2048
-    fid = metrics("fid").FrechetInceptionDistance(pool)
-    kid = metrics("kid").KernelInceptionDistance(pool, subset_size=min(1000, len(real), len(fake)))
-    score = metrics("inception").InceptionScore(logits, splits=min(10, len(fake)))
-    # update() of both would run Inception twice, at nearly all of the cost.
+    net = metrics("fid").NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path))
+    given = nn.Identity()  # Inception runs once, the metrics are given what it found
+    given.num_features = 2048
+    fid = metrics("fid").FrechetInceptionDistance(given)
+    kid = metrics("kid").KernelInceptionDistance(given, subset_size=min(1000, len(real), len(fake)))
+    score = metrics("inception").InceptionScore(given, splits=min(10, len(fake)))
     for x, is_real in ((real, True), (fake, False)):
-        for part in x.split(_BATCH):
-            pixels = _as_bytes(part)
-            for metric in (fid, kid):
-                metric.update(pixels, real=is_real)
-            if not is_real:
-                score.update(pixels)
+        pooled = in_batches(lambda part: net(_as_bytes(part)), x)
+        for metric in (fid, kid):
+            metric.update(pooled, real=is_real)
+    score.update(pooled @ net.fc.weight.T)  # of the fake ones; without the bias, as the score is defined
     return {"FID": fid.compute().item(), "KID": kid.compute()[0].item(), "IS": score.compute()[0].item()}
 
 
@@ -134,7 +129,7 @@ def _torchmetrics() -> Callable:
             return importlib.import_module(f"torchmetrics.image.{name}")
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                "FID, KID and IS need two packages: pip install torchmetrics torch-fidelity",
+                "FID, KID and IS need: pip install torchmetrics torch-fidelity torchvision",
                 name=error.name,
             ) from error
 
