@@ -417,7 +417,7 @@ def test_what_holds_no_pairs_is_refused(tmp_path, source, words):
 
 def test_without_datasets_it_is_said(absent):
     absent("datasets")
-    with pytest.raises(ValueError, match="^--data: hf:x needs the datasets library: pip install datasets"):
+    with pytest.raises(ValueError, match=r"^--data: hf:x needs the datasets library: pip install datasets"):
         open_text("hf:x", "--data")
 
 
@@ -436,7 +436,7 @@ def test_files_through_datasets(tmp_path, monkeypatch):
     path.write_text('{"text": "one\\n"}\n{"text": "two"}\n')
     text = open_text(f"hf:json:{path}")
     assert bytes(text.tokens.numpy()) == b"one\n\ntwo"
-    with pytest.raises(ValueError, match="--data: hf:json:.* has no column 'words': text"):
+    with pytest.raises(ValueError, match=r"--data: hf:json:.* has no column 'words': text"):
         open_text(f"hf:json:{path}", "--data", column="words")
     with pytest.raises(ValueError, match="--data: cannot load hf:json:"):
         open_text(f"hf:json:{tmp_path}/nowhere.jsonl", "--data")

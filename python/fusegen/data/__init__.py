@@ -4,6 +4,8 @@ from .arrays import read_array, read_tokens
 from .batches import Shuffled
 from .images import Images, read_images
 from .parallel import Pairs, read_pairs
+from .pictures import digits, grid, photo_patches, save_grid
+from .series import Series, eeg, read_series, share_prices, windows
 from .text import Lanes, Text, open_text, pydocs, read_text, split, tokenize
 from .vocabulary import Vocabulary, count_characters
 
@@ -11,17 +13,26 @@ __all__ = [
     "Images",
     "Lanes",
     "Pairs",
+    "Series",
     "Shuffled",
     "Text",
     "Vocabulary",
     "count_characters",
+    "digits",
+    "eeg",
+    "grid",
     "open_text",
+    "photo_patches",
     "pydocs",
     "read_array",
     "read_images",
     "read_pairs",
+    "read_series",
     "read_text",
     "read_tokens",
+    "save_grid",
+    "share_prices",
     "split",
     "tokenize",
+    "windows",
 ]

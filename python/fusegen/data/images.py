@@ -31,6 +31,10 @@ class Images:
     def __len__(self) -> int:
         return self.pixels.shape[0]
 
+    def samples(self, index: Tensor | slice = slice(None)) -> Tensor:
+        """float32 [n, C, H, W] in [-1, 1], the range of tanh, of the images at `index`."""
+        return self.pixels[index].float() / 127.5 - 1
+
 
 def read_images(
     source: str, argument: str = "source", *, split: str = "train", column: str = "image"

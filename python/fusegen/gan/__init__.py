@@ -2,17 +2,24 @@
 
 out = discriminator_step(D, real, fake, loss="non_saturating", r1=10.0)
 out.loss.backward()
+
+``gan_step`` does both, updates included, for the models of ``fusegen.models``.
 """
 
 from ..losses import LOSSES, discriminator_loss, generator_loss
 from .step import DiscriminatorStep, StepOutput, discriminator_step, generator_step
+from .training import GanOptions, GanReport, Optimizers, gan_step
 
 __all__ = [
     "LOSSES",
     "DiscriminatorStep",
+    "GanOptions",
+    "GanReport",
+    "Optimizers",
     "StepOutput",
     "discriminator_loss",
     "discriminator_step",
+    "gan_step",
     "generator_loss",
     "generator_step",
 ]

@@ -121,7 +121,7 @@ def ends_in_sigmoid(D: nn.Module) -> bool:
 
 def has_recurrence(D: nn.Module) -> bool:
     """Whether fusegen's recurrent layers or cells are in D."""
-    return any(type(m).__module__.startswith("fusegen.nn") for m in D.modules())
+    return any(type_before_parametrizations(m).__module__.startswith("fusegen.nn") for m in D.modules())
 
 
 def is_wrapped(D: nn.Module) -> bool:

@@ -1,0 +1,175 @@
+"""One step of training a GAN: the discriminator's update, the generator's, and what to know of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .. import losses
+from .._arguments import number, whole
+from .step import StepOutput, discriminator_step, generator_step
+
+if TYPE_CHECKING:
+    from ..models.gan import GAN
+
+
+class Optimizers(NamedTuple):
+    """One for each network."""
+
+    generator: torch.optim.Optimizer
+    discriminator: torch.optim.Optimizer
+
+    @classmethod
+    def adam(cls, model: GAN, lr: float = 2e-4, critic_lr: float | None = None, betas=(0.5, 0.99)):
+        """Adam for both; betas as DCGAN's (arXiv:1511.06434) and StyleGAN2's."""
+        return cls(
+            torch.optim.Adam(model.generator.parameters(), lr, betas, fused=True),
+            torch.optim.Adam(model.discriminator.parameters(), critic_lr or lr, betas, fused=True),
+        )
+
+
+@dataclass(frozen=True)
+class GanOptions:
+    """What ``gan_step`` does.
+
+    loss, r1, r2, gp, label_smoothing: those of ``discriminator_step``. penalty_every: k computes the
+    penalties at every k-th step only, the first included, with k times their weight (lazy regularisation,
+    Karras et al. 2020, arXiv:1912.04958, appendix B): on average the gradient is that of every step. (Their
+    correction of Adam's rates is for a penalty with an optimiser step of its own; here loss and penalty share
+    one.) generator_every: k trains the generator at every k-th step only. clip: the gradient of each network
+    is cut to this length; 0 for no limit.
+
+    Raises TypeError or ValueError, naming the option.
+    """
+
+    loss: str = "non_saturating"
+    r1: float = 0.0
+    r2: float = 0.0
+    gp: float = 0.0
+    penalty_every: int = 1
+    label_smoothing: float = 0.0
+    generator_every: int = 1
+    clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        losses.check_loss(self.loss, self.label_smoothing)
+        for name in ("r1", "r2", "gp", "clip"):
+            number(name, getattr(self, name), 0)
+        for name in ("penalty_every", "generator_every"):
+            whole(name, getattr(self, name), 1)
+
+    def penalties(self, step: int) -> dict[str, float]:
+        """The weights at this step, by name; empty where there is no penalty."""
+        if step % self.penalty_every:
+            return {}
+        given = {"r1": self.r1, "r2": self.r2, "gp": self.gp}
+        return {name: w * self.penalty_every for name, w in given.items() if w}
+
+
+@dataclass(frozen=True)
+class GanReport:
+    """What a step did.
+
+    step: its number. discriminator_loss: its loss before the update, the penalty left out; penalty: the
+    penalty as it was added, None in a step without one. penalty_every: the interval of
+    lazy penalties. generator_loss: None where the generator was not trained. stats: ``StepOutput.stats``.
+    path and reason: how the discriminator's step ran.
+    """
+
+    step: int
+    discriminator_loss: float
+    penalty: float | None
+    penalty_every: int
+    generator_loss: float | None
+    stats: dict[str, float] = field(repr=False)
+    path: str
+    reason: str
+
+
+def gan_step(
+    model: GAN,
+    real: Tensor,
+    optimizers: Optimizers | tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+    options: GanOptions | None = None,
+    *,
+    step: int = 0,
+    labels: Tensor | None = None,
+    lengths: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> GanReport:
+    """Trains both networks of ``model`` once, in place, on a batch of real samples.
+
+    real: [N, ...], or [T, N, ...] of a RecurrentGAN (tokens: integers [T, N]). optimizers: of the generator
+    and of the discriminator, in this order. step: its number from 0, which decides what is lazy. labels: [N]
+    int64, for a model with classes. lengths: [N], for sequences. generator: of all randomness.
+
+    The fake samples have the labels and the lengths of the real ones. The discriminator learns first; then
+    the generator, from the same fake samples, and its moving average. The model must be in training mode.
+
+    Raises FloatingPointError, naming the step, for NaN or infinity in ``real``, in the logits, in a loss or
+    in a gradient, before the update that it would spoil: the network in question keeps its weights. Raises
+    TypeError, ValueError or RuntimeError as ``discriminator_step`` and ``model.critic_input`` do.
+    """
+    options = options or GanOptions()
+    step = whole("step", step, 0)
+    opt_g, opt_d = optimizers
+    if not model.training:
+        raise RuntimeError("model: expected training mode, got evaluation mode; call model.train()")
+    real = model.critic_input(real, labels, lengths)
+    _finite(step, "real holds", real)
+
+    fake = model.fakes(real, labels, lengths, generator)
+    weights = options.penalties(step)
+    out = discriminator_step(
+        model.critic(bool(weights)),
+        real,
+        model.critic_input(fake.detach(), labels, lengths),
+        options.loss,
+        label_smoothing=options.label_smoothing,
+        generator=generator,
+        **weights,
+    )
+    _finite(step, "the discriminator's step gives", out.real_logits, out.fake_logits, out.loss)
+    _update(step, "discriminator", model.discriminator, opt_d, out, options.clip)
+
+    generator_loss = None
+    if (step + 1) % options.generator_every == 0:
+        given = generator_step(
+            model.critic(False), model.critic_input(fake, labels, lengths), options.loss, real=real
+        )
+        _finite(step, "the generator's step gives", given.fake_logits, given.loss)
+        _update(step, "generator", model.generator, opt_g, given, options.clip)
+        model.update_average()
+        generator_loss = given.loss.item()
+    penalty = out.penalty.item()
+    return GanReport(
+        step, out.loss.item() - penalty, penalty if weights else None, options.penalty_every, generator_loss,
+        out.stats, out.path, out.reason,
+    )  # fmt: skip
+
+
+def _finite(step: int, what: str, *tensors: Tensor) -> None:
+    for x in tensors:
+        if not bool(x.detach().isfinite().all()):
+            kind = "NaN" if bool(x.detach().isnan().any()) else "infinity"
+            raise FloatingPointError(f"step {step}: {what} {kind}; nothing was updated with it")
+
+
+def _update(
+    step: int, name: str, net: nn.Module, optimizer: torch.optim.Optimizer, out: StepOutput, clip: float
+) -> None:
+    """Backward, the length of the gradient checked (and cut), and the update."""
+    optimizer.zero_grad(set_to_none=True)
+    out.loss.backward()
+    norm = nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
+    if not bool(norm.isfinite()):
+        optimizer.zero_grad(set_to_none=True)
+        raise FloatingPointError(
+            f"step {step}: the {name}'s gradient is of length {norm.item()}; its weights are as before"
+        )
+    if clip:
+        nn.utils.clip_grads_with_norm_(net.parameters(), clip, norm)
+    optimizer.step()

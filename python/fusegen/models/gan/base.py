@@ -1,0 +1,291 @@
+"""What the GANs share: noise, labels, the moving average of the generator, sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from ..._arguments import number, whole
+
+LABELS = int | Sequence[int] | Tensor | None
+
+
+class GAN(nn.Module):
+    """A generator and a discriminator, and what a training step and a user need from them.
+
+    generator: noise (and labels) to samples. discriminator: what ``critic_input`` makes of samples (and
+    labels), to logits [N]. They hold all parameters; optimisers take ``model.generator.parameters()`` and
+    ``model.discriminator.parameters()``.
+
+    num_classes: 0 for a model without labels; else labels are int64 [N] below it, and enter both networks as
+    one-hot vectors (Mirza and Osindero 2014, arXiv:1411.1784). ema: 0 for none; else the decay of the
+    generator's moving average, parameters and buffers, which ``sample`` then draws from.
+
+    State-dict keys: ``generator.*``, ``discriminator.*`` and, with ema, ``average.module.*`` and
+    ``average.n_averaged``.
+    """
+
+    sample_dim = 0  # along which samples lie in a batch
+    generator: nn.Module
+    discriminator: nn.Module
+
+    def __init__(self, noise_size: int, num_classes: int, ema: float) -> None:
+        super().__init__()
+        self.noise_size = whole("noise_size", noise_size, 1)
+        self.num_classes = whole("num_classes", num_classes, 0)
+        if self.num_classes == 1:
+            raise ValueError("num_classes: expected 0 (no labels) or at least 2, got 1")
+        self.ema = number("ema", ema, 0, 1, open_above=True)
+
+    def _finish(self, spectral_norm: bool) -> None:
+        """To be called last by a subclass's constructor: normalises the discriminator, starts the average."""
+        if not isinstance(spectral_norm, bool):
+            raise TypeError(f"spectral_norm: expected a bool, got {type(spectral_norm).__name__}")
+        if spectral_norm:
+            normalise(self.discriminator)
+        self.average = None
+        if self.ema:
+            self.average = torch.optim.swa_utils.AveragedModel(
+                self.generator, multi_avg_fn=_Average(self.ema), use_buffers=True
+            ).requires_grad_(False)
+
+    # ---- what a training step asks for --------------------------------------------------------------
+
+    def noise(
+        self, n: int, *, truncation: float | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Standard normal noise [n, noise_size]; with ``truncation`` t, values beyond ±t are drawn again
+        (Brock et al. 2019, arXiv:1809.11096, section 3.1): closer to the usual, less varied."""
+        return self._normal((whole("n", n, 1), self.noise_size), truncation, generator)
+
+    def generate(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Samples of ``noise`` and ``labels`` [N], with gradient to the generator."""
+        return self.generator(self._with_labels(noise, labels))
+
+    def fakes(
+        self,
+        like: Tensor,
+        labels: Tensor | None = None,
+        lengths: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """As many samples as ``like`` holds, of the same labels (and lengths), with gradient."""
+        _no_lengths(lengths)
+        return self.generate(self.noise(like.shape[self.sample_dim], generator=generator), labels)
+
+    def critic_input(
+        self, samples: Tensor, labels: Tensor | None = None, lengths: Tensor | None = None
+    ) -> Tensor:
+        """What the discriminator takes: the samples, and their labels (and lengths) beside them.
+
+        Raises TypeError or ValueError for samples that do not fit the model.
+        """
+        raise NotImplementedError
+
+    def critic(self, penalised: bool) -> nn.Module:
+        """The discriminator to give to ``discriminator_step``. ``penalised``: a penalty's input gradient is
+        that of the samples alone; the labels' part of the input is held constant."""
+        return self.discriminator
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Moves the average towards the generator; does nothing without one."""
+        if self.average is not None:
+            self.average.update_parameters(self.generator)
+
+    # ---- what a user asks for -----------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        *,
+        labels: LABELS = None,
+        truncation: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """n samples of the averaged generator (the generator itself where there is no average).
+
+        labels: one class for all, or a class each [n]; None draws them evenly, for a model with classes.
+        truncation: see ``noise``. generator: of all randomness, so that a seed gives the same samples again.
+        BatchNorm runs on its running statistics, training flags are as before afterwards. Raises TypeError
+        or ValueError, naming the argument.
+        """
+        n = whole("n", n, 1)
+        labels = self._labels(n, labels, generator)
+        with evaluating(self.drawn_from) as net:
+            return net(self._with_labels(self.noise(n, truncation=truncation, generator=generator), labels))
+
+    @property
+    def drawn_from(self) -> nn.Module:
+        """The network that ``sample`` runs."""
+        return self.generator if self.average is None else self.average.module
+
+    # ---- parts --------------------------------------------------------------------------------------
+
+    @property
+    def _like(self) -> Tensor:
+        """A parameter: the device and dtype of this model."""
+        return next(self.generator.parameters())
+
+    def _normal(self, shape, truncation: float | None, generator: torch.Generator | None) -> Tensor:
+        like = self._like
+        device = like.device if generator is None else generator.device
+        z = torch.empty(shape, device=device, dtype=torch.float32)
+        if truncation is None:
+            z.normal_(generator=generator)
+        else:
+            t = number("truncation", truncation, 0, open_below=True)
+            nn.init.trunc_normal_(z, 0.0, 1.0, -t, t, generator=generator)
+        return z.to(like.device, like.dtype)
+
+    def _labels(self, n: int, labels: LABELS, generator: torch.Generator | None) -> Tensor | None:
+        """int64 [n] on the model's device, or None for a model without classes."""
+        if not self.num_classes:
+            if labels is not None:
+                raise ValueError("labels: this model has no classes (num_classes=0), got labels")
+            return None
+        device = self._like.device
+        if labels is None:
+            at = device if generator is None else generator.device
+            return torch.randint(self.num_classes, (n,), generator=generator, device=at).to(device)
+        if not isinstance(labels, Tensor | int) or isinstance(labels, bool):
+            labels = torch.tensor([whole(f"labels[{i}]", label, 0) for i, label in enumerate(labels)])
+        if isinstance(labels, int) or labels.dim() == 0:
+            labels = torch.full((n,), int(labels))
+        return self.checked_labels(labels, n).to(device)
+
+    def checked_labels(self, labels: Tensor | None, n: int) -> Tensor | None:
+        """Labels as int64 [n]. Raises TypeError or ValueError where they do not fit the model or n."""
+        if labels is None:
+            if self.num_classes:
+                raise ValueError(f"labels: this model has {self.num_classes} classes, got None")
+            return None
+        if not self.num_classes:
+            raise ValueError("labels: this model has no classes (num_classes=0), got labels")
+        if not isinstance(labels, Tensor):
+            raise TypeError(f"labels: expected an integer tensor, got {type(labels).__name__}")
+        if labels.is_floating_point() or labels.dtype == torch.bool:
+            raise TypeError(f"labels: expected an integer tensor, got {labels.dtype}")
+        if labels.shape != (n,):
+            raise ValueError(f"labels: expected shape [{n}], got {list(labels.shape)}")
+        low, high = (int(end) for end in labels.aminmax())
+        if low < 0 or high >= self.num_classes:
+            raise ValueError(f"labels: expected values from 0 to {self.num_classes - 1}, got {low} to {high}")
+        return labels.long()
+
+    def _one_hot(self, labels: Tensor, like: Tensor) -> Tensor:
+        """[N, num_classes]"""
+        return F.one_hot(labels, self.num_classes).to(like.device, like.dtype)
+
+    def _with_labels(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        labels = self.checked_labels(labels, noise.shape[0])
+        return noise if labels is None else torch.cat((noise, self._one_hot(labels, noise)), 1)
+
+
+class ImageGAN(GAN):
+    """What a GAN of samples [N, *shape] adds: labels joined along dim 1."""
+
+    shape: tuple[int, ...]
+    _own_width: int  # of a sample without its label, along dim 1 of the discriminator's input
+
+    def _joined(self, samples: Tensor, labels: Tensor) -> Tensor:
+        """Samples and labels int64 [N] along dim 1."""
+        raise NotImplementedError
+
+    def critic_input(
+        self, samples: Tensor, labels: Tensor | None = None, lengths: Tensor | None = None
+    ) -> Tensor:
+        """samples [N, *shape] as they are, or with the one-hot vectors of labels [N] behind them."""
+        _no_lengths(lengths)
+        check_floats("samples", samples)
+        if samples.dim() == 0 or tuple(samples.shape[1:]) != self.shape:
+            raise ValueError(
+                f"samples: expected shape [N, {', '.join(map(str, self.shape))}], got {list(samples.shape)}"
+            )
+        labels = self.checked_labels(labels, samples.shape[0])
+        return samples if labels is None else self._joined(samples, labels)
+
+    def critic(self, penalised: bool) -> nn.Module:
+        held = penalised and self.num_classes
+        return HeldLabels(self.discriminator, self._own_width) if held else self.discriminator
+
+
+class HeldLabels(nn.Module):
+    """D of [samples, labels] joined along dim 1, with the labels' part out of the input gradient.
+
+    A gradient penalty is about moving a sample; a one-hot label does not move. This costs the fused path, and
+    so stands in for D in the steps with a penalty only.
+    """
+
+    sample_dim = 0
+
+    def __init__(self, D: nn.Module, width: int) -> None:
+        super().__init__()
+        self.D, self.width = D, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.D(torch.cat((x[:, : self.width], x[:, self.width :].detach()), 1))
+
+
+def check_floats(name: str, x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
+
+
+def _no_lengths(lengths: object) -> None:
+    if lengths is not None:
+        raise ValueError("lengths: only sequences have them, this model makes samples of one shape")
+
+
+class _Average:
+    """The update of an exponential moving average for ``AveragedModel``.
+
+    The decay rises with the number of updates t as min(decay, (1 + t) / (10 + t)), the schedule of
+    tf.train.ExponentialMovingAverage, so that the first, untrained weights are soon forgotten. Integer
+    buffers (BatchNorm's counter) are copied.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+
+    def __call__(self, averages: list[Tensor], now: list[Tensor], updates: Tensor) -> None:
+        t = int(updates)
+        decay = min(self.decay, (1 + t) / (10 + t))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, now, 1 - decay)
+        else:
+            torch._foreach_copy_(averages, now)
+
+
+def normalise(D: nn.Module) -> None:
+    """Spectral norm (Miyato et al. 2018, arXiv:1802.05957) on every weight matrix of D, in place.
+
+    One power iteration a forward pass in training mode. Of recurrent layers, input and recurrent weights
+    each.
+    """
+    for m in list(D.modules()):
+        if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d):
+            parametrizations.spectral_norm(m, "weight")
+        elif isinstance(m, nn.RNNBase):
+            for name in [n for n, _ in m.named_parameters(recurse=False) if n.startswith("weight")]:
+                parametrizations.spectral_norm(m, name)
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[nn.Module]:
+    """``net`` in evaluation mode; each module's own mode is put back afterwards."""
+    modes = {m: m.training for m in net.modules()}
+    net.eval()
+    try:
+        yield net
+    finally:
+        for m, mode in modes.items():
+            m.training = mode

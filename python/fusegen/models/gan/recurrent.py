@@ -1,0 +1,268 @@
+"""RecurrentGAN: sequences from recurrent layers, real-valued (after C-RNN-GAN, Mogren 2016, arXiv:1611.09904,
+and RCGAN, Esteban et al. 2017, arXiv:1706.02633) or discrete through straight-through Gumbel-softmax (Jang et
+al. 2017, arXiv:1611.01144; for text Kusner and Hernández-Lobato 2016, arXiv:1611.04051)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ... import nn as fused
+from ..._arguments import number, whole
+from .base import GAN, LABELS, check_floats, evaluating
+
+_CELLS = {"lstm": fused.LSTM, "gru": fused.GRU}
+LENGTHS = int | Sequence[int] | Tensor | None
+
+
+class RecurrentGAN(GAN):
+    """An LSTM (or GRU) that turns noise into sequences, against one that reads them. Time-major [T, B, ·].
+
+    features: F, values a step, in [-1, 1] with ``output="tanh"``, any with "linear". vocab_size: V instead of
+    features, for tokens: the generator draws one a step and reads it back at the next; gradients pass the
+    draw as those of softmax((logits + Gumbel noise) / temperature), with ``temperature`` an attribute that
+    may be lowered while training. steps: T of ``sample`` where none is given. noise_size: noise a step, whose
+    first ``shared`` values are the same at all steps of a sequence (half of it by default). hidden_size,
+    num_layers: of both networks. cell: "lstm" or "gru". num_classes, ema: see ``GAN``. spectral_norm: on the
+    discriminator's weights.
+
+    generator: noise [T, B, noise_size + num_classes] -> [T, B, F] (or one-hot [T, B, V]). discriminator:
+    [T, B, F + num_classes + 1] -> [B]; the last channel is 1 within a sequence and 0 past its end, where
+    nothing is read; a penalty's input gradient is that of the F values.
+    Raises TypeError or ValueError, naming the argument, for a wrong option.
+    """
+
+    sample_dim = 1
+
+    def __init__(
+        self,
+        features: int | None = None,
+        *,
+        vocab_size: int | None = None,
+        steps: int = 24,
+        noise_size: int = 32,
+        shared: int | None = None,
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        cell: str = "lstm",
+        output: str = "tanh",
+        temperature: float = 1.0,
+        num_classes: int = 0,
+        spectral_norm: bool = False,
+        ema: float = 0.0,
+    ) -> None:
+        super().__init__(noise_size, num_classes, ema)
+        if (features is None) == (vocab_size is None):
+            raise ValueError(
+                "features, vocab_size: expected one of them (real values, or tokens), "
+                f"got {features!r} and {vocab_size!r}"
+            )
+        self.vocab_size = None if vocab_size is None else whole("vocab_size", vocab_size, 2)
+        self.features = whole("features", features, 1) if self.vocab_size is None else self.vocab_size
+        self.steps = whole("steps", steps, 1)
+        self.shared = whole("shared", noise_size // 2 if shared is None else shared, 0, noise_size)
+        whole("hidden_size", hidden_size, 1)
+        whole("num_layers", num_layers, 1)
+        self.temperature = number("temperature", temperature, 0, open_below=True)
+        if cell not in _CELLS:
+            raise ValueError(f"cell: expected one of {', '.join(map(repr, _CELLS))}, got {cell!r}")
+        if output not in ("tanh", "linear"):
+            raise ValueError(f"output: expected 'tanh' or 'linear', got {output!r}")
+        if self.vocab_size is not None and output != "tanh":
+            raise ValueError("output: tokens have none, got both vocab_size and output")
+        sizes = hidden_size, num_layers, _CELLS[cell]
+        inputs = self.noise_size + self.num_classes
+        if self.vocab_size is None:
+            self.generator: nn.Module = SeriesGenerator(inputs, self.features, *sizes, tanh=output == "tanh")
+        else:
+            self.generator = TokenGenerator(inputs, self.vocab_size, *sizes)
+        self.discriminator = SequenceCritic(self.features, self.num_classes, *sizes)
+        self._finish(spectral_norm)
+
+    def noise(
+        self,
+        n: int,
+        steps: int | None = None,
+        *,
+        truncation: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Standard normal noise [steps, n, noise_size]; see ``GAN.noise``."""
+        n, steps = whole("n", n, 1), self.steps if steps is None else whole("steps", steps, 1)
+        shared = self._normal((1, n, self.shared), truncation, generator).expand(steps, -1, -1)
+        own = self._normal((steps, n, self.noise_size - self.shared), truncation, generator)
+        return torch.cat((shared, own), 2)
+
+    def generate(
+        self,
+        noise: Tensor,
+        labels: Tensor | None = None,
+        lengths: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Sequences [T, B, F] (one-hot [T, B, V] of tokens), zero past ``lengths`` [B]."""
+        return self._run(self.generator, noise, labels, lengths, generator)
+
+    def fakes(self, like, labels=None, lengths=None, generator=None) -> Tensor:
+        noise = self.noise(like.shape[1], like.shape[0], generator=generator)
+        return self.generate(noise, labels, lengths, generator)
+
+    def critic_input(self, samples: Tensor, labels: Tensor | None = None, lengths: LENGTHS = None) -> Tensor:
+        """samples: [T, B, F], or tokens as integers [T, B] or one-hot [T, B, V]; lengths [B] from 1 to T."""
+        if self.vocab_size is not None and isinstance(samples, Tensor) and samples.dim() == 2:
+            samples = self._tokens_one_hot(samples)
+        check_floats("samples", samples)
+        if samples.dim() != 3 or samples.shape[2] != self.features:
+            raise ValueError(f"samples: expected shape [T, B, {self.features}], got {list(samples.shape)}")
+        T, B, _ = samples.shape
+        labels = self.checked_labels(labels, B)
+        lengths = self.checked_lengths(lengths, T, B)
+        parts = [ended(samples, lengths)]
+        if labels is not None:
+            parts.append(self._one_hot(labels, samples).expand(T, -1, -1))
+        inside = samples.new_ones(T, B) if lengths is None else within(lengths, T).to(samples)
+        return torch.cat((*parts, inside.unsqueeze(2)), 2)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        *,
+        labels: LABELS = None,
+        truncation: float | None = None,
+        generator: torch.Generator | None = None,
+        steps: int | None = None,
+        lengths: LENGTHS = None,
+    ) -> Tensor:
+        """n sequences [steps, n, F], or int64 tokens [steps, n]; zero past ``lengths`` [n]. The rest as in
+        ``GAN.sample``."""
+        n, steps = whole("n", n, 1), self.steps if steps is None else whole("steps", steps, 1)
+        labels = self._labels(n, labels, generator)
+        lengths = self.checked_lengths(lengths, steps, n)
+        noise = self.noise(n, steps, truncation=truncation, generator=generator)
+        with evaluating(self.drawn_from) as net:
+            out = self._run(net, noise, labels, lengths, generator)
+        return out if self.vocab_size is None else out.argmax(2)
+
+    def checked_lengths(self, lengths: LENGTHS, T: int, B: int) -> Tensor | None:
+        """int64 [B] on the model's device. Raises TypeError or ValueError where they do not fit."""
+        if lengths is None:
+            return None
+        if not isinstance(lengths, Tensor):
+            lengths = torch.tensor([lengths] * B if isinstance(lengths, int) else list(lengths))
+        if lengths.is_floating_point() or lengths.dtype == torch.bool:
+            raise TypeError(f"lengths: expected integers, got {lengths.dtype}")
+        if lengths.shape != (B,):
+            raise ValueError(f"lengths: expected shape [{B}], got {list(lengths.shape)}")
+        low, high = (int(end) for end in lengths.aminmax())
+        if low < 1 or high > T:
+            raise ValueError(f"lengths: expected values from 1 to {T}, got {low} to {high}")
+        return lengths.to(self._like.device, torch.int64)
+
+    def _run(self, net: nn.Module, noise, labels, lengths, generator) -> Tensor:
+        labels = self.checked_labels(labels, noise.shape[1])
+        if labels is not None:
+            noise = torch.cat((noise, self._one_hot(labels, noise).expand(noise.shape[0], -1, -1)), 2)
+        if self.vocab_size is None:
+            return net(noise, lengths)
+        return net(noise, lengths, self.temperature, generator)
+
+    def _tokens_one_hot(self, tokens: Tensor) -> Tensor:
+        if tokens.is_floating_point() or tokens.dtype == torch.bool:
+            raise TypeError(f"samples: expected integer tokens, got {tokens.dtype}")
+        low, high = (int(end) for end in tokens.aminmax())
+        if low < 0 or high >= self.features:
+            raise ValueError(f"samples: expected tokens from 0 to {self.features - 1}, got {low} to {high}")
+        return F.one_hot(tokens.long(), self.features).to(self._like.dtype)
+
+
+class SeriesGenerator(nn.Module):
+    """Noise [T, B, inputs] -> [T, B, features]: a recurrent stack and a linear map of its output."""
+
+    def __init__(self, inputs, features, hidden_size, num_layers, cell, *, tanh: bool) -> None:
+        super().__init__()
+        self.rnn = cell(inputs, hidden_size, num_layers)
+        self.head = nn.Linear(hidden_size, features)
+        self.tanh = tanh
+
+    def forward(self, noise: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = self.head(self.rnn(noise, lengths=lengths)[0])
+        return ended(x.tanh() if self.tanh else x, lengths)
+
+
+class TokenGenerator(nn.Module):
+    """Noise [T, B, inputs] -> one-hot tokens [T, B, V], each drawn from logits that have seen those before.
+
+    The draw is argmax(logits + Gumbel noise), exactly a draw from softmax(logits); its gradient is that of
+    softmax((logits + Gumbel noise) / temperature).
+    """
+
+    def __init__(self, inputs, vocab_size, hidden_size, num_layers, cell) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(vocab_size, hidden_size, bias=False)  # of one-hot vectors
+        self.rnn = cell(inputs + hidden_size, hidden_size, num_layers)
+        self.head = nn.Linear(hidden_size, vocab_size)
+
+    def forward(
+        self,
+        noise: Tensor,
+        lengths: Tensor | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        (T, B, _), V = noise.shape, self.head.out_features
+        gumbel = gumbel_noise((T, B, V), noise, generator)
+        token, state, drawn = noise.new_zeros(B, V), None, []
+        for t in range(T):
+            y, state = self.rnn(torch.cat((noise[t], self.embedding(token)), 1).unsqueeze(0), state)
+            token = straight_through(self.head(y[0]) + gumbel[t], temperature)
+            drawn.append(token)
+        return ended(torch.stack(drawn), lengths)
+
+
+class SequenceCritic(nn.Module):
+    """[T, B, F + num_classes + 1] -> logits [B], of the last output and the mean of all within the length."""
+
+    sample_dim = 1
+
+    def __init__(self, features, num_classes, hidden_size, num_layers, cell) -> None:
+        super().__init__()
+        self.features = features
+        self.rnn = cell(features + num_classes, hidden_size, num_layers)
+        self.head = nn.Linear(2 * hidden_size, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, labels, inside = x.split((self.features, x.shape[2] - self.features - 1, 1), 2)
+        lengths = inside.detach().sum((0, 2)).round().long()
+        y, final = self.rnn(torch.cat((values, labels.detach()), 2), lengths=lengths)
+        last = (final[0] if isinstance(final, tuple) else final)[-1]
+        mean = y.sum(0) / lengths.clamp(min=1).unsqueeze(1)
+        return self.head(torch.cat((last, mean), 1)).squeeze(1)
+
+
+def within(lengths: Tensor, T: int) -> Tensor:
+    """bool [T, B], True where a step lies within its sequence."""
+    return torch.arange(T, device=lengths.device).unsqueeze(1) < lengths
+
+
+def ended(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """x [T, B, ·], zero past ``lengths``."""
+    return x if lengths is None else torch.where(within(lengths, x.shape[0]).unsqueeze(2), x, 0.0)
+
+
+def gumbel_noise(shape, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """-log of exponential noise, with a generator of its own (torch's gumbel_softmax takes none)."""
+    device = like.device if generator is None else generator.device
+    e = torch.empty(shape, device=device, dtype=torch.float32).exponential_(generator=generator)
+    # exponential_ may give 0; the smallest normal number keeps the logarithm finite.
+    return -e.clamp(min=torch.finfo(torch.float32).tiny).log().to(like.device, like.dtype)
+
+
+def straight_through(scores: Tensor, temperature: float) -> Tensor:
+    """One-hot argmax of scores [..., V], with the gradient of softmax(scores / temperature)."""
+    soft = (scores / temperature).softmax(-1)
+    hard = F.one_hot(scores.argmax(-1), scores.shape[-1]).to(soft.dtype)
+    return hard + (soft - soft.detach())  # the difference is exactly 0
