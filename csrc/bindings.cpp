@@ -123,7 +123,7 @@ PYBIND11_MODULE(_C, m) {
   });
 
   m.def("packed_bytes", [](const std::string& cell, int64_t I, int64_t H, int64_t P, const std::string& dtype) {
-    return packed_bytes(cell_named(cell), dtype_named(dtype), I, H, P == H ? 0 : P);
+    return packed_bytes(cell_named(cell), dtype_named(dtype), I, H, P);
   });
   m.def("pack", [](const std::string& cell, Views weights, View blob, int threads) {
     py::gil_scoped_release unlocked;

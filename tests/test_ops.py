@@ -103,6 +103,25 @@ def test_functional_forms(name, more):
         close(step, getattr(reference, f"{name}_cell")(x[0], *cells, w[:4], **extra), "value")
 
 
+@pytest.mark.parametrize("backend", ["fused", "torch"])
+@pytest.mark.parametrize("D", [1, 2])
+@pytest.mark.parametrize("steps", [1, T])
+def test_square_projection(steps, D, backend):
+    """W_hr [H, H] is a projection as any other."""
+    fusegen.set_backend(backend)
+    x, states, w = sample("lstm", D=D)
+    x, w[4::5] = x[:steps], [torch.randn(H, H) * 0.3 for _ in range(D)]
+    leaves = grad((x, *states, *w))
+    call, rest = (leaves[0], *leaves[1:3], list(leaves[3:])), list(leaves)
+    for lengths in (None, torch.tensor([1, 0, 1])):
+        got, want = ops.lstm(*call, lengths), reference.lstm(*call, lengths)
+        close(got, want, "value")
+        with torch.no_grad():
+            close(ops.lstm(*call, lengths), want, "value")
+        totals = [sum(t.sin().sum() for t in out) for out in (got, want)]
+        close(*(torch.autograd.grad(t, rest) for t in totals), "grad")
+
+
 @pytest.mark.parametrize("direct", [True, False], ids=["functional", "op"])
 @pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
 def test_gradients_through_both_doors(name, direct):

@@ -42,8 +42,9 @@ class Packed:
             weights.append(None)  # a cell has no projection
         W, R = weights[0], weights[1]
         H = R.shape[0] // {"lstm": 4, "gru": 3, "rnn": 1}[cell]
-        size = _C.packed_bytes(cell, W.shape[1], H, R.shape[1], str(W.dtype).removeprefix("torch."))
-        blob = torch.empty(size, dtype=torch.uint8)
+        P = R.shape[1] if cell == "lstm" and weights[4] is not None else 0
+        size = _C.packed_bytes(cell, W.shape[1], H, P, str(W.dtype).removeprefix("torch."))
+        blob = torch.empty(size, dtype=torch.uint8, device="cpu")
         _C.pack(cell, weights, blob, torch.get_num_threads())
         return blob
 

@@ -54,6 +54,8 @@ def _checked(
         )
     if rank == 3 and x.shape[0] == 0:
         raise RuntimeError(f"{what}: expected at least one step in x, got size {tuple(x.shape)}")
+    if per == 5 and (weights[4] is None) != (weights[-1] is None):
+        raise ValueError(f"{what}: expected W_hr of both directions, or of neither")
     if P != H and (per < 5 or weights[4] is None):
         raise RuntimeError(f"{what}: expected R of size {(gates * H, H)}, got {tuple(R.shape)}")
     shapes = ((gates * H, x.shape[-1]), (gates * H, P), (gates * H,), (gates * H,), (P, H))

@@ -122,7 +122,7 @@ class Forward {
         plan_(cpu::plan_forward(p)),
         batches_(make_batches(p, plan_.over_rows ? plan_.threads : 1)),
         bounds_(make_chunks(batches_, plan_.chunk_rows * static_cast<int64_t>(batches_.size()))),
-        project_(p.W_hr.data != nullptr),
+        project_(p.project),
         shape_{p.H, G},
         width_(shape_.count<C>() * NW * L),
         ldx_(padded<C>(steps<S>(p.I))),
