@@ -320,6 +320,32 @@ def test_torch_backend_cells(kind):
     close(m(x), want, "value")
 
 
+@pytest.mark.parametrize("absent", [(3,), (2,), (6, 7), (2, 7)], ids=str)
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
+def test_torch_backend_without_some_biases(name, absent):
+    x, states, w = sample(name, D=2)
+    per = len(w) // 2
+    for i in absent:
+        w[i + (per - 4) * (i >= 4)] = None
+    one, two = (None if s is None else s[0] for s in (*states, None)[:2])
+    results = []
+    for backend in ("fused", "torch"):
+        fusegen.set_backend(backend)
+        step = getattr(ops, f"{name}_cell")(x[0], *(one, two)[: len(states)], w[:4])
+        results.append((getattr(ops, name)(x, *states, w, [4, 0, 2]), step))
+    close(*results, "value")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_torch_backend_on_an_empty_batch(kind):
+    fusegen.set_backend("torch")
+    m = layer(kind, I, H, bidirectional=True)
+    for lengths in (None, []):
+        y, state = m(torch.randn(T, 0, I), lengths=lengths)
+        assert y.shape == (T, 0, 2 * H)
+        assert all(s.shape == (2, 0, H) for s in flat(state))
+
+
 def test_set_backend():
     for name in ("auto", "fused", "torch"):
         fusegen.set_backend(name)

@@ -107,8 +107,8 @@ def sized(what: str, name: str, t: Tensor | None, shape: tuple[int, ...]) -> Non
 
 
 def as_lengths(what: str, lengths, x: Tensor) -> Tensor | None:
-    """``lengths`` (None, a sequence of ints, or an integer tensor on any device) as an int64 tensor [B] where x
-    [T, B, I] lies.
+    """``lengths`` (None, a sequence of ints, or an integer tensor on any device) as an int64 tensor [B], in
+    memory of its own, where x [T, B, I] lies.
 
     Raises TypeError where they are not integers, ValueError for a wrong count or a value outside 0..T. Inside
     torch.compile and torch.export, values are checked when the op runs. Values that lie on a GPU with x are not
@@ -117,7 +117,8 @@ def as_lengths(what: str, lengths, x: Tensor) -> Tensor | None:
     T, B = x.shape[:2]
     if lengths is None:
         return None
-    if not isinstance(lengths, Tensor):
+    given = isinstance(lengths, Tensor)
+    if not given:
         lengths = _lengths_from(what, lengths)
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(f"{what}: expected lengths of an integer dtype, got {lengths.dtype}")
@@ -125,7 +126,8 @@ def as_lengths(what: str, lengths, x: Tensor) -> Tensor | None:
         raise ValueError(
             f"{what}: expected lengths of shape ({B},), one per sequence, got {tuple(lengths.shape)}"
         )
-    lengths = lengths.detach()
+    if given:  # memory of the caller, who may write the next batch's lengths there before backward
+        lengths = lengths.detach().clone()
     if lengths.is_cpu or x.is_cpu:
         lengths = lengths.to("cpu", torch.int64)
         if not _compiling() and type(lengths) is Tensor and not _functorch():

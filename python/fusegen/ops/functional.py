@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .. import _backend
+from .. import _backend, reference
 from . import _common as c
 from . import cells, recurrent, torch_path
 
@@ -75,9 +75,11 @@ def _checked(
 
 
 def _torch_layer(kind: str, x: Tensor, states, weights: Weights, lengths: Tensor | None, D: int):
-    return torch_path.layers(
-        kind, x, states, [w for w in weights if w is not None], lengths, bidirectional=D == 2
-    )
+    if kind == "lstm" and weights[4] is not None and weights[4].shape[0] == weights[4].shape[1]:
+        _backend.note("lstm with a square W_hr, which torch does not have: the reference formula runs")
+        return reference.lstm(x, *states, weights, lengths)
+    flat = torch_path.flat_weights(weights, len(weights) // D)
+    return torch_path.layers(kind, x, states, flat, lengths, bidirectional=D == 2)
 
 
 def lstm(
