@@ -201,3 +201,14 @@ def test_packed_twice_differentiable(kind):
         return m(p._replace(data=data))[0].data
 
     assert torch.autograd.gradgradcheck(run, p.data.requires_grad_())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_under_anomaly_detection(kind):
+    """The fixture fills fresh memory with NaN: none of it may stand in a gradient."""
+    m, x = layer(kind, 3, 8), torch.randn(6, 2, 3, requires_grad=True)
+    with pytest.warns(UserWarning, match="Anomaly Detection"):
+        context = torch.autograd.detect_anomaly(check_nan=True)
+    with context:
+        m(pack_padded_sequence(x, [6, 2]))[0].data.sum().backward()
+    assert x.grad.isfinite().all()

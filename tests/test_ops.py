@@ -239,6 +239,30 @@ def test_forward_mode_is_not_silently_zero():
     close(got, want, "value")
 
 
+# ---------------------------------------------------------------- the default device
+
+
+def test_default_device():
+    """Inside ``with torch.device(other)`` calls on CPU tensors work, as torch.nn's do."""
+    m, x, p = layer("GRU", I, H), torch.randn(T, B, I), torch.nn.utils.rnn.pack_padded_sequence
+    packed = p(torch.randn(T, B, I), [4, 2, 1])
+    D = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    real, fake = torch.randn(5, 3), torch.randn(5, 3)
+
+    def calls():
+        out = [*flat(m(x)), *flat(m(x, lengths=[4, 2, 0])), m(packed)[0].data]
+        with torch.no_grad(), fusegen.frozen(m):
+            out += flat(m(x))
+        step = fusegen.gan.discriminator_step(D, real, fake, r1=1.0)
+        assert step.path == "fused_mlp"
+        return [*out, step.loss, *torch.autograd.grad(step.loss, list(D.parameters()))]
+
+    want = calls()
+    with torch.device("meta"):
+        got = calls()
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
 # ---------------------------------------------------------------- tracing, profiling, hooks
 
 

@@ -148,7 +148,7 @@ def _lengths_from(what: str, lengths) -> Tensor:
             raise TypeError(f"{what}: expected integers as lengths, got {v!r} of type {type(v).__name__}")
         if not -(2**63) <= v.__index__() < 2**63:
             raise ValueError(f"{what}: expected lengths that fit 64 bits, got {v}")
-    return torch.tensor([v.__index__() for v in values], dtype=torch.int64)
+    return torch.tensor([v.__index__() for v in values], dtype=torch.int64, device="cpu")
 
 
 def check_lengths(what: str, lengths: Tensor, T: int) -> None:

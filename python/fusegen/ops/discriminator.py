@@ -54,9 +54,9 @@ def _call(real, fake, mixed, weights, biases, slopes, options, gradients):
 def _step(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
     call = _call(real, fake, mixed, weights, biases, slopes, (loss, generator, target, r1, r2, gp), gradients)
     # loss, generator, target, r1, r2, gp, real, fake, mixed, ...: the order of csrc/ops/discriminator.h
-    scalars = torch.empty(len(SCALARS), dtype=torch.float64)
+    scalars = fake.new_empty(len(SCALARS), dtype=torch.float64)
     logits = fake.new_empty(fake.shape[0] + (0 if real is None else real.shape[0]))
-    saved = torch.empty(_C.mlp_saved_bytes(call), dtype=torch.uint8)
+    saved = fake.new_empty(_C.mlp_saved_bytes(call), dtype=torch.uint8)
     _C.mlp_forward(call, scalars, logits, saved)
     return _loss_of(scalars, fake), scalars, logits, saved
 
