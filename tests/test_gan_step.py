@@ -411,6 +411,15 @@ def test_opcheck(generator):
     )
 
 
+def test_loss_may_be_changed_in_place():
+    D = dense((4, 6, 1))
+    for dtype in (torch.float32, torch.float64):
+        D.to(dtype)
+        loss = discriminator_step(D, torch.randn(3, 4, dtype=dtype), torch.randn(3, 4, dtype=dtype)).loss
+        loss += 1
+        loss.backward()
+
+
 def test_stats():
     D = dense((3, 1), bias=False)
     with torch.no_grad():

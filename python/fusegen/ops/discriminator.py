@@ -62,14 +62,15 @@ def _step(real, fake, mixed, weights, biases, slopes, loss, generator, target, r
 
 
 def _loss_of(scalars: Tensor, fake: Tensor) -> Tensor:
-    return scalars[0].to(torch.float64 if fake.dtype == torch.float64 else torch.float32)
+    dtype = torch.float64 if fake.dtype == torch.float64 else torch.float32
+    return scalars[0].to(dtype, copy=True)  # an output of its own, that users may change in place
 
 
 def _step_fake(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
     scalars = fake.new_empty(len(SCALARS), dtype=torch.float64)
     logits = fake.new_empty(fake.shape[0] + (0 if real is None else real.shape[0]))
     bytes_ = torch.library.get_ctx().new_dynamic_size()
-    return _loss_of(scalars, fake).clone(), scalars, logits, fake.new_empty(bytes_, dtype=torch.uint8)
+    return _loss_of(scalars, fake), scalars, logits, fake.new_empty(bytes_, dtype=torch.uint8)
 
 
 def _step_backward(
