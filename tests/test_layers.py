@@ -224,6 +224,22 @@ def test_nan_and_inf_travel_as_in_torch(kind, value):
         assert torch.allclose(a, b, atol=1e-4, equal_nan=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("H", [4, 5, 17, 33])
+@pytest.mark.parametrize("kind", KINDS)
+def test_infinite_input_in_16_bits(kind, H, dtype):
+    """NaN is where torch has it: none comes in from the lanes past an odd number of units."""
+    more = {"proj_size": 3} if kind == "LSTM" and H == 17 else {}
+    mine, oracle = pair(layer, kind, 1, H, dtype, **more)
+    x = torch.zeros(3, 2, 1, dtype=dtype)
+    x[0, 0, 0] = torch.inf
+    want = flat(oracle(x.double()))
+    for train in (True, False):
+        with torch.set_grad_enabled(train):
+            got = flat(mine(x))
+        assert all(torch.equal(a.isnan(), b.isnan()) for a, b in zip(got, want, strict=True))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_large_values_saturate(kind):
     """Gates far into saturation: exp must not overflow into NaN, and tanh and sigmoid reach their limits."""
