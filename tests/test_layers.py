@@ -1,6 +1,9 @@
 """fusegen.nn.LSTM, GRU and RNN against torch.nn in float64: values, states, every gradient, every option."""
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import fusegen.ops.recurrent as ops
 import pytest
@@ -286,3 +289,29 @@ def test_inference_saves_nothing(kind, saved_bytes, monkeypatch):
     assert saved_bytes(lambda: m(torch.randn(4, 3, 7))) == 0
     with torch.inference_mode():
         m(torch.randn(4, 3, 7))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc/self/statm")
+def test_little_memory_is_kept():
+    """Scratch memory of calls that are over: at most 256 MiB, whatever sizes there were."""
+    program = """
+import torch, fusegen
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+
+def call(H):
+    fusegen.ops.gru(torch.zeros(2, 9, 1), None, [torch.zeros(3 * H, 1), torch.zeros(3 * H, H), None, None])
+
+fusegen.set_backend("fused")
+torch.set_num_threads(1)
+with torch.no_grad():
+    call(8)
+    before = resident()
+    for H in (2900, 3200, 3500, 3800):
+        call(H)
+print(resident() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 280
