@@ -19,6 +19,7 @@ _functorch = torch._C._are_functorch_transforms_active
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _profiling = torch._C._autograd._profiler_enabled
 _autocast = torch._C._is_any_autocast_enabled
+_batched = torch._C._functorch.is_legacy_batchedtensor
 _empty_like = torch.empty_like
 
 
@@ -43,6 +44,14 @@ def route(tensors: Iterable[Tensor | None]) -> int:
                 return DISPATCH
             first = t if first is None else first
     return DIRECT if first is None or first.is_cpu else DISPATCH  # the binding refuses a mixture
+
+
+def backward_route(grads: Sequence[Tensor | None], tensors: Sequence[Tensor | None]) -> int:
+    """``route`` of a backward. The batched gradients of ``is_grads_batched`` are older than torch.func, which
+    does not know of them."""
+    if any(g is not None and _batched(g) for g in grads):
+        return REFERENCE
+    return route((*grads, *tensors))
 
 
 def rows(t: Tensor | None) -> Tensor | None:

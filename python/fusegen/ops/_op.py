@@ -168,11 +168,11 @@ def _function(op: Op, keep: tuple[int, ...]) -> type[torch.autograd.Function]:
             kept, lengths, tensors = saved[:k], saved[k : k + ragged], saved[k + ragged :]
             want = _wanted(ctx, tensors, ragged and lengths[0] is not None)
             extra = (*ctx.options, *lengths)
-            if torch.is_grad_enabled():
-                got = _second_order(op, tensors, extra, want, grads)
+            way = c.backward_route(grads, tensors)
+            if torch.is_grad_enabled() or way == c.REFERENCE:
+                got = _formula_gradient(op, tensors, extra, want, grads)
             else:
-                direct = c.route((*grads, *tensors)) == c.DIRECT
-                run = op.backward if direct else op.backward_op
+                run = op.backward if way == c.DIRECT else op.backward_op
                 got = run(*grads, *tensors[:n], tensors[n:], *extra, *kept, want)
             it = iter(got)
             return (*(None,) * (1 + extras), *[next(it) if w else None for w in want])
@@ -204,16 +204,19 @@ def _wanted(ctx, tensors: Sequence[Tensor | None], before: bool) -> list[bool]:
     return need
 
 
-def _second_order(op: Op, tensors: Sequence[Tensor | None], extra: tuple, want: list[bool], grads):
-    """The wanted gradients of the op's formula, differentiable again: what backward does under
-    create_graph=True.
+def _formula_gradient(op: Op, tensors: Sequence[Tensor | None], extra: tuple, want: list[bool], grads):
+    """The wanted gradients of the op's formula: what backward does under create_graph=True, where they are
+    differentiable again, and where ``grads`` are batched or carry tangents, which kernels do not see.
 
     Each wanted input is replaced by an alias first: where one input was computed from another, the derivative
     must be the partial one.
     """
-    _backend.note(f"{op.name} under create_graph=True: the differentiable reference formula runs")
-    alias = [t.view_as(t) if w else t for t, w in zip(tensors, want, strict=True)]
-    outputs = op._by_formula(alias[: op.n], alias[op.n :], extra)
+    again = torch.is_grad_enabled()
+    why = "create_graph=True" if again else "batched gradients or forward-mode differentiation"
+    _backend.note(f"{op.name} under {why}: the differentiable reference formula runs")
+    with torch.enable_grad():
+        alias = [t.view_as(t) if w else t for t, w in zip(tensors, want, strict=True)]
+        outputs = op._by_formula(alias[: op.n], alias[op.n :], extra)
     if isinstance(outputs, Tensor):
         outputs = (outputs,)
     given = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None]
@@ -221,6 +224,6 @@ def _second_order(op: Op, tensors: Sequence[Tensor | None], extra: tuple, want: 
         [o for o, _ in given],
         [t for t, w in zip(alias, want, strict=True) if w],
         [g for _, g in given],
-        create_graph=True,
+        create_graph=again,
         materialize_grads=True,
     )

@@ -147,10 +147,11 @@ class _MlpStep(torch.autograd.Function):
             need = [False, need[1], *[False] * (len(need) - 2)]
         if grad is None or not any(need):
             return (None,) * (5 + len(tensors))
-        if torch.is_grad_enabled():
-            got = _second_order(options, slopes, n, tensors, need, grad)
+        way = c.backward_route((grad,), tensors)
+        if torch.is_grad_enabled() or way == c.REFERENCE:
+            got = _formula_gradient(options, slopes, n, tensors, need, grad)
         else:
-            run = _step_backward if c.route((grad, *tensors)) == c.DIRECT else _backward_op
+            run = _step_backward if way == c.DIRECT else _backward_op
             weights, biases, wanted = parameters[:n], parameters[n:], [*need[:2], *need[3:]]
             got = run(grad, saved, real, fake, mixed, weights, biases, slopes, *options, gradients, wanted)
         it = iter(got)
@@ -176,15 +177,19 @@ def _autograd(real, fake, mixed, weights, biases, slopes, loss, generator, targe
 _LIB.impl("mlp_discriminator_step", _autograd, "Autograd")
 
 
-def _second_order(options, slopes, n, tensors, need, grad):
-    """The wanted gradients of the formula in plain torch, differentiable again."""
-    _backend.note("mlp_discriminator_step under create_graph=True: the differentiable reference formula runs")
-    alias = [t.view_as(t) if want else t for t, want in zip(tensors, need, strict=True)]
-    loss = reference.mlp_discriminator_step(
-        *alias[:3], alias[3 : 3 + n], alias[3 + n :], slopes, *options
-    ).loss
+def _formula_gradient(options, slopes, n, tensors, need, grad):
+    """The wanted gradients of the formula in plain torch: under create_graph=True, where they are
+    differentiable again, and where ``grad`` is batched or carries a tangent, which kernels do not see."""
+    again = torch.is_grad_enabled()
+    why = "create_graph=True" if again else "batched gradients or forward-mode differentiation"
+    _backend.note(f"mlp_discriminator_step under {why}: the differentiable reference formula runs")
+    with torch.enable_grad():
+        alias = [t.view_as(t) if want else t for t, want in zip(tensors, need, strict=True)]
+        loss = reference.mlp_discriminator_step(
+            *alias[:3], alias[3 : 3 + n], alias[3 + n :], slopes, *options
+        ).loss
     wanted = [t for t, want in zip(alias, need, strict=True) if want]
-    return torch.autograd.grad(loss, wanted, grad, create_graph=True, materialize_grads=True)
+    return torch.autograd.grad(loss, wanted, grad, create_graph=again, materialize_grads=True)
 
 
 def mlp_discriminator_step(
