@@ -79,7 +79,7 @@ def test_opcheck_cells(name, dtype):
     else:
         opcheck(getattr(OPS, f"{name}_cell_train").default, (x, *states, w))
         out = getattr(OPS, f"{name}_cell_train")(x, *states, w)
-        saved = out[1:] if name == "lstm" else out
+        saved = out[len(states) :]
     given = [torch.randn_like(s) for s in states]
     wanted = [True] * (1 + len(states) + len(w))
     opcheck(getattr(OPS, f"{name}_cell_backward").default, (*given, x, *states, w, *relu, *saved, wanted))
@@ -300,13 +300,66 @@ def test_activation_checkpointing(kind):
     assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
 
 
-def test_changed_output_is_noticed():
-    """y is saved for backward; changing it in place must be an error, not a wrong gradient."""
-    m = layer("LSTM", I, H)
-    y, _ = m(torch.randn(T, B, I))
-    y.mul_(2)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        y.sum().backward()
+def clear_some(y):
+    y[-1, 1] = 0
+
+
+CHANGES = (lambda y: y.mul_(2), clear_some, lambda y: y[1:].tanh_(), torch.nn.Dropout(0.5, inplace=True))
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=["mul_", "index", "view", "Dropout"])
+@pytest.mark.parametrize("lengths", [None, [4, 0, 2]], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_changed_outputs_of_layers(kind, lengths, change):
+    """As with torch.nn, y may be changed in place; without a copy of it: backward makes it again, visibly."""
+    m, x = layer(kind, I, H, bidirectional=True, dtype=torch.float64), torch.randn(T, B, I).double()
+    leaves = [x.requires_grad_(), *m.parameters()]
+
+    def run(copied):
+        torch.manual_seed(3)
+        y = m(x, lengths=lengths)[0]
+        y = y.clone() if copied else y
+        change(y)
+        return torch.autograd.grad(y.sin().sum(), leaves)
+
+    before = fusegen._backend.fallbacks.total()
+    want = run(True)
+    assert fusegen._backend.fallbacks.total() == before
+    close(run(False), want, "grad")
+    assert fusegen._backend.fallbacks.total() == before + 1
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = m.float()(x.float())[0]
+        change(y)
+    y.float().sum().backward()
+
+
+def test_changed_output_is_not_kept():
+    """Backward frees what was saved of y, in the graph and beside it."""
+    m, x = layer("GRU", I, H), torch.randn(T, B, I)
+    y = m(x)[0]
+    loss, pointer = y.sum(), torch.multiprocessing.reductions.StorageWeakRef(y.untyped_storage())
+    loss.backward()
+    assert not pointer.expired()
+    del y
+    assert pointer.expired()
+    assert loss.grad_fn is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])
+def test_changed_outputs_of_cells(kind, dtype):
+    """h and c of finished episodes are cleared in place."""
+    m, x = cell(kind, I, H, dtype=dtype), torch.randn(B, I).to(dtype)
+    done = torch.tensor([True, False, True])
+
+    def run(copied):
+        out = flat(m(x, tuple(flat(m(x))) if kind == "LSTMCell" else m(x)))
+        out = [t.clone() if copied else t for t in out]
+        for t in out:
+            t[done] = 0
+        return torch.autograd.grad(sum(t.sin().sum() for t in out), list(m.parameters()))
+
+    assert all(torch.equal(a, b) for a, b in zip(run(False), run(True), strict=True))
 
 
 # ---------------------------------------------------------------- the backend choice

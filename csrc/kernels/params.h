@@ -55,7 +55,7 @@ struct RecurrentBackward : RecurrentSizes {
   Rows x, h0, c0;
   Matrix W, R, W_hr;
   const void *b_ih, *b_hh;     // tells only whether the layer has biases
-  Rows y, gates, cells;        // what forward wrote
+  Rows y, gates, cells;        // what forward wrote; y may be absent of one step of an LSTM or GRU
   Rows dx;                     // [T,B,I], absent: not wanted
   bool add_dx;                 // the second direction adds to what the first wrote
   Rows dh0, dc0;

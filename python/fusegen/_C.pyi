@@ -119,7 +119,6 @@ def lstm_cell_backward(
     h: _T,
     c: _T,
     weights: _Ts,
-    h_out: Tensor,  # its shape only
     gates: Tensor,
     cells: Tensor,
     dx: _T,
@@ -136,7 +135,6 @@ def gru_cell_backward(
     x: Tensor,
     h: _T,
     weights: _Ts,
-    h_out: Tensor,
     gates: Tensor,
     dx: _T,
     dh: _T,
