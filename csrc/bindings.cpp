@@ -107,15 +107,15 @@ PYBIND11_MODULE(_C, m) {
   m.def("rnn_cell_forward", [](View x, View h, Views weights, bool relu, View h_out, std::optional<Views> packed, int threads) {
     run(cell_forward, {rnn(relu), x, h, {}, weights, {}, h_out, h_out, {}, {}, {}, packed.value_or(Views{}), threads});
   });
-  m.def("lstm_cell_backward", [](View dh_out, View dc_out, View x, View h, View c, Views weights, View h_out, View gates,
-                                 View cells, View dx, View dh, View dc, Views dweights, int threads) {
+  m.def("lstm_cell_backward", [](View dh_out, View dc_out, View x, View h, View c, Views weights, View gates, View cells,
+                                 View dx, View dh, View dc, Views dweights, int threads) {
     weights.push_back({});
     dweights.push_back({});
-    run(cell_backward, {Cell::lstm, dh_out, {}, dc_out, x, h, c, weights, {}, h_out, gates, cells, dx, dh, dc, dweights, threads});
+    run(cell_backward, {Cell::lstm, dh_out, {}, dc_out, x, h, c, weights, {}, {}, gates, cells, dx, dh, dc, dweights, threads});
   });
-  m.def("gru_cell_backward", [](View dh_out, View x, View h, Views weights, View h_out, View gates, View dx, View dh,
+  m.def("gru_cell_backward", [](View dh_out, View x, View h, Views weights, View gates, View dx, View dh,
                                 Views dweights, int threads) {
-    run(cell_backward, {Cell::gru, dh_out, {}, {}, x, h, {}, weights, {}, h_out, gates, {}, dx, dh, {}, dweights, threads});
+    run(cell_backward, {Cell::gru, dh_out, {}, {}, x, h, {}, weights, {}, {}, gates, {}, dx, dh, {}, dweights, threads});
   });
   m.def("rnn_cell_backward", [](View dh_out, View x, View h, Views weights, bool relu, View h_out, View dx, View dh,
                                 Views dweights, int threads) {
@@ -123,7 +123,7 @@ PYBIND11_MODULE(_C, m) {
   });
 
   m.def("packed_bytes", [](const std::string& cell, int64_t I, int64_t H, int64_t P, const std::string& dtype) {
-    return packed_bytes(cell_named(cell), dtype_named(dtype), I, H, P == H ? 0 : P);
+    return packed_bytes(cell_named(cell), dtype_named(dtype), I, H, P);
   });
   m.def("pack", [](const std::string& cell, Views weights, View blob, int threads) {
     py::gil_scoped_release unlocked;

@@ -1,5 +1,6 @@
 """torch.compile(fullgraph=True), training too, and torch.export with dynamic batch and time."""
 
+import fusegen
 import pytest
 import torch
 from cases import CELLS, KINDS, cell, flat, grads, label, layer
@@ -127,3 +128,29 @@ def test_lengths_are_checked_when_the_graph_runs():
     c(x, lengths=torch.tensor([1, 2, 3]))
     with pytest.raises(ValueError, match="lengths"):
         c(x, lengths=torch.tensor([1, 2, 5]))
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRUCell"])
+def test_frozen(kind):
+    """Compiled calls read the weights themselves: a change inside the block is seen, not refused."""
+    m = cell(kind, 5, 6) if kind in CELLS else layer(kind, 5, 6)
+    c, x = compiled(m), torch.randn(3, 5)
+    with torch.no_grad():
+        with fusegen.frozen(m):
+            close(c(x), m(x), "value")
+            next(m.parameters()).mul_(2)
+            got = c(x)
+        close(got, m(x), "value")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_changed_output(kind):
+    m, x = layer(kind, 5, 6), torch.randn(4, 3, 5, requires_grad=True)
+
+    def run(x):
+        y = m(x)[0]
+        y.mul_(2)
+        return y.sin().sum()
+
+    leaves = [x, *m.parameters()]
+    close(torch.autograd.grad(compiled(run)(x), leaves), torch.autograd.grad(run(x), leaves), "grad")

@@ -264,3 +264,25 @@ def test_frozen_under_autocast():
         want = m(x)
         with fusegen.frozen(m):
             assert all(torch.equal(a, b) for a, b in zip(flat(m(x)), flat(want), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRUCell"])
+def test_frozen_leaves_weights_made_in_inference_mode(kind):
+    """torch counts no changes of theirs, so each call reads them."""
+    with torch.inference_mode():
+        m, x = cell(kind, 5, 6) if kind in CELLS else layer(kind, 5, 6), torch.randn(3, 5)
+        with fusegen.frozen(m):
+            before = flat(m(x))[0]
+            next(m.parameters()).mul_(3)
+            after = flat(m(x))[0]
+        assert not torch.equal(after, before)
+        assert torch.equal(after, flat(m(x))[0])
+
+
+def test_frozen_notices_a_change_in_inference_mode():
+    m, x = layer("GRU", 5, 6), torch.randn(4, 3, 5)
+    with torch.inference_mode(), fusegen.frozen(m):
+        m(x)
+        m.weight_hh_l0.mul_(2)
+        with pytest.raises(RuntimeError, match=r"weight_hh_l0 of a GRU changed"):
+            m(x)

@@ -388,6 +388,23 @@ def test_second_order_of_convolutions(penalty):
     assert torch.autograd.gradgradcheck(step, tensors, fast_mode=True)
 
 
+def test_batched_and_dual_gradients():
+    """Gradients that kernels cannot see, as under jacobian(vectorize=True), go through the formula."""
+    D = dense((4, 6, 1)).double()
+    out = discriminator_step(D, samples((4,), 3, 0), samples((4,), 3, 0), r1=1.0)
+    assert out.path == "fused_mlp"
+    leaves, loss = list(D.parameters()), out.loss
+    want = torch.autograd.grad(loss, leaves, retain_graph=True)
+    w = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    got = torch.autograd.grad(loss, leaves, w, is_grads_batched=True, retain_graph=True)
+    for g, one in zip(got, want, strict=True):
+        torch.testing.assert_close(g, torch.stack([one, -2 * one]))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(w[0], w[1])
+        for g, one in zip(torch.autograd.grad(loss, leaves, dual), want, strict=True):
+            torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(g).tangent, -2 * one)
+
+
 def test_second_order_is_counted():
     from fusegen import _backend
 
@@ -409,6 +426,15 @@ def test_opcheck(generator):
         (real, fake, None, weights, biases, [0.2], *options, [True, False, True]),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )
+
+
+def test_loss_may_be_changed_in_place():
+    D = dense((4, 6, 1))
+    for dtype in (torch.float32, torch.float64):
+        D.to(dtype)
+        loss = discriminator_step(D, torch.randn(3, 4, dtype=dtype), torch.randn(3, 4, dtype=dtype)).loss
+        loss += 1
+        loss.backward()
 
 
 def test_stats():

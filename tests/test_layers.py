@@ -1,6 +1,9 @@
 """fusegen.nn.LSTM, GRU and RNN against torch.nn in float64: values, states, every gradient, every option."""
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import fusegen.ops.recurrent as ops
 import pytest
@@ -224,6 +227,22 @@ def test_nan_and_inf_travel_as_in_torch(kind, value):
         assert torch.allclose(a, b, atol=1e-4, equal_nan=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("H", [4, 5, 17, 33])
+@pytest.mark.parametrize("kind", KINDS)
+def test_infinite_input_in_16_bits(kind, H, dtype):
+    """NaN is where torch has it: none comes in from the lanes past an odd number of units."""
+    more = {"proj_size": 3} if kind == "LSTM" and H == 17 else {}
+    mine, oracle = pair(layer, kind, 1, H, dtype, **more)
+    x = torch.zeros(3, 2, 1, dtype=dtype)
+    x[0, 0, 0] = torch.inf
+    want = flat(oracle(x.double()))
+    for train in (True, False):
+        with torch.set_grad_enabled(train):
+            got = flat(mine(x))
+        assert all(torch.equal(a.isnan(), b.isnan()) for a, b in zip(got, want, strict=True))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_large_values_saturate(kind):
     """Gates far into saturation: exp must not overflow into NaN, and tanh and sigmoid reach their limits."""
@@ -270,3 +289,29 @@ def test_inference_saves_nothing(kind, saved_bytes, monkeypatch):
     assert saved_bytes(lambda: m(torch.randn(4, 3, 7))) == 0
     with torch.inference_mode():
         m(torch.randn(4, 3, 7))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc/self/statm")
+def test_little_memory_is_kept():
+    """Scratch memory of calls that are over: at most 256 MiB, whatever sizes there were."""
+    program = """
+import torch, fusegen
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+
+def call(H):
+    fusegen.ops.gru(torch.zeros(2, 9, 1), None, [torch.zeros(3 * H, 1), torch.zeros(3 * H, H), None, None])
+
+fusegen.set_backend("fused")
+torch.set_num_threads(1)
+with torch.no_grad():
+    call(8)
+    before = resident()
+    for H in (2900, 3200, 3500, 3800):
+        call(H)
+print(resident() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 280

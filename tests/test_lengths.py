@@ -1,5 +1,6 @@
 """Ragged batches: ``lengths=`` and PackedSequence against torch.nn in float64, each sequence by itself."""
 
+import fusegen
 import pytest
 import torch
 from cases import (
@@ -130,6 +131,35 @@ def test_a_sequence_does_not_depend_on_its_company(kind):
     close(y[:3, 2], mine(x[:3, 2])[0], "value")
 
 
+@pytest.mark.parametrize("form", ["numpy", "tensor"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_lengths_are_copied(kind, form):
+    """A loader may write the next batch's lengths into the same memory before backward."""
+    m, x = layer(kind, 3, 8), torch.randn(6, 2, 3, requires_grad=True)
+    lengths = torch.tensor([6, 3])
+    memory = lengths.numpy() if form == "numpy" else lengths
+    want = torch.autograd.grad(m(x, lengths=[6, 3])[0].sum(), x)
+    y = m(x, lengths=lengths)[0]
+    memory[0] = 1
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0], want[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_torch_backend_reads_nothing_of_empty_sequences(kind):
+    m = layer(kind, 3, 8, num_layers=2, bidirectional=True)
+    x, hx = torch.randn(6, 3, 3), hidden(kind, m, 3, torch.float32)
+    for t in (x, *flat(hx)):
+        t[:, 1] = torch.nan
+    x.requires_grad_()
+    results = []
+    for backend in ("fused", "torch"):
+        fusegen.set_backend(backend)
+        y = m(x, hx, lengths=[6, 0, 2])[0]
+        results.append([y, *torch.autograd.grad(y.sin().sum(), [x, *m.parameters()])])
+    assert all(t.isfinite().all() for t in results[1])
+    close(results[1], results[0], "grad")
+
+
 def packed_cases(x):
     yield pack_padded_sequence(x, [9, 8, 6, 3, 2])
     yield pack_padded_sequence(x, [4, 1, 9, 1, 7], enforce_sorted=False)
@@ -171,3 +201,14 @@ def test_packed_twice_differentiable(kind):
         return m(p._replace(data=data))[0].data
 
     assert torch.autograd.gradgradcheck(run, p.data.requires_grad_())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_under_anomaly_detection(kind):
+    """The fixture fills fresh memory with NaN: none of it may stand in a gradient."""
+    m, x = layer(kind, 3, 8), torch.randn(6, 2, 3, requires_grad=True)
+    with pytest.warns(UserWarning, match="Anomaly Detection"):
+        context = torch.autograd.detect_anomaly(check_nan=True)
+    with context:
+        m(pack_padded_sequence(x, [6, 2]))[0].data.sum().backward()
+    assert x.grad.isfinite().all()

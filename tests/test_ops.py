@@ -79,7 +79,7 @@ def test_opcheck_cells(name, dtype):
     else:
         opcheck(getattr(OPS, f"{name}_cell_train").default, (x, *states, w))
         out = getattr(OPS, f"{name}_cell_train")(x, *states, w)
-        saved = out[1:] if name == "lstm" else out
+        saved = out[len(states) :]
     given = [torch.randn_like(s) for s in states]
     wanted = [True] * (1 + len(states) + len(w))
     opcheck(getattr(OPS, f"{name}_cell_backward").default, (*given, x, *states, w, *relu, *saved, wanted))
@@ -101,6 +101,25 @@ def test_functional_forms(name, more):
     if not more:
         step = getattr(ops, f"{name}_cell")(x[0], *cells, w[:4], **extra)
         close(step, getattr(reference, f"{name}_cell")(x[0], *cells, w[:4], **extra), "value")
+
+
+@pytest.mark.parametrize("backend", ["fused", "torch"])
+@pytest.mark.parametrize("D", [1, 2])
+@pytest.mark.parametrize("steps", [1, T])
+def test_square_projection(steps, D, backend):
+    """W_hr [H, H] is a projection as any other."""
+    fusegen.set_backend(backend)
+    x, states, w = sample("lstm", D=D)
+    x, w[4::5] = x[:steps], [torch.randn(H, H) * 0.3 for _ in range(D)]
+    leaves = grad((x, *states, *w))
+    call, rest = (leaves[0], *leaves[1:3], list(leaves[3:])), list(leaves)
+    for lengths in (None, torch.tensor([1, 0, 1])):
+        got, want = ops.lstm(*call, lengths), reference.lstm(*call, lengths)
+        close(got, want, "value")
+        with torch.no_grad():
+            close(ops.lstm(*call, lengths), want, "value")
+        totals = [sum(t.sin().sum() for t in out) for out in (got, want)]
+        close(*(torch.autograd.grad(t, rest) for t in totals), "grad")
 
 
 @pytest.mark.parametrize("direct", [True, False], ids=["functional", "op"])
@@ -220,6 +239,30 @@ def test_forward_mode_is_not_silently_zero():
     close(got, want, "value")
 
 
+# ---------------------------------------------------------------- the default device
+
+
+def test_default_device():
+    """Inside ``with torch.device(other)`` calls on CPU tensors work, as torch.nn's do."""
+    m, x, p = layer("GRU", I, H), torch.randn(T, B, I), torch.nn.utils.rnn.pack_padded_sequence
+    packed = p(torch.randn(T, B, I), [4, 2, 1])
+    D = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    real, fake = torch.randn(5, 3), torch.randn(5, 3)
+
+    def calls():
+        out = [*flat(m(x)), *flat(m(x, lengths=[4, 2, 0])), m(packed)[0].data]
+        with torch.no_grad(), fusegen.frozen(m):
+            out += flat(m(x))
+        step = fusegen.gan.discriminator_step(D, real, fake, r1=1.0)
+        assert step.path == "fused_mlp"
+        return [*out, step.loss, *torch.autograd.grad(step.loss, list(D.parameters()))]
+
+    want = calls()
+    with torch.device("meta"):
+        got = calls()
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
 # ---------------------------------------------------------------- tracing, profiling, hooks
 
 
@@ -257,13 +300,66 @@ def test_activation_checkpointing(kind):
     assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
 
 
-def test_changed_output_is_noticed():
-    """y is saved for backward; changing it in place must be an error, not a wrong gradient."""
-    m = layer("LSTM", I, H)
-    y, _ = m(torch.randn(T, B, I))
-    y.mul_(2)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        y.sum().backward()
+def clear_some(y):
+    y[-1, 1] = 0
+
+
+CHANGES = (lambda y: y.mul_(2), clear_some, lambda y: y[1:].tanh_(), torch.nn.Dropout(0.5, inplace=True))
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=["mul_", "index", "view", "Dropout"])
+@pytest.mark.parametrize("lengths", [None, [4, 0, 2]], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_changed_outputs_of_layers(kind, lengths, change):
+    """As with torch.nn, y may be changed in place; without a copy of it: backward makes it again, visibly."""
+    m, x = layer(kind, I, H, bidirectional=True, dtype=torch.float64), torch.randn(T, B, I).double()
+    leaves = [x.requires_grad_(), *m.parameters()]
+
+    def run(copied):
+        torch.manual_seed(3)
+        y = m(x, lengths=lengths)[0]
+        y = y.clone() if copied else y
+        change(y)
+        return torch.autograd.grad(y.sin().sum(), leaves)
+
+    before = fusegen._backend.fallbacks.total()
+    want = run(True)
+    assert fusegen._backend.fallbacks.total() == before
+    close(run(False), want, "grad")
+    assert fusegen._backend.fallbacks.total() == before + 1
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = m.float()(x.float())[0]
+        change(y)
+    y.float().sum().backward()
+
+
+def test_changed_output_is_not_kept():
+    """Backward frees what was saved of y, in the graph and beside it."""
+    m, x = layer("GRU", I, H), torch.randn(T, B, I)
+    y = m(x)[0]
+    loss, pointer = y.sum(), torch.multiprocessing.reductions.StorageWeakRef(y.untyped_storage())
+    loss.backward()
+    assert not pointer.expired()
+    del y
+    assert pointer.expired()
+    assert loss.grad_fn is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])
+def test_changed_outputs_of_cells(kind, dtype):
+    """h and c of finished episodes are cleared in place."""
+    m, x = cell(kind, I, H, dtype=dtype), torch.randn(B, I).to(dtype)
+    done = torch.tensor([True, False, True])
+
+    def run(copied):
+        out = flat(m(x, tuple(flat(m(x))) if kind == "LSTMCell" else m(x)))
+        out = [t.clone() if copied else t for t in out]
+        for t in out:
+            t[done] = 0
+        return torch.autograd.grad(sum(t.sin().sum() for t in out), list(m.parameters()))
+
+    assert all(torch.equal(a, b) for a, b in zip(run(False), run(True), strict=True))
 
 
 # ---------------------------------------------------------------- the backend choice
@@ -299,6 +395,32 @@ def test_torch_backend_cells(kind):
     want = m(x)
     fusegen.set_backend("torch")
     close(m(x), want, "value")
+
+
+@pytest.mark.parametrize("absent", [(3,), (2,), (6, 7), (2, 7)], ids=str)
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
+def test_torch_backend_without_some_biases(name, absent):
+    x, states, w = sample(name, D=2)
+    per = len(w) // 2
+    for i in absent:
+        w[i + (per - 4) * (i >= 4)] = None
+    one, two = (None if s is None else s[0] for s in (*states, None)[:2])
+    results = []
+    for backend in ("fused", "torch"):
+        fusegen.set_backend(backend)
+        step = getattr(ops, f"{name}_cell")(x[0], *(one, two)[: len(states)], w[:4])
+        results.append((getattr(ops, name)(x, *states, w, [4, 0, 2]), step))
+    close(*results, "value")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_torch_backend_on_an_empty_batch(kind):
+    fusegen.set_backend("torch")
+    m = layer(kind, I, H, bidirectional=True)
+    for lengths in (None, []):
+        y, state = m(torch.randn(T, 0, I), lengths=lengths)
+        assert y.shape == (T, 0, 2 * H)
+        assert all(s.shape == (2, 0, H) for s in flat(state))
 
 
 def test_set_backend():

@@ -6,8 +6,9 @@ import pytest
 import torch
 from cases import CELLS, KINDS, cell, flat, hidden, label, layer, options_of, pair
 from tolerances import close
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import functional_call
+from torch.nn.utils.rnn import pack_padded_sequence
 
 LAYERS = [(k, o) for k in KINDS for o in options_of(k)]
 
@@ -154,3 +155,70 @@ def test_first_order_under_create_graph_agrees(kind, dtype):
     plain = torch.autograd.grad(y, [x, *m.parameters()], w, retain_graph=True)
     graph = torch.autograd.grad(y, [x, *m.parameters()], w, create_graph=True)
     close(plain, graph, "grad")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *CELLS])
+def test_forward_over_backward(kind):
+    """The tangent of the gradient that comes in reaches those that go out."""
+    make = cell if kind in CELLS else layer
+    mine, oracle = pair(make, kind, 3, 4)
+    x = torch.randn(*([2, 3] if make is cell else [4, 2, 3]), dtype=torch.float64, requires_grad=True)
+    v, t = (torch.randn_like(flat(oracle(x))[0]) for _ in range(2))
+    tangents = []
+    for m in (mine, oracle):
+        y, inputs = flat(m(x))[0], [x, m.weight_hh if make is cell else m.weight_hh_l0]
+        with forward_ad.dual_level():
+            got = torch.autograd.grad(y, inputs, forward_ad.make_dual(v, t), allow_unused=True)
+            tangents.append([forward_ad.unpack_dual(g).tangent for g in got])
+    assert tangents[0][0] is not None
+    close(tangents[0][:1], tangents[1][:1], "grad")
+    if make is layer:
+        close(tangents[0][1], tangents[1][1], "grad")
+
+
+@pytest.mark.parametrize("lengths", [None, [4, 0]], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_batched_backward(kind, lengths):
+    """is_grads_batched, jacobian(vectorize=True), vmap over grad: as one by one, visibly by the formula."""
+    m = layer(kind, 3, 4, bidirectional=True, dtype=torch.float64)
+    x = torch.randn(4, 2, 3, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian
+
+    def run(x):
+        return m(x, lengths=lengths)[0]
+
+    before = fusegen._backend.fallbacks.total()
+    close(jacobian(run, x, vectorize=True), jacobian(run, x), "grad")
+    assert fusegen._backend.fallbacks.total() == before + 1
+    y, leaves = run(x.requires_grad_()), [x, *m.parameters()]
+    w = torch.randn(5, *y.shape, dtype=torch.float64)
+    want = [torch.stack(g) for g in zip(*(backward_of(y, leaves, v) for v in w), strict=True)]
+    close(torch.autograd.grad(y, leaves, w, is_grads_batched=True, retain_graph=True), want, "grad")
+    close(torch.func.vmap(lambda v: backward_of(y, leaves, v))(w), want, "grad")
+
+
+def backward_of(y, leaves, v):
+    return torch.autograd.grad(y, leaves, v, retain_graph=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batched_backward_of_packed(kind):
+    m = layer(kind, 3, 4, dtype=torch.float64)
+    p = pack_padded_sequence(torch.randn(4, 2, 3, dtype=torch.float64), [4, 2])
+    jacobian = torch.autograd.functional.jacobian
+
+    def run(data):
+        return m(p._replace(data=data))[0].data
+
+    close(jacobian(run, p.data, vectorize=True), jacobian(run, p.data), "grad")
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_batched_backward_of_cells(kind):
+    m, x = cell(kind, 3, 4, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian
+
+    def run(x):
+        return flat(m(x))[0]
+
+    close(jacobian(run, x, vectorize=True), jacobian(run, x), "grad")

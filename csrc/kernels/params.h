@@ -30,6 +30,7 @@ struct RecurrentSizes {
   Cell cell;
   Dtype dtype;
   int64_t T, B, I, H, P;
+  bool project;            // h_t is W_hr times the cell's output, whether or not P is H
   bool reverse;            // runs from the last step to the first
   const int64_t* lengths;  // [B], or null: all T
   int threads;
@@ -54,7 +55,7 @@ struct RecurrentBackward : RecurrentSizes {
   Rows x, h0, c0;
   Matrix W, R, W_hr;
   const void *b_ih, *b_hh;     // tells only whether the layer has biases
-  Rows y, gates, cells;        // what forward wrote
+  Rows y, gates, cells;        // what forward wrote; y may be absent of one step of an LSTM or GRU
   Rows dx;                     // [T,B,I], absent: not wanted
   bool add_dx;                 // the second direction adds to what the first wrote
   Rows dh0, dc0;

@@ -23,10 +23,13 @@ View sequence(View v) {
   return v;
 }
 
-// Plane d of [D,...].
-View plane(const View& v, int64_t d) {
+// Plane d, of this shape, of [D,...].
+Rows plane(const View& v, const char* name, int64_t D, int64_t d, std::initializer_list<int64_t> shape, ElementType dtype) {
+  if (!v) return {};
+  if (v.ndim < 1 || v.shape[0] != D)
+    throw std::invalid_argument(std::string(name) + ": expected a first dimension of " + std::to_string(D) +
+                                ", one plane a direction, got " + shape_text(v));
   View p = v;
-  if (!v) return p;
   p.ndim = v.ndim - 1;
   const int64_t bytes = v.dtype == ElementType::f64 || v.dtype == ElementType::i64   ? 8
                         : v.dtype == ElementType::f32                                ? 4
@@ -37,7 +40,7 @@ View plane(const View& v, int64_t d) {
     p.shape[i] = v.shape[i + 1];
     p.strides[i] = v.strides[i + 1];
   }
-  return p;
+  return rows(p, name, shape, dtype);
 }
 
 // The n columns of direction d in y or dy.
@@ -50,7 +53,6 @@ Rows columns(const View& v, const char* name, int64_t T, int64_t B, int64_t n, i
 struct Sizes {
   RecurrentSizes s;
   int64_t D;
-  bool project;
 };
 
 Sizes sizes(Cell cell, const View& x, const Views& weights, const View& lengths, int threads) {
@@ -64,8 +66,10 @@ Sizes sizes(Cell cell, const View& x, const Views& weights, const View& lengths,
   if (R.ndim != 2) throw std::invalid_argument("R: expected shape [G*H, P], got " + shape_text(R));
   Sizes z{};
   z.D = static_cast<int64_t>(weights.size()) / step;
-  z.project = cell == Cell::lstm && weights[4];
   RecurrentSizes& s = z.s;
+  s.project = cell == Cell::lstm && weights[4];
+  if (z.D == 2 && cell == Cell::lstm && weights[9].present != s.project)
+    throw std::invalid_argument("W_hr: expected both directions to have it, or neither");
   s.cell = cell;
   s.dtype = float_dtype(x, "x");
   s.T = x.shape[0];
@@ -76,7 +80,7 @@ Sizes sizes(Cell cell, const View& x, const Views& weights, const View& lengths,
   if (s.I < 1 || s.H < 1 || s.P < 1)
     throw std::invalid_argument("x, R: expected sizes of at least 1, got I = " + std::to_string(s.I) +
                                 ", H = " + std::to_string(s.H) + ", P = " + std::to_string(s.P));
-  if (!z.project && s.P != s.H)
+  if (!s.project && s.P != s.H)
     throw std::invalid_argument("R: expected shape " + shape_text({gate_count(cell) * s.H, s.H}) + ", got " + shape_text(R));
   if (s.B > INT32_MAX) throw std::invalid_argument("x: expected a batch below 2^31, got " + std::to_string(s.B));
   s.threads = threads;
@@ -92,7 +96,7 @@ Sizes sizes(Cell cell, const View& x, const Views& weights, const View& lengths,
 }
 
 template <class Params>
-void set_weights(Params& p, const Views& weights, int64_t d, bool project) {
+void set_weights(Params& p, const Views& weights, int64_t d) {
   const int64_t GH = gate_count(p.cell) * p.H;
   const View* w = weights.data() + d * per_direction(p.cell);
   const ElementType e = element_type(p.dtype);
@@ -100,7 +104,7 @@ void set_weights(Params& p, const Views& weights, int64_t d, bool project) {
   p.R = matrix(required(w[1], kWeights.R), kWeights.R, {GH, p.P}, e);
   p.b_ih = vector(w[2], kWeights.b_ih, GH, e);
   p.b_hh = vector(w[3], kWeights.b_hh, GH, e);
-  if (project) p.W_hr = matrix(w[4], kWeights.W_hr, {p.P, p.H}, e);
+  if (p.project) p.W_hr = matrix(w[4], kWeights.W_hr, {p.P, p.H}, e);
 }
 
 }  // namespace
@@ -114,19 +118,19 @@ void layer_forward(const LayerForward& layer) {
     static_cast<RecurrentSizes&>(p) = z.s;
     p.reverse = d == 1;
     p.x = rows(layer.x, "x", {p.T, p.B, p.I}, e);
-    p.h0 = rows(plane(layer.h0, d), "h0", {p.B, p.P}, e);
-    p.c0 = rows(plane(layer.c0, d), "c0", {p.B, p.H}, e);
-    set_weights(p, layer.weights, d, z.project);
+    p.h0 = plane(layer.h0, "h0", z.D, d, {p.B, p.P}, e);
+    p.c0 = plane(layer.c0, "c0", z.D, d, {p.B, p.H}, e);
+    set_weights(p, layer.weights, d);
     if (!layer.packed.empty()) {
       const View& blob = layer.packed.at(d);
-      check(blob, "packed", {packed_bytes(p.cell, p.dtype, p.I, p.H, z.project ? p.P : 0)}, ElementType::u8);
+      check(blob, "packed", {packed_bytes(p.cell, p.dtype, p.I, p.H, p.project ? p.P : 0)}, ElementType::u8);
       p.packed = blob.data;
     }
     p.y = columns(required(layer.y, "y"), "y", p.T, p.B, p.P, z.D, d, e);
-    p.h_n = rows(plane(required(layer.h_n, "h_n"), d), "h_n", {p.B, p.P}, e);
-    if (p.cell == Cell::lstm) p.c_n = rows(plane(required(layer.c_n, "c_n"), d), "c_n", {p.B, p.H}, e);
-    p.gates = rows(plane(layer.gates, d), "gates", {p.T, p.B, saved_gates(p.cell) * p.H}, e);
-    p.cells = rows(plane(layer.cells, d), "cells", {p.T, p.B, p.H}, wide);
+    p.h_n = plane(required(layer.h_n, "h_n"), "h_n", z.D, d, {p.B, p.P}, e);
+    if (p.cell == Cell::lstm) p.c_n = plane(required(layer.c_n, "c_n"), "c_n", z.D, d, {p.B, p.H}, e);
+    p.gates = plane(layer.gates, "gates", z.D, d, {p.T, p.B, saved_gates(p.cell) * p.H}, e);
+    p.cells = plane(layer.cells, "cells", z.D, d, {p.T, p.B, p.H}, wide);
     if (p.cell == Cell::lstm && !p.gates.data != !p.cells.data)
       throw std::invalid_argument("gates, cells: expected both or neither");
     cpu::kernels().forward(p);
@@ -146,20 +150,22 @@ void layer_backward(const LayerBackward& layer) {
     static_cast<RecurrentSizes&>(p) = z.s;
     p.reverse = d == 1;
     p.dy = columns(layer.dy, "dy", p.T, p.B, p.P, z.D, d, e);
-    p.dh_n = rows(plane(layer.dh_n, d), "dh_n", {p.B, p.P}, e);
-    p.dc_n = rows(plane(layer.dc_n, d), "dc_n", {p.B, p.H}, e);
+    p.dh_n = plane(layer.dh_n, "dh_n", z.D, d, {p.B, p.P}, e);
+    p.dc_n = plane(layer.dc_n, "dc_n", z.D, d, {p.B, p.H}, e);
     p.x = rows(layer.x, "x", {p.T, p.B, p.I}, e);
-    p.h0 = rows(plane(layer.h0, d), "h0", {p.B, p.P}, e);
-    p.c0 = rows(plane(layer.c0, d), "c0", {p.B, p.H}, e);
-    set_weights(p, layer.weights, d, z.project);
-    p.y = columns(required(layer.y, "y"), "y", p.T, p.B, p.P, z.D, d, e);
+    p.h0 = plane(layer.h0, "h0", z.D, d, {p.B, p.P}, e);
+    p.c0 = plane(layer.c0, "c0", z.D, d, {p.B, p.H}, e);
+    set_weights(p, layer.weights, d);
+    // An LSTM and a GRU read h of the step before alone, which of the first step is h0.
+    const bool reads_y = p.T > 1 || !saved_gates(p.cell);
+    p.y = columns(reads_y ? required(layer.y, "y") : layer.y, "y", p.T, p.B, p.P, z.D, d, e);
     if (saved_gates(p.cell))
-      p.gates = rows(plane(required(layer.gates, "gates"), d), "gates", {p.T, p.B, saved_gates(p.cell) * p.H}, e);
-    if (p.cell == Cell::lstm) p.cells = rows(plane(required(layer.cells, "cells"), d), "cells", {p.T, p.B, p.H}, wide);
+      p.gates = plane(required(layer.gates, "gates"), "gates", z.D, d, {p.T, p.B, saved_gates(p.cell) * p.H}, e);
+    if (p.cell == Cell::lstm) p.cells = plane(required(layer.cells, "cells"), "cells", z.D, d, {p.T, p.B, p.H}, wide);
     p.dx = rows(layer.dx, "dx", {p.T, p.B, p.I}, e);
     p.add_dx = d == 1;
-    p.dh0 = rows(plane(layer.dh0, d), "dh0", {p.B, p.P}, e);
-    p.dc0 = rows(plane(layer.dc0, d), "dc0", {p.B, p.H}, e);
+    p.dh0 = plane(layer.dh0, "dh0", z.D, d, {p.B, p.P}, e);
+    p.dc0 = plane(layer.dc0, "dc0", z.D, d, {p.B, p.H}, e);
     const int64_t GH = gate_count(p.cell) * p.H;
     const View* g = layer.dweights.data() + d * step;
     const auto gradient = [&](const View& v, const char* name, std::initializer_list<int64_t> shape) {
@@ -172,7 +178,7 @@ void layer_backward(const LayerBackward& layer) {
     p.dR = gradient(g[1], kGradients.R, {GH, p.P});
     p.db_ih = vector(g[2], kGradients.b_ih, GH, e);
     p.db_hh = vector(g[3], kGradients.b_hh, GH, e);
-    if (z.project) p.dW_hr = gradient(g[4], kGradients.W_hr, {p.P, p.H});
+    if (p.project) p.dW_hr = gradient(g[4], kGradients.W_hr, {p.P, p.H});
     cpu::kernels().backward(p);
   }
 }

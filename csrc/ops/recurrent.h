@@ -21,7 +21,7 @@ struct LayerBackward {
   View x, h0, c0;
   Views weights;
   View lengths;
-  View y, gates, cells;
+  View y, gates, cells;  // y may be absent of one step of an LSTM or GRU
   View dx, dh0, dc0;
   Views dweights;
   int threads;

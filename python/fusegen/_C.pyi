@@ -119,7 +119,6 @@ def lstm_cell_backward(
     h: _T,
     c: _T,
     weights: _Ts,
-    h_out: Tensor,  # its shape only
     gates: Tensor,
     cells: Tensor,
     dx: _T,
@@ -136,7 +135,6 @@ def gru_cell_backward(
     x: Tensor,
     h: _T,
     weights: _Ts,
-    h_out: Tensor,
     gates: Tensor,
     dx: _T,
     dh: _T,
@@ -175,7 +173,7 @@ def mlp_forward(
 def mlp_backward(
     step: _Step, scale: float, saved: Tensor, dweights: _Ts, dbiases: _Ts, dx_real: _T, dx_fake: _T
 ) -> None: ...
-def packed_bytes(cell: str, I: int, H: int, P: int, dtype: str) -> int: ...
+def packed_bytes(cell: str, I: int, H: int, P: int, dtype: str) -> int: ...  # P 0: no projection
 def pack(cell: str, weights: _Ts, blob: Tensor, threads: int) -> None: ...
 def isa() -> str: ...
 def available_isas() -> list[str]: ...

@@ -13,8 +13,8 @@ namespace fusegen::cpu {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
-constexpr size_t kKeptBlocks = 8;                 // one a thread that calls at the same time
-constexpr size_t kKeptBytes = size_t{256} << 20;  // larger blocks go back to the system at once
+constexpr std::ptrdiff_t kKeptBlocks = 8;         // one a thread that calls at the same time
+constexpr size_t kKeptBytes = size_t{256} << 20;  // together; a larger block goes back to the system at once
 
 struct Block {
   unsigned char* data;
@@ -23,7 +23,8 @@ struct Block {
 
 struct Cache {
   std::mutex mutex;
-  std::vector<Block> blocks;
+  std::vector<Block> blocks;  // longest unused first
+  size_t bytes = 0;
 };
 
 Cache& cache() {
@@ -46,6 +47,7 @@ Arena::Arena(size_t bytes) {
       base_ = c.blocks[best].data;
       size_ = c.blocks[best].size;
       c.blocks.erase(c.blocks.begin() + static_cast<long>(best));
+      c.bytes -= size_;
       return;
     }
   }
@@ -61,24 +63,22 @@ Arena::Arena(size_t bytes) {
 
 Arena::~Arena() {
   if (!size_) return;
-  unsigned char* released = base_;
-  if (size_ <= kKeptBytes) {
+  if (size_ > kKeptBytes) {
+    std::free(base_);
+    return;
+  }
+  std::vector<Block> released;
+  {
     Cache& c = cache();
     std::lock_guard<std::mutex> lock(c.mutex);
-    if (c.blocks.size() < kKeptBlocks) {
-      c.blocks.push_back({base_, size_});
-      return;
-    }
-    // Full: the smallest block goes.
-    size_t least = 0;
-    for (size_t i = 1; i < c.blocks.size(); ++i)
-      if (c.blocks[i].size < c.blocks[least].size) least = i;
-    if (c.blocks[least].size < size_) {
-      released = c.blocks[least].data;
-      c.blocks[least] = {base_, size_};
-    }
+    c.blocks.push_back({base_, size_});
+    c.bytes += size_;
+    auto kept = c.blocks.begin();
+    for (; c.blocks.end() - kept > kKeptBlocks || c.bytes > kKeptBytes; ++kept) c.bytes -= kept->size;
+    released.assign(c.blocks.begin(), kept);
+    c.blocks.erase(c.blocks.begin(), kept);
   }
-  std::free(released);
+  for (const Block& b : released) std::free(b.data);
 }
 
 }  // namespace fusegen::cpu

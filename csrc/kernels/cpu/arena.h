@@ -1,5 +1,6 @@
 // Scratch memory of one call. Blocks are kept and handed to later calls (contents never are): a fresh mapping of
-// tens of megabytes costs page faults at every call, and 2 MiB pages keep packed weights out of the TLB's way.
+// tens of megabytes costs page faults at every call, and 2 MiB pages keep packed weights out of the TLB's way. At most
+// 256 MiB are kept by the process; beyond, the block longest unused goes back to the system.
 #pragma once
 #include <cstddef>
 #include <cstdint>

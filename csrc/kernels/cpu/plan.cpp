@@ -36,7 +36,7 @@ Plan plan(const RecurrentSizes& s, int64_t chunk_rows) {
   } else {
     p.why = "each core keeps its share of the recurrent weights near, at a barrier a step";
   }
-  if (s.T == 1 && s.B <= kSmallStepRows && s.P == s.H && !s.lengths) {
+  if (s.T == 1 && s.B <= kSmallStepRows && !s.project && !s.lengths) {
     p.small_step = true;
     p.why = "a single step of few rows: dot products on the weights as they lie";
   }

@@ -155,7 +155,8 @@ class Recurrent(RNNBase):
             self._check_states(states, B)
         if _backend.use_torch(self._cell, x, self.hidden_size, B, T, states, weights):
             return self._run_torch(x, states, lengths)
-        packed = None if self._frozen is None or autocast else self._frozen.blobs(self)
+        fixed = self._frozen is not None and not autocast and not torch.compiler.is_compiling()
+        packed = self._frozen.blobs(self) if fixed else None
         L = self.num_layers
         if L == 1:
             y, *final = self._layer(x, states, weights, lengths, packed and packed[0])

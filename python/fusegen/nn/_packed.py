@@ -7,14 +7,15 @@ from torch import Tensor
 
 
 class _Scatter(torch.autograd.Function):
-    """Rows of data [N, I] to the places ``where`` [N] of [n, I]; the others stay unset, as layers do not read
-    past a sequence's end."""
+    """Rows of data [N, I] to the places ``where`` [N] of [n, I]; the others are zero, or ``unset`` for
+    layers, which do not read past a sequence's end."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(data: Tensor, where: Tensor, n: int) -> Tensor:
-        return data.new_empty((n, data.shape[1])).index_copy_(0, where, data)
+    def forward(data: Tensor, where: Tensor, n: int, unset: bool) -> Tensor:
+        make = data.new_empty if unset else data.new_zeros
+        return make((n, data.shape[1])).index_copy_(0, where, data)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -22,7 +23,7 @@ class _Scatter(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        return _Gather.apply(grad, *ctx.saved_tensors), None, None
+        return _Gather.apply(grad, *ctx.saved_tensors), None, None, None
 
 
 class _Gather(torch.autograd.Function):
@@ -41,7 +42,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        return _Scatter.apply(grad, *ctx.saved_tensors, ctx.n), None
+        return _Scatter.apply(grad, *ctx.saved_tensors, ctx.n, False), None
 
 
 def pad(data: Tensor, batch_sizes: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -52,10 +53,10 @@ def pad(data: Tensor, batch_sizes: Tensor) -> tuple[Tensor, Tensor | None, Tenso
     T, B = batch_sizes.shape[0], int(batch_sizes[0])
     if data.shape[0] == T * B:
         return data.view(T, B, data.shape[1]), None, None
-    live = torch.arange(B).unsqueeze(0) < batch_sizes.unsqueeze(1)
+    live = torch.arange(B, device="cpu").unsqueeze(0) < batch_sizes.unsqueeze(1)
     lengths = live.sum(0)
     where = live.view(-1).nonzero().squeeze(1).to(data.device)
-    return _Scatter.apply(data, where, T * B).view(T, B, data.shape[1]), lengths, where
+    return _Scatter.apply(data, where, T * B, True).view(T, B, data.shape[1]), lengths, where
 
 
 def unpad(y: Tensor, where: Tensor | None) -> Tensor:

@@ -42,7 +42,8 @@ class _Cell(RNNCellBase):
         if _backend.use_torch(self._op.name, x, H, B, 1, states, weights):
             out = torch_path.cell(self._kind, x, states, weights)
         else:
-            packed = None if self._frozen is None or _any_autocast() else self._frozen.blobs(self)[0]
+            fixed = self._frozen is not None and not _any_autocast() and not torch.compiler.is_compiling()
+            packed = self._frozen.blobs(self)[0] if fixed else None
             out = self._op((x, *states), weights, options, packed)
         if x is input:
             return out

@@ -15,7 +15,7 @@ from .cells import _Cell
 
 def _stamp(w: Tensor) -> tuple[int, int]:
     """Moves when the weight does, as far as torch tells: a new tensor, new memory, or an in-place change."""
-    return w.data_ptr(), 0 if w.is_inference() else w._version
+    return w.data_ptr(), w._version
 
 
 class Packed:
@@ -42,8 +42,9 @@ class Packed:
             weights.append(None)  # a cell has no projection
         W, R = weights[0], weights[1]
         H = R.shape[0] // {"lstm": 4, "gru": 3, "rnn": 1}[cell]
-        size = _C.packed_bytes(cell, W.shape[1], H, R.shape[1], str(W.dtype).removeprefix("torch."))
-        blob = torch.empty(size, dtype=torch.uint8)
+        P = R.shape[1] if cell == "lstm" and weights[4] is not None else 0
+        size = _C.packed_bytes(cell, W.shape[1], H, P, str(W.dtype).removeprefix("torch."))
+        blob = torch.empty(size, dtype=torch.uint8, device="cpu")
         _C.pack(cell, weights, blob, torch.get_num_threads())
         return blob
 
@@ -67,10 +68,11 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
 
     For inference: weights must not change inside. A change that torch counts (an optimiser step,
     load_state_dict, any in-place operation, ``.to``) makes the next call raise RuntimeError; one it does not
-    count (``.data.mul_()``) goes unseen. Calls that record gradients, run under autocast, or whose layer is
-    parametrized (a new weight at every call) read the weights themselves, as outside the block: correct, not
-    faster. Modules on other devices than the CPU are left as they are. Gives ``model``; may be nested. Raises
-    TypeError if ``model`` is not a Module.
+    count (``.data.mul_()``) goes unseen. The weights themselves are read, as outside the block (correct, not
+    faster), by calls that record gradients, run under autocast or inside torch.compile, by parametrized
+    layers (a new weight at every call), and by layers made under torch.inference_mode, of whose weights torch
+    counts no changes. Modules on other devices than the CPU are left as they are. Gives ``model``; may be
+    nested. Raises TypeError if ``model`` is not a Module.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"fusegen.frozen: expected a torch.nn.Module, got {type(model).__name__}")
@@ -93,6 +95,6 @@ def _names(m: Recurrent | _Cell) -> list[str]:
 
 
 def _fixed(m: Recurrent | _Cell) -> bool:
-    """True if the module's weights are plain Parameters in the CPU's memory."""
+    """True if the module's weights are plain Parameters in the CPU's memory whose changes torch counts."""
     own = m._parameters
-    return all(name in own and own[name].is_cpu for name in _names(m))
+    return all(name in own and own[name].is_cpu and not own[name].is_inference() for name in _names(m))

@@ -19,6 +19,7 @@ _functorch = torch._C._are_functorch_transforms_active
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _profiling = torch._C._autograd._profiler_enabled
 _autocast = torch._C._is_any_autocast_enabled
+_batched = torch._C._functorch.is_legacy_batchedtensor
 _empty_like = torch.empty_like
 
 
@@ -43,6 +44,14 @@ def route(tensors: Iterable[Tensor | None]) -> int:
                 return DISPATCH
             first = t if first is None else first
     return DIRECT if first is None or first.is_cpu else DISPATCH  # the binding refuses a mixture
+
+
+def backward_route(grads: Sequence[Tensor | None], tensors: Sequence[Tensor | None]) -> int:
+    """``route`` of a backward. The batched gradients of ``is_grads_batched`` are older than torch.func, which
+    does not know of them."""
+    if any(g is not None and _batched(g) for g in grads):
+        return REFERENCE
+    return route((*grads, *tensors))
 
 
 def rows(t: Tensor | None) -> Tensor | None:
@@ -107,8 +116,8 @@ def sized(what: str, name: str, t: Tensor | None, shape: tuple[int, ...]) -> Non
 
 
 def as_lengths(what: str, lengths, x: Tensor) -> Tensor | None:
-    """``lengths`` (None, a sequence of ints, or an integer tensor on any device) as an int64 tensor [B] where
-    x [T, B, I] lies.
+    """``lengths`` (None, a sequence of ints, or an integer tensor on any device) as an int64 tensor [B], in
+    memory of its own, where x [T, B, I] lies.
 
     Raises TypeError where they are not integers, ValueError for a wrong count or a value outside 0..T. Inside
     torch.compile and torch.export, values are checked when the op runs. Values that lie on a GPU with x are
@@ -117,7 +126,8 @@ def as_lengths(what: str, lengths, x: Tensor) -> Tensor | None:
     T, B = x.shape[:2]
     if lengths is None:
         return None
-    if not isinstance(lengths, Tensor):
+    given = isinstance(lengths, Tensor)
+    if not given:
         lengths = _lengths_from(what, lengths)
     if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
         raise TypeError(f"{what}: expected lengths of an integer dtype, got {lengths.dtype}")
@@ -125,7 +135,8 @@ def as_lengths(what: str, lengths, x: Tensor) -> Tensor | None:
         raise ValueError(
             f"{what}: expected lengths of shape ({B},), one per sequence, got {tuple(lengths.shape)}"
         )
-    lengths = lengths.detach()
+    if given:  # memory of the caller, who may write the next batch's lengths there before backward
+        lengths = lengths.detach().clone()
     if lengths.is_cpu or x.is_cpu:
         lengths = lengths.to("cpu", torch.int64)
         if not _compiling() and type(lengths) is Tensor and not _functorch():
@@ -146,7 +157,7 @@ def _lengths_from(what: str, lengths) -> Tensor:
             raise TypeError(f"{what}: expected integers as lengths, got {v!r} of type {type(v).__name__}")
         if not -(2**63) <= v.__index__() < 2**63:
             raise ValueError(f"{what}: expected lengths that fit 64 bits, got {v}")
-    return torch.tensor([v.__index__() for v in values], dtype=torch.int64)
+    return torch.tensor([v.__index__() for v in values], dtype=torch.int64, device="cpu")
 
 
 def check_lengths(what: str, lengths: Tensor, T: int) -> None:

@@ -18,6 +18,7 @@ _LIB = torch.library.Library("fusegen", "DEF")
 _TAGS = (torch.Tag.pt2_compliant_tag,)
 _grad_enabled = torch.is_grad_enabled
 _any_requires_grad = torch._C._any_requires_grad  # of a list with None in it, it says no: give it tensors
+_NOTHING = torch.empty(0, device="cpu")
 _AUTOCAST_KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 
 
@@ -147,6 +148,7 @@ def _function(op: Op, keep: tuple[int, ...]) -> type[torch.autograd.Function]:
     n, extras, ragged, k = op.n, op._extras, op.ragged, len(keep)
     options = extras - ragged
     outputs = len(op.op._schema.returns)
+    aside = op.ragged and keep[0] == 0
 
     class Function(torch.autograd.Function):
         @staticmethod
@@ -156,7 +158,11 @@ def _function(op: Op, keep: tuple[int, ...]) -> type[torch.autograd.Function]:
             if isinstance(out, Tensor):
                 out = (out,)
             ctx.options = args[:options]
-            ctx.save_for_backward(*[out[i] for i in keep], *args[options:])
+            kept = [out[i] for i in keep]
+            ctx.witness = None
+            if aside:
+                kept[0], ctx.witness = _aside(kept[0])
+            ctx.save_for_backward(*kept, *args[options:])
             if outputs == 1:
                 return out[0]
             ctx.set_materialize_grads(False)
@@ -168,17 +174,32 @@ def _function(op: Op, keep: tuple[int, ...]) -> type[torch.autograd.Function]:
             kept, lengths, tensors = saved[:k], saved[k : k + ragged], saved[k + ragged :]
             want = _wanted(ctx, tensors, ragged and lengths[0] is not None)
             extra = (*ctx.options, *lengths)
-            if torch.is_grad_enabled():
-                got = _second_order(op, tensors, extra, want, grads)
+            way = c.backward_route(grads, tensors)
+            if torch.is_grad_enabled() or way == c.REFERENCE:
+                got = _formula_gradient(op, tensors, extra, want, grads)
             else:
-                direct = c.route((*grads, *tensors)) == c.DIRECT
-                run = op.backward if direct else op.backward_op
-                got = run(*grads, *tensors[:n], tensors[n:], *extra, *kept, want)
+                inputs = (*tensors[:n], tensors[n:], *extra)
+                if ctx.witness is not None and ctx.witness[0]._version != ctx.witness[1]:
+                    _backend.note(f"{op.name} whose output was changed in place: it runs again for backward")
+                    again = (op.infer if way == c.DIRECT else op.op)(*inputs, None)
+                    kept = (again[0], *kept[1:])
+                run = op.backward if way == c.DIRECT else op.backward_op
+                got = run(*grads, *inputs, *kept, want)
             it = iter(got)
             return (*(None,) * (1 + extras), *[next(it) if w else None for w in want])
 
     Function.__name__ = Function.__qualname__ = f"fusegen_{op.name}"
     return Function
+
+
+def _aside(y: Tensor) -> tuple[Tensor, tuple[Tensor, int]]:
+    """An alias of y with a version counter of its own, to be saved without a copy; and a witness, a tensor
+    without elements on y's counter, with the count now. Where y is changed in place, as torch.nn allows it,
+    autograd does not raise: the witness's count has moved."""
+    witness = y.detach()
+    if type(y) is Tensor and not y.is_meta:  # else there is no memory to let go of
+        witness.data = _NOTHING  # keeps the counter
+    return y.data, (witness, witness._version)
 
 
 def _wanted(ctx, tensors: Sequence[Tensor | None], before: bool) -> list[bool]:
@@ -204,16 +225,19 @@ def _wanted(ctx, tensors: Sequence[Tensor | None], before: bool) -> list[bool]:
     return need
 
 
-def _second_order(op: Op, tensors: Sequence[Tensor | None], extra: tuple, want: list[bool], grads):
-    """The wanted gradients of the op's formula, differentiable again: what backward does under
-    create_graph=True.
+def _formula_gradient(op: Op, tensors: Sequence[Tensor | None], extra: tuple, want: list[bool], grads):
+    """The wanted gradients of the op's formula: what backward does under create_graph=True, where they are
+    differentiable again, and where ``grads`` are batched or carry tangents, which kernels do not see.
 
     Each wanted input is replaced by an alias first: where one input was computed from another, the derivative
     must be the partial one.
     """
-    _backend.note(f"{op.name} under create_graph=True: the differentiable reference formula runs")
-    alias = [t.view_as(t) if w else t for t, w in zip(tensors, want, strict=True)]
-    outputs = op._by_formula(alias[: op.n], alias[op.n :], extra)
+    again = torch.is_grad_enabled()
+    why = "create_graph=True" if again else "batched gradients or forward-mode differentiation"
+    _backend.note(f"{op.name} under {why}: the differentiable reference formula runs")
+    with torch.enable_grad():
+        alias = [t.view_as(t) if w else t for t, w in zip(tensors, want, strict=True)]
+        outputs = op._by_formula(alias[: op.n], alias[op.n :], extra)
     if isinstance(outputs, Tensor):
         outputs = (outputs,)
     given = [(o, g) for o, g in zip(outputs, grads, strict=True) if g is not None]
@@ -221,6 +245,6 @@ def _second_order(op: Op, tensors: Sequence[Tensor | None], extra: tuple, want: 
         [o for o, _ in given],
         [t for t, w in zip(alias, want, strict=True) if w],
         [g for _, g in given],
-        create_graph=True,
+        create_graph=again,
         materialize_grads=True,
     )

@@ -45,11 +45,13 @@ def _cell_cuda(kind: gpu.Layer, x, states, weights, relu=False, train=False):
 
 
 def _cell_backward_cuda(kind: gpu.Layer, dh, dc, x, states, weights, saved, wanted, relu=False):
-    """``saved``: (h_out, gates [B, 4H] or None, c_out or None); of an LSTM's h_out only the shape is read."""
+    """``saved``: (h_out or None, gates [B, 4H] or None, c_out or None)."""
     h_out, gates, cells = saved
     if kind is gpu.LSTM:
         weights, wanted = [*weights, None], [*wanted, False]
-        cells = cells.float().view(1, 1, *cells.shape)
+        cells = cells.view(1, 1, *cells.shape)
+    if h_out is None:  # the one step of an LSTM or GRU reads h of no step before
+        h_out = x.new_empty(x.shape[0], weights[1].shape[1])
     gates = None if gates is None else gates.view(1, 1, *gates.shape)
     starts = tuple(_one(s) for s in states)
     grads = gpu.backward(
@@ -72,12 +74,10 @@ def _cell_backward_cuda(kind: gpu.Layer, dh, dc, x, states, weights, saved, want
 # ---------------------------------------------------------------- LSTM
 
 
-def _wide_cells(x: Tensor, weights) -> Tensor:
-    """Where a 16-bit call keeps c in float32 for backward; empty for the others, whose c_out is wide
-    enough."""
-    if x.dtype.itemsize == 2:
-        return x.new_empty(x.shape[0], weights[1].shape[1], dtype=torch.float32)
-    return x.new_empty(0)
+def _cells(x: Tensor, weights) -> Tensor:
+    """Where a call keeps c for backward, in float32 at least, apart from c_out, which users may change."""
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return x.new_empty(x.shape[0], weights[1].shape[1], dtype=wide)
 
 
 def _lstm_cell(x, h, cell, weights, packed=None):
@@ -99,8 +99,7 @@ def _lstm_cell(x, h, cell, weights, packed=None):
 
 def _lstm_cell_train(x, h, cell, weights):
     h_out, c_out = _state(x, weights), _state(x, weights)
-    gates, wide = _gates(x, weights), _wide_cells(x, weights)
-    cells = wide if wide.dim() == 2 else c_out
+    gates, cells = _gates(x, weights), _cells(x, weights)
     _C.lstm_cell_forward(
         c.rows(x),
         c.dense(h),
@@ -113,16 +112,14 @@ def _lstm_cell_train(x, h, cell, weights):
         None,
         _threads(),
     )
-    return h_out, c_out, gates, wide
+    return h_out, c_out, gates, cells
 
 
-def _lstm_cell_backward(dh, dc, x, h, cell, weights, c_out, gates, wide, wanted):
+def _lstm_cell_backward(dh, dc, x, h, cell, weights, gates, cells, wanted):
     dx, dh_in, dc_in, *dweights = grads = c.empty_grads((x, h, cell, *weights), wanted)
-    h_out = c_out  # of one LSTM step only h_out's shape is read, so it is not saved
-    cells = wide if wide.dim() == 2 else c_out
     _C.lstm_cell_backward(
-        c.dense(dh), c.dense(dc), c.rows(x), c.dense(h), c.dense(cell), c.dense_all(weights), h_out, gates,
-        cells, dx, dh_in, dc_in, dweights, _threads(),
+        c.dense(dh), c.dense(dc), c.rows(x), c.dense(h), c.dense(cell), c.dense_all(weights), gates, cells,
+        dx, dh_in, dc_in, dweights, _threads(),
     )  # fmt: skip
     return _present(grads)
 
@@ -132,13 +129,11 @@ def _lstm_cell_cuda(x, h, cell, weights, packed=None):
 
 
 def _lstm_cell_train_cuda(x, h, cell, weights):
-    h_out, c_out, gates, cells = _cell_cuda(gpu.LSTM, x, (h, cell), weights, train=True)
-    return h_out, c_out, gates, cells if x.dtype.itemsize == 2 else x.new_empty(0)
+    return _cell_cuda(gpu.LSTM, x, (h, cell), weights, train=True)
 
 
-def _lstm_cell_backward_cuda(dh, dc, x, h, cell, weights, c_out, gates, wide, wanted):
-    cells = wide if wide.dim() == 2 else c_out
-    return _cell_backward_cuda(gpu.LSTM, dh, dc, x, (h, cell), weights, (c_out, gates, cells), wanted)
+def _lstm_cell_backward_cuda(dh, dc, x, h, cell, weights, gates, cells, wanted):
+    return _cell_backward_cuda(gpu.LSTM, dh, dc, x, (h, cell), weights, (None, gates, cells), wanted)
 
 
 lstm_cell = Op(
@@ -152,21 +147,21 @@ lstm_cell = Op(
     ),
     Kernel(
         "(Tensor x, Tensor? h, Tensor? c, Tensor?[] weights)"
-        " -> (Tensor h_out, Tensor c_out, Tensor gates, Tensor wide)",
+        " -> (Tensor h_out, Tensor c_out, Tensor gates, Tensor cells)",
         _lstm_cell_train,
         lambda x, h, cell, weights: (
             _state(x, weights),
             _state(x, weights),
             _gates(x, weights),
-            _wide_cells(x, weights),
+            _cells(x, weights),
         ),
         _lstm_cell_train_cuda,
     ),
     Kernel(
-        "(Tensor? dh, Tensor? dc, Tensor x, Tensor? h, Tensor? c, Tensor?[] weights, Tensor c_out,"
-        " Tensor gates, Tensor wide, bool[] wanted) -> Tensor[]",
+        "(Tensor? dh, Tensor? dc, Tensor x, Tensor? h, Tensor? c, Tensor?[] weights, Tensor gates,"
+        " Tensor cells, bool[] wanted) -> Tensor[]",
         _lstm_cell_backward,
-        lambda dh, dc, x, h, cell, weights, c_out, gates, wide, wanted: _present(
+        lambda dh, dc, x, h, cell, weights, gates, cells, wanted: _present(
             c.empty_grads((x, h, cell, *weights), wanted)
         ),
         _lstm_cell_backward_cuda,
@@ -174,7 +169,7 @@ lstm_cell = Op(
     reference.lstm_cell,
     n=3,
     per=4,
-    keep=(1, 2, 3),
+    keep=(2, 3),
     wide=1,
 )
 
@@ -194,14 +189,13 @@ def _gru_cell_train(x, h, weights):
     return h_out, gates
 
 
-def _gru_cell_backward(dh, x, h, weights, h_out, gates, wanted):
+def _gru_cell_backward(dh, x, h, weights, gates, wanted):
     dx, dh_in, *dweights = grads = c.empty_grads((x, h, *weights), wanted)
     _C.gru_cell_backward(
         c.dense(dh),
         c.rows(x),
         c.dense(h),
         c.dense_all(weights),
-        h_out,
         gates,
         dx,
         dh_in,
@@ -220,8 +214,8 @@ def _gru_cell_train_cuda(x, h, weights):
     return h_out, gates
 
 
-def _gru_cell_backward_cuda(dh, x, h, weights, h_out, gates, wanted):
-    return _cell_backward_cuda(gpu.GRU, dh, None, x, (h,), weights, (h_out, gates, None), wanted)
+def _gru_cell_backward_cuda(dh, x, h, weights, gates, wanted):
+    return _cell_backward_cuda(gpu.GRU, dh, None, x, (h,), weights, (None, gates, None), wanted)
 
 
 gru_cell = Op(
@@ -239,16 +233,15 @@ gru_cell = Op(
         _gru_cell_train_cuda,
     ),
     Kernel(
-        "(Tensor dh, Tensor x, Tensor? h, Tensor?[] weights, Tensor h_out, Tensor gates, bool[] wanted)"
-        " -> Tensor[]",
+        "(Tensor dh, Tensor x, Tensor? h, Tensor?[] weights, Tensor gates, bool[] wanted) -> Tensor[]",
         _gru_cell_backward,
-        lambda dh, x, h, weights, h_out, gates, wanted: _present(c.empty_grads((x, h, *weights), wanted)),
+        lambda dh, x, h, weights, gates, wanted: _present(c.empty_grads((x, h, *weights), wanted)),
         _gru_cell_backward_cuda,
     ),
     reference.gru_cell,
     n=2,
     per=4,
-    keep=(0, 1),
+    keep=(1,),
 )
 
 

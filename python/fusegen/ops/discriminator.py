@@ -54,22 +54,23 @@ def _call(real, fake, mixed, weights, biases, slopes, options, gradients):
 def _step(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
     call = _call(real, fake, mixed, weights, biases, slopes, (loss, generator, target, r1, r2, gp), gradients)
     # loss, generator, target, r1, r2, gp, real, fake, mixed, ...: the order of csrc/ops/discriminator.h
-    scalars = torch.empty(len(SCALARS), dtype=torch.float64)
+    scalars = fake.new_empty(len(SCALARS), dtype=torch.float64)
     logits = fake.new_empty(fake.shape[0] + (0 if real is None else real.shape[0]))
-    saved = torch.empty(_C.mlp_saved_bytes(call), dtype=torch.uint8)
+    saved = fake.new_empty(_C.mlp_saved_bytes(call), dtype=torch.uint8)
     _C.mlp_forward(call, scalars, logits, saved)
     return _loss_of(scalars, fake), scalars, logits, saved
 
 
 def _loss_of(scalars: Tensor, fake: Tensor) -> Tensor:
-    return scalars[0].to(torch.float64 if fake.dtype == torch.float64 else torch.float32)
+    dtype = torch.float64 if fake.dtype == torch.float64 else torch.float32
+    return scalars[0].to(dtype, copy=True)  # an output of its own, that users may change in place
 
 
 def _step_fake(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
     scalars = fake.new_empty(len(SCALARS), dtype=torch.float64)
     logits = fake.new_empty(fake.shape[0] + (0 if real is None else real.shape[0]))
     bytes_ = torch.library.get_ctx().new_dynamic_size()
-    return _loss_of(scalars, fake).clone(), scalars, logits, fake.new_empty(bytes_, dtype=torch.uint8)
+    return _loss_of(scalars, fake), scalars, logits, fake.new_empty(bytes_, dtype=torch.uint8)
 
 
 def _step_backward(
@@ -146,10 +147,11 @@ class _MlpStep(torch.autograd.Function):
             need = [False, need[1], *[False] * (len(need) - 2)]
         if grad is None or not any(need):
             return (None,) * (5 + len(tensors))
-        if torch.is_grad_enabled():
-            got = _second_order(options, slopes, n, tensors, need, grad)
+        way = c.backward_route((grad,), tensors)
+        if torch.is_grad_enabled() or way == c.REFERENCE:
+            got = _formula_gradient(options, slopes, n, tensors, need, grad)
         else:
-            run = _step_backward if c.route((grad, *tensors)) == c.DIRECT else _backward_op
+            run = _step_backward if way == c.DIRECT else _backward_op
             weights, biases, wanted = parameters[:n], parameters[n:], [*need[:2], *need[3:]]
             got = run(grad, saved, real, fake, mixed, weights, biases, slopes, *options, gradients, wanted)
         it = iter(got)
@@ -175,15 +177,19 @@ def _autograd(real, fake, mixed, weights, biases, slopes, loss, generator, targe
 _LIB.impl("mlp_discriminator_step", _autograd, "Autograd")
 
 
-def _second_order(options, slopes, n, tensors, need, grad):
-    """The wanted gradients of the formula in plain torch, differentiable again."""
-    _backend.note("mlp_discriminator_step under create_graph=True: the differentiable reference formula runs")
-    alias = [t.view_as(t) if want else t for t, want in zip(tensors, need, strict=True)]
-    loss = reference.mlp_discriminator_step(
-        *alias[:3], alias[3 : 3 + n], alias[3 + n :], slopes, *options
-    ).loss
+def _formula_gradient(options, slopes, n, tensors, need, grad):
+    """The wanted gradients of the formula in plain torch: under create_graph=True, where they are
+    differentiable again, and where ``grad`` is batched or carries a tangent, which kernels do not see."""
+    again = torch.is_grad_enabled()
+    why = "create_graph=True" if again else "batched gradients or forward-mode differentiation"
+    _backend.note(f"mlp_discriminator_step under {why}: the differentiable reference formula runs")
+    with torch.enable_grad():
+        alias = [t.view_as(t) if want else t for t, want in zip(tensors, need, strict=True)]
+        loss = reference.mlp_discriminator_step(
+            *alias[:3], alias[3 : 3 + n], alias[3 + n :], slopes, *options
+        ).loss
     wanted = [t for t, want in zip(alias, need, strict=True) if want]
-    return torch.autograd.grad(loss, wanted, grad, create_graph=True, materialize_grads=True)
+    return torch.autograd.grad(loss, wanted, grad, create_graph=again, materialize_grads=True)
 
 
 def mlp_discriminator_step(

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .. import _backend
+from .. import _backend, reference
 from . import _common as c
 from . import cells, recurrent, torch_path
 
@@ -54,6 +54,8 @@ def _checked(
         )
     if rank == 3 and x.shape[0] == 0:
         raise RuntimeError(f"{what}: expected at least one step in x, got size {tuple(x.shape)}")
+    if per == 5 and (weights[4] is None) != (weights[-1] is None):
+        raise ValueError(f"{what}: expected W_hr of both directions, or of neither")
     if P != H and (per < 5 or weights[4] is None):
         raise RuntimeError(f"{what}: expected R of size {(gates * H, H)}, got {tuple(R.shape)}")
     shapes = ((gates * H, x.shape[-1]), (gates * H, P), (gates * H,), (gates * H,), (P, H))
@@ -73,9 +75,11 @@ def _checked(
 
 
 def _torch_layer(kind: str, x: Tensor, states, weights: Weights, lengths: Tensor | None, D: int):
-    return torch_path.layers(
-        kind, x, states, [w for w in weights if w is not None], lengths, bidirectional=D == 2
-    )
+    if kind == "lstm" and weights[4] is not None and weights[4].shape[0] == weights[4].shape[1]:
+        _backend.note("lstm with a square W_hr, which torch does not have: the reference formula runs")
+        return reference.lstm(x, *states, weights, lengths)
+    flat = torch_path.flat_weights(weights, len(weights) // D)
+    return torch_path.layers(kind, x, states, flat, lengths, bidirectional=D == 2)
 
 
 def lstm(

@@ -43,7 +43,7 @@ def error_word(device: torch.device) -> Tensor:
     """The word of host memory in which kernels of this device leave an error for the next call to raise."""
     word = _errors.get(device)
     if word is None:
-        word = torch.zeros(1, dtype=torch.int64, pin_memory=device.type == "cuda")
+        word = torch.zeros(1, dtype=torch.int64, device="cpu", pin_memory=device.type == "cuda")
         _errors[device] = word
     return word
 

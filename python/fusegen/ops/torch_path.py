@@ -18,6 +18,17 @@ _CELLS = {
 }
 
 
+def flat_weights(weights: Sequence[Tensor | None], per: int) -> list[Tensor]:
+    """``weights`` of ``fusegen.ops.functional``, ``per`` a direction, as torch takes them: without the absent
+    ones, and with zeros for a bias where others are given."""
+    flat, biases = list(weights), [i for i in range(len(weights)) if i % per in (2, 3)]
+    if any(flat[i] is not None for i in biases):
+        for i in biases:
+            R = flat[i - i % per + 1]
+            flat[i] = R.new_zeros(R.shape[0]) if flat[i] is None else flat[i]
+    return [w for w in flat if w is not None]
+
+
 def layers(
     kind: str,
     x: Tensor,
@@ -43,20 +54,24 @@ def layers(
     ]
     hx = tuple(states) if kind == "lstm" else states[0]
     flags = (per >= 4, num_layers, dropout, training, bidirectional)
-    if lengths is None:
+    if lengths is None or x.shape[1] == 0:
         return _LAYERS[kind](x, hx, weights, *flags, False)
 
-    # torch packs sequences of at least one step; empty ones run one step and are put back to zero output and
-    # h_0
+    # torch packs sequences of at least one step; empty ones run one step on zeros, so that nothing of theirs
+    # reaches a gradient, NaN included, and are put back to zero output and h_0
     lengths = lengths.cpu()
+    live = (lengths > 0).to(x.device).view(1, -1, 1)
+    started = states
+    if not lengths.all():
+        x = torch.where(live, x, torch.zeros_like(x))
+        started = [torch.where(live, s, torch.zeros_like(s)) for s in states]
     packed = pack_padded_sequence(x, lengths.clamp(min=1), enforce_sorted=False)
     order, back = packed.sorted_indices, packed.unsorted_indices
-    sorted_hx = tuple(s.index_select(1, order) for s in states)
+    sorted_hx = tuple(s.index_select(1, order) for s in started)
     data, *final = _LAYERS[kind](
         packed.data, packed.batch_sizes, sorted_hx if kind == "lstm" else sorted_hx[0], weights, *flags
     )
     y, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
-    live = (lengths > 0).to(x.device).view(1, -1, 1)
     final = [torch.where(live, f.index_select(1, back), s) for f, s in zip(final, states, strict=True)]
     return torch.where(live, y, torch.zeros_like(y)), *final
 

@@ -57,7 +57,7 @@ class Backward {
         plan_(cpu::plan_backward(p)),
         batches_(make_batches(p, plan_.over_rows ? plan_.threads : 1)),
         bounds_(make_chunks(batches_, plan_.chunk_rows)),
-        project_(p.W_hr.data != nullptr),
+        project_(p.project),
         columns_((kGru ? 4 : G) * p.H),
         recurrent_(kGru ? p.H : 0),
         GH_(G * p.H),

@@ -122,7 +122,7 @@ class Forward {
         plan_(cpu::plan_forward(p)),
         batches_(make_batches(p, plan_.over_rows ? plan_.threads : 1)),
         bounds_(make_chunks(batches_, plan_.chunk_rows * static_cast<int64_t>(batches_.size()))),
-        project_(p.W_hr.data != nullptr),
+        project_(p.project),
         shape_{p.H, G},
         width_(shape_.count<C>() * NW * L),
         ldx_(padded<C>(steps<S>(p.I))),
@@ -250,7 +250,7 @@ class Forward {
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       const int64_t b = batch.row[i];
       copy_in(p_.h0, b, p_.P, s.h[0] + i * ldh_);
-      for (int64_t u = 0; u < p_.P; u += L) keep_state(s, 0, i, u, load(s.h[0] + i * ldh_ + u));
+      for (int64_t u = 0; u < p_.P; u += L) keep_state(s, 0, i, u, load(s.h[0] + i * ldh_ + u), lanes_left(p_.P, u));
       if constexpr (cell == Cell::lstm) copy_in(p_.c0, b, p_.H, s.c + i * ldc_);
       for (int64_t t = batch.length[i]; t < p_.T; ++t) {
         std::memset(static_cast<void*>(row_of<S>(p_.y, t, b)), 0, p_.P * sizeof(S));
@@ -266,8 +266,10 @@ class Forward {
       *reinterpret_cast<V*>(to + u) = from.data ? load(row_of<S>(from, 0, b) + u, lanes_left(n, u)) : V{};
   }
 
-  // L units of a row's state, from u on, for the next step; lanes past the last unit hold zero.
-  void keep_state(const TeamScratch& s, int64_t buffer, int64_t row, int64_t u, V h) const {
+  // L units of a row's state, from u on, for the next step; lanes past the last unit hold zero, since a product of pairs
+  // reads one of them: with an infinite input they come as NaN.
+  void keep_state(const TeamScratch& s, int64_t buffer, int64_t row, int64_t u, V h, int lanes) const {
+    if constexpr (kPairs) h = first_lanes<C>(h, lanes);
     store(s.h[buffer] + row * ldh_ + u, rounded<S>(h));
     if constexpr (kPairs) store(reinterpret_cast<S*>(s.pairs[buffer] + row * ldh_) + u, h);
   }
@@ -363,7 +365,7 @@ class Forward {
       if (project_) {
         store(s.hidden + row * ldc_ + u, state.h);
       } else {
-        keep_state(s, (step + 1) % 2, row, u, state.h);
+        keep_state(s, (step + 1) % 2, row, u, state.h, lanes);
         store(y + u, state.h, lanes);
       }
       if (place.gates) {
@@ -378,7 +380,7 @@ class Forward {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);
       const auto state = cells::gru<Math>(load(a[0]), load(a[1]), load(input + 2 * L), load(a[2]), load(h_prev + u));
-      keep_state(s, (step + 1) % 2, row, u, state.h);
+      keep_state(s, (step + 1) % 2, row, u, state.h, lanes);
       store(y + u, state.h, lanes);
       if (place.gates) {
         S* gates = place.gates + u;
@@ -394,7 +396,7 @@ class Forward {
         const int64_t u = shape_.row<C>(panel, j);
         const V v = load(a[j]);
         const V h = cell == Cell::rnn_tanh ? Math::tanh(v) : (v < V{} ? V{} : v);
-        keep_state(s, (step + 1) % 2, row, u, h);
+        keep_state(s, (step + 1) % 2, row, u, h, lanes);
         store(y + u, h, lanes);
       }
     }
@@ -409,7 +411,7 @@ class Forward {
       if (!lanes) break;
       const int64_t u = shape.row<C>(panel, j);
       const V v = load(sums[j]);
-      keep_state(s, (step + 1) % 2, row, u, v);
+      keep_state(s, (step + 1) % 2, row, u, v, lanes);
       store(y + u, v, lanes);
     }
   }

@@ -205,6 +205,15 @@ FUSEGEN_INLINE void store(S* p, Vector<Compute<S>> v, int n) {
   store_some(p, v, n);
 }
 
+// v with the lanes from n on zero.
+template <class C>
+FUSEGEN_INLINE Vector<C> first_lanes(Vector<C> v, int n) {
+  if (n == kLanes<C>) return v;
+  C tmp[kLanes<C>];
+  store(tmp, v);
+  return load(tmp, n);
+}
+
 // What v becomes once stored as S and read again.
 template <class S>
 FUSEGEN_INLINE Vector<Compute<S>> rounded(Vector<Compute<S>> v) {
