@@ -61,7 +61,7 @@ def wait_for(condition, seconds=120):
 
 
 def test_two_processes_compute_what_one_does_and_one_goes_on_with_their_run(story, tmp_path):
-    """float64, dropout 0: the losses of 20 steps to 1e-11, the gradients exchanged once for two parts each."""
+    """float64, dropout 0: the losses of 20 steps to 1e-11, gradients exchanged once for two parts each."""
     exact = ["--precision", "float64", "--steps", "20", "--log-every", "1", "--evaluations", "2"]
     one, two = tmp_path / "one", tmp_path / "two"
     alone = [sys.executable, "-m", "fusegen.cli", *train(story, one, *exact)]
