@@ -63,7 +63,8 @@ $(stamps)/built: $(build_sources) $(stamps)/runtime
 	@touch $@
 
 $(stamps)/test-tools: constraints.txt | $(py)
-	@$(pip) -c constraints.txt pytest hypothesis expecttest
+	@$(pip) -c constraints.txt pytest hypothesis expecttest \
+	  tensorboard safetensors datasets pillow scikit-learn sacrebleu
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/lint-tools: constraints.txt | $(py)

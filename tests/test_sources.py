@@ -61,9 +61,7 @@ def test_a_vocabulary_is_that_of_the_training_part_and_of_the_most_frequent(tmp_
     text = tokenize(open_text(path, utf8=True), kind, 4)
     assert text.vocabulary.tokens[:2] == (UNKNOWN, " ") and len(text.vocabulary) == 5
     assert int(text.tokens[-1]) == text.vocabulary.unknown  # ZZZ stands in the held-out part alone
-    assert all(
-        ("the" in text.vocabulary.tokens, "t" in text.vocabulary.tokens)[kind == "character"] for _ in "x"
-    )
+    assert ("the" if kind == "word" else "t") in text.vocabulary.tokens
     again = tokenize(open_text(path, utf8=True), kind, 1, text.vocabulary)
     assert torch.equal(again.tokens, text.tokens) and again.vocabulary is text.vocabulary
 
@@ -417,7 +415,7 @@ def test_what_holds_no_pairs_is_refused(tmp_path, source, words):
 
 def test_without_datasets_it_is_said(absent):
     absent("datasets")
-    with pytest.raises(ValueError, match=r"^--data: hf:x needs the datasets library: pip install datasets"):
+    with pytest.raises(ValueError, match=r"^--data: hf:x needs the datasets library"):
         open_text("hf:x", "--data")
 
 
@@ -438,7 +436,7 @@ def test_files_through_datasets(tmp_path, monkeypatch):
     assert bytes(text.tokens.numpy()) == b"one\n\ntwo"
     with pytest.raises(ValueError, match=r"--data: hf:json:.* has no column 'words': text"):
         open_text(f"hf:json:{path}", "--data", column="words")
-    with pytest.raises(ValueError, match="--data: cannot load hf:json:"):
+    with pytest.raises(ValueError, match="--data: cannot load hf:json"):
         open_text(f"hf:json:{tmp_path}/nowhere.jsonl", "--data")
 
 

@@ -1,9 +1,30 @@
-"""Training: one loop, `fit`, for every model. A `Task` says what is learnt, `FitOptions` how."""
+"""Training: one loop, `fit`, for every model. A `Task` says what is learnt, the options how."""
 
+from .checkpoint import CheckpointError
 from .compare import Comparison
-from .loop import fit
-from .options import FitOptions, TextOptions
-from .step import Task
+from .loop import Stopped, fit
+from .options import FitOptions, Options, RunOptions, TextData, TextOptions, option
+from .run import Run
+from .step import Batches, Task, Turn
 from .text import TextTask
+from .workers import Shard, Workers
 
-__all__ = ["Comparison", "FitOptions", "Task", "TextOptions", "TextTask", "fit"]
+__all__ = [
+    "Batches",
+    "CheckpointError",
+    "Comparison",
+    "FitOptions",
+    "Options",
+    "Run",
+    "RunOptions",
+    "Shard",
+    "Stopped",
+    "Task",
+    "TextData",
+    "TextOptions",
+    "TextTask",
+    "Turn",
+    "Workers",
+    "fit",
+    "option",
+]

@@ -10,11 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from . import config, files
 from .checkpoint import CheckpointError
 from .config import Sections, nearest
+from .learner import seed_all
 from .loop import Stopped, fit
 from .options import FitOptions, RunOptions, add_flags, flag, from_flags
 from .run import Run
@@ -189,7 +188,7 @@ def _train(parsed: argparse.Namespace, workers: Workers, opened: Callable[[], Ru
             run = _first_then_others(workers, opened)
             options, setup = run.sections["fit"], run.sections["run"]
             assert isinstance(options, FitOptions) and isinstance(setup, RunOptions)
-            torch.manual_seed(options.seed)
+            seed_all(options.seed)
             task = _first_then_others(workers, run.task)
             if which == "last" and not run.checkpoints.steps():
                 which = None  # killed before its first checkpoint: it begins anew

@@ -55,7 +55,7 @@ class Learner:
         )
         if workers.count > 1:
             # The weights are the first process's (DDP sends them); noise must not be the same everywhere.
-            torch.manual_seed(options.seed + workers.rank)
+            seed_all(options.seed + workers.rank)
 
     @property
     def measured(self) -> nn.Module:
@@ -166,7 +166,7 @@ class Learner:
         if len(state["random"]) == self.workers.count:
             restore_random(state["random"][self.workers.rank], self.workers.device)
         else:
-            torch.manual_seed(self.options.seed + self.workers.rank + (self.done << 20))
+            seed_all(self.options.seed + self.workers.rank + (self.done << 20))
 
 
 class _Trained:
@@ -225,9 +225,16 @@ def _recut(carried: list[Any], count: int) -> list[Any]:
     return list(zip(*(_recut(list(each), count) for each in zip(*carried, strict=True)), strict=True))
 
 
+def seed_all(seed: int) -> None:
+    """Begins the random numbers of python, numpy and torch anew."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (what users of np.random draw from)
+    torch.manual_seed(seed % 2**64)
+
+
 def random_state(device: torch.device) -> dict[str, Any]:
     """Where the random numbers of python, numpy, torch and the GPU stand."""
-    kind, key, *rest = np.random.get_state()  # noqa: NPY002 (what users of np.random.seed draw from)
+    kind, key, *rest = np.random.get_state()  # noqa: NPY002
     return {
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(key.astype(np.int64)), *rest),
