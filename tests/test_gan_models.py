@@ -155,18 +155,24 @@ def test_gumbel_noise_makes_argmax_a_draw_from_softmax():
     assert torch.allclose(share, logits.softmax(0), atol=0.01)  # a deviation is 0.002
 
 
+class Forgetful(nn.Module):
+    """A recurrent layer that takes no state along."""
+
+    def __init__(self, rnn):
+        super().__init__()
+        self.rnn = rnn
+
+    def forward(self, x, state):
+        return self.rnn(x)[0], None
+
+
 def test_text_reads_back_what_it_drew():
-    """Gradient from the last token to the noise of the first: through the draws and the state."""
+    """Gradient from the last token to the noise of the first, where the draws are the only way."""
     model = text()
-    noise = model.noise(2).requires_grad_()
+    model.generator.rnn = Forgetful(model.generator.rnn)
+    noise = model.noise(8).requires_grad_()
     model.generate(noise)[-1, :, 0].sum().backward()
     assert noise.grad[0].abs().sum() > 0
-    # without the state, the drawn token is the only way
-    model.generator.rnn.weight_hh_l0.data.zero_()
-    drawn = model.generator.embedding.weight
-    drawn.grad = None
-    model.generate(noise)[-1, :, 0].sum().backward()
-    assert drawn.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
@@ -273,8 +279,6 @@ def descend(net, loss, rate):
 @pytest.mark.parametrize("classes", [0, 2])
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_equals_the_step_in_plain_torch(make, classes, penalty):
-    if make is text and penalty == "gp":
-        pytest.skip("the mixture of two one-hot sequences is covered by series")
     model = make(num_classes=classes)
     twin = copy.deepcopy(model)
     weights = {} if penalty == "none" else {penalty: 2.0}
@@ -355,12 +359,12 @@ def test_it_learns(make):
     """Samples move to where the data are."""
     model = make(ema=0.9)
     optimizers = Optimizers.adam(model, 3e-3)
-    real = (0.6 + 0.05 * torch.randn(real_of(model, 64).shape)).clamp(-1, 1)
+    real = (0.6 + 0.05 * torch.randn(real_of(model, 32).shape)).clamp(-1, 1)
     off = lambda: (model.sample(64) - 0.6).abs().mean().item()
     before = off()
-    for step in range(150):
-        gan_step(model, real, optimizers, GanOptions(r1=0.1), step=step)
-    assert off() < before / 3
+    for step in range(120):
+        gan_step(model, real, optimizers, GanOptions(r1=0.1, penalty_every=4), step=step)
+    assert off() < before / 2
 
 
 # ---- what goes wrong --------------------------------------------------------------------------------
