@@ -16,11 +16,12 @@ from fusegen.models import MLPGAN
 STEPS, BATCH, SAMPLES = 3000, 64, 5000
 
 
-def trained(model, x, steps, options, rate, generator):
+def trained(model, x, steps, options, rate, generator, labels=None):
     optimizers = Optimizers.adam(model, rate)
     for step in range(steps):
-        real = x[torch.randint(len(x), (BATCH,), generator=generator)]
-        gan_step(model, real, optimizers, options, step=step, generator=generator)
+        index = torch.randint(len(x), (BATCH,), generator=generator)
+        y = None if labels is None else labels[index]
+        gan_step(model, x[index], optimizers, options, step=step, labels=y, generator=generator)
     return model
 
 
@@ -50,3 +51,21 @@ def test_mlpgan_on_digits_beats_half_a_gaussian(seed):
     share = share_of_gaussian(x, lambda n, random: model.sample(n, generator=random))
     print(f"seed {seed}: {share:.3f} of the Gaussian's distance after {spent:.0f} CPU s")
     assert share <= 0.5
+
+
+@pytest.mark.slow
+def test_a_conditional_mlpgan_writes_the_digit_it_is_asked_for():
+    pytest.importorskip("sklearn")
+    from fusegen.data import digits
+    from fusegen.metrics import digits_classifier
+
+    data = digits(28)
+    torch.manual_seed(0)
+    model = MLPGAN(num_classes=10, ema=0.999)
+    options = GanOptions(r1=1.0, penalty_every=4)
+    trained(model, data.samples(), STEPS, options, 1e-3, torch.Generator().manual_seed(0), data.labels)
+    asked = torch.arange(10).repeat(100)
+    read = digits_classifier()(model.sample(1000, labels=asked, generator=torch.Generator().manual_seed(1)))
+    right = (read.argmax(1) == asked).double().mean().item()
+    print(f"{right:.3f} of the digits are the one asked for")
+    assert right > 0.8
