@@ -1,9 +1,8 @@
 """What the GANs reach on real data, against a Gaussian fit of the same data.
 
-Measured on one thread of a Zen 5 core, CPU seconds of training and the digits Frechet distance as a share of
-the Gaussian's (5,000 samples each); the second column is the same run with set_backend("torch"):
-
-RESULTS
+Measured on one thread of a busy machine: the digits Frechet distance as a share of the Gaussian's (5,000
+samples each), and CPU seconds of training: seed 0 0.211 (48 s), seed 1 0.210 (50 s), seed 2 0.208 (43 s). With
+set_backend("torch") seed 0 gave 0.191 (71 s).
 """
 
 import time

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from fusegen.train.run import Run, read_log
+from fusegen.train.workers import Workers
 
 torch_distributed = pytest.importorskip("torch.distributed")
 pytestmark = pytest.mark.skipif(
@@ -128,3 +129,9 @@ def test_torchrun_begins_anew_from_the_last_checkpoint_and_a_signal_to_one_stops
         agent.kill()
     assert "going on from last" in out and "stopped by SIGTERM at step" in err
     assert Run.open(folder).load("last")["step"] == steps()
+
+
+def test_an_error_of_ones_own_is_not_blamed_on_another_process():
+    assert not Workers.lost(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    gloo = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer"
+    assert Workers.lost(RuntimeError(gloo)) and Workers.lost(torch_distributed.DistBackendError("x"))

@@ -503,6 +503,7 @@ def test_the_demo_is_train_text_with_a_clock(tmp_path, story, capsys):
         (["--data", "{tmp}/latin", "--tokens", "word"], "--data: {tmp}/latin is not UTF-8: byte 1 is 0xf6"),
         (["--data", "{tmp}/short"], "--data: too short: one step reads 4 x 8 bytes"),
         (["--data", "{tmp}/short", "--tokens", "word"], "--data: too short: one step reads 4 x 8 words"),
+        (["--data", "{tmp}/tiny", "--batch", "1", "--chunk", "1"], "--data: too short"),
         (["--data", ""], "--data: expected a path"),
         (["--data", "{tmp}/a.npy"], "--data: cannot read {tmp}/a.npy: No such file"),
         (["--data", "hf:"], "--data: expected hf:NAME"),
@@ -522,6 +523,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, monkeypatch, capsys, argum
     (tmp_path / "binary").write_bytes(b"\x7fELF\0")
     (tmp_path / "latin").write_bytes("zö".encode("latin-1"))
     (tmp_path / "short").write_text("only a few words")
+    (tmp_path / "tiny").write_text("four")
     assert main(["train", "text", *SHAPE, *(each.format(tmp=tmp_path) for each in arguments)]) == 2
     err = capsys.readouterr().err
     assert (
@@ -695,6 +697,12 @@ def test_a_second_ctrl_c_interrupts_at_once(tmp_path, story, capsys, monkeypatch
     folder = tmp_path / "run"
     assert main(["train", "text", *SHAPE, *QUIET, "--data", story, "--folder", str(folder)]) == 130
     assert "interrupted twice" in capsys.readouterr().err and not list(folder.glob("checkpoints/*"))
+
+
+def test_a_model_that_does_not_fit_into_memory_is_status_1(tmp_path, story, capsys):
+    arguments = ["--data", story, "--hidden", "10000000", "--folder", str(tmp_path / "run")]
+    assert main(["train", "text", *arguments, "--batch", "2", "--chunk", "2"]) == 1
+    assert "not enough memory" in capsys.readouterr().err
 
 
 def test_a_loss_that_explodes_is_status_1(tmp_path, story, capsys):

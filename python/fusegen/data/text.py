@@ -54,7 +54,12 @@ def open_text(
     utf8: refuse what is not UTF-8. Raises OSError or ValueError, beginning with `argument`.
     """
     if source == "pydocs":
-        return pydocs()
+        try:
+            return pydocs()
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"{argument}: this Python came without its documentation; give a path"
+            ) from error
     if source.startswith("hf:"):
         from .hub import read_hub_text
 

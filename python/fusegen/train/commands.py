@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from . import config, files
 from .checkpoint import CheckpointError
@@ -204,6 +205,7 @@ def _train(parsed: argparse.Namespace, workers: Workers, opened: Callable[[], Ru
         except Stopped as stopped:
             if workers.first:
                 print(f"\n{command}: {stopped}; fusegen resume {run.folder} goes on", file=sys.stderr)
+            workers.leave()
             return 128 + stopped.number
         except FloatingPointError as error:
             return _failed(command, workers, error)
@@ -217,15 +219,20 @@ def _train(parsed: argparse.Namespace, workers: Workers, opened: Callable[[], Ru
         workers.leave()
         return 0
     except RuntimeError as error:
+        if "allocate" in str(error) or "out of memory" in str(error):
+            return _failed(command, workers, f"not enough memory: {str(error).splitlines()[0]}")
         if workers.count == 1:
             raise
-        return _lost(command, workers, error)
+        _give_up(command, workers, error)
 
 
-def _lost(command: str, workers: Workers, error: RuntimeError) -> int:
-    """Says which processes are gone, and ends this one without waiting for them."""
+def _give_up(command: str, workers: Workers, error: RuntimeError) -> NoReturn:
+    """Says what failed here, or which processes are gone, and ends this one without waiting for them."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, who has seen it too: first this is said
-    missing = workers.missing()
+    lost = workers.lost(error)
+    if not lost:
+        traceback.print_exc()
+    missing = workers.missing() if lost else []
     who = ", ".join(f"rank {rank}" for rank in missing)
     reason = str(error).strip().splitlines()[0][:200]
     what = f"{who} of {workers.count} no longer answers ({reason})" if missing else reason

@@ -44,7 +44,7 @@ class TextTask(Task):
             return
         self._tokens = text.tokens
         training, held_out = split(text.tokens)
-        if training.numel() <= batch * chunk:
+        if training.numel() <= batch * chunk or not held_out.numel():
             unit = {"byte": "bytes", "ids": "tokens"}.get(self.vocabulary.kind, f"{self.vocabulary.kind}s")
             raise ValueError(
                 f"{argument}: too short: one step reads {batch} x {chunk} {unit} (batch x chunk), and the "

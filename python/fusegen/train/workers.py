@@ -12,10 +12,6 @@ import torch.distributed as dist
 ROLL_CALL = 5.0  # seconds that the others have to answer after a failure
 
 
-class WorkerLost(RuntimeError):
-    """Another process of the run is gone or no longer answers; the message says which."""
-
-
 @dataclass(frozen=True)
 class Shard:
     """Part `index` of `count` equal parts of every batch, in the order of the ranks."""
@@ -104,6 +100,12 @@ class Workers:
             return absent
         except RuntimeError:  # the store went with the process or the machine that kept it
             return [0]
+
+    @staticmethod
+    def lost(error: RuntimeError) -> bool:
+        """Whether an error came from talking to another process, rather than from this one's own work."""
+        text = str(error).lower()
+        return isinstance(error, dist.DistError) or any(word in text for word in ("gloo", "nccl", "tcpstore"))
 
     def leave(self) -> None:
         if self._group is not None:
