@@ -1,7 +1,7 @@
 """What the GANs reach on real data, against a Gaussian fit of the same data.
 
-Measured on one thread of a busy machine: the digits Frechet distance as a share of the Gaussian's (5,000
-samples each), and CPU seconds of training: seed 0 0.211 (48 s), seed 1 0.210 (50 s), seed 2 0.208 (43 s). With
+Measured on one thread of a busy machine, the digits Frechet distance as a share of the Gaussian's (5,000
+samples each) and CPU seconds of training: seed 0 0.211 (48 s), seed 1 0.210 (50 s), seed 2 0.208 (43 s). With
 set_backend("torch") seed 0 gave 0.191 (71 s).
 """
 
