@@ -30,7 +30,7 @@ SHAPES = (
 @pytest.fixture(autouse=True)
 def true_float32(monkeypatch):
     """float32 is float32 in the recurrence and in torch's products around it."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(gpu, "uses_tf32", lambda dtype: False)
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     monkeypatch.setattr(gpu, "transport", "best")
 

@@ -30,7 +30,7 @@ def emulated(monkeypatch):
     simt.hang_at(0)
     monkeypatch.setattr(gpu, "engine", simt)
     monkeypatch.setattr(gpu, "transport", "best")
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(gpu, "uses_tf32", lambda dtype: False)
     gpu.error_word(torch.device("cpu")).zero_()
     yield
     simt.set_order("forward")
@@ -45,7 +45,7 @@ class Case:
         torch.manual_seed(H * 1000 + B * 10 + T)
         self.kind, self.layer = kind, LAYERS[kind]
         self.dtype = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
-        torch.backends.cudnn.allow_tf32 = dtype == "tf32"
+        self.tf32 = dtype == "tf32"
         G, P = self.layer.gates, P or H
         lstm = kind == "lstm"
 
@@ -71,6 +71,7 @@ class Case:
 
     def run(self):
         """(outputs, gradients) of the kernels; what lies past a sequence's end is NaN on the way in."""
+        gpu.uses_tf32 = lambda dtype: self.tf32  # the fixture puts it back
         x, grads = self.x, self.grads
         if self.lengths is not None:
             past = torch.arange(x.shape[0]).unsqueeze(1) >= self.lengths
@@ -91,7 +92,7 @@ class Case:
         inputs = cases.oracle_of(self.x, *self.starts, *self.weights)
         n = len(self.starts)
         args = (*inputs[: 1 + n], list(inputs[1 + n :]), self.lengths)
-        if self.relu and self.dtype == torch.float32 and not torch.backends.cudnn.allow_tf32:
+        if self.relu and self.dtype == torch.float32 and not self.tf32:
             want = reference.rnn(*args, True)
         elif self.relu:
             want = relu_by_sign(y > 0, *args)
@@ -106,12 +107,11 @@ class Case:
     def check(self):
         got, grads = self.run()
         want, want_grads = self.oracle(got[0])
-        tf32 = torch.backends.cudnn.allow_tf32 and self.dtype == torch.float32
         for kind, ours, theirs in (("value", got, want), ("grad", grads, want_grads)):
             assert len(ours) == len(theirs)
             for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
                 assert a.dtype == self.dtype
-                if tf32:  # 10 bits of fraction, as float16
+                if self.tf32:  # 10 bits of fraction, as float16
                     a, b = a.to(torch.float16), b
                     scale = b.abs().max().clamp(min=1e-3 if kind == "grad" else 1)
                     assert ((a.double() - b).abs().max() / scale) <= TOLERANCE[torch.float16, kind]
@@ -300,6 +300,14 @@ def test_choice_fits_the_device(kind, sms, shared_kib, major):
                 if p["transport"] == "block":
                     assert p["blocks"] == 1
     assert ways == {"launch", "block", "l2"} | ({"cluster"} if major >= 9 else set())
+
+
+def test_tf32_follows_the_switch_of_torch(monkeypatch):
+    monkeypatch.undo()
+    for allowed in (True, False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=allowed):
+            assert gpu.uses_tf32(torch.float32) == allowed
+            assert not gpu.uses_tf32(torch.bfloat16)
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def padded(
     if lengths is None:
         lengths = torch.full((B,), T, dtype=torch.int64)
     else:
-        lengths = as_lengths(lengths_name, lengths, T, B)
+        lengths = as_lengths(lengths_name, lengths, torch.empty(T, B, 0, device="cpu"))
         tokens = tokens.masked_fill(past_end(lengths, T, tokens.device), 0)
     check_range(name, tokens, vocab_size)
     return tokens, lengths
