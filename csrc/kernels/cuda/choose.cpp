@@ -99,7 +99,7 @@ const char* why(Transport t) {
 }
 
 Product product_of(Kind kind, Format format, bool backward, int units, int B, int D) {
-  return {row_gates(kind, backward), most_tiles(kind, format, backward), backward ? gates_of(kind) : 1, number_bytes(format), units, B, D};
+  return {row_gates(kind, backward), most_tiles(kind, format), backward ? gates_of(kind) : 1, number_bytes(format), units, B, D};
 }
 
 }  // namespace

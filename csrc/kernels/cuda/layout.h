@@ -39,11 +39,11 @@ constexpr int units_of_warp(int gates) { return gates == 4 ? 8 : 16; }
 constexpr int tiles_of_warp(int gates) { return gates == 4 ? 2 : gates; }
 constexpr int number_bytes(Format f) { return f == Format::bf16 || f == Format::f16 ? 2 : 4; }
 
-// Tiles of 8 rows of the batch in a slice: as many as fit in a lane's registers beside R. Forward, 16-bit numbers have
-// room for two; backward LSTM and GRU read so much for each row that only RNN has. The projection takes turns with LSTM.
-constexpr int most_tiles(Kind kind, Format format, bool backward) {
+// Tiles of 8 rows of the batch in a slice: as many as fit in a lane's registers beside R, on every GPU generation. LSTM
+// and GRU with two spill up to 28 bytes on some; RNN of 16-bit numbers has room.
+constexpr int most_tiles(Kind kind, Format format) {
   const bool plain = kind == Kind::rnn_tanh || kind == Kind::rnn_relu;
-  return number_bytes(format) == 2 && (!backward || plain) ? 2 : 1;
+  return number_bytes(format) == 2 && plain ? 2 : 1;
 }
 
 // A row of gathered numbers in shared memory: its length is 64 more than a multiple of 128, so that 8 rows of 16-byte

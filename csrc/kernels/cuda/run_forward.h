@@ -8,7 +8,7 @@ namespace {
 // The kernel for slices of so many tiles: 1, and where most_tiles() allows it 2.
 template <int Gates, class T, class Fmt>
 Kernel<ForwardArguments> forward_with(int tiles) {
-  if constexpr (sizeof(T) == 2)
+  if constexpr (sizeof(T) == 2 && Gates == 1)
     if (tiles == 2) return forward_kernel<Gates, T, Fmt, 2>;
   return forward_kernel<Gates, T, Fmt, 1>;
 }
