@@ -237,6 +237,18 @@ def test_frozen_notices_changed_weights():
             m(x)
 
 
+def test_frozen_notices_new_memory_at_once():
+    # A freed weight's address is the first that the allocator gives out again.
+    m, x = layer("GRU", 64, 64), torch.randn(4, 3, 64)
+    with torch.no_grad():
+        for _ in range(20):
+            with fusegen.frozen(m):
+                m.weight_ih_l0.data = m.weight_ih_l0.data.half()
+                m.weight_ih_l0.data = m.weight_ih_l0.data.float()
+                with pytest.raises(RuntimeError, match="weight_ih_l0 of a GRU changed"):
+                    m(x)
+
+
 def test_frozen_nests_and_leaves_after_errors():
     model = nn.Sequential(layer("GRU", 5, 6))
     with pytest.raises(ZeroDivisionError), fusegen.frozen(model), fusegen.frozen(model[0]):

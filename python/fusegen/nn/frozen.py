@@ -30,6 +30,8 @@ class Packed:
             cell = module._op.name.removesuffix("_cell")
         self._seen = [(name, module._parameters[name]) for name in _names(module)]
         self._stamps = [_stamp(w) for _, w in self._seen]
+        # New memory shows by its address, so nothing else may be allocated at the old one.
+        self._memory = [w.untyped_storage() for _, w in self._seen]
         self._blobs = [
             [self._pack(cell, weights[i : i + per]) for i in range(0, len(weights), per)]
             for weights in layers
