@@ -96,11 +96,26 @@ def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, we
             if not torch.compiler.is_compiling():
                 note(f"{cell} on {x.device.type}: {missing}, torch's own operators run")
             return True
-        if _backend == "auto" and x.is_cuda and not _choice.MEASURED_GPUS:
+    device, dtype = x.device.type, str(x.dtype).removeprefix("torch.")
+    if device == "cuda" and _backend == "auto":
+        if not _choice.MEASURED_GPUS:
+            return True
+        device, dtype = _gpu(x.device.index, dtype)
+        if device not in _choice.MEASURED_GPUS:
             return True
     if _backend == "fused" or not _choice.RULES:
         return False
-    dtype = str(x.dtype).removeprefix("torch.")
-    return _choice.prefers_torch(
-        cell, x.shape[-1], H, B, T, dtype, x.device.type, needs_grad(x, *states, *weights)
-    )
+    return _choice.prefers_torch(cell, x.shape[-1], H, B, T, dtype, device, needs_grad(x, *states, *weights))
+
+
+def _gpu(index: int | None, dtype: str) -> tuple[str, str]:
+    """(the GPU's name, the dtype) as the table of measurements has them."""
+    from .ops import gpu  # it imports this module
+
+    tf32 = dtype == "float32" and gpu.uses_tf32(torch.float32)
+    return _choice.slug(torch.cuda.get_device_name(index)), "tf32" if tf32 else dtype
+
+
+# torch.compile shall call it and not look into it. What torch.compiler.assume_constant_result does, but that
+# imports the compiler.
+_gpu._dynamo_marked_constant = True
