@@ -23,8 +23,8 @@ _LAZY_MODULES = ("cli", "data", "gan", "metrics", "models", "reference", "train"
 
 
 def info(shape: str | None = None, device: str = "cpu") -> str:
-    """What ``fusegen info`` prints; ``shape`` is its ``--shape``: "cell,I,H,B,T,dtype,train|infer", ``device``
-    its ``--device``: "cpu", "cuda", or a GPU generation, "sm_80" to "sm_120"."""
+    """What ``fusegen info`` prints; ``shape`` is its ``--shape``: "cell,I,H,B,T,dtype,train|infer",
+    ``device`` its ``--device``: "cpu", "cuda", or a GPU generation, "sm_80" to "sm_120"."""
     from ._info import info
 
     return info(shape, device)
