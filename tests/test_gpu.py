@@ -42,8 +42,11 @@ SHAPES = (
 def true_float32(monkeypatch):
     """float32 is float32 in the recurrence and in torch's products around it."""
     monkeypatch.setattr(gpu, "uses_tf32", lambda dtype: False)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     monkeypatch.setattr(gpu, "transport", "best")
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, False
+    yield
+    matmul.allow_tf32 = before
 
 
 def plans(kind, dtype, H, B, way):
