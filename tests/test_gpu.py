@@ -166,9 +166,11 @@ def test_lengths(kind, on_gpu):
 
 @pytest.mark.parametrize("kind", cases.CELLS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_cells(kind, dtype):
+@pytest.mark.parametrize("B", [5, 40])
+def test_cells(kind, dtype, B):
+    """Few rows, which a kernel of ours multiplies, and more, which torch does."""
     mine, oracle = cases.pair(cases.cell, kind, 7, 130, dtype)
-    x, h = torch.randn(5, 7).to(dtype), torch.randn(5, 130).to(dtype) * 0.5
+    x, h = torch.randn(B, 7).to(dtype), torch.randn(B, 130).to(dtype) * 0.5
     hx = (h, h + 0.1) if kind == "LSTMCell" else h
     x64, hx64 = cases.oracle_of(x, hx)
     if kind == "RNNCell_relu" and dtype != torch.float32:

@@ -17,7 +17,7 @@ ENTRY = re.compile(r"Compiling entry function '([^']+)' for '(sm_\w+)'")
 SPILL = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 STATIC = re.compile(r"(\d+) bytes smem")
-KERNEL = re.compile(r"(forward|backward)_kernelILi(\d).*?(Format[A-Za-z]+?\d+)ELi(\d)E")
+KERNEL = re.compile(r"cuda\d+([a-z_]+)_kernelILi(\d)E(?:.*?(Format[A-Za-z]+?\d+)ELi(\d)E)?")
 
 
 def main(path: str) -> int:
@@ -38,8 +38,9 @@ def main(path: str) -> int:
             allowed = SPILLS.get((name[1], name[2], name[3]), 0)
             if int(found[1]) > REGISTERS or spilled > allowed or shared > SHARED:
                 over += 1
+                tiles = f", {name[3]}, {name[4]} tile(s)" if name[3] else ""
                 print(
-                    f"{name[1]}, {name[2]} gates, {name[3]}, {name[4]} tile(s), {entry[2]}: "
+                    f"{name[1]}, {name[2]} gates{tiles}, {entry[2]}: "
                     f"{found[1]} registers, {spilled} bytes spilled, {shared} bytes of static shared memory"
                 )
             entry, spilled = None, 0

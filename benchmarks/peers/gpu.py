@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import torch
 
-import fusegen
 from fusegen.ops import gpu
 from peers import BaseRunner, NotCompared
 from problem import Case
@@ -137,9 +136,12 @@ def short(kernel: str) -> str:
 def way(case: Case) -> str:
     """The plan of fusegen's kernels for a case on the GPU in use, in words."""
     dtype = "float32" if case.dtype == "tf32" else case.dtype
+    if case.form == "cell":
+        p = gpu.engine.gpu_cell_plan(case.cell, dtype, case.dtype == "tf32", case.B, case.I, case.H, 0)
+        return p["why"]
     said = []
     for backward in (False, True)[: 1 + case.train]:
-        p = fusegen._C.gpu_plan(
+        p = gpu.engine.gpu_plan(
             case.cell, dtype, case.dtype == "tf32", backward, case.B, case.H, case.H, 1, 0, gpu.transport
         )
         said.append(f"{p['transport']} {p['blocks']}x{p['groups']} rows {p['rows']}x{p['slices']}")

@@ -100,7 +100,7 @@ def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, we
     if device == "cuda" and _backend == "auto":
         if not _choice.MEASURED_GPUS:
             return True
-        device, dtype = _gpu(x.device.index, dtype)
+        device, dtype = _gpu(cell, x.device.index, dtype)
         if device not in _choice.MEASURED_GPUS:
             return True
     if _backend == "fused" or not _choice.RULES:
@@ -108,11 +108,12 @@ def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, we
     return _choice.prefers_torch(cell, x.shape[-1], H, B, T, dtype, device, needs_grad(x, *states, *weights))
 
 
-def _gpu(index: int | None, dtype: str) -> tuple[str, str]:
+def _gpu(cell: str, index: int | None, dtype: str) -> tuple[str, str]:
     """(the GPU's name, the dtype) as the table of measurements has them."""
-    from .ops import gpu  # it imports this module
+    from .ops import gpu, gpu_cells  # they import this module
 
-    tf32 = dtype == "float32" and gpu.uses_tf32(torch.float32)
+    engine = gpu_cells if cell.endswith("_cell") else gpu
+    tf32 = dtype == "float32" and engine.uses_tf32(torch.float32)
     return _choice.slug(torch.cuda.get_device_name(index)), "tf32" if tf32 else dtype
 
 

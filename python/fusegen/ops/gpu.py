@@ -50,8 +50,9 @@ def error_word(device: torch.device) -> Tensor:
     return word
 
 
-def _stream(x: Tensor) -> int:
-    return torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
+def stream(x: Tensor) -> int:
+    """torch's current stream of the tensor's device, as the engine takes it."""
+    return torch.cuda.currentstream(x.device).cuda_stream if x.is_cuda else 0
 
 
 def uses_tf32(dtype: torch.dtype) -> bool:
@@ -141,7 +142,7 @@ def recurrence(
     cells = gx.new_empty(D, T, B, H, dtype=torch.float32) if train and kind is LSTM else None
     workspace, planned = _plan(kind, gx, tf32, False, B, H, P, D)
     way = engine.gpu_forward(
-        kind.cell, relu, tf32, transport, _stream(gx), gx, _dense(R), _dense(W_hr),
+        kind.cell, relu, tf32, transport, stream(gx), gx, _dense(R), _dense(W_hr),
         [c.dense(b) for b in b_hn], c.dense(h0), c.dense(c0), lengths, y, h_n, c_n, gates, cells,
         workspace, error_word(gx.device),
     )  # fmt: skip
@@ -163,7 +164,7 @@ def recurrence_backward(
     dc0 = y.new_empty(D, B, H) if states[1] else None
     workspace, planned = _plan(kind, y, tf32, True, B, H, P, D)
     way = engine.gpu_backward(
-        kind.cell, relu, tf32, transport, _stream(y), c.dense(dy), c.dense(dh_n), c.dense(dc_n),
+        kind.cell, relu, tf32, transport, stream(y), c.dense(dy), c.dense(dh_n), c.dense(dc_n),
         [r.t().contiguous() for r in R], [w.t().contiguous() for w in W_hr], y, c.dense(h0), c.dense(c0),
         lengths, gates, cells, dgates, dh, dh0, dc0, workspace, error_word(y.device),
     )  # fmt: skip
