@@ -496,3 +496,34 @@ def test_micro_compiles_for_hopper(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr and (tmp_path / "micro.cubin").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "stage, said",
+    [("polish", "no stage 'polish': build, test"), ("bench-3", "no NVIDIA GPU on this machine")],
+)
+def test_make_gpu_says_what_it_cannot_do(stage, said):
+    import subprocess
+
+    if torch.cuda.is_available() and stage != "polish":
+        pytest.skip("this machine has an NVIDIA GPU")
+    command = ["bash", str(FOLDER.parent / "tools/gpu.sh"), sys.executable, stage]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith(f"make gpu: {said}") and done.stdout == ""
+
+
+def test_every_stage_of_make_gpu_asks_for_what_there_is():
+    """Its run.py lines parse, and their parts make up the whole grid."""
+    import re
+
+    import run as program
+
+    text = (FOLDER.parent / "tools/gpu.sh").read_text()
+    lines = re.findall(r"^ *(bench-\S+)\) bench (.*) ;;$", text, re.M)
+    assert [name for name, _ in lines] == ["bench-quick", "bench-[1-4]", "bench-5", "bench-6"]
+    for _, arguments in lines:
+        for k in range(1, 5):
+            argv = arguments.replace('"${1#bench-}/4"', f"{k}/4").split()
+            asked = program.parse([*argv, "--device", "cuda"])
+            assert asked.minutes * len(asked.suites) <= 8
+    assert "bench_stages=(bench-1 bench-2 bench-3 bench-4 bench-5 bench-6)" in text

@@ -110,13 +110,13 @@ class Recurrence:
 
 def kernels(runner) -> str:
     """Names of the CUDA kernels of one call and how often each ran: which algorithm it was."""
-    activity = torch.profiler.ProfilerActivity.CUDA
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     runner.reset()
     try:
-        with torch.profiler.profile(activities=[activity]) as seen:
+        with torch.profiler.profile(activities=activities) as seen:
             runner.run()
             torch.cuda.synchronize()
-    except RuntimeError as error:  # where the profiler may not read the device
+    except (RuntimeError, AssertionError) as error:  # where the profiler may not read the device
         return f"kernels unknown: {str(error).splitlines()[0]}"
     names = Counter(
         event.name for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA

@@ -224,6 +224,44 @@ def gpu_workspace(
     device: int,
     transport: str,
 ) -> tuple[int, str]: ...
+def gpu_cell_plan(
+    cell: str, dtype: str, tf32: bool, B: int, I: int, H: int, device: int
+) -> dict[str, Any]: ...
+def gpu_cell_forward(
+    cell: str,
+    relu: bool,
+    tf32: bool,
+    stream: int,
+    x: Tensor,
+    h: _T,
+    c: _T,
+    W: Tensor,
+    R: Tensor,
+    b_ih: _T,
+    b_hh: _T,
+    x_gates: _T,  # [B, G*H], where the plan leaves the products to torch
+    h_gates: _T,
+    h_out: Tensor,
+    c_out: _T,
+    gates: _T,  # [B, 4*H]
+    cells: _T,  # [B, H]
+) -> None: ...
+def gpu_cell_backward(
+    cell: str,
+    relu: bool,
+    stream: int,
+    dh: _T,
+    dc: _T,
+    h: _T,
+    c: _T,
+    h_out: _T,
+    gates: _T,
+    cells: _T,
+    dx_gates: Tensor,
+    dh_gates: _T,  # GRU
+    dh_direct: _T,
+    dc_in: _T,
+) -> None: ...
 def gpu_forward(
     cell: str,
     relu: bool,
