@@ -90,8 +90,11 @@ def commit() -> str:
             ["git", "-C", ROOT, *args], capture_output=True, text=True, check=True
         ).stdout.strip()
 
-    dirty = git("status", "--porcelain", "--", "csrc", "python", "CMakeLists.txt", "benchmarks/peers")
-    return git("rev-parse", "--short=10", "HEAD") + ("-dirty" if dirty else "")
+    try:
+        dirty = git("status", "--porcelain", "--", "csrc", "python", "CMakeLists.txt", "benchmarks/peers")
+        return git("rev-parse", "--short=10", "HEAD") + ("-dirty" if dirty else "")
+    except (OSError, subprocess.CalledProcessError):  # no git here, or a checkout of another user's
+        return "unversioned"
 
 
 def version(package: str) -> str:
