@@ -43,10 +43,11 @@ def true_float32(monkeypatch):
     """float32 is float32 in the recurrence and in torch's products around it."""
     monkeypatch.setattr(gpu, "uses_tf32", lambda dtype: False)
     monkeypatch.setattr(gpu, "transport", "best")
-    matmul = torch.backends.cuda.matmul
-    before, matmul.allow_tf32 = matmul.allow_tf32, False
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
     yield
-    matmul.allow_tf32 = before
+    matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def plans(kind, dtype, H, B, way):
@@ -303,6 +304,25 @@ def test_another_device_than_the_current_one(kind):
     assert all(torch.equal(a, b) for a, b in same)
     here = run(m.to("cuda:0"), x.to("cuda:0"), None)
     close(back(cases.flat(here)), tuple(t.cpu().double() for t in cases.flat(got)), "value")
+
+
+def test_a_converted_model(ways):
+    """Someone else's model, converted and then moved, with the same Parameters; and back again."""
+    layers = {"encoder": torch.nn.GRU(7, 33, num_layers=2), "step": torch.nn.LSTMCell(33, 41)}
+    model = torch.nn.ModuleDict(layers).double()
+    x = torch.randn(9, 5, 7, dtype=torch.float64)
+
+    def outputs(x):
+        y = model["encoder"](x)[0]
+        return y, *model["step"](y[-1])
+
+    want = outputs(x)
+    fusegen.convert(model.float()).to(DEVICE)
+    got = outputs(on(x.float()))
+    assert len(ways) == 2  # the layers'; a cell is one launch
+    close(back(got), want, "value")
+    fusegen.revert(model)
+    close(back(outputs(on(x.float()))), want, "value")
 
 
 @pytest.mark.parametrize("kind", KINDS)
