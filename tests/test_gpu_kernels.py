@@ -3,7 +3,6 @@ handing on, direction and odd shape, forward and backward, against the float64 r
 
 import itertools
 import math
-import random
 
 import cases
 import pytest
@@ -138,29 +137,6 @@ def relu_by_sign(positive, x, h0, weights, lengths):
     return torch.cat(ys, -1), torch.stack(finals)
 
 
-def covering(*axes, seed=0):
-    """Rows of choices in which every pair of values of two axes occurs."""
-    rng = random.Random(seed)
-    left = {
-        (i, a, j, b)
-        for (i, x), (j, y) in itertools.combinations(enumerate(axes), 2)
-        for a in range(len(x))
-        for b in range(len(y))
-    }
-    while left:
-        rows = [[rng.randrange(len(axis)) for axis in axes] for _ in range(60)]
-        i, a, j, b = next(iter(sorted(left)))
-        for row in rows:
-            row[i], row[j] = a, b
-
-        def pairs(row):
-            return {(i, row[i], j, row[j]) for i, j in itertools.combinations(range(len(axes)), 2)}
-
-        best = max(rows, key=lambda row, left=left: len(pairs(row) & left))
-        left = left - pairs(best)
-        yield tuple(axis[k] for axis, k in zip(axes, best, strict=True))
-
-
 AXES = (
     KINDS,
     (1, 7, 32, 64, 100, 128, 256),
@@ -173,7 +149,7 @@ AXES = (
 )
 
 
-@pytest.mark.parametrize("kind, H, B, T, dtype, ragged, way, D", list(covering(*AXES)))
+@pytest.mark.parametrize("kind, H, B, T, dtype, ragged, way, D", list(cases.covering(*AXES)))
 def test_pairs(kind, H, B, T, dtype, ragged, way, D, monkeypatch):
     monkeypatch.setattr(gpu, "transport", way)
     Case(kind, H, B, T, dtype, ragged, D).check()
@@ -183,7 +159,7 @@ def test_pairs(kind, H, B, T, dtype, ragged, way, D, monkeypatch):
 @pytest.mark.parametrize("kind, dtype, way", list(itertools.product(KINDS, DTYPES, WAYS)))
 def test_triples(kind, dtype, way, monkeypatch):
     monkeypatch.setattr(gpu, "transport", way)
-    for H, B, T, ragged, D in covering(*AXES[1:4], AXES[5], AXES[7], seed=1):
+    for H, B, T, ragged, D in cases.covering(*AXES[1:4], AXES[5], AXES[7], seed=1):
         Case(kind, H, B, T, dtype, ragged, D).check()
 
 

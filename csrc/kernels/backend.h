@@ -1,8 +1,8 @@
 // What a GPU backend provides: kernels/cuda/ or, where it was not built, no_cuda.cpp, which throws. All pointers are of
 // the device unless said otherwise; nothing allocates device memory, waits for the device or reads from it.
 //
-// torch multiplies by the input weights before, and forms the weight gradients after; the backend owns what must go step
-// by step. G gates, K numbers that a step multiplies: P forward, G*P backward.
+// Of a recurrence, torch multiplies by the input weights before, and forms the weight gradients after; the backend owns
+// what must go step by step. G gates, K numbers that a step multiplies: P forward, G*P backward.
 #pragma once
 #include "params.h"
 
@@ -41,6 +41,10 @@ struct Plan {
 enum class Kind : uint8_t { lstm, gru, rnn_tanh, rnn_relu, identity };
 enum class Format : uint8_t { bf16, f16, f32, tf32 };
 
+constexpr Format format_of(Dtype dtype, bool tf32) {
+  return dtype == Dtype::bf16 ? Format::bf16 : dtype == Dtype::f16 ? Format::f16 : tf32 ? Format::tf32 : Format::f32;
+}
+
 struct Recurrence {
   Kind kind;
   Format format;
@@ -78,6 +82,31 @@ struct BackwardPass : Recurrence {
   void* dh;              // [T,B,D*P], the gradient of W_hr's product; only where there is one
   void *dh0, *dc0;       // or null: not wanted
 };
+
+// -- The discriminator step of a dense network: params.h, all of it in device memory -----------------------------------
+
+struct MlpPlace {
+  Format format;
+  void* stream;
+  int device;
+};
+
+// `saved` is of mlp_saved_bytes(), 16-byte aligned. A launch a layer, two or three more.
+struct MlpForwardPass : MlpForward, MlpPlace {
+  float* loss_out;       // [], written: scalars[kLoss]
+};
+
+struct MlpBackwardPass : MlpBackward, MlpPlace {
+  const float* scale_in; // [], instead of `scale`: the host does not know it
+  void* workspace;       // of mlp_workspace_bytes(), 16-byte aligned
+};
+
+int64_t mlp_saved_bytes(const MlpStep& step);
+int64_t mlp_workspace_bytes(const MlpStep& step);  // of backward
+void mlp_forward(const MlpForwardPass& pass);
+void mlp_backward(const MlpBackwardPass& pass);
+
+// -- The device -------------------------------------------------------------------------------------------------------
 
 int device_type();  // of its tensors, in DLPack's numbers
 Device device(int index);

@@ -15,5 +15,9 @@ Device device(int) { none(); }
 Plan choose(const Device&, Kind, Format, bool, int, int, int, int, int) { none(); }
 Transport forward(const ForwardPass&) { none(); }
 Transport backward(const BackwardPass&) { none(); }
+int64_t mlp_saved_bytes(const MlpStep&) { none(); }
+int64_t mlp_workspace_bytes(const MlpStep&) { none(); }
+void mlp_forward(const MlpForwardPass&) { none(); }
+void mlp_backward(const MlpBackwardPass&) { none(); }
 
 }  // namespace fusegen::cuda

@@ -55,14 +55,6 @@ cuda::Kind kind_of(Cell cell) {
   return cuda::Kind::rnn_relu;
 }
 
-cuda::Format format_of(Dtype dtype, bool tf32) {
-  switch (dtype) {
-    case Dtype::bf16: return cuda::Format::bf16;
-    case Dtype::f16: return cuda::Format::f16;
-    default: return tf32 ? cuda::Format::tf32 : cuda::Format::f32;
-  }
-}
-
 void raise_what_was_left(const View& error) {
   if (required(error, "error").dtype != ElementType::i64 || error.ndim != 1 || error.shape[0] != 1)
     throw std::invalid_argument("error: expected an int64 tensor of one element in host memory");
@@ -85,7 +77,7 @@ void fill(cuda::Recurrence& r, const GpuCall& call, const Checker& check, int64_
     throw std::invalid_argument("recurrence: expected B <= 2^24 and H <= 2^20, got B = " + std::to_string(B) + ", H = " + std::to_string(H));
   if (T >= INT32_MAX) throw std::invalid_argument("recurrence: expected fewer than 2^31 - 1 steps, got " + std::to_string(T));
   r.kind = kind_of(call.cell);
-  r.format = format_of(check.dtype(), call.tf32);
+  r.format = cuda::format_of(check.dtype(), call.tf32);
   r.T = T;
   r.B = static_cast<int>(B);
   r.H = static_cast<int>(H);
@@ -111,7 +103,7 @@ int directions(const Views& R) {
 }  // namespace
 
 cuda::Plan gpu_plan(const GpuCall& call, Dtype dtype, bool backward, int64_t B, int64_t H, int64_t P, int D, int device) {
-  return cuda::choose(cuda::device(device), kind_of(call.cell), format_of(dtype, call.tf32), backward, static_cast<int>(B),
+  return cuda::choose(cuda::device(device), kind_of(call.cell), cuda::format_of(dtype, call.tf32), backward, static_cast<int>(B),
                       static_cast<int>(H), static_cast<int>(P), D, call.transport);
 }
 
