@@ -27,8 +27,18 @@ struct Tile {
   static_assert(kWarpsM * kWarpsN * kSplits == device::kWarps);
   static_assert((kSplits - 1) * kM * kN * 4 <= kSharedBytes, "partial sums take the ring's place");
 };
-// Fills the chip where there is much to do; where there is little, many small blocks whose warps share K.
-using LargeTile = Tile<128, 64, 2, 4, 2, 1>;
+// Large tiles fill the chip where there is much to do; true float32, whose products take more registers, has smaller
+// ones. Where there is little to do, many small blocks whose warps share K.
+template <class Format>
+struct Large {
+  using Of = Tile<128, 64, 2, 4, 2, 1>;
+};
+template <>
+struct Large<device::FormatF32> {
+  using Of = Tile<64, 64, 2, 2, 4, 1>;
+};
+template <class Format>
+using LargeTile = typename Large<Format>::Of;
 using SmallTile = Tile<32, 32, 4, 2, 1, 4>;
 
 template <class T>

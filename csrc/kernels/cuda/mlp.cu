@@ -1,8 +1,11 @@
 // The discriminator step: the totals, and the way from a format to its kernels.
+#include <device/launch.h>
+#include <device/mma.h>
 #include <device/warp.h>
 
 #include "../losses.h"
-#include "mlp_run.h"
+#include "mlp_pass.h"
+#include "mlp_saved.h"
 
 namespace fusegen::cuda {
 namespace {

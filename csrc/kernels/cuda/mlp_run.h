@@ -5,16 +5,10 @@
 #include <device/launch.h>
 
 #include "mlp_gradient.h"
+#include "mlp_pass.h"
 #include "mlp_saved.h"
 
 namespace fusegen::cuda {
-
-void launch_totals(const TotalArguments& a, void* stream);
-
-template <class T, class Fmt>
-void run_mlp_forward(const MlpForwardPass& p);
-template <class T, class Fmt>
-void run_mlp_backward(const MlpBackwardPass& p);
 
 namespace {
 
@@ -59,8 +53,8 @@ void launch_layer_as(const LayerArguments& a, bool adjoint, void* stream) {
 
 template <class T, class Fmt>
 void launch_layer(const LayerArguments& a, bool adjoint, int sms, void* stream) {
-  if (tiles<LargeTile>(a.rows.count, a.N) >= sms) {
-    launch_layer_as<T, Fmt, LargeTile>(a, adjoint, stream);
+  if (tiles<LargeTile<Fmt>>(a.rows.count, a.N) >= sms) {
+    launch_layer_as<T, Fmt, LargeTile<Fmt>>(a, adjoint, stream);
   } else {
     launch_layer_as<T, Fmt, SmallTile>(a, adjoint, stream);
   }
@@ -153,9 +147,9 @@ void launch_gradients_as(GradientArguments& a, void* stream) {
 template <class T, class Fmt>
 void launch_gradients(GradientArguments& a, int sms, void* stream) {
   int large = 0;
-  for (int i = 0; i < a.products; ++i) large += tiles<LargeTile>(a.product[i].M, a.product[i].N);
+  for (int i = 0; i < a.products; ++i) large += tiles<LargeTile<Fmt>>(a.product[i].M, a.product[i].N);
   if (large >= sms) {
-    launch_gradients_as<T, Fmt, LargeTile>(a, stream);
+    launch_gradients_as<T, Fmt, LargeTile<Fmt>>(a, stream);
   } else {
     launch_gradients_as<T, Fmt, SmallTile>(a, stream);
   }
