@@ -23,7 +23,7 @@ WARM = 10
 RATIO_BAR = 1.6
 LOSS_BAR = {"float32": 1e-5, "float64": 1e-11}
 FLAGS = [
-    *("--hidden", "512", "--embedding", "512", "--batch", "64", "--chunk", "64", "--steps", "50"),
+    *("--hidden", "256", "--embedding", "256", "--batch", "64", "--chunk", "64", "--steps", "50"),
     *("--log-every", "1", "--evaluations", "1", "--no-tensorboard", "--device", "cpu"),
 ]
 
