@@ -6,6 +6,7 @@ from .images import Images, read_images
 from .parallel import Pairs, read_pairs
 from .pictures import digits, grid, photo_patches, save_grid
 from .series import Series, eeg, read_series, share_prices, windows
+from .stream import StreamedLanes, TextStream
 from .text import Lanes, Text, open_text, pydocs, read_text, split, tokenize
 from .vocabulary import Vocabulary, count_characters
 
@@ -15,7 +16,9 @@ __all__ = [
     "Pairs",
     "Series",
     "Shuffled",
+    "StreamedLanes",
     "Text",
+    "TextStream",
     "Vocabulary",
     "count_characters",
     "digits",

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .hub import hub_name, read_hub_text
 from .vocabulary import BYTES, Vocabulary, cut
 
 HELD_OUT = 0.1  # of a text, its end
@@ -48,8 +49,9 @@ def pydocs() -> Text:
 def open_text(
     source: str, argument: str = "source", *, utf8: bool = False, column: str = "text", split: str = "train"
 ) -> Text:
-    """A text by its name: "pydocs"; "hf:NAME" (column and split as its dataset calls them); numbers of tokens
-    in a .npy or .npz (column names the array), memory-mapped; or a path as `read_text` takes it.
+    """A text by its name: "pydocs"; "hf:NAME", or a .parquet, .json or .jsonl file (column and split as the
+    data set calls them); numbers of tokens in a .npy or .npz (column names the array), memory-mapped; or a
+    path as `read_text` takes it.
 
     utf8: refuse what is not UTF-8. Raises OSError or ValueError, beginning with `argument`.
     """
@@ -60,10 +62,8 @@ def open_text(
             raise ValueError(
                 f"{argument}: this Python came without its documentation; give a path"
             ) from error
-    if source.startswith("hf:"):
-        from .hub import read_hub_text
-
-        return Text(source, _as_tokens(read_hub_text(source, column, split, argument).encode()))
+    if named := hub_name(source, argument):
+        return Text(source, _as_tokens(read_hub_text(named, column, split, argument).encode()))
     if source.endswith((".npy", ".npz")):
         from .arrays import read_tokens
 
@@ -75,14 +75,18 @@ def open_text(
 def tokenize(
     text: Text, kind: str, limit: int, vocabulary: Vocabulary | None = None, argument: str = "text"
 ) -> Text:
-    """`text` in bytes ("byte": as it is), characters or words.
+    """`text` in bytes ("byte": as it is), characters, words, or the tokens of a "tokenizer".
 
-    vocabulary: the one to use; by default the `limit` most frequent tokens of the first 90 % are kept.
+    vocabulary: the one to use, which a tokenizer must be given with; by default the `limit` most frequent
+    characters or words of the first 90 % are kept.
     Raises ValueError, naming `argument`, for text that is not UTF-8 and for token numbers in place of text.
     """
     if text.vocabulary.kind == "ids":
         if kind != "byte":
-            raise ValueError(f"{argument}: {text.name} holds token numbers, of which no {kind}s can be made")
+            raise ValueError(
+                f"{argument}: {text.name} holds token numbers: expected tokens 'byte', which leaves them as "
+                f"they are, got {kind!r}"
+            )
         if vocabulary is not None and len(text.vocabulary) > len(vocabulary):
             raise ValueError(
                 f"{argument}: {text.name} has tokens up to {len(text.vocabulary) - 1}, this run's vocabulary "
@@ -94,6 +98,10 @@ def tokenize(
     content = bytes(text.tokens.numpy())
     if reason := _why_not_text(content, utf8=True):
         raise ValueError(f"{argument}: {text.name} {reason}")
+    if kind == "tokenizer":
+        if vocabulary is None:
+            raise ValueError("vocabulary: expected that of a tokenizer, got None")
+        return replace(text, tokens=vocabulary.encode(content.decode()), vocabulary=vocabulary)
     pieces = cut(content.decode(), kind)
     if vocabulary is None:
         training = pieces[: len(pieces) - round(len(pieces) * HELD_OUT)]

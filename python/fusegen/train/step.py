@@ -18,7 +18,8 @@ Losses = Tensor | Mapping[str, Tensor]
 class Batches(Protocol):
     """The training data of one part of the batch, without end, from a position that can be saved.
 
-    The position must mean the same to every part, so that a run may go on with another number of them.
+    Where the position means the same to every part, a run may go on with another number of them; where it
+    does not, `load_state_dict` raises ValueError for that of another part.
     """
 
     def __next__(self) -> tuple[Any, bool]:
