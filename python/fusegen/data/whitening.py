@@ -14,15 +14,15 @@ WANDERS = 0.95  # lag-1 autocorrelation from which a component is given by its c
 
 @dataclass(frozen=True)
 class Whitening:
-    """An invertible linear map of sequences [T, N, F], each with its own F principal components.
+    """A linear map of sequences [T, N, F] to [T, N, K], inverted on the data that it was fitted to.
 
-    A step's features become its principal components, each of mean 0 and deviation 1 over all steps. A
-    component that wanders (whose changes from step to step are small beside it, as a price's are: lag-1
-    autocorrelation above 0.95) is given by its first value and then its changes, scaled likewise: the changes
-    are what differs from window to window. What F features say alike, such as a day's highest and lowest
-    price, differs in the last components, which are as large as the first here.
+    A step's features become its K principal components that vary at all, each of mean 0 and deviation 1 over
+    all steps. A component that wanders (whose changes from step to step are small beside it, as a price's
+    are: lag-1 autocorrelation above 0.95) is given by its first value and then its changes, scaled likewise:
+    the changes are what differs from window to window. What F features say alike, such as a day's highest
+    and lowest price, differs in the last components, which are as large as the first here.
 
-    mean [F]; components [F, F], a column each; wanders bool [F]; first, scale, drift [F]: the deviation of
+    mean [F]; components [F, K], a column each; wanders bool [K]; first, scale, drift [K]: the deviation of
     a component's first value and of what follows, and the mean change. All float64 but wanders.
     """
 
@@ -37,7 +37,7 @@ class Whitening:
     def fit(cls, values: Tensor, lengths: Tensor | None = None) -> Whitening:
         """Of sequences [T, N, F]; lengths [N], what lies past them is not looked at.
 
-        Raises ValueError for an empty tensor or another shape.
+        Raises ValueError for an empty tensor, another shape, or values that do not vary.
         """
         if values.dim() != 3 or 0 in values.shape:
             raise ValueError(f"values: expected shape [T, N, F], got {list(values.shape)}")
@@ -47,11 +47,13 @@ class Whitening:
         rows = centred[inside]
         variances, components = torch.linalg.eigh(rows.T @ rows / len(rows))
         variances, components = variances.flip(0), components.flip(1)
-        # What does not vary stays as it is, near zero.
         level = variances.clamp(min=0).sqrt()
-        level = torch.where(level > 1e-6 * level.amax().clamp(min=1e-12), level, 1.0)
+        varies = level > max(1e-6 * level.amax().item(), 1e-12)
+        if not bool(varies.any()):
+            raise ValueError("values: expected some that differ, got one constant for each feature")
+        level, components = level[varies], components[:, varies]
         y = centred @ components
-        wanders, drift, change = torch.zeros(len(mean), dtype=torch.bool), torch.zeros_like(mean), level
+        wanders, drift, change = torch.zeros_like(level, dtype=torch.bool), torch.zeros_like(level), level
         if len(x) > 1:
             changes = (y[1:] - y[:-1])[inside[1:]]
         if len(x) > 1 and len(changes):
@@ -65,7 +67,7 @@ class Whitening:
         return cls(mean, components, wanders, level, change, drift)
 
     def __call__(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """float32 [T, N, F], zero past the lengths."""
+        """float32 [T, N, K], zero past the lengths."""
         y = (values.double() - self.mean) @ self.components
         before = torch.cat((y[:1], y[:-1]))
         later = torch.where(self.wanders, y - before - self.drift, y) / self.scale
@@ -80,6 +82,10 @@ class Whitening:
         y = torch.where(self.wanders, y.cumsum(0), y)
         out = y @ self.components.T + self.mean
         return torch.where(_within(whitened, lengths)[..., None], out, 0.0).float()
+
+    def __len__(self) -> int:
+        """K"""
+        return len(self.wanders)
 
     def to_json(self) -> dict[str, Any]:
         return {name: value.tolist() for name, value in vars(self).items()}

@@ -241,7 +241,10 @@ class Sequences(Source):
             series = reader(options.length, options.stride)
         else:
             series = sources.read_series(name, options.length, options.stride, argument=argument)
-        whitening = Whitening.fit(series.values, series.lengths) if options.whiten else None
+        try:
+            whitening = Whitening.fit(series.values, series.lengths) if options.whiten else None
+        except ValueError as error:
+            raise ValueError(f"{argument}: {name}: {error}") from error
         return cls(name, options.length, series.features, series.low, series.high, whitening, series)
 
     @classmethod
@@ -276,7 +279,7 @@ class Sequences(Source):
 
     def model(self, options: GanModel) -> GAN:
         return RecurrentGAN(
-            len(self.features),
+            len(self.features if self.whitening is None else self.whitening),
             steps=self.steps,
             noise_size=options.noise,
             hidden_size=options.hidden,
