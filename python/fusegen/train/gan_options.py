@@ -12,14 +12,14 @@ ARCHS = ("mlp", "dcgan", "recurrent")
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "mlp": {},
     "dcgan": {
-        "model": {"noise": 64, "width": 32},
-        "fit": {"steps": 6000, "lr": 1e-3},
-        "run": {"ema": 0.995},
+        "model": {"noise": 64},
+        "fit": {"steps": 3500, "penalty_every": 4},
+        "run": {"ema": 0.995, "evaluations": 5},
     },
     "recurrent": {
         "model": {"noise": 16},
         "data": {"batch": 128},
-        "fit": {"steps": 4000, "lr": 1e-3, "r1": 0.1},
+        "fit": {"r1": 0.1, "penalty_every": 16},
         "run": {"ema": 0.995, "evaluations": 5},
     },
 }
@@ -45,7 +45,7 @@ class GanModel(Options):
     spectral_norm: bool = option(False, "spectral norm on the discriminator's weights")
     widths: str = option("256,512", "mlp: units of the generator's inner layers")
     critic_widths: str = option("256,256", "mlp: units of the discriminator's inner layers")
-    width: int = _by_arch("model", "width", 64, "channels of the convolutions next to the image", least=1)
+    width: int = option(16, "dcgan: channels of the convolutions next to the image", least=1)
     cell: str = option("lstm", "recurrent: cell of both networks", ("lstm", "gru"))
     hidden: int = option(64, "recurrent: units in a layer", least=1)
     layers: int = option(1, "recurrent: layers", least=1)
@@ -91,9 +91,7 @@ class GanFit(FitOptions):
     """How to train both networks. Errors as in `GanModel`."""
 
     steps: int = _by_arch("fit", "steps", 3000, "steps, in each of which both networks learn", least=1)
-    lr: float = _by_arch(
-        "fit",
-        "lr",
+    lr: float = option(
         1e-3,
         "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
         least=0,
@@ -113,8 +111,12 @@ class GanFit(FitOptions):
     r1: float = _by_arch("fit", "r1", 1.0, "weight of R1, the penalty on real samples", least=0)
     r2: float = option(0.0, "weight of R2, the penalty on fake samples", least=0)
     gp: float = option(0.0, "weight of WGAN-GP's penalty, between them", least=0)
-    penalty_every: int = option(
-        1, "penalties in each so-many-th step only, so many times as strong (lazy)", least=1
+    penalty_every: int = _by_arch(
+        "fit",
+        "penalty_every",
+        1,
+        "penalties in each so-many-th step only, so many times as strong (lazy)",
+        least=1,
     )
     generator_every: int = option(1, "the generator learns in each so-many-th step only", least=1)
 
