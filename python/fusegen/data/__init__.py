@@ -4,11 +4,12 @@ from .arrays import read_array, read_tokens
 from .batches import Shuffled
 from .images import Images, read_images
 from .parallel import Pairs, read_pairs
-from .pictures import digits, grid, photo_patches, save_grid
+from .pictures import curves, digits, fitted, grid, photo_patches, png, save_grid
 from .series import Series, eeg, read_series, share_prices, windows
 from .stream import StreamedLanes, TextStream
 from .text import Lanes, Text, open_text, pydocs, read_text, split, tokenize
 from .vocabulary import Vocabulary, count_characters
+from .whitening import Whitening
 
 __all__ = [
     "Images",
@@ -20,12 +21,16 @@ __all__ = [
     "Text",
     "TextStream",
     "Vocabulary",
+    "Whitening",
     "count_characters",
+    "curves",
     "digits",
     "eeg",
+    "fitted",
     "grid",
     "open_text",
     "photo_patches",
+    "png",
     "pydocs",
     "read_array",
     "read_images",

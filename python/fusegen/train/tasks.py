@@ -8,6 +8,7 @@ from .config import nearest
 # name: (the class, what `fusegen train --help` says)
 TASKS = {
     "text": ("fusegen.train.text:TextTask", "a language model of bytes, characters or words"),
+    "gan": ("fusegen.train.gan:GanTask", "a GAN of images, series or text"),
 }
 
 
