@@ -417,7 +417,7 @@ def test_bfloat16_and_autocast(cell):
         ({"vocab_size": 0}, ValueError, "vocab_size"),
         ({"embedding_size": 1.5}, TypeError, "embedding_size"),
         ({"hidden_size": -1}, ValueError, "hidden_size"),
-        ({"latent_size": 0}, ValueError, "latent_size"),
+        ({"latent_size": -1}, ValueError, "latent_size"),
         ({"num_layers": True}, TypeError, "num_layers"),
         ({"cell": "LSTM"}, ValueError, "cell"),
         ({"bidirectional": 1}, TypeError, "bidirectional"),

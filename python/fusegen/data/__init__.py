@@ -1,18 +1,21 @@
 """Data for the models: where it comes from, how it is split, how it is cut into batches."""
 
 from .arrays import read_array, read_tokens
-from .batches import Shuffled
-from .images import Images, read_images
-from .parallel import Pairs, read_pairs
+from .batches import Fetched, Shuffled
+from .images import Images, has_test_split, read_images
+from .parallel import Pairs, read_pairs, reversals
 from .pictures import digits, grid, photo_patches, save_grid
+from .sequences import Ragged, lines, sentences
 from .series import Series, eeg, read_series, share_prices, windows
 from .text import Lanes, Text, open_text, pydocs, read_text, split, tokenize
 from .vocabulary import Vocabulary, count_characters
 
 __all__ = [
+    "Fetched",
     "Images",
     "Lanes",
     "Pairs",
+    "Ragged",
     "Series",
     "Shuffled",
     "Text",
@@ -21,6 +24,8 @@ __all__ = [
     "digits",
     "eeg",
     "grid",
+    "has_test_split",
+    "lines",
     "open_text",
     "photo_patches",
     "pydocs",
@@ -30,7 +35,9 @@ __all__ = [
     "read_series",
     "read_text",
     "read_tokens",
+    "reversals",
     "save_grid",
+    "sentences",
     "share_prices",
     "split",
     "tokenize",

@@ -1,5 +1,6 @@
 """SequenceVAE: a variational autoencoder of token sequences."""
 
+import warnings
 from collections.abc import Iterable
 
 import torch
@@ -30,10 +31,10 @@ class SequenceVAE(nn.Module):
     sequence's end is read.
 
     vocab_size: tokens; 256, the bytes, by default. embedding_size, hidden_size, latent_size, num_layers:
-    sizes, of encoder and decoder alike. cell: "lstm", "gru" or "rnn". bidirectional: the encoder reads both
-    ways, at hidden_size each. dropout: the chance of a zero, on embeddings, between layers and before the
-    softmax. word_dropout: the chance that the decoder reads "unknown" for a token in training, which makes it
-    look to z.
+    sizes, of encoder and decoder alike. latent_size 0: no z, the language model that the decoder is, to
+    compare with. cell: "lstm", "gru" or "rnn". bidirectional: the encoder reads both ways, at hidden_size
+    each. dropout: the chance of a zero, on embeddings, between layers and before the softmax. word_dropout:
+    the chance that the decoder reads "unknown" for a token in training, which makes it look to z.
 
     State-dict keys: `embedding.weight` (start and unknown are its last two rows), `encoder.*`, `posterior.*`,
     `initial.*`, `decoder.*`, `output.*`. Forget gates start open, as in `TextLSTM`.
@@ -60,7 +61,7 @@ class SequenceVAE(nn.Module):
         self.vocab_size = whole("vocab_size", vocab_size, 1)
         self.embedding_size = whole("embedding_size", embedding_size, 1)
         self.hidden_size = whole("hidden_size", hidden_size, 1)
-        self.latent_size = whole("latent_size", latent_size, 1)
+        self.latent_size = whole("latent_size", latent_size, 0)
         self.num_layers = whole("num_layers", num_layers, 1)
         self.cell = choice("cell", cell, LAYERS)
         self.bidirectional = flag("bidirectional", bidirectional)
@@ -74,8 +75,10 @@ class SequenceVAE(nn.Module):
         self.embedding = nn.Embedding(self.vocab_size + 2, E, **made)
         self.drop = nn.Dropout(chance)
         self.encoder = sequences.recurrent(cell, E, H, L, chance, bidirectional=bidirectional, **made)
-        self.posterior = nn.Linear(2 * H if bidirectional else H, 2 * Z, **made)
-        self.initial = nn.Linear(Z, L * H * (2 if cell == "lstm" else 1), **made)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element")  # at latent_size 0 as it should be
+            self.posterior = nn.Linear(2 * H if bidirectional else H, 2 * Z, **made)
+            self.initial = nn.Linear(Z, L * H * (2 if cell == "lstm" else 1), **made)
         self.decoder = sequences.recurrent(cell, E + Z, H, L, chance, **made)
         self.output = nn.Linear(H, self.vocab_size + 1, **made)
         sequences.open_forget_gates(self.encoder)
