@@ -31,7 +31,7 @@ __all__ = [
 BOUND = "held-out nats per sequence"
 _BATCH = 32  # when measuring
 _EXAMPLES = 8  # held-out sequences that a run keeps
-_COMPARED = 100  # samples for self-BLEU
+_COMPARED = 50  # samples for self-BLEU
 
 
 @dataclass(frozen=True, kw_only=True)
