@@ -35,6 +35,7 @@ class Figure:
     baseline_value: float | str = ""
     passed: bool | str = ""
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     command: str = ""
 
 
@@ -43,20 +44,21 @@ class Trained:
     run: Run
     last: dict[str, float]
     seconds: float
+    cpu_seconds: float
     command: str
 
 
 def train(folder: Path, task: str, seed: int, *flags: str) -> Trained:
     """A run from its beginning to its end, and what it measured last."""
     flags = ("--seed", str(seed), *flags)
-    begin = time.perf_counter()
+    begin, worked = time.perf_counter(), time.process_time()
     status = fusegen(["train", task, *flags, "--folder", str(folder), "--no-tensorboard", "--device", "cpu"])
     if status:
         raise SystemExit(status)
-    seconds = time.perf_counter() - begin
+    spent = (time.perf_counter() - begin, time.process_time() - worked)
     measured = [line for line in read_log(folder) if any(name.startswith("held-out") for name in line)]
     return Trained(
-        Run.open(folder), measured[-1], seconds, " ".join(("fusegen train", task, *map(shown, flags)))
+        Run.open(folder), measured[-1], *spent, " ".join(("fusegen train", task, *map(shown, flags)))
     )
 
 
@@ -135,7 +137,10 @@ def figure(
     passed: bool | str = "",
 ) -> Figure:
     value = done.last[measure]
-    return Figure(bar, seed, measure, value, baseline, baseline_value, passed, done.seconds, done.command)
+    return Figure(
+        *(bar, seed, measure, value, baseline, baseline_value, passed),
+        *(done.seconds, done.cpu_seconds, done.command),
+    )
 
 
 def importance(done: Trained, bar: str, seed: int) -> Iterator[Figure]:
@@ -144,22 +149,29 @@ def importance(done: Trained, bar: str, seed: int) -> Iterator[Figure]:
             yield figure(done, bar, seed, name)
 
 
-def write(figures: list[Figure], bar: str) -> Path:
-    """A new file; a number is added where the name is taken."""
-    shared = {
-        name: value for name, value in record.environment().items() if name not in ("onnxruntime", "onednn")
-    }
+def new_file(bar: str) -> Path:
+    """A name that is not taken: a number is added where it is."""
+    shared = _shared()
     folder = record.RESULTS / record.slug(shared["machine"]) / "learning"
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{bar}-{shared['date'][:10]}-{shared['commit']}"
     taken = sum(1 for _ in folder.glob(f"{stem}*.csv"))
-    path = folder / f"{stem}{f'-{taken + 1}' if taken else ''}.csv"
-    with path.open("x", newline="") as file:
+    return folder / f"{stem}{f'-{taken + 1}' if taken else ''}.csv"
+
+
+def write(figures: list[Figure], path: Path) -> None:
+    """All figures so far: a command that is stopped leaves those of the seeds before."""
+    shared = _shared()
+    with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*(each.name for each in fields(Figure)), *shared], lineterminator="\n")
         writer.writeheader()
         for each in figures:
             writer.writerow({k: record.compact(v) for k, v in asdict(each).items()} | shared)
-    return path
+
+
+def _shared() -> dict[str, str]:
+    own = record.environment()
+    return {name: value for name, value in own.items() if name not in ("onnxruntime", "onednn")}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -177,21 +189,24 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dry", action="store_true", help="write no CSV")
     asked, flags = parser.parse_known_args(argv)
     torch.set_num_threads(asked.threads)
-    figures = []
+    figures: list[Figure] = []
+    path = None if asked.dry else new_file(asked.bar)
     with tempfile.TemporaryDirectory() as aside:
         for seed in range(asked.first, asked.first + asked.seeds):
             folder = (asked.keep or Path(aside)) / f"{asked.bar}-{seed}"
             figures += BARS[asked.bar](folder, seed, flags)
+            if path is not None:
+                write(figures, path)
     print()
     for each in figures:
         against = f"{each.baseline} {each.baseline_value:.4g}" if each.baseline else ""
         verdict = {True: "reached", False: "MISSED", "": ""}[each.passed]
         print(
             f"{each.bar} seed {each.seed}  {each.measure:28} {each.value:9.4f}  {against:36} {verdict:8} "
-            f"{each.seconds:.0f} s"
+            f"{each.seconds:.0f} s, {each.cpu_seconds:.0f} of the CPU"
         )
-    if not asked.dry:
-        print(write(figures, asked.bar))
+    if path is not None:
+        print(path)
     return int(any(each.passed is False for each in figures))
 
 

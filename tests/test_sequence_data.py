@@ -2,9 +2,26 @@
 
 import pytest
 import torch
-from fusegen.data import Fetched, Ragged, Shuffled, has_test_split, lines, read_pairs, reversals, sentences
+from fusegen.data import (
+    Fetched,
+    Ragged,
+    Shuffled,
+    has_test_split,
+    lines,
+    open_text,
+    read_pairs,
+    reversals,
+    sentences,
+)
 from hypothesis import given
 from hypothesis import strategies as st
+
+
+def test_names_of_characters():
+    names = lines(bytes(open_text("unicode").tokens.numpy()).decode())
+    assert len(names) == len(set(names)) > 30_000
+    assert {"latin small letter a", "zero width joiner"} <= set(names)
+    assert not any(name.startswith("cjk unified") for name in names)
 
 
 def test_lines_and_sentences():

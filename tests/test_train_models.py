@@ -38,6 +38,7 @@ SMALL = {
         "batch": 4,
         "importance": 2,
         "word_dropout": 0.2,
+        "inputless": False,
         "tokens": "character",
         "unit": "line",
         "dropout": 0.1,
@@ -75,7 +76,10 @@ def sources(tmp_path_factory):
 
 def flags(name, source, **changed):
     given = {**SMALL[name], "data": source, **changed}
-    return [part for key, value in given.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+    named = [(key.replace("_", "-"), value) for key, value in given.items()]
+    switches = [f"--{'' if value else 'no-'}{key}" for key, value in named if isinstance(value, bool)]
+    others = [(f"--{key}", str(value)) for key, value in named if not isinstance(value, bool)]
+    return [*switches, *(part for pair in others for part in pair)]
 
 
 def sections_of(name, source, **changed):

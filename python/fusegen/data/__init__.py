@@ -7,7 +7,7 @@ from .parallel import Pairs, read_pairs, reversals
 from .pictures import digits, grid, photo_patches, save_grid
 from .sequences import Ragged, lines, sentences
 from .series import Series, eeg, read_series, share_prices, windows
-from .text import Lanes, Text, open_text, pydocs, read_text, split, tokenize
+from .text import Lanes, Text, character_names, open_text, pydocs, read_text, split, tokenize
 from .vocabulary import Vocabulary, count_characters
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Shuffled",
     "Text",
     "Vocabulary",
+    "character_names",
     "count_characters",
     "digits",
     "eeg",

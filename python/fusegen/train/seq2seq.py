@@ -64,9 +64,9 @@ class Seq2SeqData(Options):
 class Seq2SeqFit(FitOptions):
     """How to train it. Errors as in `FitOptions`."""
 
-    steps: int = option(4000, "optimiser steps", least=1)
+    steps: int = option(2000, "optimiser steps", least=1)
     lr: float = option(
-        2e-3,
+        3e-3,
         "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
         least=0,
         open_below=True,

@@ -40,9 +40,9 @@ class SequenceVAEOptions(Options):
 
     cell: str = option("lstm", "recurrent cell", CELLS)
     layers: int = option(1, "recurrent layers, of encoder and decoder", least=1)
-    hidden: int = option(256, "units in a layer", least=1)
-    embedding: int = option(128, "size of a token's vector", least=1)
-    latent: int = option(32, "size of z; 0: none, a language model of the same decoder", least=0)
+    hidden: int = option(128, "units in a layer", least=1)
+    embedding: int = option(64, "size of a token's vector", least=1)
+    latent: int = option(16, "size of z; 0: none, a language model of the same decoder", least=0)
     bidirectional: bool = option(False, "the encoder reads both ways")
     dropout: float = option(
         0.0, "chance of a zero, before, between and after the layers", least=0, most=1, open_above=True
@@ -50,8 +50,9 @@ class SequenceVAEOptions(Options):
     word_dropout: float = option(
         0.0, "chance that the decoder does not see a token in training", least=0, most=1
     )
+    inputless: bool = option(True, "the decoder sees no token at all, so that z says everything")
     kl_rise: float = option(
-        0.3, "share of the steps over which the KL's weight rises from 0 to 1", least=0, most=1
+        0.5, "share of the steps over which the KL's weight rises from 0 to 1", least=0, most=1
     )
     free_bits: float = option(0.0, "nats of each dimension's KL that cost nothing in training", least=0)
     batch: int = option(64, "sequences in a step", least=1)
@@ -61,11 +62,14 @@ class SequenceVAEOptions(Options):
 class SequenceVAEData(Options):
     """Which sequences, in which tokens. Errors as in `SequenceVAEOptions`."""
 
-    data: str = option("pydocs", "pydocs, a text file, a folder of them, or hf:NAME")
-    unit: str = option("sentence", "what a sequence is", ("sentence", "line"))
-    tokens: str = option("word", "what the model reads and writes", TOKENS)
+    data: str = option(
+        "unicode",
+        "unicode: the names of its characters; pydocs, a text file, a folder of them, or hf:NAME",
+    )
+    unit: str = option("line", "what a sequence is", ("line", "sentence"))
+    tokens: str = option("character", "what the model reads and writes", TOKENS)
     vocabulary: int = option(5000, "most frequent characters or words that are kept", least=1)
-    longest: int = option(60, "longer sequences, in tokens, are left out", least=1)
+    longest: int = option(40, "longer sequences, in tokens, are left out", least=1)
     held_out: float = option(
         0.1, "share that is measured on", least=0, most=1, open_below=True, open_above=True
     )
@@ -79,9 +83,9 @@ class SequenceVAEData(Options):
 class SequenceVAEFit(FitOptions):
     """How to train it. Errors as in `FitOptions`."""
 
-    steps: int = option(2000, "optimiser steps", least=1)
+    steps: int = option(1500, "optimiser steps", least=1)
     lr: float = option(
-        2e-3,
+        4e-3,
         "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
         least=0,
         open_below=True,
@@ -137,6 +141,7 @@ class SequenceVAETask(Task):
             bidirectional=options.bidirectional,
             dropout=options.dropout,
             word_dropout=options.word_dropout,
+            inputless=options.inputless,
         )
         self.vocabulary, self._examples = vocabulary, examples
         self._options, self._source, self._seed = options, source, seed

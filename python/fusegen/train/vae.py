@@ -38,7 +38,7 @@ class VAEOptions(Options):
     network: str = option("dense", "layers: dense, or convolutions around them", ("dense", "convolutional"))
     latent: int = option(16, "size of z", least=1)
     hidden: int = option(256, "units in a dense layer", least=1)
-    layers: int = option(1, "dense hidden layers of the encoder, and of the decoder", least=0)
+    layers: int = option(2, "dense hidden layers of the encoder, and of the decoder", least=0)
     channels: int = option(32, "of the first convolution; each next one has twice as many", least=1)
     convolutions: int = option(2, "each halves height and width", least=1, most=8)
     likelihood: str = option("bernoulli", "of a pixel, given z", ("bernoulli", "gaussian"))
@@ -85,7 +85,7 @@ class VAEFit(FitOptions):
 
     steps: int = option(3000, "optimiser steps", least=1)
     lr: float = option(
-        2e-3,
+        5e-3,
         "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
         least=0,
         open_below=True,
