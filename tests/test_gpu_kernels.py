@@ -3,13 +3,12 @@ handing on, direction and odd shape, forward and backward, against the float64 r
 
 import itertools
 import math
-import random
 
 import cases
 import pytest
 import torch
 from fusegen import _backend, reference
-from fusegen.ops import cells, gpu, gpu_cells, recurrent
+from fusegen.ops import cells, gpu, recurrent
 from tolerances import TOLERANCE, close
 
 simt = pytest.importorskip("fusegen._simt", reason="fusegen._simt is not built (FUSEGEN_SIMT=ON builds it)")
@@ -140,29 +139,6 @@ def relu_by_sign(positive, x, h0, weights, lengths):
     return torch.cat(ys, -1), torch.stack(finals)
 
 
-def covering(*axes, seed=0):
-    """Rows of choices in which every pair of values of two axes occurs."""
-    rng = random.Random(seed)
-    left = {
-        (i, a, j, b)
-        for (i, x), (j, y) in itertools.combinations(enumerate(axes), 2)
-        for a in range(len(x))
-        for b in range(len(y))
-    }
-    while left:
-        rows = [[rng.randrange(len(axis)) for axis in axes] for _ in range(60)]
-        i, a, j, b = next(iter(sorted(left)))
-        for row in rows:
-            row[i], row[j] = a, b
-
-        def pairs(row):
-            return {(i, row[i], j, row[j]) for i, j in itertools.combinations(range(len(axes)), 2)}
-
-        best = max(rows, key=lambda row, left=left: len(pairs(row) & left))
-        left = left - pairs(best)
-        yield tuple(axis[k] for axis, k in zip(axes, best, strict=True))
-
-
 AXES = (
     KINDS,
     (1, 7, 32, 64, 100, 128, 256),
@@ -175,7 +151,7 @@ AXES = (
 )
 
 
-@pytest.mark.parametrize("kind, H, B, T, dtype, ragged, way, D", list(covering(*AXES)))
+@pytest.mark.parametrize("kind, H, B, T, dtype, ragged, way, D", list(cases.covering(*AXES)))
 def test_pairs(kind, H, B, T, dtype, ragged, way, D, monkeypatch):
     monkeypatch.setattr(gpu, "transport", way)
     Case(kind, H, B, T, dtype, ragged, D).check()
@@ -185,7 +161,7 @@ def test_pairs(kind, H, B, T, dtype, ragged, way, D, monkeypatch):
 @pytest.mark.parametrize("kind, dtype, way", list(itertools.product(KINDS, DTYPES, WAYS)))
 def test_triples(kind, dtype, way, monkeypatch):
     monkeypatch.setattr(gpu, "transport", way)
-    for H, B, T, ragged, D in covering(*AXES[1:4], AXES[5], AXES[7], seed=1):
+    for H, B, T, ragged, D in cases.covering(*AXES[1:4], AXES[5], AXES[7], seed=1):
         Case(kind, H, B, T, dtype, ragged, D).check()
 
 
@@ -418,7 +394,7 @@ def test_layers(kind, dtype, layers_on_gpu):
 @pytest.mark.parametrize(
     "kind, dtype, I, H, B, bias, state",
     list(
-        covering(
+        cases.covering(
             cases.CELLS, DTYPES, (1, 7, 64, 130), (1, 7, 33, 100, 256), (1, 3, 8, 9, 32, 33, 70),
             (True, False), (True, False),
         )
@@ -429,7 +405,7 @@ def test_cells(kind, dtype, I, H, B, bias, state, layers_on_gpu, monkeypatch):
     if kind == "RNNCell_relu" and dtype != "float32":
         pytest.skip("relu's side of zero is open to rounding")
     tf32 = dtype == "tf32"
-    monkeypatch.setattr(gpu_cells, "uses_tf32", lambda dtype: tf32)
+    monkeypatch.setattr(gpu, "multiplies_in_tf32", lambda dtype: tf32)
     dtype = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
     mine, oracle = cases.pair(cases.cell, kind, I, H, dtype, bias=bias)
     x = torch.randn(B, I).to(dtype).requires_grad_()
@@ -600,3 +576,17 @@ def test_emulator_finds_nothing_in_right_kernels():
         simt.set_order(*order)
         results.append(simt.planted("none"))
     assert all(r == results[0] for r in results) and not any(math.isnan(v) for v in results[0])
+
+
+def test_the_engine_is_given_the_current_stream(monkeypatch):
+    """What no CPU tensor goes through: the handle of torch's stream."""
+
+    class OnGpu:
+        is_cuda, device = True, torch.device("cuda", 1)
+
+    class Stream:
+        cuda_stream = 1234
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream if device.index == 1 else None)
+    assert gpu.stream_of(OnGpu()) == 1234
+    assert gpu.stream_of(torch.empty(1)) == 0

@@ -1,8 +1,8 @@
 // What a GPU backend provides: kernels/cuda/ or, where it was not built, no_cuda.cpp, which throws. All pointers are of
 // the device unless said otherwise; nothing allocates device memory, waits for the device or reads from it.
 //
-// torch multiplies by the input weights before, and forms the weight gradients after; the backend owns what must go step
-// by step. G gates, K numbers that a step multiplies: P forward, G*P backward.
+// Of a recurrence, torch multiplies by the input weights before, and forms the weight gradients after; the backend owns
+// what must go step by step. G gates, K numbers that a step multiplies: P forward, G*P backward.
 #pragma once
 #include "params.h"
 
@@ -46,6 +46,10 @@ struct Plan {
 enum class Kind : uint8_t { lstm, gru, rnn_tanh, rnn_relu, identity };
 enum class Format : uint8_t { bf16, f16, f32, tf32 };
 
+constexpr Format format_of(Dtype dtype, bool tf32) {
+  return dtype == Dtype::bf16 ? Format::bf16 : dtype == Dtype::f16 ? Format::f16 : tf32 ? Format::tf32 : Format::f32;
+}
+
 struct Recurrence {
   Kind kind;
   Format format;
@@ -84,8 +88,9 @@ struct BackwardPass : Recurrence {
   void *dh0, *dc0;       // or null: not wanted
 };
 
-// One step of a cell. The products W x and R h are the kernel's own where the plan says so; else torch's, and what it
-// made comes in.
+// -- One step of a cell ----------------------------------------------------------------------------------------------
+
+// The products W x and R h are the kernel's own where the plan says so; else torch's, and what it made comes in.
 struct CellPlan {
   bool multiplies;
   int blocks, k_splits, tiles, groups;  // as in Plan
@@ -122,16 +127,41 @@ struct CellBackwardPass {
   int device;
 };
 
+CellPlan choose_cell(const Device& device, Kind kind, Format format, int B, int I, int H);
+void cell_forward(const CellForwardPass& pass);
+void cell_backward(const CellBackwardPass& pass);
+
+// -- The discriminator step of a dense network: params.h, all of it in device memory -----------------------------------
+
+struct MlpPlace {
+  Format format;
+  void* stream;
+  int device;
+};
+
+// `saved` is of mlp_saved_bytes(), 16-byte aligned. A launch a layer, two or three more.
+struct MlpForwardPass : MlpForward, MlpPlace {
+  float* loss_out;       // [], written: scalars[kLoss]
+};
+
+struct MlpBackwardPass : MlpBackward, MlpPlace {
+  const float* scale_in; // [], instead of `scale`: the host does not know it
+  void* workspace;       // of mlp_workspace_bytes(), 16-byte aligned
+};
+
+int64_t mlp_saved_bytes(const MlpStep& step);
+int64_t mlp_workspace_bytes(const MlpStep& step);  // of backward
+void mlp_forward(const MlpForwardPass& pass);
+void mlp_backward(const MlpBackwardPass& pass);
+
+// -- The device -------------------------------------------------------------------------------------------------------
+
 int device_type();  // of its tensors, in DLPack's numbers
 Device device(int index);
 
 // A pure function of its arguments. `transport` is the way to take where it can be taken, else the next simpler; from
 // -1 the best.
 Plan choose(const Device& device, Kind kind, Format format, bool backward, int B, int H, int P, int D, int transport);
-
-CellPlan choose_cell(const Device& device, Kind kind, Format format, int B, int I, int H);
-void cell_forward(const CellForwardPass& pass);
-void cell_backward(const CellBackwardPass& pass);
 
 // Return the way that was taken: the plan's, or a launch a step where the device cannot hold all blocks at once.
 Transport forward(const ForwardPass& pass);

@@ -19,7 +19,7 @@ void check_matrix(const View& v, const char* name) {
 
 cuda::CellPlan gpu_cell_plan(Cell cell, Dtype dtype, bool tf32, int64_t B, int64_t I, int64_t H, int device) {
   check_sizes(B, I, H);
-  return cuda::choose_cell(cuda::device(device), kind_of(cell), format_of(dtype, tf32), static_cast<int>(B), static_cast<int>(I),
+  return cuda::choose_cell(cuda::device(device), kind_of(cell), cuda::format_of(dtype, tf32), static_cast<int>(B), static_cast<int>(I),
                            static_cast<int>(H));
 }
 
@@ -31,7 +31,7 @@ void gpu_cell_forward(const GpuCellForward& call) {
   const int64_t B = call.x.shape[0], I = call.x.shape[1], H = call.R.shape[1];
   cuda::CellForwardPass p{};
   p.kind = kind_of(call.cell);
-  p.format = format_of(check.dtype(), call.tf32);
+  p.format = cuda::format_of(check.dtype(), call.tf32);
   p.plan = gpu_cell_plan(call.cell, check.dtype(), call.tf32, B, I, H, check.device());
   p.B = static_cast<int>(B);
   p.I = static_cast<int>(I);
@@ -64,7 +64,7 @@ void gpu_cell_backward(const GpuCellBackward& call) {
   check_sizes(B, 1, H);
   cuda::CellBackwardPass p{};
   p.kind = kind_of(call.cell);
-  p.format = format_of(check.dtype(), false);
+  p.format = cuda::format_of(check.dtype(), false);
   p.B = static_cast<int>(B);
   p.H = static_cast<int>(H);
   p.dx_gates = check.need(call.dx_gates, "dx_gates", {B, G * H});

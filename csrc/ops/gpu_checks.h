@@ -1,4 +1,4 @@
-// Checks of the tensors of a call on a GPU, and the backend's names of its cell and dtype.
+// Checks of the tensors of a call on a GPU, and the backend's name of its cell.
 #pragma once
 #include "../kernels/backend.h"
 #include "checks.h"
@@ -53,14 +53,6 @@ inline cuda::Kind kind_of(Cell cell) {
     case Cell::rnn_relu: break;
   }
   return cuda::Kind::rnn_relu;
-}
-
-inline cuda::Format format_of(Dtype dtype, bool tf32) {
-  switch (dtype) {
-    case Dtype::bf16: return cuda::Format::bf16;
-    case Dtype::f16: return cuda::Format::f16;
-    default: return tf32 ? cuda::Format::tf32 : cuda::Format::f32;
-  }
 }
 
 }  // namespace fusegen

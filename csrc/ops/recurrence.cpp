@@ -25,7 +25,7 @@ void fill(cuda::Recurrence& r, const GpuCall& call, const GpuChecker& check, int
           const View& lengths, const View& workspace, const View& error, bool backward) {
   if (T >= INT32_MAX) throw std::invalid_argument("recurrence: expected fewer than 2^31 - 1 steps, got " + std::to_string(T));
   r.kind = kind_of(call.cell);
-  r.format = format_of(check.dtype(), call.tf32);
+  r.format = cuda::format_of(check.dtype(), call.tf32);
   r.T = T;
   r.B = static_cast<int>(B);
   r.H = static_cast<int>(H);
@@ -54,7 +54,7 @@ cuda::Plan gpu_plan(const GpuCall& call, Dtype dtype, bool backward, int64_t B, 
                     const cuda::Device& device) {
   if (B > 1 << 24 || H > 1 << 20 || P > 1 << 20)
     throw std::invalid_argument("recurrence: expected B <= 2^24 and H <= 2^20, got B = " + std::to_string(B) + ", H = " + std::to_string(H));
-  return cuda::choose(device, kind_of(call.cell), format_of(dtype, call.tf32), backward, static_cast<int>(B),
+  return cuda::choose(device, kind_of(call.cell), cuda::format_of(dtype, call.tf32), backward, static_cast<int>(B),
                       static_cast<int>(H), static_cast<int>(P), D, call.transport);
 }
 

@@ -75,6 +75,28 @@ def _missing(x: Tensor) -> str:
     return ""
 
 
+def why_torch(what: str, x: Tensor) -> str:
+    """Why this call, on a device that is not the CPU, goes to torch's own operators; "" where kernels run.
+
+    Raises RuntimeError under set_backend("fused") where there are no kernels.
+    """
+    missing = _missing(x)
+    if missing:
+        if _backend == "fused":
+            raise RuntimeError(
+                f"fusegen {what}: {missing}; use set_backend('auto') for torch's own operators there"
+            )
+        if not torch.compiler.is_compiling():
+            note(f"{what} on {x.device.type}: {missing}, torch's own operators run")
+        return missing
+    if _backend == "auto" and x.is_cuda:
+        if not _choice.MEASURED_GPUS:
+            return "the fused kernels were not measured on GPUs yet; set_backend('fused') asks for them"
+        if _gpu(x.device.index) not in _choice.MEASURED_GPUS:
+            return "the fused kernels were not measured on this GPU; set_backend('fused') asks for them"
+    return ""
+
+
 def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, weights: Sequence) -> bool:
     """True if this call goes to torch's own operators.
 
@@ -86,37 +108,29 @@ def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, we
     if torch._C._get_tracing_state() is not None:  # TorchScript cannot record a list of optional weights
         note(f"{cell} under torch.jit.trace: torch's own operators are recorded")
         return True
-    if not x.is_cpu:
-        missing = _missing(x)
-        if missing:
-            if _backend == "fused":
-                raise RuntimeError(
-                    f"fusegen {cell}: {missing}; use set_backend('auto') for torch's own operators there"
-                )
-            if not torch.compiler.is_compiling():
-                note(f"{cell} on {x.device.type}: {missing}, torch's own operators run")
-            return True
-    device, dtype = x.device.type, str(x.dtype).removeprefix("torch.")
-    if device == "cuda" and _backend == "auto":
-        if not _choice.MEASURED_GPUS:
-            return True
-        device, dtype = _gpu(cell, x.device.index, dtype)
-        if device not in _choice.MEASURED_GPUS:
-            return True
+    if not x.is_cpu and why_torch(cell, x):
+        return True
     if _backend == "fused" or not _choice.RULES:
         return False
+    device, dtype = x.device.type, str(x.dtype).removeprefix("torch.")
+    if device == "cuda":
+        device, dtype = _gpu(x.device.index), _gpu_dtype(cell, dtype)
     return _choice.prefers_torch(cell, x.shape[-1], H, B, T, dtype, device, needs_grad(x, *states, *weights))
 
 
-def _gpu(cell: str, index: int | None, dtype: str) -> tuple[str, str]:
-    """(the GPU's name, the dtype) as the table of measurements has them."""
-    from .ops import gpu, gpu_cells  # they import this module
-
-    engine = gpu_cells if cell.endswith("_cell") else gpu
-    tf32 = dtype == "float32" and engine.uses_tf32(torch.float32)
-    return _choice.slug(torch.cuda.get_device_name(index)), "tf32" if tf32 else dtype
+def _gpu(index: int | None) -> str:
+    """The GPU's name, as the tables of measurements have it."""
+    return _choice.slug(torch.cuda.get_device_name(index))
 
 
-# torch.compile shall call it and not look into it. What torch.compiler.assume_constant_result does, but that
-# imports the compiler.
-_gpu._dynamo_marked_constant = True
+def _gpu_dtype(cell: str, dtype: str) -> str:
+    """The dtype as the tables have it: "tf32" where torch's switch lets this layer or cell round to it."""
+    from .ops import gpu  # it imports this module
+
+    rounds = gpu.multiplies_in_tf32 if cell.endswith("_cell") else gpu.uses_tf32
+    return "tf32" if dtype == "float32" and rounds(torch.float32) else dtype
+
+
+# torch.compile shall call them and not look into them. What torch.compiler.assume_constant_result does, but
+# that imports the compiler.
+_gpu._dynamo_marked_constant = _gpu_dtype._dynamo_marked_constant = True

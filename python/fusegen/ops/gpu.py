@@ -50,9 +50,9 @@ def error_word(device: torch.device) -> Tensor:
     return word
 
 
-def stream(x: Tensor) -> int:
-    """torch's current stream of the tensor's device, as the engine takes it."""
-    return torch.cuda.currentstream(x.device).cuda_stream if x.is_cuda else 0
+def stream_of(x: Tensor) -> int:
+    """The current stream of x's device, as the engine takes it; 0 on the CPU."""
+    return torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
 
 
 def uses_tf32(dtype: torch.dtype) -> bool:
@@ -65,6 +65,16 @@ def uses_tf32(dtype: torch.dtype) -> bool:
         precision = getattr(torch.backends.cudnn, "fp32_precision", "none")
     if precision == "none":
         return bool(torch.backends.cudnn.allow_tf32)
+    return precision == "tf32"
+
+
+def multiplies_in_tf32(dtype: torch.dtype) -> bool:
+    """Whether matrix products of this dtype outside a recurrence may round to TF32: torch's own switch."""
+    if dtype != torch.float32:
+        return False
+    precision = getattr(torch.backends.cuda.matmul, "fp32_precision", "none")
+    if precision == "none":
+        return bool(torch.backends.cuda.matmul.allow_tf32)
     return precision == "tf32"
 
 
@@ -142,7 +152,7 @@ def recurrence(
     cells = gx.new_empty(D, T, B, H, dtype=torch.float32) if train and kind is LSTM else None
     workspace, planned = _plan(kind, gx, tf32, False, B, H, P, D)
     way = engine.gpu_forward(
-        kind.cell, relu, tf32, transport, stream(gx), gx, _dense(R), _dense(W_hr),
+        kind.cell, relu, tf32, transport, stream_of(gx), gx, _dense(R), _dense(W_hr),
         [c.dense(b) for b in b_hn], c.dense(h0), c.dense(c0), lengths, y, h_n, c_n, gates, cells,
         workspace, error_word(gx.device),
     )  # fmt: skip
@@ -164,7 +174,7 @@ def recurrence_backward(
     dc0 = y.new_empty(D, B, H) if states[1] else None
     workspace, planned = _plan(kind, y, tf32, True, B, H, P, D)
     way = engine.gpu_backward(
-        kind.cell, relu, tf32, transport, stream(y), c.dense(dy), c.dense(dh_n), c.dense(dc_n),
+        kind.cell, relu, tf32, transport, stream_of(y), c.dense(dy), c.dense(dh_n), c.dense(dc_n),
         [r.t().contiguous() for r in R], [w.t().contiguous() for w in W_hr], y, c.dense(h0), c.dense(c0),
         lengths, gates, cells, dgates, dh, dh0, dc0, workspace, error_word(y.device),
     )  # fmt: skip

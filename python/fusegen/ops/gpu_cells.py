@@ -15,16 +15,6 @@ from . import _common as c
 from . import gpu
 
 
-def uses_tf32(dtype: torch.dtype) -> bool:
-    """Whether the products of this dtype may round to TF32: torch's own switch for matrix products."""
-    if dtype != torch.float32:
-        return False
-    precision = getattr(torch.backends.cuda.matmul, "fp32_precision", "none")
-    if precision == "none":
-        return bool(torch.backends.cuda.matmul.allow_tf32)
-    return precision == "tf32"
-
-
 def _products(kind: gpu.Layer, x: Tensor, h: Tensor | None, W: Tensor, R: Tensor) -> tuple:
     """(W x, R h); LSTM and RNN: (their sum, None)."""
     if h is None:
@@ -40,7 +30,7 @@ def forward(kind: gpu.Layer, x: Tensor, h, cell, weights: Sequence[Tensor | None
     lstm = kind is gpu.LSTM
     x, h, cell = c.dense(x), c.dense(h), c.dense(cell)
     W, R, b_ih, b_hh = c.dense_all(weights)
-    tf32 = uses_tf32(x.dtype)
+    tf32 = gpu.multiplies_in_tf32(x.dtype)
     dtype = str(x.dtype).removeprefix("torch.")
     plan = gpu.engine.gpu_cell_plan(kind.cell, dtype, tf32, B, I, H, x.device.index or 0)
     x_gates, h_gates = (None, None) if plan["multiplies"] else _products(kind, x, h, W, R)
@@ -49,7 +39,7 @@ def forward(kind: gpu.Layer, x: Tensor, h, cell, weights: Sequence[Tensor | None
     gates = x.new_empty(B, 4 * H) if train and kind is not gpu.RNN else None
     cells = x.new_empty(B, H, dtype=torch.float32) if train and lstm else None
     gpu.engine.gpu_cell_forward(
-        kind.cell, relu, tf32, gpu.stream(x), x, h, cell, W, R, b_ih, b_hh, x_gates, h_gates,
+        kind.cell, relu, tf32, gpu.stream_of(x), x, h, cell, W, R, b_ih, b_hh, x_gates, h_gates,
         h_out, c_out, gates, cells,
     )  # fmt: skip
     return h_out, c_out, gates, cells
@@ -84,7 +74,7 @@ def _backward(kind: gpu.Layer, dh, dc, x, states, weights, saved, relu, wanted) 
     direct = x.new_empty(B, H) if kind is gpu.GRU and want_h else None
     dc_in = x.new_empty(B, H) if want_c and want_c[0] else None
     gpu.engine.gpu_cell_backward(
-        kind.cell, relu, gpu.stream(x), c.dense(dh), c.dense(dc), c.dense(h), c.dense(cell), h_out, gates,
+        kind.cell, relu, gpu.stream_of(x), c.dense(dh), c.dense(dc), c.dense(h), c.dense(cell), h_out, gates,
         cells, of_x, of_h if kind is gpu.GRU else None, direct, dc_in,
     )  # fmt: skip
     out = []
