@@ -42,9 +42,8 @@ LSTM, GRU, RNN = Layer("lstm", 4, 5), Layer("gru", 3, 4), Layer("rnn", 1, 4)
 def error_word(device: torch.device) -> Tensor:
     """The word of host memory in which kernels of this device leave an error for the next call to raise."""
     word = _errors.get(device)
-    if (
-        word is None
-    ):  # of two threads that come first at once, one's word serves both: kernels write there later
+    if word is None:
+        # Of two threads that come first at once, one's word serves both: kernels write there later.
         new = torch.zeros(1, dtype=torch.int64, device="cpu", pin_memory=device.type == "cuda")
         word = _errors.setdefault(device, new)
     return word
