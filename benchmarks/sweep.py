@@ -142,13 +142,13 @@ def say_once(said: set[str], message: str) -> None:
 
 
 def timing_row(suite: str, problem: Problem, name: str, timings: dict, error: float, note: str = "") -> Row:
-    timing = timings[name]
+    timing, on_gpu = timings[name], device_of(problem.case) == "cuda"
     ratios = {f"ratio_{ours}": paired_ratio(timing, timings[ours]) for ours in OURS if ours in timings}
     return row(
         suite, problem, name, timing.median * 1e3,
         p20=timing.quantile(0.2) * 1e3, p80=timing.quantile(0.8) * 1e3, rounds=len(timing.samples),
         gflops=problem.flops / timing.median / 1e9 if problem.flops else "",
-        gbs=problem.bytes / timing.median / 1e9 if device_of(problem.case) == "cuda" else "",
+        gbs=problem.bytes / timing.median / 1e9 if on_gpu and problem.bytes else "",
         error=error, note=note, **ratios,
     )  # fmt: skip
 

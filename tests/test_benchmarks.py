@@ -547,10 +547,38 @@ def test_every_stage_of_make_gpu_asks_for_what_there_is():
 
     text = (FOLDER.parent / "tools/gpu.sh").read_text()
     lines = re.findall(r"^ *(bench-\S+)\) bench (.*) ;;$", text, re.M)
-    assert [name for name, _ in lines] == ["bench-quick", "bench-[1-4]", "bench-5", "bench-6"]
+    assert [name for name, _ in lines] == ["bench-quick", "bench-[1-4]", "bench-5", "bench-6", "bench-7"]
     for _, arguments in lines:
         for k in range(1, 5):
             argv = arguments.replace('"${1#bench-}/4"', f"{k}/4").split()
             asked = program.parse([*argv, "--device", "cuda"])
             assert asked.minutes * len(asked.suites) <= 8
-    assert "bench_stages=(bench-1 bench-2 bench-3 bench-4 bench-5 bench-6)" in text
+    assert "bench_stages=(bench-1 bench-2 bench-3 bench-4 bench-5 bench-6 bench-7)" in text
+
+
+def test_gan_bars_of_a_gpu_judge_the_captured_step():
+    from record import Row
+    from suites import gan
+
+    assert (
+        len(gan.cases_cuda(False)) == 2 * 4 * 2 * 2
+        and len({case.name for case in gan.cases_cuda(False)}) == 32
+    )
+    rows = [
+        Row(
+            "gan", "mlp-9-7-1", "none", "training", "bfloat16", 0, 0, 64, 0, 128, peer, 1.0, ratio_fused=ratio
+        )
+        for peer, ratio in (("fused", 1.0), ("eager graph", 1.5), ("eager", 7.0))
+    ]
+    seen = {bar.what: bar.holds for bar in gan.bars_cuda(rows)}
+    what, of_one = "MLP step, bfloat16, penalty none, eager", "/ fused, geometric mean of 1"
+    assert seen == {f"{what}'s whole step in a CUDA graph {of_one}": False, f"{what} {of_one}": True}
+
+
+def test_gan_peers_compute_one_step_in_16_bits():
+    from check import verify
+    from suites.gan import PEERS, GanCase, GanProblem
+
+    of = GanProblem(GanCase("mlp-9-7-1", 3, "r1", dtype="bfloat16"))
+    for peer in PEERS[:3]:
+        assert verify(of, run(peer, of)) < 0.1

@@ -20,6 +20,7 @@ from bars import Bar, mean_and_worst, ratios, select
 from fusegen.gan import discriminator_step
 from options import Options
 from peers import BaseRunner, NotCompared
+from peers.gpu import InGraph
 from record import Row
 from sweep import sweep
 
@@ -66,6 +67,7 @@ class GanCase:
     T: int = 0
     dtype: str = "float32"
     mode: str = "training"
+    device: str = "cpu"
 
     I = H = 0
 
@@ -85,12 +87,13 @@ class GanCase:
 class GanProblem:
     """Weights and samples; every peer has a copy of the network and the same samples and interpolates."""
 
-    flops = 0  # not reckoned: what has to be computed depends on how it is written
-    # WGAN-GP's ||v|| - 1 and the recurrent network's biases cancel: autograd itself is off by 5e-4.
-    tolerance = 2e-3
+    flops = bytes = 0  # not reckoned: what has to be computed depends on how it is written
 
     def __init__(self, case: GanCase):
         self.case, self.tokens = case, 2 * case.B
+        # WGAN-GP's ||v|| - 1 and the recurrent network's biases cancel: autograd itself is off by 5e-4. 16 bits
+        # put some units on zero's other side.
+        self.tolerance = 2e-3 if case.dtype == "float32" else 1e-1
         torch.manual_seed(0)
         if case.widths:
             self.net, shape, self.dim = mlp(case.widths), (case.B, case.widths[0]), 0
@@ -98,7 +101,9 @@ class GanProblem:
             self.net, shape, self.dim = dcgan(), (case.B, 3, 32, 32), 0
         else:
             self.net, shape, self.dim = RecurrentD(nn.LSTM), (case.T, case.B, 64), 1
-        self.real, self.fake = torch.randn(shape), torch.randn(shape)
+        placed = {"device": case.device, "dtype": getattr(torch, case.dtype)}
+        self.net.to(**placed)
+        self.real, self.fake = torch.randn(shape).to(**placed), torch.randn(shape).to(**placed)
         self.weights = PENALTIES[case.penalty]
 
     def shares(self) -> torch.Tensor:
@@ -129,7 +134,14 @@ class StepRunner(BaseRunner):
         self.value.backward()
 
     def results(self) -> dict[str, torch.Tensor]:
-        return {"loss": self.value.detach()} | {name: p.grad for name, p in self.net.named_parameters()}
+        return {"loss": self.value.detach()} | self.gradients()
+
+    def drop(self) -> None:
+        """Lets go of the last step's autograd graph."""
+        self.value = None
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        return {name: p.grad for name, p in self.net.named_parameters()}
 
 
 class Eager(StepRunner):
@@ -244,6 +256,25 @@ PEERS = [
 ]
 
 
+# On a GPU: dense networks, alone and as a whole step in one CUDA graph.
+GPU_PEERS = [
+    *PEERS[:4],
+    InGraph("graph", Step("fused graph", Ours)),
+    InGraph("eager graph", Step("eager graph", Eager)),
+    InGraph("concatenated graph", Step("concatenated graph", Concatenated)),
+]
+
+
+def cases_cuda(quick: bool) -> list[GanCase]:
+    return [
+        GanCase("-".join(["mlp", *map(str, widths)]), B, penalty, dtype=dtype, device="cuda")
+        for dtype in ("float32", "bfloat16")
+        for widths in (MLPS[:2] if quick else MLPS)
+        for B in ((64,) if quick else (64, 256))
+        for penalty in ("none", "r1")
+    ]
+
+
 def cases(quick: bool) -> list[GanCase]:
     sizes = [MLPS[0], MLPS[1]] if quick else MLPS
     dense = [
@@ -256,6 +287,10 @@ def cases(quick: bool) -> list[GanCase]:
 
 
 def run(options: Options) -> list[Row]:
+    if options.device == "cuda":
+        chosen = options.cases(cases_cuda(options.quick))
+        budget = options.budget(len(chosen), 5, 2)
+        return sweep("gan", chosen, options.contestants(GPU_PEERS), budget, make=GanProblem)
     chosen = options.cases(cases(options.quick))
     return sweep(
         "gan", chosen, options.contestants(PEERS), options.budget(len(chosen), 4, 1), make=GanProblem
@@ -287,4 +322,20 @@ def bars(rows: list[Row]) -> list[Bar]:
         made += mean_and_worst(
             f"{cell} step, eager / fused", ratios(select(rows, cell=cell, peer="eager")), mean
         )
+    return made
+
+
+def bars_cuda(rows: list[Row]) -> list[Bar]:
+    made = []
+    for dtype in ("float32", "bfloat16"):
+        part = select(rows, suite="gan", dtype=dtype)
+        for penalty, graph, plain in (("none", 2.0, 6.0), ("r1", 2.5, None)):
+            those = select(part, form=penalty)
+            what = f"MLP step, {dtype}, penalty {penalty}"
+            captured, eager = select(those, peer="eager graph"), select(those, peer="eager")
+            made += mean_and_worst(
+                f"{what}, eager's whole step in a CUDA graph / fused", ratios(captured), graph
+            )
+            made += mean_and_worst("  fused in a graph too", ratios(captured, "graph"), None)
+            made += mean_and_worst(f"{what}, eager / fused", ratios(eager), plain)
     return made
