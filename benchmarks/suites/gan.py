@@ -91,8 +91,8 @@ class GanProblem:
 
     def __init__(self, case: GanCase):
         self.case, self.tokens = case, 2 * case.B
-        # WGAN-GP's ||v|| - 1 and the recurrent network's biases cancel: autograd itself is off by 5e-4. 16 bits
-        # put some units on zero's other side.
+        # WGAN-GP's ||v|| - 1 and the recurrent network's biases cancel: autograd itself is off by 5e-4. In 16
+        # bits some units land on zero's other side.
         self.tolerance = 2e-3 if case.dtype == "float32" else 1e-1
         torch.manual_seed(0)
         if case.widths:
