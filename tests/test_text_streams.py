@@ -105,7 +105,7 @@ def test_parts_deal_the_rows_that_are_not_held_out(rows, monkeypatch):
         assert read == own[:40]
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "files"])
 @pytest.mark.parametrize("window", [1, 3, 40])
 def test_a_stream_goes_on_where_it_was(tmp_path, rows, monkeypatch, window, suffix):
     """At every position of more than one pass, from the state alone."""
@@ -114,6 +114,11 @@ def test_a_stream_goes_on_where_it_was(tmp_path, rows, monkeypatch, window, suff
         made = datasets.load_dataset("json", data_files=rows, split="train")
         made.to_parquet(tmp_path / "rows.parquet", batch_size=7)
         rows = str(tmp_path / "rows.parquet")
+    elif suffix == "files":
+        lines = Path(rows).read_text().splitlines(keepends=True)
+        for number in range(4):
+            (tmp_path / f"part-{number}.jsonl").write_text("".join(lines[number * 16 : number * 16 + 16]))
+        rows = f"hf:json:{tmp_path}/part-*.jsonl"
     monkeypatch.setattr(streams, "WINDOW", window)
 
     def opened():

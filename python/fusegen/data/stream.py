@@ -123,11 +123,10 @@ class StreamedLanes:
         """This part's texts from a window's start on."""
         index, count = self._part
         while True:
-            # Copies: a data set keeps its place in itself, begins every pass where it was once told to, and
-            # moves on what it was told.
+            # A copy: a data set keeps its place in itself, and begins every pass where it was once told to.
             self._rows, self._row = copy.deepcopy(self._stream.rows), 0
             if window is not None and window["rows"] is not None:
-                self._rows.load_state_dict(copy.deepcopy(window["rows"]))
+                self._rows.load_state_dict(window["rows"])
                 self._row = window["row"]
             found = window is not None
             window = None
