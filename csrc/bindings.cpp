@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bind_discriminator.h"
 #include "bind_recurrence.h"
 #include "build_info.h"
 #include "kernels/cpu/kernels.h"
@@ -21,15 +22,6 @@ template <class Layer>
 void run(void (*op)(const Layer&), const Layer& layer) {
   py::gil_scoped_release unlocked;
   op(layer);
-}
-
-// A tuple in the order of MlpCall's fields; it keeps the tensors alive for the call.
-MlpCall mlp_call(const py::tuple& t) {
-  if (t.size() != 16) throw py::value_error("step: expected 16 values, got " + std::to_string(t.size()));
-  return {t[0].cast<std::string>(), t[1].cast<bool>(),  t[2].cast<double>(), t[3].cast<double>(),
-          t[4].cast<double>(),      t[5].cast<double>(), t[6].cast<View>(),  t[7].cast<View>(),
-          t[8].cast<View>(),        t[9].cast<Views>(), t[10].cast<Views>(), t[11].cast<std::vector<double>>(),
-          t[12].cast<bool>(),       t[13].cast<bool>(), t[14].cast<bool>(),  t[15].cast<int>()};
 }
 
 py::dict choose(const std::string& cell, int64_t I, int64_t H, int64_t B, int64_t T, const std::string& dtype, bool train,
@@ -144,6 +136,7 @@ PYBIND11_MODULE(_C, m) {
   });
 
   bind_recurrence(m);
+  bind_gpu_discriminator(m);
 
   m.def("choose", &choose);
   m.def("isa", [] { return cpu::kernels().isa; });

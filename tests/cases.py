@@ -1,6 +1,8 @@
 """Shapes, options and oracles that the tests share. Odd sizes on purpose: nothing here is a multiple of a
 register."""
 
+import itertools
+import random
 from contextlib import contextmanager
 
 import fusegen
@@ -139,3 +141,26 @@ def by_sequence(m: nn.Module, x: torch.Tensor, hx, lengths):
         states.append(flat(final))
     final = tuple(torch.cat(s, 1) for s in zip(*states, strict=True))
     return torch.cat(ys, 1), final if len(final) > 1 else final[0]
+
+
+def covering(*axes, seed=0):
+    """Rows of choices in which every pair of values of two axes occurs."""
+    rng = random.Random(seed)
+    left = {
+        (i, a, j, b)
+        for (i, x), (j, y) in itertools.combinations(enumerate(axes), 2)
+        for a in range(len(x))
+        for b in range(len(y))
+    }
+    while left:
+        rows = [[rng.randrange(len(axis)) for axis in axes] for _ in range(60)]
+        i, a, j, b = next(iter(sorted(left)))
+        for row in rows:
+            row[i], row[j] = a, b
+
+        def pairs(row):
+            return {(i, row[i], j, row[j]) for i, j in itertools.combinations(range(len(axes)), 2)}
+
+        best = max(rows, key=lambda row, left=left: len(pairs(row) & left))
+        left = left - pairs(best)
+        yield tuple(axis[k] for axis, k in zip(axes, best, strict=True))

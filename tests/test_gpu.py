@@ -1,14 +1,18 @@
-"""fusegen's layers and cells on an NVIDIA GPU, against torch.nn in float64 on the CPU: `make gpu
+"""fusegen's layers, cells and discriminator step on an NVIDIA GPU, against float64 on the CPU: `make gpu
 STAGE=test`."""
 
+import copy
+import itertools
 import os
 
 import cases
 import fusegen
 import pytest
 import torch
+from fusegen import gan, losses
 from fusegen.ops import gpu
 from tolerances import close
+from torch import nn
 
 HAVE = torch.cuda.is_available() and bool(fusegen._C.build_info()["cuda_archs"])
 pytestmark = [
@@ -213,6 +217,117 @@ def test_float64_goes_to_torch():
         m(torch.randn(9, 5, 7, dtype=torch.float64, device="cuda"))
     fusegen.set_backend("auto")
     m(torch.randn(9, 5, 7, dtype=torch.float64, device="cuda"))
+
+
+# -- The discriminator step ---------------------------------------------------------------------------
+
+
+def discriminator(dtype, sizes=(784, 256, 256, 1)):
+    """A dense discriminator on the GPU, and the same in float64 on the CPU."""
+    D = nn.Sequential()
+    for n, m in itertools.pairwise(sizes):
+        D.extend([nn.Linear(n, m), nn.LeakyReLU(0.2)])
+    D = D[:-1].to(dtype)
+    return copy.deepcopy(D).cuda(), D.double()
+
+
+def step(D, real, fake, **options):
+    """(loss, logits, gradients of D's parameters and of both samples)."""
+    real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
+    out = gan.discriminator_step(D, real, fake, **options)
+    gradients = torch.autograd.grad(out.loss, [*D.parameters(), real, fake])
+    return out, torch.cat((out.real_logits, out.fake_logits)), gradients
+
+
+@pytest.mark.parametrize("penalty", [{}, {"r1": 10.0}, {"r1": 2.0, "r2": 1.0}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_discriminator_step(loss, dtype, penalty):
+    """Against the CPU's op in float64. In 16 bits, rounding puts some units on zero's other side, so that
+    gradients are compared by their norms."""
+    for sizes, n in (((784, 256, 256, 1), 64), ((13, 70, 1), 5), ((784, 1024, 512, 1), 256), ((9, 1), 3)):
+        D, exact = discriminator(dtype, sizes)
+        real, fake = torch.randn(n, sizes[0]).to(dtype), torch.randn(n, sizes[0]).to(dtype)
+        out, logits, gradients = step(D, real.cuda(), fake.cuda(), loss=loss, **penalty)
+        want, want_logits, want_gradients = step(exact, real.double(), fake.double(), loss=loss, **penalty)
+        assert out.path == "fused_mlp", out.reason
+        close(logits.cpu(), want_logits, "value", f"logits, {sizes}")
+        limit = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}[dtype]
+        assert abs(out.loss.item() - want.loss.item()) <= limit * max(1.0, abs(want.loss.item()))
+        for i, (g, w) in enumerate(zip(gradients, want_gradients, strict=True)):
+            assert (g.cpu().double() - w).norm() <= limit * w.norm().clamp(min=1e-3), (sizes, i)
+
+
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_generator_step(loss):
+    D, exact = discriminator(torch.float32)
+    real, fake = torch.randn(64, 784), torch.randn(64, 784)
+    ours, theirs = fake.cuda().requires_grad_(), fake.double().requires_grad_()
+    (got,) = torch.autograd.grad(gan.generator_step(D, ours, loss, real=real.cuda()).loss, ours)
+    (want,) = torch.autograd.grad(gan.generator_step(exact, theirs, loss, real=real.double()).loss, theirs)
+    assert (got.cpu().double() - want).norm() <= 1e-4 * want.norm()
+
+
+@pytest.mark.parametrize("penalty", [{}, {"r1": 10.0}], ids=str)
+def test_discriminator_step_in_a_graph(penalty):
+    """The whole step, backward included, captured once and replayed with other samples: bit-equal."""
+    D, _ = discriminator(torch.bfloat16)
+    real, fake = (torch.randn(64, 784, dtype=torch.bfloat16, device="cuda") for _ in range(2))
+
+    def run():
+        out = gan.discriminator_step(D, real, fake, "hinge", **penalty)
+        return out.loss, torch.autograd.grad(out.loss, list(D.parameters()))
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss, gradients = run()
+    for _ in range(10):
+        real.normal_()
+        fake.normal_()
+        graph.replay()
+        want, want_gradients = run()
+        assert torch.equal(loss, want)
+        assert all(torch.equal(a, b) for a, b in zip(gradients, want_gradients, strict=True))
+
+
+def test_discriminator_step_does_not_synchronise():
+    D, _ = discriminator(torch.float32)
+    real, fake = (torch.randn(64, 784, device="cuda") for _ in range(2))
+    gan.discriminator_step(D, real, fake, r1=1.0).loss.backward()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        gan.discriminator_step(D, real, fake, r1=1.0).loss.backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_discriminator_step_leaves_the_choice():
+    D, _ = discriminator(torch.float32, (13, 40, 1))
+    x = torch.randn(4, 13, device="cuda")
+    fusegen.set_backend("auto")
+    out = gan.discriminator_step(D, x, x)
+    assert out.path == "autograd" and "not measured" in out.reason
+    fusegen.set_backend("fused")
+    with pytest.raises(RuntimeError, match="no fused kernels of float64"):
+        gan.discriminator_step(D.double(), x.double(), x.double())
+
+
+def test_discriminator_step_refuses():
+    D, _ = discriminator(torch.float32, (13, 40, 1))
+    x = torch.randn(4, 13, device="cuda")
+    with pytest.raises(RuntimeError, match="is on cuda:0, the samples on cpu"):
+        gan.discriminator_step(D, x.cpu(), x.cpu())
+    with pytest.raises(RuntimeError, match="expected the same device"):
+        gan.discriminator_step(D, x, x.cpu())
+    with pytest.raises(RuntimeError, match=r"the samples are torch\.bfloat16"):
+        gan.discriminator_step(D, x.bfloat16(), x.bfloat16())
+    with pytest.raises(ValueError, match="13 features"):
+        gan.discriminator_step(D, x[:, :5], x[:, :5])
 
 
 def test_second_order():

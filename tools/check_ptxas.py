@@ -17,7 +17,26 @@ ENTRY = re.compile(r"Compiling entry function '([^']+)' for '(sm_\w+)'")
 SPILL = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 STATIC = re.compile(r"(\d+) bytes smem")
-KERNEL = re.compile(r"(forward|backward)_kernelILi(\d).*?(Format[A-Za-z]+?\d+)ELi(\d)E")
+KERNEL = re.compile(
+    r"cuda\d+(forward|backward|cell|cell_step|cell_backward)_kernelILi(\d)E(?:.*?(Format[A-Za-z]+?\d+)ELi(\d)E)?"
+)
+# Of the discriminator step. Kernels that only read rows leave registers for several blocks of an SM.
+STEP = re.compile(r"\d(layer|gradient|head|norm|totals)_kernel(?:I.*?(Format[A-Za-z]+?\d+))?")
+STEP_REGISTERS = {"layer": 255, "gradient": 255, "head": 64, "norm": 64, "totals": 96}
+
+
+def of_kernel(symbol: str) -> tuple[str, int, int]:
+    """What to call this kernel, the registers and the bytes of spills that it may have."""
+    if found := KERNEL.search(symbol):
+        tiles = f", {found[3]}, {found[4]} tile(s)" if found[3] else ""
+        return (
+            f"{found[1]}, {found[2]} gates{tiles}",
+            REGISTERS,
+            SPILLS.get((found[1], found[2], found[3]), 0),
+        )
+    if found := STEP.search(symbol):
+        return f"{found[1]} of the discriminator step, {found[2]}", STEP_REGISTERS[found[1]], 0
+    raise SystemExit(f"check_ptxas: a kernel that is not known here: {symbol}")
 
 
 def main(path: str) -> int:
@@ -29,17 +48,14 @@ def main(path: str) -> int:
         elif (found := SPILL.search(line)) and entry:
             spilled = max(int(found[1]), int(found[2]))
         elif (found := USED.search(line)) and entry:
-            name = KERNEL.search(entry[1])
-            if name is None:
-                raise SystemExit(f"check_ptxas: a kernel that is not known here: {entry[1]}")
+            name, registers, spills = of_kernel(entry[1])
             static = STATIC.search(line)
             shared = int(static[1]) if static else 0
             kernels += 1
-            allowed = SPILLS.get((name[1], name[2], name[3]), 0)
-            if int(found[1]) > REGISTERS or spilled > allowed or shared > SHARED:
+            if int(found[1]) > registers or spilled > spills or shared > SHARED:
                 over += 1
                 print(
-                    f"{name[1]}, {name[2]} gates, {name[3]}, {name[4]} tile(s), {entry[2]}: "
+                    f"{name}, {entry[2]}: "
                     f"{found[1]} registers, {spilled} bytes spilled, {shared} bytes of static shared memory"
                 )
             entry, spilled = None, 0

@@ -1,8 +1,8 @@
 // What a GPU backend provides: kernels/cuda/ or, where it was not built, no_cuda.cpp, which throws. All pointers are of
 // the device unless said otherwise; nothing allocates device memory, waits for the device or reads from it.
 //
-// torch multiplies by the input weights before, and forms the weight gradients after; the backend owns what must go step
-// by step. G gates, K numbers that a step multiplies: P forward, G*P backward.
+// Of a recurrence, torch multiplies by the input weights before, and forms the weight gradients after; the backend owns
+// what must go step by step. G gates, K numbers that a step multiplies: P forward, G*P backward.
 #pragma once
 #include "params.h"
 
@@ -41,6 +41,10 @@ struct Plan {
 enum class Kind : uint8_t { lstm, gru, rnn_tanh, rnn_relu, identity };
 enum class Format : uint8_t { bf16, f16, f32, tf32 };
 
+constexpr Format format_of(Dtype dtype, bool tf32) {
+  return dtype == Dtype::bf16 ? Format::bf16 : dtype == Dtype::f16 ? Format::f16 : tf32 ? Format::tf32 : Format::f32;
+}
+
 struct Recurrence {
   Kind kind;
   Format format;
@@ -78,6 +82,74 @@ struct BackwardPass : Recurrence {
   void* dh;              // [T,B,D*P], the gradient of W_hr's product; only where there is one
   void *dh0, *dc0;       // or null: not wanted
 };
+
+// -- One step of a cell ----------------------------------------------------------------------------------------------
+
+// The products W x and R h are the kernel's own where the plan says so; else torch's, and what it made comes in.
+struct CellPlan {
+  bool multiplies;
+  int blocks, k_splits, tiles, groups;  // as in Plan
+  int shared_bytes;
+  const char* why;
+};
+
+struct CellForwardPass {
+  Kind kind;
+  Format format;
+  int B, I, H;
+  CellPlan plan;
+  const void *x, *h, *c;                // [B,I], [B,H], [B,H]; h, c null: zero
+  const void *W, *R, *b_ih, *b_hh;      // [G*H,I], [G*H,H], [G*H]; biases may be null
+  const void *x_gates, *h_gates;        // [B,G*H], the products, where the plan leaves them to torch; LSTM and RNN: x_gates
+                                        // is the sum of both, h_gates null
+  void *h_out, *c_out;                  // [B,H]
+  void* gates;                          // [B,4H], or null: inference; RNN: null
+  float* cells;                         // [B,H], or null
+  void* stream;
+  int device;
+};
+
+struct CellBackwardPass {
+  Kind kind;
+  Format format;
+  int B, H;
+  const void *dh, *dc;                  // [B,H], or null: zero
+  const void *h, *c, *h_out, *gates;    // h, c null: zero; h_out: RNN alone; gates: all but RNN
+  const float* cells;
+  void *dx_gates, *dh_gates;            // [B,G*H], of W x and of R h; dh_gates where they differ (GRU)
+  void *dh_direct, *dc_in;              // [B,H] the part of h's gradient beside R (GRU), of c; or null: not wanted
+  void* stream;
+  int device;
+};
+
+CellPlan choose_cell(const Device& device, Kind kind, Format format, int B, int I, int H);
+void cell_forward(const CellForwardPass& pass);
+void cell_backward(const CellBackwardPass& pass);
+
+// -- The discriminator step of a dense network: params.h, all of it in device memory -----------------------------------
+
+struct MlpPlace {
+  Format format;
+  void* stream;
+  int device;
+};
+
+// `saved` is of mlp_saved_bytes(), 16-byte aligned. A launch a layer, two or three more.
+struct MlpForwardPass : MlpForward, MlpPlace {
+  float* loss_out;       // [], written: scalars[kLoss]
+};
+
+struct MlpBackwardPass : MlpBackward, MlpPlace {
+  const float* scale_in; // [], instead of `scale`: the host does not know it
+  void* workspace;       // of mlp_workspace_bytes(), 16-byte aligned
+};
+
+int64_t mlp_saved_bytes(const MlpStep& step);
+int64_t mlp_workspace_bytes(const MlpStep& step);  // of backward
+void mlp_forward(const MlpForwardPass& pass);
+void mlp_backward(const MlpBackwardPass& pass);
+
+// -- The device -------------------------------------------------------------------------------------------------------
 
 int device_type();  // of its tensors, in DLPack's numbers
 Device device(int index);

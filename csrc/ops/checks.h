@@ -15,14 +15,19 @@ std::string shape_text(std::initializer_list<int64_t> shape);
 // The dtype of a call, from its first tensor. Throws std::invalid_argument.
 Dtype float_dtype(const View& v, const char* name);
 
-// v has this shape, the call's dtype, lies on the CPU and has a contiguous last dimension.
-void check(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype);
+// Where the tensors of a call lie, in DLPack's numbers.
+struct Site {
+  int device_type = 1, device_id = 0;
+};
+
+// v has this shape, the call's dtype, lies at `site` and has a contiguous last dimension.
+void check(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype, Site site = {});
 ElementType element_type(Dtype d);
 
 // [T,B,n] or [B,n] -> Rows; absent stays absent.
-Rows rows(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype);
-Matrix matrix(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype);
-void* vector(const View& v, const char* name, int64_t n, ElementType dtype);
+Rows rows(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype, Site site = {});
+Matrix matrix(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype, Site site = {});
+void* vector(const View& v, const char* name, int64_t n, ElementType dtype, Site site = {});
 
 // The same with a missing tensor refused.
 const View& required(const View& v, const char* name);

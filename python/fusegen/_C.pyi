@@ -173,6 +173,31 @@ def mlp_forward(
 def mlp_backward(
     step: _Step, scale: float, saved: Tensor, dweights: _Ts, dbiases: _Ts, dx_real: _T, dx_fake: _T
 ) -> None: ...
+
+# The same step on a GPU; also in fusegen._simt, on CPU tensors. tf32: products of float32 may round to TF32.
+def gpu_mlp_saved_bytes(step: _Step) -> int: ...
+def gpu_mlp_workspace_bytes(step: _Step) -> int: ...  # of backward
+def gpu_mlp_forward(
+    step: _Step,
+    tf32: bool,
+    stream: int,
+    loss: Tensor,  # float32 []
+    scalars: Tensor,  # float64 [9]
+    logits: Tensor,  # [Nr + Nf]
+    saved: Tensor,  # uint8 [gpu_mlp_saved_bytes(step)]
+) -> None: ...
+def gpu_mlp_backward(
+    step: _Step,
+    tf32: bool,
+    stream: int,
+    scale: Tensor,  # float32 [], the gradient that reached the loss
+    saved: Tensor,
+    workspace: Tensor,  # uint8 [gpu_mlp_workspace_bytes(step)]
+    dweights: _Ts,
+    dbiases: _Ts,
+    dx_real: _T,
+    dx_fake: _T,
+) -> None: ...
 def packed_bytes(cell: str, I: int, H: int, P: int, dtype: str) -> int: ...  # P 0: no projection
 def pack(cell: str, weights: _Ts, blob: Tensor, threads: int) -> None: ...
 def isa() -> str: ...

@@ -75,6 +75,25 @@ def _missing(x: Tensor) -> str:
     return ""
 
 
+def why_torch(what: str, x: Tensor) -> str:
+    """Why this call, on a device that is not the CPU, goes to torch's own operators; "" where kernels run.
+
+    Raises RuntimeError under set_backend("fused") where there are no kernels.
+    """
+    missing = _missing(x)
+    if missing:
+        if _backend == "fused":
+            raise RuntimeError(
+                f"fusegen {what}: {missing}; use set_backend('auto') for torch's own operators there"
+            )
+        if not torch.compiler.is_compiling():
+            note(f"{what} on {x.device.type}: {missing}, torch's own operators run")
+        return missing
+    if _backend == "auto" and x.is_cuda and not _choice.MEASURED_GPUS:
+        return "the fused kernels were not measured on GPUs yet; set_backend('fused') asks for them"
+    return ""
+
+
 def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, weights: Sequence) -> bool:
     """True if this call goes to torch's own operators.
 
@@ -86,18 +105,8 @@ def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, we
     if torch._C._get_tracing_state() is not None:  # TorchScript cannot record a list of optional weights
         note(f"{cell} under torch.jit.trace: torch's own operators are recorded")
         return True
-    if not x.is_cpu:
-        missing = _missing(x)
-        if missing:
-            if _backend == "fused":
-                raise RuntimeError(
-                    f"fusegen {cell}: {missing}; use set_backend('auto') for torch's own operators there"
-                )
-            if not torch.compiler.is_compiling():
-                note(f"{cell} on {x.device.type}: {missing}, torch's own operators run")
-            return True
-        if _backend == "auto" and x.is_cuda and not _choice.MEASURED_GPUS:
-            return True
+    if not x.is_cpu and why_torch(cell, x):
+        return True
     if _backend == "fused" or not _choice.RULES:
         return False
     dtype = str(x.dtype).removeprefix("torch.")

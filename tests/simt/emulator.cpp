@@ -77,6 +77,7 @@ struct Copy {
   void* to;
   const void* from;
   size_t bytes;
+  int group;
 };
 
 struct Lane {
@@ -86,6 +87,7 @@ struct Lane {
   bool done = false;
   const char* waits = nullptr;  // for what, where it does
   std::vector<Copy> copies;
+  int copy_group = 0;  // of the next copy
   void* fake_stack = nullptr;
 };
 
@@ -358,13 +360,22 @@ void copy_later(void* to, const void* from, size_t bytes) {
   if (settings().order == Order::forward || (settings().order == Order::random && random_number() % 2 == 0)) {
     std::memcpy(to, from, bytes);
   } else {
-    here->copies.push_back({to, from, bytes});
+    here->copies.push_back({to, from, bytes, here->copy_group});
   }
 }
 
 void copies_done() {
   for (const Copy& c : here->copies) std::memcpy(c.to, c.from, c.bytes);
   here->copies.clear();
+}
+
+void end_copy_group() { ++here->copy_group; }
+
+void copy_groups_done(int open) {
+  auto& copies = here->copies;
+  const auto pending = std::find_if(copies.begin(), copies.end(), [&](const Copy& c) { return c.group >= here->copy_group - open; });
+  for (auto c = copies.begin(); c != pending; ++c) std::memcpy(c->to, c->from, c->bytes);
+  copies.erase(copies.begin(), pending);
 }
 
 }  // namespace simt

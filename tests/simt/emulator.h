@@ -53,5 +53,7 @@ unsigned char* in_block(unsigned char* shared, int rank);  // the same place in 
 void later(void (*effect)(void*), const void* data, size_t bytes);  // of a store that lands when it lands
 void copy_later(void* to, const void* from, size_t bytes);          // of this lane, done at copies_done() at the latest
 void copies_done();
+void end_copy_group();
+void copy_groups_done(int open);  // all but the last `open` groups
 
 }  // namespace simt

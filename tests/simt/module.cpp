@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bind_discriminator.h"
 #include "bind_recurrence.h"
 #include "emulator.h"
 #include "kernels/backend.h"
@@ -23,6 +24,7 @@ Device device(int) {
 PYBIND11_MODULE(_simt, m) {
   m.doc() = "The CUDA kernels of fusegen, run lane by lane on the CPU, for the tests.";
   fusegen::bind_recurrence(m);
+  fusegen::bind_gpu_discriminator(m);
   m.def("set_order", [](const std::string& order, uint64_t seed) {
     simt::Settings& s = simt::settings();
     if (order != "forward" && order != "reverse" && order != "random")

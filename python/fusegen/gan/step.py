@@ -252,8 +252,10 @@ def _fused_stack(D: nn.Module, x: Tensor, dim: int) -> tuple[network.Dense | Non
         stack = network.dense(D)
     except TypeError as error:
         return None, str(error)
-    if x.device.type != "cpu":
-        return None, f"no fused step for device {x.device.type!r} in this build"
+    if not x.is_cpu:
+        why = _backend.why_torch("discriminator_step", x)
+        if why:
+            return None, why
     if dim != 0 or (x.dim() != 2 and not stack.flatten):
         return None, "dense layers over more than one dim"
     first = stack.layers[0].in_features

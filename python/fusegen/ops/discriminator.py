@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .. import _C, _backend, reference
 from . import _common as c
+from . import gpu
 
 SCALARS = (
     "loss", "penalty", "mean_real", "mean_fake", "sign_real", "sign_fake",
@@ -61,6 +62,17 @@ def _step(real, fake, mixed, weights, biases, slopes, loss, generator, target, r
     return _loss_of(scalars, fake), scalars, logits, saved
 
 
+def _step_cuda(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
+    call = _call(real, fake, mixed, weights, biases, slopes, (loss, generator, target, r1, r2, gp), gradients)
+    scalars = fake.new_empty(len(SCALARS), dtype=torch.float64)
+    logits = fake.new_empty(fake.shape[0] + (0 if real is None else real.shape[0]))
+    saved = fake.new_empty(gpu.engine.gpu_mlp_saved_bytes(call), dtype=torch.uint8)
+    total = fake.new_empty((), dtype=torch.float32)
+    tf32 = gpu.multiplies_in_tf32(fake.dtype)
+    gpu.engine.gpu_mlp_forward(call, tf32, gpu.stream_of(fake), total, scalars, logits, saved)
+    return total, scalars, logits, saved
+
+
 def _loss_of(scalars: Tensor, fake: Tensor) -> Tensor:
     dtype = torch.float64 if fake.dtype == torch.float64 else torch.float32
     return scalars[0].to(dtype, copy=True)  # an output of its own, that users may change in place
@@ -99,6 +111,20 @@ def _step_backward(
     return [g for g in grads if g is not None]
 
 
+def _step_backward_cuda(scale, saved, real, fake, mixed, weights, biases, slopes, *rest):
+    *options, gradients, wanted = rest
+    grads = c.empty_grads((real, fake, *weights, *biases), wanted)
+    call = _call(real, fake, mixed, weights, biases, slopes, options, gradients)
+    dx_real, dx_fake, *parameters = grads
+    n = len(weights)
+    workspace = fake.new_empty(gpu.engine.gpu_mlp_workspace_bytes(call), dtype=torch.uint8)
+    gpu.engine.gpu_mlp_backward(
+        call, gpu.multiplies_in_tf32(fake.dtype), gpu.stream_of(fake), scale, saved, workspace,
+        parameters[:n], parameters[n:], dx_real, dx_fake,
+    )  # fmt: skip
+    return [g for g in grads if g is not None]
+
+
 _INPUTS = "Tensor? real, Tensor fake, Tensor? mixed, Tensor[] weights, Tensor?[] biases, float[] slopes"
 _OPTIONS = "str loss, bool generator, float target, float r1, float r2, float gp, bool[] gradients"
 _OUTPUTS = "(Tensor loss, Tensor scalars, Tensor logits, Tensor saved)"
@@ -109,6 +135,8 @@ _LIB.define(
 )
 _LIB.impl("mlp_discriminator_step", _step, "CPU")
 _LIB.impl("mlp_discriminator_step_backward", _step_backward, "CPU")
+_LIB.impl("mlp_discriminator_step", _step_cuda, "CUDA")
+_LIB.impl("mlp_discriminator_step_backward", _step_backward_cuda, "CUDA")
 torch.library.register_fake("fusegen::mlp_discriminator_step", _step_fake, lib=_LIB)
 torch.library.register_fake(
     "fusegen::mlp_discriminator_step_backward",
@@ -206,9 +234,10 @@ def mlp_discriminator_step(
     real [Nr, n0] (None in a generator's step whose loss does not pair), fake [Nf, n0], mixed [Nm, n0] (the
     interpolates of WGAN-GP where ``options.gp`` is above 0, else None), weights [n_l, n_{l-1}] down to
     [1, n_{L-1}], biases [n_l] or None, slopes of the L-1 activations below zero (0 ReLU, 1 none). All of one
-    dtype (float32, bfloat16, float16, float64) on the CPU. Returns the loss, penalties included (a scalar:
-    float64 for float64, else float32), SCALARS as float64 [9] and the logits [Nr + Nf], the last two without
-    gradient. Gradients go to real and fake, weights and biases; in a generator's step to fake alone. Raises
+    dtype (float32, bfloat16, float16; on the CPU float64 too) on one device. Returns the loss, penalties
+    included (a scalar: float64 for float64, else float32), SCALARS as float64 [9] and the logits [Nr + Nf],
+    the last two without gradient. Gradients go to real and fake, weights and biases; in a generator's step to
+    fake alone. Products of float32 on a GPU follow torch.backends.cuda.matmul's switch of TF32. Raises
     ValueError for shapes, names or sizes that do not fit.
     """
     tensors = (real, fake, mixed, *weights, *biases)

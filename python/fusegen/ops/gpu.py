@@ -48,7 +48,8 @@ def error_word(device: torch.device) -> Tensor:
     return word
 
 
-def _stream(x: Tensor) -> int:
+def stream_of(x: Tensor) -> int:
+    """The current stream of x's device, as the engine takes it; 0 on the CPU."""
     return torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
 
 
@@ -62,6 +63,16 @@ def uses_tf32(dtype: torch.dtype) -> bool:
         precision = getattr(torch.backends.cudnn, "fp32_precision", "none")
     if precision == "none":
         return bool(torch.backends.cudnn.allow_tf32)
+    return precision == "tf32"
+
+
+def multiplies_in_tf32(dtype: torch.dtype) -> bool:
+    """Whether matrix products of this dtype outside a recurrence may round to TF32: torch's own switch."""
+    if dtype != torch.float32:
+        return False
+    precision = getattr(torch.backends.cuda.matmul, "fp32_precision", "none")
+    if precision == "none":
+        return bool(torch.backends.cuda.matmul.allow_tf32)
     return precision == "tf32"
 
 
@@ -120,7 +131,7 @@ def forward(
     gx, b_hn = _gate_inputs(kind, x, weights)
     W_hr = _dense(_columns(weights, kind, 4)) if kind is LSTM else []
     way = engine.gpu_forward(
-        kind.cell, relu, tf32, transport, _stream(x), gx, _dense(R), W_hr, [c.dense(b) for b in b_hn],
+        kind.cell, relu, tf32, transport, stream_of(x), gx, _dense(R), W_hr, [c.dense(b) for b in b_hn],
         c.dense(h0), c.dense(c0), lengths, y, h_n, c_n, gates, cells,
         _workspace(kind, x, tf32, False, B, H, P, D), error_word(x.device),
     )  # fmt: skip
@@ -180,7 +191,7 @@ def backward(
     dc0 = x.new_empty(D, B, H) if states == 2 and wanted[2] else None
     W_hr = _columns(weights, kind, 4) if project else []
     way = engine.gpu_backward(
-        kind.cell, relu, tf32, transport, _stream(x), c.dense(dy), c.dense(dh_n), c.dense(dc_n),
+        kind.cell, relu, tf32, transport, stream_of(x), c.dense(dy), c.dense(dh_n), c.dense(dc_n),
         [r.t().contiguous() for r in R], [w.t().contiguous() for w in W_hr], y, c.dense(h0), c.dense(c0),
         lengths, gates, cells, dgates, dh, dh0, dc0, _workspace(kind, x, tf32, True, B, H, P, D),
         error_word(x.device),

@@ -51,7 +51,9 @@ class Learner:
         self._autocast = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(setup.precision)
         self._scaler = torch.amp.GradScaler(workers.device.type, enabled=setup.precision == "float16")
         self._average = (
-            AveragedModel(task.model, multi_avg_fn=get_ema_multi_avg_fn(setup.ema)) if setup.ema else None
+            AveragedModel(task.model, multi_avg_fn=get_ema_multi_avg_fn(setup.ema), use_buffers=True)
+            if setup.ema
+            else None
         )
         if workers.count > 1:
             # The weights are the first process's (DDP sends them); noise must not be the same everywhere.
@@ -110,7 +112,10 @@ class Learner:
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach().double() / parts
         self._scaler.unscale_(turn.optimizer)
-        nn.utils.clip_grad_norm_(turn.turn.module.parameters(), self.options.clip)
+        norm = nn.utils.clip_grad_norm_(turn.turn.module.parameters(), self.options.clip or math.inf)
+        if not self._scaler.is_enabled():  # which skips what overflowed
+            name = "gradient norm" if turn.turn.name == "model" else f"{turn.turn.name} gradient norm"
+            sums[name] = norm.detach().double()
         self._scaler.step(turn.optimizer)
         self._scaler.update()
         return carried

@@ -181,8 +181,8 @@ def add_flags(parser: argparse.ArgumentParser, options: type[Options], *, given_
 
 
 def flag(name: str) -> str:
-    """The flag of a field: log_every -> --log-every."""
-    return "--" + name.replace("_", "-")
+    """The flag of a field: log_every -> --log-every, class_ -> --class."""
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def from_flags(options: type[T], parsed: argparse.Namespace, base: T | None = None) -> T:

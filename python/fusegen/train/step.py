@@ -55,14 +55,21 @@ class Task(Protocol):
     also `options`, `from_options` and `sample`.
 
     options: its option classes by section, "model" and "data" usually; a "fit" there replaces FitOptions.
-    sampling: how it is asked for a sample. better: whether "lower" or "higher" is, in its first measure.
+    sampling: how it is asked for a sample; measuring: for all of its measures. better: whether "lower" or
+    "higher" is, in its first measure.
     """
 
     options: ClassVar[dict[str, type[Options]]]
     sampling: ClassVar[type[Options]]
+    measuring: ClassVar[type[Options]] = Options
     better: ClassVar[str] = "lower"
 
     model: nn.Module
+
+    @classmethod
+    def presets(cls, given: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+        """Defaults that follow from other options, by section and name. given: those asked for, by name."""
+        return {}
 
     @classmethod
     def from_options(
@@ -86,6 +93,10 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module | None = None) -> dict[str, float]:
         """Measures of `model` (or the task's own) on held-out data by name, the one that matters first."""
+
+    def measure(self, how: Any) -> dict[str, float]:
+        """All measures of the task's own model, for `fusegen evaluate`; `how` is a `measuring`."""
+        return self.evaluate()
 
     def turns(self) -> tuple[Turn, ...]:
         """What is trained in a step, in order."""

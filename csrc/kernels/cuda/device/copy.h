@@ -10,6 +10,15 @@ FUSEGEN_DEVICE void copy16_async(void* shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
 }
 
+// Closes a group of the lane's copies, those asked for since the last group.
+FUSEGEN_DEVICE void end_copy_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Until all but the lane's last `open` groups are there. Other lanes' need a barrier as well.
+template <int open>
+FUSEGEN_DEVICE void copy_groups_done() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(open) : "memory");
+}
+
 // Until the lane's own copies are there. Other lanes' need a barrier as well.
 FUSEGEN_DEVICE void copies_done() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 

@@ -17,6 +17,9 @@ struct F16 {
   uint16_t bits;
 };
 
+FUSEGEN_DEVICE float as_float(uint32_t bits) { return __uint_as_float(bits); }
+FUSEGEN_DEVICE uint32_t as_bits(float x) { return __float_as_uint(x); }
+
 FUSEGEN_DEVICE float widen(float x) { return x; }
 FUSEGEN_DEVICE float widen(Bf16 x) { return __uint_as_float(static_cast<uint32_t>(x.bits) << 16); }
 FUSEGEN_DEVICE float widen(F16 x) { return __half2float(__ushort_as_half(x.bits)); }

@@ -1,0 +1,155 @@
+// The discriminator step: the totals, and the way from a format to its kernels.
+#include <device/launch.h>
+#include <device/mma.h>
+#include <device/warp.h>
+
+#include "../losses.h"
+#include "mlp_pass.h"
+#include "mlp_saved.h"
+
+namespace fusegen::cuda {
+namespace {
+
+using namespace device;  // the formats
+
+// The loss term of a row and its derivative by the row's logit.
+FUSEGEN_DEVICE losses::Term<float> loss_term(const TotalArguments& a, int row) {
+  if (row >= a.split.plain) return {0, 0};
+  const bool real = row < a.split.real;
+  const float z = a.logit[row];
+  if (a.loss == GanLoss::relativistic) {
+    const float other = a.logit[real ? row + a.split.real : row - a.split.real];
+    const bool first = real != a.generator;  // of the pair
+    losses::Term<float> term = losses::pair(first ? z : other, first ? other : z);
+    if (!first) term.slope = -term.slope;
+    if (!real) term.value = 0;  // a pair counts once
+    if (real && a.generator) term.slope = 0;
+    return term;
+  }
+  if (a.generator) return real ? losses::Term<float>{0, 0} : losses::generator(a.loss, z);
+  return real ? losses::real(a.loss, z, a.target) : losses::fake(a.loss, z);
+}
+
+enum Total { kTerms, kReals, kFakes, kSignReals, kSignFakes, kNorm2Reals, kNormReals, kNorm2Fakes, kNormFakes, kOffs, kNormMixeds, kTotals };
+
+// One block. A lane takes every 256th row; what lanes add up goes through the same tree each time.
+FUSEGEN_KERNEL void totals_kernel(FUSEGEN_ARGUMENT TotalArguments a) {
+  const int real = a.split.real, fake = a.split.plain - real, mixed = a.split.rows - a.split.plain;
+  double sums[kTotals] = {};
+  float largest = 0;
+  for (int row = thread(); row < a.split.rows; row += kThreads) {
+    const bool is_real = row < real, is_mixed = row >= a.split.plain;
+    const losses::Term<float> term = loss_term(a, row);
+    const float n = static_cast<float>(is_real ? real : fake);
+    const float s = is_mixed ? 0.0f : term.slope / n;
+    float c = 0;
+    if (!is_mixed) {
+      const double z = a.logit[row], sign = z > 0 ? 1.0 : z < 0 ? -1.0 : z;
+      sums[kTerms] += term.value / n;
+      sums[is_real ? kReals : kFakes] += z;
+      sums[is_real ? kSignReals : kSignFakes] += sign;
+    }
+    if (is_mixed ? true : is_real ? a.r1 > 0 : a.r2 > 0) {
+      const float norm = sqrtf(a.norm2[row]);
+      if (is_mixed) {
+        sums[kOffs] += (norm - 1) * (norm - 1);
+        sums[kNormMixeds] += norm;
+        c = norm > 0 ? 2 * a.gp * (norm - 1) / norm / static_cast<float>(mixed) : norm;  // 0 at 0, NaN through
+      } else {
+        sums[is_real ? kNorm2Reals : kNorm2Fakes] += a.norm2[row];
+        sums[is_real ? kNormReals : kNormFakes] += norm;
+        c = (is_real ? a.r1 : a.r2) / n;
+      }
+    }
+    a.s[row] = s;
+    a.c[row] = c;
+    largest = fmaxf(largest, fmaxf(fabsf(s), fabsf(c)));
+  }
+
+  auto* shared = reinterpret_cast<double*>(shared_memory());  // [kWarps][kTotals + 1]
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2) {
+#pragma unroll
+    for (int i = 0; i < kTotals; ++i) sums[i] += from_lane_xor(sums[i], mask);
+    largest = fmaxf(largest, from_lane_xor(largest, mask));
+  }
+  if (lane() == 0) {
+    for (int i = 0; i < kTotals; ++i) shared[warp() * (kTotals + 1) + i] = sums[i];
+    shared[warp() * (kTotals + 1) + kTotals] = largest;
+  }
+  sync_block();
+  const auto total = [&](int i) {
+    double sum = 0;
+    for (int w = 0; w < kWarps; ++w) sum += shared[w * (kTotals + 1) + i];
+    return sum;
+  };
+
+  // 16-bit operands would lose small s and c: they hold parts of the power of two at the largest.
+  for (int w = 0; w < kWarps; ++w) largest = fmaxf(largest, static_cast<float>(shared[w * (kTotals + 1) + kTotals]));
+  const float unit = largest > 1.0e-30f && largest < 1.0e30f ? as_float(as_bits(largest) & 0x7f800000u) : 1.0f;
+  for (int row = thread(); row < a.split.rows; row += kThreads) {
+    a.s[row] /= unit;
+    a.c[row] /= unit;
+  }
+  if (thread() > 0) return;
+  *a.unit = unit;
+  const double nan = not_a_number();
+  const auto mean = [&](int i, int n) { return n ? total(i) / n : nan; };
+  double penalty = 0;
+  if (a.r1 > 0) penalty += a.r1 / 2.0 * mean(kNorm2Reals, real);
+  if (a.r2 > 0) penalty += a.r2 / 2.0 * mean(kNorm2Fakes, fake);
+  if (mixed) penalty += a.gp * mean(kOffs, mixed);
+  const double loss = total(kTerms) + penalty;
+  *a.loss_out = static_cast<float>(loss);
+  a.scalars[kLoss] = loss;
+  a.scalars[kPenalty] = penalty;
+  a.scalars[kMeanReal] = mean(kReals, real);
+  a.scalars[kMeanFake] = mean(kFakes, fake);
+  a.scalars[kSignReal] = mean(kSignReals, real);
+  a.scalars[kSignFake] = mean(kSignFakes, fake);
+  a.scalars[kNormReal] = a.r1 > 0 ? mean(kNormReals, real) : nan;
+  a.scalars[kNormFake] = a.r2 > 0 ? mean(kNormFakes, fake) : nan;
+  a.scalars[kNormMixed] = mean(kNormMixeds, mixed);
+}
+
+}  // namespace
+
+void launch_totals(const TotalArguments& a, void* stream) {
+  launch(totals_kernel, {1, 1, false, kWarps * (kTotals + 1) * 8, stream}, a);
+}
+
+int64_t mlp_saved_bytes(const MlpStep& p) {
+  Parts measure(nullptr);
+  const Saved saved(p, measure);
+  return measure.used();
+}
+
+int64_t mlp_workspace_bytes(const MlpStep& p) {
+  Parts measure(nullptr);
+  tangents_of(p, measure);
+  return measure.used();
+}
+
+void mlp_forward(const MlpForwardPass& p) {
+  const DeviceGuard guard(p.device);
+  switch (p.format) {
+    case Format::bf16: return run_mlp_forward<Bf16, FormatBf16>(p);
+    case Format::f16: return run_mlp_forward<F16, FormatF16>(p);
+    case Format::f32: return run_mlp_forward<float, FormatF32>(p);
+    case Format::tf32: break;
+  }
+  run_mlp_forward<float, FormatTf32>(p);
+}
+
+void mlp_backward(const MlpBackwardPass& p) {
+  const DeviceGuard guard(p.device);
+  switch (p.format) {
+    case Format::bf16: return run_mlp_backward<Bf16, FormatBf16>(p);
+    case Format::f16: return run_mlp_backward<F16, FormatF16>(p);
+    case Format::f32: return run_mlp_backward<float, FormatF32>(p);
+    case Format::tf32: break;
+  }
+  run_mlp_backward<float, FormatTf32>(p);
+}
+
+}  // namespace fusegen::cuda

@@ -1,0 +1,141 @@
+// What the kernels of the discriminator step are launched with.
+//
+// Rows are samples: real, fake, then mixed. With H the activations, U the adjoints of one logit (u_L = 1), v = U_1 W_1
+// the gradient by the input, T the tangents of v through the same masks, s the derivative of the loss by the logit and c
+// the factor of the penalty's direction c v, every weight gradient is one product: dW_l = U_l' (s H_{l-1} + c T_{l-1}).
+#pragma once
+#include <climits>
+
+#include <device/number.h>
+
+#include "../params.h"
+#include "layout.h"
+
+namespace fusegen::cuda {
+
+// Rows of numbers in up to three pieces, one below another.
+struct Sheet {
+  const void* data[3];
+  int64_t stride[3];  // numbers
+  int first[3];       // row of each piece
+  bool aligned;       // rows begin on 16 bytes, and the last word of one is whole
+};
+
+template <class T>
+FUSEGEN_DEVICE const T* row_of_sheet(const Sheet& s, int row) {
+  // Written out: an index would put the arguments into local memory.
+  const bool second = row >= s.first[1], third = row >= s.first[2];
+  const void* data = third ? s.data[2] : second ? s.data[1] : s.data[0];
+  const int64_t stride = third ? s.stride[2] : second ? s.stride[1] : s.stride[0];
+  const int first = third ? s.first[2] : second ? s.first[1] : s.first[0];
+  return static_cast<const T*>(data) + (row - first) * stride;
+}
+
+// Some of the rows: i goes to first + i, from `split` on to `jump` more.
+struct RowMap {
+  int count, first, split, jump;
+  FUSEGEN_DEVICE int operator()(int i) const { return first + i + (i >= split ? jump : 0); }
+};
+
+// Memory of our own: padded rows of which the first is number `first`.
+struct Own {
+  void* data;
+  int stride;  // numbers; what lies past a row's width is zero
+  int first;
+};
+
+template <class T>
+FUSEGEN_DEVICE T* row_of_own(const Own& o, int row) {
+  return static_cast<T*>(o.data) + static_cast<int64_t>(row - o.first) * o.stride;
+}
+
+enum Kinds : unsigned { kReal = 1, kFake = 2, kMixed = 4 };
+
+struct Split {
+  int real, plain, rows;  // real; and fake; and mixed
+};
+FUSEGEN_DEVICE bool among(const Split& split, unsigned kinds, int row) {
+  return kinds & (row < split.real ? kReal : row < split.plain ? kFake : kMixed);
+}
+
+// One layer of all rows: activations, tangents, adjoints or the gradient by the input.
+struct LayerArguments {
+  Sheet a;              // [rows of the map, K]
+  RowMap rows;
+  Sheet b;              // W: [N, K], or adjoints [K, N]
+  int K, N;
+  const void* bias;     // [N], or null
+  Own mask;             // activations whose sign masks the result; null: not masked, or by its own sign (`activate`)
+  bool activate;
+  float slope;
+  Own out;              // [rows of the map, N]
+};
+
+// Logits, and the adjoints behind the last layer.
+struct HeadArguments {
+  Sheet in;             // [rows, n]
+  const void *w, *b;    // [n]; [1] or null
+  int n;
+  Split split;
+  unsigned adjoints;    // kinds of rows
+  bool masked;
+  float slope;
+  Own out;              // of adjoints
+  float* logit;         // [rows]
+  void* logits;         // [real + fake]
+};
+
+struct NormArguments {
+  Own v;
+  int inputs;
+  RowMap rows;
+  float* norm2;         // [rows]
+};
+
+struct TotalArguments {
+  Split split;
+  GanLoss loss;
+  bool generator;
+  float target, r1, r2, gp;
+  const float *logit, *norm2;
+  float *s, *c, *unit;  // s and c are kept as parts of `unit`, a power of two
+  double* scalars;
+  float* loss_out;
+};
+
+// Layers of one launch of the weight gradients; a deeper network takes several.
+constexpr int kGroup = 8;
+
+struct WeightGradient {
+  Own u;                // [rows, M]
+  Own h, t;             // [rows, N]; h null: the samples; t null: no tangents
+  int M, N;
+  void* out;            // [M, N]
+  int first_block;
+};
+
+// out[n] = scale sum over the rows of s x + c t: the gradients of biases and of the last layer.
+struct ColumnSum {
+  Own x, t;             // x null: the samples, `ones`: 1; t null: none
+  bool ones;
+  int n;
+  void* out;
+  int first_block;
+};
+
+struct GradientArguments {
+  Split split;
+  unsigned tangents;    // kinds of rows
+  Sheet samples;
+  int inputs;
+  const float *s, *c, *unit, *scale;
+  int products, sums;
+  WeightGradient product[kGroup];
+  ColumnSum sum[kGroup + 2];
+  Own v;
+  void* dx[2];          // [real, inputs], [fake, inputs], or null
+  int tile_blocks, sum_blocks, dx_blocks;
+};
+static_assert(sizeof(GradientArguments) <= 4096, "a kernel's arguments");
+
+}  // namespace fusegen::cuda

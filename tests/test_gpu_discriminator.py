@@ -1,0 +1,438 @@
+"""The CUDA kernels of the discriminator step, run lane by lane on the CPU by the emulator of tests/simt:
+every loss, penalty, dtype, depth, odd width and size of batch, against autograd in float64."""
+
+import itertools
+
+import cases
+import pytest
+import torch
+from fusegen import gan, losses, reference
+from fusegen.ops import discriminator, gpu
+from fusegen.ops.discriminator import SCALARS, MlpOptions, mlp_discriminator_step
+from tolerances import TOLERANCE, close
+from torch import nn
+
+simt = pytest.importorskip("fusegen._simt", reason="fusegen._simt is not built (FUSEGEN_SIMT=ON builds it)")
+
+DTYPES = ("float32", "tf32", "bfloat16", "float16")
+ORDERS = [("forward", 0), ("reverse", 0)] + [("random", seed) for seed in range(8)]
+PENALTIES = {
+    "none": {},
+    "r1": {"r1": 10.0},
+    "r2": {"r2": 3.0},
+    "gp": {"gp": 10.0},
+    "r1 and gp": {"r1": 2.0, "gp": 5.0},
+    "all": {"r1": 2.0, "r2": 1.0, "gp": 5.0},
+}
+SIZES = (
+    (1, 1),
+    (13, 1),
+    (8, 1, 1),
+    (7, 33, 1),
+    (40, 64, 1),
+    (13, 40, 70, 1),
+    (50, 65, 129, 31, 1),
+    (5,) * 10 + (1,),  # more layers than one launch takes
+)
+BATCHES = ((1, 1), (5, 3), (33, 40), (64, 64), (2, 130))
+WANTED = ("weights", "samples", "all")
+
+
+@pytest.fixture(autouse=True)
+def emulated(monkeypatch):
+    """The emulator in its first state, as what runs the op on CPU tensors."""
+    simt.set_order("forward")
+    simt.set_device()
+    monkeypatch.setattr(gpu, "engine", simt)
+    monkeypatch.setattr(gpu, "multiplies_in_tf32", lambda dtype: False)
+    monkeypatch.setattr(discriminator, "_step", discriminator._step_cuda)
+    monkeypatch.setattr(discriminator, "_step_backward", discriminator._step_backward_cuda)
+    yield
+    simt.set_order("forward")
+    simt.set_device()
+
+
+def round_tf32(x):
+    bits = x.float().view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32).double()
+
+
+class Case:
+    """A network and its samples in the dtype of the call, and what float64 makes of them."""
+
+    def __init__(
+        self, sizes, batches, dtype, loss, penalty, wanted="all", slope=0.2, bias=True, generator=False
+    ):
+        torch.manual_seed(sum(sizes) * 100 + sum(batches))
+        self.tf32 = dtype == "tf32"
+        self.dtype = torch.float32 if self.tf32 else getattr(torch, dtype)
+        weights = PENALTIES[penalty] if not generator else {}
+        nr, nf = batches
+        if loss == "relativistic" or "gp" in weights:
+            nr = nf = min(nr, nf, 65)
+        self.options = MlpOptions(
+            loss, generator, 0.9 if loss in losses.SMOOTHED and not generator else 1.0, **weights
+        )
+
+        def some(*shape, scale=1.0):
+            return (torch.randn(*shape) * scale).to(self.dtype)
+
+        self.weights = [some(m, n, scale=(2 / n) ** 0.5) for n, m in itertools.pairwise(sizes)]
+        self.biases = [some(m, scale=0.3) if bias else None for m in sizes[1:]]
+        self.slopes = [slope] * (len(sizes) - 2)
+        self.fake = some(nf, sizes[0])
+        self.real = some(nr, sizes[0]) if not generator or loss == "relativistic" else None
+        self.mixed = some(nf, sizes[0]) if "gp" in weights else None
+        self.wanted = wanted
+
+    def leaves(self, samples, weights, biases):
+        """The tensors that gradients are asked for."""
+        out = list(samples) if self.wanted != "weights" or self.options.generator else []
+        out += [*weights, *biases] if self.wanted != "samples" and not self.options.generator else []
+        return [t.requires_grad_() for t in out if t is not None]
+
+    def run(self):
+        """(loss, scalars, logits, gradients of 1.5 times the loss)."""
+        gpu.multiplies_in_tf32 = lambda dtype: self.tf32  # the fixture puts it back
+        real, fake = (None if t is None else t.clone() for t in (self.real, self.fake))
+        weights, biases = (
+            [None if t is None else t.clone() for t in ts] for ts in (self.weights, self.biases)
+        )
+        samples = (fake,) if self.options.generator else (real, fake)
+        leaves = self.leaves(samples, weights, biases)
+        loss, scalars, logits = mlp_discriminator_step(
+            real, fake, self.mixed, weights, biases, self.slopes, self.options
+        )
+        return loss.detach(), scalars, logits, torch.autograd.grad(1.5 * loss, leaves)
+
+    def masks(self, x, weights, biases):
+        """The derivative of each activation; rounding in the layers before decides its side of zero."""
+        rounded = round_tf32 if self.tf32 else lambda t: t.to(self.dtype).double()
+        masks = []
+        for W, b, slope in zip(weights[:-1], biases[:-1], self.slopes, strict=True):
+            a = rounded(x.detach()) @ rounded(W.detach()).t() + (0 if b is None else b.detach())
+            masks.append(torch.where(a > 0, 1.0, slope))
+            x = a * masks[-1]
+        return masks
+
+    def oracle(self):
+        """The same from autograd in float64."""
+        real, fake, mixed = (None if t is None else t.double() for t in (self.real, self.fake, self.mixed))
+        weights, biases = (
+            [None if t is None else t.double() for t in ts] for ts in (self.weights, self.biases)
+        )
+        o = self.options
+        leaves = self.leaves((fake,) if o.generator else (real, fake), weights, biases)
+
+        def run(x):
+            if x is None:
+                return None, []
+            masks = self.masks(x, weights, biases)
+            for W, b, mask in zip(weights[:-1], biases[:-1], masks, strict=True):
+                x = nn.functional.linear(x, W, b) * mask
+            return nn.functional.linear(x, weights[-1], biases[-1]).squeeze(-1), masks
+
+        (f, of_fake), (r, of_real), (_, of_mixed) = run(fake), run(real), run(mixed)
+        if o.generator:
+            total = losses.generator_loss(o.loss, f, None if r is None else r.detach())
+        else:
+            total = losses.discriminator_loss(o.loss, r, f, 1 - o.target)
+        penalty = torch.zeros((), dtype=torch.float64)
+        norms = {}
+        for name, factor, masks, x in (("real", o.r1, of_real, real), ("fake", o.r2, of_fake, fake)):
+            if factor:
+                v = reference._input_gradient(weights, masks, x.shape[0])
+                penalty = penalty + factor / 2 * v.square().sum(1).mean()
+                norms[f"norm_{name}"] = v.norm(dim=1).mean()
+        if o.gp:
+            norm = reference._input_gradient(weights, of_mixed, mixed.shape[0]).norm(dim=1)
+            penalty = penalty + o.gp * (norm - 1).square().mean()
+            norms["norm_mixed"] = norm.mean()
+        total = total + penalty
+        values = {"loss": total, "penalty": penalty, "mean_fake": f.mean(), **norms}
+        if r is not None:
+            values["mean_real"] = r.mean()
+        logits = f if r is None else torch.cat((r, f))
+        return values, logits, torch.autograd.grad(1.5 * total, leaves, materialize_grads=True)
+
+    def near(self, got, want, kind, what):
+        if self.tf32:  # 10 bits of fraction, as float16
+            scale = max(want.abs().max().item(), 1.0 if kind == "value" else 1e-3)
+            assert (got.double() - want).abs().max() <= TOLERANCE[torch.float16, kind] * scale, what
+        else:
+            close(got, want, kind, what)
+
+    def check(self):
+        loss, scalars, logits, grads = self.run()
+        values, want_logits, want = self.oracle()
+        assert loss.dtype == torch.float32 and logits.dtype == self.dtype
+        self.near(logits, want_logits.detach(), "value", "logits")
+        kind = torch.float16 if self.tf32 else self.dtype
+        most = max(1.0, want_logits.abs().max().item())  # rounding in a mean is that of its terms
+        for name, value in zip(SCALARS, scalars.tolist(), strict=True):
+            if name in values:
+                want_value = values[name].item()
+                limit = TOLERANCE[kind, "grad"] * max(most, abs(want_value))
+                assert abs(value - want_value) <= limit, f"{name}: {value}, want {want_value}"
+            elif not name.startswith("sign"):
+                assert value != value, f"{name}: {value}, want NaN"
+        assert abs(loss.item() - scalars[0].item()) <= 1e-6 * max(1.0, abs(loss.item()))
+        nr = 0 if self.real is None else self.real.shape[0]
+        for name, part in (("sign_real", logits[:nr]), ("sign_fake", logits[nr:])):
+            if part.numel():
+                assert scalars[SCALARS.index(name)].item() == pytest.approx(
+                    part.sign().double().mean().item()
+                )
+        assert len(grads) == len(want)
+        for i, (g, w) in enumerate(zip(grads, want, strict=True)):
+            assert g.dtype == self.dtype
+            self.near(g, w, "grad", f"gradient {i}")
+
+
+AXES = (
+    SIZES,
+    BATCHES,
+    DTYPES,
+    losses.LOSSES,
+    tuple(PENALTIES),
+    WANTED,
+    (0.0, 0.2, 1.5),
+    (True, False),
+    (1, 132),
+)
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize(
+    "sizes, batches, dtype, loss, penalty, wanted, slope, bias, sms", list(cases.covering(*AXES))
+)
+def test_pairs(sizes, batches, dtype, loss, penalty, wanted, slope, bias, sms):
+    simt.set_device(sms=sms)  # one multiprocessor: large tiles; many: small ones
+    Case(sizes, batches, dtype, loss, penalty, wanted, slope, bias).check()
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_generator(loss, dtype):
+    for sizes, batches in (((13, 40, 70, 1), (5, 5)), ((9, 1), (3, 33))):
+        Case(sizes, batches, dtype, loss, "none", generator=True).check()
+
+
+@pytest.mark.parametrize("sms", [1, 132])
+def test_a_common_size(sms):
+    simt.set_device(sms=sms)
+    Case((784, 256, 256, 1), (64, 64), "bfloat16", "non_saturating", "r1").check()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("sms", [1, 132])
+def test_any_order_gives_the_same_bits(dtype, sms):
+    simt.set_device(sms=sms)
+    case = Case((37, 65, 40, 1), (9, 9), dtype, "hinge", "all")
+    first = None
+    for order in ORDERS:
+        simt.set_order(*order)
+        loss, scalars, logits, grads = case.run()
+        got = [loss, scalars.nan_to_num(), logits, *grads]
+        first = first or got
+        assert all(torch.equal(a, b) for a, b in zip(got, first, strict=True)), order
+
+
+def test_backward_again_and_scaled():
+    torch.manual_seed(1)
+    D = nn.Sequential(nn.Linear(13, 40), nn.LeakyReLU(0.2), nn.Linear(40, 1))
+    real, fake = torch.randn(5, 13), torch.randn(4, 13, requires_grad=True)
+    leaves = [*D.parameters(), fake]
+    out = gan.discriminator_step(D, real, fake, r1=2.0)
+    assert out.path == "fused_mlp"
+    once = torch.autograd.grad(out.loss, leaves, retain_graph=True)
+    again = torch.autograd.grad(out.loss, leaves, retain_graph=True)
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+    doubled = torch.autograd.grad(out.loss, leaves, torch.tensor(4.0))
+    assert all(torch.equal(4 * a, b) for a, b in zip(once, doubled, strict=True))
+    with torch.no_grad():
+        quiet = gan.discriminator_step(D, real, fake, r1=2.0)
+    assert torch.equal(quiet.loss, out.loss) and torch.equal(quiet.penalty, out.penalty)
+
+
+def test_only_what_is_asked_for():
+    D = nn.Sequential(nn.Linear(13, 40), nn.LeakyReLU(0.2), nn.Linear(40, 7), nn.ReLU(), nn.Linear(7, 1))
+    real, fake = torch.randn(5, 13), torch.randn(4, 13)
+    gan.discriminator_step(D, real, fake, r1=1.0).loss.backward()
+    want = [p.grad for p in D.parameters()]
+    D.zero_grad()
+    D[0].weight.requires_grad_(False)
+    D[4].bias.requires_grad_(False)
+    gan.discriminator_step(D, real, fake, r1=1.0).loss.backward()
+    for p, g in zip(D.parameters(), want, strict=True):
+        assert p.grad is None if not p.requires_grad else torch.equal(p.grad, g)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_any_layout(dtype):
+    """Rows that begin anywhere and lie any distance apart, single rows of any stride."""
+    torch.manual_seed(2)
+    D = nn.Sequential(nn.Linear(16, 33), nn.ReLU(), nn.Linear(33, 1)).to(dtype)
+    wide = torch.randn(6, 19).to(dtype)
+    views = {
+        "offset": wide[:, 1:17],
+        "spaced": torch.randn(12, 16).to(dtype)[::2],
+        "expanded": torch.randn(1, 16).to(dtype).expand(6, 16),
+        "strided": torch.randn(6, 32).to(dtype)[:, ::2],
+        "single": torch.randn(32).to(dtype).as_strided((1, 16), (3, 1), 1),
+    }
+    fake = torch.randn(6, 16).to(dtype)
+    for name, view in views.items():
+        got, want = (
+            gan.discriminator_step(D, x, fake[: x.shape[0]], "relativistic", r1=1.0).loss
+            for x in (view, view.clone(memory_format=torch.contiguous_format))
+        )
+        gradients = [torch.autograd.grad(loss, list(D.parameters())) for loss in (got, want)]
+        assert torch.equal(got, want), name
+        assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True)), name
+
+
+def test_small_slopes_in_16_bits():
+    """Where D is sure of all samples, s is 4e-7, near float16's least; gradients still come out."""
+    case = Case((13, 40, 1), (6, 6), "float16", "non_saturating", "none", "weights", slope=1.0)
+    case.weights = [torch.full_like(case.weights[0], 0.25), torch.full_like(case.weights[1], 0.125)]
+    case.biases = [torch.zeros_like(b) for b in case.biases]
+    case.options = MlpOptions("non_saturating")
+    case.real, case.fake = 0.8 + 0.01 * case.real, -0.8 + 0.01 * case.fake
+    tensors = [t.clone().requires_grad_() for t in (*case.weights, *case.biases)]
+    loss = mlp_discriminator_step(
+        case.real, case.fake, None, tensors[:2], tensors[2:], case.slopes, case.options
+    )[0]
+    got = torch.autograd.grad(65536.0 * loss, tensors)
+    wide = [t.detach().double().requires_grad_() for t in tensors]
+    r, f = (
+        nn.functional.linear(nn.functional.linear(x.double(), wide[0], wide[2]), wide[1], wide[3]).squeeze(1)
+        for x in (case.real, case.fake)
+    )
+    want = torch.autograd.grad(65536.0 * losses.discriminator_loss("non_saturating", r, f), wide)
+    for g, w in zip(got[:2], want[:2], strict=True):  # those of the biases cancel
+        assert (g.double() - w).norm() <= 1e-2 * w.norm()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("dtype", ["float32", "tf32", "bfloat16"])
+def test_nan_and_inf_travel(value, dtype):
+    case = Case((13, 40, 1), (3, 3), dtype, "non_saturating", "r1")
+    want = case.run()
+    case.real[1, 2] = value
+    got = case.run()
+    assert not got[0].isfinite() and not got[2][1].isfinite()
+    keep = [0, 2, 3, 4, 5]
+    assert torch.equal(got[2][keep], want[2][keep])
+    assert torch.equal(got[3][1], want[3][1]) and not got[3][2].isfinite().all()
+
+
+def test_no_gradient_is_no_penalty_direction():
+    """At v = 0 WGAN-GP's direction is 0, not NaN."""
+    D = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    with torch.no_grad():
+        D[2].weight.zero_()
+    out = gan.discriminator_step(D, torch.randn(2, 3), torch.randn(2, 3), gp=10.0)
+    out.loss.backward()
+    assert out.penalty == 10 and all(p.grad.isfinite().all() for p in D.parameters())
+
+
+def test_tf32_follows_the_switch_of_torch(monkeypatch):
+    monkeypatch.undo()
+    before = torch.backends.cuda.matmul.allow_tf32
+    try:
+        for allowed in (True, False):
+            torch.backends.cuda.matmul.allow_tf32 = allowed
+            assert gpu.multiplies_in_tf32(torch.float32) == allowed
+            assert not gpu.multiplies_in_tf32(torch.bfloat16)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def arguments(**change):
+    """Of gpu_mlp_forward, right but for ``change``, whose numbers are those of the step's tuple."""
+    z = torch.zeros
+    step = [
+        "hinge", False, 1.0, 0.0, 0.0, 0.0, z(3, 5), z(4, 5), None, [z(2, 5), z(1, 2)], [z(2), None], [0.2],
+        True, False, False, 1,
+    ]  # fmt: skip
+    size = simt.gpu_mlp_saved_bytes(tuple(step))
+    for name, value in change.items():
+        if name.startswith("step"):
+            step[int(name[4:])] = value
+    given = {
+        "loss": z(()), "scalars": z(9, dtype=torch.float64), "logits": z(7),
+        "saved": torch.empty(size, dtype=torch.uint8),
+    }  # fmt: skip
+    given |= {name: value for name, value in change.items() if not name.startswith("step")}
+    return tuple(step), False, 0, *given.values()
+
+
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        ({"step0": "softplus"}, "loss: expected non_saturating"),
+        ({"step0": "relativistic"}, "expected equal sizes"),
+        ({"step3": -1.0}, "expected weights of at least 0"),
+        ({"step5": 1.0}, "mixed: expected samples"),
+        ({"step6": torch.zeros(3, 6)}, "real: expected shape"),
+        ({"step6": torch.zeros(3, 5, dtype=torch.bfloat16)}, "real: expected float32, got bfloat16"),
+        ({"step7": torch.zeros(5)}, "fake: expected shape"),
+        ({"step7": torch.zeros(4, 5, dtype=torch.float64)}, "real: expected float64, got float32"),
+        ({"step9": [torch.zeros(2, 5), torch.zeros(2, 2)]}, "last layer to have one output"),
+        ({"step9": [torch.zeros(2, 5)]}, "weights, biases, slopes"),
+        ({"step10": [torch.zeros(3), None]}, "biases: expected shape"),
+        ({"step11": [-0.5]}, "slopes: expected values"),
+        ({"loss": torch.zeros(1)}, "loss: expected shape"),
+        ({"scalars": torch.zeros(9)}, "scalars: expected float64"),
+        ({"logits": torch.zeros(8)}, "logits: expected shape"),
+        ({"saved": torch.empty(9, dtype=torch.uint8)}, "saved: expected shape"),
+    ],
+)
+def test_bad_arguments(change, error):
+    simt.gpu_mlp_forward(*arguments())
+    with pytest.raises(ValueError, match=error):
+        simt.gpu_mlp_forward(*arguments(**change))
+
+
+def test_float64_is_refused():
+    x, W = torch.zeros(3, 5, dtype=torch.float64), torch.zeros(1, 5, dtype=torch.float64)
+    with pytest.raises(ValueError, match="expected float32, bfloat16 or float16, got float64"):
+        mlp_discriminator_step(x, x, None, [W], [None], [], MlpOptions("hinge"))
+
+
+def test_backward_refuses_what_does_not_fit():
+    step, tf32, stream, *given = arguments()
+    simt.gpu_mlp_forward(step, tf32, stream, *given)
+    z = torch.zeros
+
+    right = {"dweights": (z(2, 5), z(1, 2)), "dbiases": (z(2), None)}
+
+    def backward(scale=1.0, workspace=0, dx_real=None, **change):
+        dweights, dbiases = (right | change).values()
+        memory = torch.empty(workspace, dtype=torch.uint8)
+        simt.gpu_mlp_backward(
+            step,
+            tf32,
+            stream,
+            torch.tensor(scale),
+            given[3],
+            memory,
+            list(dweights),
+            list(dbiases),
+            dx_real,
+            None,
+        )
+
+    backward()
+    for wrong, error in (
+        ({"scale": [1.0]}, "scale: expected shape"),
+        ({"workspace": 7}, "workspace: expected shape"),
+        ({"dweights": (z(2, 5),)}, "expected 2 tensors or None"),
+        ({"dweights": (z(2, 6), z(1, 2))}, "dweights: expected shape"),
+        ({"dbiases": (z(3), None)}, "dbiases: expected shape"),
+        ({"dx_real": z(3, 5)}, "not what forward was told"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            backward(**wrong)
