@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from fusegen.cli import main
-from fusegen.data import StreamedLanes, TextStream, Vocabulary, open_text, tokenize
+from fusegen.data import StreamedLanes, StreamError, TextStream, Vocabulary, open_text, tokenize
 from fusegen.data import stream as streams
 from fusegen.train.run import Run, read_log
 from fusegen.train.text import BITS
@@ -167,7 +167,7 @@ def test_a_part_without_rows_is_said(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a"}\n' * 3)
     stream = TextStream(str(path), "text", "train", 2)
-    with pytest.raises(ValueError, match="has no text for part 1 of 2"):
+    with pytest.raises(StreamError, match="has no text for part 1 of 2"):
         next(StreamedLanes(stream, Vocabulary("byte").encode, 1, 4, 1, 2))
 
 
@@ -175,9 +175,19 @@ def test_data_that_break_on_the_way_are_said(rows):
     stream = TextStream(rows, "text", "train", 2)
     lanes = StreamedLanes(stream, Vocabulary("byte").encode, 2, 30)
     os.truncate(rows, os.path.getsize(rows) // 2)
-    with pytest.raises(OSError, match=r"cannot read on in .*rows\.jsonl"):
+    with pytest.raises(StreamError, match=r"cannot read on in .*rows\.jsonl after \d+ rows: "):
         for _ in range(1000):
             next(lanes)
+
+
+def test_a_run_whose_data_break_on_the_way_says_so(rows, tmp_path, capsys):
+    with open(rows, "a") as file:
+        file.write('{"text": 3, "n": 99}\n')
+    folder = str(tmp_path / "run")
+    arguments = ["--data", rows, "--stream", "--held-out", "4", "--steps", "2", "--folder", folder]
+    assert main(["train", "text", *SHAPE, *QUIET, *arguments, "--chunk", "32"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"fusegen train: cannot read on in {rows} after ") and err.count("\n") == 1
 
 
 # A tokenizer
