@@ -48,7 +48,7 @@ class VAEOptions(Options):
     beta: float = option(1.0, "weight of the KL divergence", least=0)
     beta_rise: float = option(0.0, "share of the steps over which beta rises from 0", least=0, most=1)
     conditional: bool = option(False, "encoder and decoder are told the class")
-    batch: int = option(64, "images in a step", least=1)
+    batch: int = option(128, "images in a step", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +83,9 @@ class VAEData(Options):
 class VAEFit(FitOptions):
     """How to train it. Errors as in `FitOptions`."""
 
-    steps: int = option(3000, "optimiser steps", least=1)
+    steps: int = option(2500, "optimiser steps", least=1)
     lr: float = option(
-        5e-3,
+        6e-3,
         "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
         least=0,
         open_below=True,
