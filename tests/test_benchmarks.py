@@ -381,6 +381,26 @@ def test_gpu_bars_judge_precision_by_precision_and_beside_plan_and_ceilings():
     assert share == pytest.approx(1000 / 500e3)
 
 
+def test_gpu_bars_of_the_gan_step():
+    from record import Row
+    from suites import gan
+
+    def of(peer, form="none", **ratios):
+        return Row(
+            "gan", "mlp-9-7-1", form, "training", "float32", 0, 0, 64, 0, 128, peer, 1.0,
+            **{"ratio_fused": "", "ratio_graph": ""} | ratios,
+        )  # fmt: skip
+
+    rows = [
+        of("eager", ratio_fused=7.0), of("eager graph", ratio_graph=1.5),
+        of("eager graph", "r1", ratio_graph=2.6), of("eager", "r1", ratio_fused=1.0),
+    ]  # fmt: skip
+    seen = {bar.what: bar for bar in gan.bars_cuda(rows)}
+    assert seen["MLP step, float32, eager / fused, geometric mean of 1"].holds
+    assert not seen["MLP step, float32, one CUDA graph each, geometric mean of 1"].holds
+    assert seen["MLP step with R1, float32, one CUDA graph each, geometric mean of 1"].holds
+
+
 def test_the_plan_has_the_better_way():
     import planned
 
@@ -556,29 +576,39 @@ def test_every_stage_of_make_gpu_asks_for_what_there_is():
     assert "bench_stages=(bench-1 bench-2 bench-3 bench-4 bench-5 bench-6 bench-7)" in text
 
 
-def test_gan_bars_of_a_gpu_judge_the_captured_step():
-    from record import Row
-    from suites import gan
+@pytest.mark.parametrize("suite", ["rnn", "gan"])
+def test_a_step_can_be_captured_and_its_row_made(suite, monkeypatch):
+    """What the GPU's path asks of problems and runners, with a capture that only runs."""
+    import contextlib
 
-    assert (
-        len(gan.cases_cuda(False)) == 2 * 4 * 2 * 2
-        and len({case.name for case in gan.cases_cuda(False)}) == 32
-    )
-    rows = [
-        Row(
-            "gan", "mlp-9-7-1", "none", "training", "bfloat16", 0, 0, 64, 0, 128, peer, 1.0, ratio_fused=ratio
-        )
-        for peer, ratio in (("fused", 1.0), ("eager graph", 1.5), ("eager", 7.0))
-    ]
-    seen = {bar.what: bar.holds for bar in gan.bars_cuda(rows)}
-    what, of_one = "MLP step, bfloat16, penalty none, eager", "/ fused, geometric mean of 1"
-    assert seen == {f"{what}'s whole step in a CUDA graph {of_one}": False, f"{what} {of_one}": True}
-
-
-def test_gan_peers_compute_one_step_in_16_bits():
-    from check import verify
+    import sweep
+    from peers import gpu
+    from peers.torch_eager import TorchEager
     from suites.gan import PEERS, GanCase, GanProblem
+    from timing import Timing
 
-    of = GanProblem(GanCase("mlp-9-7-1", 3, "r1", dtype="bfloat16"))
-    for peer in PEERS[:3]:
-        assert verify(of, run(peer, of)) < 0.1
+    class Stream:
+        def wait_stream(self, other):
+            pass
+
+    class Graph:
+        replay = reset = lambda self: None
+
+    fake = {
+        "CUDAGraph": Graph,
+        "Stream": Stream,
+        "current_stream": Stream,
+        "stream": lambda s: contextlib.nullcontext(),
+        "graph": lambda graph, stream: contextlib.nullcontext(),
+    }
+    for name, value in fake.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(sweep, "device_of", lambda case: "cuda")
+    if suite == "gan":
+        of, peer = GanProblem(GanCase("mlp-9-7-1", 3, "r1")), PEERS[1]
+    else:
+        of, peer = problem("lstm", train=True), TorchEager()
+    found = run(gpu.InGraph("graph", peer), of)
+    assert set(found) == set(of.reference())
+    made = sweep.timing_row(suite, of, "graph", {"graph": Timing([1e-3])}, 0.0)
+    assert made.value == 1 and (made.gbs == "") == (suite == "gan")

@@ -9,7 +9,7 @@
 #   bench-1 ... -4   the whole grid of layers, a quarter each
 #   bench-5          cells
 #   bench-6          ragged batches, errors against float64
-#   bench-7          the discriminator step
+#   bench-7          the discriminator step of a GAN
 #   bench      bench-1 to bench-7
 #   all        build, test, sanitize, micro, bench
 #
@@ -87,7 +87,7 @@ run() {
     bench-[1-4]) bench rnn --part "${1#bench-}/4" --minutes 6 ;;
     bench-5) bench cells --minutes 6 ;;
     bench-6) bench ragged accuracy --minutes 4 ;;
-    bench-7) bench gan --minutes 5 ;;
+    bench-7) bench gan --minutes 6 ;;
   esac
 }
 
