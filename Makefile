@@ -64,7 +64,7 @@ $(stamps)/built: $(build_sources) $(stamps)/runtime
 
 $(stamps)/test-tools: constraints.txt | $(py)
 	@$(pip) -c constraints.txt pytest hypothesis expecttest \
-	  tensorboard safetensors datasets pillow scikit-learn sacrebleu
+	  tensorboard safetensors datasets pillow scikit-learn sacrebleu tokenizers
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/lint-tools: constraints.txt | $(py)

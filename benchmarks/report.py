@@ -29,7 +29,7 @@ PEERS = {
 OTHERS = {
     "cells": "a single step (cells)",
     "ragged": "a ragged batch, packed",
-    "text": "the demo's whole step",
+    "text": "a text model's whole step",
 }
 LEGEND = """\
 Time of each peer over fusegen's: geometric mean over the grid (smallest–largest); above 1 fusegen is faster.

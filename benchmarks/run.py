@@ -24,7 +24,7 @@ SUITES = {
     "accuracy": "fp32 error against float64, beside torch.nn's own",
     "gan": "one discriminator step, plain and with penalties, against plain torch",
     "peak": "the large fp32 inference cases against the machine's practical peak",
-    "text": "a training step of the demo's model, against the same model on torch.nn",
+    "text": "a training step of the demo's model and of a larger one, against the same on torch.nn",
     "imports": "time of `import fusegen`",
 }
 

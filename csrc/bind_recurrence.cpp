@@ -2,6 +2,7 @@
 
 #include <pybind11/stl.h>
 
+#include "ops/gpu_cell.h"
 #include "ops/recurrence.h"
 #include "bind_recurrence.h"
 
@@ -77,6 +78,30 @@ void bind_recurrence(py::module_& m) {
     const GpuCall call = call_of(cell, relu, tf32, transport, stream);
     py::gil_scoped_release unlocked;
     return text(gpu_backward(call, {dy, dh_n, dc_n, R, W_hr, y, h0, c0, lengths, gates, cells, dgates, dh, dh0, dc0, workspace, error}));
+  });
+  m.def("gpu_cell_plan", [](const std::string& cell, const std::string& dtype, bool tf32, int64_t B, int64_t I, int64_t H, int device) {
+    const cuda::CellPlan p = gpu_cell_plan(cell_named(cell, false), dtype_named(dtype), tf32, B, I, H, device);
+    py::dict d;
+    d["multiplies"] = p.multiplies;
+    d["blocks"] = p.blocks;
+    d["k_splits"] = p.k_splits;
+    d["rows"] = 8 * p.tiles;
+    d["groups"] = p.groups;
+    d["shared_bytes"] = p.shared_bytes;
+    d["why"] = p.why;
+    return d;
+  });
+  m.def("gpu_cell_forward", [](const std::string& cell, bool relu, bool tf32, uintptr_t stream, View x, View h, View c, View W, View R,
+                               View b_ih, View b_hh, View x_gates, View h_gates, View h_out, View c_out, View gates, View cells) {
+    const Cell kind = cell_named(cell, relu);
+    py::gil_scoped_release unlocked;
+    gpu_cell_forward({kind, tf32, reinterpret_cast<void*>(stream), x, h, c, W, R, b_ih, b_hh, x_gates, h_gates, h_out, c_out, gates, cells});
+  });
+  m.def("gpu_cell_backward", [](const std::string& cell, bool relu, uintptr_t stream, View dh, View dc, View h, View c, View h_out,
+                                View gates, View cells, View dx_gates, View dh_gates, View dh_direct, View dc_in) {
+    const Cell kind = cell_named(cell, relu);
+    py::gil_scoped_release unlocked;
+    gpu_cell_backward({kind, reinterpret_cast<void*>(stream), dh, dc, h, c, h_out, gates, cells, dx_gates, dh_gates, dh_direct, dc_in});
   });
 }
 

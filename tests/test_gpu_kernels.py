@@ -185,6 +185,28 @@ def test_many_slices(kind, way, monkeypatch):
     Case(kind, 130, 150, 3, "bfloat16", ragged=True).check()
 
 
+@pytest.mark.parametrize(
+    "way, blocks", [("l2", n) for n in range(1, 17)] + [("cluster", n) for n in (2, 4, 8, 16)]
+)
+def test_group_sizes(way, blocks, monkeypatch):
+    """Groups of 1 to 16 blocks that hand each other every step."""
+    monkeypatch.setattr(gpu, "transport", way)
+
+    def smallest(kind, dtype):
+        """The first H whose group has so many blocks."""
+        name, tf32 = ("float32", True) if dtype == "tf32" else (dtype, False)
+        for H in range(1, 1100, 7):
+            plan = simt.gpu_plan(kind.split("_")[0], name, tf32, False, 3, H, H, 1, 0, way)
+            if plan["transport"] == way and plan["blocks"] == blocks:
+                return H
+        return None
+
+    cells = list(itertools.product(DTYPES, KINDS))
+    found = ((smallest(kind, dtype), kind, dtype) for dtype, kind in cells[blocks:] + cells[:blocks])
+    H, kind, dtype = next(f for f in found if f[0])
+    Case(kind, H, 3, 2, dtype, ragged=True).check()
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
 def test_any_order_gives_the_same_bits(kind, way, monkeypatch):
@@ -320,23 +342,129 @@ def test_layers(kind, dtype, layers_on_gpu):
         )
 
 
-@pytest.mark.parametrize("kind", cases.CELLS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_cells(kind, dtype, layers_on_gpu):
-    for bias in (True, False):
-        mine, oracle = cases.pair(cases.cell, kind, 7, 33, dtype, bias=bias)
-        x = torch.randn(5, 7).to(dtype).requires_grad_()
-        h = torch.randn(5, 33).to(dtype) * 0.5
-        hx = (h, h + 0.1) if kind == "LSTMCell" else h
-        x64, hx64 = cases.oracle_of(x, hx)
-        got, want = cases.flat(mine(x, hx)), cases.flat(oracle(x64, hx64))
-        close(got, want, "value")
-        w = [torch.randn_like(o) for o in want]
-        close(
-            cases.grads(got, (x, *mine.parameters()), w),
-            cases.grads(want, (x64, *oracle.parameters()), w),
-            "grad",
+@pytest.mark.parametrize(
+    "kind, dtype, I, H, B, bias, state",
+    list(
+        cases.covering(
+            cases.CELLS, DTYPES, (1, 7, 64, 130), (1, 7, 33, 100, 256), (1, 3, 8, 9, 32, 33, 70),
+            (True, False), (True, False),
         )
+    ),
+)  # fmt: skip
+def test_cells(kind, dtype, I, H, B, bias, state, layers_on_gpu, monkeypatch):
+    """With few rows the kernel multiplies itself, with many torch does; gradients through autograd."""
+    if kind == "RNNCell_relu" and dtype != "float32":
+        pytest.skip("relu's side of zero is open to rounding")
+    tf32 = dtype == "tf32"
+    monkeypatch.setattr(gpu, "multiplies_in_tf32", lambda dtype: tf32)
+    dtype = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
+    mine, oracle = cases.pair(cases.cell, kind, I, H, dtype, bias=bias)
+    x = torch.randn(B, I).to(dtype).requires_grad_()
+    h = (torch.randn(B, H) * 0.5).to(dtype).requires_grad_()
+    c = (torch.randn(B, H) * 0.5).to(dtype).requires_grad_()
+    hx = None if not state else (h, c) if kind == "LSTMCell" else h
+    x64, hx64 = cases.oracle_of(x, hx)
+    got, want = cases.flat(mine(x, hx)), cases.flat(oracle(x64, hx64))
+    loose = (lambda ts: [t.to(torch.float16) for t in ts]) if tf32 else list  # both keep 10 bits of fraction
+    close(loose(got), list(want), "value")
+    w = [torch.randn_like(o) for o in want]
+    close(
+        loose(cases.grads(got, (x, *cases.flat(hx), *mine.parameters()), w)),
+        list(cases.grads(want, (x64, *cases.flat(hx64), *oracle.parameters()), w)),
+        "grad",
+    )
+
+
+@pytest.mark.parametrize("B", [5, 40])
+@pytest.mark.parametrize("kind", cases.CELLS)
+def test_cells_give_only_the_gradients_asked_for(kind, B, layers_on_gpu):
+    m = cases.cell(kind, 7, 33)
+    x, h = torch.randn(B, 7), torch.randn(B, 33)
+    states = [h, h + 0.1] if kind == "LSTMCell" else [h]
+    tensors = [x, *states, *m.parameters()]
+
+    def grads_of(some):
+        for i, t in enumerate(tensors):
+            t.requires_grad_(i in some)
+        out = cases.flat(m(x, tuple(states) if len(states) == 2 else h))
+        return dict(
+            zip(some, torch.autograd.grad(sum(o.sum() for o in out), [tensors[i] for i in some]), strict=True)
+        )
+
+    everything = grads_of(range(len(tensors)))
+    for i in range(len(tensors)):
+        assert torch.equal(grads_of([i])[i], everything[i])
+
+
+@pytest.mark.parametrize("kind", cases.CELLS)
+def test_cells_in_any_order_give_the_same_bits(kind, layers_on_gpu):
+    m, x = cases.cell(kind, 70, 130, dtype=torch.bfloat16), torch.randn(9, 70, dtype=torch.bfloat16)
+    first = None
+    for order in ORDERS:
+        simt.set_order(*order)
+        out = cases.flat(m(x))
+        got = [*out, *torch.autograd.grad(sum(o.sum() for o in out), list(m.parameters()))]
+        first = first or got
+        assert all(torch.equal(a, b) for a, b in zip(got, first, strict=True)), order
+
+
+@pytest.mark.parametrize("kind", cases.CELLS)
+@pytest.mark.parametrize("B", [3, 40])
+def test_nan_and_inf_travel_through_cells(kind, B, layers_on_gpu):
+    m, x = cases.cell(kind, 70, 33), torch.randn(B, 70)
+    with torch.no_grad():
+        want = cases.flat(m(x))
+        x[1, 4], x[2, 69] = torch.nan, torch.inf
+        got = cases.flat(m(x))
+    others = [b for b in range(B) if b not in (1, 2)]
+    for a, b in zip(got, want, strict=True):
+        assert a[1].isnan().all() and torch.equal(a[others], b[others])
+
+
+@pytest.mark.parametrize("sms, shared_kib, major", [(108, 163, 8), (84, 99, 8), (132, 227, 9), (170, 99, 12)])
+@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn"))
+def test_choice_of_cells_fits_the_device(kind, sms, shared_kib, major):
+    simt.set_device(sms, shared_kib * 1024, major)
+    ways = set()
+    for dtype, B, I, H in itertools.product(
+        ("bfloat16", "float32"), (1, 8, 9, 32, 33, 3000), (1, 100, 5000), (1, 64, 777, 2048)
+    ):
+        p = simt.gpu_cell_plan(kind, dtype, False, B, I, H, 0)
+        ways.add(p["multiplies"])
+        if p["multiplies"]:
+            units = 8 // p["k_splits"] * (8 if kind == "lstm" else 16)
+            assert p["shared_bytes"] <= shared_kib * 1024
+            assert p["blocks"] * units >= H > (p["blocks"] - 1) * units
+            assert p["groups"] * p["rows"] >= B > (p["groups"] - 1) * p["rows"]
+    assert ways == {True, False}
+
+
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        ({"h": torch.zeros(3, 8)}, "h: expected a contiguous tensor of shape"),
+        ({"W": torch.zeros(36, 6)}, "W: expected a contiguous tensor of shape"),
+        ({"W": None}, "W: expected"),
+        ({"b_ih": torch.zeros(36, dtype=torch.float64)}, "b_ih: expected the dtype"),
+        ({"x": torch.zeros(3, 7, dtype=torch.float64)}, "x: expected float32, bfloat16 or float16"),
+        (
+            {"x": torch.zeros(40, 7), "h": None, "h_out": torch.zeros(40, 9), "c_out": torch.zeros(40, 9)},
+            "x_gates: expected",
+        ),
+        ({"c_out": None}, "c_out: expected"),
+        ({"cell": "lstmm"}, "cell: expected"),
+    ],
+)  # fmt: skip
+def test_bad_arguments_of_cells(change, error):
+    z = torch.zeros
+    arguments = {
+        "cell": "lstm", "relu": False, "tf32": False, "stream": 0, "x": z(3, 7), "h": z(3, 9), "c": None,
+        "W": z(36, 7), "R": z(36, 9), "b_ih": None, "b_hh": None, "x_gates": None, "h_gates": None,
+        "h_out": z(3, 9), "c_out": z(3, 9), "gates": None, "cells": None,
+    }  # fmt: skip
+    simt.gpu_cell_forward(*arguments.values())
+    with pytest.raises(ValueError, match=error):
+        simt.gpu_cell_forward(*(arguments | change).values())
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,36 @@ def test_word_dropout_hides_what_the_decoder_reads_in_training_alone():
     torch.testing.assert_close(one[2], other[2])  # the start of an empty sequence is never hidden
 
 
+def test_an_inputless_decoder_reads_no_token_in_training_or_out():
+    tokens, z = batch(), torch.randn(4, 3)
+    model = small(inputless=True)
+    hidden = small(word_dropout=1.0)
+    hidden.load_state_dict(model.state_dict())
+    said = model.log_likelihood(z, tokens, LENGTHS)
+    torch.testing.assert_close(said, hidden.log_likelihood(z, tokens, LENGTHS))
+    torch.testing.assert_close(model.eval().log_likelihood(z, tokens, LENGTHS), said)
+    # greedy decoding takes the likeliest token of each position, whatever came before
+    written, lengths = model.decode(z, 6)
+    logits = model._logits(z, torch.zeros(6, 4, dtype=torch.long), torch.full((4,), 6), None)[0]
+    likeliest = logits.argmax(-1)
+    for b, length in enumerate(lengths.tolist()):
+        assert written[:length, b].tolist() == likeliest[:length, b].tolist()
+        assert length == 6 or likeliest[length, b] == VOCAB
+
+
+def test_without_a_latent_it_is_a_language_model():
+    model = small(latent_size=0).eval()
+    tokens = batch()
+    terms = model.elbo(tokens, LENGTHS)
+    assert terms.kl.shape == (4, 0)
+    torch.testing.assert_close(terms.bound, model.log_likelihood(torch.zeros(4, 0), tokens, LENGTHS))
+    torch.testing.assert_close(model.iwae(tokens, 3, LENGTHS), terms.bound)
+    assert model.active_units([(tokens, LENGTHS)]) == 0
+    model.train().loss(tokens, LENGTHS).backward()
+    # DDP waits for a gradient of every parameter
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 def test_word_dropout_hides_the_share_it_says():
     model = small(word_dropout=0.3)
     seen = []
@@ -417,12 +447,13 @@ def test_bfloat16_and_autocast(cell):
         ({"vocab_size": 0}, ValueError, "vocab_size"),
         ({"embedding_size": 1.5}, TypeError, "embedding_size"),
         ({"hidden_size": -1}, ValueError, "hidden_size"),
-        ({"latent_size": 0}, ValueError, "latent_size"),
+        ({"latent_size": -1}, ValueError, "latent_size"),
         ({"num_layers": True}, TypeError, "num_layers"),
         ({"cell": "LSTM"}, ValueError, "cell"),
         ({"bidirectional": 1}, TypeError, "bidirectional"),
         ({"dropout": 1.0}, ValueError, "dropout"),
         ({"word_dropout": 1.1}, ValueError, "word_dropout"),
+        ({"inputless": 1}, TypeError, "inputless"),
         ({"word_dropout": "0.1"}, TypeError, "word_dropout"),
     ],
 )

@@ -226,11 +226,11 @@ def test_generate_restores_every_training_flag():
     model = small(dropout=0.3)
     model.rnn.eval()
     model.generate(b"x", 3, seed=0)
-    assert model.training and model.drop.training and not model.rnn.training
+    assert model.training and model.embedding.training and not model.rnn.training
     with pytest.raises(RuntimeError, match="not finite"), torch.no_grad():
         model.decoder.bias.fill_(float("nan"))
         model.generate(b"x", 3, seed=0)
-    assert model.training and model.drop.training and not model.rnn.training
+    assert model.training and model.embedding.training and not model.rnn.training
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 

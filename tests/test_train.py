@@ -27,6 +27,7 @@ from torch import nn
 
 SHAPE = ["--hidden", "16", "--embedding", "8", "--batch", "4", "--chunk", "8"]
 SMALL = {"hidden": 16, "embedding": 8, "batch": 4, "chunk": 8}
+AWD = {"locked_dropout": True, "embedding_dropout": 0.1, "weight_drop": 0.3, "ar": 2.0, "tar": 1.0}
 QUIET = ["--no-tensorboard", "--evaluations", "2", "--log-every", "1"]
 STORY = "a short story about a short story, zwölf lines long. " * 12
 
@@ -172,12 +173,14 @@ def text_task(seed=0, dropout=0.2, **options):
     [
         (text_task, {}),
         (lambda: text_task(cell="gru"), {"accumulate": 2, "ema": 0.9}),
+        (lambda: text_task(**AWD), {}),
+        (lambda: text_task(cell="rnn", **AWD), {"accumulate": 2}),
         (text_task, {"precision": "bfloat16"}),
         (text_task, {"precision": "float16"}),
         (Autoencoder, {"ema": 0.5}),
         (Adversaries, {}),
     ],
-    ids=["text", "accumulated-ema", "bfloat16", "float16", "noise", "turns"],
+    ids=["text", "accumulated-ema", "awd", "awd-accumulated", "bfloat16", "float16", "noise", "turns"],
 )
 def test_killed_and_resumed_equals_never_killed_bit_for_bit(tmp_path, make, setup):
     options = FitOptions(steps=12, lr=0.01)
@@ -721,11 +724,12 @@ def test_a_half_written_line_of_the_log_is_passed_over(done):
 
 
 @pytest.mark.slow
-def test_compiled_steps_give_the_same_losses():
+@pytest.mark.parametrize("options", [{}, {"ar": 2.0, "tar": 1.0}])
+def test_compiled_steps_give_the_same_losses(options):
     losses = []
     for compiled in (False, True):
         setup = RunOptions(device="cpu", compile=compiled)
-        learner = Learner(text_task(dropout=0.0), FitOptions(steps=4), setup, Workers("cpu"))
+        learner = Learner(text_task(dropout=0.0, **options), FitOptions(steps=4), setup, Workers("cpu"))
         losses.append([learner.advance()["loss"] for _ in range(4)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 

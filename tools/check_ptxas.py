@@ -17,7 +17,9 @@ ENTRY = re.compile(r"Compiling entry function '([^']+)' for '(sm_\w+)'")
 SPILL = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 STATIC = re.compile(r"(\d+) bytes smem")
-KERNEL = re.compile(r"(forward|backward)_kernelILi(\d).*?(Format[A-Za-z]+?\d+)ELi(\d)E")
+KERNEL = re.compile(
+    r"cuda\d+(forward|backward|cell|cell_step|cell_backward)_kernelILi(\d)E(?:.*?(Format[A-Za-z]+?\d+)ELi(\d)E)?"
+)
 # Of the discriminator step. Kernels that only read rows leave registers for several blocks of an SM.
 STEP = re.compile(r"\d(layer|gradient|head|norm|totals)_kernel(?:I.*?(Format[A-Za-z]+?\d+))?")
 STEP_REGISTERS = {"layer": 255, "gradient": 255, "head": 64, "norm": 64, "totals": 96}
@@ -26,8 +28,12 @@ STEP_REGISTERS = {"layer": 255, "gradient": 255, "head": 64, "norm": 64, "totals
 def of_kernel(symbol: str) -> tuple[str, int, int]:
     """What to call this kernel, the registers and the bytes of spills that it may have."""
     if found := KERNEL.search(symbol):
-        name = f"{found[1]}, {found[2]} gates, {found[3]}, {found[4]} tile(s)"
-        return name, REGISTERS, SPILLS.get((found[1], found[2], found[3]), 0)
+        tiles = f", {found[3]}, {found[4]} tile(s)" if found[3] else ""
+        return (
+            f"{found[1]}, {found[2]} gates{tiles}",
+            REGISTERS,
+            SPILLS.get((found[1], found[2], found[3]), 0),
+        )
     if found := STEP.search(symbol):
         return f"{found[1]} of the discriminator step, {found[2]}", STEP_REGISTERS[found[1]], 0
     raise SystemExit(f"check_ptxas: a kernel that is not known here: {symbol}")

@@ -1,4 +1,5 @@
-"""A whole training step of the demo's text model, Adam included, on fusegen and on torch.nn."""
+"""A whole training step of two text models, Adam included, on fusegen and on torch.nn: the demo's, and one
+with H 512 (two layers, embeddings of 512, batches of 32 x 64 bytes)."""
 
 from __future__ import annotations
 
@@ -22,15 +23,19 @@ from sweep import sweep
 FIT = FitOptions()
 
 
+LARGE = {"H": 512, "B": 32, "T": 64, "I": 512}
+
+
 class TextProblem:
-    """The demo's model with seeded weights and its first batch."""
+    """A text model of the case's sizes with seeded weights, and its first batch of pydocs."""
 
     flops = 0  # not reckoned: the step is more than its matrix products
 
     def __init__(self, case: Case):
         self.case, self.tokens = case, case.T * case.B
         torch.manual_seed(0)
-        self.task = TextTask.make(pydocs(), TextOptions(cell=case.cell))
+        sizes = {"hidden": case.H, "embedding": case.I, "batch": case.B, "chunk": case.T}
+        self.task = TextTask.make(pydocs(), TextOptions(cell=case.cell, **sizes))
         self.batch = self.task.batch(0)
 
     def reference(self) -> dict[str, torch.Tensor]:
@@ -85,12 +90,18 @@ class TextStep:
 def run(options: Options) -> list[Row]:
     model = TextOptions()
     shape = {"H": model.hidden, "B": model.batch, "T": model.chunk, "I": model.embedding}
-    chosen = options.cases([Case(cell, train=True, form="text", **shape) for cell in CELLS])
+    shapes = [shape] if options.quick else [shape, LARGE]
+    chosen = options.cases([Case(cell, train=True, form="text", **each) for each in shapes for cell in CELLS])
     peers = [TextStep("fused", "fused"), TextStep("auto", "auto"), TextStep("torch", "torch.nn")]
-    budget = options.budget(len(chosen), 0.5, 0.2)
+    budget = options.budget(len(chosen), 3, 0.2)
     return sweep("text", chosen, options.contestants(peers), budget, make=TextProblem)
 
 
 def bars(rows: list[Row]) -> list[Bar]:
-    torch_rows = select(rows, peer="torch")
-    return mean_and_worst("training step of the text model, torch.nn / fused", ratios(torch_rows), None)
+    torch_rows, large = select(rows, peer="torch"), select(rows, peer="torch", H=LARGE["H"], B=LARGE["B"])
+    return [
+        *mean_and_worst("training step of a text model, torch.nn / fused", ratios(torch_rows), None),
+        *mean_and_worst("  H 512, LSTM", ratios(select(large, cell="lstm")), 1.15),
+        *mean_and_worst("  H 512, GRU", ratios(select(large, cell="gru")), 1.9),
+        *mean_and_worst("  H 512, RNN", ratios(select(large, cell="rnn")), None),
+    ]

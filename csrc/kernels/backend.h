@@ -83,6 +83,49 @@ struct BackwardPass : Recurrence {
   void *dh0, *dc0;       // or null: not wanted
 };
 
+// -- One step of a cell ----------------------------------------------------------------------------------------------
+
+// The products W x and R h are the kernel's own where the plan says so; else torch's, and what it made comes in.
+struct CellPlan {
+  bool multiplies;
+  int blocks, k_splits, tiles, groups;  // as in Plan
+  int shared_bytes;
+  const char* why;
+};
+
+struct CellForwardPass {
+  Kind kind;
+  Format format;
+  int B, I, H;
+  CellPlan plan;
+  const void *x, *h, *c;                // [B,I], [B,H], [B,H]; h, c null: zero
+  const void *W, *R, *b_ih, *b_hh;      // [G*H,I], [G*H,H], [G*H]; biases may be null
+  const void *x_gates, *h_gates;        // [B,G*H], the products, where the plan leaves them to torch; LSTM and RNN: x_gates
+                                        // is the sum of both, h_gates null
+  void *h_out, *c_out;                  // [B,H]
+  void* gates;                          // [B,4H], or null: inference; RNN: null
+  float* cells;                         // [B,H], or null
+  void* stream;
+  int device;
+};
+
+struct CellBackwardPass {
+  Kind kind;
+  Format format;
+  int B, H;
+  const void *dh, *dc;                  // [B,H], or null: zero
+  const void *h, *c, *h_out, *gates;    // h, c null: zero; h_out: RNN alone; gates: all but RNN
+  const float* cells;
+  void *dx_gates, *dh_gates;            // [B,G*H], of W x and of R h; dh_gates where they differ (GRU)
+  void *dh_direct, *dc_in;              // [B,H] the part of h's gradient beside R (GRU), of c; or null: not wanted
+  void* stream;
+  int device;
+};
+
+CellPlan choose_cell(const Device& device, Kind kind, Format format, int B, int I, int H);
+void cell_forward(const CellForwardPass& pass);
+void cell_backward(const CellBackwardPass& pass);
+
 // -- The discriminator step of a dense network: params.h, all of it in device memory -----------------------------------
 
 struct MlpPlace {

@@ -13,6 +13,9 @@ namespace {
 int device_type() { return 2; }
 Device device(int) { none(); }
 Plan choose(const Device&, Kind, Format, bool, int, int, int, int, int) { none(); }
+CellPlan choose_cell(const Device&, Kind, Format, int, int, int) { none(); }
+void cell_forward(const CellForwardPass&) { none(); }
+void cell_backward(const CellBackwardPass&) { none(); }
 Transport forward(const ForwardPass&) { none(); }
 Transport backward(const BackwardPass&) { none(); }
 int64_t mlp_saved_bytes(const MlpStep&) { none(); }

@@ -1,59 +1,9 @@
 #include "recurrence.h"
 
-#include "checks.h"
+#include "gpu_checks.h"
 
 namespace fusegen {
 namespace {
-
-// Checks against the first tensor of a call: its device and dtype.
-class Checker {
- public:
-  explicit Checker(const View& first, const char* name) : device_(first.device_id) {
-    dtype_ = float_dtype(required(first, name), name);
-    element_ = element_type(dtype_);
-    if (dtype_ == Dtype::f64) throw std::invalid_argument(std::string(name) + ": expected float32, bfloat16 or float16, got float64");
-    if (first.device_type != cuda::device_type())
-      throw std::invalid_argument(std::string(name) + ": expected a tensor of the GPU backend's device, got one of device type " +
-                                  std::to_string(first.device_type));
-  }
-  Dtype dtype() const { return dtype_; }
-  int device() const { return device_; }
-
-  void* of(const View& v, const char* name, std::initializer_list<int64_t> shape) const { return of(v, name, shape, element_); }
-  void* of(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype) const {
-    if (!v) return nullptr;
-    bool right = v.ndim == static_cast<int>(shape.size());
-    int64_t expected = 1, n = 1;
-    for (int i = v.ndim; right && i-- > 0;) {
-      const int64_t size = shape.begin()[i];
-      right = v.shape[i] == size && (size == 1 || v.strides[i] == expected);
-      expected *= size;
-      n *= size;
-    }
-    if (!right && n) throw std::invalid_argument(std::string(name) + ": expected a contiguous tensor of shape " + shape_text(shape) + ", got " + shape_text(v));
-    if (v.dtype != dtype) throw std::invalid_argument(std::string(name) + ": expected the dtype of the call");
-    if (v.device_type != cuda::device_type() || v.device_id != device_)
-      throw std::invalid_argument(std::string(name) + ": expected a tensor on device " + std::to_string(device_) + " of the call, got one on " +
-                                  std::to_string(v.device_id) + " (device type " + std::to_string(v.device_type) + ")");
-    return v.data;
-  }
-  void* need(const View& v, const char* name, std::initializer_list<int64_t> shape) const { return of(required(v, name), name, shape); }
-
- private:
-  Dtype dtype_;
-  ElementType element_;
-  int device_;
-};
-
-cuda::Kind kind_of(Cell cell) {
-  switch (cell) {
-    case Cell::lstm: return cuda::Kind::lstm;
-    case Cell::gru: return cuda::Kind::gru;
-    case Cell::rnn_tanh: return cuda::Kind::rnn_tanh;
-    case Cell::rnn_relu: break;
-  }
-  return cuda::Kind::rnn_relu;
-}
 
 void raise_what_was_left(const View& error) {
   if (required(error, "error").dtype != ElementType::i64 || error.ndim != 1 || error.shape[0] != 1)
@@ -71,7 +21,7 @@ void raise_what_was_left(const View& error) {
 }
 
 // Sizes, lengths, workspace and plan; R's shapes differ between the passes, so each sets its own.
-void fill(cuda::Recurrence& r, const GpuCall& call, const Checker& check, int64_t T, int64_t B, int64_t H, int64_t P, int D,
+void fill(cuda::Recurrence& r, const GpuCall& call, const GpuChecker& check, int64_t T, int64_t B, int64_t H, int64_t P, int D,
           const View& lengths, const View& workspace, const View& error, bool backward) {
   if (B > 1 << 24 || H > 1 << 20 || P > 1 << 20)
     throw std::invalid_argument("recurrence: expected B <= 2^24 and H <= 2^20, got B = " + std::to_string(B) + ", H = " + std::to_string(H));
@@ -109,7 +59,7 @@ cuda::Plan gpu_plan(const GpuCall& call, Dtype dtype, bool backward, int64_t B, 
 
 cuda::Transport gpu_forward(const GpuCall& call, const GpuForward& layer) {
   raise_what_was_left(layer.error);
-  const Checker check(layer.gx, "gx");
+  const GpuChecker check(layer.gx, "gx");
   const int D = directions(layer.R), G = gate_count(call.cell);
   if (layer.gx.ndim != 3) throw std::invalid_argument("gx: expected shape [T, B, D*G*H], got " + shape_text(layer.gx));
   const int64_t T = layer.gx.shape[0], B = layer.gx.shape[1], H = layer.R[0].shape[0] / G, P = layer.R[0].shape[1];
@@ -135,7 +85,7 @@ cuda::Transport gpu_forward(const GpuCall& call, const GpuForward& layer) {
 
 cuda::Transport gpu_backward(const GpuCall& call, const GpuBackward& layer) {
   raise_what_was_left(layer.error);
-  const Checker check(layer.y, "y");
+  const GpuChecker check(layer.y, "y");
   const int D = directions(layer.R), G = gate_count(call.cell), columns = saved_gates(call.cell) ? 4 : 1;
   if (layer.y.ndim != 3) throw std::invalid_argument("y: expected shape [T, B, D*P], got " + shape_text(layer.y));
   const int64_t T = layer.y.shape[0], B = layer.y.shape[1], P = layer.R[0].shape[0], H = layer.R[0].shape[1] / G;

@@ -29,4 +29,31 @@ Transport backward(const BackwardPass& pass) {
   return run_backward<float, FormatTf32>(pass);
 }
 
+void cell_forward(const CellForwardPass& pass) {
+  const DeviceGuard guard(pass.device);
+  if (!pass.plan.multiplies) {
+    switch (pass.format) {
+      case Format::bf16: return run_cell_step<Bf16>(pass);
+      case Format::f16: return run_cell_step<F16>(pass);
+      default: return run_cell_step<float>(pass);
+    }
+  }
+  switch (pass.format) {
+    case Format::bf16: return run_cell<Bf16, FormatBf16>(pass);
+    case Format::f16: return run_cell<F16, FormatF16>(pass);
+    case Format::f32: return run_cell<float, FormatF32>(pass);
+    case Format::tf32: break;
+  }
+  run_cell<float, FormatTf32>(pass);
+}
+
+void cell_backward(const CellBackwardPass& pass) {
+  const DeviceGuard guard(pass.device);
+  switch (pass.format) {
+    case Format::bf16: return run_cell_backward<Bf16>(pass);
+    case Format::f16: return run_cell_backward<F16>(pass);
+    default: return run_cell_backward<float>(pass);
+  }
+}
+
 }  // namespace fusegen::cuda

@@ -37,6 +37,8 @@ constexpr int gates_of(Kind kind) { return kind == Kind::lstm ? 4 : kind == Kind
 constexpr int row_gates(Kind kind, bool backward) { return backward ? 1 : gates_of(kind); }
 constexpr int units_of_warp(int gates) { return gates == 4 ? 8 : 16; }
 constexpr int tiles_of_warp(int gates) { return gates == 4 ? 2 : gates; }
+// Tiles of sums of a single step: GRU's n has x's part and h's apart.
+constexpr int sums_of_cell(int gates) { return tiles_of_warp(gates) + (gates == 3); }
 constexpr int number_bytes(Format f) { return f == Format::bf16 || f == Format::f16 ? 2 : 4; }
 
 // Tiles of 8 rows of the batch in a slice: as many as fit in a lane's registers beside R, on every GPU generation. LSTM

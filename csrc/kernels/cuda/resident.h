@@ -100,8 +100,36 @@ class Weights {
   device::Word4 top_[kTiles][kChunks], bottom_[kTiles][kChunks];
 };
 
-// The whole product of a slice, whose gathered rows are `stride` bytes apart. Warps that share rows of R add up in shared memory; the sums are in the lanes of the
-// warps with k_split 0 afterwards. One block barrier: after it, nobody reads `gathered` any more.
+// Adds the sums of warps that share rows up into those with k_split 0; `partial` is (8 - unit groups) * kTiles * NT * 128
+// floats of shared memory. One block barrier.
+template <int kTiles, int NT>
+FUSEGEN_DEVICE void add_up(float (&sums)[kTiles][NT][4], int k_split, int unit_group, int k_splits, float* partial) {
+  const int unit_groups = device::kWarps / k_splits, lane = device::lane();
+  const auto at = [&](int split, int tile, int n, int i) -> float& {
+    return partial[((((split - 1) * unit_groups + unit_group) * kTiles + tile) * NT + n) * 128 + i * 32 + lane];
+  };
+  if (k_split > 0) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int n = 0; n < NT; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) at(k_split, tile, n, i) = sums[tile][n][i];
+  }
+  device::sync_block();
+  if (k_split > 0) return;
+#pragma unroll 1
+  for (int split = 1; split < k_splits; ++split)
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int n = 0; n < NT; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sums[tile][n][i] += at(split, tile, n, i);
+}
+
+// The whole product of a slice, whose gathered rows are `stride` bytes apart; in the lanes of the warps with k_split 0
+// afterwards. One block barrier: after it, nobody reads `gathered` any more.
 template <int Gates, class T, class Format, int NT>
 FUSEGEN_DEVICE void product_of_slice(float (&sums)[Rows<Gates>::kTiles][NT][4], Weights<Gates, T, Format>& weights,
                                      const Operand& a, const Place& place, const Self& me, const unsigned char* gathered,
@@ -124,30 +152,7 @@ FUSEGEN_DEVICE void product_of_slice(float (&sums)[Rows<Gates>::kTiles][NT][4], 
       weights.template multiply<NT>(sums, gathered, stride, me.first_chunk + done, count);
     }
   }
-
-  const int unit_groups = device::kWarps / place.k_splits;
-  float* partial = reinterpret_cast<float*>(shared + place.shared.partial) + device::lane();
-  const auto at = [&](int split, int tile, int n, int i) -> float& {
-    return partial[((((split - 1) * unit_groups + me.unit_group) * kTiles + tile) * NT + n) * 128 + i * 32];
-  };
-  if (me.k_split > 0) {
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int n = 0; n < NT; ++n)
-#pragma unroll
-        for (int i = 0; i < 4; ++i) at(me.k_split, tile, n, i) = sums[tile][n][i];
-  }
-  device::sync_block();
-  if (me.k_split > 0) return;
-#pragma unroll 1
-  for (int split = 1; split < place.k_splits; ++split)
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int n = 0; n < NT; ++n)
-#pragma unroll
-        for (int i = 0; i < 4; ++i) sums[tile][n][i] += at(split, tile, n, i);
+  add_up(sums, me.k_split, me.unit_group, place.k_splits, reinterpret_cast<float*>(shared + place.shared.partial));
 }
 
 }  // namespace fusegen::cuda

@@ -69,5 +69,12 @@ template <class T, class Fmt>
 Transport run_forward(const ForwardPass& pass);
 template <class T, class Fmt>
 Transport run_backward(const BackwardPass& pass);
+template <class T, class Fmt>
+void run_cell(const CellForwardPass& pass);
+// One instance a dtype.
+template <class T>
+void run_cell_step(const CellForwardPass& pass);
+template <class T>
+void run_cell_backward(const CellBackwardPass& pass);
 
 }  // namespace fusegen::cuda

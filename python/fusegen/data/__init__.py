@@ -1,28 +1,42 @@
 """Data for the models: where it comes from, how it is split, how it is cut into batches."""
 
 from .arrays import read_array, read_tokens
-from .batches import Shuffled
-from .images import Images, read_images
-from .parallel import Pairs, read_pairs
-from .pictures import digits, grid, photo_patches, save_grid
+from .batches import Fetched, Shuffled
+from .images import Images, has_test_split, read_images
+from .parallel import Pairs, read_pairs, reversals
+from .pictures import curves, digits, fitted, grid, photo_patches, png, save_grid
+from .sequences import Ragged, lines, sentences
 from .series import Series, eeg, read_series, share_prices, windows
-from .text import Lanes, Text, open_text, pydocs, read_text, split, tokenize
+from .stream import StreamedLanes, TextStream
+from .text import Lanes, Text, character_names, open_text, pydocs, read_text, split, tokenize
 from .vocabulary import Vocabulary, count_characters
+from .whitening import Whitening
 
 __all__ = [
+    "Fetched",
     "Images",
     "Lanes",
     "Pairs",
+    "Ragged",
     "Series",
     "Shuffled",
+    "StreamedLanes",
     "Text",
+    "TextStream",
     "Vocabulary",
+    "Whitening",
+    "character_names",
     "count_characters",
+    "curves",
     "digits",
     "eeg",
+    "fitted",
     "grid",
+    "has_test_split",
+    "lines",
     "open_text",
     "photo_patches",
+    "png",
     "pydocs",
     "read_array",
     "read_images",
@@ -30,7 +44,9 @@ __all__ = [
     "read_series",
     "read_text",
     "read_tokens",
+    "reversals",
     "save_grid",
+    "sentences",
     "share_prices",
     "split",
     "tokenize",

@@ -1,14 +1,33 @@
 """Data sets through the `datasets` library, which is imported only where one is asked for."""
 
+from pathlib import Path
 from typing import Any
 
 # Loaders of files: hf:parquet:FILE. With any other name the second part is a configuration.
 _FILES = ("arrow", "csv", "json", "parquet", "text", "xml")
+_BY_SUFFIX = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
 
 
-def read_hub(source: str, split: str = "train", argument: str = "source") -> Any:
+def hub_name(source: str, argument: str = "source") -> str | None:
+    """`source` as "hf:..." where the `datasets` library reads it: that itself, or a .parquet, .json or .jsonl
+    file; None for anything else. Raises OSError, beginning with `argument`, where there is no such file.
+    """
+    if source.startswith("hf:"):
+        return source
+    loader = _BY_SUFFIX.get(Path(source).suffix)
+    if loader is None:
+        return None
+    try:
+        Path(source).open("rb").close()
+    except OSError as error:
+        raise type(error)(f"{argument}: cannot read {source}: {error.strerror}") from error
+    return f"hf:{loader}:{source}"
+
+
+def read_hub(source: str, split: str = "train", argument: str = "source", *, streaming: bool = False) -> Any:
     """The data set "hf:NAME", "hf:NAME:CONFIGURATION", or "hf:parquet:FILE" (json, csv, text, arrow too).
 
+    streaming: read while it is gone through, in place of before.
     Raises ValueError, beginning with `argument`, where `datasets` is not installed or cannot load it.
     """
     name, _, rest = source.removeprefix("hf:").partition(":")
@@ -21,7 +40,7 @@ def read_hub(source: str, split: str = "train", argument: str = "source") -> Any
     from_files = {"data_files": rest} if name in _FILES else {"name": rest or None}
     datasets.disable_progress_bars()
     try:
-        return datasets.load_dataset(name, split=split, **from_files)
+        return datasets.load_dataset(name, split=split, streaming=streaming, **from_files)
     except Exception as error:  # it raises those of every library beneath it
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{argument}: cannot load {source}: {reason}") from error
@@ -37,7 +56,11 @@ def column_of(rows: Any, column: str, source: str, argument: str) -> list[Any]:
 
 def read_hub_text(source: str, column: str, split: str, argument: str) -> str:
     """The texts of a column, one after another with a blank line between. Errors as in `read_hub`."""
-    texts = list(column_of(read_hub(source, split, argument), column, source, argument))
+    rows = column_of(read_hub(source, split, argument), column, source, argument)
+    try:
+        texts = list(rows)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{argument}: {source}: column {column!r} is not UTF-8: {error}") from error
     if wrong := next((type(text).__name__ for text in texts if not isinstance(text, str | None)), None):
         raise ValueError(f"{argument}: {source}: column {column!r} holds {wrong}, not text")
     joined = "\n\n".join(text.strip("\n") for text in texts if text)

@@ -73,6 +73,16 @@ def read_images(
         raise type(error)(f"{argument}: cannot read {where}: {error.strerror}") from error
 
 
+def has_test_split(source: str) -> bool:
+    """Whether the source is a folder with MNIST's or CIFAR's files of the test split."""
+    folder = Path(source)
+    if _first_of(folder, "t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte"):
+        return True
+    if (folder / "meta").is_file() and (folder / "test").is_file():
+        return True
+    return any((folder / name).is_file() for name in ("test_batch.bin", "test.bin", "test_batch"))
+
+
 def _digits(argument: str) -> Images:
     try:
         from sklearn.datasets import load_digits

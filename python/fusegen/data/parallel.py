@@ -4,7 +4,10 @@ import gettext
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
+from string import ascii_lowercase
 
+from .._arguments import whole
 from .text import read_text
 
 
@@ -23,6 +26,7 @@ class Pairs:
 
 def read_pairs(source: str, argument: str = "source") -> Pairs:
     """Pairs of sentences from
+    "reverse": 50,000 `reversals`, no download;
     "a.txt,b.txt": two UTF-8 files of as many lines; FILE.tsv: its first two columns;
     "mo:FOLDER:LANGUAGE": all gettext catalogues LANGUAGE/LC_MESSAGES/*.mo below a folder (without :LANGUAGE
     every .mo below it), messages with an empty or unchanged rendering left out, each pair once, in order.
@@ -30,7 +34,9 @@ def read_pairs(source: str, argument: str = "source") -> Pairs:
     Raises OSError or ValueError, beginning with `argument`, for what cannot be read, is not UTF-8, does not
     match line by line, or holds no pair.
     """
-    if source.startswith("mo:"):
+    if source == "reverse":
+        pairs = reversals()
+    elif source.startswith("mo:"):
         pairs = _catalogues(source, argument)
     elif source.endswith(".tsv"):
         pairs = _tsv(source, argument)
@@ -41,10 +47,24 @@ def read_pairs(source: str, argument: str = "source") -> Pairs:
     return pairs
 
 
+def reversals(count: int = 50_000, shortest: int = 5, longest: int = 20, seed: int = 0) -> Pairs:
+    """Words of random small letters and the same words backwards; `count` different ones, each length from
+    `shortest` to `longest` as likely. Raises TypeError or ValueError, naming the argument."""
+    count, shortest = whole("count", count, 1), whole("shortest", shortest, 1)
+    longest = whole("longest", longest, shortest)
+    possible = sum(26**length for length in range(shortest, longest + 1))
+    if count > possible // 2:
+        raise ValueError(f"count: expected at most {possible // 2}, half of all words, got {count}")
+    drawn, words = Random(whole("seed", seed, 0)), {}
+    while len(words) < count:
+        words["".join(drawn.choices(ascii_lowercase, k=drawn.randint(shortest, longest)))] = None
+    return Pairs("reverse", tuple(words), tuple(word[::-1] for word in words))
+
+
 def _two_files(source: str, argument: str) -> Pairs:
     names = source.split(",")
     if len(names) != 2:
-        raise ValueError(f"{argument}: expected FILE,FILE, a .tsv or mo:FOLDER, got {source!r}")
+        raise ValueError(f"{argument}: expected reverse, FILE,FILE, a .tsv or mo:FOLDER, got {source!r}")
     sides = [_lines(name, argument) for name in names]
     if len(sides[0]) != len(sides[1]):
         counts = f"{names[0]} has {len(sides[0])} lines, {names[1]} {len(sides[1])}"

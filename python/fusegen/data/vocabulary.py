@@ -1,18 +1,21 @@
-"""What tokens mean: bytes, characters, words, or numbers that somebody else made."""
+"""What tokens mean: bytes, characters, words, a `tokenizers` file's, or numbers that somebody else made."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-KINDS = ("byte", "character", "word", "ids")
+KINDS = ("byte", "character", "word", "tokenizer", "ids")
+BUILT = ("byte", "character", "word")  # what needs no file of tokens
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 # Words, runs of white space, single signs: nothing is lost, so joining the pieces gives the text back.
 _WORD = re.compile(r"\w+|\s+|[^\w\s]")
@@ -20,18 +23,24 @@ _WORD = re.compile(r"\w+|\s+|[^\w\s]")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens by number. `kind`: "byte" (256), "character" or "word" (`tokens`), "ids" (`size` of them).
+    """Tokens by number. `kind`: "byte" (256), "character" or "word" (`tokens`), "ids" (`size` of them), or
+    "tokenizer": those of `definition`, the text of a file of Hugging Face's tokenizers.
 
-    Number 0 of characters and words is the unknown one, written U+FFFD. Raises ValueError for another kind.
+    Number 0 of characters and words is the unknown one, written U+FFFD; a tokenizer has its own, or none.
+    Raises ValueError for another kind, for a definition that is not one, and where `tokenizers` is needed and
+    not installed.
     """
 
     kind: str
     tokens: tuple[str, ...] = ()
     size: int = 256
+    definition: str = ""
 
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.kind == "tokenizer":
+            _ = self._tokenizer
 
     @classmethod
     def build(cls, kind: str, pieces: Iterable[str], limit: int) -> "Vocabulary":
@@ -41,18 +50,43 @@ class Vocabulary:
         ranked = sorted(counts, key=lambda piece: (-counts[piece], piece))
         return cls(kind, (UNKNOWN, *ranked[:limit]))
 
-    def __len__(self) -> int:
-        return len(self.tokens) if self.unknown is not None else self.size
+    @classmethod
+    def from_file(cls, path: str | os.PathLike, argument: str = "path") -> "Vocabulary":
+        """That of a tokenizer.json, as Hugging Face's `tokenizers` saves it.
 
-    @property
+        Raises OSError or ValueError, beginning with `argument` and naming the file.
+        """
+        try:
+            return cls("tokenizer", definition=Path(path).read_bytes().decode("utf-8"))
+        except OSError as error:
+            raise type(error)(f"{argument}: cannot read {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise ValueError(f"{argument}: {path}: {error}") from error
+
+    def __len__(self) -> int:
+        if self.kind == "tokenizer":
+            # Not their count: numbers may be left out.
+            return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+        return len(self.tokens) if self.kind in ("character", "word") else self.size
+
+    @cached_property
     def unknown(self) -> int | None:
         """The number of the unknown token, where there is one."""
+        if self.kind == "tokenizer":
+            model = json.loads(self.definition)["model"]
+            named = model.get("unk_token")
+            return model.get("unk_id") if named is None else self._tokenizer.token_to_id(named)
         return 0 if self.kind in ("character", "word") else None
 
     def encode(self, text: str) -> Tensor:
-        """text -> integers [N]; for "ids", the numbers written in it."""
+        """text -> integers [N]; for "ids", the numbers written in it.
+
+        A tokenizer adds no special tokens, cuts nothing off and pads nothing, whatever its file says.
+        """
+        if self.kind == "tokenizer":
+            return torch.tensor(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=torch.int32)
         if self.kind == "byte":
-            return torch.tensor(list(text.encode()), dtype=torch.uint8)
+            return torch.from_numpy(np.frombuffer(bytearray(text.encode()), np.uint8))
         if self.kind == "ids":
             numbers = [int(word) for word in text.split() if word.isdecimal()] or [0]
             return torch.tensor(numbers, dtype=torch.int32)
@@ -64,7 +98,9 @@ class Vocabulary:
         return torch.from_numpy(np.fromiter(numbers, np.int32, len(pieces)))
 
     def decode(self, tokens: Tensor) -> str:
-        """integers [N] -> text; bytes that are not UTF-8 become U+FFFD."""
+        """integers [N] -> text; bytes that are not UTF-8 become U+FFFD. A tokenizer leaves out nothing."""
+        if self.kind == "tokenizer":
+            return self._tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
         if self.kind == "byte":
             return bytes(tokens.tolist()).decode("utf-8", errors="replace")
         if self.kind == "ids":
@@ -72,7 +108,12 @@ class Vocabulary:
         return "".join(self.tokens[token] for token in tokens.tolist())
 
     def count_characters(self, tokens: Tensor) -> int:
-        """The characters that integers [N] spell, at least 1; an unknown token counts as 1, so do "ids"."""
+        """The characters that integers [N] spell, at least 1; an unknown token counts as 1, so do "ids".
+
+        With a tokenizer, those of the text it decodes them to: its normalisation may have changed the text.
+        """
+        if self.kind == "tokenizer":
+            return max(1, len(self.decode(tokens)))
         if self.kind == "byte":
             return count_characters(tokens)
         if self.kind == "ids":
@@ -81,7 +122,12 @@ class Vocabulary:
         return max(1, int(lengths[tokens.long()].sum()))
 
     def to_json(self) -> str:
-        held = {"size": self.size} if self.unknown is None else {"tokens": list(self.tokens)}
+        if self.kind == "tokenizer":
+            held = {"definition": self.definition}
+        elif self.kind in ("character", "word"):
+            held = {"tokens": list(self.tokens)}
+        else:
+            held = {"size": self.size}
         return json.dumps({"kind": self.kind, **held}, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -92,10 +138,11 @@ class Vocabulary:
         """
         try:
             held = json.loads(path.read_bytes().decode())
-            made = cls(held["kind"], tuple(held.get("tokens", ())), held.get("size", 256))
+            tokens, size, definition = held.get("tokens", ()), held.get("size", 256), held.get("definition")
+            made = cls(held["kind"], tuple(tokens), size, definition or "")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a vocabulary of fusegen: {error}") from error
-        if made.unknown is not None and (
+        if made.kind in ("character", "word") and (
             made.tokens[:1] != (UNKNOWN,)
             or len(set(made.tokens)) != len(made.tokens)
             or not all(isinstance(token, str) for token in made.tokens)
@@ -106,6 +153,22 @@ class Vocabulary:
         if kind and kind not in (made.kind, "byte" if made.kind == "ids" else made.kind):
             raise ValueError(f"{path} does not fit: it is of kind {made.kind!r}, this run reads {kind!r}")
         return made
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise ValueError("it needs the tokenizers library: pip install tokenizers") from error
+        try:
+            tokenizer = Tokenizer.from_str(self.definition)
+        except Exception as error:  # the library raises no other class
+            raise ValueError(f"it is not a file of the tokenizers library: {error}") from error
+        if not tokenizer.get_vocab_size():
+            raise ValueError("its vocabulary is empty")
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

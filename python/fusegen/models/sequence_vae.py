@@ -1,5 +1,6 @@
 """SequenceVAE: a variational autoencoder of token sequences."""
 
+import warnings
 from collections.abc import Iterable
 
 import torch
@@ -30,10 +31,12 @@ class SequenceVAE(nn.Module):
     sequence's end is read.
 
     vocab_size: tokens; 256, the bytes, by default. embedding_size, hidden_size, latent_size, num_layers:
-    sizes, of encoder and decoder alike. cell: "lstm", "gru" or "rnn". bidirectional: the encoder reads both
-    ways, at hidden_size each. dropout: the chance of a zero, on embeddings, between layers and before the
-    softmax. word_dropout: the chance that the decoder reads "unknown" for a token in training, which makes it
-    look to z.
+    sizes, of encoder and decoder alike. latent_size 0: no z, the language model that the decoder is, to
+    compare with. cell: "lstm", "gru" or "rnn". bidirectional: the encoder reads both ways, at hidden_size
+    each. dropout: the chance of a zero, on embeddings, between layers and before the softmax. word_dropout:
+    the chance that the decoder reads "unknown" for a token in training, which makes it look to z. inputless:
+    it reads "unknown" for every token, always (the paper's inputless decoder): p(x | z) is then a product
+    over positions, and all that tokens have in common is in z.
 
     State-dict keys: `embedding.weight` (start and unknown are its last two rows), `encoder.*`, `posterior.*`,
     `initial.*`, `decoder.*`, `output.*`. Forget gates start open, as in `TextLSTM`.
@@ -53,6 +56,7 @@ class SequenceVAE(nn.Module):
         bidirectional: bool = False,
         dropout: float = 0.0,
         word_dropout: float = 0.0,
+        inputless: bool = False,
         device=None,
         dtype=None,
     ):
@@ -60,12 +64,13 @@ class SequenceVAE(nn.Module):
         self.vocab_size = whole("vocab_size", vocab_size, 1)
         self.embedding_size = whole("embedding_size", embedding_size, 1)
         self.hidden_size = whole("hidden_size", hidden_size, 1)
-        self.latent_size = whole("latent_size", latent_size, 1)
+        self.latent_size = whole("latent_size", latent_size, 0)
         self.num_layers = whole("num_layers", num_layers, 1)
         self.cell = choice("cell", cell, LAYERS)
         self.bidirectional = flag("bidirectional", bidirectional)
         chance = number("dropout", dropout, 0, 1, open_above=True)
         self.word_dropout = number("word_dropout", word_dropout, 0, 1)
+        self.inputless = flag("inputless", inputless)
         self._end = self._start = self.vocab_size  # one of the decoder's classes, one of the embedding's rows
         self._unknown = self.vocab_size + 1
 
@@ -74,8 +79,10 @@ class SequenceVAE(nn.Module):
         self.embedding = nn.Embedding(self.vocab_size + 2, E, **made)
         self.drop = nn.Dropout(chance)
         self.encoder = sequences.recurrent(cell, E, H, L, chance, bidirectional=bidirectional, **made)
-        self.posterior = nn.Linear(2 * H if bidirectional else H, 2 * Z, **made)
-        self.initial = nn.Linear(Z, L * H * (2 if cell == "lstm" else 1), **made)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element")  # at latent_size 0 as it should be
+            self.posterior = nn.Linear(2 * H if bidirectional else H, 2 * Z, **made)
+            self.initial = nn.Linear(Z, L * H * (2 if cell == "lstm" else 1), **made)
         self.decoder = sequences.recurrent(cell, E + Z, H, L, chance, **made)
         self.output = nn.Linear(H, self.vocab_size + 1, **made)
         sequences.open_forget_gates(self.encoder)
@@ -192,11 +199,14 @@ class SequenceVAE(nn.Module):
         temperature = number("temperature", temperature, 0)
         top_k = None if top_k is None else whole("top_k", top_k, 1, self.vocab_size + 1)
         top_p = None if top_p is None else number("top_p", top_p, 0, 1, open_below=True)
-        state = None
+        state, begun = None, False
 
         def advance(step: Tensor) -> Tensor:
-            nonlocal state
+            nonlocal state, begun
+            if self.inputless and begun:
+                step = torch.full_like(step, self._unknown)
             output, state = self.decoder(self._beside(z, step.unsqueeze(0)), state)
+            begun = True
             return self.output(output[0])
 
         def pick(logits: Tensor) -> Tensor:
@@ -274,7 +284,9 @@ class SequenceVAE(nn.Module):
     def _logits(self, z: Tensor, tokens: Tensor, lengths: Tensor, generator) -> tuple[Tensor, Tensor]:
         """(logits [T + 1, B, vocab_size + 1], targets [T + 1, B])."""
         read, targets = sequences.shifted(tokens, lengths, self._start, self._end)
-        if self.training and self.word_dropout:
+        if self.inputless:
+            read = torch.cat([read[:1], torch.full_like(tokens, self._unknown)])
+        elif self.training and self.word_dropout:
             device = read.device if generator is None else generator.device
             lost = torch.rand(tokens.shape, generator=generator, device=device) < self.word_dropout
             read = torch.cat([read[:1], read[1:].masked_fill(lost.to(read.device), self._unknown)])

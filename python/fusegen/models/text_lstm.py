@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._arguments import choice, flag, number, whole
+from . import _dropout
+from ._beam import beam_search
 from ._sequences import (
     LAYERS,
     State,
@@ -12,19 +14,32 @@ from ._sequences import (
     check_range,
     draw,
     evaluating,
+    finite,
     open_forget_gates,
     recurrent,
     states,
 )
+from .latent import at_least_float
 
 
 class TextLSTM(nn.Module):
     """Embedding, dropout, stacked LSTM (or GRU, or tanh RNN), dropout, softmax tied to the embedding.
 
     vocab_size: tokens; 256, the bytes, by default. embedding_size, hidden_size, num_layers: sizes.
-    cell: "lstm", "gru" or "rnn". dropout: the chance of a zero, on the embedding, between layers and before
-    the softmax. tie_weights: the softmax uses the embedding's matrix (Press and Wolf 2017, arXiv:1608.05859),
-    after a linear projection from hidden_size to embedding_size where the two differ; False gives it its own.
+    cell: "lstm", "gru" or "rnn". tie_weights: the softmax uses the embedding's matrix (Press and Wolf 2017,
+    arXiv:1608.05859), after a linear projection from hidden_size to embedding_size where the two differ;
+    False gives it its own.
+
+    dropout: the chance of a zero, on the embedding, between layers and before the softmax; input_dropout,
+    hidden_dropout and output_dropout set one of these three places each (None: `dropout`). All of AWD-LSTM's
+    regularisation (Merity et al. 2018, arXiv:1708.02182) is there, and off by default:
+    locked_dropout: True draws one mask for all steps of a call in these three places.
+    embedding_dropout: the chance that a token's vector is zero wherever it stands in the batch.
+    weight_drop: the chance of a zero in the recurrent matrices `weight_hh`, one mask for all steps of a call.
+    activation_penalty: AR's alpha, `loss` adds alpha times the mean square of the last layer's output after
+    dropout. temporal_penalty: TAR's beta, beta times the mean square of that output's change from one step to
+    the next, before dropout. Dropped values are made up for by 1 / (1 - chance). In evaluation mode none of
+    it acts, and the state dict is that of the plain model.
 
     State-dict keys: `embedding.weight`, `rnn.*` as in torch.nn, `projection.*` (tied, sizes differing only),
     `decoder.weight`, `decoder.bias`. The forget gates' bias starts at 1 above torch's
@@ -43,6 +58,14 @@ class TextLSTM(nn.Module):
         cell: str = "lstm",
         dropout: float = 0.0,
         tie_weights: bool = True,
+        input_dropout: float | None = None,
+        hidden_dropout: float | None = None,
+        output_dropout: float | None = None,
+        locked_dropout: bool = False,
+        embedding_dropout: float = 0.0,
+        weight_drop: float = 0.0,
+        activation_penalty: float = 0.0,
+        temporal_penalty: float = 0.0,
         device=None,
         dtype=None,
     ):
@@ -52,13 +75,26 @@ class TextLSTM(nn.Module):
         self.hidden_size = whole("hidden_size", hidden_size, 1)
         self.num_layers = whole("num_layers", num_layers, 1)
         self.cell = choice("cell", cell, LAYERS)
-        chance = number("dropout", dropout, 0, 1, open_above=True)
+        self.dropout = _chance("dropout", dropout)
+        self.input_dropout, self.hidden_dropout, self.output_dropout = (
+            self.dropout if own is None else _chance(name, own)
+            for name, own in (
+                ("input_dropout", input_dropout),
+                ("hidden_dropout", hidden_dropout),
+                ("output_dropout", output_dropout),
+            )
+        )
+        self.locked_dropout = flag("locked_dropout", locked_dropout)
+        self.embedding_dropout = _chance("embedding_dropout", embedding_dropout)
+        self.weight_drop = _chance("weight_drop", weight_drop)
+        self.activation_penalty = number("activation_penalty", activation_penalty, 0)
+        self.temporal_penalty = number("temporal_penalty", temporal_penalty, 0)
         tie_weights = flag("tie_weights", tie_weights)
 
         made = {"device": device, "dtype": dtype}
         self.embedding = nn.Embedding(self.vocab_size, self.embedding_size, **made)
-        self.drop = nn.Dropout(chance)
-        self.rnn = recurrent(cell, self.embedding_size, self.hidden_size, self.num_layers, chance, **made)
+        between = 0.0 if self.locked_dropout else self.hidden_dropout
+        self.rnn = recurrent(cell, self.embedding_size, self.hidden_size, self.num_layers, between, **made)
         projected = tie_weights and self.embedding_size != self.hidden_size
         self.projection = nn.Linear(self.hidden_size, self.embedding_size, **made) if projected else None
         decoded = self.embedding_size if tie_weights else self.hidden_size
@@ -91,12 +127,23 @@ class TextLSTM(nn.Module):
         return self._advance(tokens.long(), state)
 
     def loss(self, tokens: Tensor, targets: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Mean cross entropy in nats of `targets` (shape of tokens; -100: left out), and the state."""
+        """Mean cross entropy in nats of `targets` (shape of tokens; -100: left out), and the state.
+
+        In training mode, plus the penalties on activations, where they are asked for.
+        """
         if targets.shape != tokens.shape:
             shapes = f"{list(tokens.shape)}, got {list(targets.shape)}"
             raise ValueError(f"targets: expected the shape of tokens, {shapes}")
-        logits, state = self(tokens, state)
-        return F.cross_entropy(logits.flatten(0, -2), targets.flatten().long()), state
+        self._check_tokens(tokens)
+        output, state = self._read(tokens.long(), state)
+        dropped = self._drop(output, self.output_dropout)
+        logits = self._decode(dropped)
+        loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten().long())
+        if self.training and self.activation_penalty:
+            loss = loss + self.activation_penalty * at_least_float(dropped).square().mean()
+        if self.training and self.temporal_penalty and len(output) > 1:
+            loss = loss + self.temporal_penalty * at_least_float(output).diff(dim=0).square().mean()
+        return loss, state
 
     @staticmethod
     def detach(state: State | None) -> State | None:
@@ -111,6 +158,8 @@ class TextLSTM(nn.Module):
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | None = None,
+        *,
+        beams: int | None = None,
     ) -> str | bytes | Tensor:
         """Continues `prompt` by `n` tokens, drawn one at a time with the state carried along.
 
@@ -120,6 +169,8 @@ class TextLSTM(nn.Module):
         top_p: of those, only the fewest whose probabilities reach p (Holtzman et al. 2020, arXiv:1904.09751).
         seed: the same seed gives the same tokens; None draws a fresh one. torch's global random numbers are
         neither used nor moved.
+        beams: in place of drawing, the likeliest continuation that beam search finds which keeps so many at
+        each step (1 is temperature 0); temperature and seed play no part then, top_k and top_p are refused.
 
         Returns the continuation without the prompt, in the prompt's type: str (bytes that are not UTF-8
         become U+FFFD), bytes, or int64 [n] on the CPU. Dropout is off; the training
@@ -131,6 +182,11 @@ class TextLSTM(nn.Module):
         temperature = number("temperature", temperature, 0)
         top_k = None if top_k is None else whole("top_k", top_k, 1, self.vocab_size)
         top_p = None if top_p is None else number("top_p", top_p, 0, 1, open_below=True)
+        if beams is not None:
+            beams = whole("beams", beams, 1)
+            for name, value in (("top_k", top_k), ("top_p", top_p)):
+                if value is not None:
+                    raise ValueError(f"{name}: expected None beside beams, which draws nothing, got {value}")
         generator = torch.Generator()
         if seed is None:
             generator.seed()
@@ -138,7 +194,10 @@ class TextLSTM(nn.Module):
             generator.manual_seed(whole("seed", seed, 0, 2**64 - 1))
 
         with evaluating(self):
-            drawn = self._continue(tokens, n, temperature, top_k, top_p, generator)
+            if beams is None:
+                drawn = self._continue(tokens, n, temperature, top_k, top_p, generator)
+            else:
+                drawn = self._search(tokens, n, beams)
         if isinstance(prompt, Tensor):
             return drawn
         content = bytes(drawn.tolist())
@@ -158,12 +217,59 @@ class TextLSTM(nn.Module):
             step = token.view(1).to(step.device)
         return drawn
 
+    def _search(self, tokens: Tensor, n: int, width: int) -> Tensor:
+        """tokens: int64 [T] -> int64 [n] on the CPU, by beam search."""
+        tokens = tokens.to(self.embedding.weight.device).unsqueeze(1)
+        state = None
+        if len(tokens) > 1:
+            _, state = self._advance(tokens[:-1], None, last_only=True)
+            state = states(state, lambda part: part.repeat_interleave(width, 1))
+        position = 0
+
+        def step(last: Tensor, parents: Tensor) -> Tensor:
+            nonlocal state, position
+            # No token ends a text: the last class, the end, is certain after n and impossible before.
+            if position == n:
+                return torch.zeros(1, width, self.vocab_size + 1, device=last.device)
+            if state is not None:
+                state = states(state, lambda part: part.index_select(1, parents[0]))
+            # A beam without any text, of chance 0, may bear the end for its last token.
+            logits, state = self._advance(last.clamp(max=self.vocab_size - 1), state)
+            log_p = finite(logits, position).log_softmax(-1)
+            position += 1
+            return F.pad(log_p, (0, 1), value=-torch.inf)
+
+        found = beam_search(step, tokens[-1], width, n, 0.0)
+        return found.tokens[:n, 0, 0].cpu()
+
     def _advance(self, tokens: Tensor, state: State | None, last_only: bool = False) -> tuple[Tensor, State]:
-        output, state = self.rnn(self.drop(self.embedding(tokens)), state)
-        output = self.drop(output[-1:] if last_only else output)
-        if self.projection is not None:
-            output = self.projection(output)
-        return self.decoder(output), state
+        output, state = self._read(tokens, state)
+        return self._decode(self._drop(output[-1:] if last_only else output, self.output_dropout)), state
+
+    def _read(self, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """tokens: int64 [T, B] or [T] -> the last layer's output [T, B, H] or [T, H], and the state."""
+        embedded = self.embedding(tokens)
+        if not self.training:
+            return self.rnn(embedded, state)
+        embedded = _dropout.embedding(embedded, tokens, self.vocab_size, self.embedding_dropout)
+        x = self._drop(embedded, self.input_dropout)
+        if not (self.weight_drop or (self.locked_dropout and self.hidden_dropout and self.num_layers > 1)):
+            return self.rnn(x, state)
+        alone = x.dim() == 2
+        if alone:
+            x, state = x.unsqueeze(1), None if state is None else states(state, lambda s: s.unsqueeze(1))
+        between = lambda y: self._drop(y, self.hidden_dropout)
+        output, state = _dropout.run_layers(self.rnn, x, state, between, self.weight_drop)
+        return (output.squeeze(1), states(state, lambda s: s.squeeze(1))) if alone else (output, state)
+
+    def _drop(self, x: Tensor, chance: float) -> Tensor:
+        """x: [T, ..., F]."""
+        if not self.training or not chance:
+            return x
+        return _dropout.locked(x, chance) if self.locked_dropout else F.dropout(x, chance)
+
+    def _decode(self, output: Tensor) -> Tensor:
+        return self.decoder(output if self.projection is None else self.projection(output))
 
     def _check_tokens(self, tokens: Tensor, name: str = "tokens") -> None:
         check_integers(name, tokens)
@@ -189,3 +295,7 @@ class TextLSTM(nn.Module):
             raise ValueError(f"prompt: expected shape [T] with T at least 1, got {list(prompt.shape)}")
         self._check_tokens(prompt, "prompt")
         return prompt.long()
+
+
+def _chance(name: str, value: object) -> float:
+    return number(name, value, 0, 1, open_above=True)

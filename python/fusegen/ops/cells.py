@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import _C, reference
 from . import _common as c
-from . import gpu
+from . import gpu, gpu_cells
 from ._op import Kernel, Op
 
 _threads = torch.get_num_threads
@@ -25,50 +25,6 @@ def _state(x: Tensor, weights) -> Tensor:
 
 def _gates(x: Tensor, weights) -> Tensor:
     return x.new_empty(x.shape[0], 4 * weights[1].shape[1])
-
-
-# ---------------------------------------------------------------- on a GPU: a layer of one step
-
-
-def _one(t: Tensor | None) -> Tensor | None:
-    return None if t is None else t.unsqueeze(0)
-
-
-def _cell_cuda(kind: gpu.Layer, x, states, weights, relu=False, train=False):
-    """(h_out, c_out or None, gates [B, 4H] or None, cells [B, H] or None)."""
-    weights = [*weights, None] if kind is gpu.LSTM else weights
-    _, h_n, c_n, gates, cells = gpu.forward(
-        kind, _one(x), *(_one(s) for s in (*states, None)[:2]), weights, None, relu, train
-    )
-    squeeze = [t if t is None else t.flatten(0, -3)[0] for t in (c_n, gates, cells)]
-    return h_n[0], *squeeze
-
-
-def _cell_backward_cuda(kind: gpu.Layer, dh, dc, x, states, weights, saved, wanted, relu=False):
-    """``saved``: (h_out or None, gates [B, 4H] or None, c_out or None)."""
-    h_out, gates, cells = saved
-    if kind is gpu.LSTM:
-        weights, wanted = [*weights, None], [*wanted, False]
-        cells = cells.view(1, 1, *cells.shape)
-    if h_out is None:  # the one step of an LSTM or GRU reads h of no step before
-        h_out = x.new_empty(x.shape[0], weights[1].shape[1])
-    gates = None if gates is None else gates.view(1, 1, *gates.shape)
-    starts = tuple(_one(s) for s in states)
-    grads = gpu.backward(
-        kind,
-        _one(dh),
-        None,
-        _one(dc),
-        _one(x),
-        starts,
-        weights,
-        None,
-        relu,
-        (_one(h_out), gates, cells),
-        wanted,
-    )
-    n = sum(wanted[: 1 + len(states)])
-    return [g[0] for g in grads[:n]] + grads[n:]
 
 
 # ---------------------------------------------------------------- LSTM
@@ -125,15 +81,15 @@ def _lstm_cell_backward(dh, dc, x, h, cell, weights, gates, cells, wanted):
 
 
 def _lstm_cell_cuda(x, h, cell, weights, packed=None):
-    return _cell_cuda(gpu.LSTM, x, (h, cell), weights)[:2]
+    return gpu_cells.forward(gpu.LSTM, x, h, cell, weights, False, False)[:2]
 
 
 def _lstm_cell_train_cuda(x, h, cell, weights):
-    return _cell_cuda(gpu.LSTM, x, (h, cell), weights, train=True)
+    return gpu_cells.forward(gpu.LSTM, x, h, cell, weights, False, True)
 
 
 def _lstm_cell_backward_cuda(dh, dc, x, h, cell, weights, gates, cells, wanted):
-    return _cell_backward_cuda(gpu.LSTM, dh, dc, x, (h, cell), weights, (None, gates, cells), wanted)
+    return gpu_cells.backward(gpu.LSTM, dh, dc, x, (h, cell), weights, (None, gates, cells), False, wanted)
 
 
 lstm_cell = Op(
@@ -206,16 +162,16 @@ def _gru_cell_backward(dh, x, h, weights, gates, wanted):
 
 
 def _gru_cell_cuda(x, h, weights, packed=None):
-    return _cell_cuda(gpu.GRU, x, (h,), weights)[0]
+    return gpu_cells.forward(gpu.GRU, x, h, None, weights, False, False)[0]
 
 
 def _gru_cell_train_cuda(x, h, weights):
-    h_out, _, gates, _ = _cell_cuda(gpu.GRU, x, (h,), weights, train=True)
+    h_out, _, gates, _ = gpu_cells.forward(gpu.GRU, x, h, None, weights, False, True)
     return h_out, gates
 
 
 def _gru_cell_backward_cuda(dh, x, h, weights, gates, wanted):
-    return _cell_backward_cuda(gpu.GRU, dh, None, x, (h,), weights, (None, gates, None), wanted)
+    return gpu_cells.backward(gpu.GRU, dh, None, x, (h,), weights, (None, gates, None), False, wanted)
 
 
 gru_cell = Op(
@@ -263,11 +219,11 @@ def _rnn_cell_backward(dh, x, h, weights, relu, h_out, wanted):
 
 
 def _rnn_cell_cuda(x, h, weights, relu, packed=None):
-    return _cell_cuda(gpu.RNN, x, (h,), weights, relu)[0]
+    return gpu_cells.forward(gpu.RNN, x, h, None, weights, relu, False)[0]
 
 
 def _rnn_cell_backward_cuda(dh, x, h, weights, relu, h_out, wanted):
-    return _cell_backward_cuda(gpu.RNN, dh, None, x, (h,), weights, (h_out, None, None), wanted, relu)
+    return gpu_cells.backward(gpu.RNN, dh, None, x, (h,), weights, (h_out, None, None), relu, wanted)
 
 
 rnn_cell = Op(

@@ -50,7 +50,7 @@ def error_word(device: torch.device) -> Tensor:
 
 def stream_of(x: Tensor) -> int:
     """The current stream of x's device, as the engine takes it; 0 on the CPU."""
-    return torch.cuda.currentstream_of(x.device).cuda_stream if x.is_cuda else 0
+    return torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
 
 
 def uses_tf32(dtype: torch.dtype) -> bool:

@@ -2,6 +2,8 @@
 
 from .checkpoint import CheckpointError
 from .compare import Comparison
+from .gan import GanTask
+from .gan_options import GanData, GanFit, GanModel
 from .loop import Stopped, fit
 from .options import FitOptions, Options, RunOptions, TextData, TextOptions, option
 from .run import Run
@@ -14,6 +16,10 @@ __all__ = [
     "CheckpointError",
     "Comparison",
     "FitOptions",
+    "GanData",
+    "GanFit",
+    "GanModel",
+    "GanTask",
     "Options",
     "Run",
     "RunOptions",

@@ -16,7 +16,7 @@ from .checkpoint import CheckpointError
 from .config import Sections, nearest
 from .learner import seed_all
 from .loop import Stopped, fit
-from .options import FitOptions, RunOptions, add_flags, flag, from_flags
+from .options import FitOptions, Options, RunOptions, add_flags, flag, from_flags
 from .run import Run
 from .tasks import TASKS, find_task
 from .workers import Workers, device_named
@@ -55,15 +55,14 @@ def add_commands(commands: Any) -> None:
         kind = config.COMMON[section]
         add_flags(resume.add_argument_group(f"{section}: in place of the run's own"), kind, given_only=True)
 
-    evaluate = _add_run_command(
-        commands, "evaluate", evaluate_command, "measure a run's model, held-out data"
-    )
-    _add_checkpoint(evaluate)
-
-    # The flags of sampling are those of the run's task, so they are parsed once the run is known.
-    sample = commands.add_parser("sample", help="let a run's model write or draw", add_help=False)
-    sample.add_argument("folder", metavar="RUN", nargs="?")
-    sample.set_defaults(run_command=sample_command, parser=sample, takes_rest=True)
+    # Their flags are those of the run's task, so they are parsed once the run is known.
+    for name, command, about in (
+        ("evaluate", evaluate_command, "measure a run's model, on held-out data where there are some"),
+        ("sample", sample_command, "let a run's model write or draw"),
+    ):
+        parser = commands.add_parser(name, help=about, add_help=False)
+        parser.add_argument("folder", metavar="RUN", nargs="?")
+        parser.set_defaults(run_command=command, parser=parser, takes_rest=True)
 
     export = _add_run_command(commands, "export", export_command, "write a run's weights as safetensors")
     _add_checkpoint(export)
@@ -108,31 +107,24 @@ def resume_command(parsed: argparse.Namespace) -> int:
 
 def evaluate_command(parsed: argparse.Namespace) -> int:
     try:
-        run = Run.open(Path(parsed.folder))
-        task, state = _revive(run, parsed.checkpoint, parsed.device, data=True)
+        run = _run_of(parsed)
+        how, asked = _asked(parsed, find_task(run.task_name).measuring)
+        task, state = _revive(run, asked.checkpoint, asked.device, data=True)
         if state["fingerprint"] != task.fingerprint():
             print("fusegen evaluate: these are not the data that the run was trained on", file=sys.stderr)
+        measures = task.measure(how)
     except Refused as error:
         return refuse(parsed, _as_flag(error))
     print(f"step  {state['step']}")
-    for name, value in task.evaluate().items():
+    for name, value in measures.items():
         print(f"{name}  {value:.6g}")
     return 0
 
 
 def sample_command(parsed: argparse.Namespace) -> int:
     try:
-        if parsed.folder is None:
-            raise ValueError("RUN: expected the folder of a run; fusegen sample RUN --help shows the options")
-        run = Run.open(Path(parsed.folder))
-        sampling = find_task(run.task_name).sampling
-        parser = argparse.ArgumentParser(f"fusegen sample {parsed.folder}", allow_abbrev=False)
-        _add_checkpoint(parser)
-        parser.add_argument("--out", metavar="FILE", help="write there; what is not text goes to RUN/samples")
-        add_flags(parser, sampling)
-        asked, unknown = parser.parse_known_args(parsed.rest)
-        refuse_unknown(parser, unknown)
-        how = from_flags(sampling, asked)
+        run = _run_of(parsed)
+        how, asked = _asked(parsed, find_task(run.task_name).sampling, out=True)
         task, state = _revive(run, asked.checkpoint, asked.device, data=False)
         content = task.sample(how)
         if asked.out is None:
@@ -280,12 +272,12 @@ def _introduce(run: Run, task: Any, workers: Workers, which: str | None) -> None
 
 def _base(parsed: argparse.Namespace, task: Any) -> Sections:
     if parsed.config is None:
-        return config.defaults(task)
+        return config.defaults(task, vars(parsed))
     content = config.read_json(Path(parsed.config), "--config")
     where = f"--config: {parsed.config}"
     if content.get("task", parsed.task) != parsed.task:
         raise ValueError(f"{where}: it is for the task {content['task']!r}, not {parsed.task!r}")
-    return config.from_json(task, content, where)
+    return config.from_json(task, content, where, vars(parsed))
 
 
 def _override(base: Sections, parsed: argparse.Namespace, task: Any) -> Sections:
@@ -316,6 +308,27 @@ def _folder(parsed: argparse.Namespace, workers: Workers) -> Path:
     if parsed.resume or workers.count > 1:
         raise ValueError("folder: expected the folder of the run, got none")
     return Path("runs", f"{parsed.task}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def _run_of(parsed: argparse.Namespace) -> Run:
+    if parsed.folder is None:
+        command = f"fusegen {parsed.command} RUN --help"
+        raise ValueError(f"RUN: expected the folder of a run; {command} shows the options")
+    return Run.open(Path(parsed.folder))
+
+
+def _asked(
+    parsed: argparse.Namespace, kind: type[Options], *, out: bool = False
+) -> tuple[Options, argparse.Namespace]:
+    """The flags of a command on a run: those of the task's `kind`, and all of them."""
+    parser = argparse.ArgumentParser(f"fusegen {parsed.command} {parsed.folder}", allow_abbrev=False)
+    _add_checkpoint(parser)
+    if out:
+        parser.add_argument("--out", metavar="FILE", help="write there; what is not text goes to RUN/samples")
+    add_flags(parser, kind)
+    asked, unknown = parser.parse_known_args(parsed.rest)
+    refuse_unknown(parser, unknown)
+    return from_flags(kind, asked), asked
 
 
 def _revive(run: Run, which: str, device: str, *, data: bool) -> tuple[Any, dict[str, Any]]:

@@ -21,8 +21,10 @@ def kinds(task: Any) -> dict[str, type[Options]]:
     return {**task.options, **{name: kind for name, kind in COMMON.items() if name not in task.options}}
 
 
-def defaults(task: Any) -> Sections:
-    return {name: kind() for name, kind in kinds(task).items()}
+def defaults(task: Any, given: Mapping[str, Any] | None = None) -> Sections:
+    """The options of a task where nothing but `given`, by name, was asked for (and is not yet set)."""
+    presets = task.presets(given or {})
+    return {name: kind(**presets.get(name, {})) for name, kind in kinds(task).items()}
 
 
 def to_json(task_name: str, sections: Sections, **besides: Any) -> str:
@@ -44,8 +46,10 @@ def read_json(path: Path, argument: str) -> dict[str, Any]:
     return content
 
 
-def from_json(task: Any, content: Mapping[str, Any], where: str) -> Sections:
-    """The sections in `content`; what is left out has its default.
+def from_json(
+    task: Any, content: Mapping[str, Any], where: str, given: Mapping[str, Any] | None = None
+) -> Sections:
+    """The sections in `content`; what is left out has its default, `given` as in `defaults`.
 
     Raises ValueError or TypeError, beginning with `where`, for a key that does not exist (the nearest one is
     named) or a value that its option does not take.
@@ -53,13 +57,17 @@ def from_json(task: Any, content: Mapping[str, Any], where: str) -> Sections:
     classes = kinds(task)
     sections = {}
     check_keys(content, (*classes, *_BESIDES), where)
+    flat = {
+        key: value for each in content.values() if isinstance(each, Mapping) for key, value in each.items()
+    }
+    presets = task.presets({**flat, **(given or {})})
     for name, kind in classes.items():
-        given = content.get(name, {})
-        if not isinstance(given, Mapping):
-            raise ValueError(f"{where}: {name}: expected an object, got {type(given).__name__}")
-        check_keys(given, [each.name for each in fields(kind)], f"{where}: {name}")
+        own = content.get(name, {})
+        if not isinstance(own, Mapping):
+            raise ValueError(f"{where}: {name}: expected an object, got {type(own).__name__}")
+        check_keys(own, [each.name for each in fields(kind)], f"{where}: {name}")
         try:
-            sections[name] = kind(**given)
+            sections[name] = kind(**{**presets.get(name, {}), **own})
         except (TypeError, ValueError) as error:
             raise type(error)(f"{where}: {name}.{error}") from error
     return sections

@@ -51,7 +51,9 @@ class Learner:
         self._autocast = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(setup.precision)
         self._scaler = torch.amp.GradScaler(workers.device.type, enabled=setup.precision == "float16")
         self._average = (
-            AveragedModel(task.model, multi_avg_fn=get_ema_multi_avg_fn(setup.ema)) if setup.ema else None
+            AveragedModel(task.model, multi_avg_fn=get_ema_multi_avg_fn(setup.ema), use_buffers=True)
+            if setup.ema
+            else None
         )
         if workers.count > 1:
             # The weights are the first process's (DDP sends them); noise must not be the same everywhere.
@@ -110,7 +112,10 @@ class Learner:
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach().double() / parts
         self._scaler.unscale_(turn.optimizer)
-        nn.utils.clip_grad_norm_(turn.turn.module.parameters(), self.options.clip)
+        norm = nn.utils.clip_grad_norm_(turn.turn.module.parameters(), self.options.clip or math.inf)
+        if not self._scaler.is_enabled():  # which skips what overflowed
+            name = "gradient norm" if turn.turn.name == "model" else f"{turn.turn.name} gradient norm"
+            sums[name] = norm.detach().double()
         self._scaler.step(turn.optimizer)
         self._scaler.update()
         return carried
@@ -125,6 +130,8 @@ class Learner:
     def state_dict(self) -> dict[str, Any]:
         """All of it; complete on the first process alone, and to be called by all."""
         carried = [part for own in self.workers.gather(moved(self._carried, "cpu")) for part in own]
+        positions = [data.state_dict() for data in self._data]
+        data = [position for own in self.workers.gather(positions) for position in own]
         return {
             "step": self.done,
             "best": self.best,
@@ -132,7 +139,7 @@ class Learner:
             "optimizers": {turn.turn.name: turn.optimizer.state_dict() for turn in self._turns},
             "average": None if self._average is None else self._average.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "data": self._data[0].state_dict(),
+            "data": data,
             "fingerprint": self.task.fingerprint(),
             "carried": carried,
             "random": self.workers.gather(random_state(self.workers.device)),
@@ -156,10 +163,14 @@ class Learner:
         for turn in self._turns:
             turn.optimizer.load_state_dict(state["optimizers"][turn.turn.name])
         self._scaler.load_state_dict(state["scaler"])
-        for data in self._data:
-            data.load_state_dict(state["data"])
-        self.done, self.best = state["step"], state["best"]
         parts = len(self._data)
+        same = len(state["data"]) == parts * self.workers.count
+        for part, data in enumerate(self._data):
+            try:
+                data.load_state_dict(state["data"][self.workers.rank * parts + part if same else 0])
+            except ValueError as error:
+                raise CheckpointError(f"checkpoint {path} does not fit: {error}") from error
+        self.done, self.best = state["step"], state["best"]
         carried = _recut(state["carried"], parts * self.workers.count)
         own = carried[self.workers.rank * parts : (self.workers.rank + 1) * parts]
         self._carried = moved(own, self.workers.device)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, get_args
 
 from .._arguments import number, whole
+from ..data.vocabulary import BUILT
 
 T = TypeVar("T", bound="Options")
 
@@ -86,6 +87,24 @@ class TextOptions(Options):
     dropout: float = option(
         0.0, "chance of a zero, before, between and after the layers", least=0, most=1, open_above=True
     )
+    input_dropout: float | None = option(
+        None, "before the layers, in place of --dropout", least=0, most=1, open_above=True
+    )
+    hidden_dropout: float | None = option(
+        None, "between the layers, in place of --dropout", least=0, most=1, open_above=True
+    )
+    output_dropout: float | None = option(
+        None, "after the layers, in place of --dropout", least=0, most=1, open_above=True
+    )
+    locked_dropout: bool = option(False, "those dropouts draw one mask for all steps of a chunk")
+    embedding_dropout: float = option(
+        0.0, "chance that a token's vector is zero in the whole batch", least=0, most=1, open_above=True
+    )
+    weight_drop: float = option(
+        0.0, "chance of a zero in the recurrent matrices, for a whole chunk", least=0, most=1, open_above=True
+    )
+    ar: float = option(0.0, "weight of the last layer's mean square activation in the loss", least=0)
+    tar: float = option(0.0, "weight of its mean square change from step to step", least=0)
     batch: int = option(16, "stretches of text read side by side", least=1)
     chunk: int = option(64, "bytes of each in one step", least=1)
 
@@ -95,12 +114,34 @@ class TextData(Options):
     """Which text, in which tokens. Errors as in `TextOptions`."""
 
     data: str = option(
-        "pydocs", "pydocs, a text file, a folder of them, token numbers in .npy or .npz, or hf:NAME"
+        "pydocs",
+        "pydocs, a text file, a folder of them, .parquet, .json or .jsonl, token numbers in .npy or .npz, or "
+        "hf:NAME",
     )
-    tokens: str = option("byte", "what the model reads and writes", ("byte", "character", "word"))
+    tokens: str = option(
+        "byte", "what the model reads and writes: byte, character, word, or a file of tokenizers, FILE.json"
+    )
     vocabulary: int = option(10_000, "most frequent characters or words that are kept", least=1)
-    column: str = option("text", "of an hf: dataset; the array's name in an .npz")
+    column: str = option("text", "of rows (hf:, .parquet, .json); the array's name in an .npz")
     split: str = option("train", "of an hf: dataset")
+    stream: bool = option(False, "read rows while training, for data that fit neither memory nor disk")
+    held_out: int = option(
+        200, "first rows of a stream, which are measured on; of other data the last 10 %", least=1
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.tokens not in BUILT and not self.tokens.endswith(".json"):
+            raise ValueError(f"tokens: expected one of {', '.join(BUILT)} or FILE.json, got {self.tokens!r}")
+        if self.stream and self.tokens in ("character", "word"):
+            raise ValueError(
+                f"tokens: expected byte or FILE.json for a stream, of unknown words, got {self.tokens!r}"
+            )
+
+    @property
+    def kind(self) -> str:
+        """Of the vocabulary."""
+        return self.tokens if self.tokens in BUILT else "tokenizer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +154,9 @@ class TextSampling(Options):
     top_k: int | None = option(None, "draw from the K likeliest tokens only", least=1)
     top_p: float | None = option(
         None, "draw from the likeliest tokens whose chances reach P", least=0, most=1, open_below=True
+    )
+    beams: int | None = option(
+        None, "write the likeliest text that beam search with N beams finds, drawing nothing", least=1
     )
     seed: int = option(0, "of the draws", least=0, most=2**63 - 1)
 
@@ -137,8 +181,8 @@ def add_flags(parser: argparse.ArgumentParser, options: type[Options], *, given_
 
 
 def flag(name: str) -> str:
-    """The flag of a field: log_every -> --log-every."""
-    return "--" + name.replace("_", "-")
+    """The flag of a field: log_every -> --log-every, class_ -> --class."""
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def from_flags(options: type[T], parsed: argparse.Namespace, base: T | None = None) -> T:

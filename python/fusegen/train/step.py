@@ -18,7 +18,8 @@ Losses = Tensor | Mapping[str, Tensor]
 class Batches(Protocol):
     """The training data of one part of the batch, without end, from a position that can be saved.
 
-    The position must mean the same to every part, so that a run may go on with another number of them.
+    Where the position means the same to every part, a run may go on with another number of them; where it
+    does not, `load_state_dict` raises ValueError for that of another part.
     """
 
     def __next__(self) -> tuple[Any, bool]:
@@ -54,14 +55,21 @@ class Task(Protocol):
     also `options`, `from_options` and `sample`.
 
     options: its option classes by section, "model" and "data" usually; a "fit" there replaces FitOptions.
-    sampling: how it is asked for a sample. better: whether "lower" or "higher" is, in its first measure.
+    sampling: how it is asked for a sample; measuring: for all of its measures. better: whether "lower" or
+    "higher" is, in its first measure.
     """
 
     options: ClassVar[dict[str, type[Options]]]
     sampling: ClassVar[type[Options]]
+    measuring: ClassVar[type[Options]] = Options
     better: ClassVar[str] = "lower"
 
     model: nn.Module
+
+    @classmethod
+    def presets(cls, given: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+        """Defaults that follow from other options, by section and name. given: those asked for, by name."""
+        return {}
 
     @classmethod
     def from_options(
@@ -85,6 +93,10 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module | None = None) -> dict[str, float]:
         """Measures of `model` (or the task's own) on held-out data by name, the one that matters first."""
+
+    def measure(self, how: Any) -> dict[str, float]:
+        """All measures of the task's own model, for `fusegen evaluate`; `how` is a `measuring`."""
+        return self.evaluate()
 
     def turns(self) -> tuple[Turn, ...]:
         """What is trained in a step, in order."""

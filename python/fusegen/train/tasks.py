@@ -8,6 +8,10 @@ from .config import nearest
 # name: (the class, what `fusegen train --help` says)
 TASKS = {
     "text": ("fusegen.train.text:TextTask", "a language model of bytes, characters or words"),
+    "vae": ("fusegen.train.vae:VAETask", "a variational autoencoder of images"),
+    "seqvae": ("fusegen.train.seqvae:SequenceVAETask", "a variational autoencoder of sentences or lines"),
+    "seq2seq": ("fusegen.train.seq2seq:Seq2SeqTask", "from one text to another, with attention"),
+    "gan": ("fusegen.train.gan:GanTask", "a GAN of images, series or text"),
 }
 
 

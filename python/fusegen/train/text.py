@@ -11,7 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data import Lanes, Text, Vocabulary, count_characters, open_text, split, tokenize
+from ..data import (
+    Lanes,
+    StreamedLanes,
+    Text,
+    TextStream,
+    Vocabulary,
+    count_characters,
+    open_text,
+    split,
+    tokenize,
+)
 from ..models import TextLSTM
 from ..models.text_lstm import State
 from . import files
@@ -31,35 +41,59 @@ _PROMPT = "The "
 class TextTask(Task):
     """Teaches a `TextLSTM` the first 90 % of a text and measures it on the last 10 %.
 
-    text=None: a model that only writes. Raises ValueError, naming `argument`, for a text too short for one
+    stream: it is taught that instead, and measured on all of the text. text=None: a model that only writes.
+    Raises ValueError, naming `argument`, for a text too short for one
     training step.
     """
 
     options = {"model": TextOptions, "data": TextData}  # noqa: RUF012
     sampling = TextSampling
 
-    def __init__(self, model: TextLSTM, text: Text | None, batch: int, chunk: int, *, argument: str = "text"):
+    def __init__(
+        self,
+        model: TextLSTM,
+        text: Text | None,
+        batch: int,
+        chunk: int,
+        *,
+        stream: TextStream | None = None,
+        argument: str = "text",
+    ):
         self.model, self.vocabulary = model, text.vocabulary if text else Vocabulary("byte")
+        self._batch, self._chunk, self._stream = batch, chunk, stream
         if text is None:
             return
         self._tokens = text.tokens
-        training, held_out = split(text.tokens)
-        if training.numel() <= batch * chunk or not held_out.numel():
-            unit = {"byte": "bytes", "ids": "tokens"}.get(self.vocabulary.kind, f"{self.vocabulary.kind}s")
-            raise ValueError(
-                f"{argument}: too short: one step reads {batch} x {chunk} {unit} (batch x chunk), and the "
-                f"first 90 % of {text.name} are {training.numel()}"
-            )
-        self._lanes = Lanes(training, batch, chunk, drop_last=True)
-        # The last training byte comes first, so that every held-out byte is a target.
-        held_out = text.tokens[training.numel() - 1 :]
+        if stream is not None:
+            held_out = text.tokens
+        else:
+            training, held_out = split(text.tokens)
+            if training.numel() <= batch * chunk or not held_out.numel():
+                kind = self.vocabulary.kind
+                unit = "tokens" if kind in ("ids", "tokenizer") else f"{kind}s"
+                raise ValueError(
+                    f"{argument}: too short: one step reads {batch} x {chunk} {unit} (batch x chunk), and "
+                    f"the first 90 % of {text.name} are {training.numel()}"
+                )
+            self._lanes = Lanes(training, batch, chunk, drop_last=True)
+            # The last training byte comes first, so that every held-out byte is a target.
+            held_out = text.tokens[training.numel() - 1 :]
         self._held_out = Lanes(held_out, _LANES, _CHUNK, drop_last=False)
-        self.held_out_characters = self.vocabulary.count_characters(held_out[1:])
+        self._targets = held_out[1:]
+        self.held_out_characters = self.vocabulary.count_characters(self._targets)
 
     @classmethod
-    def make(cls, text: Text, options: TextOptions, *, argument: str = "text") -> "TextTask":
+    def make(
+        cls,
+        text: Text,
+        options: TextOptions,
+        *,
+        stream: TextStream | None = None,
+        argument: str = "text",
+    ) -> "TextTask":
         """The task with a new model, its weights from torch's global random numbers."""
-        return cls(_model(options, text.vocabulary), text, options.batch, options.chunk, argument=argument)
+        model = _model(options, text.vocabulary)
+        return cls(model, text, options.batch, options.chunk, stream=stream, argument=argument)
 
     @classmethod
     def from_options(
@@ -67,7 +101,7 @@ class TextTask(Task):
     ) -> "TextTask":
         options, source = sections["model"], sections["data"]
         kept = folder / "vocabulary.json" if folder else None
-        vocabulary = Vocabulary.load(kept, source.tokens) if kept and kept.exists() else None
+        vocabulary = Vocabulary.load(kept, source.kind) if kept and kept.exists() else None
         if not data:
             if vocabulary is None:
                 raise FileNotFoundError(
@@ -76,21 +110,26 @@ class TextTask(Task):
             task = cls(_model(options, vocabulary), None, options.batch, options.chunk)
             task.vocabulary = vocabulary
             return task
-        text = open_text(
-            source.data,
-            argument,
-            utf8=source.tokens in ("character", "word"),
-            column=source.column,
-            split=source.split,
-        )
-        text = tokenize(text, source.tokens, source.vocabulary, vocabulary, argument)
-        task = cls.make(text, options, argument=argument)
-        if kept and vocabulary is None:
+        if vocabulary is None and source.kind == "tokenizer":
+            vocabulary = Vocabulary.from_file(source.tokens, argument.replace("data", "tokens"))
+        text, stream = _opened(source, vocabulary, argument)
+        task = cls.make(text, options, stream=stream, argument=argument)
+        if kept and not kept.exists():
             files.write(kept, text.vocabulary.to_json())
         return task
 
-    def data(self, shard: Shard) -> "TextBatches":
-        return TextBatches(self._lanes, shard)
+    def data(self, shard: Shard) -> "TextBatches | StreamedLanes":
+        if self._stream is None:
+            return TextBatches(self._lanes, shard)
+        own = shard.of(self._batch)
+        return StreamedLanes(
+            self._stream,
+            self.vocabulary.encode,
+            own.stop - own.start,
+            self._chunk,
+            shard.index,
+            shard.count,
+        )
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """What step `step` trains on, whole."""
@@ -109,7 +148,7 @@ class TextTask(Task):
     @torch.no_grad()
     def evaluate(self, model: TextLSTM | None = None) -> dict[str, float]:
         """Bits per character: -log2 p of all held-out tokens, over the number of characters they spell; with
-        words, the perplexity of one (2 to the bits per token) and the share that is not in the vocabulary.
+        other tokens, the perplexity of one (2 to the bits per token), and the share that is unknown.
 
         The lanes start from a zero state, which makes this a little higher than one long read would be.
         """
@@ -124,10 +163,10 @@ class TextTask(Task):
             nats += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
         model.train(was_training)
         measures = {BITS: nats / math.log(2) / self.held_out_characters}
+        if self.vocabulary.kind in ("character", "word", "tokenizer"):
+            measures["perplexity"] = math.exp(min(nats / self._targets.numel(), 700.0))
         if self.vocabulary.unknown is not None:
-            held_out = self._tokens[-round(self._tokens.numel() * 0.1) :]
-            measures["perplexity"] = math.exp(min(nats / held_out.numel(), 700.0))
-            measures["unknown %"] = 100 * (held_out == self.vocabulary.unknown).double().mean().item()
+            measures["unknown %"] = 100 * (self._targets == self.vocabulary.unknown).double().mean().item()
         return measures
 
     def sample(self, how: TextSampling, model: TextLSTM | None = None) -> dict[str, str | bytes]:
@@ -139,7 +178,8 @@ class TextTask(Task):
                 raise ValueError("prompt: expected at least one character, got none")
             if self.vocabulary.unknown is not None and (prompt == self.vocabulary.unknown).any():
                 raise ValueError(f"prompt: {how.prompt!r} has what is not in the vocabulary of this run")
-        drawn = model.generate(prompt.long(), how.length, how.temperature, how.top_k, how.top_p, how.seed)
+        drawing = (how.temperature, how.top_k, how.top_p, how.seed)
+        drawn = model.generate(prompt.long(), how.length, *drawing, beams=how.beams)
         return {".txt": self.vocabulary.decode(torch.cat([prompt.long(), drawn]))}
 
     def fingerprint(self) -> str:
@@ -174,4 +214,23 @@ def _model(options: TextOptions, vocabulary: Vocabulary) -> TextLSTM:
         num_layers=options.layers,
         cell=options.cell,
         dropout=options.dropout,
+        input_dropout=options.input_dropout,
+        hidden_dropout=options.hidden_dropout,
+        output_dropout=options.output_dropout,
+        locked_dropout=options.locked_dropout,
+        embedding_dropout=options.embedding_dropout,
+        weight_drop=options.weight_drop,
+        activation_penalty=options.ar,
+        temporal_penalty=options.tar,
     )
+
+
+def _opened(source: TextData, vocabulary: Vocabulary | None, argument: str) -> tuple[Text, TextStream | None]:
+    """The text in tokens; or, of a stream, the rows held out, and the stream."""
+    if source.stream:
+        stream = TextStream(source.data, source.column, source.split, source.held_out, argument)
+        vocabulary = vocabulary or Vocabulary("byte")
+        return Text(stream.name, vocabulary.encode(stream.measured), (), vocabulary), stream
+    utf8 = source.kind != "byte"
+    text = open_text(source.data, argument, utf8=utf8, column=source.column, split=source.split)
+    return tokenize(text, source.kind, source.vocabulary, vocabulary, argument), None

@@ -129,5 +129,5 @@ def device_named(name: str) -> torch.device:
             device = torch.device("cuda", int(local or 0))
         if device.index >= torch.cuda.device_count():
             raise ValueError(f"device: {device} is not there, torch sees {torch.cuda.device_count()} GPU(s)")
-        torch.cuda.setdevice_named(device)
+        torch.cuda.set_device(device)
     return device

@@ -1,0 +1,374 @@
+"""Pictures as a task for the variational autoencoders: the ELBO, and pictures of what was learnt."""
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..data import Fetched, Images, Shuffled, grid, has_test_split, read_images
+from ..metrics import latent_measures
+from ..models import VAE, ConvVAE
+from . import files
+from .held_out import parted
+from .options import FitOptions, Options, option
+from .step import Task
+from .workers import Shard
+
+__all__ = ["BOUND", "VAEData", "VAEFit", "VAEOptions", "VAESampling", "VAETask"]
+
+BOUND = "held-out nats per image"
+_BATCH = 500  # when measuring
+_COLUMNS = 12  # of a picture, and examples kept for it
+_SHARE = 0.2  # held out where there is no split
+_SEEN = 32  # smaller images are enlarged to about so many pixels when drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEOptions(Options):
+    """Which VAE. Raises TypeError or ValueError, naming the field, for a wrong value."""
+
+    network: str = option("dense", "layers: dense, or convolutions around them", ("dense", "convolutional"))
+    latent: int = option(16, "size of z", least=1)
+    hidden: int = option(256, "units in a dense layer", least=1)
+    layers: int = option(2, "dense hidden layers of the encoder, and of the decoder", least=0)
+    channels: int = option(32, "of the first convolution; each next one has twice as many", least=1)
+    convolutions: int = option(2, "each halves height and width", least=1, most=8)
+    likelihood: str = option("bernoulli", "of a pixel, given z", ("bernoulli", "gaussian"))
+    scale: float | None = option(
+        None, "the Gaussian's standard deviation; by default it is learnt", least=0, open_below=True
+    )
+    beta: float = option(1.0, "weight of the KL divergence", least=0)
+    beta_rise: float = option(0.0, "share of the steps over which beta rises from 0", least=0, most=1)
+    conditional: bool = option(False, "encoder and decoder are told the class")
+    batch: int = option(64, "images in a step", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEData(Options):
+    """Which images. Errors as in `VAEOptions`."""
+
+    data: str = option(
+        "digits", "digits, a folder of images or of MNIST's or CIFAR's files, .npy, .npz, or hf:NAME"
+    )
+    binarise: str | None = option(
+        None,
+        "pixels as 0 and 1: from half on, or drawn anew in each step with the pixel as the chance "
+        "(by default from half on, and not for a Gaussian)",
+        ("none", "half", "draw"),
+    )
+    held_out: float | None = option(
+        None,
+        "share of the images that is measured on (by default the published test split of MNIST and CIFAR, "
+        "else 0.2)",
+        least=0,
+        most=1,
+        open_below=True,
+        open_above=True,
+    )
+    column: str = option("image", "of an hf: dataset; the array's name in an .npz")
+    split: str = option("train", "of an hf: dataset")
+    importance: int = option(50, "draws for the importance-weighted bound; 0: not measured", least=0)
+    measured: int = option(2000, "held-out images that are measured, at most", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEFit(FitOptions):
+    """How to train it. Errors as in `FitOptions`."""
+
+    steps: int = option(3000, "optimiser steps", least=1)
+    lr: float = option(
+        5e-3,
+        "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
+        least=0,
+        open_below=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAESampling(Options):
+    """What is drawn. Errors as in `VAEOptions`."""
+
+    what: str = option(
+        "all",
+        "samples of the prior; held-out images, and below each what comes back; ways between two of them",
+        ("all", "prior", "reconstruction", "interpolation"),
+    )
+    rows: int = option(4, "rows of samples, and of interpolations", least=1, most=100)
+    seed: int = option(0, "of the draws", least=0, most=2**63 - 1)
+
+
+class VAETask(Task):
+    """Teaches a `VAE` or `ConvVAE` the training images, measures it on those held out.
+
+    examples: a few held-out images. images: (to learn from, held out); None: a model that only draws.
+    seed: of the order of the images.
+    """
+
+    options = {"model": VAEOptions, "data": VAEData, "fit": VAEFit}  # noqa: RUF012
+    sampling = VAESampling
+
+    def __init__(
+        self,
+        options: VAEOptions,
+        source: VAEData,
+        examples: "Examples",
+        images: tuple[Images, Images] | None = None,
+        seed: int = 0,
+    ):
+        self.model = _model(options, examples)
+        self._options, self._source, self._examples, self._seed = options, source, examples, seed
+        self._binarise = _binarisation(options, source)
+        self._beta = options.beta
+        if images is not None:
+            self.training, self.held_out = images
+
+    @classmethod
+    def from_options(
+        cls, sections: Mapping[str, Any], folder: Path | None, *, data: bool = True, argument: str = "data"
+    ) -> "VAETask":
+        options, source = sections["model"], sections["data"]
+        _binarisation(options, source)
+        if options.likelihood == "bernoulli" and options.scale is not None:
+            raise ValueError(f"scale: expected none for a Bernoulli likelihood, got {options.scale}")
+        _check_pillow()
+        kept = folder / "examples.npz" if folder else None
+        if not data:
+            if kept is None:
+                raise ValueError(f"{argument}: expected a run's folder, got none")
+            return cls(options, source, Examples.read(kept, argument))
+        training, held_out = _read(source, argument)
+        if options.conditional and training.labels is None:
+            raise ValueError(f"conditional: {training.name} has no labels")
+        Shuffled(len(training), options.batch, 0)  # refuses a batch that is too large
+        examples = Examples.of(training, held_out, options.conditional)
+        task = cls(options, source, examples, (training, held_out), sections["fit"].seed)
+        if kept and not kept.exists():
+            examples.write(kept)
+        return task
+
+    def data(self, shard: Shard) -> Fetched:
+        """(float32 [B, C, H, W] in 0..1, and int64 [B] of a conditional model)."""
+        order = Shuffled(len(self.training), self._options.batch, self._seed, shard.of(self._options.batch))
+        return Fetched(order, lambda index: self._batch(self.training, index))
+
+    def at(self, step: int, steps: int) -> None:
+        rise = self._options.beta_rise * steps
+        self._beta = self._options.beta * (min(1.0, step / rise) if rise else 1.0)
+
+    def loss(self, model: VAE | ConvVAE, batch: tuple[Tensor, ...], carried: None) -> tuple[Any, None]:
+        x, *labels = batch
+        if self._binarise == "draw":
+            x = torch.bernoulli(x)
+        terms = model.elbo(self._shaped(x), *labels)
+        likelihood, kl = terms.log_likelihood.mean(), terms.kl.sum(-1).mean()
+        return {"loss": self._beta * kl - likelihood, "log likelihood": likelihood, "KL": kl}, None
+
+    @torch.no_grad()
+    def evaluate(self, model: VAE | ConvVAE | None = None) -> dict[str, float]:
+        """-ELBO, its terms, minus the importance-weighted bound, active units (`metrics.latent_measures`).
+
+        With beta = 1 whatever the training's; z from fixed draws. A Gaussian's are densities, of pixels in
+        0..1. Pixels that are drawn as 0 and 1 in training are drawn once here, always the same.
+        """
+        model = model or self.model
+        like = next(model.parameters())
+        generator = torch.Generator().manual_seed(0)
+        count = min(len(self.held_out), self._source.measured)
+        batches = []
+        for index in torch.arange(count).split(_BATCH):
+            x, *labels = self._batch(self.held_out, index)
+            if self._binarise == "draw":
+                x = torch.bernoulli(x, generator=generator)
+            x = self._shaped(x).to(like.device, like.dtype)
+            batches.append((x, *(each.to(like.device) for each in labels)))
+        found = latent_measures(model, batches, k=self._source.importance, chunk=10, generator=generator)
+        measures = {
+            BOUND: -found.elbo,
+            "log likelihood": found.log_likelihood,
+            "KL": found.kl,
+        }
+        if found.importance is not None:
+            measures[f"nats, {self._source.importance} draws"] = -found.importance
+        return {**measures, "active units": float(found.active_units)}
+
+    @torch.no_grad()
+    def sample(self, how: VAESampling, model: VAE | ConvVAE | None = None) -> dict[str, str | bytes]:
+        """One picture, a panel for each of what is asked for. Classes go round, where there are any."""
+        model = model or self.model
+        like = next(model.parameters())
+        examples, index = self._examples, torch.arange(_COLUMNS) % len(self._examples.pixels)
+        x = examples.pixels[index].to(like.device).to(like.dtype) / 255
+        if self._binarise != "none":
+            x = (x >= 0.5).to(like.dtype)
+        flat = self._shaped(x)
+        labels = None if examples.labels is None else examples.labels[index].to(like.device)
+        panels = []
+        if how.what in ("all", "prior"):
+            count = how.rows * _COLUMNS
+            classes = None
+            if labels is not None:
+                classes = torch.arange(count, device=like.device) % len(examples.classes)
+            generator = torch.Generator().manual_seed(how.seed)
+            panels.append(model.sample(count, classes, generator=generator))
+        if how.what in ("all", "reconstruction"):
+            panels.append(torch.cat([flat, model.reconstruct(flat, labels)]))
+        if how.what in ("all", "interpolation"):
+            first = torch.arange(how.rows, device=like.device) % _COLUMNS
+            # Both ends are of one class where the model is told it.
+            last = (first + 1) % _COLUMNS if labels is None else _same_class(labels)[first]
+            told = None if labels is None else labels[first]
+            way = model.interpolate(flat[first], flat[last], _COLUMNS, told)
+            panels.append(way.transpose(0, 1).flatten(0, 1))
+        return {".png": _drawn([panel.view(-1, *x.shape[1:]) for panel in panels])}
+
+    def fingerprint(self) -> str:
+        made = hashlib.sha256()
+        for images in (self.training, self.held_out):
+            made.update(images.pixels.contiguous().numpy())
+            if images.labels is not None:
+                made.update(images.labels.numpy())
+        return made.hexdigest()
+
+    def _batch(self, images: Images, index: Tensor) -> tuple[Tensor, ...]:
+        x = images.pixels[index].float() / 255
+        if self._binarise == "half":
+            x = (x >= 0.5).float()
+        return (x, images.labels[index]) if self._options.conditional else (x,)
+
+    def _shaped(self, x: Tensor) -> Tensor:
+        return x.flatten(1) if self._options.network == "dense" else x
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A few held-out images, kept in the run's folder: what sampling needs of the data.
+
+    pixels: uint8 [n, C, H, W]; labels: int64 [n] and classes: their names, where the model is told them.
+    """
+
+    pixels: Tensor
+    labels: Tensor | None
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, training: Images, held_out: Images, conditional: bool) -> "Examples":
+        pixels = held_out.pixels[:_COLUMNS].clone()
+        if not conditional:
+            return cls(pixels, None, ())
+        count = int(max(training.labels.max(), held_out.labels.max())) + 1
+        names = [*training.classes, *map(str, range(len(training.classes), count))]
+        return cls(pixels, held_out.labels[:_COLUMNS].clone(), tuple(names))
+
+    def write(self, path: Path) -> None:
+        held = {"pixels": self.pixels.numpy(), "classes": np.array(self.classes, dtype=np.str_)}
+        if self.labels is not None:
+            held["labels"] = self.labels.numpy()
+        content = io.BytesIO()
+        np.savez(content, **held)
+        files.write(path, content.getvalue())
+
+    @classmethod
+    def read(cls, path: Path, argument: str) -> "Examples":
+        """Raises OSError or ValueError, naming `argument` and the file."""
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                labels = torch.from_numpy(held["labels"]) if "labels" in held else None
+                return cls(torch.from_numpy(held["pixels"]), labels, tuple(map(str, held["classes"])))
+        except OSError as error:
+            why = error.strerror or error
+            raise type(error)(f"{argument}: cannot read {path}: {why}") from error
+        except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{argument}: {path} does not hold a run's examples: {error}") from error
+
+
+def _read(source: VAEData, argument: str) -> tuple[Images, Images]:
+    """(the images to learn from, those held out)."""
+    split = source.split if source.data.startswith("hf:") else "train"
+    images = read_images(source.data, argument, split=split, column=source.column)
+    if source.held_out is None and has_test_split(source.data):
+        test = read_images(source.data, argument, split="test")
+        if test.pixels.shape[1:] != images.pixels.shape[1:]:
+            raise ValueError(
+                f"{argument}: the test images are {list(test.pixels.shape[1:])}, the others "
+                f"{list(images.pixels.shape[1:])}"
+            )
+        return images, test
+    share = _SHARE if source.held_out is None else source.held_out
+    learn, held_out = parted(len(images), share, argument, "images")
+    return _part(images, learn), _part(images, held_out)
+
+
+def _part(images: Images, index: Tensor) -> Images:
+    labels = None if images.labels is None else images.labels[index]
+    return Images(images.name, images.pixels[index], labels, images.classes, images.skipped)
+
+
+def _model(options: VAEOptions, examples: Examples) -> VAE | ConvVAE:
+    C, H, W = examples.pixels.shape[1:]
+    shared = {
+        "likelihood": options.likelihood,
+        "scale": options.scale,
+        "beta": options.beta,
+        "num_classes": len(examples.classes) if options.conditional else None,
+    }
+    hidden = (options.hidden,) * options.layers
+    if options.network == "dense":
+        return VAE(C * H * W, options.latent, hidden, **shared)
+    channels = tuple(options.channels * 2**i for i in range(options.convolutions))
+    if min(H, W) < 2**options.convolutions:
+        raise ValueError(f"convolutions: {options.convolutions} cannot each halve images of {H} x {W}")
+    return ConvVAE((C, H, W), options.latent, channels, hidden, **shared)
+
+
+def _binarisation(options: VAEOptions, source: VAEData) -> str:
+    if options.likelihood == "gaussian":
+        if source.binarise not in (None, "none"):
+            raise ValueError(f"binarise: expected none for a Gaussian likelihood, got {source.binarise!r}")
+        return "none"
+    return source.binarise or "half"
+
+
+def _same_class(labels: Tensor) -> Tensor:
+    """For each example the number of the next one of its class; its own where there is no other."""
+    count = len(labels)
+    order = (torch.arange(count).unsqueeze(1) + torch.arange(1, count + 1)) % count
+    same = labels.cpu()[order] == labels.cpu().unsqueeze(1)
+    return order.gather(1, same.int().argmax(1, keepdim=True))[:, 0].to(labels.device)
+
+
+def _drawn(panels: Sequence[Tensor]) -> bytes:
+    """Panels of images [n, C, H, W] in 0..1, one below another, as a PNG."""
+    from PIL import Image
+
+    C, H, W = panels[0].shape[1:]
+    times = max(1, round(_SEEN / max(H, W)))
+    drawn = []
+    for panel in panels:
+        enlarged = F.interpolate(panel.double(), scale_factor=times, mode="nearest")
+        # The seams show where an image ends; between panels there are more of them.
+        framed = F.pad(enlarged, (1, 1, 1, 1), value=0.5)
+        drawn.append(F.pad(grid(framed * 2 - 1, _COLUMNS), (0, 0, 0, 3), value=128))
+    picture = torch.cat(drawn, 1)
+    if C not in (1, 3):
+        picture = picture[:1]  # what PNG has no colours for
+    array = picture[0].numpy() if len(picture) == 1 else picture.permute(1, 2, 0).contiguous().numpy()
+    content = io.BytesIO()
+    Image.fromarray(array).save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def _check_pillow() -> None:
+    try:
+        import PIL.Image  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "pillow is needed to draw samples: pip install pillow", name=error.name
+        ) from error
