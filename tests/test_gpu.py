@@ -273,6 +273,17 @@ def test_generator_step(loss):
     assert (got.cpu().double() - want).norm() <= 1e-4 * want.norm()
 
 
+@pytest.mark.parametrize("sizes, n", [((784, 256, 256, 1), 64), ((37, 1030, 519, 1), 600)], ids=str)
+def test_discriminator_steps_are_bit_equal(sizes, n):
+    D, _ = discriminator(torch.bfloat16, sizes)
+    real, fake = (torch.randn(n, sizes[0], dtype=torch.bfloat16, device="cuda") for _ in range(2))
+    first = step(D, real, fake, r1=1.0)
+    for _ in range(int(os.environ.get("FUSEGEN_REPETITIONS", "50"))):
+        again = step(D, real, fake, r1=1.0)
+        assert torch.equal(again[0].loss, first[0].loss) and torch.equal(again[1], first[1])
+        assert all(torch.equal(a, b) for a, b in zip(again[2], first[2], strict=True))
+
+
 @pytest.mark.parametrize("penalty", [{}, {"r1": 10.0}], ids=str)
 def test_discriminator_step_in_a_graph(penalty):
     """The whole step, backward included, captured once and replayed with other samples: bit-equal."""
