@@ -254,7 +254,7 @@ def _fused_stack(D: nn.Module, x: Tensor, dim: int) -> tuple[network.Dense | Non
     except TypeError as error:
         return None, str(error)
     if x.is_cuda:
-        why = _backend.why_torch("discriminator_step", x)
+        why = _backend.why_torch("discriminator_step", x, step=True)
         if why:
             return None, why
     elif not x.is_cpu:
