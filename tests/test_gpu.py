@@ -481,6 +481,17 @@ def test_generator_step(loss):
     assert (got.cpu().double() - want).norm() <= 1e-4 * want.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_smallest_discriminator_step(dtype):
+    """Small enough for compute-sanitizer; every kernel of the step runs."""
+    D, exact = discriminator(dtype, (13, 70, 33, 1))
+    real, fake = torch.randn(5, 13).to(dtype), torch.randn(5, 13).to(dtype)
+    out, logits, gradients = step(D, real.cuda(), fake.cuda(), r1=1.0)
+    _, want, _ = step(exact, real.double(), fake.double(), r1=1.0)
+    close(logits.cpu(), want, "value")
+    assert out.path == "fused_mlp" and all(g.isfinite().all() for g in gradients)
+
+
 @pytest.mark.parametrize("sizes, n", [((784, 256, 256, 1), 64), ((37, 1030, 519, 1), 600)], ids=str)
 def test_discriminator_steps_are_bit_equal(sizes, n):
     D, _ = discriminator(torch.bfloat16, sizes)
