@@ -118,7 +118,10 @@ def translation(folder: Path, seed: int, flags: list[str]) -> Iterator[Figure]:
         yield figure(done, "translation", seed, name)
 
 
-TRANSLATION = ["--tokens", "word"]
+TRANSLATION = [
+    *("--tokens", "word", "--vocabulary", "4000", "--longest", "40", "--hidden", "256", "--embedding", "128"),
+    *("--dropout", "0.3", "--batch", "32", "--steps", "1500", "--beam", "4"),
+]
 BARS: dict[str, Callable[[Path, int, list[str]], Iterator[Figure]]] = {
     "vae": vae,
     "seqvae": seqvae,

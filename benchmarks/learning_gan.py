@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import record
 
 PLAIN = "gan-in-plain-torch"
+COLUMNS = ("suite", "arch", "seed", "by", "options", "measure", "value")
 
 
 class PlainGan(GanTask):
@@ -74,13 +75,12 @@ def main() -> int:
     asked, options = parser.parse_known_args()
     TASKS[PLAIN] = ("__main__:PlainGan", "the same in plain torch")
     implementations = ["fusegen", "torch"] if asked.by == "both" else [asked.by]
-    rows = []
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, results() as (path, write):
         folder = Path(asked.folder or temporary)
         for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
             for by in implementations:
-                rows += measured(asked.arch, seed, by, folder / f"{asked.arch}-{by}-{seed}", options)
-    print(write(rows))
+                write(measured(asked.arch, seed, by, folder / f"{asked.arch}-{by}-{seed}", options))
+    print(path)
     return 0
 
 
@@ -108,8 +108,9 @@ def measured(arch: str, seed: int, by: str, folder: Path, options: list[str]) ->
     return [{**shared, "measure": name, "value": value.strip()} for name, value in found.items()]
 
 
-def write(rows: list[dict[str, object]]) -> Path:
-    """A new file among the results; none is overwritten."""
+@contextlib.contextmanager
+def results():
+    """(the path of a new file among the results, a function that adds rows to it); none is overwritten."""
     environment = record.environment()
     folder = record.RESULTS / "learning" / record.slug(environment["machine"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,10 +124,14 @@ def write(rows: list[dict[str, object]]) -> Path:
         except FileExistsError:
             number += 1
     with file:
-        writer = csv.DictWriter(file, [*rows[0], *environment], lineterminator="\n")
+        writer = csv.DictWriter(file, [*COLUMNS, *environment], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row | environment for row in rows)
-    return path
+
+        def write(rows: list[dict[str, object]]) -> None:
+            writer.writerows(row | environment for row in rows)
+            file.flush()
+
+        yield path, write
 
 
 if __name__ == "__main__":

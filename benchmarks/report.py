@@ -176,6 +176,12 @@ def gpu_table(rows: list[Row]) -> list[str]:
                 lines.append(
                     [f"{label}, {mode}", *plain, spread(ratios(select(part, peer="torch graph"), "graph"))]
                 )
+    for form, label in (("none", "a dense discriminator's step, eager"), ("r1", "the same with R1")):
+        part = select(rows, suite="gan", form=form, cell=lambda name: name.startswith("mlp"))
+        plain = [spread(ratios(select(part, peer="eager", dtype=dtype))) for dtype in GPU_DTYPES]
+        if any(value != "–" for value in plain):
+            graph = spread(ratios(select(part, peer="eager graph"), "graph"))
+            lines.append([label, *plain, graph])
     return table(["", *(GPU_NAMES[dtype] for dtype in GPU_DTYPES), "both under a CUDA graph"], lines)
 
 

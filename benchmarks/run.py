@@ -31,7 +31,8 @@ SUITES = {
     "text": "a training step of the demo's model and of a larger one, against the same on torch.nn",
     "imports": "time of `import fusegen`",
 }
-ON_GPU = ("rnn", "cells", "ragged", "accuracy")
+IN_PARTS = ("rnn", "cells", "ragged", "accuracy")
+ON_GPU = (*IN_PARTS, "gan")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -75,10 +76,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     asked = parser.parse_args(argv)
     if "all" in asked.suites:  # what peak reads is part of rnn
         asked.suites = list(ON_GPU) if asked.device == "cuda" else [name for name in SUITES if name != "peak"]
-    strange = [name for name in asked.suites if name not in ON_GPU]
-    for flag, given in (("--device cuda", asked.device == "cuda"), ("--part", asked.part != (1, 1))):
+    for flag, given, suites in (
+        ("--device cuda", asked.device == "cuda", ON_GPU),
+        ("--part", asked.part != (1, 1), IN_PARTS),
+    ):
+        strange = [name for name in asked.suites if name not in suites]
         if given and strange:
-            parser.error(f"{flag}: expected suites among {', '.join(ON_GPU)}, got {', '.join(strange)}")
+            parser.error(f"{flag}: expected suites among {', '.join(suites)}, got {', '.join(strange)}")
     return asked
 
 

@@ -11,6 +11,7 @@ from fusegen import reference
 from fusegen.models import TextLSTM, _dropout
 from fusegen.train.options import TextOptions
 from fusegen.train.text import _model
+from torch.utils.checkpoint import checkpoint
 
 CELLS = ("lstm", "gru", "rnn")
 ALL = {
@@ -250,6 +251,19 @@ def test_it_can_be_copied_and_trained_by_the_copy():
     tokens = torch.randint(30, (4, 2))
     twin.loss(tokens, tokens)[0].backward()
     assert all(p.grad is not None for p in twin.parameters())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_activations_that_are_computed_again_meet_the_same_masks(cell):
+    model = small(cell, **ALL)
+    tokens, targets = torch.randint(30, (2, 6, 3))
+    grads = []
+    for run in (model.loss, lambda *a: checkpoint(model.loss, *a, use_reentrant=False)):
+        model.zero_grad()
+        torch.manual_seed(4)
+        run(tokens, targets)[0].backward()
+        grads.append([p.grad.clone() for p in model.parameters()])
+    assert all(map(torch.equal, *grads))
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -381,6 +381,26 @@ def test_gpu_bars_judge_precision_by_precision_and_beside_plan_and_ceilings():
     assert share == pytest.approx(1000 / 500e3)
 
 
+def test_gpu_bars_of_the_gan_step():
+    from record import Row
+    from suites import gan
+
+    def of(peer, form="none", **ratios):
+        return Row(
+            "gan", "mlp-9-7-1", form, "training", "float32", 0, 0, 64, 0, 128, peer, 1.0,
+            **{"ratio_fused": "", "ratio_graph": ""} | ratios,
+        )  # fmt: skip
+
+    rows = [
+        of("eager", ratio_fused=7.0), of("eager graph", ratio_graph=1.5),
+        of("eager graph", "r1", ratio_graph=2.6), of("eager", "r1", ratio_fused=1.0),
+    ]  # fmt: skip
+    seen = {bar.what: bar for bar in gan.bars_cuda(rows)}
+    assert seen["MLP step, float32, eager / fused, geometric mean of 1"].holds
+    assert not seen["MLP step, float32, one CUDA graph each, geometric mean of 1"].holds
+    assert seen["MLP step with R1, float32, one CUDA graph each, geometric mean of 1"].holds
+
+
 def test_the_plan_has_the_better_way():
     import planned
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from fusegen.cli import main
-from fusegen.data import StreamedLanes, TextStream, Vocabulary, open_text, tokenize
+from fusegen.data import StreamedLanes, StreamError, TextStream, Vocabulary, open_text, tokenize
 from fusegen.data import stream as streams
 from fusegen.train.run import Run, read_log
 from fusegen.train.text import BITS
@@ -105,7 +105,7 @@ def test_parts_deal_the_rows_that_are_not_held_out(rows, monkeypatch):
         assert read == own[:40]
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "files"])
 @pytest.mark.parametrize("window", [1, 3, 40])
 def test_a_stream_goes_on_where_it_was(tmp_path, rows, monkeypatch, window, suffix):
     """At every position of more than one pass, from the state alone."""
@@ -114,6 +114,11 @@ def test_a_stream_goes_on_where_it_was(tmp_path, rows, monkeypatch, window, suff
         made = datasets.load_dataset("json", data_files=rows, split="train")
         made.to_parquet(tmp_path / "rows.parquet", batch_size=7)
         rows = str(tmp_path / "rows.parquet")
+    elif suffix == "files":
+        lines = Path(rows).read_text().splitlines(keepends=True)
+        for number in range(4):
+            (tmp_path / f"part-{number}.jsonl").write_text("".join(lines[number * 16 : number * 16 + 16]))
+        rows = f"hf:json:{tmp_path}/part-*.jsonl"
     monkeypatch.setattr(streams, "WINDOW", window)
 
     def opened():
@@ -162,7 +167,7 @@ def test_a_part_without_rows_is_said(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a"}\n' * 3)
     stream = TextStream(str(path), "text", "train", 2)
-    with pytest.raises(ValueError, match="has no text for part 1 of 2"):
+    with pytest.raises(StreamError, match="has no text for part 1 of 2"):
         next(StreamedLanes(stream, Vocabulary("byte").encode, 1, 4, 1, 2))
 
 
@@ -170,9 +175,19 @@ def test_data_that_break_on_the_way_are_said(rows):
     stream = TextStream(rows, "text", "train", 2)
     lanes = StreamedLanes(stream, Vocabulary("byte").encode, 2, 30)
     os.truncate(rows, os.path.getsize(rows) // 2)
-    with pytest.raises(OSError, match=r"cannot read on in .*rows\.jsonl"):
+    with pytest.raises(StreamError, match=r"cannot read on in .*rows\.jsonl after \d+ rows: "):
         for _ in range(1000):
             next(lanes)
+
+
+def test_a_run_whose_data_break_on_the_way_says_so(rows, tmp_path, capsys):
+    with open(rows, "a") as file:
+        file.write('{"text": 3, "n": 99}\n')
+    folder = str(tmp_path / "run")
+    arguments = ["--data", rows, "--stream", "--held-out", "4", "--steps", "2", "--folder", folder]
+    assert main(["train", "text", *SHAPE, *QUIET, *arguments, "--chunk", "32"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"fusegen train: cannot read on in {rows} after ") and err.count("\n") == 1
 
 
 # A tokenizer

@@ -9,22 +9,23 @@
 #   bench-1 ... -4   the whole grid of layers, a quarter each
 #   bench-5          cells
 #   bench-6          ragged batches, errors against float64
-#   bench      bench-1 to bench-6
+#   bench-7          the discriminator step of a GAN
+#   bench      bench-1 to bench-7
 #   all        build, test, sanitize, micro, bench
 #
 # Each but bench and all takes at most 8 minutes. Results go to benchmarks/results/; a short table comes last.
 set -euo pipefail
 
 python=$1 stage=$2
-bench_stages=(bench-1 bench-2 bench-3 bench-4 bench-5 bench-6)
+bench_stages=(bench-1 bench-2 bench-3 bench-4 bench-5 bench-6 bench-7)
 
 die() { echo "make gpu: $*" >&2; exit 1; }
 
 case $stage in
   all) stages=(build test sanitize micro "${bench_stages[@]}") ;;
   bench) stages=("${bench_stages[@]}") ;;
-  build | test | sanitize | micro | bench-quick | bench-[1-6]) stages=("$stage") ;;
-  *) die "no stage '$stage': build, test, sanitize, micro, bench-quick, bench-1 to bench-6, bench or all" ;;
+  build | test | sanitize | micro | bench-quick | bench-[1-7]) stages=("$stage") ;;
+  *) die "no stage '$stage': build, test, sanitize, micro, bench-quick, bench-1 to bench-7, bench or all" ;;
 esac
 command -v nvidia-smi >/dev/null && nvidia-smi -L | grep -q GPU || die "no NVIDIA GPU on this machine; nothing was run"
 python=$("$python" -c 'import sys; print(sys.executable)') || die "$1 does not run; choose another with PYTHON="
@@ -86,6 +87,7 @@ run() {
     bench-[1-4]) bench rnn --part "${1#bench-}/4" --minutes 6 ;;
     bench-5) bench cells --minutes 6 ;;
     bench-6) bench ragged accuracy --minutes 4 ;;
+    bench-7) bench gan --minutes 6 ;;
   esac
 }
 

@@ -7,7 +7,7 @@ from .parallel import Pairs, read_pairs, reversals
 from .pictures import curves, digits, fitted, grid, photo_patches, png, save_grid
 from .sequences import Ragged, lines, sentences
 from .series import Series, eeg, read_series, share_prices, windows
-from .stream import StreamedLanes, TextStream
+from .stream import StreamedLanes, StreamError, TextStream
 from .text import Lanes, Text, character_names, open_text, pydocs, read_text, split, tokenize
 from .vocabulary import Vocabulary, count_characters
 from .whitening import Whitening
@@ -20,6 +20,7 @@ __all__ = [
     "Ragged",
     "Series",
     "Shuffled",
+    "StreamError",
     "StreamedLanes",
     "Text",
     "TextStream",

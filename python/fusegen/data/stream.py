@@ -14,6 +14,10 @@ from .text import Lanes
 WINDOW = 64  # chunks of every lane that are held at a time
 
 
+class StreamError(OSError):
+    """Data that broke off, or turned out to hold no text, after training had begun."""
+
+
 class TextStream:
     """A column of texts through `datasets` with streaming=True: nothing is read before it is asked for.
 
@@ -42,7 +46,10 @@ class TextStream:
             raise ValueError(
                 f"{argument}: {source} has {len(first)} rows: expected more than the {held_out} held out"
             )
-        self.measured = "\n\n".join(filter(None, map(self.text, first[:held_out])))
+        try:
+            self.measured = "\n\n".join(filter(None, map(self.text, first[:held_out])))
+        except ValueError as error:
+            raise ValueError(f"{argument}: {source}: {error}") from error
         if not self.measured.strip():
             raise ValueError(f"{argument}: {source}: column {column!r} is empty in the rows held out")
 
@@ -51,7 +58,7 @@ class TextStream:
         value = row[self.column]
         if value is not None and not isinstance(value, str):
             kind = type(value).__name__
-            raise ValueError(f"{self.name}: column {self.column!r} holds {kind}, not text")
+            raise ValueError(f"column {self.column!r} holds {kind}, not text")
         return (value or "").strip("\n")
 
 
@@ -62,7 +69,7 @@ class StreamedLanes:
     Their texts, each with a blank line after it, are joined; `WINDOW` chunks at a time are cut into `batch`
     lanes, over which state may be carried. When the data end, they begin anew.
 
-    encode: text -> integers [N]. Iterating raises OSError where the data cannot be read on, ValueError where
+    encode: text -> integers [N]. Iterating raises StreamError where the data cannot be read on, and where
     they hold no text for this part.
     """
 
@@ -121,13 +128,12 @@ class StreamedLanes:
 
     def _read(self, window: dict[str, Any] | None) -> Iterator[str]:
         """This part's texts from a window's start on."""
-        index, count = self._part
+        (index, count), name = self._part, self._stream.name
         while True:
-            # Copies: a data set keeps its place in itself, begins every pass where it was once told to, and
-            # moves on what it was told.
+            # A copy: a data set keeps its place in itself, and begins every pass where it was once told to.
             self._rows, self._row = copy.deepcopy(self._stream.rows), 0
             if window is not None and window["rows"] is not None:
-                self._rows.load_state_dict(copy.deepcopy(window["rows"]))
+                self._rows.load_state_dict(window["rows"])
                 self._row = window["row"]
             found = window is not None
             window = None
@@ -135,19 +141,22 @@ class StreamedLanes:
             while True:
                 try:
                     row = next(rows)
+                    number = self._row - self._stream.skipped
+                    self._row += 1
+                    if number < 0 or number % count != index:
+                        continue
+                    text = self._stream.text(row)
                 except StopIteration:
                     break
                 except Exception as error:  # those of every library beneath it
-                    raise OSError(f"cannot read on in {self._stream.name}: {_first_line(error)}") from error
-                number = self._row - self._stream.skipped
-                self._row += 1
-                if number < 0 or number % count != index:
-                    continue
-                if text := self._stream.text(row):
+                    raise StreamError(
+                        f"cannot read on in {name} after {self._row} rows: {_first_line(error)}"
+                    ) from error
+                if text:
                     found = True
                     yield text
             if not found:
-                raise ValueError(f"data: {self._stream.name} has no text for part {index} of {count}")
+                raise StreamError(f"{name} has no text for part {index} of {count}")
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from ..data import StreamError
 from . import config, files
 from .checkpoint import CheckpointError
 from .config import Sections, nearest
@@ -201,6 +202,10 @@ def _train(parsed: argparse.Namespace, workers: Workers, opened: Callable[[], Ru
             return 128 + stopped.number
         except FloatingPointError as error:
             return _failed(command, workers, error)
+        except StreamError as error:  # of this process alone
+            who = f"rank {workers.rank}: " if workers.count > 1 else ""
+            print(f"{command}: {who}{error}; the last checkpoint is whole", file=sys.stderr, flush=True)
+            return 1
         except OSError as error:
             return _failed(command, workers, error.strerror or error)
         except KeyboardInterrupt:

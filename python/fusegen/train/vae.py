@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data import Fetched, Images, Shuffled, grid, has_test_split, read_images
 from ..metrics import latent_measures
@@ -19,7 +19,7 @@ from ..models import VAE, ConvVAE
 from . import files
 from .held_out import parted
 from .options import FitOptions, Options, option
-from .step import Task
+from .step import Task, Turn
 from .workers import Shard
 
 __all__ = ["BOUND", "VAEData", "VAEFit", "VAEOptions", "VAESampling", "VAETask"]
@@ -37,7 +37,7 @@ class VAEOptions(Options):
 
     network: str = option("dense", "layers: dense, or convolutions around them", ("dense", "convolutional"))
     latent: int = option(16, "size of z", least=1)
-    hidden: int = option(256, "units in a dense layer", least=1)
+    hidden: int = option(512, "units in a dense layer", least=1)
     layers: int = option(2, "dense hidden layers of the encoder, and of the decoder", least=0)
     channels: int = option(32, "of the first convolution; each next one has twice as many", least=1)
     convolutions: int = option(2, "each halves height and width", least=1, most=8)
@@ -46,9 +46,9 @@ class VAEOptions(Options):
         None, "the Gaussian's standard deviation; by default it is learnt", least=0, open_below=True
     )
     beta: float = option(1.0, "weight of the KL divergence", least=0)
-    beta_rise: float = option(0.0, "share of the steps over which beta rises from 0", least=0, most=1)
+    beta_rise: float = option(0.4, "share of the steps over which beta rises from 0", least=0, most=1)
     conditional: bool = option(False, "encoder and decoder are told the class")
-    batch: int = option(64, "images in a step", least=1)
+    batch: int = option(128, "images in a step", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +83,15 @@ class VAEData(Options):
 class VAEFit(FitOptions):
     """How to train it. Errors as in `FitOptions`."""
 
-    steps: int = option(3000, "optimiser steps", least=1)
+    steps: int = option(1400, "optimiser steps", least=1)
     lr: float = option(
-        5e-3,
+        8e-3,
         "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
         least=0,
         open_below=True,
+    )
+    weight_decay: float = option(
+        0.4, "times the learning rate: the share that weights lose in each step (AdamW)", least=0
     )
 
 
@@ -109,7 +112,7 @@ class VAETask(Task):
     """Teaches a `VAE` or `ConvVAE` the training images, measures it on those held out.
 
     examples: a few held-out images. images: (to learn from, held out); None: a model that only draws.
-    seed: of the order of the images.
+    fit: its seed is of the order of the images.
     """
 
     options = {"model": VAEOptions, "data": VAEData, "fit": VAEFit}  # noqa: RUF012
@@ -121,10 +124,10 @@ class VAETask(Task):
         source: VAEData,
         examples: "Examples",
         images: tuple[Images, Images] | None = None,
-        seed: int = 0,
+        fit: VAEFit | None = None,
     ):
-        self.model = _model(options, examples)
-        self._options, self._source, self._examples, self._seed = options, source, examples, seed
+        self.model, self._fit = _model(options, examples), fit or VAEFit()
+        self._options, self._source, self._examples = options, source, examples
         self._binarise = _binarisation(options, source)
         self._beta = options.beta
         if images is not None:
@@ -149,15 +152,27 @@ class VAETask(Task):
             raise ValueError(f"conditional: {training.name} has no labels")
         Shuffled(len(training), options.batch, 0)  # refuses a batch that is too large
         examples = Examples.of(training, held_out, options.conditional)
-        task = cls(options, source, examples, (training, held_out), sections["fit"].seed)
+        task = cls(options, source, examples, (training, held_out), sections["fit"])
         if kept and not kept.exists():
             examples.write(kept)
         return task
 
     def data(self, shard: Shard) -> Fetched:
         """(float32 [B, C, H, W] in 0..1, and int64 [B] of a conditional model)."""
-        order = Shuffled(len(self.training), self._options.batch, self._seed, shard.of(self._options.batch))
+        order = Shuffled(
+            len(self.training), self._options.batch, self._fit.seed, shard.of(self._options.batch)
+        )
         return Fetched(order, lambda index: self._batch(self.training, index))
+
+    def turns(self) -> tuple[Turn, ...]:
+        decay = self._fit.weight_decay
+
+        def optimizer(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(
+                model.parameters(), lr, betas=(0.9, 0.95), weight_decay=decay, fused=True
+            )
+
+        return (Turn("model", self.model, self.loss, optimizer=optimizer),)
 
     def at(self, step: int, steps: int) -> None:
         rise = self._options.beta_rise * steps
