@@ -517,6 +517,12 @@ def test_what_is_not_known_goes_through_autograd(change, reason):
     assert out.path == "autograd" and reason in out.reason
 
 
+def test_other_devices_go_through_autograd():
+    D, x = dense().to("meta"), torch.randn(3, 13, device="meta")
+    out = discriminator_step(D, x, x)
+    assert out.path == "autograd" and "'meta'" in out.reason and out.loss.shape == ()
+
+
 def test_dropout_passes_twice():
     calls = []
 

@@ -22,7 +22,7 @@ KERNEL = re.compile(
 )
 # Of the discriminator step. Kernels that only read rows leave registers for several blocks of an SM.
 STEP = re.compile(r"\d(layer|gradient|head|norm|totals)_kernel(?:I.*?(Format[A-Za-z]+?\d+))?")
-STEP_REGISTERS = {"layer": 255, "gradient": 255, "head": 64, "norm": 64, "totals": 96}
+STEP_REGISTERS = {"layer": 200, "gradient": 200, "head": 64, "norm": 64, "totals": 96}
 
 
 def of_kernel(symbol: str) -> tuple[str, int, int]:

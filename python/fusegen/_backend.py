@@ -75,8 +75,9 @@ def _missing(x: Tensor) -> str:
     return ""
 
 
-def why_torch(what: str, x: Tensor) -> str:
+def why_torch(what: str, x: Tensor, step: bool = False) -> str:
     """Why this call, on a device that is not the CPU, goes to torch's own operators; "" where kernels run.
+    ``step``: whether it is a step of a GAN, which is measured apart from the layers.
 
     Raises RuntimeError under set_backend("fused") where there are no kernels.
     """
@@ -89,7 +90,7 @@ def why_torch(what: str, x: Tensor) -> str:
         if not torch.compiler.is_compiling():
             note(f"{what} on {x.device.type}: {missing}, torch's own operators run")
         return missing
-    if _backend == "auto" and x.is_cuda and not _measured(x.device.index):
+    if _backend == "auto" and x.is_cuda and not _measured(x.device.index, step):
         return "the fused kernels were not measured on this GPU yet; set_backend('fused') asks for them"
     return ""
 
@@ -115,9 +116,9 @@ def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, we
     return _choice.prefers_torch(cell, x.shape[-1], H, B, T, dtype, device, needs_grad(x, *states, *weights))
 
 
-def _measured(index: int | None) -> bool:
+def _measured(index: int | None, step: bool) -> bool:
     """Whether the table of measurements has this GPU."""
-    gpus = _choice.MEASURED_GPUS
+    gpus = _choice.MEASURED_STEP_GPUS if step else _choice.MEASURED_GPUS
     return bool(gpus) and _choice.slug(torch.cuda.get_device_name(index)) in gpus
 
 

@@ -34,6 +34,9 @@ CPU_RULES: tuple[Rule, ...] = ()
 # leaves all others to torch: ``set_backend("fused")`` asks for the kernels.
 MEASURED_GPUS: tuple[str, ...] = tuple(MEASURED)
 
+# The same of the discriminator step's kernels, against the whole step in one CUDA graph of eager calls.
+MEASURED_STEP_GPUS: tuple[str, ...] = ()
+
 RULES: tuple[Rule, ...] = CPU_RULES + tuple(Rule(gpu, *row) for gpu, rows in MEASURED.items() for row in rows)
 
 

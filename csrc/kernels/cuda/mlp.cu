@@ -36,6 +36,10 @@ enum Total { kTerms, kReals, kFakes, kSignReals, kSignFakes, kNorm2Reals, kNormR
 FUSEGEN_KERNEL void totals_kernel(FUSEGEN_ARGUMENT TotalArguments a) {
   const int real = a.split.real, fake = a.split.plain - real, mixed = a.split.rows - a.split.plain;
   double sums[kTotals] = {};
+  const auto add = [&](bool first, int i, int j, double x) {  // to i or j, both constants, so that sums stay in registers
+    sums[i] += first ? x : 0;
+    sums[j] += first ? 0 : x;
+  };
   float largest = 0;
   for (int row = thread(); row < a.split.rows; row += kThreads) {
     const bool is_real = row < real, is_mixed = row >= a.split.plain;
@@ -46,8 +50,8 @@ FUSEGEN_KERNEL void totals_kernel(FUSEGEN_ARGUMENT TotalArguments a) {
     if (!is_mixed) {
       const double z = a.logit[row], sign = z > 0 ? 1.0 : z < 0 ? -1.0 : z;
       sums[kTerms] += term.value / n;
-      sums[is_real ? kReals : kFakes] += z;
-      sums[is_real ? kSignReals : kSignFakes] += sign;
+      add(is_real, kReals, kFakes, z);
+      add(is_real, kSignReals, kSignFakes, sign);
     }
     if (is_mixed ? true : is_real ? a.r1 > 0 : a.r2 > 0) {
       const float norm = sqrtf(a.norm2[row]);
@@ -56,8 +60,8 @@ FUSEGEN_KERNEL void totals_kernel(FUSEGEN_ARGUMENT TotalArguments a) {
         sums[kNormMixeds] += norm;
         c = norm > 0 ? 2 * a.gp * (norm - 1) / norm / static_cast<float>(mixed) : norm;  // 0 at 0, NaN through
       } else {
-        sums[is_real ? kNorm2Reals : kNorm2Fakes] += a.norm2[row];
-        sums[is_real ? kNormReals : kNormFakes] += norm;
+        add(is_real, kNorm2Reals, kNorm2Fakes, a.norm2[row]);
+        add(is_real, kNormReals, kNormFakes, norm);
         c = (is_real ? a.r1 : a.r2) / n;
       }
     }
@@ -74,6 +78,7 @@ FUSEGEN_KERNEL void totals_kernel(FUSEGEN_ARGUMENT TotalArguments a) {
     largest = fmaxf(largest, from_lane_xor(largest, mask));
   }
   if (lane() == 0) {
+#pragma unroll
     for (int i = 0; i < kTotals; ++i) shared[warp() * (kTotals + 1) + i] = sums[i];
     shared[warp() * (kTotals + 1) + kTotals] = largest;
   }

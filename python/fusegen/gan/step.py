@@ -74,7 +74,8 @@ def discriminator_step(
 
     An exact nn.Sequential of nn.Linear, ReLU, LeakyReLU and Flatten without hooks (parametrised weights are
     fine) runs in one fused call; with convolutions among them, a penalty is in closed form instead of by a
-    second backward; everything else goes through autograd (``StepOutput.path`` and ``reason``).
+    second backward; everything else goes through autograd (``StepOutput.path`` and ``reason``). On a GPU the
+    fused call runs under ``set_backend("fused")``; "auto" takes autograd there until it is measured.
 
     Raises ValueError for unknown names, negative weights, sizes or features that do not fit, a D that ends
     in a Sigmoid; TypeError for wrong types; RuntimeError for mixed devices or dtypes, a D wrapped in DDP or
@@ -252,10 +253,12 @@ def _fused_stack(D: nn.Module, x: Tensor, dim: int) -> tuple[network.Dense | Non
         stack = network.dense(D)
     except TypeError as error:
         return None, str(error)
-    if not x.is_cpu:
-        why = _backend.why_torch("discriminator_step", x)
+    if x.is_cuda:
+        why = _backend.why_torch("discriminator_step", x, step=True)
         if why:
             return None, why
+    elif not x.is_cpu:
+        return None, f"no fused step for device {x.device.type!r}"
     if dim != 0 or (x.dim() != 2 and not stack.flatten):
         return None, "dense layers over more than one dim"
     first = stack.layers[0].in_features
