@@ -18,6 +18,7 @@ class Case:
     """One point of a grid: T steps, B batch, I input size (0 stands for H), H hidden size.
 
     form: "layer" (a padded batch), "ragged" (lengths uniform in 1..T) or "cell" (one step; T is 1).
+    dtype: of the tensors; "tf32" is float32 whose products may round to TF32.
     """
 
     cell: str
@@ -28,6 +29,7 @@ class Case:
     dtype: str = "float32"
     form: str = "layer"
     I: int = 0
+    device: str = "cpu"
 
     def __post_init__(self):
         object.__setattr__(self, "I", self.I or self.H)
@@ -43,7 +45,11 @@ class Case:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        return getattr(torch, self.dtype)
+        return torch.float32 if self.dtype == "tf32" else getattr(torch, self.dtype)
+
+    @property
+    def bytes_of_number(self) -> int:
+        return self.torch_dtype.itemsize
 
 
 class Problem:
@@ -51,20 +57,21 @@ class Problem:
 
     weights: W [G*H,I], R [G*H,H], b_ih, b_hh [G*H] ~ U(-1/sqrt(H), 1/sqrt(H)) as in torch.nn; all else ~
     N(0,1). Layer: x [T,B,I], dy [T,B,H], zero initial state; ragged: lengths [B] int64 beside them, dy zero
-    past the end. Cell: x [B,I], `state` and `dstate`: h [B,H] (and c [B,H] for LSTM) and the gradients of
-    what comes out.
+    past the end (lengths lie on the CPU, all else on the case's device). Cell: x [B,I], `state` and `dstate`:
+    h [B,H] (and c [B,H] for LSTM) and the gradients of what comes out.
     """
 
     def __init__(self, case: Case, seed: int = 0):
         self.case = case
-        g = torch.Generator().manual_seed(seed)
+        g = torch.Generator(case.device).manual_seed(seed)
         rows, bound = GATES[case.cell] * case.H, 1 / sqrt(case.H)
 
         def weight(*shape):
-            return torch.empty(shape).uniform_(-bound, bound, generator=g).to(case.torch_dtype)
+            drawn = torch.empty(shape, device=case.device).uniform_(-bound, bound, generator=g)
+            return drawn.to(case.torch_dtype)
 
         def normal(*shape):
-            return torch.randn(shape, generator=g).to(case.torch_dtype)
+            return torch.randn(shape, generator=g, device=case.device).to(case.torch_dtype)
 
         self.weights = [weight(rows, case.I), weight(rows, case.H), weight(rows), weight(rows)]
         self.lengths = None
@@ -76,8 +83,8 @@ class Problem:
             return
         self.x, self.dy = normal(case.T, case.B, case.I), normal(case.T, case.B, case.H)
         if case.form == "ragged":
-            self.lengths = torch.randint(1, case.T + 1, (case.B,), generator=g)
-            self.dy[torch.arange(case.T)[:, None] >= self.lengths] = 0
+            self.lengths = torch.randint(1, case.T + 1, (case.B,), generator=g, device=case.device).cpu()
+            self.dy[(torch.arange(case.T)[:, None] >= self.lengths).to(case.device)] = 0
 
     @property
     def tokens(self) -> int:
@@ -91,11 +98,19 @@ class Problem:
         forward = 2 * GATES[case.cell] * case.H * (case.I + case.H) * self.tokens
         return 3 * forward if case.train else forward
 
+    @property
+    def bytes(self) -> int:
+        """That a whole call must move at least: each input read once, each output written once."""
+        case = self.case
+        weights = GATES[case.cell] * case.H * (case.I + case.H + 2)
+        moved = weights + self.tokens * (case.I + case.H)
+        return case.bytes_of_number * (2 * moved if case.train else moved)
+
     def module(self, namespace) -> torch.nn.Module:
         """The layer or cell of torch.nn or fusegen.nn, holding a copy of the weights."""
         case = self.case
         cls = getattr(namespace, CLASSES[case.cell] + ("Cell" if case.form == "cell" else ""))
-        module = cls(case.I, case.H, dtype=case.torch_dtype)
+        module = cls(case.I, case.H, dtype=case.torch_dtype, device=case.device)
         with torch.no_grad():
             for parameter, weight in zip(module.parameters(), self.weights, strict=True):
                 parameter.copy_(weight)
@@ -106,7 +121,8 @@ class Problem:
         return tensor.clone().requires_grad_(self.case.train)
 
     def reference(self) -> dict[str, torch.Tensor]:
-        """Results by torch.nn in float64, gradients included; named as Runner.results says."""
+        """Results by torch.nn in float64 on the case's device, gradients included; named as Runner.results
+        says."""
         return _reference(replace(self.case, train=True))
 
 

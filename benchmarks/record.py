@@ -17,6 +17,7 @@ import torch
 
 import fusegen
 from fusegen import _C
+from fusegen._choice import slug
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -28,6 +29,7 @@ class Row:
 
     value in `unit` (median), p20 and p80 beside it; ratio_X: this contestant's time over X's, the median over
     rounds of the two read in the same round, X being fusegen in one of its forms: above 1, fusegen is faster.
+    gflops and gbs: operations of the matrix products and least bytes of a call over its time.
     """
 
     suite: str
@@ -50,6 +52,8 @@ class Row:
     ratio_fused: float | str = ""
     ratio_frozen: float | str = ""
     ratio_auto: float | str = ""
+    ratio_graph: float | str = ""
+    gbs: float | str = ""
     error: float | str = ""
     note: str = ""
 
@@ -75,11 +79,6 @@ def processor() -> str:
     return f"{' '.join(model.split())}, {os.cpu_count()} cores"
 
 
-def slug(text: str) -> str:
-    """A folder name: lower case, digits and dots kept, the rest one dash."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
-
-
 @cache
 def commit() -> str:
     """Short hash of HEAD, "-dirty" after it if measured sources differ from it; "unversioned" outside git."""
@@ -103,12 +102,37 @@ def version(package: str) -> str:
 
 
 @cache
-def environment() -> dict[str, str]:
+def gpu() -> dict[str, str]:
+    """The GPU in use, its driver and the libraries that torch brings."""
+    found = torch.cuda.get_device_properties(0)
+    return {
+        "machine": found.name,
+        "host": processor(),
+        "capability": f"{found.major}.{found.minor}",
+        "driver": nvidia_smi("driver_version"),
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()),
+    }
+
+
+def nvidia_smi(what: str) -> str:
+    """One value of the first GPU."""
+    command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.splitlines()[0].strip()
+
+
+@cache
+def environment(device: str = "cpu") -> dict[str, str]:
     """The columns that all rows of a run share."""
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H%MZ"),
         "commit": commit(),
         "machine": processor(),
+        **(gpu() if device == "cuda" else {}),
         "isa": _C.isa(),
         "threads": str(torch.get_num_threads()),
         "fusegen": fusegen.__version__,
@@ -120,9 +144,9 @@ def environment() -> dict[str, str]:
     }
 
 
-def write(rows: list[Row], folder: Path = RESULTS, suffix: str = "") -> Path:
+def write(rows: list[Row], folder: Path = RESULTS, suffix: str = "", device: str = "cpu") -> Path:
     """A new file DATE-COMMIT.csv in `folder`/MACHINE; a number is added where the name is taken."""
-    shared = environment()
+    shared = environment(device)
     folder = folder / slug(shared["machine"])
     folder.mkdir(parents=True, exist_ok=True)
     stem, number = f"{shared['date'][:10]}-{shared['commit']}{suffix}", 1
@@ -147,7 +171,7 @@ def compact(value: object) -> object:
 
 
 def read(path: Path) -> list[Row]:
-    """Rows of a file as written; the shared columns are left to shared()."""
+    """Rows of a file as written; the shared columns are left to shared(). Later columns are empty."""
     types = {field.name: field.type for field in fields(Row)}
 
     def convert(name: str, text: str):
@@ -156,7 +180,8 @@ def read(path: Path) -> list[Row]:
         return int(text) if types[name] == "int" else float(text)
 
     with path.open(newline="") as file:
-        return [Row(**{name: convert(name, line[name]) for name in types}) for line in csv.DictReader(file)]
+        lines = csv.DictReader(file)
+        return [Row(**{name: convert(name, line.get(name, "")) for name in types}) for line in lines]
 
 
 def shared(path: Path) -> dict[str, str]:

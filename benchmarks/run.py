@@ -1,7 +1,10 @@
-"""fusegen's benchmarks: `python benchmarks/run.py SUITE --device cpu [--quick]`.
+"""fusegen's benchmarks: `python benchmarks/run.py SUITE --device cpu|cuda [--quick]`.
 
 Every figure is read beside its peers' in one process, in turn; every peer's result is checked first. The bars
 are printed at the end, and the rows go to benchmarks/results/MACHINE/DATE-COMMIT.csv.
+
+Exit status: 0 done; 1 a result of ours was wrong, or a case was not run; 2 wrong arguments, or no GPU for
+`--device cuda`.
 """
 
 from __future__ import annotations
@@ -15,28 +18,32 @@ import torch
 import record
 from bars import select
 from options import Options
+from sweep import FAILED, WRONG
 
 SUITES = {
     "rnn": "layers against torch.nn, torch.compile, ONNX Runtime, oneDNN and the machine's peak",
     "cells": "single-step cells against torch.nn and torch.compile",
     "ragged": "lengths uniform in 1..T, against torch.nn on the packed input",
     "memory": "bytes kept for backward, against torch.nn",
-    "accuracy": "fp32 error against float64, beside torch.nn's own",
+    "accuracy": "error against float64, beside torch.nn's own",
     "gan": "one discriminator step, plain and with penalties, against plain torch",
     "peak": "the large fp32 inference cases against the machine's practical peak",
     "text": "a training step of the demo's model and of a larger one, against the same on torch.nn",
     "imports": "time of `import fusegen`",
 }
+IN_PARTS = ("rnn", "cells", "ragged", "accuracy")
+ON_GPU = (*IN_PARTS, "gan")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     listed = "\n".join(f"  {name:10} {what}" for name, what in SUITES.items())
     parser = argparse.ArgumentParser(
-        description=f"{__doc__}\nsuites:\n{listed}\n  all        all but peak (a part of rnn), in one file",
+        description=f"{__doc__}\nsuites:\n{listed}\n  all        all but peak (a part of rnn), in one file\n"
+        f"with --device cuda, torch.nn is cuDNN; the suites are {', '.join(ON_GPU)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("suites", nargs="+", choices=[*SUITES, "all"], metavar="SUITE")
-    parser.add_argument("--device", choices=["cpu"], default="cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument(
         "--quick", action="store_true", help="fewer cases and rounds: minutes, not a quarter of an hour"
     )
@@ -57,37 +64,92 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--minutes", type=float, help="wall time for each suite that times")
     parser.add_argument(
+        "--part",
+        type=part,
+        default=(1, 1),
+        metavar="K/N",
+        help="the K-th of N shares of each suite's cases, of about the same work",
+    )
+    parser.add_argument(
         "--save", action="store_true", help="write the CSV of a partial run (quick, only, peers) too"
     )
-    return parser.parse_args(argv)
+    asked = parser.parse_args(argv)
+    if "all" in asked.suites:  # what peak reads is part of rnn
+        asked.suites = list(ON_GPU) if asked.device == "cuda" else [name for name in SUITES if name != "peak"]
+    for flag, given, suites in (
+        ("--device cuda", asked.device == "cuda", ON_GPU),
+        ("--part", asked.part != (1, 1), IN_PARTS),
+    ):
+        strange = [name for name in asked.suites if name not in suites]
+        if given and strange:
+            parser.error(f"{flag}: expected suites among {', '.join(suites)}, got {', '.join(strange)}")
+    return asked
+
+
+def part(text: str) -> tuple[int, int]:
+    k, slash, n = text.partition("/")
+    if not (slash and k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
+        raise argparse.ArgumentTypeError(f"expected K/N with 1 <= K <= N, got {text!r}")
+    return int(k), int(n)
+
+
+def missing_for_gpu() -> str:
+    """Why `--device cuda` cannot run here, in one line; "" if it can."""
+    if not torch.cuda.is_available():
+        return "this torch sees no NVIDIA GPU; nothing was timed"
+    if not record._C.build_info()["cuda_archs"]:
+        note = record._C.build_info()["cuda_note"]
+        return f"this fusegen was built without CUDA kernels ({note}); nothing was timed"
+    return ""
 
 
 def main(argv: list[str] | None = None) -> int:
     asked = parse(argv)
+    if asked.device == "cuda" and (missing := missing_for_gpu()):
+        print(f"run.py: --device cuda: {missing}", file=sys.stderr)
+        return 2
     torch.set_num_threads(asked.threads)
-    options = Options(asked.quick, tuple(asked.only), tuple(asked.peers), asked.minutes)
-    # What peak reads is part of rnn.
-    names = [name for name in SUITES if name != "peak"] if "all" in asked.suites else asked.suites
-    print("  ".join(f"{name} {value}" for name, value in record.environment().items()), flush=True)
+    options = Options(
+        asked.quick, tuple(asked.only), tuple(asked.peers), asked.minutes, asked.device, asked.part
+    )
+    environment = record.environment(asked.device)
+    print("  ".join(f"{name} {value}" for name, value in environment.items()), flush=True)
 
-    rows = []
-    for name in names:
+    rows = ceilings("before", options)
+    for name in asked.suites:
         print(f"\n{name}: {SUITES[name]}", flush=True)
         rows += import_module(f"suites.{name}").run(options)
-    if not rows:
+    if not select(rows, suite=tuple(asked.suites)):
         print("no case has all the words of --only", file=sys.stderr)
         return 2
-    print_bars(names, rows, options)
+    rows += ceilings("after", options)
+    amiss = select(rows, unit=(WRONG, FAILED))
+    print_bars(asked.suites, [entry for entry in rows if entry not in amiss], options)
     if asked.save or not options.partial:
-        path = record.write(rows, suffix="-partial" if options.partial else "")
+        k, n = options.part
+        suffix = "-partial" if options.partial else ""
+        path = record.write(rows, suffix=suffix + (f"-{k}of{n}" if n > 1 else ""), device=asked.device)
         print(f"\nwritten: {path.relative_to(record.ROOT)}")
-    return 0
+    for entry in amiss:
+        print(f"{entry.unit}: {entry.suite} {entry.peer} {entry.note}", file=sys.stderr)
+    return 1 if amiss else 0
+
+
+def ceilings(when: str, options: Options) -> list[record.Row]:
+    """What the GPU does at best, before and after: a drift between them is the machine's."""
+    if options.device != "cuda":
+        return []
+    from peers.ceilings import measure
+
+    return measure(when)
 
 
 def print_bars(names: list[str], rows: list[record.Row], options: Options) -> None:
-    print("\nbars" + (" (a partial run: no verdict)" if options.partial else ""))
+    print("\nbars" + (" (a partial run: no verdict)" if options.partial or options.part[1] > 1 else ""))
     for name in names:
-        for bar in import_module(f"suites.{name}").bars(select(rows, suite=name)):
+        suite = import_module(f"suites.{name}")
+        judge = suite.bars_cuda if options.device == "cuda" else suite.bars
+        for bar in judge(select(rows, suite=(name, "ceilings"))):
             print(bar)
 
 

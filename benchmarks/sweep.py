@@ -4,34 +4,48 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 
+import torch
+
 from check import Mismatch, verify
 from peers import NotCompared, Peer, Runner, Unavailable
+from peers.gpu import precision
 from problem import Case, Problem
 from record import Row, row
-from timing import interleaved, paired_ratio
+from timing import CudaClock, host_clock, interleaved, paired_ratio
 
-OURS = ("fused", "frozen", "auto")
+OURS = ("fused", "frozen", "auto", "graph")
+WRONG, FAILED = "wrong result", "failed"  # units of rows that are no timing
 
 
 @dataclass
 class Budget:
-    """Wall time for a whole grid, shared out as it goes: what quick cases leave over, slow ones get."""
+    """Wall time for a whole grid, shared out as it goes: what quick cases leave over, slow ones get.
+
+    firm: no case is begun after the time is up, where else each gets its `min_rounds`.
+    """
 
     seconds: float
     cases: int
     min_rounds: int = 5
+    firm: bool = False
     start: float = field(default_factory=perf_counter)
 
     def next(self) -> float:
         """Seconds for the timing of the next case."""
-        left = self.seconds - (perf_counter() - self.start)
-        share = left / max(self.cases, 1)
+        share = self.left() / max(self.cases, 1)
         self.cases -= 1
         return max(share, 0.2)
+
+    def left(self) -> float:
+        return self.seconds - (perf_counter() - self.start)
+
+    @property
+    def over(self) -> bool:
+        return self.firm and self.left() <= 0
 
 
 def sweep(
@@ -40,32 +54,57 @@ def sweep(
     peers: list[Peer],
     budget: Budget,
     make: Callable[[Case], Problem] = Problem,
+    note: Callable[[str, Problem, Runner], str] | None = None,
 ) -> list[Row]:
-    """Rows of every case and contestant, printed as they come; `make` gives a case its tensors."""
+    """Rows of every case and contestant, printed as they come; `make` gives a case its tensors, `note` a
+    contestant's row a remark. A case that our own side gets wrong is a row too, and no timing.
+    """
     rows, said = [], set()
-    for case in cases:
+    on_gpu = any(device_of(case) == "cuda" for case in cases)
+    clock = CudaClock() if on_gpu else host_clock
+    for i, case in enumerate(cases):
+        if budget.over:
+            left = [one.name for one in cases[i:]]
+            print(f"  not begun, the time is up: {'; '.join(left)}", file=sys.stderr)
+            rows += [Row(suite, "", "", "", "", 0, 0, 0, 0, 0, "", len(left), unit=FAILED, note="time is up")]
+            break
         start = perf_counter()
         share = budget.next()
-        problem = make(case)
-        with prepared(problem, peers, said) as (runners, errors):
-            # Setting up and checking come out of the share.
-            left = max(share - (perf_counter() - start), 0.0)
-            timings = interleaved(runners, seconds=left, min_rounds=budget.min_rounds)
-        new = [timing_row(suite, problem, name, timings, errors[name]) for name in timings]
+        with precision(case) if device_of(case) == "cuda" else nullcontext():
+            problem = make(case)
+            with prepared(suite, problem, peers, said) as (runners, errors, new):
+                notes = (
+                    {name: note(name, problem, runner) for name, runner in runners.items()} if note else {}
+                )
+                # Setting up and checking come out of the share.
+                left = max(share - (perf_counter() - start), 0.0)
+                timings = interleaved(runners, seconds=left, min_rounds=budget.min_rounds, clock=clock)
+        new += [
+            timing_row(suite, problem, name, timings, errors[name], notes.get(name, "")) for name in timings
+        ]
         print(line(case, new), flush=True)
         rows += new
+        if on_gpu:
+            torch.cuda.empty_cache()  # pools of graphs that are gone
     return rows
 
 
-@contextmanager
-def prepared(problem: Problem, peers: list[Peer], said: set[str]) -> Iterator[tuple[dict[str, Runner], dict]]:
-    """The peers that can run this problem and compute it rightly, and their errors.
+def device_of(case) -> str:
+    return getattr(case, "device", "cpu")
 
-    A peer that cannot is named once with its reason; a wrong result by a peer is printed each time, by us
-    raised.
+
+@contextmanager
+def prepared(
+    suite: str, problem: Problem, peers: list[Peer], said: set[str]
+) -> Iterator[tuple[dict[str, Runner], dict, list[Row]]]:
+    """The peers that can run this problem and compute it rightly, their errors, and a row for each of our own
+    that cannot.
+
+    A peer that cannot is named once with its reason; a wrong result is printed each time.
     """
     runners: dict[str, Runner] = {}
     errors: dict[str, float] = {}
+    wrong: list[Row] = []
     try:
         for peer in peers:
             try:
@@ -78,15 +117,22 @@ def prepared(problem: Problem, peers: list[Peer], said: set[str]) -> Iterator[tu
                 continue
             except Unavailable as reason:
                 say_once(said, f"{peer.name}: {reason}")
-            except Mismatch as reason:
+            except (Mismatch, RuntimeError) as reason:
+                if peer.name in runners:
+                    runners.pop(peer.name).close()
+                unit, why = (WRONG if isinstance(reason, Mismatch) else FAILED), failure(reason)
+                print(f"  {peer.name} left out, {unit}: {problem.case.name}: {why}", file=sys.stderr)
                 if peer.name.split()[0] in OURS:
-                    raise
-                runners.pop(peer.name).close()
-                print(f"  {peer.name} left out, its result is wrong: {reason}", file=sys.stderr)
-        yield runners, errors
+                    wrong.append(row(suite, problem, peer.name, float("nan"), unit=unit, note=why))
+        yield runners, errors, wrong
     finally:
         for runner in runners.values():
             runner.close()
+
+
+def failure(error: Exception) -> str:
+    """The first line of what went wrong."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def say_once(said: set[str], message: str) -> None:
@@ -95,13 +141,15 @@ def say_once(said: set[str], message: str) -> None:
         print(f"  left out: {message}", file=sys.stderr)
 
 
-def timing_row(suite: str, problem: Problem, name: str, timings: dict, error: float) -> Row:
+def timing_row(suite: str, problem: Problem, name: str, timings: dict, error: float, note: str = "") -> Row:
     timing = timings[name]
     ratios = {f"ratio_{ours}": paired_ratio(timing, timings[ours]) for ours in OURS if ours in timings}
     return row(
         suite, problem, name, timing.median * 1e3,
         p20=timing.quantile(0.2) * 1e3, p80=timing.quantile(0.8) * 1e3, rounds=len(timing.samples),
-        gflops=problem.flops / timing.median / 1e9 if problem.flops else "", error=error, **ratios,
+        gflops=problem.flops / timing.median / 1e9 if problem.flops else "",
+        gbs=problem.bytes / timing.median / 1e9 if device_of(problem.case) == "cuda" else "",
+        error=error, note=note, **ratios,
     )  # fmt: skip
 
 
@@ -109,7 +157,7 @@ def line(case: Case, rows: list[Row]) -> str:
     """One case: milliseconds of ours, and beside each peer how many times longer it took than ours."""
     parts = [f"{case.name:44}"]
     for entry in rows:
-        text = f"{entry.peer} {entry.value:.3f}"
+        text = f"{entry.peer} {entry.value:.3f}" if entry.unit == "ms" else f"{entry.peer} {entry.unit}"
         if entry.peer not in OURS and entry.ratio_fused != "":
             text += f" ({entry.ratio_fused:.2f}x)"
         parts.append(text)

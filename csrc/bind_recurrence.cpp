@@ -26,9 +26,12 @@ GpuCall call_of(const std::string& cell, bool relu, bool tf32, const std::string
 
 const char* text(cuda::Transport t) { return kTransports[static_cast<int>(t)]; }
 
-py::dict plan(const std::string& cell, const std::string& dtype, bool tf32, bool backward, int64_t B, int64_t H, int64_t P, int D,
-              int device, const std::string& transport) {
-  const cuda::Plan p = gpu_plan(call_of(cell, false, tf32, transport, 0), dtype_named(dtype), backward, B, H, P, D, device);
+cuda::Plan plan(const std::string& cell, const std::string& dtype, bool tf32, bool backward, int64_t B, int64_t H, int64_t P, int D,
+                const cuda::Device& device, const std::string& transport) {
+  return gpu_plan(call_of(cell, false, tf32, transport, 0), dtype_named(dtype), backward, B, H, P, D, device);
+}
+
+py::dict dict_of(const cuda::Plan& p) {
   py::dict d;
   d["transport"] = text(p.transport);
   d["blocks"] = p.blocks;
@@ -60,10 +63,20 @@ Dtype dtype_named(const std::string& name) {
 }
 
 void bind_recurrence(py::module_& m) {
-  m.def("gpu_plan", &plan);
-  m.def("gpu_workspace_bytes", [](const std::string& cell, const std::string& dtype, bool tf32, bool backward, int64_t B, int64_t H,
+  m.def("gpu_plan", [](const std::string& cell, const std::string& dtype, bool tf32, bool backward, int64_t B, int64_t H, int64_t P, int D,
+                       int device, const std::string& transport) {
+    return dict_of(plan(cell, dtype, tf32, backward, B, H, P, D, cuda::device(device), transport));
+  });
+  // for a device that need not be here
+  m.def("gpu_plan_on", [](int sms, int shared_bytes, int major, const std::string& cell, const std::string& dtype, bool tf32, bool backward,
+                          int64_t B, int64_t H, int64_t P, int D, const std::string& transport) {
+    return dict_of(plan(cell, dtype, tf32, backward, B, H, P, D, cuda::device_of(sms, shared_bytes, major), transport));
+  });
+  // (bytes, the plan's transport): what a call needs of its plan, without the rest
+  m.def("gpu_workspace", [](const std::string& cell, const std::string& dtype, bool tf32, bool backward, int64_t B, int64_t H,
                                   int64_t P, int D, int device, const std::string& transport) {
-    return gpu_plan(call_of(cell, false, tf32, transport, 0), dtype_named(dtype), backward, B, H, P, D, device).workspace_bytes;
+    const cuda::Plan p = plan(cell, dtype, tf32, backward, B, H, P, D, cuda::device(device), transport);
+    return std::make_pair(p.workspace_bytes, text(p.transport));
   });
   m.def("gpu_forward", [](const std::string& cell, bool relu, bool tf32, const std::string& transport, uintptr_t stream, View gx, Views R,
                           Views W_hr, Views b_hn, View h0, View c0, View lengths, View y, View h_n, View c_n, View gates, View cells,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import fusegen
 import pytest
 import torch
 
@@ -252,3 +253,293 @@ def test_a_mixture_of_bernoullis_by_hand_and_by_em():
     with torch.no_grad():  # each image has a chance, and all together 1
         every = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 16)
         assert mixture.log_likelihood(every).exp().sum().item() == pytest.approx(1)
+
+
+# ---------------------------------------------------------------- on a GPU: what can be tested without one
+
+
+def test_without_a_gpu_one_line_and_status_2(capsys):
+    import run as program
+
+    if not program.missing_for_gpu():
+        pytest.skip("this machine has an NVIDIA GPU and a build with CUDA kernels")
+    for suite in program.ON_GPU:
+        assert program.main([suite, "--device", "cuda", "--quick"]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1 and err.startswith("run.py: --device cuda: this ")
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        (["memory", "--device", "cuda"], "--device cuda: expected suites among rnn, cells"),
+        (["gan", "--part", "1/2"], "--part: expected suites among rnn, cells"),
+        (["rnn", "--part", "3/2"], "expected K/N with 1 <= K <= N, got '3/2'"),
+        (["rnn", "--part", "2"], "expected K/N"),
+    ],
+)
+def test_what_cannot_be_asked_for(argv, said, capsys):
+    import run as program
+
+    with pytest.raises(SystemExit) as stopped:
+        program.main(argv)
+    assert stopped.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_parts_share_out_the_whole_grid_evenly():
+    from options import Options, work
+    from suites import rnn
+
+    cases = rnn.cases_cuda(quick=False)
+    assert len(cases) == 2 * 2 * 4 * 5 * 4 and len(rnn.cases_cuda(quick=True)) == 24
+    parts = [Options(device="cuda", part=(k, 7)).cases(cases) for k in range(1, 8)]
+    assert sorted((c for part in parts for c in part), key=cases.index) == cases
+    loads = [sum(map(work, part)) for part in parts]
+    assert max(loads) < 1.05 * min(loads)
+
+
+def test_a_firm_budget_begins_nothing_after_its_time():
+    from peers.ours import Ours
+    from problem import Case
+    from sweep import FAILED, Budget, sweep
+
+    cases = [Case("rnn", 8, 3, 5), Case("rnn", 8, 3, 6)]
+    rows = sweep("rnn", cases, [Ours("fused")], Budget(-1, 2, firm=True))
+    assert [(entry.unit, entry.value) for entry in rows] == [(FAILED, 2)]
+
+
+def test_a_wrong_result_of_ours_is_a_row_and_no_timing(capsys):
+    from peers.ours import Ours
+    from problem import Case
+    from sweep import FAILED, WRONG, Budget, sweep
+
+    class Wrong(Ours):
+        def prepare(self, problem):
+            runner = super().prepare(problem)
+            right = runner.results
+            runner.results = lambda: {name: value + 1 for name, value in right().items()}
+            return runner
+
+    class Broken(Ours):
+        def prepare(self, problem):
+            raise RuntimeError("no luck\nat all")
+
+    peers = [Wrong("fused"), Broken("auto"), Ours("frozen")]
+    rows = sweep("rnn", [Case("gru", 8, 3, 5)], peers, Budget(0, 1, min_rounds=1))
+    units = {entry.peer: entry.unit for entry in rows}
+    assert units == {"fused": WRONG, "auto": FAILED, "frozen": "ms"}
+    assert all(entry.ratio_fused == "" for entry in rows)
+    assert "no luck" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("train", [False, True], ids=["inference", "training"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_recurrence_alone_computes_what_the_layer_does(cell, train, monkeypatch):
+    simt = pytest.importorskip(
+        "fusegen._simt", reason="fusegen._simt is not built (FUSEGEN_SIMT=ON builds it)"
+    )
+    from check import verify
+    from fusegen.ops import gpu
+    from peers.gpu import Recurrence
+
+    monkeypatch.setattr(gpu, "engine", simt)
+    monkeypatch.setattr(gpu, "uses_tf32", lambda dtype: False)
+    of = problem(cell, train=train)
+    found = run(Recurrence(), of)
+    assert set(found) == {"y", "h_n", "c_n"} - ({"c_n"} if cell == "gru" else set())
+    verify(of, found)
+
+
+def gpu_row(
+    suite="rnn", cell="lstm", mode="inference", dtype="bfloat16", H=128, B=16, peer="torch", **figures
+):
+    from record import Row
+
+    T = 1 if suite == "cells" else 512
+    figures = {"value": 1.0, "ratio_fused": 2.0, "gflops": 1000.0, "gbs": 10.0} | figures
+    return Row(suite, cell, "layer", mode, dtype, H, H, B, T, B * T, peer, **figures)
+
+
+def test_gpu_bars_judge_precision_by_precision_and_beside_plan_and_ceilings():
+    from record import Row
+    from suites import rnn
+
+    rows = [
+        gpu_row(ratio_fused=4.0), gpu_row(H=2048, ratio_fused=1.0), gpu_row(dtype="tf32", ratio_fused=1.9),
+        gpu_row(dtype="float16", B=8, ratio_fused=1.2), gpu_row(peer="fused", ratio_fused=1.0),
+        gpu_row(peer="recurrence", value=0.7, unit="us/step"),
+        Row("ceilings", "", "", "", "bfloat16", 0, 8192, 0, 0, 0, "product bfloat16", 500.0, unit="TFLOP/s"),
+    ]  # fmt: skip
+    seen = {bar.what: bar for bar in rnn.bars_cuda(rows)}
+    inner = seen["bfloat16, torch.nn / fused, H <= 1024 and B <= 64, geometric mean of 1"]
+    assert inner.figure == pytest.approx(4) and inner.limit == 3 and inner.holds
+    assert seen["  all shapes, geometric mean of 2"].figure == pytest.approx(2)
+    assert not seen["tf32, torch.nn / fused, H <= 1024 and B <= 64, geometric mean of 1"].holds
+    assert seen["fp16 LSTM at cuDNN's persistent shapes, geometric mean of 1"].holds
+    assert seen["LSTM recurrence, us a step / planned, worst of 1"].figure == pytest.approx(2)  # planned 0.35
+    (share,) = [bar.figure for what, bar in seen.items() if "tensor-core peak" in what]
+    assert share == pytest.approx(1000 / 500e3)
+
+
+def test_gpu_bars_of_the_gan_step():
+    from record import Row
+    from suites import gan
+
+    def of(peer, form="none", **ratios):
+        return Row(
+            "gan", "mlp-9-7-1", form, "training", "float32", 0, 0, 64, 0, 128, peer, 1.0,
+            **{"ratio_fused": "", "ratio_graph": ""} | ratios,
+        )  # fmt: skip
+
+    rows = [
+        of("eager", ratio_fused=7.0), of("eager graph", ratio_graph=1.5),
+        of("eager graph", "r1", ratio_graph=2.6), of("eager", "r1", ratio_fused=1.0),
+    ]  # fmt: skip
+    seen = {bar.what: bar for bar in gan.bars_cuda(rows)}
+    assert seen["MLP step, float32, eager / fused, geometric mean of 1"].holds
+    assert not seen["MLP step, float32, one CUDA graph each, geometric mean of 1"].holds
+    assert seen["MLP step with R1, float32, one CUDA graph each, geometric mean of 1"].holds
+
+
+def test_the_plan_has_the_better_way():
+    import planned
+
+    assert planned.step(512, 256) == pytest.approx(2.15)  # through L2: 2 to 2.3
+    assert planned.step(1024, 1) == pytest.approx(1.2) and planned.step(2048, 256) == 12
+    assert planned.step(100, 16) is None and planned.step(128, 17) is None
+
+
+@pytest.fixture
+def gpu_results(tmp_path, monkeypatch):
+    """A function that writes rows as a file of a made-up GPU's results, under a root of its own."""
+    import record
+
+    shared = record.environment() | {
+        "machine": "Made Up H1", "capability": "9.0", "driver": "1", "cuda": "13", "cudnn": "9", "host": "x",
+    }  # fmt: skip
+    monkeypatch.setattr(record, "environment", lambda device="cpu": shared | {"commit": "0123456789"})
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+    return lambda rows, suffix="": record.write(rows, tmp_path / "results", suffix, "cuda")
+
+
+def test_gpu_report_joins_parts_and_shows_losses(gpu_results, tmp_path):
+    import report
+
+    gpu_results([gpu_row(ratio_fused=9.0)], "-partial")
+    first = gpu_results([gpu_row(), gpu_row(peer="torch graph", ratio_graph=1.5)], "-1of3")
+    gpu_results([gpu_row(H=512, ratio_fused=0.5), gpu_row(suite="cells", ratio_fused=1.25)], "-2of3")
+    (folder,) = report.gpu_folders(tmp_path / "results")
+    text = report.gpu_markdown(folder)
+    assert "| LSTM inference | 1.00× (**0.50**–2.00) | – | – | – | 1.50× (1.50–1.50) |" in text
+    assert "torch.nn was faster in 1 of 2 layer cases: LSTM inference bf16 H512 B16 0.50×." in text
+    assert (
+        "rnn: 2 of 3 parts" in text and first.name in text and "partial" not in text and "Made Up H1" in text
+    )
+    assert "a single step (cells), inference | 1.25×" in text
+
+
+def test_the_table_of_auto_is_made_from_results(gpu_results, tmp_path, monkeypatch, capsys):
+    """Made-up readings, written nowhere but to a folder of the test."""
+    import choice
+    from fusegen import _choice
+
+    ratios = {(128, 1): 2.0, (128, 16): 1.5, (512, 1): 0.9, (512, 16): 0.8, (2048, 1): 3.0, (2048, 16): 0.7}
+    path = gpu_results([gpu_row(H=H, B=B, ratio_fused=r) for (H, B), r in ratios.items()])
+    target = tmp_path / "rules.py"
+    assert choice.main([str(path), "--output", str(target)]) == 0
+    made = {}
+    exec(target.read_text(), made)
+    assert list(made["MEASURED"]) == ["made-up-h1"]
+    rules = tuple(_choice.Rule("made-up-h1", *row) for row in made["MEASURED"]["made-up-h1"])
+    monkeypatch.setattr(_choice, "RULES", rules)
+
+    def torch_wins(H, B, cell="lstm", dtype="bfloat16", train=False, T=512):
+        return _choice.prefers_torch(cell, H, H, B, T, dtype, "made-up-h1", train)
+
+    assert all(torch_wins(H, B) == (ratio < 1) for (H, B), ratio in ratios.items())
+    assert torch_wins(257, 3) and not torch_wins(256, 3)  # the middle of 128 and 512 is 256
+    assert (
+        torch_wins(1024, 3) and not torch_wins(1025, 3) and torch_wins(1025, 5) and torch_wins(10**6, 10**6)
+    )
+    assert torch_wins(128, 1, dtype="float16") and torch_wins(128, 1, train=True)  # not measured
+    assert torch_wins(128, 1, cell="lstm_cell", T=1)
+    joint = [r for r in rules if r.cell == "lstm" and r.dtype == "bfloat16" and not r.train]
+    assert [(r.H, r.B) for r in joint] == [((257, 1024), (1, 2**31 - 1)), ((1025, 2**31 - 1), (5, 2**31 - 1))]
+    assert all(r.source == path.name for r in joint)
+
+    partial = gpu_results([gpu_row()], "-partial")
+    assert choice.main([str(partial), "--output", str(target)]) == 2
+    assert "expected a complete run" in capsys.readouterr().err
+
+
+def test_auto_obeys_the_table_of_its_gpu(monkeypatch):
+    from fusegen import _backend, _choice
+
+    class OnGpu:
+        """What use_torch looks at of a tensor that lies on a GPU."""
+
+        is_cpu, is_cuda, dtype, shape = False, True, torch.bfloat16, (512, 16, 128)
+        device = torch.device("cuda", 0)
+
+    monkeypatch.setattr(_backend, "FUSED_DEVICES", ("cpu", "meta", "cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Made Up H1")
+    rule = _choice.Rule("made-up-h1", "lstm", "bfloat16", False, (1, 64), (1, 64), (1, 1000), "a test")
+
+    def goes_to_torch(H):
+        return _backend.use_torch("lstm", OnGpu(), H, 16, 512, (), ())
+
+    fusegen.set_backend("auto")
+    assert goes_to_torch(64) and goes_to_torch(128)  # no GPU was measured
+    monkeypatch.setattr(_choice, "RULES", (rule,))
+    monkeypatch.setattr(_choice, "MEASURED_GPUS", ("another",))
+    assert goes_to_torch(128)
+    monkeypatch.setattr(_choice, "MEASURED_GPUS", ("made-up-h1",))
+    assert goes_to_torch(64) and not goes_to_torch(128)
+    fusegen.set_backend("fused")
+    assert not goes_to_torch(64)
+
+
+# ---------------------------------------------------------------- benchmarks/micro
+
+
+def micro():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("micro_run", FOLDER / "micro/run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_micro_without_a_gpu_or_nvcc(monkeypatch, capsys):
+    program = micro()
+    if torch.cuda.is_available():
+        pytest.skip("this machine has an NVIDIA GPU")
+    assert program.main([]) == 2
+    assert "sees no NVIDIA GPU" in capsys.readouterr().err
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(program, "find_nvcc", lambda: None)
+    assert program.main([]) == 2
+    assert "no nvcc" in capsys.readouterr().err
+
+
+def test_micro_lists_wgmma_operands_and_reads_lines():
+    program = micro()
+    header = program.wgmma_header()
+    assert header.count("template <> struct Wgmma<") == len(program.WIDTHS)
+    assert "m64n256k16" in header and '"+f"(d[127])' in header and "%132, 1, 1, 1, 0" in header
+    assert program.read("mma,N 8,12.5,TFLOP/s\n") == [("mma", "N 8", 12.5, "TFLOP/s")]
+
+
+def test_micro_compiles_for_hopper(tmp_path):
+    import subprocess
+
+    program = micro()
+    nvcc = program.find_nvcc()
+    if nvcc is None:
+        pytest.skip("nvcc is not on this machine")
+    (tmp_path / "wgmma.h").write_text(program.wgmma_header())
+    command = [*program.compile_command(nvcc, "90a", tmp_path), "-cubin", "-o", str(tmp_path / "micro.cubin")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr and (tmp_path / "micro.cubin").stat().st_size > 0

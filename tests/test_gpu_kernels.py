@@ -7,7 +7,7 @@ import math
 import cases
 import pytest
 import torch
-from fusegen import reference
+from fusegen import _backend, reference
 from fusegen.ops import cells, gpu, recurrent
 from tolerances import TOLERANCE, close
 
@@ -27,6 +27,7 @@ def emulated(monkeypatch):
     simt.set_order("forward")
     simt.set_device()
     simt.hang_at(0)
+    simt.leave_free(0)
     monkeypatch.setattr(gpu, "engine", simt)
     monkeypatch.setattr(gpu, "transport", "best")
     monkeypatch.setattr(gpu, "uses_tf32", lambda dtype: False)
@@ -35,6 +36,7 @@ def emulated(monkeypatch):
     simt.set_order("forward")
     simt.set_device()
     simt.hang_at(0)
+    simt.leave_free(0)
 
 
 class Case:
@@ -236,6 +238,53 @@ def test_a_hang_is_ended(kind, way, H, D, monkeypatch):
     with pytest.raises(RuntimeError, match="waited 2 s for each other"):
         case.run()
     case.check()
+
+
+@pytest.mark.parametrize("way, free", [("l2", 1), ("cluster", 1)])
+@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
+def test_blocks_that_do_not_fit_at_once(kind, way, free):
+    """A device that others use too: a launch a step runs, the results are right, and the fallback is told."""
+    simt.set_device(major=8 if way == "l2" else 9)
+    case = Case(kind, 130, 5, 3, "float32")
+    assert (
+        simt.gpu_plan(kind.split("_")[0], "float32", False, False, 5, 130, 130, 1, 0, "best")["transport"]
+        == way
+    )
+    case.check()
+    told = f"{case.layer.cell} on GPU: {way} does not fit on this device, launch ran"
+    before = _backend.fallbacks[told]
+    simt.leave_free(free)
+    case.check()
+    assert _backend.fallbacks[told] == before + 2
+
+
+def test_clusters_need_not_all_fit_at_once(monkeypatch):
+    """They do not wait for each other."""
+    monkeypatch.setattr(gpu, "transport", "cluster")
+    case = Case("lstm", 130, 70, 2, "bfloat16")
+    p = simt.gpu_plan("lstm", "bfloat16", False, False, 70, 130, 130, 1, 0, "cluster")
+    assert p["transport"] == "cluster" and p["groups"] > 1
+    simt.leave_free(p["blocks"])
+    before = sum(_backend.fallbacks.values())
+    case.check()
+    assert sum(_backend.fallbacks.values()) == before
+
+
+@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
+def test_autocast_around_backward_changes_nothing(kind):
+    case = Case(kind, 33, 5, 4, "float32")
+    want = case.run()
+    with torch.autocast("cpu", torch.bfloat16):
+        x, starts, weights = case.x, case.starts, case.weights
+        wanted = [t is not None for t in (x, *starts, *weights)]
+        with torch.autocast("cpu", enabled=False):
+            y, _, _, gates, kept = gpu.forward(
+                case.layer, x, *(*starts, None)[:2], weights, None, False, True
+            )
+        got = gpu.backward(
+            case.layer, *(*case.grads, None)[:3], x, starts, weights, None, False, (y, gates, kept), wanted
+        )
+    assert all(torch.equal(a, b) for a, b in zip(got, want[1], strict=True))
 
 
 @pytest.mark.parametrize("kind", KINDS)

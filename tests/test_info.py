@@ -1,5 +1,6 @@
 """`fusegen info`: what it reports is what is so, and what it cannot read it refuses."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import torch
 from fusegen import _C, _backend, _choice, _info
 from fusegen.cli import main
+from fusegen.ops import gpu
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,6 +122,72 @@ def test_a_wrong_shape_is_refused_by_part(shape, words, capsys):
         and err.count("\n") == 1
         and err.startswith("fusegen info: error: --shape: ")
     )
+
+
+@pytest.mark.parametrize("device", _info.GPUS)
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_the_gpu_plan_is_the_one_that_the_engine_makes(cell, device):
+    _, sms, shared_kib = _info.GPUS[device]
+    for dtype, mode in itertools.product(("bfloat16", "float16"), ("train", "infer")):
+        lines = fusegen.info(f"{cell},64,512,64,100,{dtype},{mode}", device).splitlines()
+        names = [line[:22].strip() for line in lines]
+        assert ("backward" in names) == (mode == "train")
+        for backward, name in enumerate(("forward", "backward")[: 1 + (mode == "train")]):
+            p = _C.gpu_plan_on(
+                sms,
+                shared_kib * 1024,
+                int(device[3:-1]),
+                cell,
+                dtype,
+                False,
+                bool(backward),
+                64,
+                512,
+                512,
+                1,
+                "best",
+            )
+            at = names.index(name)
+            assert lines[at][23:] == f"{p['transport']}: {p['why']}"
+            assert str(p["shared_bytes"]) in lines[at + 3] and p["shared_bytes"] <= shared_kib * 1024
+
+
+def test_what_differs_between_gpus_shows(monkeypatch):
+    shape = "lstm,64,512,8,100,bfloat16,infer"
+    assert "\nforward                cluster: " in fusegen.info(shape, "sm_90")
+    assert "\nforward                l2: " in fusegen.info(shape, "sm_80")
+    assert "no fused kernels" in fusegen.info("lstm,64,512,8,100,float64,infer", "sm_90")
+    fusegen.set_backend("auto")
+    assert "no GPU was measured yet" in fusegen.info(shape, "sm_90")
+    monkeypatch.setattr(_choice, "MEASURED_GPUS", ("made-up-h1",))
+    assert "as measured on made-up-h1" in fusegen.info(shape, "sm_90")
+
+
+def test_tf32_is_told(monkeypatch):
+    for allowed in (True, False):
+        monkeypatch.setattr(gpu, "uses_tf32", lambda dtype, allowed=allowed: allowed)
+        seen = fusegen.info("gru,64,512,8,100,float32,infer", "sm_80")
+        assert f"allow_tf32 is {allowed}" in seen
+
+
+@pytest.mark.parametrize(
+    ("shape", "device", "words"),
+    [
+        (SHAPE, "sm_70", "device: expected one of cpu, cuda"),
+        (None, "sm_90", "device: expected a shape beside it"),
+        (
+            "lstm,8,2000000,32,100,float32,train",
+            "sm_90",
+            "shape: recurrence: expected B <= 2^24 and H <= 2^20",
+        ),
+    ],
+)
+def test_a_wrong_device_is_refused(shape, device, words, capsys):
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}"):
+        fusegen.info(shape, device)
+    argv = ["info", "--device", device] + (["--shape", shape] if shape else [])
+    assert main(argv) == 2
+    assert capsys.readouterr().err.startswith(f"fusegen info: error: --{words}")
 
 
 @given(st.text(max_size=40) | st.lists(st.text(max_size=6), min_size=7, max_size=7).map(",".join))

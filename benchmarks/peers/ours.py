@@ -6,7 +6,10 @@ from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
 
+import torch
+
 import fusegen
+from fusegen._choice import MEASURED_GPUS, slug
 from peers import NotCompared
 from peers.torch_eager import LayerRunner, ModuleRunner, module_runner
 
@@ -40,6 +43,15 @@ class Ours:
 
         runner.reset, runner.close = select_and_reset, stack.close
         return runner
+
+
+class OursWhereMeasured(Ours):
+    """Under "auto", on a GPU whose table of measurements is committed; elsewhere that is torch.nn."""
+
+    def prepare(self, problem) -> ModuleRunner:
+        if slug(torch.cuda.get_device_name()) not in MEASURED_GPUS:
+            raise NotCompared
+        return super().prepare(problem)
 
 
 class OursPacked(Ours):

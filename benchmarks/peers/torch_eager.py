@@ -20,6 +20,9 @@ class ModuleRunner(BaseRunner):
         for leaf in (*self.leaves.values(), *self.module.parameters()):
             leaf.grad = None
 
+    def drop(self) -> None:
+        """Lets go of the last call's outputs, and the autograd graph that hangs on them."""
+
     def run(self) -> None:
         if self.train:
             torch.autograd.backward(self.forward(), self.gradients)
@@ -42,7 +45,7 @@ class LayerRunner(ModuleRunner):
     def __init__(self, module, problem, lengths: bool = False):
         super().__init__(module, problem)
         self.packed = problem.lengths is not None and not lengths
-        self.extra = {"lengths": problem.lengths} if lengths else {}
+        self.extra = {"lengths": problem.lengths.to(problem.x.device)} if lengths else {}
         x, dy = problem.x, problem.dy
         if self.packed:
             # Packing is the caller's, not the layer's: done once, untimed.
@@ -63,6 +66,9 @@ class LayerRunner(ModuleRunner):
     def forward(self) -> list[torch.Tensor]:
         self.y, self.state = self.call(self.x, **self.extra)
         return [self.y.data if self.packed else self.y]
+
+    def drop(self) -> None:
+        self.y = self.state = None
 
     def outputs(self) -> dict[str, torch.Tensor]:
         state = self.state if isinstance(self.state, tuple) else (self.state,)
@@ -92,6 +98,9 @@ class CellRunner(ModuleRunner):
         out = self.call(self.x, self.state)
         self.out = [out] if isinstance(out, torch.Tensor) else list(out)
         return self.out
+
+    def drop(self) -> None:
+        self.out = None
 
     def outputs(self) -> dict[str, torch.Tensor]:
         return dict(zip(("h_n", "c_n"), self.out, strict=False))

@@ -1,7 +1,10 @@
-"""fp32 error against float64, ours over torch.nn's own: outputs and every gradient, RMS over five seeds."""
+"""Error against float64, ours over torch.nn's own: outputs and every gradient, RMS over five seeds. fp32; on
+a GPU, where torch.nn is cuDNN, TF32 and the 16-bit types too.
+"""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from math import sqrt
 
@@ -11,14 +14,17 @@ import fusegen
 from bars import Bar, select
 from check import relative_error
 from options import Options
+from peers.gpu import precision
 from problem import PARAMETERS, Case, Problem
 from record import Row, row
-from suites.rnn import CELLS
+from suites.rnn import CELLS, GPU_DTYPES
 
 SEEDS = 5
 LIMIT = 2.0
 SHAPES = [(64, 8, 10), (64, 8, 100), (64, 4, 1000), (256, 32, 100), (512, 1, 100)]
 QUICK_SHAPES = SHAPES[:2]
+# cuDNN's own error is the bar on a GPU; true float32 has a factor, since sums of split products round more.
+GPU_LIMITS = {"float32": 2.0, "tf32": 1.0, "bfloat16": 1.0, "float16": 1.0}
 
 
 def step(namespace, problem: Problem, state: list[torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -48,8 +54,11 @@ def rms_errors(case: Case) -> dict[str, dict[str, float]]:
     squares: dict[str, dict[str, float]] = {"fused": {}, "torch": {}}
     for seed in range(SEEDS):
         problem = Problem(case, seed)
-        g = torch.Generator().manual_seed(seed + SEEDS)
-        state = [torch.randn(1, case.B, case.H, generator=g) for _ in range(2 if case.cell == "lstm" else 1)]
+        g = torch.Generator(case.device).manual_seed(seed + SEEDS)
+        state = [
+            torch.randn(1, case.B, case.H, generator=g, device=case.device).to(case.torch_dtype)
+            for _ in range(2 if case.cell == "lstm" else 1)
+        ]
         exact = step(torch.nn, double(problem), [s.double() for s in state])
         for peer, namespace in (("fused", fusegen.nn), ("torch", torch.nn)):
             for name, value in step(namespace, problem, state).items():
@@ -62,8 +71,16 @@ def run(options: Options) -> list[Row]:
     fusegen.set_backend("fused")
     rows = []
     shapes = QUICK_SHAPES if options.quick else SHAPES
-    for case in options.cases([Case(cell, H, B, T, True) for cell in CELLS for H, B, T in shapes]):
-        found = rms_errors(case)
+    on_gpu = options.device == "cuda"
+    cases = [
+        Case(cell, H, B, T, True, dtype, device=options.device)
+        for dtype in (GPU_DTYPES if on_gpu else ("float32",))
+        for cell in CELLS
+        for H, B, T in shapes
+    ]
+    for case in options.cases(cases):
+        with precision(case) if on_gpu else nullcontext():
+            found = rms_errors(case)
         for peer, errors in found.items():
             rows += [
                 row("accuracy", Problem(case), peer, error, unit="relative error", rounds=SEEDS, note=name)
@@ -78,15 +95,24 @@ def run(options: Options) -> list[Row]:
 
 
 def bars(rows: list[Row]) -> list[Bar]:
-    made = []
-    for cell in CELLS:
-        pairs = zip(select(rows, cell=cell, peer="fused"), select(rows, cell=cell, peer="torch"), strict=True)
-        worst = max(
-            ((ours.value / theirs.value, f"{ours.note}, H{ours.H} T{ours.T}") for ours, theirs in pairs),
-            default=None,
-        )
-        if worst:
-            made.append(
-                Bar(f"{cell}: error / torch.nn's own, largest ({worst[1]})", worst[0], LIMIT, at_most=True)
-            )
-    return made
+    return [bar for cell in CELLS for bar in largest(cell, select(rows, cell=cell), LIMIT)]
+
+
+def bars_cuda(rows: list[Row]) -> list[Bar]:
+    rows = select(rows, suite="accuracy")
+    return [
+        bar
+        for dtype, limit in GPU_LIMITS.items()
+        for cell in CELLS
+        for bar in largest(f"{cell} {dtype}", select(rows, cell=cell, dtype=dtype), limit)
+    ]
+
+
+def largest(what: str, rows: list[Row], limit: float) -> list[Bar]:
+    """The largest of our errors over torch.nn's; nothing if there are no rows."""
+    pairs = zip(select(rows, peer="fused"), select(rows, peer="torch"), strict=True)
+    found = [(ours.value / theirs.value, f"{ours.note}, H{ours.H} T{ours.T}") for ours, theirs in pairs]
+    if not found:
+        return []
+    ratio, where = max(found)
+    return [Bar(f"{what}: error / torch.nn's own, largest ({where})", ratio, limit, at_most=True)]

@@ -2,7 +2,7 @@
 
 Peers: eager (D called on real, then on fake, as most training scripts do), concatenated (both at once),
 compile (concatenated, in torch.compile), and for penalties func (torch.func.grad in place of a second
-backward, compiled).
+backward, compiled). On a GPU ours and eager also as one CUDA graph of the whole step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import fusegen
 from bars import Bar, mean_and_worst, ratios, select
 from fusegen.gan import discriminator_step
 from options import Options
-from peers import BaseRunner, NotCompared
+from peers import BaseRunner, NotCompared, gpu
 from record import Row
 from sweep import sweep
 
@@ -65,9 +65,11 @@ class GanCase:
     penalty: str = "none"
     T: int = 0
     dtype: str = "float32"
+    device: str = "cpu"
     mode: str = "training"
 
     I = H = 0
+    train = True
 
     @property
     def form(self) -> str:
@@ -98,11 +100,15 @@ class GanProblem:
             self.net, shape, self.dim = dcgan(), (case.B, 3, 32, 32), 0
         else:
             self.net, shape, self.dim = RecurrentD(nn.LSTM), (case.T, case.B, 64), 1
-        self.real, self.fake = torch.randn(shape), torch.randn(shape)
+        self.net = self.net.to(case.device)
+        self.real, self.fake = (torch.randn(shape).to(case.device) for _ in range(2))
         self.weights = PENALTIES[case.penalty]
 
+    def generator(self) -> torch.Generator:
+        return torch.Generator(self.case.device).manual_seed(0)
+
     def shares(self) -> torch.Tensor:
-        return torch.rand(self.case.B, 1, generator=torch.Generator().manual_seed(0))
+        return torch.rand(self.case.B, 1, device=self.case.device, generator=self.generator())
 
     def reference(self) -> dict[str, torch.Tensor]:
         """Loss and gradients of the eager step in float64."""
@@ -123,6 +129,9 @@ class StepRunner(BaseRunner):
 
     def reset(self) -> None:
         self.net.zero_grad(set_to_none=True)
+
+    def drop(self) -> None:
+        self.value = None
 
     def run(self) -> None:
         self.value = self.loss()
@@ -213,10 +222,10 @@ class Ours(StepRunner):
     def loss(self) -> torch.Tensor:
         problem = self.problem
         fusegen.set_backend("fused")
-        generator = torch.Generator().manual_seed(0)  # draws what shares() draws
-        return discriminator_step(
-            self.net, problem.real, problem.fake, generator=generator, **problem.weights
-        ).loss
+        generator = problem.generator() if problem.case.penalty == "gp" else None  # draws what shares() draws
+        out = discriminator_step(self.net, problem.real, problem.fake, generator=generator, **problem.weights)
+        self.path = out.path
+        return out.loss
 
 
 class Step:
@@ -231,6 +240,15 @@ class Step:
         return self.runner(problem, copy.deepcopy(problem.net))
 
 
+class InGraph(gpu.InGraph):
+    """The whole step as one CUDA graph; what draws interpolates on the way cannot be captured."""
+
+    def prepare(self, problem: GanProblem) -> gpu.GraphRunner:
+        if problem.case.penalty == "gp":
+            raise NotCompared
+        return gpu.GraphRunner(self.peer.prepare(problem))
+
+
 def _compiled(case: GanCase) -> bool:
     return (case.widths, case.B) == COMPILED
 
@@ -242,24 +260,37 @@ PEERS = [
     Step("compile", Compiled, lambda case: _compiled(case) and case.penalty == "none"),
     Step("func", Functional, lambda case: _compiled(case) and case.penalty != "none"),
 ]
+GRAPHS = [InGraph("graph", PEERS[0]), InGraph("eager graph", PEERS[1])]
 
 
-def cases(quick: bool) -> list[GanCase]:
+def cases(quick: bool, device: str = "cpu") -> list[GanCase]:
     sizes = [MLPS[0], MLPS[1]] if quick else MLPS
     dense = [
-        GanCase("-".join(["mlp", *map(str, widths)]), B, penalty)
+        GanCase("-".join(["mlp", *map(str, widths)]), B, penalty, 0, dtype, device)
+        for dtype in (("float32", "tf32") if device == "cuda" else ("float32",))
         for widths in sizes
         for B in ((64,) if quick else (64, 256))
         for penalty in PENALTIES
     ]
-    return [*dense, GanCase("dcgan", 64), GanCase("lstm", 32, T=100)]
+    return [*dense, GanCase("dcgan", 64, device=device), GanCase("lstm", 32, T=100, device=device)]
 
 
 def run(options: Options) -> list[Row]:
-    chosen = options.cases(cases(options.quick))
+    chosen = options.cases(cases(options.quick, options.device))
+    peers = PEERS + GRAPHS if options.device == "cuda" else PEERS
     return sweep(
-        "gan", chosen, options.contestants(PEERS), options.budget(len(chosen), 4, 1), make=GanProblem
+        "gan",
+        chosen,
+        options.contestants(peers),
+        options.budget(len(chosen), 4, 1),
+        make=GanProblem,
+        note=path,
     )
+
+
+def path(name: str, problem: GanProblem, runner: BaseRunner) -> str:
+    """Of our rows, which way the step took."""
+    return runner.path if name == "fused" else ""
 
 
 def bars(rows: list[Row]) -> list[Bar]:
@@ -286,5 +317,23 @@ def bars(rows: list[Row]) -> list[Bar]:
     for cell, mean in (("lstm", 1.4), ("dcgan", 1.1)):
         made += mean_and_worst(
             f"{cell} step, eager / fused", ratios(select(rows, cell=cell, peer="eager")), mean
+        )
+    return made
+
+
+def bars_cuda(rows: list[Row]) -> list[Bar]:
+    rows = select(rows, suite="gan")
+    dense = select(rows, cell=lambda name: name.startswith("mlp"))
+    made = []
+    for dtype in ("float32", "tf32"):
+        part = select(dense, dtype=dtype)
+        plain, r1 = select(part, form="none"), select(part, form="r1")
+        made += mean_and_worst(f"MLP step, {dtype}, eager / fused", ratios(select(plain, peer="eager")), 6)
+        for what, of, limit in (("MLP step", plain, 2), ("MLP step with R1", r1, 2.5)):
+            graphs = ratios(select(of, peer="eager graph"), "graph")
+            made += mean_and_worst(f"{what}, {dtype}, one CUDA graph each", graphs, limit)
+    for cell in ("lstm", "dcgan"):
+        made += mean_and_worst(
+            f"{cell} step, eager / fused", ratios(select(rows, cell=cell, peer="eager")), None
         )
     return made

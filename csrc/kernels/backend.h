@@ -23,6 +23,11 @@ struct Device {
   int largest_cluster;
 };
 
+// One of this capability: clusters came with 9.0, and are of 8 blocks at most from 12.0 on.
+constexpr Device device_of(int sms, int shared_bytes, int major) {
+  return {sms, shared_bytes, major, major < 9 ? 1 : major < 12 ? 16 : 8};
+}
+
 // How a recurrence lies on a device. A group of `blocks` holds R once and owns tiles*8*slices rows of the batch;
 // directions are further groups. In a block, warps share units and, where R's rows are long, their columns.
 struct Plan {

@@ -23,8 +23,6 @@ void raise_what_was_left(const View& error) {
 // Sizes, lengths, workspace and plan; R's shapes differ between the passes, so each sets its own.
 void fill(cuda::Recurrence& r, const GpuCall& call, const GpuChecker& check, int64_t T, int64_t B, int64_t H, int64_t P, int D,
           const View& lengths, const View& workspace, const View& error, bool backward) {
-  if (B > 1 << 24 || H > 1 << 20 || P > 1 << 20)
-    throw std::invalid_argument("recurrence: expected B <= 2^24 and H <= 2^20, got B = " + std::to_string(B) + ", H = " + std::to_string(H));
   if (T >= INT32_MAX) throw std::invalid_argument("recurrence: expected fewer than 2^31 - 1 steps, got " + std::to_string(T));
   r.kind = kind_of(call.cell);
   r.format = cuda::format_of(check.dtype(), call.tf32);
@@ -34,7 +32,7 @@ void fill(cuda::Recurrence& r, const GpuCall& call, const GpuChecker& check, int
   r.P = static_cast<int>(P);
   r.D = D;
   r.lengths = static_cast<const int64_t*>(check.of(lengths, "lengths", {B}, ElementType::i64));
-  r.plan = gpu_plan(call, check.dtype(), backward, B, H, P, D, check.device());
+  r.plan = gpu_plan(call, check.dtype(), backward, B, H, P, D, cuda::device(check.device()));
   required(workspace, "workspace");
   if (workspace.ndim != 1 || workspace.shape[0] < r.plan.workspace_bytes)
     throw std::invalid_argument("workspace: expected " + std::to_string(r.plan.workspace_bytes) + " bytes, got " + shape_text(workspace));
@@ -52,8 +50,11 @@ int directions(const Views& R) {
 
 }  // namespace
 
-cuda::Plan gpu_plan(const GpuCall& call, Dtype dtype, bool backward, int64_t B, int64_t H, int64_t P, int D, int device) {
-  return cuda::choose(cuda::device(device), kind_of(call.cell), cuda::format_of(dtype, call.tf32), backward, static_cast<int>(B),
+cuda::Plan gpu_plan(const GpuCall& call, Dtype dtype, bool backward, int64_t B, int64_t H, int64_t P, int D,
+                    const cuda::Device& device) {
+  if (B > 1 << 24 || H > 1 << 20 || P > 1 << 20)
+    throw std::invalid_argument("recurrence: expected B <= 2^24 and H <= 2^20, got B = " + std::to_string(B) + ", H = " + std::to_string(H));
+  return cuda::choose(device, kind_of(call.cell), cuda::format_of(dtype, call.tf32), backward, static_cast<int>(B),
                       static_cast<int>(H), static_cast<int>(P), D, call.transport);
 }
 

@@ -33,7 +33,8 @@ struct GpuBackward {
   View workspace, error;
 };
 
-cuda::Plan gpu_plan(const GpuCall& call, Dtype dtype, bool backward, int64_t B, int64_t H, int64_t P, int D, int device);
+cuda::Plan gpu_plan(const GpuCall& call, Dtype dtype, bool backward, int64_t B, int64_t H, int64_t P, int D,
+                    const cuda::Device& device);
 
 // Return the way that ran. An error that an earlier call left in `error` is raised here, and cleared.
 cuda::Transport gpu_forward(const GpuCall& call, const GpuForward& layer);

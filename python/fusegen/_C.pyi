@@ -223,7 +223,21 @@ def gpu_plan(
     device: int,
     transport: str,
 ) -> dict[str, Any]: ...
-def gpu_workspace_bytes(
+def gpu_plan_on(
+    sms: int,
+    shared_bytes: int,  # the most a block may have
+    major: int,  # of the compute capability
+    cell: str,
+    dtype: str,
+    tf32: bool,
+    backward: bool,
+    B: int,
+    H: int,
+    P: int,
+    D: int,
+    transport: str,
+) -> dict[str, Any]: ...
+def gpu_workspace(
     cell: str,
     dtype: str,
     tf32: bool,
@@ -234,7 +248,7 @@ def gpu_workspace_bytes(
     D: int,
     device: int,
     transport: str,
-) -> int: ...
+) -> tuple[int, str]: ...
 def gpu_forward(
     cell: str,
     relu: bool,

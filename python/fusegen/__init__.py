@@ -22,11 +22,12 @@ __all__ = ["convert", "frozen", "get_backend", "info", "nn", "ops", "revert", "s
 _LAZY_MODULES = ("cli", "data", "gan", "metrics", "models", "reference", "train")
 
 
-def info(shape: str | None = None) -> str:
-    """What ``fusegen info`` prints; ``shape`` is its ``--shape``: "cell,I,H,B,T,dtype,train|infer"."""
+def info(shape: str | None = None, device: str = "cpu") -> str:
+    """What ``fusegen info`` prints; ``shape`` is its ``--shape``: "cell,I,H,B,T,dtype,train|infer",
+    ``device`` its ``--device``: "cpu", "cuda", or a GPU generation, "sm_80" to "sm_120"."""
     from ._info import info
 
-    return info(shape)
+    return info(shape, device)
 
 
 def __getattr__(name: str) -> Any:

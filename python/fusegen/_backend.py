@@ -89,8 +89,8 @@ def why_torch(what: str, x: Tensor) -> str:
         if not torch.compiler.is_compiling():
             note(f"{what} on {x.device.type}: {missing}, torch's own operators run")
         return missing
-    if _backend == "auto" and x.is_cuda and not _choice.MEASURED_GPUS:
-        return "the fused kernels were not measured on GPUs yet; set_backend('fused') asks for them"
+    if _backend == "auto" and x.is_cuda and not _measured(x.device.index):
+        return "the fused kernels were not measured on this GPU yet; set_backend('fused') asks for them"
     return ""
 
 
@@ -107,9 +107,29 @@ def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, we
         return True
     if not x.is_cpu and why_torch(cell, x):
         return True
+    device, dtype = x.device.type, str(x.dtype).removeprefix("torch.")
+    if device == "cuda" and _backend == "auto":
+        device, dtype = _gpu(cell, x.device.index, dtype)
     if _backend == "fused" or not _choice.RULES:
         return False
-    dtype = str(x.dtype).removeprefix("torch.")
-    return _choice.prefers_torch(
-        cell, x.shape[-1], H, B, T, dtype, x.device.type, needs_grad(x, *states, *weights)
-    )
+    return _choice.prefers_torch(cell, x.shape[-1], H, B, T, dtype, device, needs_grad(x, *states, *weights))
+
+
+def _measured(index: int | None) -> bool:
+    """Whether the table of measurements has this GPU."""
+    gpus = _choice.MEASURED_GPUS
+    return bool(gpus) and _choice.slug(torch.cuda.get_device_name(index)) in gpus
+
+
+def _gpu(cell: str, index: int | None, dtype: str) -> tuple[str, str]:
+    """(the GPU's name, the dtype) as the table of measurements has them."""
+    from .ops import gpu  # it imports this module
+
+    uses_tf32 = gpu.multiplies_in_tf32 if cell.endswith("_cell") else gpu.uses_tf32
+    tf32 = dtype == "float32" and uses_tf32(torch.float32)
+    return _choice.slug(torch.cuda.get_device_name(index)), "tf32" if tf32 else dtype
+
+
+# torch.compile shall call them, not look into them: what torch.compiler.assume_constant_result does, but that
+# imports the compiler.
+_measured._dynamo_marked_constant = _gpu._dynamo_marked_constant = True

@@ -10,21 +10,36 @@ import torch
 
 from . import _C, _backend, _choice, get_backend
 from ._arguments import whole
+from .ops import gpu
 
 CELLS = ("lstm", "gru", "rnn")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 MODES = ("train", "infer")
 SHAPE = "cell,I,H,B,T,dtype,train|infer"
 
+# GPU generation -> one of its devices: name, multiprocessors, KiB of shared memory that a block may have.
+GPUS = {
+    "sm_80": ("A100", 108, 163),
+    "sm_86": ("RTX 3090", 82, 99),
+    "sm_89": ("RTX 4090", 128, 99),
+    "sm_90": ("H200", 132, 227),
+    "sm_100": ("B200", 148, 227),
+    "sm_120": ("RTX 5090", 170, 99),
+}
+
 _OPENMP = re.compile(r"/lib(?:g|i)?omp5?[-.][^/]*$")
 
 
-def info(shape: str | None = None) -> str:
-    """The report as text. shape: "cell,I,H,B,T,dtype,train|infer" adds the kernel that would run, and why.
+def info(shape: str | None = None, device: str = "cpu") -> str:
+    """The report as text. shape: "cell,I,H,B,T,dtype,train|infer" adds the kernel that would run, and why, on
+    ``device``: "cpu", a GPU generation ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"; none need be
+    here), or "cuda", the current GPU of this machine.
 
-    Raises ValueError, naming the part, for a shape that is not of that form.
+    Raises ValueError, naming the part, for a shape that is not of that form or another device.
     """
-    chosen = None if shape is None else choice(shape)
+    if shape is None and device != "cpu":
+        raise ValueError("device: expected a shape beside it")
+    chosen = None if shape is None else choice(shape) if device == "cpu" else gpu_choice(shape, device)
     lines = [*_versions(), *_processor(), *_gpu(), *_policy()]
     if chosen is not None:
         lines += [("shape", shape), *chosen]
@@ -45,6 +60,62 @@ def choice(shape: str) -> list[tuple[str, str]]:
     why = chosen.pop("why", "")
     parts = [(name.replace("_", " "), str(value)) for name, value in chosen.items()]
     return [("runs", "fusegen"), *parts, ("why", why)]
+
+
+def gpu_choice(shape: str, device: str) -> list[tuple[str, str]]:
+    """(name, value) pairs for `shape` on a GPU as in `info`: the way of each pass, and why."""
+    name, sms, shared_kib, major = _gpu_named(device)
+    cell, _, H, B, _, dtype, mode = _parse(shape)
+    seen = [("device", f"{name}: {sms} multiprocessors, {shared_kib} KiB of shared memory a block")]
+    backend = get_backend()
+    if backend == "torch" or dtype == "float64":
+        reason = (
+            "the backend is set so" if backend == "torch" else "on a GPU there are no fused kernels of it"
+        )
+        return [*seen, ("runs", f"torch's own operators: {reason}")]
+    measured = ", ".join(_choice.MEASURED_GPUS)
+    auto = (
+        f"as measured on {measured} (fusegen/_gpu_rules.py); torch's own operators on other GPUs"
+        if measured
+        else "torch's own operators: no GPU was measured yet; set_backend('fused') runs what follows"
+    )
+    seen.append(("runs", "fusegen" if backend == "fused" else auto))
+    tf32 = dtype == "float32" and gpu.uses_tf32(torch.float32)
+    if dtype == "float32":
+        seen.append(
+            ("products", f"{'TF32' if tf32 else 'float32'} (torch.backends.cudnn.allow_tf32 is {tf32})")
+        )
+    for backward in (False, True)[: 1 + (mode == "train")]:
+        try:
+            p = _C.gpu_plan_on(
+                sms, shared_kib * 1024, major, cell, dtype, tf32, backward, B, H, H, 1, gpu.transport
+            )
+        except ValueError as error:
+            raise ValueError(f"shape: {error}") from None
+        seen += [
+            ("backward" if backward else "forward", f"{p['transport']}: {p['why']}"),
+            (
+                "  blocks",
+                f"{p['groups']} group(s) of {p['blocks']}, R's columns dealt to {p['k_splits']} warp(s)",
+            ),
+            ("  rows of the batch", f"{p['slices']} slice(s) of {p['rows']} a group"),
+            ("  shared memory", f"{p['shared_bytes']} bytes a block"),
+            ("  workspace", f"{p['workspace_bytes']} bytes"),
+        ]
+    return seen
+
+
+def _gpu_named(device: str) -> tuple[str, int, int, int]:
+    """(name, multiprocessors, KiB of shared memory a block, major of the capability)."""
+    if device in GPUS:
+        name, sms, shared_kib = GPUS[device]
+        return f"{device}, as {name}", sms, shared_kib, int(device[3:-1])
+    if device == "cuda" and torch.cuda.is_available():
+        found = torch.cuda.get_device_properties(torch.cuda.current_device())
+        shared_kib = found.shared_memory_per_block_optin // 1024
+        return found.name, found.multi_processor_count, shared_kib, found.major
+    here = "" if torch.cuda.is_available() else " (no GPU is here)"
+    raise ValueError(f"device: expected one of cpu, cuda{here}, {', '.join(GPUS)}, got {device!r}")
 
 
 def openmp_runtimes() -> list[str]:

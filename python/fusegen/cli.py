@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ._info import SHAPE, info
+from ._info import GPUS, SHAPE, info
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
 
     about = commands.add_parser("info", help="versions, instruction set, threads; the kernel for a shape")
     about.add_argument("--shape", metavar=SHAPE, help="for example lstm,256,256,32,100,float32,train")
+    about.add_argument(
+        "--device",
+        default="cpu",
+        help=f"of --shape: cpu (default), cuda, or a GPU not here: {', '.join(GPUS)}",
+    )
     about.set_defaults(run_command=_info, parser=about)
     return parser
 
@@ -92,7 +97,7 @@ def _demo(parsed: argparse.Namespace) -> int:
 
 def _info(parsed: argparse.Namespace) -> int:
     try:
-        report = info(parsed.shape)
+        report = info(parsed.shape, parsed.device)
     except ValueError as error:
         return _refuse(parsed, f"--{error}")
     print(report)

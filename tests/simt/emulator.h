@@ -19,6 +19,7 @@ struct Settings {
   int sms = 132;                  // what the emulated device pretends to have
   int shared_bytes = 227 * 1024;
   int major = 9;
+  int free_sms = 0;               // > 0: what a launch finds of them, fewer than the plan counted on
   uint64_t most_breaths = 100'000;  // of a lane: 10 s of its clock, beyond the kernels' own watchdog
   int hang_at = 0;                // > 0: the block of this number, counted from 1, never breathes again (planted hang)
 };

@@ -16,7 +16,7 @@ int device_type() { return 1; }
 
 Device device(int) {
   const simt::Settings& s = simt::settings();
-  return {s.sms, s.shared_bytes, s.major, s.major < 9 ? 1 : s.major < 12 ? 16 : 8};
+  return device_of(s.sms, s.shared_bytes, s.major);
 }
 
 }  // namespace fusegen::cuda
@@ -39,6 +39,7 @@ PYBIND11_MODULE(_simt, m) {
     s.major = major;
   }, "What the emulated device has; the H200's figures at start.", py::arg("sms") = 132, py::arg("shared_bytes") = 227 * 1024,
      py::arg("major") = 9);
+  m.def("leave_free", [](int sms) { simt::settings().free_sms = sms; }, "Lets a launch find so few SMs free; 0: all.");
   m.def("planted", &simt::planted, "Runs a kernel with this fault.");
   m.def("hang_at", [](int block) { simt::settings().hang_at = block; }, "Plants a hang in this block, counted from 1; 0: none.");
 }

@@ -1,9 +1,9 @@
 // What CUDA tells of a device, asked once.
 #include <cuda_runtime.h>
 
-#include <algorithm>
+#include <map>
 #include <mutex>
-#include <vector>
+#include <string>
 
 #include <device/launch.h>
 
@@ -20,7 +20,7 @@ Device ask(int index) {
   if (major < 8)
     throw std::runtime_error("fusegen: expected a GPU of compute capability 8.0 or later, got " + std::to_string(major) +
                              ".x; set_backend('torch') runs torch's own kernels");
-  return {sms, shared, major, major < 9 ? 1 : major < 12 ? 16 : 8};
+  return device_of(sms, shared, major);
 }
 
 }  // namespace
@@ -29,10 +29,10 @@ int device_type() { return 2; }
 
 Device device(int index) {
   static std::mutex lock;
-  static std::vector<Device> known;
+  static std::map<int, Device> known;  // only of those asked for: another GPU of the machine may be too old
   const std::lock_guard<std::mutex> guard(lock);
-  while (static_cast<int>(known.size()) <= index) known.push_back(ask(static_cast<int>(known.size())));
-  return known[index];
+  const auto found = known.find(index);
+  return found != known.end() ? found->second : known.emplace(index, ask(index)).first->second;
 }
 
 }  // namespace fusegen::cuda

@@ -43,8 +43,9 @@ def error_word(device: torch.device) -> Tensor:
     """The word of host memory in which kernels of this device leave an error for the next call to raise."""
     word = _errors.get(device)
     if word is None:
-        word = torch.zeros(1, dtype=torch.int64, device="cpu", pin_memory=device.type == "cuda")
-        _errors[device] = word
+        # Of two threads that come first at once, one's word serves both: kernels write there later.
+        new = torch.zeros(1, dtype=torch.int64, device="cpu", pin_memory=device.type == "cuda")
+        word = _errors.setdefault(device, new)
     return word
 
 
@@ -76,11 +77,12 @@ def multiplies_in_tf32(dtype: torch.dtype) -> bool:
     return precision == "tf32"
 
 
-def _workspace(kind: Layer, x: Tensor, tf32: bool, backward: bool, B: int, H: int, P: int, D: int) -> Tensor:
+def _plan(kind: Layer, x: Tensor, tf32: bool, backward: bool, B: int, H: int, P: int, D: int):
+    """(workspace, the way that the plan takes)."""
     index = x.device.index or 0
     dtype = str(x.dtype).removeprefix("torch.")
-    n = engine.gpu_workspace_bytes(kind.cell, dtype, tf32, backward, B, H, P, D, index, transport)
-    return x.new_empty(n, dtype=torch.uint8)
+    n, way = engine.gpu_workspace(kind.cell, dtype, tf32, backward, B, H, P, D, index, transport)
+    return x.new_empty(n, dtype=torch.uint8), way if transport == "best" else transport
 
 
 def _note(kind: Layer, way: str, asked: str) -> None:
@@ -97,7 +99,7 @@ def _dense(ts: Sequence[Tensor | None]) -> list[Tensor]:
     return [c.dense(t) for t in ts if t is not None]
 
 
-def _gate_inputs(kind: Layer, x: Tensor, weights: Weights) -> tuple[Tensor, list[Tensor | None]]:
+def gate_inputs(kind: Layer, x: Tensor, weights: Weights) -> tuple[Tensor, list[Tensor | None]]:
     """(W x and the biases [T, B, D*G*H], b_hn of each direction: GRU's only, which r multiplies)."""
     W, b_ih, b_hh = (_columns(weights, kind, i) for i in (0, 2, 3))
     H = weights[1].shape[0] // kind.gates
@@ -121,22 +123,62 @@ def forward(
     kind: Layer, x: Tensor, h0, c0, weights: Weights, lengths, relu: bool, train: bool
 ) -> tuple[Tensor | None, ...]:
     """(y, h_n, c_n or None, gates or None, cells or None)."""
-    (T, B, _), R = x.shape, _columns(weights, kind, 1)
-    D, H, P = len(R), R[0].shape[0] // kind.gates, R[0].shape[1]
-    tf32 = uses_tf32(x.dtype)
-    y, h_n = x.new_empty(T, B, D * P), x.new_empty(D, B, P)
-    c_n = x.new_empty(D, B, H) if kind is LSTM else None
-    gates = x.new_empty(D, T, B, 4 * H) if train and kind is not RNN else None
-    cells = x.new_empty(D, T, B, H, dtype=torch.float32) if train and kind is LSTM else None
-    gx, b_hn = _gate_inputs(kind, x, weights)
-    W_hr = _dense(_columns(weights, kind, 4)) if kind is LSTM else []
+    gx, b_hn = gate_inputs(kind, x, weights)
+    R = _columns(weights, kind, 1)
+    W_hr = _columns(weights, kind, 4) if kind is LSTM else []
+    return recurrence(kind, gx, R, W_hr, b_hn, h0, c0, lengths, relu, train)
+
+
+def recurrence(
+    kind: Layer,
+    gx: Tensor,
+    R: Weights,
+    W_hr: Weights,
+    b_hn: Weights,
+    h0,
+    c0,
+    lengths,
+    relu: bool,
+    train: bool,
+) -> tuple[Tensor | None, ...]:
+    """What ``forward`` does step by step, and gives: gx [T, B, D*G*H] is W x and the biases; R, W_hr and
+    b_hn have an entry per direction."""
+    (T, B, _), (H, P), D = gx.shape, (R[0].shape[0] // kind.gates, R[0].shape[1]), len(R)
+    tf32 = uses_tf32(gx.dtype)
+    y, h_n = gx.new_empty(T, B, D * P), gx.new_empty(D, B, P)
+    c_n = gx.new_empty(D, B, H) if kind is LSTM else None
+    gates = gx.new_empty(D, T, B, 4 * H) if train and kind is not RNN else None
+    cells = gx.new_empty(D, T, B, H, dtype=torch.float32) if train and kind is LSTM else None
+    workspace, planned = _plan(kind, gx, tf32, False, B, H, P, D)
     way = engine.gpu_forward(
-        kind.cell, relu, tf32, transport, stream_of(x), gx, _dense(R), W_hr, [c.dense(b) for b in b_hn],
-        c.dense(h0), c.dense(c0), lengths, y, h_n, c_n, gates, cells,
-        _workspace(kind, x, tf32, False, B, H, P, D), error_word(x.device),
+        kind.cell, relu, tf32, transport, stream_of(gx), gx, _dense(R), _dense(W_hr),
+        [c.dense(b) for b in b_hn], c.dense(h0), c.dense(c0), lengths, y, h_n, c_n, gates, cells,
+        workspace, error_word(gx.device),
     )  # fmt: skip
-    _note(kind, way, way if transport == "best" else transport)
+    _note(kind, way, planned)
     return y, h_n, c_n, gates, cells
+
+
+def recurrence_backward(
+    kind: Layer, dy, dh_n, dc_n, R: Weights, W_hr: Weights, y: Tensor, h0, c0, lengths, gates, cells,
+    relu: bool, states: tuple[bool, bool] = (False, False),
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    """(dgates [T, B, D*n*H], dh [T, B, D*P] or None, dh0, dc0): what ``backward`` does step by step. n is 4
+    for LSTM and GRU, 1 for RNN; ``states``: whether dh0 and dc0 are wanted."""
+    (T, B, _), (P, H), D = y.shape, (R[0].shape[1], R[0].shape[0] // kind.gates), len(R)
+    tf32 = uses_tf32(y.dtype)
+    dgates = y.new_empty(T, B, D * (4 if kind.gates > 1 else 1) * H)
+    dh = y.new_empty(T, B, D * P) if W_hr else None
+    dh0 = y.new_empty(D, B, P) if states[0] else None
+    dc0 = y.new_empty(D, B, H) if states[1] else None
+    workspace, planned = _plan(kind, y, tf32, True, B, H, P, D)
+    way = engine.gpu_backward(
+        kind.cell, relu, tf32, transport, stream_of(y), c.dense(dy), c.dense(dh_n), c.dense(dc_n),
+        [r.t().contiguous() for r in R], [w.t().contiguous() for w in W_hr], y, c.dense(h0), c.dense(c0),
+        lengths, gates, cells, dgates, dh, dh0, dc0, workspace, error_word(y.device),
+    )  # fmt: skip
+    _note(kind, way, planned)
+    return dgates, dh, dh0, dc0
 
 
 def _first_rows(g: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
@@ -177,26 +219,23 @@ def backward(
 ) -> list[Tensor]:
     """The gradients that ``wanted`` asks for, in the order x, starts (h0, and c0 of an LSTM), weights.
     ``saved`` is what ``forward`` gave: y, gates, cells."""
+    # under autocast, torch's products would come out in another dtype than the tensors they are gradients of
+    with torch._C._DisableAutocast():
+        return _backward(kind, dy, dh_n, dc_n, x, starts, weights, lengths, relu, saved, wanted)
+
+
+def _backward(kind: Layer, dy, dh_n, dc_n, x, starts, weights, lengths, relu, saved, wanted) -> list[Tensor]:
     y, gates, cells = saved
     h0, c0 = (*starts, None)[:2]
     (T, B, I), R = x.shape, _columns(weights, kind, 1)
     D, H, P = len(R), R[0].shape[0] // kind.gates, R[0].shape[1]
     states = len(starts)
-    tf32 = uses_tf32(x.dtype)
     n = 4 if kind.gates > 1 else 1
-    project = kind is LSTM and weights[4] is not None
-    dgates = x.new_empty(T, B, D * n * H)
-    dh = x.new_empty(T, B, D * P) if project else None
-    dh0 = x.new_empty(D, B, P) if wanted[1] else None
-    dc0 = x.new_empty(D, B, H) if states == 2 and wanted[2] else None
-    W_hr = _columns(weights, kind, 4) if project else []
-    way = engine.gpu_backward(
-        kind.cell, relu, tf32, transport, stream_of(x), c.dense(dy), c.dense(dh_n), c.dense(dc_n),
-        [r.t().contiguous() for r in R], [w.t().contiguous() for w in W_hr], y, c.dense(h0), c.dense(c0),
-        lengths, gates, cells, dgates, dh, dh0, dc0, _workspace(kind, x, tf32, True, B, H, P, D),
-        error_word(x.device),
+    W_hr = _columns(weights, kind, 4) if kind is LSTM and weights[4] is not None else []
+    dgates, dh, dh0, dc0 = recurrence_backward(
+        kind, dy, dh_n, dc_n, R, W_hr, y, h0, c0, lengths, gates, cells, relu,
+        (wanted[1], states == 2 and wanted[2]),
     )  # fmt: skip
-    _note(kind, way, way if transport == "best" else transport)
 
     if lengths is not None:  # what lies past the end must not matter, NaN included
         past = torch.arange(T, device=x.device).unsqueeze(1) >= lengths

@@ -58,6 +58,11 @@ def backward(
 ) -> list[Tensor]:
     """The gradients that ``wanted`` asks for, in the order x, h (and c of an LSTM), W, R, b_ih, b_hh.
     ``saved``: (h_out or None, gates or None, cells or None)."""
+    with torch._C._DisableAutocast():  # as in gpu.backward
+        return _backward(kind, dh, dc, x, states, weights, saved, relu, wanted)
+
+
+def _backward(kind: gpu.Layer, dh, dc, x, states, weights, saved, relu, wanted) -> list[Tensor]:
     h_out, gates, cells = saved
     h, cell = (*states, None)[:2]
     W, R = weights[0], weights[1]

@@ -32,7 +32,9 @@ void launch(void (*kernel)(Arguments), const Launch& l, const Arguments& argumen
 
 template <class Arguments>
 bool resident(void (*)(Arguments), const Launch& l) {
-  return l.blocks <= simt::settings().sms && l.shared_bytes <= simt::settings().shared_bytes;
+  const simt::Settings& s = simt::settings();
+  const int sms = s.free_sms > 0 ? s.free_sms : s.sms;
+  return (l.cluster > 1 ? l.cluster : l.blocks) <= sms && l.shared_bytes <= s.shared_bytes;
 }
 
 inline void zero(void* memory, size_t bytes, void*) { std::memset(memory, 0, bytes); }

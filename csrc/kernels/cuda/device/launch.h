@@ -24,8 +24,13 @@ inline void check(cudaError_t status, const char* what) {
 
 template <class Arguments>
 void configure(cudaLaunchConfig_t& config, cudaLaunchAttribute (&attributes)[2], void (*kernel)(Arguments), const Launch& l) {
-  if (l.shared_bytes > 48 * 1024)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, l.shared_bytes), "shared memory of a kernel");
+  if (l.shared_bytes > 48 * 1024) {
+    // All that the device has, not what this launch needs: another thread may be about to launch with more.
+    int device = 0, most = 0;
+    check(cudaGetDevice(&device), "current device");
+    check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "device attribute");
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), "shared memory of a kernel");
+  }
   config = {};
   config.gridDim = dim3(l.blocks);
   config.blockDim = dim3(256);
@@ -50,7 +55,8 @@ void launch(void (*kernel)(Arguments), const Launch& l, const Arguments& argumen
   check(cudaLaunchKernelEx(&config, kernel, arguments), "launch of a kernel");
 }
 
-// Whether the device can hold all these blocks at once. Asked of the driver, so it knows of MIG and of other processes'
+// Whether the device can hold at once the blocks that wait for each other: all of a cooperative launch, or those of one
+// cluster, since clusters do not wait for others. Asked of the driver, so it knows of MIG and of other processes'
 // partitions.
 template <class Arguments>
 bool resident(void (*kernel)(Arguments), const Launch& l) {
@@ -61,7 +67,7 @@ bool resident(void (*kernel)(Arguments), const Launch& l) {
   if (l.cluster > 1) {
     const bool known = cudaOccupancyMaxActiveClusters(&each, kernel, &config) == cudaSuccess;
     cudaGetLastError();
-    return known && each * l.cluster >= l.blocks;
+    return known && each >= 1;
   }
   check(cudaGetDevice(&device), "current device");
   check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device), "device attribute");
@@ -78,14 +84,18 @@ class DeviceGuard {
  public:
   explicit DeviceGuard(int device) {
     check(cudaGetDevice(&before_), "current device");
-    if (before_ != device) check(cudaSetDevice(device), "choice of a device");
+    changed_ = before_ != device;
+    if (changed_) check(cudaSetDevice(device), "choice of a device");
   }
-  ~DeviceGuard() { cudaSetDevice(before_); }
+  ~DeviceGuard() {
+    if (changed_) cudaSetDevice(before_);
+  }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
   int before_ = 0;
+  bool changed_ = false;
 };
 
 }  // namespace fusegen::device
