@@ -108,11 +108,11 @@ def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, we
         return True
     if not x.is_cpu and why_torch(cell, x):
         return True
-    device, dtype = x.device.type, str(x.dtype).removeprefix("torch.")
-    if device == "cuda" and _backend == "auto":
-        device, dtype = _gpu(cell, x.device.index, dtype)
     if _backend == "fused" or not _choice.RULES:
         return False
+    device, dtype = x.device.type, str(x.dtype).removeprefix("torch.")
+    if device == "cuda":
+        device, dtype = _gpu(cell, x.device.index, dtype)
     return _choice.prefers_torch(cell, x.shape[-1], H, B, T, dtype, device, needs_grad(x, *states, *weights))
 
 
