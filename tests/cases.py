@@ -143,24 +143,25 @@ def by_sequence(m: nn.Module, x: torch.Tensor, hx, lengths):
     return torch.cat(ys, 1), final if len(final) > 1 else final[0]
 
 
-def covering(*axes, seed=0):
-    """Rows of choices in which every pair of values of two axes occurs."""
+def covering(*axes, strength=2, seed=0):
+    """Rows of choices in which every combination of values of any ``strength`` axes occurs."""
     rng = random.Random(seed)
+    groups = list(itertools.combinations(range(len(axes)), strength))
+
+    def covered(row):
+        return {(group, tuple(row[i] for i in group)) for group in groups}
+
     left = {
-        (i, a, j, b)
-        for (i, x), (j, y) in itertools.combinations(enumerate(axes), 2)
-        for a in range(len(x))
-        for b in range(len(y))
+        (group, values)
+        for group in groups
+        for values in itertools.product(*(range(len(axes[i])) for i in group))
     }
     while left:
         rows = [[rng.randrange(len(axis)) for axis in axes] for _ in range(60)]
-        i, a, j, b = next(iter(sorted(left)))
+        group, values = min(left)
         for row in rows:
-            row[i], row[j] = a, b
-
-        def pairs(row):
-            return {(i, row[i], j, row[j]) for i, j in itertools.combinations(range(len(axes)), 2)}
-
-        best = max(rows, key=lambda row, left=left: len(pairs(row) & left))
-        left = left - pairs(best)
+            for i, value in zip(group, values, strict=True):
+                row[i] = value
+        best = max(rows, key=lambda row, left=left: len(covered(row) & left))
+        left = left - covered(best)
         yield tuple(axis[k] for axis, k in zip(axes, best, strict=True))
