@@ -438,6 +438,24 @@ def test_gpu_report_joins_parts_and_shows_losses(gpu_results, tmp_path):
     assert "a single step (cells), inference | 1.25×" in text
 
 
+def test_what_to_tune_next(gpu_results, tmp_path, monkeypatch, capsys):
+    import worst
+
+    monkeypatch.setattr(worst, "RESULTS", tmp_path / "results")
+    (tmp_path / "results").mkdir()
+    assert worst.main([]) == 2 and "no results of layers on a GPU" in capsys.readouterr().err
+    rows = [gpu_row(H=H, ratio_fused=r) for H, r in ((128, 2.0), (256, 0.5), (512, 0.9), (1024, 1.5))]
+    rows += [gpu_row(H=H, peer="recurrence", value=3.5, unit="us/step") for H in (128, 512)]
+    gpu_results(rows)
+    assert worst.main([]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1].split() == ["0.50", "lstm", "inference", "bfloat16", "H256", "B16", "T512"]
+    assert [line.split()[0] for line in said[1:4]] == ["0.50", "0.90", "1.50"]
+    assert said[5].split()[:5] == ["10.00", "lstm", "inference", "bfloat16", "H128"]  # planned 0.35
+    monkeypatch.setattr(worst.shutil, "which", lambda name: None)
+    assert worst.main(["--ncu", str(tmp_path / "ncu")]) == 2 and "ncu" in capsys.readouterr().err
+
+
 def test_the_table_of_auto_is_made_from_results(gpu_results, tmp_path, monkeypatch, capsys):
     """Made-up readings, written nowhere but to a folder of the test."""
     import choice

@@ -11,6 +11,7 @@
 #   bench-6          ragged batches, errors against float64
 #   bench-7          the discriminator step of a GAN
 #   bench      bench-1 to bench-7
+#   worst      what to tune next, from the results; profiled where Nsight Compute is there (build/ncu)
 #   all        build, test, sanitize, micro, bench
 #
 # Each but bench and all takes at most 8 minutes. Results go to benchmarks/results/; a short table comes last.
@@ -24,8 +25,8 @@ die() { echo "make gpu: $*" >&2; exit 1; }
 case $stage in
   all) stages=(build test sanitize micro "${bench_stages[@]}") ;;
   bench) stages=("${bench_stages[@]}") ;;
-  build | test | sanitize | micro | bench-quick | bench-[1-7]) stages=("$stage") ;;
-  *) die "no stage '$stage': build, test, sanitize, micro, bench-quick, bench-1 to bench-7, bench or all" ;;
+  build | test | sanitize | micro | worst | bench-quick | bench-[1-7]) stages=("$stage") ;;
+  *) die "no stage '$stage': build, test, sanitize, micro, bench-quick, bench-1 to bench-7, bench, worst or all" ;;
 esac
 command -v nvidia-smi >/dev/null && nvidia-smi -L | grep -q GPU || die "no NVIDIA GPU on this machine; nothing was run"
 python=$("$python" -c 'import sys; print(sys.executable)') || die "$1 does not run; choose another with PYTHON="
@@ -83,6 +84,7 @@ run() {
     test) tests -- ;;
     sanitize) sanitize ;;
     micro) (cd / && "$python" "$root/benchmarks/micro/run.py") ;;
+    worst) (cd / && "$python" "$root/benchmarks/worst.py" $(command -v ncu >/dev/null && echo --ncu "$root/build/ncu")) ;;
     bench-quick) bench rnn --quick --save --minutes 5 ;;
     bench-[1-4]) bench rnn --part "${1#bench-}/4" --minutes 6 ;;
     bench-5) bench cells --minutes 6 ;;

@@ -210,7 +210,7 @@ def bars_cuda(rows: list[Row]) -> list[Bar]:
 
 
 def beside_the_plan(rows: list[Row]) -> list[Bar]:
-    """The LSTM's forward recurrence in bfloat16 against KERNELS' plan, H <= 1024."""
+    """The LSTM's forward recurrence in bfloat16 against the plan, H <= 1024."""
     alone = select(
         rows, peer="recurrence", cell="lstm", mode="inference", dtype="bfloat16", H=lambda H: H <= 1024
     )

@@ -1,4 +1,4 @@
-// What a kernel is given: plain structs, no Python, no torch. Sizes are DESIGN.md's notation:
+// What a kernel is given: plain structs, no Python, no torch. Sizes:
 // T steps, B batch, I input, H hidden, P what h_t holds (the projection, or H), G gates.
 #pragma once
 #include <cstdint>
@@ -73,7 +73,7 @@ struct RecurrentPack {
   int threads;
 };
 
-// -- The discriminator step of a network of dense layers (KERNELS: one logit a sample, piecewise linear) --------------
+// -- The discriminator step of a network of dense layers (one logit a sample, piecewise linear) --------------
 
 enum class GanLoss : uint8_t { non_saturating, minimax, hinge, least_squares, wasserstein, relativistic };
 
