@@ -30,7 +30,7 @@ def slowest(rows: list[Row]) -> list[Row]:
 
 
 def farthest(rows: list[Row]) -> list[Row]:
-    """The LSTM recurrences in bfloat16, forward, whose step takes the largest multiple of the planned time."""
+    """The LSTM recurrences in bfloat16, forward, whose step takes the largest multiple of its plan."""
     alone = select(rows, suite="rnn", peer="recurrence", cell="lstm", mode="inference", dtype="bfloat16")
     planned_ones = [entry for entry in alone if planned.step(entry.H, entry.B)]
     return sorted(planned_ones, key=lambda e: e.value / planned.step(e.H, e.B), reverse=True)[:COUNT]
