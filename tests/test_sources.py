@@ -388,7 +388,7 @@ def test_catalogues(tmp_path):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("{tmp}/a.txt", "expected FILE,FILE, a .tsv or mo:FOLDER"),
+        ("{tmp}/a.txt", "expected reverse, FILE,FILE, a .tsv or mo:FOLDER"),
         ("{tmp}/a.txt,{tmp}/nowhere", "cannot read .*nowhere: No such file"),
         ("{tmp}/a.txt,{tmp}/two.txt", "do not match: .* has 1 lines, .* 2"),
         ("{tmp}/a.txt,{tmp}/latin.txt", "latin.txt is not UTF-8"),

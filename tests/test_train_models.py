@@ -100,6 +100,19 @@ def task_of(name, source, **changed):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_measures_are_those_of_evaluation_mode(name, sources):
+    """Dropout is off while a task measures, and on again after."""
+    task = task_of(name, sources[name])
+    modes = [task.model.train().training]
+    hook = task.model.register_forward_pre_hook(lambda model, _: modes.append(model.training))
+    wanted = task.evaluate()
+    hook.remove()
+    assert task.model.training and not any(modes[1:])
+    torch.manual_seed(7)
+    assert task.evaluate() == pytest.approx(wanted, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_run_from_train_to_export(name, sources, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     assert (

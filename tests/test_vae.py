@@ -320,6 +320,23 @@ def test_bfloat16(kind, likelihood):
         assert model.loss(x).dtype == torch.float32
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_encoder_dropout_hides_a_share_in_training_alone(kind):
+    model = make(kind, encoder_dropout=0.25)
+    plain = make(kind)
+    plain.load_state_dict(model.state_dict())
+    x = data(model)
+    assert torch.equal(model.eval().encode(x)[0], plain.encode(x)[0])
+    seen = []
+    model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    features = plain._features(x)
+    model.train().encode(x.repeat(400, *[1] * (x.dim() - 1)))
+    kept = seen[0].view(400, *features.shape)
+    positive = features.expand_as(kept) > 0
+    assert ((kept == 0) & positive).sum() / positive.sum() == pytest.approx(0.25, abs=0.02)
+    torch.testing.assert_close(kept[kept > 0], (features / 0.75).expand_as(kept)[kept > 0])
+
+
 # Refusals
 
 
@@ -340,6 +357,8 @@ def test_bfloat16(kind, likelihood):
         (VAE, {"beta": -1}, ValueError, "beta"),
         (VAE, {"beta": True}, TypeError, "beta"),
         (VAE, {"num_classes": 0}, ValueError, "num_classes"),
+        (VAE, {"encoder_dropout": 1}, ValueError, "encoder_dropout"),
+        (ConvVAE, {"encoder_dropout": "0.1"}, TypeError, "encoder_dropout"),
         (ConvVAE, {"image_size": 28}, TypeError, "image_size"),
         (ConvVAE, {"image_size": (28, 28)}, ValueError, "image_size"),
         (ConvVAE, {"image_size": (1, 3, 28)}, ValueError, "image_size"),

@@ -55,7 +55,7 @@ class SequenceVAEOptions(Options):
     kl_rise: float = option(
         0.5, "share of the steps over which the KL's weight rises from 0 to 1", least=0, most=1
     )
-    free_bits: float = option(0.0, "nats of each dimension's KL that cost nothing in training", least=0)
+    free_bits: float = option(0.1, "nats of each dimension's KL that cost nothing in training", least=0)
     batch: int = option(64, "sequences in a step", least=1)
 
 

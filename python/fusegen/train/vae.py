@@ -48,6 +48,13 @@ class VAEOptions(Options):
     beta: float = option(1.0, "weight of the KL divergence", least=0)
     beta_rise: float = option(0.4, "share of the steps over which beta rises from 0", least=0, most=1)
     conditional: bool = option(False, "encoder and decoder are told the class")
+    encoder_dropout: float = option(
+        0.1,
+        "share of the image (or of its features) that the dense encoder does not see in training",
+        least=0,
+        most=1,
+        open_above=True,
+    )
     batch: int = option(128, "images in a step", least=1)
 
 
@@ -117,6 +124,10 @@ class VAETask(Task):
 
     options = {"model": VAEOptions, "data": VAEData, "fit": VAEFit}  # noqa: RUF012
     sampling = VAESampling
+
+    @classmethod
+    def presets(cls, given: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+        return {"run": {"ema": 0.995}}
 
     def __init__(
         self,
@@ -204,7 +215,10 @@ class VAETask(Task):
                 x = torch.bernoulli(x, generator=generator)
             x = self._shaped(x).to(like.device, like.dtype)
             batches.append((x, *(each.to(like.device) for each in labels)))
+        was_training = model.training
+        model.eval()
         found = latent_measures(model, batches, k=self._source.importance, chunk=10, generator=generator)
+        model.train(was_training)
         measures = {
             BOUND: -found.elbo,
             "log likelihood": found.log_likelihood,
@@ -333,6 +347,7 @@ def _model(options: VAEOptions, examples: Examples) -> VAE | ConvVAE:
         "scale": options.scale,
         "beta": options.beta,
         "num_classes": len(examples.classes) if options.conditional else None,
+        "encoder_dropout": options.encoder_dropout,
     }
     hidden = (options.hidden,) * options.layers
     if options.network == "dense":
