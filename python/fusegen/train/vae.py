@@ -90,7 +90,7 @@ class VAEData(Options):
 class VAEFit(FitOptions):
     """How to train it. Errors as in `FitOptions`."""
 
-    steps: int = option(2000, "optimiser steps", least=1)
+    steps: int = option(3000, "optimiser steps", least=1)
     lr: float = option(
         8e-3,
         "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
