@@ -16,6 +16,7 @@ struct Product {
   int segments;  // of a row
   int number;    // bytes
   int units;
+  bool split;    // true float32
   int B, D;
 };
 
@@ -50,7 +51,7 @@ void deal(Plan& plan, const Product& p, int most) {
 
 // R in the registers of `blocks` blocks, by the fewest that hold it.
 bool resident(Plan& plan, const Product& p, const Device& device, Transport transport) {
-  const int kept = resident_chunks(p.gates);
+  const int kept = resident_chunks(p.gates, p.split);
   for (int k_splits = 1; k_splits <= 8; k_splits *= 2) {
     const int units = units_of_block(p, k_splits);
     int blocks = ceil_div(p.units, units);
@@ -99,7 +100,8 @@ const char* why(Transport t) {
 }
 
 Product product_of(Kind kind, Format format, bool backward, int units, int B, int D) {
-  return {row_gates(kind, backward), most_tiles(kind, format), backward ? gates_of(kind) : 1, number_bytes(format), units, B, D};
+  return {row_gates(kind, backward), most_tiles(kind, format), backward ? gates_of(kind) : 1, number_bytes(format), units,
+          format == Format::f32, B, D};
 }
 
 }  // namespace

@@ -27,8 +27,9 @@ struct Rows {
 };
 
 // 64 bytes of a row of R are a chunk, what one product takes. A warp keeps this many of its rows in registers: with
-// 8 * tiles registers a chunk, 96 or 128 of the 255 that a lane may have.
-constexpr int resident_chunks(int gates) { return gates == 4 ? 8 : gates == 3 ? 4 : 16; }
+// 8 * tiles registers a chunk, 72 to 128 of the 255 that a lane may have. GRU's three sums and the split halves of true
+// float32 leave room for one chunk fewer.
+constexpr int resident_chunks(int gates, bool split) { return gates == 4 ? 8 : gates == 3 ? (split ? 3 : 4) : 16; }
 
 constexpr int kChunk = 64;
 

@@ -7,6 +7,12 @@
 
 namespace fusegen::cuda {
 
+// Whether products take the halves of split numbers.
+template <class Format>
+constexpr bool kSplit = false;
+template <>
+constexpr bool kSplit<device::FormatF32> = true;
+
 // Who this block and this warp are.
 struct Self {
   int rank, group, direction;  // block `rank` of a group
@@ -58,7 +64,7 @@ FUSEGEN_DEVICE device::Word4 load_numbers(const Operand& a, int direction, int r
 template <int Gates, class T, class Format>
 class Weights {
  public:
-  static constexpr int kTiles = Rows<Gates>::kTiles, kChunks = resident_chunks(Gates);
+  static constexpr int kTiles = Rows<Gates>::kTiles, kChunks = resident_chunks(Gates, kSplit<Format>);
 
   // Chunks first .. first+count of the warp's rows.
   FUSEGEN_DEVICE void load(const Operand& a, const Self& me, int first, int count) {
@@ -134,7 +140,7 @@ template <int Gates, class T, class Format, int NT>
 FUSEGEN_DEVICE void product_of_slice(float (&sums)[Rows<Gates>::kTiles][NT][4], Weights<Gates, T, Format>& weights,
                                      const Operand& a, const Place& place, const Self& me, const unsigned char* gathered,
                                      int stride, unsigned char* shared) {
-  constexpr int kTiles = Rows<Gates>::kTiles, kChunks = resident_chunks(Gates);
+  constexpr int kTiles = Rows<Gates>::kTiles, kChunks = resident_chunks(Gates, kSplit<Format>);
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
