@@ -99,6 +99,12 @@ def task_of(name, source, **changed):
 # Every task
 
 
+def test_help_names_the_defaults_of_the_task(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "vae", "--help"])
+    assert "0: none (default: 0.995)" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_measures_are_those_of_evaluation_mode(name, sources):
     """Dropout is off while a task measures, and on again after."""

@@ -44,8 +44,10 @@ def add_commands(commands: Any) -> None:
         parser.add_argument("--config", metavar="FILE", help="options from this file; flags override them")
         parser.add_argument("--save-config", metavar="FILE", help="write all options to this file, and stop")
         parser.add_argument("--resume", action="store_true", help="go on with the run, if it has begun")
-        for section, kind in config.kinds(find_task(name)).items():
-            add_flags(parser.add_argument_group(section), kind, given_only=True)
+        task = find_task(name)
+        shown = config.defaults(task)
+        for section, kind in config.kinds(task).items():
+            add_flags(parser.add_argument_group(section), kind, given_only=True, shown=shown[section])
         parser.set_defaults(run_command=train_command, parser=parser)
 
     resume = _add_run_command(

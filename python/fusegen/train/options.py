@@ -161,11 +161,19 @@ class TextSampling(Options):
     seed: int = option(0, "of the draws", least=0, most=2**63 - 1)
 
 
-def add_flags(parser: argparse.ArgumentParser, options: type[Options], *, given_only: bool = False) -> None:
-    """One flag for each field of `options`. given_only: what is not given is left out of the namespace."""
+def add_flags(
+    parser: argparse.ArgumentParser,
+    options: type[Options],
+    *,
+    given_only: bool = False,
+    shown: Options | None = None,
+) -> None:
+    """One flag for each field of `options`. given_only: what is not given is left out of the namespace.
+    shown: whose values the help names as defaults (by default the fields' own)."""
     for each in fields(options):
         kind, choices = _kind(each), each.metadata["choices"]
-        shown = "" if each.default is None else f" (default: {each.default})"
+        default = each.default if shown is None else getattr(shown, each.name)
+        said = "" if default is None else f" (default: {default})"
         how: dict[str, Any] = {"type": kind, "choices": choices}
         if kind is bool:
             how = {"action": argparse.BooleanOptionalAction}
@@ -175,7 +183,7 @@ def add_flags(parser: argparse.ArgumentParser, options: type[Options], *, given_
             flag(each.name),
             dest=each.name,
             default=argparse.SUPPRESS if given_only else each.default,
-            help=f"{each.metadata['help']}{shown}".replace("%", "%%"),
+            help=f"{each.metadata['help']}{said}".replace("%", "%%"),
             **how,
         )
 
