@@ -240,6 +240,8 @@ class VAETask(Task):
         flat = self._shaped(x)
         labels = None if examples.labels is None else examples.labels[index].to(like.device)
         panels = []
+        was_training = model.training
+        model.eval()
         if how.what in ("all", "prior"):
             count = how.rows * _COLUMNS
             classes = None
@@ -256,6 +258,7 @@ class VAETask(Task):
             told = None if labels is None else labels[first]
             way = model.interpolate(flat[first], flat[last], _COLUMNS, told)
             panels.append(way.transpose(0, 1).flatten(0, 1))
+        model.train(was_training)
         return {".png": _drawn([panel.view(-1, *x.shape[1:]) for panel in panels])}
 
     def fingerprint(self) -> str:
