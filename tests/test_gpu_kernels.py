@@ -9,7 +9,7 @@ import cases
 import pytest
 import torch
 from fusegen import _backend, reference
-from fusegen.ops import cells, gpu, recurrent
+from fusegen.ops import cells, gpu, gpu_cells, recurrent
 from tolerances import TOLERANCE, close
 
 simt = pytest.importorskip("fusegen._simt", reason="fusegen._simt is not built (FUSEGEN_SIMT=ON builds it)")
@@ -426,6 +426,32 @@ def test_cells(kind, dtype, I, H, B, bias, state, layers_on_gpu, monkeypatch):
     close(
         loose(cases.grads(got, (x, *cases.flat(hx), *mine.parameters()), w)),
         list(cases.grads(want, (x64, *cases.flat(hx64), *oracle.parameters()), w)),
+        "grad",
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("B", [5, 17, 40])
+@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
+def test_single_steps(kind, B, dtype):
+    """The kernels of cells without autograd above them: AddressSanitizer cannot see torch throw."""
+    layer, G, I, H = LAYERS[kind], LAYERS[kind].gates, 7, 33
+    x, *states = ((torch.randn(B, n) * 0.5).to(dtype) for n in (I, H, H)[: 2 + (kind == "lstm")])
+    weights = [(torch.randn(*n) / 6).to(dtype) for n in ((G * H, I), (G * H, H), (G * H,), (G * H,))]
+    inputs = cases.oracle_of(x, *states, *weights)
+    formula = getattr(reference, f"{layer.cell}_cell")
+    args = (*inputs[: 1 + len(states)], list(inputs[1 + len(states) :]))
+    want = cases.flat(formula(*args, False) if kind == "rnn_tanh" else formula(*args))
+    h_out, c_out, gates, cells = gpu_cells.forward(layer, x, *(*states, None)[:2], weights, False, True)
+    got = [h_out] if c_out is None else [h_out, c_out]
+    close(got, want, "value")
+    grads = [torch.randn(B, H).to(dtype) for _ in want]
+    saved = (h_out if kind == "rnn_tanh" else None, gates, cells)
+    close(
+        gpu_cells.backward(
+            layer, *(*grads, None)[:2], x, tuple(states), weights, saved, False, [True] * len(inputs)
+        ),
+        list(torch.autograd.grad(want, inputs, [g.double() for g in grads])),
         "grad",
     )
 
