@@ -158,7 +158,7 @@ def covering(*axes, strength=2, seed=0):
     }
     while left:
         rows = [[rng.randrange(len(axis)) for axis in axes] for _ in range(60)]
-        group, values = min(left)
+        group, values = min(left, key=lambda each: tuple(zip(*each, strict=True)))
         for row in rows:
             for i, value in zip(group, values, strict=True):
                 row[i] = value
