@@ -123,10 +123,10 @@ PYBIND11_MODULE(_C, m) {
   });
 
   m.def("mlp_saved_bytes", [](const py::tuple& step) { return mlp_saved_bytes(mlp_call(step)); });
-  m.def("mlp_forward", [](const py::tuple& step, View scalars, View logits, View saved) {
+  m.def("mlp_forward", [](const py::tuple& step, View loss, View scalars, View logits, View saved) {
     const MlpCall call = mlp_call(step);
     py::gil_scoped_release unlocked;
-    mlp_forward(call, scalars, logits, saved);
+    mlp_forward(call, loss, scalars, logits, saved);
   });
   m.def("mlp_backward", [](const py::tuple& step, double scale, View saved, Views dweights, Views dbiases, View dx_real,
                            View dx_fake) {

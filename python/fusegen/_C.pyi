@@ -166,6 +166,7 @@ _Step = tuple[Any, ...]
 def mlp_saved_bytes(step: _Step) -> int: ...
 def mlp_forward(
     step: _Step,
+    loss: Tensor,  # []: float64 for float64, else float32
     scalars: Tensor,  # float64 [9]
     logits: Tensor,  # [Nr + Nf]
     saved: Tensor,  # uint8 [mlp_saved_bytes(step)]

@@ -71,8 +71,9 @@ class Problem {
     saved.ndim = 1;
     saved.shape[0] = static_cast<int64_t>(bytes.size());
     saved.strides[0] = 1;
+    Buffer loss(dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32, {});
     Buffer scalars(Dtype::f64, {kMlpScalars}), logits(dtype, {net_.fake + (inputs_[0].empty() ? 0 : net_.real)});
-    mlp_forward(call, scalars, logits, saved);
+    mlp_forward(call, loss, scalars, logits, saved);
 
     std::vector<Buffer> out;
     for (size_t i = 0; i < inputs_.size(); ++i) {
@@ -85,7 +86,7 @@ class Problem {
       dbiases.push_back(out[i + 1]);
     }
     mlp_backward(call, 0.5, saved, dweights, dbiases, out[0], out[1]);
-    Result result{scalars.values()[kLoss], logits.values(), {}};
+    Result result{loss.values()[0], logits.values(), {}};
     for (const Buffer& b : out) result.gradients.push_back(View(b).present ? b.values() : Values{});
     return result;
   }

@@ -10,14 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as global_hooks
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_GLOBAL_HOOKS = (
-    "_global_forward_hooks",
-    "_global_forward_pre_hooks",
-    "_global_backward_hooks",
-    "_global_backward_pre_hooks",
-)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_DENSE = (nn.Linear, nn.LeakyReLU, nn.ReLU)
 # Modules that treat each sample of the first dim by itself and draw no random numbers, so that real and fake
 # samples can pass together.
 _PER_SAMPLE = (
@@ -42,9 +36,12 @@ class Dense:
 
 def hooked(module: nn.Module) -> bool:
     """True if something is called whenever this module, or any module, is."""
-    return any(getattr(module, name) for name in _HOOKS) or any(
-        getattr(global_hooks, name, None) for name in _GLOBAL_HOOKS
-    )
+    m, every = module, global_hooks
+    return bool(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+        or every._global_forward_hooks or every._global_forward_pre_hooks
+        or every._global_backward_hooks or every._global_backward_pre_hooks
+    )  # fmt: skip
 
 
 def stages(D: nn.Module) -> Iterator[nn.Module]:
@@ -71,7 +68,8 @@ def dense(D: nn.Module) -> Dense:
     slopes: list[float] = []
     flatten = False
     for m in stages(D):
-        kind = type_before_parametrizations(m)
+        # Asking a module for parametrisations that it does not have costs as much as a small layer.
+        kind = type(m) if type(m) in _DENSE else type_before_parametrizations(m)
         if kind is nn.Flatten and not layers and (m.start_dim, m.end_dim) == (1, -1):
             flatten = True
         elif kind is nn.Linear:
@@ -114,8 +112,8 @@ def per_sample(D: nn.Module) -> bool:
 def ends_in_sigmoid(D: nn.Module) -> bool:
     """True if the last module of a chain is a Sigmoid."""
     last = D
-    while isinstance(last, nn.Sequential) and len(last):
-        last = last[-1]
+    while isinstance(last, nn.Sequential) and last._modules:
+        last = next(reversed(last._modules.values()))
     return isinstance(last, nn.Sigmoid)
 
 

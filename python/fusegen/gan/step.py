@@ -209,8 +209,9 @@ def _check_network(D: nn.Module) -> None:
 
 
 def _sample_dim(D: nn.Module, given: int | None) -> int:
-    dim = getattr(D, "sample_dim", None) if given is None else given
-    return 0 if dim is None else dim
+    if given is None:  # nn.Module's own search for a missing attribute is slow
+        given = D.__dict__.get("sample_dim", getattr(type(D), "sample_dim", None))
+    return 0 if given is None else given
 
 
 def _check_samples(real: Tensor, fake: Tensor, dim: int) -> None:
@@ -262,7 +263,7 @@ def _fused_stack(D: nn.Module, x: Tensor, dim: int) -> tuple[network.Dense | Non
     if dim != 0 or (x.dim() != 2 and not stack.flatten):
         return None, "dense layers over more than one dim"
     first = stack.layers[0].in_features
-    if x[0].numel() != first:
+    if math.prod(x.shape[1:]) != first:
         raise ValueError(
             f"real, fake: expected {first} features a sample, as D's first layer has, got {list(x.shape[1:])}"
         )
@@ -271,7 +272,7 @@ def _fused_stack(D: nn.Module, x: Tensor, dim: int) -> tuple[network.Dense | Non
 
 def _fused_step(stack, real, fake, mixed, options: MlpOptions, reason: str) -> StepOutput:
     weights, biases = stack.parameters()
-    samples = [None if x is None else x.flatten(1) for x in (real, fake, mixed)]
+    samples = [x if x is None or x.dim() == 2 else x.flatten(1) for x in (real, fake, mixed)]
     tensors = [*samples, *weights, *biases]
     device = fake.device.type
     if torch.is_autocast_enabled(device):

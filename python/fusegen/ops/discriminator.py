@@ -55,34 +55,33 @@ def _call(real, fake, mixed, weights, biases, slopes, options, gradients):
 def _step(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
     call = _call(real, fake, mixed, weights, biases, slopes, (loss, generator, target, r1, r2, gp), gradients)
     # loss, generator, target, r1, r2, gp, real, fake, mixed, ...: the order of csrc/ops/discriminator.h
-    scalars = fake.new_empty(len(SCALARS), dtype=torch.float64)
-    logits = fake.new_empty(fake.shape[0] + (0 if real is None else real.shape[0]))
+    total, scalars, logits = _results(real, fake)
     saved = fake.new_empty(_C.mlp_saved_bytes(call), dtype=torch.uint8)
-    _C.mlp_forward(call, scalars, logits, saved)
-    return _loss_of(scalars, fake), scalars, logits, saved
+    _C.mlp_forward(call, total, scalars, logits, saved)
+    return total, scalars, logits, saved
 
 
 def _step_cuda(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
     call = _call(real, fake, mixed, weights, biases, slopes, (loss, generator, target, r1, r2, gp), gradients)
-    scalars = fake.new_empty(len(SCALARS), dtype=torch.float64)
-    logits = fake.new_empty(fake.shape[0] + (0 if real is None else real.shape[0]))
+    total, scalars, logits = _results(real, fake)
     saved = fake.new_empty(gpu.engine.gpu_mlp_saved_bytes(call), dtype=torch.uint8)
-    total = fake.new_empty((), dtype=torch.float32)
     tf32 = gpu.multiplies_in_tf32(fake.dtype)
     gpu.engine.gpu_mlp_forward(call, tf32, gpu.stream_of(fake), total, scalars, logits, saved)
     return total, scalars, logits, saved
 
 
-def _loss_of(scalars: Tensor, fake: Tensor) -> Tensor:
-    dtype = torch.float64 if fake.dtype == torch.float64 else torch.float32
-    return scalars[0].to(dtype, copy=True)  # an output of its own, that users may change in place
+def _results(real: Tensor | None, fake: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Empty loss, scalars and logits. The loss is a tensor of its own, which users may change in place."""
+    return (
+        fake.new_empty((), dtype=torch.float64 if fake.dtype == torch.float64 else torch.float32),
+        fake.new_empty(len(SCALARS), dtype=torch.float64),
+        fake.new_empty(fake.shape[0] + (0 if real is None else real.shape[0])),
+    )
 
 
 def _step_fake(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
-    scalars = fake.new_empty(len(SCALARS), dtype=torch.float64)
-    logits = fake.new_empty(fake.shape[0] + (0 if real is None else real.shape[0]))
     bytes_ = torch.library.get_ctx().new_dynamic_size()
-    return _loss_of(scalars, fake), scalars, logits, fake.new_empty(bytes_, dtype=torch.uint8)
+    return *_results(real, fake), fake.new_empty(bytes_, dtype=torch.uint8)
 
 
 def _step_backward(

@@ -19,6 +19,7 @@ constexpr int64_t kColumnBlock = 128;  // the same for weight gradients: rows of
 // weights that a call uses once.
 template <class C, int NW>
 struct PackedPanels {
+  static constexpr bool kRowsAhead = false;
   const C* data;
   int64_t K;
   const C* block(int64_t panel, int64_t k0, int64_t) const { return data + (panel * K + k0) * NW * kLanes<C>; }
@@ -28,6 +29,7 @@ template <class C>
 constexpr int64_t kFreshElements = (kPanelBlockBytes + 4096) / sizeof(C);  // a block, and room for prefetches past it
 template <class C, class Pack>
 struct FreshPanels {
+  static constexpr bool kRowsAhead = true;  // nothing of the next panel is there to fetch: the next tile's rows are (7-10 % measured)
   Pack pack;  // pack(panel, k0, k1, buffer)
   C* buffer;  // kFreshElements, of this thread
   const C* block(int64_t panel, int64_t k0, int64_t k1) const {
@@ -65,7 +67,8 @@ FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& sou
         TileSums<C, NW>& s = sums[blocks > 1 ? tile : 0];
         // All but the first block add what the blocks before left, the first the caller's addend.
         const TileAddend<C> plus = block ? TileAddend<C>{s.value[0][0], kRowElements, nullptr} : addend(row, p);
-        tile_rows<C, NW, step>(m, a + row, k0, w, k1 - k0, plus, next + tile * (k1 - k0) * (64 / sizeof(C)), s);
+        const C* const* ahead = Source::kRowsAhead && row + 2 * m <= rows ? a + row + m : nullptr;
+        tile_rows<C, NW, step>(m, a + row, k0, w, k1 - k0, plus, next + tile * (k1 - k0) * (64 / sizeof(C)), ahead, s);
         if (block + 1 == blocks)
           for (int r = 0; r < m; ++r) epilogue(row + r, p, s.value[r]);
       });

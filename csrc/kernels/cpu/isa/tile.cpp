@@ -13,9 +13,9 @@ FUSEGEN_INLINE void with_rows(int rows, std::integer_sequence<int, m...>, F&& f)
 
 template <class C, int NW, Step step>
 void tile_rows(int rows, const C* const* a, int64_t k0, const C* w, int64_t K, const TileAddend<C>& addend, const C* next,
-               TileSums<C, NW>& sums) {
+               const C* const* ahead, TileSums<C, NW>& sums) {
   with_rows(rows, std::make_integer_sequence<int, kTileRows<NW>>{},
-            [&](auto m) { tile_rows<C, NW, step, decltype(m)::value>(a, k0, w, K, addend, next, sums); });
+            [&](auto m) { tile_rows<C, NW, step, decltype(m)::value>(a, k0, w, K, addend, next, ahead, sums); });
 }
 
 template <class C>
@@ -27,7 +27,7 @@ void tile_columns(int rows, const C* a, int64_t stride, const C* w, int64_t K, b
 
 #define FUSEGEN_TILE_ROWS(C, NW, step)                                                                                 \
   template void tile_rows<C, NW, step>(int, const C* const*, int64_t, const C*, int64_t, const TileAddend<C>&, const C*, \
-                                       TileSums<C, NW>&);
+                                       const C* const*, TileSums<C, NW>&);
 FUSEGEN_TILE_ROWS(float, 3, Step::one)
 FUSEGEN_TILE_ROWS(float, 4, Step::one)
 FUSEGEN_TILE_ROWS(float, 3, Step::pair)

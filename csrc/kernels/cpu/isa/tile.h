@@ -116,10 +116,11 @@ FUSEGEN_INLINE void multiply_step(const C* const (&row)[M], int64_t k, const C* 
 }
 
 // sums[m] = addend[m] + sum_k a[m][k0 + k] w[k], for M rows and k in [0, K), k counting steps. One line of `next` a step is
-// fetched into L2.
+// fetched into L2. The same steps of the M rows at `ahead` are fetched too, unless it is null: rows are pages apart, where
+// the hardware does not look ahead.
 template <class C, int NW, Step step, int M>
 void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, const TileAddend<C>& addend, const C* next,
-               TileSums<C, NW>& sums) {
+               const C* const* ahead, TileSums<C, NW>& sums) {
   constexpr int L = kLanes<C>;
   constexpr int kLine = 64 / static_cast<int>(sizeof(C));
   Vector<C> acc[M][NW] = {};
@@ -127,6 +128,16 @@ void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, 
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) row[m] = a[m] + k0;
   int64_t k = 0;
+  if (ahead)
+    while (k + kLine <= K) {
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) __builtin_prefetch(ahead[m] + k0 + k, 0, 3);
+#pragma GCC unroll 2
+      for (int i = 0; i < kLine; ++i, ++k, w += NW * L) {
+        prefetch_panel<C, NW>(w);
+        multiply_step<C, NW, step>(row, k, w, acc);
+      }
+    }
   if constexpr (M == 1) {  // too few sums to cover the latency of a multiply-add: odd steps go to sums of their own
     Vector<C> odd[M][NW] = {};
     for (; k + 2 <= K; k += 2, w += 2 * NW * L) {
@@ -185,7 +196,7 @@ void tile_columns(const C* __restrict a, int64_t stride, const C* __restrict w, 
 // The two for a number of rows known at run time; compiled once each (tile.cpp).
 template <class C, int NW, Step step>
 void tile_rows(int rows, const C* const* a, int64_t k0, const C* w, int64_t K, const TileAddend<C>& addend, const C* next,
-               TileSums<C, NW>& sums);
+               const C* const* ahead, TileSums<C, NW>& sums);
 template <class C>
 void tile_columns(int rows, const C* a, int64_t stride, const C* w, int64_t K, bool add, TileSums<C, kTileVectors>& sums);
 
