@@ -163,8 +163,8 @@ def _finite(step: int, what: str, *tensors: Tensor) -> None:
 def _update(
     step: int, name: str, net: nn.Module, optimizer: torch.optim.Optimizer, out: StepOutput, clip: float
 ) -> None:
-    """Backward, the length of the gradient checked (and cut), and the update. Autocast is for the forward pass:
-    backward runs without it, and the weights that it cast and keeps are forgotten once they are old."""
+    """Backward, the length of the gradient checked (and cut), and the update. Autocast is for the forward
+    pass: backward runs without it, and the weights that it cast and keeps are forgotten once they are old."""
     optimizer.zero_grad(set_to_none=True)
     with torch.autocast(out.loss.device.type, enabled=False):
         out.loss.backward()

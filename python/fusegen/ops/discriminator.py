@@ -81,7 +81,10 @@ def _loss_of(scalars: Tensor, fake: Tensor) -> Tensor:
 def _step_fake(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
     scalars = fake.new_empty(len(SCALARS), dtype=torch.float64)
     logits = fake.new_empty(fake.shape[0] + (0 if real is None else real.shape[0]))
-    bytes_ = torch.library.get_ctx().new_dynamic_size()
+    try:
+        bytes_ = torch.library.get_ctx().new_dynamic_size()
+    except RuntimeError:  # meta tensors, or a FakeTensorMode without symbols for what only the engine knows
+        bytes_ = 0
     return _loss_of(scalars, fake), scalars, logits, fake.new_empty(bytes_, dtype=torch.uint8)
 
 

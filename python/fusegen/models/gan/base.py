@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from ... import _backend
 from ..._arguments import number, whole
 
 LABELS = int | Sequence[int] | Tensor | None
@@ -74,8 +75,8 @@ class GAN(nn.Module):
         lengths: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """As many samples as ``like`` holds, of the same labels (and lengths), with gradient. ``like`` is what
-        ``critic_input`` gives; under autocast the samples, which come out lower, are of its dtype."""
+        """As many samples as ``like`` holds, of the same labels (and lengths), with gradient. ``like`` is
+        what ``critic_input`` gives; under autocast the samples, which come out lower, are of its dtype."""
         _no_lengths(lengths)
         noise = self.noise(like.shape[self.sample_dim], generator=generator)
         return cast_as(self.generate(noise, labels), like)
@@ -238,7 +239,7 @@ class HeldLabels(nn.Module):
 def cast_as(fake: Tensor, like: Tensor) -> Tensor:
     """Fake samples in the dtype of real ones under autocast. Without it, a difference is the caller's mistake
     and stays to be reported."""
-    return fake.to(like.dtype) if torch.is_autocast_enabled(fake.device.type) else fake
+    return fake if _backend.autocast_dtype(fake) is None else fake.to(like.dtype)
 
 
 def check_floats(name: str, x: Tensor) -> None:
