@@ -116,6 +116,39 @@ def test_a_sample_that_cannot_be_drawn_is_refused(done, capsys, arguments, words
     assert words in refusal(capsys, "sample", done, *arguments)
 
 
+PICTURE, NUMBERS = b"a picture", b"numbers"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "out", "written"),
+    [
+        ({".txt": "told"}, "a.txt", {"a.txt": b"told"}),
+        ({".txt": "told"}, "a.b.c.TXT", {"a.b.c.TXT": b"told"}),
+        ({".txt": "told"}, "a", {"a": b"told"}),
+        ({".png": PICTURE}, "a.PNG", {"a.PNG": PICTURE}),
+        ({".png": PICTURE, ".npy": NUMBERS}, "a.NPY", {"a.png": PICTURE, "a.NPY": NUMBERS}),
+        ({".png": PICTURE, ".npy": NUMBERS}, "run.2.png", {"run.2.png": PICTURE, "run.2.npy": NUMBERS}),
+        ({".png": PICTURE, ".npy": NUMBERS}, "a", {"a.png": PICTURE, "a.npy": NUMBERS}),
+        ({".txt": "told"}, "a.png", ".txt"),
+        ({".txt": "told"}, "a.txt.jsonl", ".txt"),
+        ({".png": PICTURE, ".npy": NUMBERS}, "run.2", ".png or .npy"),
+        ({".txt": "told"}, "", ".txt"),
+    ],
+)
+def test_samples_go_to_the_file_that_is_named(done, tmp_path, monkeypatch, capsys, kinds, out, written):
+    monkeypatch.setattr(TextTask, "sample", lambda self, how: dict(kinds))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    if isinstance(written, dict):
+        assert main(["sample", str(done), "--out", out]) == 0
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == written
+    else:
+        said = refusal(capsys, "sample", done, "--out", out)
+        assert f"--out: expected a file that ends in {written}, or in nothing, got" in said
+        assert not list(folder.iterdir())
+
+
 def test_no_run_is_said(tmp_path, capsys):
     for command in ("resume", "sample", "evaluate", "export"):
         assert f"there is no run in {tmp_path}" in refusal(capsys, command, tmp_path)
