@@ -7,7 +7,6 @@ step is held against a baseline. Rows go to benchmarks/results/MACHINE/learning/
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import tempfile
 import time
@@ -152,31 +151,6 @@ def importance(done: Trained, bar: str, seed: int) -> Iterator[Figure]:
             yield figure(done, bar, seed, name)
 
 
-def new_file(bar: str) -> Path:
-    """A name that is not taken: a number is added where it is."""
-    shared = _shared()
-    folder = record.RESULTS / record.slug(shared["machine"]) / "learning"
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{bar}-{shared['date'][:10]}-{shared['commit']}"
-    taken = sum(1 for _ in folder.glob(f"{stem}*.csv"))
-    return folder / f"{stem}{f'-{taken + 1}' if taken else ''}.csv"
-
-
-def write(figures: list[Figure], path: Path) -> None:
-    """All figures so far: a command that is stopped leaves those of the seeds before."""
-    shared = _shared()
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*(each.name for each in fields(Figure)), *shared], lineterminator="\n")
-        writer.writeheader()
-        for each in figures:
-            writer.writerow({k: record.compact(v) for k, v in asdict(each).items()} | shared)
-
-
-def _shared() -> dict[str, str]:
-    own = record.environment()
-    return {name: value for name, value in own.items() if name not in ("onnxruntime", "onednn")}
-
-
 def main(argv: list[str] | None = None) -> int:
     described = "\n".join(f"  {name:12} {bar.__doc__}" for name, bar in BARS.items())
     parser = argparse.ArgumentParser(
@@ -193,13 +167,13 @@ def main(argv: list[str] | None = None) -> int:
     asked, flags = parser.parse_known_args(argv)
     torch.set_num_threads(asked.threads)
     figures: list[Figure] = []
-    path = None if asked.dry else new_file(asked.bar)
-    with tempfile.TemporaryDirectory() as aside:
+    names = [each.name for each in fields(Figure)]
+    with tempfile.TemporaryDirectory() as aside, record.learning(asked.bar, names, asked.dry) as (path, add):
         for seed in range(asked.first, asked.first + asked.seeds):
             folder = (asked.keep or Path(aside)) / f"{asked.bar}-{seed}"
-            figures += BARS[asked.bar](folder, seed, flags)
-            if path is not None:
-                write(figures, path)
+            of_seed = list(BARS[asked.bar](folder, seed, flags))
+            add(map(asdict, of_seed))
+            figures += of_seed
     print()
     for each in figures:
         against = f"{each.baseline} {each.baseline_value:.4g}" if each.baseline else ""

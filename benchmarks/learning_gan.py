@@ -3,7 +3,7 @@
     python benchmarks/learning_gan.py gan --arch mlp --seeds 3
 
 trains with `fusegen train gan --arch ARCH` and its defaults, measures with `fusegen evaluate`, and writes
-results/learning/MACHINE/DATE-COMMIT-gan.csv. --by torch trains the same networks from the same seeds with
+results/MACHINE/learning/DATE-COMMIT-gan.csv. --by torch trains the same networks from the same seeds with
 torch's autograd alone: D on real and on fake samples in two passes, penalties by a second backward.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import io
 import sys
 import tempfile
@@ -75,11 +74,11 @@ def main() -> int:
     asked, options = parser.parse_known_args()
     TASKS[PLAIN] = ("__main__:PlainGan", "the same in plain torch")
     implementations = ["fusegen", "torch"] if asked.by == "both" else [asked.by]
-    with tempfile.TemporaryDirectory() as temporary, results() as (path, write):
+    with tempfile.TemporaryDirectory() as temporary, record.learning("gan", COLUMNS) as (path, add):
         folder = Path(asked.folder or temporary)
         for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
             for by in implementations:
-                write(measured(asked.arch, seed, by, folder / f"{asked.arch}-{by}-{seed}", options))
+                add(measured(asked.arch, seed, by, folder / f"{asked.arch}-{by}-{seed}", options))
     print(path)
     return 0
 
@@ -106,32 +105,6 @@ def measured(arch: str, seed: int, by: str, folder: Path, options: list[str]) ->
     shared = {"suite": "learning-gan", "arch": arch, "seed": seed, "by": by, "options": " ".join(options)}
     found |= {"seconds of training": f"{seconds:.1f}", "CPU seconds of training": f"{cpu:.1f}"}
     return [{**shared, "measure": name, "value": value.strip()} for name, value in found.items()]
-
-
-@contextlib.contextmanager
-def results():
-    """(the path of a new file among the results, a function that adds rows to it); none is overwritten."""
-    environment = record.environment()
-    folder = record.RESULTS / "learning" / record.slug(environment["machine"])
-    folder.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        end = f"-{number}" if number > 1 else ""
-        path = folder / f"{environment['date'][:10]}-{environment['commit']}-gan{end}.csv"
-        try:
-            file = path.open("x", newline="")
-            break
-        except FileExistsError:
-            number += 1
-    with file:
-        writer = csv.DictWriter(file, [*COLUMNS, *environment], lineterminator="\n")
-        writer.writeheader()
-
-        def write(rows: list[dict[str, object]]) -> None:
-            writer.writerows(row | environment for row in rows)
-            file.flush()
-
-        yield path, write
 
 
 if __name__ == "__main__":

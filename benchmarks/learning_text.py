@@ -8,7 +8,6 @@ go to benchmarks/results/MACHINE/learning/. Further flags are passed on to `fuse
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from fusegen.train.text import BITS
 
 BITS_BAR, SECONDS_BAR = 1.66, 300
 WITTEN_BELL = 1.90  # a 5-gram model of the same split
+COLUMNS = ("suite", "seed", "command", "step", "seconds", "bits", "passed")
 PRESET = ["--steps", "1300"]  # and the defaults: a two-layer LSTM, H 256, 16 x 64 bytes a step
 
 
@@ -35,15 +35,20 @@ def main() -> int:
     parser.add_argument("--picture", metavar="FILE", help="draw the curves there, as PNG")
     asked, flags = parser.parse_known_args()
     held, rows = True, []
-    with tempfile.TemporaryDirectory() as temporary:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        record.learning("text", COLUMNS, dry=asked.no_save) as (path, add),
+    ):
         for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
             folder = Path(asked.folder or temporary) / f"seed-{seed}"
-            rows += trained(folder, seed, [*PRESET, *flags])
+            of_seed = trained(folder, seed, [*PRESET, *flags])
+            add(of_seed)
+            rows += of_seed
             held = held and bool(rows[-1]["passed"])
     if asked.picture:
         draw(rows, Path(asked.picture))
-    if not asked.no_save:
-        print(f"written: {write(rows).relative_to(record.ROOT)}")
+    if path is not None:
+        print(f"written: {path.relative_to(record.ROOT)}")
     return 0 if held else 1
 
 
@@ -97,27 +102,6 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
     axis.legend(frameon=False)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
-
-
-def write(rows: list[dict[str, object]], name: str = "text") -> Path:
-    """A new file; a number is added where the name is taken."""
-    apart = ("onnxruntime", "onednn")
-    shared = {key: value for key, value in record.environment().items() if key not in apart}
-    folder = record.RESULTS / record.slug(shared["machine"]) / "learning"
-    folder.mkdir(parents=True, exist_ok=True)
-    stem, number = f"{shared['date'][:10]}-{shared['commit']}-{name}", 1
-    while True:
-        path = folder / (stem + (f"-{number}" if number > 1 else "") + ".csv")
-        try:
-            file = path.open("x", newline="")
-            break
-        except FileExistsError:
-            number += 1
-    with file:
-        writer = csv.DictWriter(file, [*rows[0], *shared], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(row | shared for row in rows)
-    return path
 
 
 if __name__ == "__main__":

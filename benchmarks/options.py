@@ -26,8 +26,10 @@ class Options:
 
     @property
     def partial(self) -> bool:
-        """Whether the rows are fewer or shorter read than the bars ask for."""
-        return self.quick or bool(self.only or self.peers)
+        """Whether the rows are fewer or read for another time than the bars ask for. (On a GPU, `minutes` is
+        firm, its cases are read whole, and a row counts those that it left.)"""
+        timed = self.minutes is not None and self.device == "cpu"
+        return self.quick or timed or bool(self.only or self.peers)
 
     def cases(self, cases: list[Case]) -> list[Case]:
         chosen = [

@@ -17,8 +17,11 @@ from pathlib import Path
 
 import record
 from fusegen.train.run import Run, read_log
-from learning_text import write
 
+COLUMNS = (
+    "suite", "round", "command", "bytes_per_second_1", "bytes_per_second_2", "ratio", "loss_difference",
+    "steps",
+)  # fmt: skip
 WARM = 10
 RATIO_BAR = 1.6
 LOSS_BAR = {"float32": 1e-5, "float64": 1e-11}
@@ -38,7 +41,10 @@ def main() -> int:
     asked, flags = parser.parse_known_args()
     flags = [*FLAGS, "--precision", asked.precision, *flags]
     rows = []
-    with tempfile.TemporaryDirectory() as temporary:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        record.learning("processes", COLUMNS, dry=asked.no_save) as (path, add),
+    ):
         for number in range(asked.rounds):
             speeds, losses = {}, {}
             for count in (1, 2) if number % 2 else (2, 1):
@@ -56,6 +62,7 @@ def main() -> int:
                 "steps": len(losses[1]),
             }
             rows.append(row)
+            add([row])
             print(
                 "  ".join(f"{name} {value}" for name, value in row.items() if name != "command"), flush=True
             )
@@ -64,8 +71,8 @@ def main() -> int:
     limit = LOSS_BAR[asked.precision]
     print(f"{'pass' if ratio >= RATIO_BAR else 'FAIL'}  {ratio:.3f} >= {RATIO_BAR} times the throughput")
     print(f"{'pass' if apart <= limit else 'FAIL'}  {apart:.1e} <= {limit:g} between the losses")
-    if not asked.no_save:
-        print(f"written: {write(rows, 'processes').relative_to(record.ROOT)}")
+    if path is not None:
+        print(f"written: {path.relative_to(record.ROOT)}")
     return 0 if ratio >= RATIO_BAR and apart <= limit else 1
 
 

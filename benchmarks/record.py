@@ -7,6 +7,8 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from functools import cache
@@ -147,10 +149,15 @@ def environment(device: str = "cpu") -> dict[str, str]:
     }
 
 
-def write(rows: list[Row], folder: Path = RESULTS, suffix: str = "", device: str = "cpu") -> Path:
-    """A new file DATE-COMMIT.csv in `folder`/MACHINE; a number is added where the name is taken."""
-    shared = environment(device)
-    folder = folder / slug(shared["machine"])
+Add = Callable[[Iterable[Mapping[str, object]]], None]
+
+
+@contextmanager
+def new_file(
+    names: Sequence[str], folder: Path, shared: dict[str, str], suffix: str
+) -> Iterator[tuple[Path, Add]]:
+    """A new file DATE-COMMIT.csv of columns `names` and `shared`, and what adds rows to it, at once on the
+    disk; a number is added where the name is taken."""
     folder.mkdir(parents=True, exist_ok=True)
     stem, number = f"{shared['date'][:10]}-{shared['commit']}{suffix}", 1
     while True:
@@ -161,12 +168,35 @@ def write(rows: list[Row], folder: Path = RESULTS, suffix: str = "", device: str
         except FileExistsError:
             number += 1
     with file:
-        names = [field.name for field in fields(Row)]
         writer = csv.DictWriter(file, [*names, *shared], lineterminator="\n")
         writer.writeheader()
-        for entry in rows:
-            writer.writerow({k: compact(v) for k, v in asdict(entry).items()} | shared)
+
+        def add(rows: Iterable[Mapping[str, object]]) -> None:
+            writer.writerows({name: compact(value) for name, value in row.items()} | shared for row in rows)
+            file.flush()
+
+        yield path, add
+
+
+def write(rows: list[Row], folder: Path = RESULTS, suffix: str = "", device: str = "cpu") -> Path:
+    """A new file in `folder`/MACHINE with the rows of a run."""
+    shared = environment(device)
+    names = [field.name for field in fields(Row)]
+    with new_file(names, folder / slug(shared["machine"]), shared, suffix) as (path, add):
+        add(map(asdict, rows))
     return path
+
+
+@contextmanager
+def learning(what: str, names: Sequence[str], dry: bool = False) -> Iterator[tuple[Path | None, Add]]:
+    """A `new_file` in results/MACHINE/learning for figures of `what` was learnt; none if `dry`."""
+    if dry:
+        yield None, lambda rows: None
+        return
+    own = environment()
+    shared = {name: value for name, value in own.items() if name not in ("onnxruntime", "onednn")}
+    with new_file(names, RESULTS / slug(own["machine"]) / "learning", shared, f"-{what}") as opened:
+        yield opened
 
 
 def compact(value: object) -> object:

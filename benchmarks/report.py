@@ -20,7 +20,7 @@ from bars import ratios, select
 from picture import MODES
 from record import Row
 from suites.rnn import CELLS, GPU_CELLS, GPU_DTYPES
-from sweep import FAILED, WRONG
+from sweep import FAILED, TIME_IS_UP, WRONG
 
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 GPU_START, GPU_END = "<!-- gpu-bench:start -->", "<!-- gpu-bench:end -->"
@@ -200,19 +200,24 @@ def gpu_losses(rows: list[Row]) -> str:
 def gpu_markdown(folder: Path) -> str:
     """Everything measured on one GPU; "" if nothing complete was."""
     parts = newest_parts(folder)
-    rows = [
-        entry
+    found = [
+        (path, entry)
         for suite, files in parts.items()
         for path in files.values()
         for entry in select(record.read(path), suite=suite)
-        if entry.unit not in (WRONG, FAILED)
     ]
+    rows = [entry for _, entry in found if entry.unit not in (WRONG, FAILED)]
     if not rows:
         return ""
     missing = [
         f"{suite}: {len(files)} of {n} parts"
         for suite, files in parts.items()
         if suite != "ceilings" and len(files) < (n := int(next(iter(files)).split("/")[1]))
+    ]
+    missing += [
+        f"{entry.suite}: {entry.value:.0f} cases were not begun in time ({path.name})"
+        for path, entry in found
+        if entry.unit == FAILED and entry.note == TIME_IS_UP
     ]
     files = sorted({path for by_part in parts.values() for path in by_part.values()})
     links = ", ".join(f"[{path.name}]({path.relative_to(record.ROOT)})" for path in files)

@@ -62,7 +62,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="only these contestants, e.g. fused torch onednn",
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--minutes", type=float, help="wall time for each suite that times")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="wall time for each suite that times; on the CPU the run is a partial one",
+    )
     parser.add_argument(
         "--part",
         type=part,
@@ -71,7 +75,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="the K-th of N shares of each suite's cases, of about the same work",
     )
     parser.add_argument(
-        "--save", action="store_true", help="write the CSV of a partial run (quick, only, peers) too"
+        "--save", action="store_true", help="write the CSV of a partial run (quick, only, peers, minutes) too"
     )
     asked = parser.parse_args(argv)
     if "all" in asked.suites:  # what peak reads is part of rnn

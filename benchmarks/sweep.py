@@ -19,6 +19,7 @@ from timing import CudaClock, host_clock, interleaved, paired_ratio
 
 OURS = ("fused", "frozen", "auto", "graph")
 WRONG, FAILED = "wrong result", "failed"  # units of rows that are no timing
+TIME_IS_UP = "time is up"  # the note of a row whose value is the number of cases that were not begun
 
 
 @dataclass
@@ -66,7 +67,7 @@ def sweep(
         if budget.over:
             left = [one.name for one in cases[i:]]
             print(f"  not begun, the time is up: {'; '.join(left)}", file=sys.stderr)
-            rows += [Row(suite, "", "", "", "", 0, 0, 0, 0, 0, "", len(left), unit=FAILED, note="time is up")]
+            rows += [Row(suite, "", "", "", "", 0, 0, 0, 0, 0, "", len(left), unit=FAILED, note=TIME_IS_UP)]
             break
         start = perf_counter()
         share = budget.next()

@@ -155,6 +155,29 @@ def test_rows_survive_the_file_and_files_are_never_overwritten(tmp_path):
     assert shared["threads"] == str(torch.get_num_threads()) and shared["isa"]
 
 
+def test_rows_of_learning_are_there_at_once_and_never_overwritten(tmp_path, monkeypatch):
+    import record
+
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    paths = []
+    for seed in range(2):
+        with record.learning("vae", ("seed", "nats")) as (path, add):
+            add([{"seed": seed, "nats": 1 / 3}])
+            assert len(path.read_text().splitlines()) == 2
+            add([{"seed": seed, "nats": "unknown"}])
+        paths.append(path)
+    shared = record.environment()
+    stem = f"{shared['date'][:10]}-{shared['commit']}-vae"
+    folder = tmp_path / record.slug(shared["machine"]) / "learning"
+    assert paths == [folder / f"{stem}.csv", folder / f"{stem}-2.csv"]
+    head, first, second = paths[0].read_text().splitlines()
+    assert head.startswith("seed,nats,date,commit") and "onednn" not in head
+    assert first.startswith("0,0.33333,") and second.startswith("0,unknown,")
+    with record.learning("vae", ("seed",), dry=True) as (path, add):
+        add([{"seed": 0}])
+    assert path is None and len(list(folder.iterdir())) == 2
+
+
 def test_bars_judge_mean_and_worst():
     from bars import Bar, mean_and_worst, select
 
@@ -207,6 +230,39 @@ def test_gan_peers_compute_one_step(penalty):
     for one in found:
         assert set(one) == {"loss", *(name for name, _ in of.net.named_parameters())}
         assert verify(of, one) < 1e-5
+
+
+def test_other_minutes_than_a_suites_own_make_a_run_partial(tmp_path, monkeypatch, capsys):
+    import types
+
+    import record
+    import run as program
+    from options import Options
+
+    assert not Options().partial and Options(minutes=1.0).partial
+    assert not Options(
+        minutes=1.0, device="cuda"
+    ).partial  # firm: test_gpu_report_says_what_the_time_left_out
+    suite = types.SimpleNamespace(run=lambda options: [a_row()], bars=lambda rows: [])
+    monkeypatch.setattr(program, "import_module", lambda name: suite)
+    monkeypatch.setattr(program.record, "ROOT", tmp_path)
+    written = []
+    monkeypatch.setattr(
+        record, "write", lambda rows, suffix, device: written.append(suffix) or tmp_path / "x"
+    )
+    threads = ["--threads", str(torch.get_num_threads())]
+    for argv in ([], ["--minutes", "1"], ["--minutes", "1", "--save"]):
+        assert program.main(["rnn", *threads, *argv]) == 0
+    assert written == ["", "-partial"] and capsys.readouterr().out.count("a partial run: no verdict") == 2
+
+
+def test_gpu_report_says_what_the_time_left_out(gpu_results, tmp_path):
+    import report
+    from sweep import FAILED, TIME_IS_UP
+
+    path = gpu_results([gpu_row(), gpu_row(value=7, unit=FAILED, note=TIME_IS_UP, ratio_fused="")])
+    text = report.gpu_markdown(path.parent)
+    assert f"Not whole yet: rnn: 7 cases were not begun in time ({path.name})." in text
 
 
 def test_gan_bars_judge_every_size():

@@ -11,10 +11,11 @@ import pytest
 import torch
 from fusegen.cli import main
 from fusegen.data import Text, pydocs
-from fusegen.train import Comparison, FitOptions, TextOptions, TextTask, fit
+from fusegen.train import Comparison, FitOptions, TextOptions, TextTask
 from fusegen.train.demo import Demo, _learnt, _quoted
 from fusegen.train.loop import FINAL_RATE, learning_rate
 from fusegen.train.text import BITS, count_characters
+from runs import silent
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 TINY = ["--hidden", "24", "--embedding", "12", "--batch", "4", "--chunk", "16"]
@@ -29,10 +30,6 @@ def tiny(steps=6, dropout=0.0, cell="lstm"):
     options = TextOptions(cell=cell, hidden=16, embedding=8, dropout=dropout, batch=4, chunk=16)
     text = text_of(b"a short story about a short story. " * 60)
     return TextTask.make(text, options), FitOptions(steps=steps, lr=0.02)
-
-
-def silent(task, how, **options):
-    return fit(task, how, say=lambda line: None, **options)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])

@@ -10,6 +10,7 @@ from fusegen.gan import GanOptions, Optimizers, gan_step
 from fusegen.gan.training import _finite
 from fusegen.models import DCGAN, MLPGAN, RecurrentGAN
 from fusegen.models.gan.recurrent import gumbel_noise, straight_through
+from tolerances import close
 from torch import nn
 
 N, T = 6, 5
@@ -367,6 +368,52 @@ def test_it_learns(make):
     assert off() < before / 2
 
 
+AUTOCAST = {"device_type": "cpu", "dtype": torch.bfloat16}
+
+
+@pytest.mark.parametrize("penalty", ["none", "r1", "r2", "gp"])
+@pytest.mark.parametrize("classes", [0, 2])
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_autocast_computes_what_float32_does(make, classes, penalty):
+    model = make(num_classes=classes)
+    twin, before = copy.deepcopy(model), state(model)
+    # of all losses, the one whose gradients by real and by fake samples do not cancel in an untrained network
+    options = GanOptions("least_squares", **({} if penalty == "none" else {penalty: 2.0}))
+    real, labels = real_of(model), labels_of(model)
+    reports = []
+    for net, enabled in ((model, True), (twin, False)):
+        random = torch.Generator().manual_seed(1)
+        sgd = [torch.optim.SGD(part.parameters(), 0.1) for part in (net.generator, net.discriminator)]
+        with torch.autocast(**AUTOCAST, enabled=enabled):
+            reports.append(gan_step(net, real, sgd, options, labels=labels, generator=random))
+    got, want = ([r.discriminator_loss, r.penalty or 0.0, r.generator_loss] for r in reports)
+    close(torch.tensor(got, dtype=torch.bfloat16), torch.tensor(want), "value", "losses")
+    if make is text:  # whose draws may fall on another token
+        return
+    for name in ("generator", "discriminator"):
+        got, want = (
+            torch.cat([(p - before[k]).flatten() for k, p in net.named_parameters() if k.startswith(name)])
+            for net in (model, twin)
+        )
+        close(got.bfloat16(), want, "grad", f"the {name}'s update")
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_one_autocast_around_all_steps_is_one_around_each(make):
+    """Autocast keeps the weights that it cast until it ends: those of the step before would be used again."""
+    models = [make(ema=0.5)]
+    models.append(copy.deepcopy(models[0]))
+    real = real_of(models[0])
+    for model, contexts in zip(models, ((1, 3), (3, 1)), strict=True):
+        random = torch.Generator().manual_seed(1)
+        optimizers = Optimizers.adam(model, 1e-2)
+        for _ in range(contexts[0]):
+            with torch.autocast(**AUTOCAST):
+                for _ in range(contexts[1]):
+                    gan_step(model, real, optimizers, generator=random)
+    assert same_state(*map(state, models))
+
+
 # ---- what goes wrong --------------------------------------------------------------------------------
 
 
@@ -448,6 +495,13 @@ BAD_CALLS = {
     "truncation": (lambda: mlp().sample(2, truncation=0), ValueError, "truncation"),
     "sample lengths": (lambda: series().sample(2, lengths=[1, 9]), ValueError, "from 1 to 5"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [mlp, dcgan, series], ids=["mlp", "dcgan", "series"])
+def test_another_dtype_than_the_models_is_named(make):
+    model = make()
+    with pytest.raises(RuntimeError, match=r"same dtype, got torch.float64 and torch.float32"):
+        step_of(model, real_of(model).double())
 
 
 def step_of(model, real=None, **kw):

@@ -11,6 +11,7 @@ from fusegen.ops.discriminator import MlpOptions, mlp_discriminator_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import parametrizations
 
 PENALTIES = {
@@ -523,6 +524,59 @@ def test_other_devices_go_through_autograd():
     assert out.path == "autograd" and "'meta'" in out.reason and out.loss.shape == ()
 
 
+def shapes_only(name, penalties):
+    """The step of tensors without data: its output, after every parameter has got a gradient."""
+    make, shape, dim, _ = PATHS[name]
+    D = make()
+    out = discriminator_step(D, samples(shape, 4, dim).float(), samples(shape, 4, dim).float(), **penalties)
+    out.loss.backward()
+    assert all(p.grad.shape == p.shape for p in D.parameters())
+    assert out.loss.shape == out.penalty.shape == () and out.real_logits.shape == out.fake_logits.shape == (
+        4,
+    )
+    return out
+
+
+@pytest.mark.parametrize("penalties", PENALTIES.values(), ids=PENALTIES)
+@pytest.mark.parametrize("path", PATHS)
+def test_shapes_without_data(path, penalties):
+    with torch.device("meta"):
+        assert shapes_only(path, penalties).loss.is_meta
+    with FakeTensorMode():
+        out = shapes_only(path, penalties)
+    want = PATHS[path][3]
+    assert out.path == (
+        want if isinstance(want, str) else want.get("none" if not penalties else "", "fused_conv")
+    )
+
+
+@pytest.mark.parametrize("penalty", ["none", "all"])
+@pytest.mark.parametrize("path", ["dense", "conv", "smooth", "recurrent"])
+def test_compiled(path, penalty):
+    """A penalty by a second backward breaks the graph; all else is one."""
+    penalties = PENALTIES[penalty]
+    make, shape, dim, expected = PATHS[path]
+    D = make().double()
+    twin, (real, fake) = copy.deepcopy(D), (samples(shape, 4, dim), samples(shape, 4, dim))
+    torch._dynamo.reset()
+    losses_of = []
+    for net in (D, twin):
+
+        def step(real, fake, net=net):
+            return discriminator_step(net, real, fake, "hinge", **penalties).loss
+
+        torch.manual_seed(1)
+        if net is D:
+            whole = not penalties or expected == "fused_mlp"
+            step = torch.compile(step, fullgraph=whole, backend="aot_eager")
+        loss = step(real, fake)
+        loss.backward()
+        losses_of.append(loss)
+    same(*losses_of, "loss")
+    for (name, p), q in zip(D.named_parameters(), twin.parameters(), strict=True):
+        same(p.grad, q.grad, name)
+
+
 def test_dropout_passes_twice():
     calls = []
 
@@ -613,39 +667,96 @@ def test_any_size(sizes, nr, nf, loss, r1, slope, threads):
         same(p.grad, q[1].grad, name)
 
 
-def _distributed(rank, file, queue):
+def _ddp(module):
+    return nn.parallel.DistributedDataParallel(module)
+
+
+def _fsdp1(module):
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    return FullyShardedDataParallel(module, device_id=torch.device("cpu"), use_orig_params=True)
+
+
+def _fsdp2(module):
+    from torch.distributed.fsdp import fully_shard
+
+    return fully_shard(module, mesh=torch.distributed.device_mesh.init_device_mesh("cpu", (2,)))
+
+
+def _gradients(wrap, step):
+    """The whole gradient of every parameter, wherever its parts are."""
+    if wrap is _fsdp2:
+        return [p.grad.full_tensor() for p in step.parameters()]
+    if wrap is _ddp:
+        return [p.grad for p in step.parameters()]
+    with type(step).summon_full_params(step, with_grads=True):
+        return [p.grad.clone() for p in step.parameters()]
+
+
+def _distributed(rank, file, queue, wrap):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-    for penalty in (0.0, 10.0):
-        torch.manual_seed(0)
-        D = dense().double()
-        real, fake = samples((13,), 6, 0), samples((13,), 6, 0)
-        with pytest.raises(RuntimeError, match="DiscriminatorStep"):
-            discriminator_step(nn.parallel.DistributedDataParallel(D), real, fake)
-        step = nn.parallel.DistributedDataParallel(DiscriminatorStep(D, "hinge", r1=penalty))
-        half = slice(3 * rank, 3 * rank + 3)
-        step(real[half], fake[half]).loss.backward()
-        alone = copy.deepcopy(D)
-        alone.zero_grad()
-        discriminator_step(alone, real, fake, "hinge", r1=penalty).loss.backward()
-        pairs = zip(D.parameters(), alone.parameters(), strict=True)
-        queue.put(max((p.grad - q.grad).abs().max().item() for p, q in pairs))
+    for name in ("dense", "conv", "smooth", "recurrent"):
+        make, shape, dim, _ = PATHS[name]
+        for penalties in PENALTIES.values():
+            torch.manual_seed(0)
+            D = make().double()
+            alone = copy.deepcopy(D)
+            real, fake = samples(shape, 6, dim), samples(shape, 6, dim)
+            with pytest.raises(RuntimeError, match="DiscriminatorStep"):
+                discriminator_step(wrap(copy.deepcopy(D)), real, fake)
+            step = wrap(DiscriminatorStep(D, "hinge", **penalties))
+            mine = torch.Generator().manual_seed(1)
+            torch.rand(3 * rank, dtype=real.dtype, generator=mine)  # the shares of gp that are the other's
+            halves = (x.narrow(dim, 3 * rank, 3) for x in (real, fake))
+            step(*halves, generator=mine).loss.backward()
+            both = torch.Generator().manual_seed(1)
+            discriminator_step(alone, real, fake, "hinge", **penalties, generator=both).loss.backward()
+            pairs = zip(_gradients(wrap, step), alone.parameters(), strict=True)
+            queue.put(max((g - q.grad).abs().max().item() for g, q in pairs))
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_equal_one(tmp_path):
+@pytest.mark.parametrize("wrap", [_ddp, _fsdp1, _fsdp2], ids=["ddp", "fsdp1", "fsdp2"])
+def test_two_processes_equal_one(tmp_path, wrap):
     context = torch.multiprocessing.get_context("spawn")
     queue = context.Queue()
     workers = [
-        context.Process(target=_distributed, args=(rank, tmp_path / "rendezvous", queue)) for rank in range(2)
+        context.Process(target=_distributed, args=(rank, tmp_path / "rendezvous", queue, wrap))
+        for rank in range(2)
     ]
     for worker in workers:
         worker.start()
-    differences = [queue.get(timeout=300) for _ in range(4)]  # both ranks, with and without a penalty
     for worker in workers:
-        worker.join(60)
+        worker.join(300)
         assert worker.exitcode == 0
+    differences = [queue.get(timeout=60) for _ in range(2 * 4 * len(PENALTIES))]
     assert max(differences) < 1e-12
+
+
+@pytest.fixture
+def group(tmp_path):
+    """A process group of this process alone."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'rendezvous'}", rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("penalty", ["r1", "r2", "gp"])
+def test_a_penalty_of_layers_that_are_sharded_one_by_one_is_refused(group, penalty):
+    """Their weights are gone after forward, when the penalty differentiates through them."""
+    from torch.distributed.fsdp import fully_shard
+
+    D, x = dense(), torch.randn(3, 13)
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+    for layer in D[:-1:2]:
+        fully_shard(layer, mesh=mesh)
+    step = fully_shard(DiscriminatorStep(D), mesh=mesh)
+    step(x, x).loss.backward()
+    with pytest.raises(RuntimeError, match=f"{penalty}: .*DiscriminatorStep"):
+        step(x, x, **{penalty: 1.0})
 
 
 def test_module_repr_and_lazy_weights():

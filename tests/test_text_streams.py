@@ -14,9 +14,8 @@ from fusegen.data import StreamedLanes, StreamError, TextStream, Vocabulary, ope
 from fusegen.data import stream as streams
 from fusegen.train.run import Run, read_log
 from fusegen.train.text import BITS
+from runs import QUIET, SHAPE, equal
 
-SHAPE = ["--hidden", "16", "--embedding", "8", "--batch", "4", "--chunk", "8"]
-QUIET = ["--no-tensorboard", "--evaluations", "2", "--log-every", "1"]
 SENTENCES = [
     f"row {number}: " + "the cat sat on the mat, zwölf times. " * (1 + number % 4) for number in range(60)
 ]
@@ -253,16 +252,6 @@ def test_without_the_library_it_is_said(tmp_path, absent):
 def finished(folder):
     assert Run.open(folder).load("last")["step"] == 6
     return {name: value for name, value in Run.open(folder).load("last").items() if name != "run"}
-
-
-def equal(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[name], b[name]) for name in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
 
 
 def test_a_run_with_a_tokenizer_keeps_it(tmp_path, tokenizer, rows, capsys):

@@ -19,6 +19,7 @@ from fusegen.train.learner import Learner
 from fusegen.train.run import Run, read_log
 from fusegen.train.tasks import find_task
 from fusegen.train.workers import Shard, Workers
+from runs import equal
 
 pytest.importorskip("PIL")
 
@@ -74,17 +75,6 @@ def sections(kind, places, **fit):
         "fit": GanFit(steps=6, **fit),
         "run": GanRun(device="cpu", precision="float64"),
     }
-
-
-def equal(a, b):
-    """Bit for bit, through lists, tuples and dicts."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b) and a.dtype == b.dtype
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[name], b[name]) for name in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
 
 
 # ---- runs -------------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from fusegen.train.seqvae import BOUND as SEQUENCE_BOUND
 from fusegen.train.tasks import find_task
 from fusegen.train.vae import BOUND, Examples, _same_class
 from fusegen.train.workers import Workers
+from runs import QUIET, StopAt, equal, silent
 from test_processes import ENVIRONMENT, torchrun
-from test_train import StopAt, equal, silent
 
 pytest.importorskip("sacrebleu")
 Image = pytest.importorskip("PIL.Image")
@@ -47,7 +47,6 @@ SMALL = {
 }
 FIRST = {"vae": BOUND, "seqvae": SEQUENCE_BOUND, "seq2seq": LOSS}
 NAMES = list(SMALL)
-QUIET = ["--no-tensorboard", "--evaluations", "2", "--log-every", "1"]
 
 
 @pytest.fixture(scope="module")

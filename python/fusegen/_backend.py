@@ -65,6 +65,14 @@ def needs_grad(*tensors: Tensor | None) -> bool:
     return torch._C._any_requires_grad(*tensors)
 
 
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """The dtype that autocast computes in on x's device; None where it is off or unknown (meta)."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return None
+
+
 def _missing(x: Tensor) -> str:
     """What there are no fused kernels for, of a tensor that is not on the CPU; "" where there are."""
     device = x.device.type

@@ -123,10 +123,18 @@ def has_recurrence(D: nn.Module) -> bool:
 
 
 def is_wrapped(D: nn.Module) -> bool:
-    """Whether D is an instance of DDP or FSDP."""
-    fsdp = sys.modules.get(
-        "torch.distributed.fsdp"
-    )  # an instance has imported it, and nobody else should pay
-    return isinstance(D, nn.parallel.DistributedDataParallel) or (
-        fsdp is not None and isinstance(D, fsdp.FullyShardedDataParallel)
-    )
+    """Whether D is an instance of DDP or FSDP: of FullyShardedDataParallel, or of what fully_shard makes."""
+    return isinstance(D, (nn.parallel.DistributedDataParallel, *_fsdp()))
+
+
+def has_sharded_layers(D: nn.Module) -> bool:
+    """Whether FSDP was told to shard parts of D one by one."""
+    kinds = _fsdp()
+    return bool(kinds) and any(isinstance(m, kinds) for m in D.modules())
+
+
+def _fsdp() -> tuple[type, ...]:
+    """FSDP's classes of both generations."""
+    # An instance has imported it, and nobody else should pay.
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return () if fsdp is None else (fsdp.FullyShardedDataParallel, fsdp.FSDPModule)

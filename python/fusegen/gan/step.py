@@ -75,16 +75,24 @@ def discriminator_step(
     An exact nn.Sequential of nn.Linear, ReLU, LeakyReLU and Flatten without hooks (parametrised weights are
     fine) runs in one fused call; with convolutions among them, a penalty is in closed form instead of by a
     second backward; everything else goes through autograd (``StepOutput.path`` and ``reason``). On a GPU the
-    fused call runs under ``set_backend("fused")``; "auto" takes autograd there until it is measured.
+    fused call runs under ``set_backend("fused")``; "auto" takes autograd there until it is measured. Under
+    torch.compile a penalty by a second backward breaks the graph: AOTAutograd cannot differentiate twice.
 
     Raises ValueError for unknown names, negative weights, sizes or features that do not fit, a D that ends
     in a Sigmoid; TypeError for wrong types; RuntimeError for mixed devices or dtypes, a D wrapped in DDP or
-    FSDP (wrap DiscriminatorStep instead), or a penalty on a D that cannot be differentiated by its input.
+    FSDP (wrap DiscriminatorStep instead), or a penalty on a D that cannot be differentiated by its input, or
+    whose layers FSDP shards one by one.
     """
     losses.check_loss(loss, label_smoothing)
     for name, weight in (("r1", r1), ("r2", r2), ("gp", gp)):
         _penalty_weight(name, weight)
     _check_network(D)
+    if (r1 or r2 or gp) and network.has_sharded_layers(D):
+        name = "r1" if r1 else "r2" if r2 else "gp"
+        raise RuntimeError(
+            f"{name}: a penalty differentiates through D twice, but FSDP shards parts of D one by one and "
+            "frees their weights in between; shard fusegen.gan.DiscriminatorStep(D) as one unit instead"
+        )
     dim = _sample_dim(D, sample_dim)
     _check_samples(real, fake, dim)
     if (gp or loss == "relativistic") and real.shape[dim] != fake.shape[dim]:
@@ -99,7 +107,11 @@ def discriminator_step(
         out, reason = _closed_form_step(D, real, fake, mixed, loss, penalties, label_smoothing, dim, reason)
         if out is not None:
             return out
-        return _general_step(D, real, fake, mixed, loss, penalties, label_smoothing, sample_dim, dim, reason)
+        run = _general_step
+        if any(penalties) and torch.compiler.is_compiling():
+            # AOTAutograd cannot differentiate twice: the graph breaks; under fullgraph=True dynamo says so.
+            run = torch.compiler.disable(run, reason="a penalty differentiates twice, which is not compiled")
+        return run(D, real, fake, mixed, loss, penalties, label_smoothing, sample_dim, dim, reason)
     options = MlpOptions(loss, False, 1.0 - label_smoothing, *penalties)
     return _fused_step(stack, real, fake, mixed, options, reason)
 
@@ -150,6 +162,10 @@ class DiscriminatorStep(nn.Module):
 
         step = DistributedDataParallel(DiscriminatorStep(D, loss="hinge", r1=10.0))
         step(real, fake).loss.backward()
+
+    With FSDP too (FullyShardedDataParallel(...) or fully_shard(...)), as one unit where there is a penalty.
+    ``generator_step(D, fake)`` needs D's whole weights: ``step.unshard()`` and ``step.reshard()`` around it,
+    or FSDP1's ``summon_full_params(step)``.
 
     The arguments are those of discriminator_step. ``r1`` and the other weights may be changed between steps
     (lazy regularisation), and given to ``forward`` for one step.
@@ -274,9 +290,8 @@ def _fused_step(stack, real, fake, mixed, options: MlpOptions, reason: str) -> S
     weights, biases = stack.parameters()
     samples = [x if x is None or x.dim() == 2 else x.flatten(1) for x in (real, fake, mixed)]
     tensors = [*samples, *weights, *biases]
-    device = fake.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
+    dtype = _backend.autocast_dtype(fake)
+    if dtype is not None:
         tensors = [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors]
     else:
         _check_kinds(fake, weights, biases)
@@ -311,7 +326,7 @@ def _closed_form_step(D, real, fake, mixed, loss, penalties, label_smoothing, di
     """The step where a penalty meets convolutions, or None; and why."""
     if not any(penalties) or dim != 0 or _backend.get_backend() == "torch":
         return None, reason
-    if torch.is_autocast_enabled(fake.device.type):
+    if _backend.autocast_dtype(fake) is not None:
         return None, f"{reason}; convolutions under autocast go through autograd"
     try:
         maps = closed_form.chain(D)

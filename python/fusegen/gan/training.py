@@ -108,6 +108,8 @@ def gan_step(
 
     The fake samples have the labels and the lengths of the real ones. The discriminator learns first; then
     the generator, from the same fake samples, and its moving average. The model must be in training mode.
+    Under torch.autocast the networks run in its dtype, fake samples are of real ones' dtype, and one context
+    may be around any number of steps.
 
     Raises FloatingPointError, naming the step, for NaN or infinity in ``real``, in the logits, in a loss or
     in a gradient, before the update that it would spoil: the network in question keeps its weights. Raises
@@ -161,9 +163,11 @@ def _finite(step: int, what: str, *tensors: Tensor) -> None:
 def _update(
     step: int, name: str, net: nn.Module, optimizer: torch.optim.Optimizer, out: StepOutput, clip: float
 ) -> None:
-    """Backward, the length of the gradient checked (and cut), and the update."""
+    """Backward, the length of the gradient checked (and cut), and the update. Autocast is for the forward
+    pass: backward runs without it, and the weights that it cast and keeps are forgotten once they are old."""
     optimizer.zero_grad(set_to_none=True)
-    out.loss.backward()
+    with torch.autocast(out.loss.device.type, enabled=False):
+        out.loss.backward()
     norm = nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
     if not bool(norm.isfinite()):
         optimizer.zero_grad(set_to_none=True)
@@ -173,3 +177,4 @@ def _update(
     if clip:
         nn.utils.clip_grads_with_norm_(net.parameters(), clip, norm)
     optimizer.step()
+    torch.clear_autocast_cache()

@@ -80,7 +80,10 @@ def _results(real: Tensor | None, fake: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 
 def _step_fake(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
-    bytes_ = torch.library.get_ctx().new_dynamic_size()
+    try:
+        bytes_ = torch.library.get_ctx().new_dynamic_size()
+    except RuntimeError:  # meta tensors, or a FakeTensorMode without symbols for what only the engine knows
+        bytes_ = 0
     return *_results(real, fake), fake.new_empty(bytes_, dtype=torch.uint8)
 
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -135,9 +135,9 @@ def sample_command(parsed: argparse.Namespace) -> int:
                 print(_printable(str(content.pop(suffix))))
             for path in run.save_sample(state["step"], content) if content else []:
                 print(path)
-        for suffix, each in content.items() if asked.out else ():
-            path = Path(asked.out)
-            files.write(path if len(content) == 1 else path.with_suffix(suffix), each)
+        else:
+            for path, each in _named(Path(asked.out), content).items():
+                files.write(path, each)
     except Refused as error:
         return refuse(parsed, _as_flag(error))
     return 0
@@ -331,7 +331,11 @@ def _asked(
     parser = argparse.ArgumentParser(f"fusegen {parsed.command} {parsed.folder}", allow_abbrev=False)
     _add_checkpoint(parser)
     if out:
-        parser.add_argument("--out", metavar="FILE", help="write there; what is not text goes to RUN/samples")
+        parser.add_argument(
+            "--out",
+            metavar="FILE",
+            help="write there, by its ending (default: text is shown, the rest goes to RUN/samples)",
+        )
     add_flags(parser, kind)
     asked, unknown = parser.parse_known_args(parsed.rest)
     refuse_unknown(parser, unknown)
@@ -352,6 +356,18 @@ def _add_run_command(commands: Any, name: str, command: Callable, about: str) ->
     parser.add_argument("folder", metavar="RUN", help="the folder of the run")
     parser.set_defaults(run_command=command, parser=parser)
     return parser
+
+
+def _named(out: Path, content: Mapping[str, str | bytes]) -> dict[Path, str | bytes]:
+    """What goes into which file: of {suffix: content} that of out's suffix, in any case, and the rest beside
+    it under its own. Raises ValueError for another suffix, which would say what the file is not."""
+    suffix = out.suffix.lower()
+    if not out.name or (suffix and suffix not in content):
+        kinds = " or ".join(content)
+        raise ValueError(f"out: expected a file that ends in {kinds}, or in nothing, got {str(out)!r}")
+    if not suffix and len(content) == 1:
+        return dict.fromkeys([out], *content.values())
+    return {out if kind == suffix else out.with_suffix(kind): each for kind, each in content.items()}
 
 
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:

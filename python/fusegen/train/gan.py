@@ -114,8 +114,7 @@ class GanTask(Task):
         model = self.model
         besides = batch.get("labels") if model.num_classes else None, batch.get("lengths")
         real = model.critic_input(batch["real"], *besides)
-        fake = model.critic_input(model.fakes(batch["real"], *besides), *besides)
-        return real, fake.to(real.dtype)  # under autocast the generator's are of a lower one
+        return real, model.critic_input(model.fakes(real, *besides), *besides)
 
     def evaluate(self, model: nn.Module | None = None) -> dict[str, float]:
         """The measure that tells of progress, the quickest of `measure`."""

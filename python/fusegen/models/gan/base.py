@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from ... import _backend
 from ..._arguments import number, whole
 
 LABELS = int | Sequence[int] | Tensor | None
@@ -74,9 +75,11 @@ class GAN(nn.Module):
         lengths: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """As many samples as ``like`` holds, of the same labels (and lengths), with gradient."""
+        """As many samples as ``like`` holds, of the same labels (and lengths), with gradient. ``like`` is
+        what ``critic_input`` gives; under autocast the samples, which come out lower, are of its dtype."""
         _no_lengths(lengths)
-        return self.generate(self.noise(like.shape[self.sample_dim], generator=generator), labels)
+        noise = self.noise(like.shape[self.sample_dim], generator=generator)
+        return cast_as(self.generate(noise, labels), like)
 
     def critic_input(
         self, samples: Tensor, labels: Tensor | None = None, lengths: Tensor | None = None
@@ -231,6 +234,12 @@ class HeldLabels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.D(torch.cat((x[:, : self.width], x[:, self.width :].detach()), 1))
+
+
+def cast_as(fake: Tensor, like: Tensor) -> Tensor:
+    """Fake samples in the dtype of real ones under autocast. Without it, a difference is the caller's mistake
+    and stays to be reported."""
+    return fake if _backend.autocast_dtype(fake) is None else fake.to(like.dtype)
 
 
 def check_floats(name: str, x: Tensor) -> None:

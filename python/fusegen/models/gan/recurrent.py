@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ... import nn as fused
 from ..._arguments import number, whole
-from .base import GAN, LABELS, check_floats, evaluating
+from .base import GAN, LABELS, cast_as, check_floats, evaluating
 
 _CELLS = {"lstm": fused.LSTM, "gru": fused.GRU}
 LENGTHS = int | Sequence[int] | Tensor | None
@@ -108,7 +108,7 @@ class RecurrentGAN(GAN):
 
     def fakes(self, like, labels=None, lengths=None, generator=None) -> Tensor:
         noise = self.noise(like.shape[1], like.shape[0], generator=generator)
-        return self.generate(noise, labels, lengths, generator)
+        return cast_as(self.generate(noise, labels, lengths, generator), like)
 
     def critic_input(self, samples: Tensor, labels: Tensor | None = None, lengths: LENGTHS = None) -> Tensor:
         """samples: [T, B, F], or tokens as integers [T, B] or one-hot [T, B, V]; lengths [B] from 1 to T."""
