@@ -221,8 +221,7 @@ def test_a_wrong_path_is_one_line(done, capsys, arguments, words):
 ELSEWHERE = """
 import os, sys
 from fusegen.cli import main
-if os.environ["RANK"] != "0":
-    os.chdir("/")
+os.chdir(os.path.dirname(__file__) if os.environ["RANK"] == "0" else "/")
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -240,9 +239,8 @@ def test_what_one_process_refuses_all_do_and_nothing_is_left(tmp_path, story, wr
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     arguments = train(story, tmp_path / "new", "--steps", "2", *wrong)
     run = subprocess.run(
-        [*launch, "elsewhere.py", *arguments],
+        [*launch, str(tmp_path / "elsewhere.py"), *arguments],
         env=ENVIRONMENT,
-        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=100,
