@@ -534,6 +534,7 @@ def test_wrong_sequences(tokens, lengths, error, name):
         (lambda m: m.beam_search(T3, width=True), TypeError, "width"),
         (lambda m: m.beam_search(T3, max_length=-1), ValueError, "max_length"),
         (lambda m: m.beam_search(T3, length_penalty=-1), ValueError, "length_penalty"),
+        (lambda m: m.beam_search(T3, length_penalty=1e308), ValueError, "length_penalty"),
         (lambda m: m.beam_search(T3, length_penalty="1"), TypeError, "length_penalty"),
     ],
 )

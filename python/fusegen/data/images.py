@@ -114,11 +114,34 @@ def _from_hub(source: str, split: str, column: str, argument: str) -> Images:
 
     rows = read_hub(source, split, argument)
     pictures = list(column_of(rows, column, source, argument))
-    pixels = _stack(
-        (f"{source}, row {number}", np.asarray(picture)) for number, picture in enumerate(pictures)
-    )(argument)
-    labels = torch.tensor(rows["label"]) if "label" in rows.column_names else None
+
+    def read():
+        for number, picture in enumerate(pictures):
+            where = f"{source}, row {number}"
+            try:
+                array = _bytes_of(picture) if hasattr(picture, "convert") else np.asarray(picture)
+            except ValueError as error:
+                raise ValueError(f"{argument}: {where}: {error}") from error
+            if array.dtype != np.uint8 or array.ndim not in (2, 3):
+                kind = f"{array.dtype} {list(array.shape)}"
+                raise ValueError(f"{argument}: {where}: expected a picture in {column!r}, got {kind}")
+            yield where, array
+
+    pixels = _stack(read())(argument)
+    labels = _labels(rows["label"], source, argument) if "label" in rows.column_names else None
     return Images(source, pixels, labels, tuple(getattr(rows.features.get("label"), "names", ()) or ()))
+
+
+def _labels(column: Any, source: str, argument: str) -> Tensor | None:
+    """int64 [N]; None where all are -1, as in a test split that is not to be known."""
+    labels = list(column)
+    if wrong := [each for each in labels if type(each) is not int]:
+        raise ValueError(f"{argument}: {source}: expected numbers of classes in 'label', got {wrong[0]!r}")
+    if min(labels) < 0:
+        if max(labels) < 0:
+            return None
+        raise ValueError(f"{argument}: {source}: expected labels of 0 or more, got {min(labels)}")
+    return torch.tensor(labels)
 
 
 def _from_files(folder: Path, argument: str) -> Images:
@@ -134,8 +157,7 @@ def _from_files(folder: Path, argument: str) -> Images:
     for path in paths:
         try:
             with Image.open(path) as picture:
-                picture = picture.convert("L" if picture.mode in ("1", "L", "I;16") else "RGB")
-                read.append((str(path), np.asarray(picture)))
+                read.append((str(path), _bytes_of(picture)))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             skipped.append(f"{path} is not an image, or is damaged: {error}")
             continue
@@ -145,6 +167,19 @@ def _from_files(folder: Path, argument: str) -> Images:
     labelled = torch.tensor(labels) if classes and -1 not in labels else None
     names = tuple(classes) if labelled is not None else ()
     return Images(str(folder), _stack(iter(read))(argument), labelled, names, tuple(skipped))
+
+
+def _bytes_of(picture: Any) -> np.ndarray:
+    """uint8 [H, W], or [H, W, 3] of what has colours. Greys of 16 bits keep their upper 8, where pillow would
+    make white of all above 255. Raises ValueError for greys of another range."""
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        grey = np.asarray(picture)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError(f"expected greys from 0 to 65535, got {grey.min()} to {grey.max()}")
+        return (grey.astype(np.int64) >> 8).astype(np.uint8)
+    if picture.mode == "F":
+        raise ValueError("its greys are real numbers, of no known range")
+    return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
 
 
 def _stack(read: Any) -> Callable[[str], Tensor]:
@@ -161,7 +196,7 @@ def _stack(read: Any) -> Callable[[str], Tensor]:
                     f"{argument}: {name} is {ours} (channels x height x width), and {first} is {theirs}"
                 )
             first = first or name
-            pixels.append(array.astype(np.uint8))
+            pixels.append(array)
         if not pixels:
             raise ValueError(f"{argument}: there is no image")
         return torch.from_numpy(np.stack(pixels))

@@ -115,7 +115,10 @@ def _catalogues(source: str, argument: str) -> Pairs:
 
 
 def _lines(path: str, argument: str) -> list[str]:
-    return bytes(read_text(path, argument, utf8=True).tokens.numpy()).decode().splitlines()
+    """Ended by line feeds, as in every tool that made or counts them: str.splitlines would also cut at form
+    feeds and at Unicode's separators, and put all pairs after one of them out of step."""
+    text = bytes(read_text(path, argument, utf8=True).tokens.numpy()).decode().removeprefix("\ufeff")
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
 def _unzip(pairs: list[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -34,8 +34,10 @@ def log_normal(x: Tensor, mean: Tensor | float, log_variance: Tensor | float) ->
 
 def standard_normal(shape: Iterable[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Drawn from N(0, 1) with the dtype and device of `like`; on the generator's device, if one is given."""
-    device = like.device if generator is None else generator.device
-    return torch.randn(tuple(shape), generator=generator, device=device, dtype=like.dtype).to(like.device)
+    shape = tuple(shape)
+    if generator is None:  # not generator=None: that overload takes no symbolic sizes under torch.compile
+        return torch.randn(shape, device=like.device, dtype=like.dtype)
+    return torch.randn(shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
 
 
 def reparameterise(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None = None) -> Tensor:

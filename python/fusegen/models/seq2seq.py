@@ -150,7 +150,7 @@ class Seq2Seq(nn.Module):
         """The `width` best targets found for each source: tokens [T, B, width], their log p; best first.
 
         Best by log p / (length + 1) ** length_penalty, the end being the 1: 0 is log p itself, which favours
-        short targets; 1 is log p per token. width: hypotheses kept at each step; 1 is `greedy`, and
+        short targets; 1 is log p per token; 10 at most. width: hypotheses kept at each step; 1 is `greedy`,
         (target_vocab_size + 1) ** max_length finds the best there is. A search is over when `width` targets
         have ended and the best of them scores no less than those that go on; at max_length tokens the end is
         put. Where fewer than width targets exist, the last have length 0 and log p -inf. Otherwise as
@@ -159,7 +159,7 @@ class Seq2Seq(nn.Module):
         source, lengths = self._source(source, source_lengths)
         width = whole("width", width, 1)
         max_length = whole("max_length", max_length, 0)
-        length_penalty = number("length_penalty", length_penalty, 0)
+        length_penalty = number("length_penalty", length_penalty, 0, 10)
         B = source.shape[1]
         with sequences.evaluating(self):
             memory, state = self._encode(source, lengths)

@@ -82,15 +82,18 @@ class Checkpoints:
     def save(self, step: int, state: Mapping[str, Any], *, best: bool = False) -> Path:
         """Writes the checkpoint of `step`, makes it the best if it is, and lets the oldest go.
 
+        Those of later steps go too: a run that was taken back to an earlier one has left them behind.
         Raises OSError; the checkpoints before are whole then.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.path(step)
         save(path, state)
         if best:
-            self._make_best(path)
-        for old in self.steps()[: -self.keep]:
-            self.path(old).unlink(missing_ok=True)
+            self.make_best(path)
+        steps = self.steps()
+        later = [other for other in steps if other > step]
+        for left in (*later, *steps[: len(steps) - len(later)][: -self.keep]):
+            self.path(left).unlink(missing_ok=True)
         return path
 
     def path(self, step: int) -> Path:
@@ -146,7 +149,8 @@ class Checkpoints:
             return path
         return None
 
-    def _make_best(self, path: Path) -> None:
+    def make_best(self, path: Path) -> None:
+        """Makes the checkpoint at `path` the best. Raises OSError."""
         aside = self.folder / ".best.pt.aside"
         aside.unlink(missing_ok=True)
         try:

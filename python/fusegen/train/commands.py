@@ -27,6 +27,8 @@ T = TypeVar("T")
 # What is wrong with the arguments or the data, as opposed to what went wrong while training.
 Refused = (OSError, ValueError, TypeError, ModuleNotFoundError)
 _WHICH = "last, best, a step, or a file"
+_PATIENCE = 2.0  # seconds that the first process has to speak before torchrun ends it with the others
+_SHOWN = 3  # things that were left out of the data
 
 
 def add_commands(commands: Any) -> None:
@@ -77,7 +79,7 @@ def train_command(parsed: argparse.Namespace) -> int:
         task = find_task(parsed.task)
         base = _base(parsed, task)
         sections = _override(base, parsed, task)
-        if parsed.save_config:
+        if parsed.save_config is not None:
             files.write(Path(parsed.save_config), config.to_json(parsed.task, sections))
             print(f"saved in {parsed.save_config}; fusegen train {parsed.task} --config {parsed.save_config}")
             return 0
@@ -140,6 +142,10 @@ def sample_command(parsed: argparse.Namespace) -> int:
                 files.write(path, each)
     except Refused as error:
         return refuse(parsed, _as_flag(error))
+    except RuntimeError as error:
+        if "not finite" not in str(error):
+            raise
+        return refuse(parsed, f"{error}; another --checkpoint may be whole")
     return 0
 
 
@@ -155,10 +161,15 @@ def export_command(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def refuse(parsed: argparse.Namespace, reason: object) -> int:
+def refuse(parsed: argparse.Namespace, reason: object, workers: Workers | None = None) -> int:
     """One line about wrong arguments or data; its exit status. Of several processes the first speaks."""
-    if int(os.environ.get("RANK", 0)) == 0:
-        print(f"fusegen {parsed.command}: error: {reason}", file=sys.stderr)
+    line = f"fusegen {parsed.command}: error: {reason}"
+    if workers is not None:
+        workers.speak(line)
+    elif int(os.environ.get("RANK", 0)) == 0:
+        print(line, file=sys.stderr, flush=True)
+    else:
+        time.sleep(_PATIENCE)
     return 2
 
 
@@ -178,7 +189,7 @@ def refuse_unknown(parser: argparse.ArgumentParser, unknown: list[str]) -> None:
 
 def _train(parsed: argparse.Namespace, workers: Workers, opened: Callable[[], Run], which: str | None) -> int:
     """Opens the run, makes its task and trains it. Returns the exit status."""
-    command = f"fusegen {parsed.command}"
+    command, run, created = f"fusegen {parsed.command}", None, which is None
     try:
         try:
             run = _first_then_others(workers, opened)
@@ -189,17 +200,18 @@ def _train(parsed: argparse.Namespace, workers: Workers, opened: Callable[[], Ru
             if which == "last" and not run.checkpoints.steps():
                 which = None  # killed before its first checkpoint: it begins anew
         except Refused as error:
-            return refuse(parsed, _as_flag(error))
+            _discard(run, workers, created)
+            return refuse(parsed, _as_flag(error), workers)
         _introduce(run, task, workers, which)
         try:
             fit(task, options, setup=setup, run=run, resume=which, workers=workers)
         except CheckpointError as error:
-            return refuse(parsed, error)
-        except ValueError as error:
-            return refuse(parsed, _as_flag(error))
+            return refuse(parsed, error, workers)
+        except (ValueError, ModuleNotFoundError) as error:
+            _discard(run, workers, created)
+            return refuse(parsed, _as_flag(error), workers)
         except Stopped as stopped:
-            if workers.first:
-                print(f"\n{command}: {stopped}; fusegen resume {run.folder} goes on", file=sys.stderr)
+            workers.speak(f"\n{command}: {stopped}; fusegen resume {run.folder} goes on")
             workers.leave()
             return 128 + stopped.number
         except FloatingPointError as error:
@@ -218,11 +230,22 @@ def _train(parsed: argparse.Namespace, workers: Workers, opened: Callable[[], Ru
         workers.leave()
         return 0
     except RuntimeError as error:
+        if "not finite" in str(error) and workers.count == 1:
+            return _failed(command, workers, f"{error}; a lower lr may help")
         if "allocate" in str(error) or "out of memory" in str(error):
             return _failed(command, workers, f"not enough memory: {str(error).splitlines()[0]}")
         if workers.count == 1:
             raise
         _give_up(command, workers, error)
+    finally:
+        if run is not None:
+            run.release()
+
+
+def _discard(run: Run | None, workers: Workers, created: bool) -> None:
+    """Leaves nothing of a new run that is refused: the command is to be given again, mended."""
+    if run is not None and workers.first and created:
+        run.discard()
 
 
 def _give_up(command: str, workers: Workers, error: RuntimeError) -> NoReturn:
@@ -245,23 +268,25 @@ def _give_up(command: str, workers: Workers, error: RuntimeError) -> NoReturn:
 
 
 def _failed(command: str, workers: Workers, reason: object) -> int:
-    if workers.first:
-        print(f"{command}: {reason}", file=sys.stderr)
+    workers.speak(f"{command}: {reason}")
     return 1
 
 
 def _first_then_others(workers: Workers, action: Callable[[], T]) -> T:
-    """`action` on the first process, then on the others; an error of the first is raised on all."""
+    """`action` on the first process, then on the others; an error of any is raised on all, and none goes on
+    before all are done."""
     error, value = None, None
-    if workers.first:
-        try:
-            value = action()
-        except Refused as caught:
-            error = caught
-    error = workers.broadcast(error)
-    if error is not None:
-        raise error
-    return value if workers.first else action()
+    for turn in (workers.first, not workers.first):
+        if turn:
+            try:
+                value = action()
+            except Refused as caught:
+                error = caught if workers.first else ValueError(f"rank {workers.rank}: {_as_flag(caught)}")
+        found = [each for each in workers.gather(error) if each is not None]
+        error = workers.broadcast(found[0] if found else None)
+        if error is not None:
+            raise error
+    return value
 
 
 def _introduce(run: Run, task: Any, workers: Workers, which: str | None) -> None:
@@ -271,6 +296,10 @@ def _introduce(run: Run, task: Any, workers: Workers, which: str | None) -> None
     processes = f"{workers.count} processes, " if workers.count > 1 else ""
     print(f"run       {run.folder}{'' if which is None else f', going on from {which}'}")
     print(f"task      {run.task_name}, {weights:,} weights")
+    for left_out in task.skipped[:_SHOWN]:
+        print(f"left out  {left_out}")
+    if len(task.skipped) > _SHOWN:
+        print(f"left out  and {len(task.skipped) - _SHOWN} more")
     print(f"training  {run.sections['fit'].steps} steps, {processes}{workers.device}\n", flush=True)
 
 
@@ -302,15 +331,16 @@ def _reopen(folder: Path, parsed: argparse.Namespace, task: Any) -> Run:
         for name in before:
             if before[name] != now[name]:
                 raise ValueError(f"{name}: {folder} was begun with {before[name]!r}, got {now[name]!r}")
-    if changed != run.sections:
-        run = Run(folder, run.task_name, changed, run.id)
-        if int(os.environ.get("RANK", 0)) == 0:
-            run.write_config()
+    run = Run(folder, run.task_name, changed, run.id)
+    if int(os.environ.get("RANK", 0)) == 0:
+        run.claim()
     return run
 
 
 def _folder(parsed: argparse.Namespace, workers: Workers) -> Path:
-    if parsed.folder:
+    if parsed.folder is not None:
+        if not parsed.folder:
+            raise ValueError("folder: expected a path, got an empty one")
         return Path(parsed.folder)
     if parsed.resume or workers.count > 1:
         raise ValueError("folder: expected the folder of the run, got none")
@@ -377,9 +407,10 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 def _as_flag(error: BaseException) -> str:
     """The message, with the option that it begins with spelled as a flag."""
-    message = str(error)
+    own = isinstance(error, OSError) and error.strerror and error.filename is None
+    message = error.strerror if own else str(error)  # str() would put the number in front
     name, colon, _ = message.partition(":")
-    is_field = colon and name.isidentifier() and not isinstance(error, CheckpointError)
+    is_field = colon and name.isidentifier() and name.islower() and not isinstance(error, CheckpointError)
     return flag(name) + message[len(name) :] if is_field else message
 
 

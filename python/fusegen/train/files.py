@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -14,6 +15,8 @@ def write(path: Path, content: bytes | memoryview | str) -> None:
     """
     if isinstance(content, str):
         content = content.encode()
+    if path.is_dir() or not path.name:
+        raise IsADirectoryError(errno.EISDIR, f"cannot write {path}: {os.strerror(errno.EISDIR)}")
     aside = path.with_name(f".{path.name}.{os.getpid()}{_ASIDE}")
     try:
         with open(aside, "wb") as file:

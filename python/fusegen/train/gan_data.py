@@ -44,6 +44,11 @@ class Source(ABC):
     name: str
     classes: tuple[str, ...] = ()
 
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """What was left out, and why."""
+        return ()
+
     @abstractmethod
     def __len__(self) -> int:
         """How many samples there are."""
@@ -135,6 +140,10 @@ class Pictures(Source):
 
     def describe(self) -> dict[str, Any]:
         return {"shape": list(self.shape), "classes": list(self.classes)}
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        return self.images.skipped if self.images is not None else ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -364,6 +373,10 @@ class Characters(Source):
     def keep(self, folder: Path) -> None:
         files.write(folder / "vocabulary.json", self.vocabulary.to_json())
         super().keep(folder)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        return self.text.skipped if self.text is not None else ()
 
     def __len__(self) -> int:
         return (len(self.text.tokens) - self.steps) // self.stride + 1

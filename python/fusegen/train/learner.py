@@ -125,6 +125,16 @@ class Learner:
             return contextlib.nullcontext()
         return torch.autocast(self.workers.device.type, self._autocast)
 
+    def _fitting(self, carried: Any) -> Any:
+        """A carried state for the model's precision, where it was saved under another one."""
+        own = next(self.task.model.parameters()).dtype
+        if carried is None:
+            return None
+        if isinstance(carried, Tensor):
+            # Autocast brings to its own type what is not float64.
+            return carried if self._autocast and carried.dtype != torch.float64 else carried.to(own)
+        return tuple(self._fitting(part) for part in carried)
+
     # ---- state ------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -148,8 +158,8 @@ class Learner:
     def load_state_dict(self, state: Mapping[str, Any], path: Any) -> None:
         """Goes on from `state`, which was read from `path`.
 
-        Exact with as many processes and parts as saved it; with others, the carried state is cut anew along
-        the batch, and random numbers begin anew from the seed and the step.
+        Exact with as many processes and parts as saved it, in the same precision; with others, the carried
+        state is cut anew along the batch, and random numbers begin anew from the seed and the step.
         Raises CheckpointError for the state of another model, of other data or of other options.
         """
         fingerprint = self.task.fingerprint()
@@ -162,7 +172,8 @@ class Learner:
             self._average.load_state_dict(state["average"])
         for turn in self._turns:
             turn.optimizer.load_state_dict(state["optimizers"][turn.turn.name])
-        self._scaler.load_state_dict(state["scaler"])
+        if state["scaler"] and self._scaler.is_enabled():  # neither is where the precision is another
+            self._scaler.load_state_dict(state["scaler"])
         parts = len(self._data)
         same = len(state["data"]) == parts * self.workers.count
         for part, data in enumerate(self._data):
@@ -173,7 +184,7 @@ class Learner:
         self.done, self.best = state["step"], state["best"]
         carried = _recut(state["carried"], parts * self.workers.count)
         own = carried[self.workers.rank * parts : (self.workers.rank + 1) * parts]
-        self._carried = moved(own, self.workers.device)
+        self._carried = [self._fitting(moved(each, self.workers.device)) for each in own]
         if len(state["random"]) == self.workers.count:
             restore_random(state["random"][self.workers.rank], self.workers.device)
         else:

@@ -54,15 +54,18 @@ def fit(
     comparison: a twin to time against, in bursts spread over the run.
     say: takes each line meant for people; by default they are printed, above the progress bar.
 
-    Raises FloatingPointError when the loss is no longer finite, Stopped after SIGTERM or Ctrl-C (with a run;
-    without one KeyboardInterrupt is let through), CheckpointError for a checkpoint that cannot be used, and
-    OSError where nothing can be written: the checkpoints before stay whole.
+    Raises FloatingPointError when the loss is no longer finite or the first measure is NaN, Stopped after
+    SIGTERM or Ctrl-C (with a run; without one KeyboardInterrupt is let through), CheckpointError for a
+    checkpoint that cannot be used, and OSError where nothing can be written: the checkpoints before stay
+    whole.
     """
     setup = setup or RunOptions(device="cpu")
     workers = workers or Workers(setup.device, setup.timeout)
     learner = Learner(task, options, setup, workers)
     if run is not None and resume is not None:
-        learner.load_state_dict(run.load(resume), run.checkpoints.find(resume))
+        _go_on(learner, run, resume)
+    if run is not None and workers.first:
+        run.keep_config()  # not before: options that the checkpoint refuses must not stay
     marks = Marks.spread(options.steps, setup.evaluations if evaluations is None else evaluations)
     with _Progress(options.steps, learner.done, say, quiet=not workers.first) as progress:
         keeper = _Keeper(learner, run, progress, marks) if run else _Teller(learner, progress)
@@ -83,6 +86,20 @@ def fit(
                 best = keeper.evaluate() if learner.done in marks.evaluations else False
                 keeper.save(best, stop)
     return keeper.history
+
+
+def _go_on(learner: Learner, run: Run, resume: str) -> None:
+    """Loads a checkpoint. Raises CheckpointError, ValueError where it is past the last step."""
+    path, state = run.checkpoints.find(resume), run.load(resume)
+    if state["step"] > learner.options.steps:
+        raise ValueError(
+            f"steps: expected at least {state['step']}, which {path} has done, got {learner.options.steps}"
+        )
+    learner.load_state_dict(state, path)
+    if state.get("is_best") and learner.workers.first:
+        run.checkpoints.make_best(
+            path
+        )  # a run killed before it had done so, or taken back to an earlier step
 
 
 @dataclass(frozen=True)
@@ -125,7 +142,9 @@ class _Teller:
         self.progress.say(f"  step {learner.done:>5} of {learner.options.steps}   {shown}")
         if learner.done == 0:
             return False
-        value = next(iter(measures.values()))
+        name, value = next(iter(measures.items()))
+        if math.isnan(value):
+            raise FloatingPointError(f"{name}: it is {value} at step {learner.done}; a lower lr may help")
         sign = -1 if learner.task.better == "higher" else 1
         best = learner.best is None or sign * value < sign * learner.best
         if best:
@@ -188,7 +207,7 @@ class _Keeper(_Teller):
         due = step in self.marks.evaluations or step == learner.options.steps or (every and step % every == 0)
         if not due and stop is None:
             return
-        state = {"run": self.run.id, **learner.state_dict()}
+        state = {"run": self.run.id, "is_best": best, **learner.state_dict()}
         error = None
         if learner.workers.first:
             try:

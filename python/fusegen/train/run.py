@@ -1,6 +1,9 @@
 """A run's folder: config.json, log.jsonl, tensorboard's events, checkpoints, samples."""
 
+import fcntl
 import json
+import os
+import shutil
 import time
 import uuid
 from pathlib import Path
@@ -29,6 +32,8 @@ class Run:
         setup = sections["run"]
         assert isinstance(setup, RunOptions)
         self.checkpoints = Checkpoints(folder / "checkpoints", setup.keep)
+        self.made = False  # whether `create` made the folder too
+        self._claim: int | None = None
 
     @classmethod
     def create(cls, folder: Path, task_name: str, sections: Sections) -> "Run":
@@ -37,13 +42,17 @@ class Run:
         Raises FileExistsError where something is in it already, OSError where it cannot be made.
         """
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            what = "holds a run already" if (folder / "config.json").exists() else "is there and not empty"
-            raise FileExistsError(f"folder: {folder} {what}; --resume goes on with one")
+            holds = (folder / "config.json").exists()
+            what = "holds a run already; --resume goes on with one" if holds else "is there and not empty"
+            raise FileExistsError(f"folder: {folder} {what}")
+        made = not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise type(error)(f"folder: cannot make {folder}: {error.strerror}") from error
         run = cls(folder, task_name, sections, uuid.uuid4().hex)
+        run.made = made
+        run.claim()
         run.write_config()
         return run
 
@@ -63,6 +72,47 @@ class Run:
 
         besides = {"fusegen": __version__, "id": self.id}
         files.write(self.folder / "config.json", config.to_json(self.task_name, self.sections, **besides))
+
+    def keep_config(self) -> None:
+        """Writes config.json where it does not say what this run is."""
+        if Run.open(self.folder).sections != self.sections:
+            self.write_config()
+
+    def claim(self) -> None:
+        """Keeps other processes from training in this folder, until `release` or the end of this one.
+
+        Raises BlockingIOError where one does so already.
+        """
+        self.release()
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise BlockingIOError(
+                error.errno, f"folder: another process is training in {self.folder}"
+            ) from error
+        except OSError:  # a file system without locks
+            os.close(handle)
+            return
+        self._claim = handle
+
+    def release(self) -> None:
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
+
+    def discard(self) -> None:
+        """Removes what a new run has written, so that its folder can be used anew; not once it has saved."""
+        if self.checkpoints.steps():
+            return
+        for path in self.folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        if self.made:
+            self.folder.rmdir()
 
     def task(self, *, data: bool = True) -> Any:
         """The task that config.json describes, its weights new."""

@@ -81,7 +81,7 @@ class Seq2SeqSampling(Options):
     count: int = option(8, "held-out texts", least=1, most=_EXAMPLES)
     beam: int = option(5, "hypotheses kept; 1: greedy", least=1)
     length_penalty: float = option(
-        1.0, "the score is log p / (length + 1) to this power: more makes longer texts", least=0
+        1.0, "the score is log p / (length + 1) to this power: more makes longer texts", least=0, most=10
     )
     seed: int = option(0, "of which held-out texts are shown", least=0, most=2**63 - 1)
 
@@ -118,6 +118,7 @@ class Seq2SeqTask(Task):
         self._options, self._source, self._seed = options, source, seed
         if pairs is not None:
             self.training, held_out = pairs
+            self.skipped = self.training.skipped
             self._sides = self._encoded(self.training)
             self._tokens_a_target = (self._sides[1].lengths + 1).double().mean().item()
             self.held_out = Pairs(
@@ -254,6 +255,9 @@ def _read(source: Seq2SeqData, argument: str) -> tuple[Pairs, Pairs]:
         raise ValueError(
             f"{argument}: {pairs.name} has no pair of at most {source.longest} {source.tokens}s (longest)"
         )
+    skipped = pairs.skipped
+    if long := len(pairs) - len(kept):
+        skipped += (f"{long} pairs with a side of more than {source.longest} {source.tokens}s (longest)",)
     sources = list(dict.fromkeys(a for a, _ in kept))
     learn, held_out = parted(len(sources), source.held_out, argument, "sources")
     rendered: dict[str, list[str]] = {a: [] for a in sources}
@@ -262,6 +266,6 @@ def _read(source: Seq2SeqData, argument: str) -> tuple[Pairs, Pairs]:
 
     def part(index: Tensor) -> Pairs:
         chosen = [(sources[i], b) for i in index.tolist() for b in rendered[sources[i]]]
-        return Pairs(pairs.name, tuple(a for a, _ in chosen), tuple(b for _, b in chosen), pairs.skipped)
+        return Pairs(pairs.name, tuple(a for a, _ in chosen), tuple(b for _, b in chosen), skipped)
 
     return part(learn), part(held_out)

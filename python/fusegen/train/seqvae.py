@@ -117,7 +117,7 @@ class SequenceVAETask(Task):
     """Teaches a `SequenceVAE` the training sequences, measures it on those held out.
 
     texts: (to learn from, held out); None: a model that only writes. examples: a few held-out ones.
-    seed: of the order of the sequences.
+    seed: of the order of the sequences. skipped: what of the data was left out.
     """
 
     options = {"model": SequenceVAEOptions, "data": SequenceVAEData, "fit": SequenceVAEFit}  # noqa: RUF012
@@ -131,6 +131,7 @@ class SequenceVAETask(Task):
         examples: Sequence[str],
         texts: tuple[Sequence[str], Sequence[str]] | None = None,
         seed: int = 0,
+        skipped: tuple[str, ...] = (),
     ):
         self.model = SequenceVAE(
             len(vocabulary),
@@ -152,6 +153,7 @@ class SequenceVAETask(Task):
         self._kl_weight = 1.0
         if texts is not None:
             self.training, self.held_out = (encoded(vocabulary, part) for part in texts)
+            self.skipped = skipped
 
     @classmethod
     def from_options(
@@ -164,7 +166,7 @@ class SequenceVAETask(Task):
             vocabulary = read_vocabulary(kept, source.tokens, argument)
             return cls(options, source, vocabulary, kept_json(shown, argument))
         check_sacrebleu()
-        texts = _read(source, argument)
+        *texts, skipped = _read(source, argument)
         if len(texts[0]) < options.batch:
             raise ValueError(
                 f"{argument}: too short: one step reads {options.batch} {source.unit}s (batch), and there "
@@ -174,7 +176,7 @@ class SequenceVAETask(Task):
         examples = texts[1][:_EXAMPLES]
         if shown and not shown.exists():
             keep_json(shown, examples)
-        return cls(options, source, vocabulary, examples, texts, sections["fit"].seed)
+        return cls(options, source, vocabulary, examples, tuple(texts), sections["fit"].seed, skipped)
 
     def data(self, shard: Shard) -> Fetched:
         """(int64 [T, B], lengths int64 [B])."""
@@ -265,19 +267,23 @@ class SequenceVAETask(Task):
         return tokens.to(model.output.weight.device), lengths
 
 
-def _read(source: SequenceVAEData, argument: str) -> tuple[list[str], list[str]]:
-    """(texts to learn from, texts held out), each text once."""
+def _read(source: SequenceVAEData, argument: str) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """(texts to learn from, texts held out, what was left out), each text once."""
     text = open_text(source.data, argument, utf8=True, column=source.column, split=source.split)
     if text.vocabulary.kind == "ids":
         raise ValueError(
             f"{argument}: {text.name} holds token numbers, of which no {source.unit}s can be cut"
         )
     cut_up = {"sentence": sentences, "line": lines}[source.unit](bytes(text.tokens.numpy()).decode())
-    texts = [each for each in dict.fromkeys(cut_up) if count_tokens(source.tokens, each) <= source.longest]
+    found = dict.fromkeys(cut_up)
+    texts = [each for each in found if count_tokens(source.tokens, each) <= source.longest]
     if not texts:
         raise ValueError(
             f"{argument}: {text.name} has no {source.unit} of at most {source.longest} {source.tokens}s "
             "(longest)"
         )
     learn, held_out = parted(len(texts), source.held_out, argument, f"{source.unit}s")
-    return [texts[i] for i in learn.tolist()], [texts[i] for i in held_out.tolist()]
+    skipped = text.skipped
+    if long := len(found) - len(texts):
+        skipped += (f"{long} {source.unit}s of more than {source.longest} {source.tokens}s (longest)",)
+    return [texts[i] for i in learn.tolist()], [texts[i] for i in held_out.tolist()], skipped

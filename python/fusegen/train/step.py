@@ -56,13 +56,14 @@ class Task(Protocol):
 
     options: its option classes by section, "model" and "data" usually; a "fit" there replaces FitOptions.
     sampling: how it is asked for a sample; measuring: for all of its measures. better: whether "lower" or
-    "higher" is, in its first measure.
+    "higher" is, in its first measure. skipped: what of the data was left out, and why.
     """
 
     options: ClassVar[dict[str, type[Options]]]
     sampling: ClassVar[type[Options]]
     measuring: ClassVar[type[Options]] = Options
     better: ClassVar[str] = "lower"
+    skipped: tuple[str, ...] = ()
 
     model: nn.Module
 

@@ -63,7 +63,7 @@ class TextTask(Task):
         self._batch, self._chunk, self._stream = batch, chunk, stream
         if text is None:
             return
-        self._tokens = text.tokens
+        self._tokens, self.skipped = text.tokens, text.skipped
         if stream is not None:
             held_out = text.tokens
         else:

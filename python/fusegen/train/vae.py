@@ -143,6 +143,7 @@ class VAETask(Task):
         self._beta = options.beta
         if images is not None:
             self.training, self.held_out = images
+            self.skipped = tuple(dict.fromkeys((*images[0].skipped, *images[1].skipped)))
 
     @classmethod
     def from_options(

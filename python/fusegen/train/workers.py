@@ -1,6 +1,8 @@
 """The processes of one run, as torchrun starts them: their shares of the data, what they tell one another."""
 
+import contextlib
 import os
+import sys
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -85,6 +87,25 @@ class Workers:
         box = [value]
         dist.broadcast_object_list(box, src=0, group=self._group)
         return box[0]
+
+    def speak(self, line: str) -> None:
+        """Says on stderr why this process ends. Of several that all end, the first speaks; the others wait
+        until it has, since torchrun ends it once one of them is gone. One that ends alone speaks itself.
+        """
+        if self.count > 1 and not self.first:
+            until = time.monotonic() + ROLL_CALL
+            try:
+                while time.monotonic() < until:
+                    if self._store.check(["said"]):
+                        return
+                    time.sleep(0.05)
+            except RuntimeError:  # the store went with the first process, which had spoken
+                return
+            line = f"rank {self.rank}: {line}"
+        print(line, file=sys.stderr, flush=True)
+        if self.count > 1 and self.first:
+            with contextlib.suppress(RuntimeError):
+                self._store.set("said", "")
 
     def missing(self) -> list[int]:
         """After a failure: the ranks that do not answer a roll call within `ROLL_CALL` seconds."""
