@@ -13,7 +13,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "mlp": {},
     "dcgan": {
         "model": {"noise": 64},
-        "fit": {"steps": 3500, "penalty_every": 4},
+        "fit": {"steps": 4000, "penalty_every": 4},
         "run": {"ema": 0.995, "evaluations": 5},
     },
     "recurrent": {
@@ -45,7 +45,7 @@ class GanModel(Options):
     spectral_norm: bool = option(False, "spectral norm on the discriminator's weights")
     widths: str = option("256,512", "mlp: units of the generator's inner layers")
     critic_widths: str = option("256,256", "mlp: units of the discriminator's inner layers")
-    width: int = option(16, "dcgan: channels of the convolutions next to the image", least=1)
+    width: int = option(32, "dcgan: channels of the convolutions next to the image", least=1)
     cell: str = option("lstm", "recurrent: cell of both networks", ("lstm", "gru"))
     hidden: int = option(64, "recurrent: units in a layer", least=1)
     layers: int = option(1, "recurrent: layers", least=1)
