@@ -96,6 +96,11 @@ def test_text_from_numbers_of_tokens(tmp_path, capsys):
     assert main(["sample", str(folder), "--length", "3", "--prompt", "1 2"]) == 0
     words = capsys.readouterr().out.split()
     assert len(words) == 5 and all(int(word) < 40 for word in words)
+    assert main(["sample", str(folder), "--length", "3"]) == 0
+    for prompt in ("abc", "40", "-1"):
+        capsys.readouterr()
+        assert main(["sample", str(folder), f"--prompt={prompt}"]) == 2
+        assert f"prompt: expected token numbers below 40, got {prompt!r}" in capsys.readouterr().err
 
 
 def test_bits_per_character_of_words_count_every_character(story):

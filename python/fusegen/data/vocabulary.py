@@ -79,7 +79,7 @@ class Vocabulary:
         return 0 if self.kind in ("character", "word") else None
 
     def encode(self, text: str) -> Tensor:
-        """text -> integers [N]; for "ids", the numbers written in it.
+        """text -> integers [N]; for "ids", the numbers written in it. Raises ValueError for others.
 
         A tokenizer adds no special tokens, cuts nothing off and pads nothing, whatever its file says.
         """
@@ -88,8 +88,10 @@ class Vocabulary:
         if self.kind == "byte":
             return torch.from_numpy(np.frombuffer(bytearray(text.encode()), np.uint8))
         if self.kind == "ids":
-            numbers = [int(word) for word in text.split() if word.isdecimal()] or [0]
-            return torch.tensor(numbers, dtype=torch.int32)
+            for word in text.split():
+                if not word.isdecimal() or int(word) >= len(self):
+                    raise ValueError(f"expected token numbers below {len(self)}, got {word!r}")
+            return torch.tensor([int(word) for word in text.split()], dtype=torch.int32)
         return self.encode_pieces(cut(text, self.kind))
 
     def encode_pieces(self, pieces: Sequence[str]) -> Tensor:

@@ -172,7 +172,11 @@ class TextTask(Task):
     def sample(self, how: TextSampling, model: TextLSTM | None = None) -> dict[str, str | bytes]:
         """The prompt and what the model makes of it. Raises ValueError for a prompt that it cannot read."""
         model = model or self.model
-        prompt = self.vocabulary.encode(_PROMPT if how.prompt is None else how.prompt)
+        numbers = self.vocabulary.kind == "ids"
+        try:
+            prompt = self.vocabulary.encode(("0" if numbers else _PROMPT) if how.prompt is None else how.prompt)
+        except ValueError as error:
+            raise ValueError(f"prompt: {error}") from error
         if how.prompt is not None:
             if not prompt.numel():
                 raise ValueError("prompt: expected at least one character, got none")
