@@ -67,6 +67,8 @@ def needs_grad(*tensors: Tensor | None) -> bool:
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
     """The dtype that autocast computes in on x's device; None where it is off or unknown (meta)."""
+    if not torch._C._is_any_autocast_enabled():
+        return None
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)

@@ -307,6 +307,9 @@ def _fused_step(stack, real, fake, mixed, options: MlpOptions, reason: str) -> S
 
 
 def _check_kinds(fake: Tensor, weights, biases) -> None:
+    dtype, device = fake.dtype, fake.device
+    if all(t is None or (t.dtype is dtype and t.device == device) for t in (*weights, *biases)):
+        return
     for i, pair in enumerate(zip(weights, biases, strict=True)):
         for name, t in zip(("weight", "bias"), pair, strict=True):
             if t is None:

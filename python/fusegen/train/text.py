@@ -174,7 +174,9 @@ class TextTask(Task):
         model = model or self.model
         numbers = self.vocabulary.kind == "ids"
         try:
-            prompt = self.vocabulary.encode(("0" if numbers else _PROMPT) if how.prompt is None else how.prompt)
+            prompt = self.vocabulary.encode(
+                ("0" if numbers else _PROMPT) if how.prompt is None else how.prompt
+            )
         except ValueError as error:
             raise ValueError(f"prompt: {error}") from error
         if how.prompt is not None:
