@@ -19,7 +19,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "recurrent": {
         "model": {"noise": 16},
         "data": {"batch": 128},
-        "fit": {"r1": 0.1, "penalty_every": 16},
+        "fit": {"steps": 4000, "penalty_every": 4},
         "run": {"ema": 0.995, "evaluations": 5},
     },
 }
@@ -108,7 +108,7 @@ class GanFit(FitOptions):
     label_smoothing: float = option(
         0.0, "the target of real samples is 1 less this", least=0, most=1, open_above=True
     )
-    r1: float = _by_arch("fit", "r1", 1.0, "weight of R1, the penalty on real samples", least=0)
+    r1: float = option(1.0, "weight of R1, the penalty on real samples", least=0)
     r2: float = option(0.0, "weight of R2, the penalty on fake samples", least=0)
     gp: float = option(0.0, "weight of WGAN-GP's penalty, between them", least=0)
     penalty_every: int = _by_arch(
