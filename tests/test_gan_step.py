@@ -667,6 +667,18 @@ def test_any_size(sizes, nr, nf, loss, r1, slope, threads):
         same(p.grad, q[1].grad, name)
 
 
+@pytest.mark.parametrize(("inputs", "units"), [(784, 1024), (1072, 520), (999, 700)])
+def test_weights_larger_than_a_cache(inputs, units):
+    """Gradients that are written past it: whole panels of columns, a part of one, and no whole vectors."""
+    D = dense((inputs, units, 1)).double()
+    twin = copy.deepcopy(D)
+    real, fake = samples((inputs,), 3, 0), samples((inputs,), 2, 0)
+    discriminator_step(D, real, fake, r1=1.5).loss.backward()
+    eager(twin, real, fake, "non_saturating", 0, None, r1=1.5)[0].backward()
+    for (name, p), q in zip(D.named_parameters(), twin.parameters(), strict=True):
+        same(p.grad, q.grad, name)
+
+
 def _ddp(module):
     return nn.parallel.DistributedDataParallel(module)
 

@@ -104,7 +104,7 @@ FUSEGEN_INLINE void multiply_columns(const C* a, int64_t stride, Range columns, 
   constexpr int64_t kBlock = 96;
   // Whole aligned vectors of a result written once and larger than a core's L2 need not be read first.
   constexpr int64_t kLarge = int64_t{1} << 20;
-  const bool past_cache = !add && N % kTileColumns<C> == 0 && (columns.end - columns.begin) * N * sizeof(C) > kLarge &&
+  const bool past_cache = !add && N % kLanes<C> == 0 && (columns.end - columns.begin) * N * sizeof(C) > kLarge &&
                           reinterpret_cast<uintptr_t>(out_row(columns.begin)) % kVectorBytes == 0;
   TileSums<C, kTileVectors> sums;
   for (int64_t begin = columns.begin; begin < columns.end; begin += kBlock) {
@@ -117,7 +117,8 @@ FUSEGEN_INLINE void multiply_columns(const C* a, int64_t stride, Range columns, 
         for (int i = 0; i < m; ++i) {
           C* out = out_row(begin + m0 + i);
           if (past_cache)
-            for (int j = 0; j < kTileVectors; ++j) stream(out + p * kTileColumns<C> + j * kLanes<C>, load(sums.value[i][j]));
+            for (int j = 0; j < kTileVectors && p * kTileColumns<C> + j * kLanes<C> < N; ++j)
+              stream(out + p * kTileColumns<C> + j * kLanes<C>, load(sums.value[i][j]));
           else
             store_row<C>(N, p, sums.value[i], add, out);
         }
