@@ -232,6 +232,14 @@ def test_gan_peers_compute_one_step(penalty):
         assert verify(of, one) < 1e-5
 
 
+def test_gan_peers_are_compiled_at_every_dense_size():
+    from suites.gan import PEERS, cases
+
+    compiled = [peer for peer in PEERS if peer.name in ("compile", "func")]
+    for case in cases(quick=False):
+        assert any(peer.fits(case) for peer in compiled) == case.cell.startswith("mlp"), case.name
+
+
 def test_other_minutes_than_a_suites_own_make_a_run_partial(tmp_path, monkeypatch, capsys):
     import types
 
