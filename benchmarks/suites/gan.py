@@ -172,7 +172,7 @@ class Concatenated(Eager):
 
 
 def _compile(step):
-    """For this size alone: of one piece of source only so many versions are kept, and the next runs eagerly."""
+    """For this size alone: of one piece of source so many versions are kept, and the next runs eagerly."""
     torch.compiler.reset()
     return torch.compile(step, dynamic=False)
 
