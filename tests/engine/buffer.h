@@ -57,7 +57,7 @@ class Buffer {
   // Filled with NaN, so that an element that no kernel writes is found. `swapped`: the first two dimensions lie
   // the other way round in memory, as those of a batch_first tensor.
   Buffer(Dtype dtype, std::vector<int64_t> shape, bool swapped = false)
-      : dtype_(dtype), shape_(std::move(shape)) {
+      : present_(true), dtype_(dtype), shape_(std::move(shape)) {
     strides_.resize(shape_.size());
     std::vector<size_t> order(shape_.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = i;
@@ -85,7 +85,7 @@ class Buffer {
   operator View() const {
     View v;
     v.data = data();
-    v.present = !shape_.empty();
+    v.present = present_;
     v.dtype = element(dtype_);
     v.ndim = static_cast<int>(shape_.size());
     for (int i = 0; i < v.ndim; ++i) {
@@ -110,6 +110,7 @@ class Buffer {
     return data() + offset * dtype_size(dtype_);
   }
 
+  bool present_ = false;
   Dtype dtype_ = Dtype::f32;
   std::vector<int64_t> shape_, strides_;
   int64_t size_ = 1;
