@@ -514,3 +514,16 @@ def step_of(model, real=None, **kw):
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_swapped_optimizers_are_refused():
+    model = MLPGAN((4,), 3, (5,), (5,))
+    optimizers = [torch.optim.SGD(net.parameters(), 0.1) for net in (model.discriminator, model.generator)]
+    with pytest.raises(ValueError, match=r"optimizers: expected the generator's and the discriminator's"):
+        gan_step(model, torch.randn(6, 4), tuple(optimizers))
+
+
+@pytest.mark.parametrize("labels", [torch.tensor(1.7), torch.tensor(True)])
+def test_a_single_label_is_an_integer(labels):
+    with pytest.raises(TypeError, match="labels: expected an integer tensor"):
+        MLPGAN((4,), 3, (5,), (5,), num_classes=3).sample(2, labels=labels)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from fusegen import gan, losses
 from fusegen.gan import DiscriminatorStep, discriminator_step, generator_step
+from fusegen.models import RecurrentGAN
 from fusegen.ops.discriminator import MlpOptions, mlp_discriminator_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -596,6 +597,7 @@ def bad():
     yield "negative penalty", ValueError, "r1", lambda: discriminator_step(D, x, y, r1=-1.0)
     yield "nan penalty", ValueError, "gp", lambda: discriminator_step(D, x, y, gp=float("nan"))
     yield "penalty of words", TypeError, "r2", lambda: discriminator_step(D, x, y, r2="1")
+    yield "smoothing", TypeError, "label_smoothing", lambda: discriminator_step(D, x, y, label_smoothing="a")
     yield "smoothing", ValueError, "label_smoothing", lambda: discriminator_step(D, x, y, label_smoothing=1.0)
     yield (
         "smoothing without targets",
@@ -677,6 +679,70 @@ def test_weights_larger_than_a_cache(inputs, units):
     eager(twin, real, fake, "non_saturating", 0, None, r1=1.5)[0].backward()
     for (name, p), q in zip(D.named_parameters(), twin.parameters(), strict=True):
         same(p.grad, q.grad, name)
+
+
+def test_samples_lie_where_a_wrapper_says():
+    """torch.compile's module hands attributes on: R1 is a mean over samples, whoever says where they lie."""
+    model = RecurrentGAN(2, hidden_size=4, noise_size=4)
+    real, fake = (model.critic_input(samples((6, 2), n, 1, torch.float32)) for n in (3, 3))
+    D = model.discriminator
+    want = discriminator_step(D, real, fake, r1=3.0)
+    got = discriminator_step(torch.compile(D, backend="eager"), real, fake, r1=3.0)
+    torch.testing.assert_close(got.penalty, want.penalty)
+
+
+@pytest.mark.parametrize("penalty", [{}, {"r1": 2.0}])
+@pytest.mark.parametrize("make", [dense, conv])
+def test_a_forward_put_in_place_is_called(make, penalty):
+    D = make().double()
+    shape = (13,) if make is dense else (2, 8, 8)
+    real, fake = samples(shape, 5, 0), samples(shape, 4, 0)
+    layer = next(m for m in D.modules() if isinstance(m, nn.Linear))
+    plain = layer.forward
+    layer.forward = lambda x: 3 * plain(x)
+    out = discriminator_step(D, real, fake, **penalty)
+    assert out.path == "autograd"
+    assert "forward put in its place" in out.reason or (make is conv and not penalty)
+    same(out.loss, eager(D, real, fake, "non_saturating", 0, None, **penalty)[0], "loss")
+
+
+@pytest.mark.parametrize("trained", ["nothing", "biases", "first"])
+def test_frozen_convolutions(trained):
+    def make():
+        torch.manual_seed(0)
+        D = nn.Sequential(
+            nn.Conv2d(2, 4, 3, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(4, 2, 3, 1, 1), nn.ReLU(), nn.Flatten(),
+            nn.Linear(32, 1),
+        ).double()  # fmt: skip
+        for name, p in D.named_parameters():
+            wanted = {"nothing": False, "biases": "bias" in name, "first": name.startswith("0")}
+            p.requires_grad_(wanted[trained])
+        return D
+
+    D, twin = make(), make()
+    real, fake = samples((2, 8, 8), 3, 0), samples((2, 8, 8), 4, 0).requires_grad_()
+    other = fake.detach().clone().requires_grad_()
+    out = discriminator_step(D, real, fake, r1=3.0)
+    assert out.path == "fused_conv"
+    out.loss.backward()
+    eager(twin, real, other, "non_saturating", 0, None, r1=3.0)[0].backward()
+    same(fake.grad, other.grad, "fake")
+    for (name, p), q in zip(D.named_parameters(), twin.parameters(), strict=True):
+        if p.requires_grad:
+            same(p.grad, q.grad, name)
+
+
+def test_dense_layers_over_more_dims_go_through_autograd():
+    D = nn.Sequential(nn.Conv1d(2, 1, 3), nn.LeakyReLU(0.2), nn.Linear(6, 1)).double()
+    real, fake = samples((2, 8), 3, 0), samples((2, 8), 4, 0)
+    out = discriminator_step(D, real, fake, r1=3.0)
+    assert out.path == "autograd" and "more than one dim" in out.reason
+    out.loss.backward()
+
+
+def test_a_generator_that_is_cut_off_is_noticed():
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        generator_step(dense().double(), samples((13,), 4, 0)).loss.backward()
 
 
 def _ddp(module):

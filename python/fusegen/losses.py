@@ -22,9 +22,12 @@ SMOOTHED = ("non_saturating", "minimax")
 
 
 def check_loss(loss: str, label_smoothing: float = 0.0) -> None:
-    """Raises ValueError for an unknown loss, or smoothing outside [0, 1) or of a loss without targets."""
+    """Raises TypeError for smoothing that is no number, ValueError for smoothing outside [0, 1) or of a loss
+    without targets, or an unknown loss."""
     if loss not in LOSSES:
         raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {loss!r}")
+    if isinstance(label_smoothing, bool) or not isinstance(label_smoothing, (int, float)):
+        raise TypeError(f"label_smoothing: expected a number, got {type(label_smoothing).__name__}")
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}")
     if label_smoothing and loss not in SMOOTHED:

@@ -41,6 +41,8 @@ class Map:
     def forward(self, x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
         m = self.module
         if not self.conv:
+            if x.dim() != 2:
+                raise TypeError("a dense layer stands over more than one dim")
             return F.linear(x, W, b)
         return torch.convolution(
             x, W, b, m.stride, m.padding, m.dilation, False, [0] * len(m.stride), m.groups
@@ -235,8 +237,10 @@ def _parameter_gradients(
     db: list[Tensor | None] = []
     t = v
     for i, m in enumerate(maps):
-        t = m.shaped(t)
-        x = (_rows(s, inputs[i]) * inputs[i]).index_add(0, rows, _rows(factors, t) * t)
+        if any(need[i:n]):
+            t = m.shaped(t)
+        if need[i]:
+            x = (_rows(s, inputs[i]) * inputs[i]).index_add(0, rows, _rows(factors, t) * t)
         dW.append(m.backward(adjoints[i], x, weights[i], (False, True))[1] if need[i] else None)
         u = adjoints[i]
         kept = [d for d in range(u.dim()) if d != 1]

@@ -35,10 +35,11 @@ class Dense:
 
 
 def hooked(module: nn.Module) -> bool:
-    """True if something is called whenever this module, or any module, is."""
+    """True if something is called whenever this module, or any module, is, or in place of its forward."""
     m, every = module, global_hooks
     return bool(
-        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+        "forward" in m.__dict__
+        or m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
         or every._global_forward_hooks or every._global_forward_pre_hooks
         or every._global_backward_hooks or every._global_backward_pre_hooks
     )  # fmt: skip
@@ -52,12 +53,15 @@ def stages(D: nn.Module) -> Iterator[nn.Module]:
     if type(D) is not nn.Sequential:
         raise TypeError(f"{type(D).__name__} is not an nn.Sequential but has a forward of its own")
     if hooked(D):
-        raise TypeError("the network has hooks, which would see the layers' inputs")
+        raise TypeError(
+            "the network has hooks, which would see the layers' inputs, or a forward put in its place"
+        )
     for child in D:
         if type(child) is nn.Sequential:
             yield from stages(child)
         elif hooked(child):
-            raise TypeError(f"{type(child).__name__} has hooks, which would see its input")
+            kind = type(child).__name__
+            raise TypeError(f"{kind} has hooks, which would see its input, or a forward put in its place")
         else:
             yield child
 

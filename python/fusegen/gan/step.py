@@ -137,7 +137,10 @@ def generator_step(
         real = None
     elif real is None:
         raise ValueError("real: the relativistic loss pairs fake samples with real ones, got None")
-    _check_samples(fake if real is None else real, fake, dim)
+    if real is not None:
+        _check_samples(real, fake, dim)
+    else:
+        _check_sample("fake", fake, dim)
     if real is not None and real.shape[dim] != fake.shape[dim]:
         raise ValueError(
             "real, fake: expected equal sizes for the relativistic loss, "
@@ -225,21 +228,27 @@ def _check_network(D: nn.Module) -> None:
 
 
 def _sample_dim(D: nn.Module, given: int | None) -> int:
-    if given is None:  # nn.Module's own search for a missing attribute is slow
-        given = D.__dict__.get("sample_dim", getattr(type(D), "sample_dim", None))
+    if given is None and type(D) is nn.Sequential:  # which searches long for what it does not have
+        given = D.__dict__.get("sample_dim")
+    elif given is None:
+        given = getattr(D, "sample_dim", None)
     return 0 if given is None else given
 
 
+def _check_sample(name: str, x: Tensor, dim: int) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
+    if not 0 <= dim < x.dim():
+        raise ValueError(f"{name}: expected samples along dim {dim}, got shape {list(x.shape)}")
+    if x.shape[dim] == 0:
+        raise ValueError(f"{name}: expected at least one sample, got shape {list(x.shape)}")
+
+
 def _check_samples(real: Tensor, fake: Tensor, dim: int) -> None:
-    for name, x in (("real", real), ("fake", fake)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
-        if not x.is_floating_point():
-            raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
-        if not 0 <= dim < x.dim():
-            raise ValueError(f"{name}: expected samples along dim {dim}, got shape {list(x.shape)}")
-        if x.shape[dim] == 0:
-            raise ValueError(f"{name}: expected at least one sample, got shape {list(x.shape)}")
+    _check_sample("real", real, dim)
+    _check_sample("fake", fake, dim)
     if real.device != fake.device:
         raise RuntimeError(f"real, fake: expected the same device, got {real.device} and {fake.device}")
     if real.dtype != fake.dtype:
@@ -288,6 +297,8 @@ def _fused_stack(D: nn.Module, x: Tensor, dim: int) -> tuple[network.Dense | Non
 
 def _fused_step(stack, real, fake, mixed, options: MlpOptions, reason: str) -> StepOutput:
     weights, biases = stack.parameters()
+    if options.generator:  # gradients go to fake alone, and where it asks for none, backward has to say so
+        weights, biases = ([t if t is None else t.detach() for t in kind] for kind in (weights, biases))
     samples = [x if x is None or x.dim() == 2 else x.flatten(1) for x in (real, fake, mixed)]
     tensors = [*samples, *weights, *biases]
     dtype = _backend.autocast_dtype(fake)

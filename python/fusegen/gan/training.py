@@ -113,11 +113,14 @@ def gan_step(
 
     Raises FloatingPointError, naming the step, for NaN or infinity in ``real``, in the logits, in a loss or
     in a gradient, before the update that it would spoil: the network in question keeps its weights. Raises
-    TypeError, ValueError or RuntimeError as ``discriminator_step`` and ``model.critic_input`` do.
+    TypeError, ValueError or RuntimeError as ``discriminator_step`` and ``model.critic_input`` do, ValueError
+    for an optimiser without any parameter of its network too.
     """
     options = options or GanOptions()
     step = whole("step", step, 0)
     opt_g, opt_d = optimizers
+    _check_holds("generator", opt_g, model.generator)
+    _check_holds("discriminator", opt_d, model.discriminator)
     if not model.training:
         raise RuntimeError("model: expected training mode, got evaluation mode; call model.train()")
     real = model.critic_input(real, labels, lengths)
@@ -151,6 +154,15 @@ def gan_step(
         step, out.loss.item() - penalty, penalty if weights else None, options.penalty_every, generator_loss,
         out.stats, out.path, out.reason,
     )  # fmt: skip
+
+
+def _check_holds(name: str, optimizer: torch.optim.Optimizer, net: nn.Module) -> None:
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not any(id(p) in held for p in net.parameters()):
+        raise ValueError(
+            "optimizers: expected the generator's and the discriminator's, in this order, "
+            f"got one without any parameter of the {name}"
+        )
 
 
 def _finite(step: int, what: str, *tensors: Tensor) -> None:

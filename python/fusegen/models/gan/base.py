@@ -159,8 +159,10 @@ class GAN(nn.Module):
             return torch.randint(self.num_classes, (n,), generator=generator, device=at).to(device)
         if not isinstance(labels, Tensor | int) or isinstance(labels, bool):
             labels = torch.tensor([whole(f"labels[{i}]", label, 0) for i, label in enumerate(labels)])
-        if isinstance(labels, int) or labels.dim() == 0:
-            labels = torch.full((n,), int(labels))
+        if isinstance(labels, int):
+            labels = torch.tensor(labels)
+        if labels.dim() == 0:
+            labels = labels.expand(n)
         return self.checked_labels(labels, n).to(device)
 
     def checked_labels(self, labels: Tensor | None, n: int) -> Tensor | None:
