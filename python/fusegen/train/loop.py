@@ -96,10 +96,9 @@ def _go_on(learner: Learner, run: Run, resume: str) -> None:
             f"steps: expected at least {state['step']}, which {path} has done, got {learner.options.steps}"
         )
     learner.load_state_dict(state, path)
+    # A run may have been killed before it had done so, or be taken back to an earlier step.
     if state.get("is_best") and learner.workers.first:
-        run.checkpoints.make_best(
-            path
-        )  # a run killed before it had done so, or taken back to an earlier step
+        run.checkpoints.make_best(path)
 
 
 @dataclass(frozen=True)

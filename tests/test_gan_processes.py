@@ -1,0 +1,101 @@
+"""The GAN step over processes: DDP and FSDP give the gradients of one process on the joint batch."""
+
+import copy
+
+import pytest
+import torch
+from fusegen.gan import DiscriminatorStep, discriminator_step
+from gan_networks import PATHS, PENALTIES, dense, samples
+from torch import nn
+
+
+def _ddp(module):
+    return nn.parallel.DistributedDataParallel(module)
+
+
+def _fsdp1(module):
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    return FullyShardedDataParallel(module, device_id=torch.device("cpu"), use_orig_params=True)
+
+
+def _fsdp2(module):
+    from torch.distributed.fsdp import fully_shard
+
+    return fully_shard(module, mesh=torch.distributed.device_mesh.init_device_mesh("cpu", (2,)))
+
+
+def _gradients(wrap, step):
+    """The whole gradient of every parameter, wherever its parts are."""
+    if wrap is _fsdp2:
+        return [p.grad.full_tensor() for p in step.parameters()]
+    if wrap is _ddp:
+        return [p.grad for p in step.parameters()]
+    with type(step).summon_full_params(step, with_grads=True):
+        return [p.grad.clone() for p in step.parameters()]
+
+
+def _distributed(rank, file, queue, wrap):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    for name in ("dense", "conv", "smooth", "recurrent"):
+        make, shape, dim, _ = PATHS[name]
+        for penalties in PENALTIES.values():
+            torch.manual_seed(0)
+            D = make().double()
+            alone = copy.deepcopy(D)
+            real, fake = samples(shape, 6, dim), samples(shape, 6, dim)
+            with pytest.raises(RuntimeError, match="DiscriminatorStep"):
+                discriminator_step(wrap(copy.deepcopy(D)), real, fake)
+            step = wrap(DiscriminatorStep(D, "hinge", **penalties))
+            mine = torch.Generator().manual_seed(1)
+            torch.rand(3 * rank, dtype=real.dtype, generator=mine)  # the shares of gp that are the other's
+            halves = (x.narrow(dim, 3 * rank, 3) for x in (real, fake))
+            step(*halves, generator=mine).loss.backward()
+            both = torch.Generator().manual_seed(1)
+            discriminator_step(alone, real, fake, "hinge", **penalties, generator=both).loss.backward()
+            pairs = zip(_gradients(wrap, step), alone.parameters(), strict=True)
+            queue.put(max((g - q.grad).abs().max().item() for g, q in pairs))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("wrap", [_ddp, _fsdp1, _fsdp2], ids=["ddp", "fsdp1", "fsdp2"])
+def test_two_processes_equal_one(tmp_path, wrap):
+    context = torch.multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    workers = [
+        context.Process(target=_distributed, args=(rank, tmp_path / "rendezvous", queue, wrap))
+        for rank in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(300)
+        assert worker.exitcode == 0
+    differences = [queue.get(timeout=60) for _ in range(2 * 4 * len(PENALTIES))]
+    assert max(differences) < 1e-12
+
+
+@pytest.fixture
+def group(tmp_path):
+    """A process group of this process alone."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'rendezvous'}", rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("penalty", ["r1", "r2", "gp"])
+def test_a_penalty_of_layers_that_are_sharded_one_by_one_is_refused(group, penalty):
+    """Their weights are gone after forward, when the penalty differentiates through them."""
+    from torch.distributed.fsdp import fully_shard
+
+    D, x = dense(), torch.randn(3, 13)
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+    for layer in D[:-1:2]:
+        fully_shard(layer, mesh=mesh)
+    step = fully_shard(DiscriminatorStep(D), mesh=mesh)
+    step(x, x).loss.backward()
+    with pytest.raises(RuntimeError, match=f"{penalty}: .*DiscriminatorStep"):
+        step(x, x, **{penalty: 1.0})
