@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bind_convolution.h"
 #include "bind_discriminator.h"
 #include "bind_recurrence.h"
 #include "build_info.h"
@@ -137,6 +138,7 @@ PYBIND11_MODULE(_C, m) {
 
   bind_recurrence(m);
   bind_gpu_discriminator(m);
+  bind_convolution(m);
 
   m.def("choose", &choose);
   m.def("isa", [] { return cpu::kernels().isa; });

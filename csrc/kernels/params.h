@@ -120,4 +120,60 @@ struct MlpBackward : MlpStep {
   Rows dx[2];               // of real and fake, written where wanted
 };
 
+// -- Convolutions -------------------------------------------------------------------------------------------------------
+// Of tensors [blocks, pixels, channels, width]: samples lie side by side, `width` in a block, so that a vector holds the same
+// value of so many of them. Two spatial dims, one of size 1 where there is but one; a dense layer is one pixel.
+
+struct ConvShape {
+  Dtype dtype;              // f32 or f64
+  int64_t blocks, width;    // width: 1 to 4 vectors
+  int64_t C, O, groups;     // channels in and out
+  int64_t in[2], out[2], kernel[2], stride[2], padding[2], dilation[2];
+  int threads;
+};
+
+struct ConvForward : ConvShape {
+  const void* x;            // [blocks, in, C, width]
+  const void* W;            // [O, C / groups, kernel]
+  const void* b;            // [O], or null
+  double slope;             // of the activation below zero: 0 ReLU, 1 none
+  void* y;                  // [blocks, out, O, width], written
+};
+
+struct ConvInputGradient : ConvShape {
+  const void* dy;           // [blocks, out, O, width]
+  const void* W;
+  const void* below;        // [blocks, in, C, width], or null: what an activation gave, the slope of which is applied
+  double slope;
+  void* dx;                 // [blocks, in, C, width], written
+};
+
+struct ConvWeightGradient : ConvShape {
+  const void *dy, *x;       // zero in dy where there is no sample
+  void* dW;                 // [O, C / groups, kernel], written
+};
+
+struct BatchNormShape {
+  Dtype dtype;              // f32 or f64
+  int64_t blocks, pixels, C, width;
+  int64_t n;                // samples: the first of them; what lies past them takes no part
+  double eps;
+  double slope;             // of the activation behind it
+  int threads;
+};
+
+struct BatchNormForward : BatchNormShape {
+  const void* x;            // [blocks, pixels, C, width]
+  const void *weight, *bias;  // [C], or null
+  void* y;                  // as x, written
+  void *mean, *var;         // [C], written; var divides by the count
+};
+
+struct BatchNormBackward : BatchNormShape {
+  const void *dy, *y, *x;   // y: what forward gave
+  const void *weight, *mean, *var;
+  void* dx;                 // as x, written, zero past the samples; or null
+  void *dweight, *dbias;    // [C], written; or null
+};
+
 }  // namespace fusegen

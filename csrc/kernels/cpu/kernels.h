@@ -13,6 +13,12 @@ struct Kernels {
   int64_t (*mlp_saved_bytes)(const MlpStep&);
   void (*mlp_forward)(const MlpForward&);
   void (*mlp_backward)(const MlpBackward&);
+  int64_t (*conv_lanes)(Dtype);  // samples of a vector: a block's width is one to four times as many
+  void (*conv_forward)(const ConvForward&);
+  void (*conv_input_gradient)(const ConvInputGradient&);
+  void (*conv_weight_gradient)(const ConvWeightGradient&);
+  void (*batch_norm_forward)(const BatchNormForward&);
+  void (*batch_norm_backward)(const BatchNormBackward&);
   double (*peak_gflops)(int threads);
 };
 

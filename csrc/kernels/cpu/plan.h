@@ -17,5 +17,8 @@ Plan plan_backward(const RecurrentSizes& s);
 
 // Threads of a discriminator step: at most those asked for.
 int plan_threads(const MlpStep& s);
+// Of a convolution, a batch normalisation, likewise.
+int plan_threads(const ConvShape& s);
+int plan_threads(const BatchNormShape& s);
 
 }  // namespace fusegen::cpu

@@ -21,6 +21,10 @@ _PER_SAMPLE = (
 )  # fmt: skip
 
 
+class NotKnown(Exception):
+    """A network is of another kind than was asked for; the text says what is in the way."""
+
+
 @dataclass(frozen=True)
 class Dense:
     """Dense layers [n_l, n_{l-1}] down to one output, with the slopes of their activations below zero."""
@@ -48,12 +52,12 @@ def hooked(module: nn.Module) -> bool:
 def stages(D: nn.Module) -> Iterator[nn.Module]:
     """The modules that an nn.Sequential applies one after another, those of nested ones in their place.
 
-    Raises TypeError, saying what is in the way, for another kind of module.
+    Raises NotKnown, saying what is in the way, for another kind of module.
     """
     if type(D) is not nn.Sequential:
-        raise TypeError(f"{type(D).__name__} is not an nn.Sequential but has a forward of its own")
+        raise NotKnown(f"{type(D).__name__} is not an nn.Sequential but has a forward of its own")
     if hooked(D):
-        raise TypeError(
+        raise NotKnown(
             "the network has hooks, which would see the layers' inputs, or a forward put in its place"
         )
     for child in D:
@@ -61,13 +65,13 @@ def stages(D: nn.Module) -> Iterator[nn.Module]:
             yield from stages(child)
         elif hooked(child):
             kind = type(child).__name__
-            raise TypeError(f"{kind} has hooks, which would see its input, or a forward put in its place")
+            raise NotKnown(f"{kind} has hooks, which would see its input, or a forward put in its place")
         else:
             yield child
 
 
 def dense(D: nn.Module) -> Dense:
-    """D as dense layers. Raises TypeError, saying what is in the way, where it is something else."""
+    """D as dense layers. Raises NotKnown, saying what is in the way, where it is something else."""
     layers: list[nn.Linear] = []
     slopes: list[float] = []
     flatten = False
@@ -82,21 +86,21 @@ def dense(D: nn.Module) -> Dense:
         elif kind in (nn.ReLU, nn.LeakyReLU) and layers and slopes[-1] == 1.0:
             slopes[-1] = slope_of(m)
         elif kind is not nn.Identity:
-            raise TypeError(
+            raise NotKnown(
                 f"{kind.__name__} stands where the fused step knows dense layers, ReLU and LeakyReLU only"
             )
     if not layers:
-        raise TypeError("there is no dense layer")
+        raise NotKnown("there is no dense layer")
     if layers[-1].out_features != 1 or slopes.pop() != 1.0:
-        raise TypeError("the last layer does not give one logit a sample")
+        raise NotKnown("the last layer does not give one logit a sample")
     return Dense(tuple(layers), tuple(slopes), flatten)
 
 
 def slope_of(m: nn.Module) -> float:
-    """Of a ReLU or LeakyReLU below zero. Raises TypeError where it is negative."""
+    """Of a ReLU or LeakyReLU below zero. Raises NotKnown where it is negative."""
     slope = m.negative_slope if isinstance(m, nn.LeakyReLU) else 0.0
     if slope < 0:
-        raise TypeError(f"a LeakyReLU of negative slope {slope} is not monotonic")
+        raise NotKnown(f"a LeakyReLU of negative slope {slope} is not monotonic")
     return slope
 
 
@@ -109,7 +113,7 @@ def per_sample(D: nn.Module) -> bool:
     """True if D is a chain of modules known to treat each sample of the first dim by itself."""
     try:
         return all(type_before_parametrizations(m) in _PER_SAMPLE for m in stages(D))
-    except TypeError:
+    except NotKnown:
         return False
 
 

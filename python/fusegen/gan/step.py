@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from .. import _backend, losses
+from ..ops._common import plain
 from ..ops.discriminator import SCALARS, MlpOptions, mlp_discriminator_step
 from . import autograd_path as general
-from . import closed_form, network
+from . import chain, closed_form, conv_step, network
+from .layouts import Blocked, SamplesFirst
 
 STATS = SCALARS[2:]
 
@@ -104,7 +106,7 @@ def discriminator_step(
     mixed = _mix(real, fake, dim, generator) if gp else None
     stack, reason = _fused_stack(D, real, dim)
     if stack is None:
-        out, reason = _closed_form_step(D, real, fake, mixed, loss, penalties, label_smoothing, dim, reason)
+        out, reason = _conv_step(D, real, fake, mixed, loss, penalties, label_smoothing, dim, reason)
         if out is not None:
             return out
         run = _general_step
@@ -149,6 +151,9 @@ def generator_step(
     stack, reason = _fused_stack(D, fake, dim)
     if stack is not None:
         return _fused_step(stack, real, fake, None, MlpOptions(loss, True), reason)
+    out, reason = _conv_generator_step(D, real, fake, loss, dim, reason)
+    if out is not None:
+        return out
     with _frozen(D):
         if real is None:
             f, r = general.as_logits(D(fake), fake.shape[dim]), None
@@ -277,7 +282,7 @@ def _fused_stack(D: nn.Module, x: Tensor, dim: int) -> tuple[network.Dense | Non
         return None, "set_backend('torch')"
     try:
         stack = network.dense(D)
-    except TypeError as error:
+    except network.NotKnown as error:
         return None, str(error)
     if x.is_cuda:
         why = _backend.why_torch("discriminator_step", x, step=True)
@@ -336,22 +341,104 @@ def _check_kinds(fake: Tensor, weights, biases) -> None:
 # ---- convolutions -----------------------------------------------------------------------------------
 
 
-def _closed_form_step(D, real, fake, mixed, loss, penalties, label_smoothing, dim, reason):
-    """The step where a penalty meets convolutions, or None; and why."""
-    if not any(penalties) or dim != 0 or _backend.get_backend() == "torch":
-        return None, reason
-    if _backend.autocast_dtype(fake) is not None:
-        return None, f"{reason}; convolutions under autocast go through autograd"
+def _conv_step(
+    D, real, fake, mixed, loss, penalties, label_smoothing, dim, reason
+) -> tuple[StepOutput | None, str]:
+    """The discriminator's step of a chain with convolutions or batch norms, or None; and why."""
     try:
-        maps = closed_form.chain(D)
-        loss, penalty, logits, norms = closed_form.step(
-            maps, real, fake, mixed, loss, label_smoothing, penalties
-        )
-    except TypeError as error:
+        maps, counts = _conv_chain(D, (real, fake, mixed), dim, reason)
+        layout = _conv_layout(maps, counts, fake)
+        if any(penalties):
+            return _penalised_step(
+                maps, counts, layout, real, fake, mixed, loss, label_smoothing, penalties
+            ), ""
+        nr = len(real)
+        return _kernel_step(
+            maps, counts, layout, real, fake, chain.parameters,
+            lambda z: losses.discriminator_loss(loss, z[:nr], z[nr:], label_smoothing),
+        ), ""  # fmt: skip
+    except network.NotKnown as error:
         return None, str(error)
-    nr = real.shape[0]
-    why = "convolutions with piecewise linear activations: the penalty in closed form"
-    return _output(loss, penalty, logits[:nr], logits[nr:], norms, "fused_conv", why), why
+
+
+def _conv_generator_step(D, real, fake, loss, dim, reason) -> tuple[StepOutput | None, str]:
+    """The generator's step of such a chain, or None; and why."""
+    try:
+        maps, counts = _conv_chain(D, (real, fake, None), dim, reason)
+        nr = counts[0]
+        return _kernel_step(
+            maps, counts, _conv_layout(maps, counts, fake), real, fake, chain.detached_parameters,
+            lambda z: losses.generator_loss(loss, z[nr:], z[:nr] if nr else None),
+        ), ""  # fmt: skip
+    except network.NotKnown as error:
+        return None, str(error)
+
+
+def _conv_chain(D, samples, dim: int, reason: str) -> tuple[tuple[chain.Map, ...], tuple[int, int, int]]:
+    """D's maps, and how many samples there are of each group."""
+    real, fake, mixed = samples
+    if dim != 0 or fake.dim() < 2 or _backend.get_backend() == "torch" or not chain.possible(D):
+        raise network.NotKnown(reason)
+    maps = chain.chain(D, tuple(fake.shape[1:]))
+    if _backend.autocast_dtype(fake) is not None:
+        raise network.NotKnown("convolutions under autocast go through autograd")
+    if torch._C._are_functorch_transforms_active():
+        raise network.NotKnown("inside torch.func convolutions go through autograd")
+    return maps, tuple(0 if x is None else len(x) for x in samples)
+
+
+def _conv_layout(maps, counts, fake: Tensor) -> Blocked | str:
+    """The layout for fusegen's kernels, or why they cannot run."""
+    if not fake.is_cpu:
+        return f"there are no kernels of convolutions on {fake.device.type}"
+    if torch.compiler.is_compiling():
+        return "torch.compile sees torch's own convolutions"
+    parameters = [p for m in maps for part in (m.module, m.norm) if part is not None for p in part.parameters()]
+    if not plain((fake, *parameters)):
+        return "its tensors are of another kind than plain ones"
+    return Blocked.fitting(maps, counts, fake.dtype)
+
+
+def _kernel_step(maps, counts, layout, real, fake, parameters, objective) -> StepOutput:
+    if isinstance(layout, str):
+        raise network.NotKnown(layout)
+    for m in maps:
+        if m.norm is not None and any(n * math.prod(m.outer) == 1 for n in counts):
+            raise network.NotKnown(f"{type(m.norm).__name__} gets one value a channel")
+    p = parameters(maps)
+    _check_conv_kinds(fake, p)
+    step = conv_step.Step(maps, layout, counts, objective)
+    loss, logits = conv_step.run(step, real, fake, p)
+    nr = counts[0]
+    why = "convolutions and piecewise linear activations, in blocks of samples"
+    return _output(
+        loss, loss.new_zeros(()), logits[:nr] if nr else None, logits[nr:], {}, "fused_conv", why
+    )
+
+
+def _penalised_step(maps, counts, layout, real, fake, mixed, loss, smoothing, penalties) -> StepOutput:
+    if any(m.norm is not None for m in maps):
+        raise network.NotKnown("a batch norm ties the samples of a penalty together")
+    if isinstance(layout, str):
+        layout, where = SamplesFirst(maps, counts), f"torch's operators: {layout}"
+    else:
+        where = "blocks of samples"
+    p = chain.parameters(maps)
+    _check_conv_kinds(fake, p)
+    step = closed_form.Step(maps, layout, loss, smoothing, closed_form.Penalties(*penalties, counts))
+    value, penalty, logits, norms = closed_form.run(step, real, fake, mixed, p)
+    nr = counts[0]
+    why = f"convolutions and piecewise linear activations: the penalty in closed form, in {where}"
+    return _output(value, penalty, logits[:nr], logits[nr:], norms, "fused_conv", why)
+
+
+def _check_conv_kinds(fake: Tensor, p: chain.Parameters) -> None:
+    for what, tensors in zip(("weight", "bias", "norm's weight", "norm's bias"), p, strict=True):
+        for i, t in enumerate(tensors):
+            if t is not None and t.device != fake.device:
+                raise RuntimeError(f"D: {what} of map {i} is on {t.device}, the samples on {fake.device}")
+            if t is not None and t.dtype != fake.dtype:
+                raise RuntimeError(f"D: {what} of map {i} is {t.dtype}, the samples are {fake.dtype}")
 
 
 # ---- the general path -------------------------------------------------------------------------------

@@ -40,10 +40,19 @@ def route(tensors: Iterable[Tensor | None]) -> int:
     first = None
     for t in tensors:
         if t is not None:
-            if type(t) not in _OWN_TYPES or t.is_neg():  # of a negative view the dispatcher makes a plain one
+            if not _own(t):
                 return DISPATCH
             first = t if first is None else first
     return DIRECT if first is None or first.is_cpu else DISPATCH  # the binding refuses a mixture
+
+
+def _own(t: Tensor) -> bool:
+    return type(t) in _OWN_TYPES and not t.is_neg()  # of a negative view the dispatcher makes a plain one
+
+
+def plain(tensors: Iterable[Tensor]) -> bool:
+    """Whether these are torch's own tensors with memory, and nothing stands between them and a kernel."""
+    return not _functorch() and not _dispatch_modes() and all(_own(t) for t in tensors)
 
 
 def backward_route(grads: Sequence[Tensor | None], tensors: Sequence[Tensor | None]) -> int:

@@ -5,7 +5,6 @@
 
 #include "../../losses.h"
 #include "mlp.h"
-#include "small_step.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 

@@ -214,6 +214,17 @@ FUSEGEN_INLINE Vector<C> first_lanes(Vector<C> v, int n) {
   return load(tmp, n);
 }
 
+template <class C>
+FUSEGEN_INLINE C sum_lanes(Vector<C> v) {
+  C s[kLanes<C>];
+  store(s, v);
+#pragma GCC unroll 4
+  for (int width = kLanes<C> / 2; width; width /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < width; ++i) s[i] += s[i + width];
+  return s[0];
+}
+
 // What v becomes once stored as S and read again.
 template <class S>
 FUSEGEN_INLINE Vector<Compute<S>> rounded(Vector<Compute<S>> v) {

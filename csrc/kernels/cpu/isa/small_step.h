@@ -7,17 +7,6 @@
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
-template <class C>
-FUSEGEN_INLINE C sum_lanes(Vector<C> v) {
-  C s[kLanes<C>];
-  store(s, v);
-#pragma GCC unroll 4
-  for (int width = kLanes<C> / 2; width; width /= 2)
-#pragma GCC unroll 8
-    for (int i = 0; i < width; ++i) s[i] += s[i + width];
-  return s[0];
-}
-
 // out[n] += sum_k a[k] w[n][k] for N weight rows.
 template <class S, int N>
 void dot_rows(const Compute<S>* a, const S* w, int64_t stride, int64_t K, Compute<S>* out) {

@@ -20,6 +20,12 @@ extern template void run_backward<Cell::rnn_relu>(const RecurrentBackward&);
 int64_t mlp_saved_bytes(const MlpStep&);
 void mlp_forward(const MlpForward&);
 void mlp_backward(const MlpBackward&);
+int64_t conv_lanes(Dtype);
+void conv_forward(const ConvForward&);
+void conv_input_gradient(const ConvInputGradient&);
+void conv_weight_gradient(const ConvWeightGradient&);
+void batch_norm_forward(const BatchNormForward&);
+void batch_norm_backward(const BatchNormBackward&);
 double peak_gflops(int threads);
 
 namespace {
@@ -70,6 +76,7 @@ void pack(const RecurrentPack& p) {
 extern const cpu::Kernels table;
 const cpu::Kernels table = {
     FUSEGEN_TEXT(FUSEGEN_ISA_NS), forward, backward, packed_bytes, pack, mlp_saved_bytes, mlp_forward, mlp_backward,
+    conv_lanes, conv_forward, conv_input_gradient, conv_weight_gradient, batch_norm_forward, batch_norm_backward,
     peak_gflops};
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

@@ -19,10 +19,10 @@ template <class C>
 constexpr int kTileColumns = kTileVectors * kLanes<C>;
 
 // Cuts n rows into tiles of nearly equal height: a short last tile would be bound by loads. f(tile, row, rows)
-template <int NW, class F>
+template <int NW, int highest = kTileRows<NW>, class F>
 FUSEGEN_INLINE void for_each_tile(int n, F&& f) {
   if (n <= 0) return;
-  const int tiles = (n + kTileRows<NW> - 1) / kTileRows<NW>;
+  const int tiles = (n + highest - 1) / highest;
   const int height = n / tiles, taller = n % tiles;
   for (int i = 0, row = 0; i < tiles; ++i) {
     const int m = height + (i < taller);

@@ -1,0 +1,76 @@
+// The product that convolutions are made of: a result's sum runs over segments, each some columns of A against a panel
+// [k][NW][lanes] that lies somewhere in a tensor. No panel is copied, and what padding would add is left out.
+#pragma once
+#include <vector>
+
+#include "product.h"
+
+namespace fusegen::FUSEGEN_ISA_NS {
+
+// Steps [k, k + K) of A against the panel at w. A lies turned: for each tile of for_each_tile, and each of its steps, the
+// rows' values side by side, so that a tile of any height reads it through one pointer.
+template <class C>
+struct Segment {
+  const C* w;
+  int64_t K;
+  const C* a;
+  int64_t k;
+};
+
+// sums[m] (+)= sum over segments and k of A[m][k] w[k]; the tile's steps begin at a + first.
+template <class C, int NW, int M>
+void tile_segments(const Segment<C>* segments, int64_t count, int64_t first, bool add, TileSums<C, NW>& sums) {
+  constexpr int L = kLanes<C>;
+  Vector<C> acc[M][NW] = {};
+  for (const Segment<C>*s = segments, *end = segments + count; s != end; ++s) {
+    const C *w = s->w, *a = s->a + first + s->k * M;
+#pragma GCC unroll 2
+    for (int64_t k = 0; k < s->K; ++k, w += NW * L, a += M) {
+      prefetch_panel<C, NW>(w);
+      Vector<C> b[NW];
+#pragma GCC unroll 4
+      for (int j = 0; j < NW; ++j) b[j] = *reinterpret_cast<const Vector<C>*>(w + j * L);
+#pragma GCC unroll 24
+      for (int m = 0; m < M; ++m) {
+        const Vector<C> am = splat(a[m]);
+#pragma GCC unroll 4
+        for (int j = 0; j < NW; ++j) acc[m][j] += am * b[j];
+      }
+    }
+  }
+#pragma GCC unroll 24
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int j = 0; j < NW; ++j) {
+      Vector<C>& sum = *reinterpret_cast<Vector<C>*>(sums.value[m][j]);
+      sum = add ? sum + acc[m][j] : acc[m][j];
+    }
+}
+
+// For a number of rows known at run time (segments.cpp).
+template <class C, int NW>
+void tile_segments(int rows, const Segment<C>* segments, int64_t count, int64_t first, bool add, TileSums<C, NW>& sums);
+
+// epilogue(row, sums) for those of A's `all` rows whose tile begins in `rows`; a row has `row_steps` steps. Segments are taken in blocks that stay in L2 while the tiles pass over
+// them; each block is summed by itself, as in multiply_rows. No segment is longer than kPanelBlockSteps.
+template <class C, int NW, class Epilogue>
+FUSEGEN_INLINE void multiply_segments(const std::vector<Segment<C>>& segments, Range rows, int64_t all, int64_t row_steps,
+                                      std::vector<TileSums<C, NW>>& sums, const Epilogue& epilogue) {
+  sums.resize((all + kTileRows<NW> - 1) / kTileRows<NW>);
+  size_t begin = 0;
+  do {
+    size_t end = begin;
+    for (int64_t steps = 0; end < segments.size() && (end == begin || steps + segments[end].K <= kPanelBlockSteps); ++end)
+      steps += segments[end].K;
+    const bool first = begin == 0, last = end == segments.size();
+    for_each_tile<NW>(static_cast<int>(all), [&](int tile, int row, int m) {
+      if (row < rows.begin || row >= rows.end) return;
+      tile_segments<C, NW>(m, segments.data() + begin, static_cast<int64_t>(end - begin), row * row_steps, !first, sums[tile]);
+      if (last)
+        for (int r = 0; r < m; ++r) epilogue(row + r, sums[tile].value[r]);
+    });
+    begin = end;
+  } while (begin < segments.size());
+}
+
+}  // namespace fusegen::FUSEGEN_ISA_NS
