@@ -1,5 +1,6 @@
 // Drives the engine without Python, for the sanitizers: engine_test < SHAPES, one "I H B T" a line, as
-// tests/cases.py has them, and then the discriminator step (mlp_test.cpp). Forward is compared with reference.h; float64 gradients with directional derivatives of
+// tests/cases.py has them, and then the discriminator step (mlp_test.cpp,
+// conv_test.cpp). Forward is compared with reference.h; float64 gradients with directional derivatives of
 // reference.h; the other dtypes with float64. Prints what fails, and last "N passed, N failed".
 #include <algorithm>
 #include <cstdio>
@@ -367,6 +368,7 @@ int run_all() {
     }
   }
   check_mlp(report);
+  check_convolutions(report);
   return report.close();
 }
 

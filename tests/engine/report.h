@@ -32,5 +32,7 @@ class Report {
 
 // The discriminator step: every loss, penalty and dtype over a few odd shapes.
 void check_mlp(Report& report);
+// Its convolutions and batch norms, in every width of a block.
+void check_convolutions(Report& report);
 
 }  // namespace fusegen::test

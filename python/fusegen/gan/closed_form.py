@@ -123,12 +123,12 @@ class _ClosedForm(torch.autograd.Function):
         if grad is None or not any(need):
             return (None,) * (1 + len(tensors))
         if torch.is_grad_enabled():
-            return None, *differentiable_backward(lambda *given: formula(step, *given), tensors, need, grad)
+            return None, *differentiable_backward(
+                lambda *given: formula(step, *given)[0], tensors, need, grad
+            )
         h, adjoints, weights = saved[:n], saved[n:], tensors[3 : 3 + n]
         s = torch.cat((s, s.new_zeros(step.penalties.counts[2])))
-        grads = _parameter_gradients(
-            step, h, adjoints, weights, grad * s, grad * factors, v, rows, need[3:]
-        )
+        grads = _parameter_gradients(step, h, adjoints, weights, grad * s, grad * factors, v, rows, need[3:])
         dx: list[Tensor | None] = [None, None]
         for i in range(2):
             if need[i]:
@@ -152,7 +152,15 @@ def differentiable_backward(formula, tensors: Sequence[Tensor | None], need: Seq
 
 
 def _parameter_gradients(
-    step: Step, h, adjoints, weights, s: Tensor, factors: Tensor, t: Tensor, rows: Tensor, need: Sequence[bool]
+    step: Step,
+    h,
+    adjoints,
+    weights,
+    s: Tensor,
+    factors: Tensor,
+    t: Tensor,
+    rows: Tensor,
+    need: Sequence[bool],
 ) -> list[Tensor | None]:
     n, layout = len(step.maps), step.layout
     every, groups = [c > 0 for c in step.penalties.counts], step.penalties.groups
@@ -163,19 +171,15 @@ def _parameter_gradients(
             x = layout.spread(s, every, h[i]) * h[i]
             x.index_add_(0, rows, layout.spread(factors, groups, t) * t)
         dW.append(layout.weight_gradient(i, adjoints[i], x, weights[i]) if need[i] else None)
-        db.append(summed(layout, layout.spread(s, every, adjoints[i]) * adjoints[i]) if need[n + i] else None)
+        u = adjoints[i]
+        db.append(layout.bias_gradient(layout.spread(s, every, u) * u) if need[n + i] else None)
         if any(need[i + 1 : n]):
             t = masked(layout.forward(i, t, weights[i], None, 1.0), h[i + 1][rows], m.slope)
     return [*dW, *db]
 
 
-def summed(layout: SamplesFirst | Blocked, u: Tensor) -> Tensor:
-    """A bias's gradient."""
-    return u.sum([d for d in range(u.dim()) if d != layout.channel])
-
-
-def formula(step: Step, *tensors: Tensor | None) -> Tensor:
-    """Loss and penalty in torch's operators, differentiable by every tensor any number of times."""
+def formula(step: Step, *tensors: Tensor | None):
+    """What ``run`` gives, in torch's operators, differentiable by every tensor any number of times."""
     n, maps, penalties = len(step.maps), step.maps, step.penalties
     samples, weights, biases = tensors[:3], tensors[3 : 3 + n], tensors[3 + n :]
     layout = SamplesFirst(maps, penalties.counts)
@@ -190,12 +194,16 @@ def formula(step: Step, *tensors: Tensor | None) -> Tensor:
         slope = maps[i - 1].slope if i else 1.0
         u = layout.input_gradient(i, u, weights[i], inputs[i].detach(), slope)
     v = u[layout.rows(penalties.groups, x.device)].flatten(1)
-    return value + penalties.of(v.square().sum(1), gradient_penalty_norms(v))[0]
+    penalty, _, norms = penalties.of(v.square().sum(1), gradient_penalty_norms(v))
+    return value + penalty, penalty, z[: nr + nf], norms
 
 
 def run(step: Step, real: Tensor, fake: Tensor, mixed: Tensor | None, p: chain.Parameters):
     """(loss, penalty, logits, norms by name) of a chain with at least one penalty."""
-    value, penalty, logits, norms = _ClosedForm.apply(step, real, fake, mixed, *p.weights, *p.biases)
+    tensors = real, fake, mixed, *p.weights, *p.biases
+    if torch._C._are_functorch_transforms_active():  # which see through torch's operators alone
+        return formula(step, *tensors)
+    value, penalty, logits, norms = _ClosedForm.apply(step, *tensors)
     names = ("norm_real", "norm_fake", "norm_mixed")
     names = [name for name, wanted in zip(names, step.penalties.groups, strict=True) if wanted]
     return value, penalty, logits, dict(zip(names, norms, strict=True))

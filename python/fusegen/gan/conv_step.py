@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import chain
 from .chain import Map, Parameters
-from .closed_form import differentiable_backward, slopes, summed
+from .closed_form import differentiable_backward, slopes
 from .layouts import Blocked
 
 
@@ -78,7 +78,7 @@ class _ConvStep(torch.autograd.Function):
             if wanted.weights[i]:
                 grads.weights[i] = layout.weight_gradient(i, u, h[i], p.weights[i])
             if wanted.biases[i]:
-                grads.biases[i] = summed(layout, u)
+                grads.biases[i] = layout.bias_gradient(u)
             if i > lowest:
                 # Behind a norm, its own backward applies the slope.
                 below = step.maps[i - 1]

@@ -22,8 +22,6 @@ from .chain import Map, linear
 class SamplesFirst:
     """Activations [N, C, *spatial], in torch's operators on any device."""
 
-    channel = 1
-
     def __init__(self, maps: Sequence[Map], counts: Sequence[int]) -> None:
         self._maps, self._counts = maps, counts
         ends = list(accumulate(counts))
@@ -64,6 +62,9 @@ class SamplesFirst:
         x = m.shaped(x)
         return self._backward(m, u, x, W, (False, True))[1] if m.convolves else u.t() @ x
 
+    def bias_gradient(self, u: Tensor) -> Tensor:
+        return u.sum([d for d in range(u.dim()) if d != 1])
+
     @staticmethod
     def _backward(m: Map, u: Tensor, x: Tensor, W: Tensor, wanted: tuple[bool, bool]):
         c, dims = m.module, len(m.inner)
@@ -89,8 +90,6 @@ class SamplesFirst:
 
 class Blocked:
     """Activations [blocks, pixels, C, width] (``ops.convolution``), a block of one group alone."""
-
-    channel = 2
 
     # What a product takes for a sample of a block of one to four vectors, relative to the last (measured on
     # AVX-512), and what torch's own convolutions do.
@@ -173,6 +172,9 @@ class Blocked:
 
     def weight_gradient(self, i: int, u: Tensor, x: Tensor, W: Tensor) -> Tensor:
         return convolution.weight_gradient(self._at[i], u, x, self._kernel(i, W)).view(W.shape)
+
+    def bias_gradient(self, u: Tensor) -> Tensor:
+        return u.sum((0, 1)).sum(1)
 
     def _kernel(self, i: int, W: Tensor) -> Tensor:
         """[O, C, kh, kw]; a dense layer's takes every pixel."""

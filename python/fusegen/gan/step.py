@@ -367,7 +367,8 @@ def _conv_generator_step(D, real, fake, loss, dim, reason) -> tuple[StepOutput |
         maps, counts = _conv_chain(D, (real, fake, None), dim, reason)
         nr = counts[0]
         return _kernel_step(
-            maps, counts, _conv_layout(maps, counts, fake), real, fake, chain.detached_parameters,
+            maps, counts, _conv_layout(maps, counts, fake),
+            None if real is None else real.detach(), fake, chain.detached_parameters,
             lambda z: losses.generator_loss(loss, z[nr:], z[:nr] if nr else None),
         ), ""  # fmt: skip
     except network.NotKnown as error:
@@ -376,14 +377,12 @@ def _conv_generator_step(D, real, fake, loss, dim, reason) -> tuple[StepOutput |
 
 def _conv_chain(D, samples, dim: int, reason: str) -> tuple[tuple[chain.Map, ...], tuple[int, int, int]]:
     """D's maps, and how many samples there are of each group."""
-    real, fake, mixed = samples
+    fake = samples[1]
     if dim != 0 or fake.dim() < 2 or _backend.get_backend() == "torch" or not chain.possible(D):
         raise network.NotKnown(reason)
     maps = chain.chain(D, tuple(fake.shape[1:]))
     if _backend.autocast_dtype(fake) is not None:
         raise network.NotKnown("convolutions under autocast go through autograd")
-    if torch._C._are_functorch_transforms_active():
-        raise network.NotKnown("inside torch.func convolutions go through autograd")
     return maps, tuple(0 if x is None else len(x) for x in samples)
 
 
@@ -393,7 +392,9 @@ def _conv_layout(maps, counts, fake: Tensor) -> Blocked | str:
         return f"there are no kernels of convolutions on {fake.device.type}"
     if torch.compiler.is_compiling():
         return "torch.compile sees torch's own convolutions"
-    parameters = [p for m in maps for part in (m.module, m.norm) if part is not None for p in part.parameters()]
+    parameters = [
+        p for m in maps for part in (m.module, m.norm) if part is not None for p in part.parameters()
+    ]
     if not plain((fake, *parameters)):
         return "its tensors are of another kind than plain ones"
     return Blocked.fitting(maps, counts, fake.dtype)
@@ -411,9 +412,7 @@ def _kernel_step(maps, counts, layout, real, fake, parameters, objective) -> Ste
     loss, logits = conv_step.run(step, real, fake, p)
     nr = counts[0]
     why = "convolutions and piecewise linear activations, in blocks of samples"
-    return _output(
-        loss, loss.new_zeros(()), logits[:nr] if nr else None, logits[nr:], {}, "fused_conv", why
-    )
+    return _output(loss, loss.new_zeros(()), logits[:nr] if nr else None, logits[nr:], {}, "fused_conv", why)
 
 
 def _penalised_step(maps, counts, layout, real, fake, mixed, loss, smoothing, penalties) -> StepOutput:

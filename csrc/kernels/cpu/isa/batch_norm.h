@@ -3,6 +3,7 @@
 #pragma once
 #include <omp.h>
 
+#include <array>
 #include <cmath>
 
 #include "../plan.h"
@@ -37,18 +38,22 @@ class BatchNormPass {
         for (int64_t u = 0; u < s_.width; u += L) f(c, (i * s_.C + c) * s_.width + u, lanes(i / s_.pixels, u));
   }
 
-  // total[c] = sum of term(channel, offset, lanes), of lanes that hold samples.
-  template <class Term>
-  std::vector<double> sums(Range mine, const Term& term) const {
-    std::vector<double> total(mine.end - mine.begin);
-    std::vector<V> part(total.size());
-    const int64_t all = s_.blocks * s_.pixels;
+  // total[i][c] = sum of terms(channel, offset)[i] over the lanes that hold samples.
+  template <size_t n, class Terms>
+  std::array<std::vector<double>, n> sums(Range mine, const Terms& terms) const {
+    const int64_t channels = mine.end - mine.begin, all = s_.blocks * s_.pixels;
+    std::array<std::vector<double>, n> total;
+    total.fill(std::vector<double>(channels));
+    std::vector<std::array<V, n>> part(channels);
     for (int64_t begin = 0; begin < all; begin += kChunk) {
-      std::fill(part.begin(), part.end(), V{});
-      vectors(mine, begin, std::min(all, begin + kChunk), [&](int64_t c, int64_t at, int n) {
-        if (n) part[c - mine.begin] += first_lanes<C>(term(c, at), n);
+      std::fill(part.begin(), part.end(), std::array<V, n>{});
+      vectors(mine, begin, std::min(all, begin + kChunk), [&](int64_t c, int64_t at, int lanes) {
+        if (!lanes) return;
+        const std::array<V, n> values = terms(c, at);
+        for (size_t i = 0; i < n; ++i) part[c - mine.begin][i] += first_lanes<C>(values[i], lanes);
       });
-      for (size_t c = 0; c < total.size(); ++c) total[c] += static_cast<double>(sum_lanes<C>(part[c]));
+      for (int64_t c = 0; c < channels; ++c)
+        for (size_t i = 0; i < n; ++i) total[i][c] += static_cast<double>(sum_lanes<C>(part[c][i]));
     }
     return total;
   }
@@ -73,12 +78,12 @@ class BatchNormForwardPass : BatchNormPass<C> {
     const C *x = static_cast<const C*>(p_.x), *weight = static_cast<const C*>(p_.weight), *bias = static_cast<const C*>(p_.bias);
     C *mean = static_cast<C*>(p_.mean), *var = static_cast<C*>(p_.var), *y = static_cast<C*>(p_.y);
     const C slope = static_cast<C>(p_.slope);
-    std::vector<double> sum = this->sums(mine, [&](int64_t, int64_t at) { return load(x + at); });
+    std::vector<double> sum = this->template sums<1>(mine, [&](int64_t, int64_t at) { return std::array<V, 1>{load(x + at)}; })[0];
     for (int64_t c = mine.begin; c < mine.end; ++c) mean[c] = static_cast<C>(sum[c - mine.begin] / this->count_);
-    sum = this->sums(mine, [&](int64_t c, int64_t at) {
+    sum = this->template sums<1>(mine, [&](int64_t c, int64_t at) {
       const V d = load(x + at) - splat(mean[c]);
-      return V(d * d);
-    });
+      return std::array<V, 1>{d * d};
+    })[0];
     std::vector<C> scale(sum.size());
     for (int64_t c = mine.begin; c < mine.end; ++c) {
       var[c] = static_cast<C>(sum[c - mine.begin] / this->count_);
@@ -119,9 +124,10 @@ class BatchNormBackwardPass : BatchNormPass<C> {
   void gradients(Range mine) const {
     const C *x = static_cast<const C*>(p_.x), *weight = static_cast<const C*>(p_.weight);
     const C *mean = static_cast<const C*>(p_.mean), *var = static_cast<const C*>(p_.var);
-    const std::vector<double> sum = this->sums(mine, [&](int64_t, int64_t at) { return behind(at); });
-    const std::vector<double> product =
-        this->sums(mine, [&](int64_t c, int64_t at) { return V(behind(at) * (load(x + at) - splat(mean[c]))); });
+    const auto [sum, product] = this->template sums<2>(mine, [&](int64_t c, int64_t at) {
+      const V dy = behind(at);
+      return std::array<V, 2>{dy, dy * (load(x + at) - splat(mean[c]))};
+    });
     std::vector<C> scale(sum.size()), shift(sum.size()), lean(sum.size());
     for (size_t i = 0; i < sum.size(); ++i) {
       const int64_t c = mine.begin + static_cast<int64_t>(i);

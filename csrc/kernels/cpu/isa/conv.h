@@ -121,7 +121,7 @@ class ConvForwardPass : ConvPass<C> {
           this->append(segments, w, Cg_, W_ + g * Og_ * K, t * Cg_, p_.width);
         }
         C* y = static_cast<C*>(p_.y) + (i * p_.O + g * Og_) * p_.width;
-        multiply_segments<C, NW>(segments, {0, Og_}, Og_, K, sums, [&](int o, const RowSums<C, NW>& row) {
+        multiply_segments<C, NW>(segments, Og_, K, sums, [&](int o, const RowSums<C, NW>& row) {
           for (int j = 0; j < NW; ++j) {
             V v = load(row[j]);
             if (b) v += splat(b[g * Og_ + o]);
@@ -179,7 +179,9 @@ class ConvInputPass : ConvPass<C> {
           this->append(segments, w, Og_, W_ + g * Cg_ * K, t * Og_, p_.width);
         }
         const int64_t at = (i * p_.C + g * Cg_) * p_.width;
-        multiply_segments<C, NW>(segments, {0, Cg_}, Cg_, K, sums, [&](int c, const RowSums<C, NW>& row) {
+        // Written a pass ago: out of every cache by now, and wanted when the sums are ready.
+        for (int64_t n = 0; below && n < Cg_ * p_.width; n += 64 / static_cast<int64_t>(sizeof(C))) __builtin_prefetch(below + at + n, 0, 2);
+        multiply_segments<C, NW>(segments, Cg_, K, sums, [&](int c, const RowSums<C, NW>& row) {
           for (int j = 0; j < NW; ++j) {
             const int64_t to = at + c * p_.width + j * L;
             V v = load(row[j]);
@@ -191,21 +193,22 @@ class ConvInputPass : ConvPass<C> {
   }
 };
 
+// A panel's columns are channels under one tap, or where there are few channels, all of a group under all taps.
 template <class C>
 class ConvWeightPass : ConvPass<C> {
   using Base = ConvPass<C>;
   using typename Base::V;
   using Base::Cg_, Base::Og_, Base::taps_, Base::L;
   const ConvWeightGradient& p_;
-  // A panel's columns are channels under one tap, or where there are few, all of a group under all taps.
   const bool merged_ = 2 * Cg_ <= L;
   const int64_t wide_ = merged_ ? Cg_ * taps_ : Cg_;  // columns of a group
-  const int64_t pixels_ = merged_ ? this->y_pixels_ : this->x_pixels_;
   const int vectors_ = static_cast<int>(std::min<int64_t>(kTileVectors, (wide_ + L - 1) / L));
   const int64_t panels_ = (wide_ + vectors_ * L - 1) / (vectors_ * L);  // of a group
   const int64_t panel_ = p_.width * vectors_ * L;                       // elements of one of a pixel
-  C* x_;   // [blocks][pixels][groups][panels][width][vectors L]: x with columns side by side
-  C* dy_;  // [blocks][y pixels][groups]: dy's channels turned, a sample a step
+  const int64_t chunk_ = std::max<int64_t>(1, kColumnBlock / p_.width);  // pixels whose samples are one block of steps
+  // Of all pixels, or of a thread's chunk: panels [pixels][groups][panels][width][vectors L] of x, and dy's channels turned,
+  // a sample a step.
+  C *x_, *dy_;
 
  public:
   explicit ConvWeightPass(const ConvWeightGradient& p) : Base(p), p_(p) {}
@@ -219,91 +222,152 @@ class ConvWeightPass : ConvPass<C> {
 #pragma omp parallel num_threads(this->threads_)
       {
         const int rank = omp_get_thread_num(), size = omp_get_num_threads();
-        turn_input(share(p_.blocks * pixels_, rank, size));
-        turn_gradient<nw>(share(p_.blocks * this->y_pixels_, rank, size));
-#pragma omp barrier
-        const int64_t count = (merged_ ? 1 : taps_) * p_.groups * panels_;
-        const bool over_rows = count < size || (count % size && count < 3 * size);
-        gradients<nw>(over_rows ? Range{0, count} : share(count, rank, size), over_rows ? share(Og_, rank, size) : Range{0, Og_});
+        if (merged_)
+          stream<nw>(rank, size);
+        else
+          products<nw>(rank, size);
       }
     });
   }
 
  private:
+  void lay_out(cpu::Arena& arena) {
+    const int64_t x_pixels = merged_ ? this->threads_ * chunk_ : p_.blocks * this->x_pixels_;
+    const int64_t y_pixels = merged_ ? this->threads_ * chunk_ : p_.blocks * this->y_pixels_;
+    x_ = arena.take<C>(x_pixels * p_.groups * panels_ * panel_);
+    dy_ = arena.take<C>(y_pixels * p_.O * p_.width);
+  }
+
   int lanes(int64_t panel, int j) const {
     const int64_t left = wide_ - (panel * vectors_ + j) * L;
     return left <= 0 ? 0 : left < L ? static_cast<int>(left) : L;
   }
 
-  // The samples of a column at a pixel, or null where it is padding.
-  const C* column(int64_t block, int64_t pixel, int64_t g, int64_t at) const {
-    const int64_t c = g * Cg_ + (merged_ ? at / taps_ : at), in = merged_ ? this->under(pixel, at % taps_) : pixel;
-    return in < 0 ? nullptr : static_cast<const C*>(p_.x) + ((block * this->x_pixels_ + in) * p_.C + c) * p_.width;
+  // Where each column's samples lie at pixel i, null for padding.
+  void find_columns(int64_t i, int64_t g, std::vector<const C*>& columns) const {
+    columns.resize(wide_);
+    const C* x = static_cast<const C*>(p_.x) + g * Cg_ * p_.width;
+    if (!merged_) {
+      for (int64_t c = 0; c < Cg_; ++c) columns[c] = x + (i * p_.C + c) * p_.width;
+      return;
+    }
+    for (int64_t t = 0; t < taps_; ++t) {
+      const int64_t in = this->under(i % this->y_pixels_, t);
+      const C* first = in < 0 ? nullptr : x + (i / this->y_pixels_ * this->x_pixels_ + in) * p_.C * p_.width;
+      for (int64_t c = 0; c < Cg_; ++c) columns[c * taps_ + t] = first ? first + c * p_.width : nullptr;
+    }
   }
 
-  void turn_input(Range mine) const {
-    for (int64_t i = mine.begin; i < mine.end; ++i)
-      for (int64_t q = 0; q < p_.groups * panels_; ++q)
-        for (int j = 0; j < vectors_; ++j) {
-          const int n = lanes(q % panels_, j);
-          const C* from[L];
-          for (int c = 0; c < n; ++c) from[c] = column(i / pixels_, i % pixels_, q / panels_, (q % panels_ * vectors_ + j) * L + c);
-          C* to = x_ + (i * p_.groups * panels_ + q) * panel_ + j * L;
-          for (int64_t s = 0; s < p_.width; s += L) {
-            V v[L];
-            for (int c = 0; c < L; ++c) v[c] = c < n && from[c] ? load(from[c] + s) : V{};
-            transpose<C>(v);
-            for (int c = 0; c < L; ++c) store(to + (s + c) * vectors_ * L, v[c]);
-          }
+  // The panels of a pixel whose columns these are.
+  void turn_columns(const std::vector<const C*>& columns, C* to) const {
+    for (int64_t q = 0; q < panels_; ++q)
+      for (int j = 0; j < vectors_; ++j) {
+        const int n = lanes(q, j);
+        const C* const* from = columns.data() + (q * vectors_ + j) * L;
+        for (int64_t s = 0; s < p_.width; s += L) {
+          V v[L];
+          for (int c = 0; c < L; ++c) v[c] = c < n && from[c] ? load(from[c] + s) : V{};
+          transpose<C>(v);
+          for (int c = 0; c < L; ++c) store(to + q * panel_ + ((s + c) * vectors_ + j) * L, v[c]);
         }
+      }
   }
 
-  void lay_out(cpu::Arena& arena) {
-    x_ = arena.take<C>(p_.blocks * pixels_ * p_.groups * panels_ * panel_);
-    dy_ = arena.take<C>(p_.blocks * this->y_pixels_ * p_.O * p_.width);
+  // m rows of dy, from where the first lies.
+  void turn_rows(const C* from, int m, C* to) const {
+    for (int r = 0; r < m; r += L) {
+      const int rows = std::min(L, m - r);
+      for (int64_t n = 0; n < p_.width; n += L) {
+        V v[L];
+        for (int k = 0; k < L; ++k) v[k] = k < rows ? load(from + (r + k) * p_.width + n) : V{};
+        transpose<C>(v);
+        for (int k = 0; k < L; ++k) store(to + (n + k) * m + r, v[k], rows);
+      }
+    }
   }
+  const C* gradient(int64_t i, int64_t g) const { return static_cast<const C*>(p_.dy) + (i * p_.O + g * Og_) * p_.width; }
 
+  // A row of a panel into dW; from column to column `step` apart.
   template <int NW>
-  void turn_gradient(Range mine) const {
-    for (int64_t i = mine.begin * p_.groups; i < mine.end * p_.groups; ++i)
-      for_each_tile<NW>(static_cast<int>(Og_), [&](int, int row, int m) {
-        const int64_t first = (i * Og_ + row) * p_.width;
-        const C* from = static_cast<const C*>(p_.dy) + first;
-        for (int r = 0; r < m; r += L) {
-          const int rows = std::min(L, m - r);
-          for (int64_t n = 0; n < p_.width; n += L) {
-            V v[L];
-            for (int k = 0; k < L; ++k) v[k] = k < rows ? load(from + (r + k) * p_.width + n) : V{};
-            transpose<C>(v);
-            for (int k = 0; k < L; ++k) store(dy_ + first + (n + k) * m + r, v[k], rows);
-          }
-        }
-      });
+  void write(int64_t g, int64_t o, int64_t panel, int64_t t, int64_t step, const RowSums<C, NW>& row) const {
+    C* dW = static_cast<C*>(p_.dW) + (g * Og_ + o) * Cg_ * taps_ + t;
+    for (int j = 0; j < NW; ++j) {
+      const int64_t first = (panel * NW + j) * L;
+      for (int lane = 0, n = lanes(panel, j); lane < n; ++lane) dW[(first + lane) * step] = row[j][lane];
+    }
   }
 
+  // Both sides turned as a whole, then a product for each panel and tap.
   template <int NW>
-  void gradients(Range panels, Range rows) const {
-    const int64_t step = merged_ ? 1 : taps_;  // from column to column of dW
+  void products(int rank, int size) const {
+    const Range in = share(p_.blocks * this->x_pixels_, rank, size), out = share(p_.blocks * this->y_pixels_, rank, size);
+    std::vector<const C*> columns;
+    for (int64_t g = 0; g < p_.groups; ++g) {
+      for (int64_t i = in.begin; i < in.end; ++i) {
+        find_columns(i, g, columns);
+        turn_columns(columns, x_ + (i * p_.groups + g) * panels_ * panel_);
+      }
+      for (int64_t i = out.begin; i < out.end; ++i)
+        for_each_tile<NW>(static_cast<int>(Og_), [&](int, int row, int m) {
+          turn_rows(gradient(i, g) + row * p_.width, m, dy_ + ((i * p_.groups + g) * Og_ + row) * p_.width);
+        });
+    }
+#pragma omp barrier
     std::vector<Segment<C>> segments;
     std::vector<TileSums<C, NW>> sums;
-    for (int64_t i = panels.begin; i < panels.end; ++i) {
-      const int64_t t = i % step, q = i / step, g = q / panels_;
+    const Range mine = share(taps_ * p_.groups * panels_, rank, size);
+    for (int64_t i = mine.begin; i < mine.end; ++i) {
+      const int64_t t = i % taps_, q = i / taps_, g = q / panels_;
       segments.clear();
       for (int64_t block = 0; block < p_.blocks; ++block)
         for (int64_t pixel = 0; pixel < this->y_pixels_; ++pixel) {
-          const int64_t in = merged_ ? pixel : this->under(pixel, t);
+          const int64_t in = this->under(pixel, t);
           if (in < 0) continue;
-          segments.push_back({x_ + ((block * pixels_ + in) * p_.groups * panels_ + q) * panel_, p_.width,
+          segments.push_back({x_ + ((block * this->x_pixels_ + in) * p_.groups * panels_ + q) * panel_, p_.width,
                               dy_ + ((block * this->y_pixels_ + pixel) * p_.O + g * Og_) * p_.width, 0});
         }
-      C* dW = static_cast<C*>(p_.dW) + g * Og_ * Cg_ * taps_ + t;
-      multiply_segments<C, NW>(segments, rows, Og_, p_.width, sums, [&](int o, const RowSums<C, NW>& row) {
-        for (int j = 0; j < NW; ++j) {
-          const int64_t first = (q % panels_ * NW + j) * L;
-          for (int lane = 0, n = lanes(q % panels_, j); lane < n; ++lane)
-            dW[o * Cg_ * taps_ + (first + lane) * step] = row[j][lane];
-        }
+      multiply_segments<C, NW, kColumnBlock>(segments, Og_, p_.width, sums, [&](int o, const RowSums<C, NW>& row) {
+        write<NW>(g, o, q % panels_, t, taps_, row);
       });
+    }
+  }
+
+  // A few pixels turned at a time, in L2, and their part of all sums: these are few. Threads share tiles.
+  template <int NW>
+  void stream(int rank, int size) const {
+    const int64_t tiles = (Og_ + kTileRows<NW> - 1) / kTileRows<NW>, all = p_.blocks * this->y_pixels_;
+    const Range mine = share(tiles, rank, size);
+    const auto each_tile = [&](const auto& f) {
+      for_each_tile<NW>(static_cast<int>(Og_), [&](int tile, int row, int m) {
+        if (tile >= mine.begin && tile < mine.end) f(tile, row, m);
+      });
+    };
+    C *x = x_ + rank * chunk_ * panels_ * panel_, *dy = dy_ + rank * chunk_ * Og_ * p_.width;
+    std::vector<Segment<C>> segments;
+    std::vector<TileSums<C, NW>> sums(panels_ * tiles);
+    std::vector<const C*> columns;
+    for (int64_t g = 0; g < p_.groups; ++g) {
+      for (int64_t begin = 0; begin < all; begin += chunk_) {
+        const int64_t pixels = std::min(chunk_, all - begin);
+        for (int64_t i = 0; i < pixels; ++i) {
+          find_columns(begin + i, g, columns);
+          turn_columns(columns, x + i * panels_ * panel_);
+          each_tile([&](int, int row, int m) {
+            turn_rows(gradient(begin + i, g) + row * p_.width, m, dy + (i * Og_ + row) * p_.width);
+          });
+        }
+        for (int64_t q = 0; q < panels_; ++q) {
+          segments.clear();
+          for (int64_t i = 0; i < pixels; ++i) segments.push_back({x + (i * panels_ + q) * panel_, p_.width, dy + i * Og_ * p_.width, 0});
+          each_tile([&](int tile, int row, int m) {
+            tile_segments<C, NW>(m, segments.data(), pixels, row * p_.width, begin > 0, sums[q * tiles + tile]);
+          });
+        }
+      }
+      for (int64_t q = 0; q < panels_; ++q)
+        each_tile([&](int tile, int row, int m) {
+          for (int r = 0; r < m; ++r) write<NW>(g, row + r, q, 0, 1, sums[q * tiles + tile].value[r]);
+        });
     }
   }
 };

@@ -29,7 +29,7 @@ void tile_segments(const Segment<C>* segments, int64_t count, int64_t first, boo
       prefetch_panel<C, NW>(w);
       Vector<C> b[NW];
 #pragma GCC unroll 4
-      for (int j = 0; j < NW; ++j) b[j] = *reinterpret_cast<const Vector<C>*>(w + j * L);
+      for (int j = 0; j < NW; ++j) b[j] = load(w + j * L);
 #pragma GCC unroll 24
       for (int m = 0; m < M; ++m) {
         const Vector<C> am = splat(a[m]);
@@ -51,20 +51,19 @@ void tile_segments(const Segment<C>* segments, int64_t count, int64_t first, boo
 template <class C, int NW>
 void tile_segments(int rows, const Segment<C>* segments, int64_t count, int64_t first, bool add, TileSums<C, NW>& sums);
 
-// epilogue(row, sums) for those of A's `all` rows whose tile begins in `rows`; a row has `row_steps` steps. Segments are taken in blocks that stay in L2 while the tiles pass over
-// them; each block is summed by itself, as in multiply_rows. No segment is longer than kPanelBlockSteps.
-template <class C, int NW, class Epilogue>
-FUSEGEN_INLINE void multiply_segments(const std::vector<Segment<C>>& segments, Range rows, int64_t all, int64_t row_steps,
+// epilogue(row, sums) for each of `rows` rows of A, which has `row_steps` steps. Segments are taken in blocks that stay in L2
+// while the tiles pass over them; each block is summed by itself, as in multiply_rows. No segment is longer than a block.
+template <class C, int NW, int64_t kBlock = kPanelBlockSteps, class Epilogue>
+FUSEGEN_INLINE void multiply_segments(const std::vector<Segment<C>>& segments, int64_t rows, int64_t row_steps,
                                       std::vector<TileSums<C, NW>>& sums, const Epilogue& epilogue) {
-  sums.resize((all + kTileRows<NW> - 1) / kTileRows<NW>);
+  sums.resize((rows + kTileRows<NW> - 1) / kTileRows<NW>);
   size_t begin = 0;
   do {
     size_t end = begin;
-    for (int64_t steps = 0; end < segments.size() && (end == begin || steps + segments[end].K <= kPanelBlockSteps); ++end)
+    for (int64_t steps = 0; end < segments.size() && (end == begin || steps + segments[end].K <= kBlock); ++end)
       steps += segments[end].K;
     const bool first = begin == 0, last = end == segments.size();
-    for_each_tile<NW>(static_cast<int>(all), [&](int tile, int row, int m) {
-      if (row < rows.begin || row >= rows.end) return;
+    for_each_tile<NW>(static_cast<int>(rows), [&](int tile, int row, int m) {
       tile_segments<C, NW>(m, segments.data() + begin, static_cast<int64_t>(end - begin), row * row_steps, !first, sums[tile]);
       if (last)
         for (int r = 0; r < m; ++r) epilogue(row + r, sums[tile].value[r]);

@@ -1,0 +1,465 @@
+"""Convolutions and batch norms in blocks of samples, and the GAN step on them, against torch."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from fusegen import losses
+from fusegen.gan import discriminator_step, generator_step
+from fusegen.ops import convolution
+from fusegen.ops.convolution import Geometry
+from gan_networks import PENALTIES, eager, same
+from torch import nn
+from torch.nn.utils import parametrizations
+
+LANES = convolution.lanes(torch.float64)
+ENOUGH = 4 * LANES  # samples that fill a block
+
+# x [C, h, w], W [O, C / groups, kh, kw], stride, padding, dilation
+GEOMETRIES = {
+    "one value": ((1, 1, 1), (1, 1, 1, 1), (1, 1), (0, 0), (1, 1)),
+    "few channels": ((3, 8, 6), (7, 3, 4, 4), (2, 2), (1, 1), (1, 1)),
+    "three by three": ((40, 3, 5), (70, 40, 3, 3), (1, 1), (1, 1), (1, 1)),
+    "longer than a block": ((300, 2, 2), (5, 300, 1, 1), (1, 1), (0, 0), (1, 1)),
+    "groups, odd everything": ((24, 5, 9), (16, 12, 2, 3), (3, 2), (2, 0), (1, 2)),
+    "whole picture": ((9, 4, 4), (1, 9, 4, 4), (1, 1), (0, 0), (1, 1)),
+    "padding past the kernel": ((5, 3, 3), (4, 5, 5, 5), (2, 2), (3, 3), (1, 1)),
+    "pixels that no tap meets": ((2, 7, 7), (3, 2, 1, 1), (3, 3), (0, 0), (1, 1)),
+}
+
+
+def blocked(x, width):
+    """[N, C, h, w] -> [blocks, h * w, C, width]"""
+    return x.reshape(len(x) // width, width, x.shape[1], -1).permute(0, 3, 2, 1).contiguous()
+
+
+@pytest.mark.parametrize("vectors", [1, 2, 3, 4])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_passes_equal_torch(geometry, vectors):
+    size, kernel, stride, padding, dilation = GEOMETRIES[geometry]
+    groups, width = size[0] // kernel[1], vectors * LANES
+    at = Geometry(*size[1:], *stride, *padding, *dilation, groups)
+    x = torch.randn(2 * width, *size, dtype=torch.float64)
+    W, b = torch.randn(kernel, dtype=torch.float64), torch.randn(kernel[0], dtype=torch.float64)
+    want = F.conv2d(x, W, b, stride, padding, dilation, groups)
+    got = convolution.forward(at, blocked(x, width), W, b, 0.2, want[0, 0].numel())
+    same(got, blocked(F.leaky_relu(want, 0.2), width), "output", 1e-12)
+    got = convolution.forward(at, blocked(x, width), W, None, 1.0, want[0, 0].numel())
+    same(got, blocked(want - b[:, None, None], width), "output without an activation", 1e-12)
+
+    dy = torch.randn_like(want)
+    dx, dW, _ = torch.ops.aten.convolution_backward(
+        dy, x, W, None, stride, padding, dilation, False, [0, 0], groups, [True, True, False]
+    )
+    got = convolution.input_gradient(at, blocked(dy, width), W, None, 1.0)
+    same(got, blocked(dx, width), "gradient by the input", 1e-12)
+    got = convolution.input_gradient(at, blocked(dy, width), W, blocked(x, width), 0.2)
+    same(got, blocked(torch.where(x > 0, dx, 0.2 * dx), width), "the same behind an activation", 1e-12)
+    got = convolution.weight_gradient(at, blocked(dy, width), blocked(x, width), W)
+    same(got, dW, "gradient by the weights", 1e-12)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("n", [2 * LANES, 2 * LANES - 3, LANES + 1])
+def test_batch_norm_equals_torch(n, slope, affine):
+    width, C = LANES, 5
+    x = torch.randn(2 * width, C, 3, 7, dtype=torch.float64)
+    weight, bias = torch.randn(2, C, dtype=torch.float64) if affine else (None, None)
+    inputs = [t.clone().requires_grad_() for t in (x[:n], weight, bias) if t is not None]
+    want = F.batch_norm(inputs[0], None, None, *inputs[1:], training=True, eps=1e-3)
+    want = F.leaky_relu(want, slope)
+    dy = torch.randn_like(want)
+    wanted = torch.autograd.grad(want, inputs, dy)
+
+    y = torch.empty_like(blocked(x, width))
+    of = blocked(x, width), n, weight, bias, 1e-3, slope
+    mean, var = convolution.batch_norm(*of, y)
+    plain = y.permute(0, 3, 2, 1).reshape(x.shape)
+    same(plain[:n], want, "output", 1e-12)
+    same(mean, x[:n].mean((0, 2, 3)), "mean", 1e-12)
+    same(var, x[:n].var((0, 2, 3), correction=0), "variance", 1e-12)
+    dx, all_dy = torch.full_like(y, torch.nan), torch.full_like(x, torch.nan)
+    all_dy[:n] = dy  # what lies past the samples counts for nothing
+    found = convolution.batch_norm_backward(
+        blocked(all_dy, width), y, of[0], n, weight, mean, var, 1e-3, slope, dx
+    )
+    plain = dx.permute(0, 3, 2, 1).reshape(x.shape)
+    same(plain[:n], wanted[0], "gradient by the input", 1e-12)
+    assert not plain[n:].any()
+    for got, wish, name in zip(found, wanted[1:], ("weight", "bias"), strict=False):
+        same(got, wish, f"gradient by the {name}", 1e-12)
+
+
+def dcgan():
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 4, 2, 1), nn.LeakyReLU(0.2),
+        nn.Conv2d(4, 6, 4, 2, 1, bias=False), nn.BatchNorm2d(6), nn.LeakyReLU(0.2), nn.Conv2d(6, 1, 2),
+    )  # fmt: skip
+
+
+def plain():
+    return nn.Sequential(
+        nn.Identity(), nn.Conv2d(2, 5, 3, stride=2, padding=1), nn.ReLU(), nn.Sequential(nn.Conv2d(5, 7, 3)),
+        nn.LeakyReLU(0.1), nn.Flatten(), nn.Linear(28, 9, bias=False), nn.ReLU(), nn.Linear(9, 1),
+    )  # fmt: skip
+
+
+def patch():
+    return nn.Sequential(
+        nn.Conv2d(2, 16, 3, stride=2), nn.LeakyReLU(0.2), nn.Conv2d(16, 16, 2, groups=2), nn.ReLU(),
+        nn.Conv2d(16, 1, 1),
+    )  # fmt: skip
+
+
+def one_dim():
+    return nn.Sequential(
+        nn.Conv1d(3, 6, 3, padding=2, dilation=2), nn.BatchNorm1d(6, affine=False), nn.ReLU(),
+        nn.Conv1d(6, 4, 2), nn.BatchNorm1d(4, momentum=None), nn.Conv1d(4, 1, 10),
+    )  # fmt: skip
+
+
+def dense_norm():
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(33, 20), nn.BatchNorm1d(20, track_running_stats=False), nn.ReLU(),
+        nn.Linear(20, 1),
+    )  # fmt: skip
+
+
+NETWORKS = {
+    "dcgan": (dcgan, (2, 8, 8)),
+    "plain": (plain, (2, 8, 8)),
+    "patch": (patch, (2, 8, 8)),
+    "1d": (one_dim, (3, 11)),
+    "dense norm": (dense_norm, (3, 11)),
+}
+
+
+def cases():
+    for network in NETWORKS:
+        for penalty in PENALTIES:
+            if penalty == "none" or network in ("plain", "patch"):
+                for loss in losses.LOSSES:
+                    yield network, loss, penalty
+
+
+@pytest.mark.parametrize(("network", "loss", "penalty"), list(cases()))
+def test_step_equals_autograd(network, loss, penalty):
+    make, shape = NETWORKS[network]
+    D, weights = make().double(), PENALTIES[penalty]
+    paired = loss == "relativistic" or "gp" in weights
+    for nr, nf in ((ENOUGH, ENOUGH),) if paired else ((ENOUGH, ENOUGH - 2), (LANES, 5 * LANES - 1)):
+        real, fake = (torch.randn(n, *shape, dtype=torch.float64).requires_grad_() for n in (nr, nf))
+        twin = copy.deepcopy(D)
+        out = discriminator_step(D, real, fake, loss, generator=torch.Generator().manual_seed(1), **weights)
+        assert out.path == "fused_conv" and "blocks of samples" in out.reason
+        want, r, f = eager(twin, real, fake, loss, 0, torch.Generator().manual_seed(1), **weights)
+        same(out.loss, want, "loss")
+        same(out.real_logits, r, "real logits")
+        same(out.fake_logits, f, "fake logits")
+        got = torch.autograd.grad(out.loss, [*D.parameters(), real, fake])
+        expected = torch.autograd.grad(want, [*twin.parameters(), real, fake], materialize_grads=True)
+        names = [*(name for name, _ in D.named_parameters()), "real", "fake"]
+        for name, g, w in zip(names, got, expected, strict=True):
+            same(g, w, f"gradient of {name}, {nr} and {nf} samples")
+        for name, buffer in D.named_buffers():
+            same(buffer, twin.get_buffer(name), name)
+
+
+@pytest.mark.parametrize("loss", losses.LOSSES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_generator_step(network, loss):
+    make, shape = NETWORKS[network]
+    D = make().double()
+    fake, real = (torch.randn(ENOUGH, *shape, dtype=torch.float64).requires_grad_() for _ in range(2))
+    twin = copy.deepcopy(D)
+    out = generator_step(D, fake, loss, real=real)
+    assert out.path == "fused_conv" and (out.real_logits is None) == (loss != "relativistic")
+    out.loss.backward()
+    assert real.grad is None and all(p.grad is None and p.requires_grad for p in D.parameters())
+    r = twin(real).flatten(1).mean(1) if loss == "relativistic" else None
+    want = losses.generator_loss(loss, twin(fake).flatten(1).mean(1), r)
+    same(out.loss, want, "loss")
+    same(fake.grad, torch.autograd.grad(want, fake)[0], "gradient of fake")
+    for name, buffer in D.named_buffers():
+        same(buffer, twin.get_buffer(name), name)
+
+
+@pytest.mark.parametrize("network", ["dcgan", "plain", "patch"])
+def test_second_order(network):
+    make, shape = NETWORKS[network]
+    D = make().double()
+    real, fake = (torch.randn(ENOUGH, *shape, dtype=torch.float64).requires_grad_() for _ in range(2))
+    inputs = [*D.parameters(), real, fake]
+
+    def second(loss):
+        first = torch.autograd.grad(loss, inputs, create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in first), inputs, materialize_grads=True)
+
+    penalty = {} if network == "dcgan" else {"r1": 2.0}
+    got = second(discriminator_step(D, real, fake, "least_squares", **penalty).loss)
+    want = second(eager(D, real, fake, "least_squares", 0, None, **penalty)[0])
+    for i, (g, w) in enumerate(zip(got, want, strict=True)):
+        same(g, w, f"second gradient {i}")
+
+
+@pytest.mark.parametrize("penalty", ["none", "r1"])
+def test_float32_is_as_good_as_autograd(penalty):
+    make = dcgan if penalty == "none" else plain
+    sums = {}
+    for seed in range(12):  # a few values cancel now and then
+        torch.manual_seed(seed)
+        D = make()
+        nets = copy.deepcopy(D).double(), D, copy.deepcopy(D)
+        samples = torch.randn(2, 64, 2, 8, 8)
+        results = []
+        for net in nets:
+            real, fake = samples.to(next(net.parameters()).dtype)
+            if net is D:
+                out = discriminator_step(net, real, fake, **PENALTIES[penalty])
+                assert out.path == "fused_conv"
+                loss = out.loss
+            else:
+                loss, _, _ = eager(net, real, fake, "non_saturating", 0, None, **PENALTIES[penalty])
+            results.append(torch.autograd.grad(loss, list(net.parameters())))
+        for i, (e, ours, theirs) in enumerate(zip(*results, strict=True)):
+            a, b = sums.get(i, (0.0, 0.0))
+            sums[i] = (a + (ours - e).square().sum().item(), b + (theirs - e).square().sum().item())
+    for i, (ours, theirs) in sums.items():
+        assert ours <= 4 * theirs + 1e-20, f"gradient {i}: {ours**0.5:.2e}, autograd's {theirs**0.5:.2e}"
+
+
+@pytest.mark.parametrize("frozen", ["first convolution", "all but the head", "norms", "everything"])
+def test_frozen_parameters(frozen):
+    D = dcgan().double()
+    for name, p in D.named_parameters():
+        kept = {
+            "first convolution": name[0] != "0",
+            "all but the head": name[0] == "5",
+            "norms": name[0] != "3",
+        }
+        p.requires_grad_(kept.get(frozen, False))
+    twin = copy.deepcopy(D)
+    real, fake = torch.randn(2, ENOUGH, 2, 8, 8, dtype=torch.float64)
+    out = discriminator_step(D, real, fake)
+    assert out.path == "fused_conv" and out.loss.requires_grad == (frozen != "everything")
+    if frozen == "everything":
+        return
+    out.loss.backward()
+    eager(twin, real, fake, "non_saturating", 0, None)[0].backward()
+    for (name, p), q in zip(D.named_parameters(), twin.parameters(), strict=True):
+        assert (p.grad is None) == (q.grad is None), name
+        if q.grad is not None:
+            same(p.grad, q.grad, name)
+
+
+def test_spectral_norm_iterates_once_a_step():
+    D = plain()
+    D[1] = parametrizations.spectral_norm(D[1])
+    twin = copy.deepcopy(D)
+    real, fake = torch.randn(2, 64, 2, 8, 8)
+    for penalty in ({}, {"r1": 1.0}):
+        out = discriminator_step(D, real, fake, **penalty)
+        assert out.path == "fused_conv"
+        twin(real)
+        for name, buffer in D.named_buffers():
+            same(buffer, twin.get_buffer(name), name, 1e-6)
+
+
+def test_gradients_add_up_and_the_graph_can_be_kept():
+    D, (real, fake) = dcgan(), torch.randn(2, 64, 2, 8, 8)
+    loss = discriminator_step(D, real, fake).loss
+    loss.backward(retain_graph=True)
+    once = [p.grad.clone() for p in D.parameters()]
+    loss.backward()
+    for p, g in zip(D.parameters(), once, strict=True):
+        torch.testing.assert_close(p.grad, 2 * g)
+
+
+@pytest.mark.parametrize("penalty", ["none", "r1"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients(mode, penalty):
+    D, (real, fake) = plain(), torch.randn(2, 64, 2, 8, 8)
+    want = discriminator_step(D, real, fake, **PENALTIES[penalty])
+    with mode():
+        out = discriminator_step(D, real, fake, **PENALTIES[penalty])
+    assert not out.loss.requires_grad and out.path == "fused_conv"
+    torch.testing.assert_close(out.loss, want.loss.detach())
+    torch.testing.assert_close(out.penalty, want.penalty)
+
+
+@pytest.mark.parametrize("layout", ["strided", "expanded", "channels last", "weights channels last"])
+def test_any_layout(layout):
+    D, x = plain(), torch.randn(64, 2, 8, 8)
+    want = discriminator_step(D, x, x)
+    y = {
+        "strided": torch.stack((x, x), -1)[..., 0],
+        "expanded": x[:1].expand(64, -1, -1, -1),
+        "channels last": x.contiguous(memory_format=torch.channels_last),
+    }.get(layout, x)
+    if layout == "expanded":
+        want = discriminator_step(D, y.contiguous(), x)
+    if layout == "weights channels last":
+        D = D.to(memory_format=torch.channels_last)
+    out = discriminator_step(D, y, x)
+    assert out.path == "fused_conv"
+    torch.testing.assert_close(out.loss, want.loss)
+    out.loss.backward()
+
+
+def test_threads_share_evenly_sized_and_odd_work():
+    D, (real, fake) = dcgan(), torch.randn(2, 64, 2, 8, 8)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        loss = discriminator_step(copy.deepcopy(D), real, fake).loss
+        results.append(loss)
+    assert all(torch.equal(r, results[0]) for r in results)
+
+
+WAYS = {
+    "too few samples": (plain, lambda: torch.randn(2, 3, 2, 8, 8), "too few"),
+    "evaluation": (lambda: dcgan().eval(), lambda: torch.randn(2, 64, 2, 8, 8), "evaluation mode"),
+    "half precision": (
+        lambda: plain().bfloat16(),
+        lambda: torch.randn(2, 64, 2, 8, 8).bfloat16(),
+        "bfloat16",
+    ),
+    "smooth": (
+        lambda: nn.Sequential(nn.Conv2d(2, 3, 8), nn.Tanh(), nn.Conv2d(3, 1, 1)),
+        lambda: torch.randn(2, 64, 2, 8, 8),
+        "Tanh",
+    ),
+    "padding mode": (
+        lambda: nn.Sequential(nn.Conv2d(2, 1, 3, padding=1, padding_mode="reflect")),
+        lambda: torch.randn(2, 64, 2, 8, 8),
+        "pads",
+    ),
+    "three dims": (
+        lambda: nn.Sequential(nn.Conv3d(2, 1, 3), nn.Flatten()),
+        lambda: torch.randn(2, 64, 2, 3, 3, 3),
+        "three spatial dims",
+    ),
+    "depthwise": (
+        lambda: nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.Conv2d(2, 1, 6)),
+        lambda: torch.randn(2, 64, 2, 8, 8),
+        "channels a group",
+    ),
+    "activation before a norm": (
+        lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.BatchNorm2d(3), nn.Conv2d(3, 1, 6)),
+        lambda: torch.randn(2, 64, 2, 8, 8),
+        "BatchNorm2d",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_goes_through_autograd(way):
+    make, data, reason = WAYS[way]
+    D, (real, fake) = make(), data()
+    out = discriminator_step(D, real, fake)
+    assert out.path == "autograd" and reason in out.reason
+    out.loss.backward()
+
+
+def test_inside_torch_func():
+    D = plain()
+    real, fake = torch.randn(2, 64, 2, 8, 8)
+    for penalty in ({}, {"r1": 1.0}):
+        weights = dict(D.named_parameters())
+
+        def loss(weights, penalty=penalty):
+            step = lambda m, *x: discriminator_step(D, *x, **penalty).loss
+            return torch.func.functional_call(
+                Call(D, step), {f"D.{k}": w for k, w in weights.items()}, (real, fake)
+            )
+
+        got = torch.func.grad(loss)(weights)
+        want = torch.autograd.grad(discriminator_step(D, real, fake, **penalty).loss, list(weights.values()))
+        for (name, g), w in zip(got.items(), want, strict=True):
+            torch.testing.assert_close(g, w, msg=name, rtol=1e-3, atol=1e-5)
+
+
+class Call(nn.Module):
+    def __init__(self, D, step):
+        super().__init__()
+        self.D, self.step = D, step
+
+    def forward(self, *x):
+        return self.step(self.D, *x)
+
+
+def bad_calls():
+    x, y = torch.randn(2, 64, 2, 8, 8)
+    yield (
+        "norm of one value",
+        ValueError,
+        "more than 1 value",
+        lambda: discriminator_step(
+            nn.Sequential(nn.Conv2d(2, 3, 8), nn.BatchNorm2d(3), nn.Conv2d(3, 1, 1)), x, y[:1]
+        ),
+    )
+    yield "channels", RuntimeError, "channels", lambda: discriminator_step(dcgan(), x[:, :1], y[:, :1])
+    yield (
+        "too small a picture",
+        RuntimeError,
+        "Kernel size",
+        lambda: discriminator_step(dcgan(), x[..., :2, :2], y[..., :2, :2]),
+    )
+    yield (
+        "dtype",
+        RuntimeError,
+        "weight of map 0 is torch.float64",
+        lambda: discriminator_step(dcgan().double(), x, y),
+    )
+    yield "features", RuntimeError, "shapes", lambda: discriminator_step(plain(), x[..., :5], y[..., :5])
+    W, a = torch.randn(4, 2, 3, 3), convolution.lanes(torch.float32)
+    b = torch.randn(1, 64, 2, a)
+    at = Geometry(8, 8)
+    yield "width", ValueError, "vectors", lambda: convolution.forward(at, b[..., :-1], W, None, 1.0, 36)
+    yield (
+        "pixels",
+        ValueError,
+        "x: expected shape",
+        lambda: convolution.forward(at, b[:, 1:], W, None, 1.0, 36),
+    )
+    yield "outputs", ValueError, "y: expected shape", lambda: convolution.forward(at, b, W, None, 1.0, 35)
+    yield (
+        "kernel",
+        ValueError,
+        "kernel",
+        lambda: convolution.forward(Geometry(8, 8, dilation_h=9), b, W, None, 1.0, 36),
+    )
+    yield (
+        "groups",
+        ValueError,
+        "groups",
+        lambda: convolution.forward(Geometry(8, 8, groups=2), b, W, None, 1.0, 36),
+    )
+    yield (
+        "half",
+        ValueError,
+        "float32 or float64",
+        lambda: convolution.forward(at, b.half(), W.half(), None, 1.0, 36),
+    )
+    yield (
+        "not contiguous",
+        ValueError,
+        "contiguous",
+        lambda: convolution.forward(at, b, W.transpose(2, 3), None, 1.0, 36),
+    )
+    n = a + 1
+    yield (
+        "samples",
+        ValueError,
+        "samples in every block",
+        lambda: convolution.batch_norm(b, n, None, None, 1e-5, 1.0, torch.empty_like(b)),
+    )
+
+
+@pytest.mark.parametrize("call", list(bad_calls()), ids=lambda call: call[0])
+def test_bad_input(call):
+    _, kind, text, run = call
+    with pytest.raises(kind, match=text):
+        run()
