@@ -9,12 +9,13 @@ from fusegen import gan, losses
 from fusegen.gan import DiscriminatorStep, discriminator_step, generator_step
 from fusegen.models import RecurrentGAN
 from fusegen.ops.discriminator import MlpOptions, mlp_discriminator_step
-from gan_networks import PATHS, PENALTIES, conv, dense, eager, same, samples
+from gan_networks import PATHS, PENALTIES, Recurrent, conv, dense, eager, same, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 
 def cases():
@@ -77,6 +78,86 @@ def test_generator_step(path, loss):
     same(out.loss, want, "loss")
     same(fake.grad, torch.autograd.grad(want, fake)[0], "gradient of fake")
     assert (out.real_logits is None) == (loss != "relativistic")
+
+
+class Checkpointed(nn.Module):
+    """A network whose inner activations backward computes again."""
+
+    def __init__(self, net, use_reentrant):
+        super().__init__()
+        self.net, self.use_reentrant = net, use_reentrant
+
+    def forward(self, x):
+        return checkpoint(self.net, x, use_reentrant=self.use_reentrant)
+
+
+@pytest.mark.parametrize("loss", ["wasserstein", "relativistic"])
+@pytest.mark.parametrize("use_reentrant", [True, False], ids=["reentrant", "not reentrant"])
+def test_generator_step_of_a_checkpointed_discriminator(use_reentrant, loss):
+    D = dense(activation=nn.Tanh).double()
+    noise, real = samples((13,), 5, 0).requires_grad_(), samples((13,), 5, 0)
+    out = generator_step(Checkpointed(D, use_reentrant), noise.tanh(), loss, real=real)
+    for _ in range(2):
+        out.loss.backward(retain_graph=True)
+    assert all(p.grad is None and p.requires_grad for p in D.parameters())
+    (want,) = torch.autograd.grad(generator_step(D, noise.tanh(), loss, real=real).loss, noise)
+    same(noise.grad, 2 * want, "gradient")
+
+
+def test_what_a_discriminator_saved_is_freed_with_the_graph():
+    x = samples((13,), 3, 0).requires_grad_()
+    loss = generator_step(dense(activation=nn.Tanh).double(), x, "wasserstein").loss
+    loss.backward()
+    with pytest.raises(RuntimeError, match="backward through the discriminator a second time"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_second_order_of_the_generator_step(checkpointed):
+    D = dense((4, 6, 1), nn.Tanh).double()
+    D = Checkpointed(D, use_reentrant=False) if checkpointed else D
+
+    def step(fake):
+        return generator_step(D, fake).loss
+
+    x = samples((4,), 3, 0).requires_grad_()
+    assert torch.autograd.gradcheck(step, x) and torch.autograd.gradgradcheck(step, x)
+    by_gradient = torch.autograd.grad(step(x), x, create_graph=True)[0].square().sum()
+    (second,) = torch.autograd.grad(by_gradient, x, create_graph=True)
+    assert second.requires_grad and all(p.grad is None and p.requires_grad for p in D.parameters())
+    dual = torch.autograd.forward_ad
+    with dual.dual_level():
+        tangent = dual.unpack_dual(step(dual.make_dual(x.detach(), torch.ones_like(x)))).tangent
+    same(tangent, torch.autograd.grad(step(x), x)[0].sum(), "directional derivative")
+
+
+class Judged(nn.Module):
+    def __init__(self, D):
+        super().__init__()
+        self.D = D
+
+    def forward(self, fake):
+        return generator_step(self.D, fake).loss
+
+
+@pytest.mark.parametrize("path", ["dense", "smooth", "patches", "recurrent", "torch's LSTM"])
+def test_generator_step_of_parameters_that_are_no_leaves(path):
+    if path == "torch's LSTM":
+        make, shape, dim = lambda: Recurrent(nn.LSTM), (4, 3), 1
+    else:
+        make, shape, dim, _ = PATHS[path]
+    module = Judged(make().double())
+    before = dict(module.named_parameters())
+    given = {name: 2 * p for name, p in before.items()}
+    fake = samples(shape, 5, dim).requires_grad_()
+    loss = torch.func.functional_call(module, given, (fake,))
+    got = torch.autograd.grad(loss, [fake, *given.values(), *before.values()], allow_unused=True)
+    assert all(g is None for g in got[1:]) and all(p.requires_grad for p in given.values())
+    assert all(p is before[name] and p.requires_grad for name, p in module.named_parameters())
+    with torch.no_grad():
+        for p in module.parameters():
+            p *= 2
+    same(got[0], torch.autograd.grad(module(fake), fake)[0], "gradient")
 
 
 def test_losses_by_hand():

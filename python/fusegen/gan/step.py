@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .. import _backend, losses
 from ..ops.discriminator import SCALARS, MlpOptions, mlp_discriminator_step
 from . import autograd_path as general
-from . import closed_form, network
+from . import closed_form, generator_path, network
 
 STATS = SCALARS[2:]
 
@@ -149,13 +149,18 @@ def generator_step(
     stack, reason = _fused_stack(D, fake, dim)
     if stack is not None:
         return _fused_step(stack, real, fake, None, MlpOptions(loss, True), reason)
-    with _frozen(D):
+    r = None
+
+    def logits(x: Tensor) -> Tensor:
+        nonlocal r
         if real is None:
-            f, r = general.as_logits(D(fake), fake.shape[dim]), None
-        else:
-            r, f = general.both_logits(D, real.detach(), fake, sample_dim)
-            r = r.detach()
-        total = losses.generator_loss(loss, f, r)
+            return general.as_logits(D(x), x.shape[dim])
+        r, f = general.both_logits(D, real.detach(), x, sample_dim)
+        r = r.detach()
+        return f
+
+    f = generator_path.through(D, logits, fake)
+    total = losses.generator_loss(loss, f, r)
     return _output(total, f.new_zeros(()), r, f, {}, _path(D), reason)
 
 
@@ -398,18 +403,3 @@ def _output(loss, penalty, r, f, norms: dict[str, Tensor], path: str, reason: st
 
 def _path(D: nn.Module) -> str:
     return "recurrent" if network.has_recurrence(D) else "autograd"
-
-
-class _frozen:
-    """D's parameters without gradient for a while, so that a generator's step leaves them alone."""
-
-    def __init__(self, D: nn.Module) -> None:
-        self._parameters = [p for p in D.parameters() if p.requires_grad]
-
-    def __enter__(self) -> None:
-        for p in self._parameters:
-            p.requires_grad_(False)
-
-    def __exit__(self, *_: object) -> None:
-        for p in self._parameters:
-            p.requires_grad_(True)
