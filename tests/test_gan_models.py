@@ -676,6 +676,16 @@ def test_optimizers_are_two(given, error, got):
         gan_step(model, real_of(model), optimizers)
 
 
+@pytest.mark.parametrize("make", [mlp, dcgan, series], ids=["mlp", "dcgan", "series"])
+@pytest.mark.parametrize("loss", ["hinge", "relativistic"])
+def test_real_samples_receive_no_gradient(make, loss):
+    model = make()
+    leaf = real_of(model).requires_grad_()
+    for real in (leaf, leaf * 1):
+        gan_step(model, real, Optimizers.adam(model), GanOptions(loss, r1=1.0))
+    assert leaf.grad is None
+
+
 def test_swapped_optimizers_are_refused():
     model = MLPGAN((4,), 3, (5,), (5,))
     optimizers = [torch.optim.SGD(net.parameters(), 0.1) for net in (model.discriminator, model.generator)]

@@ -111,7 +111,7 @@ def gan_step(
 ) -> GanReport:
     """Trains both networks of ``model`` once, in place, on a batch of real samples.
 
-    real: [N, ...], or [T, N, ...] of a RecurrentGAN (tokens: integers [T, N]).
+    real: [N, ...], or [T, N, ...] of a RecurrentGAN (tokens: integers [T, N]); receives no gradient.
     optimizers: of the generator and of the discriminator, in this order. step: its number from 0, which
     decides what is lazy. labels, for a model with classes, and lengths, for sequences: an integer for all
     samples, a sequence or an integer tensor [N]. generator: of all randomness.
@@ -140,7 +140,7 @@ def gan_step(
         raise RuntimeError(
             "gan_step: expected gradients to be on, got a call within torch.no_grad or torch.inference_mode"
         )
-    real = model.critic_input(real, labels, lengths)
+    real = model.critic_input(real, labels, lengths).detach()
     _finite(step, "real holds", real)
 
     fake = model.fakes(real, labels, lengths, generator)
