@@ -6,6 +6,7 @@ import fusegen
 import torch
 from fusegen import losses
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 PENALTIES = {
     "none": {},
@@ -61,6 +62,17 @@ class Recurrent(nn.Module):
 
     def forward(self, x):
         return self.head(self.lstm(x)[0][-1]).squeeze(-1)
+
+
+class Checkpointed(nn.Module):
+    """A network whose inner activations backward computes again."""
+
+    def __init__(self, net, use_reentrant=False):
+        super().__init__()
+        self.net, self.use_reentrant = net, use_reentrant
+
+    def forward(self, x):
+        return checkpoint(self.net, x, use_reentrant=self.use_reentrant)
 
 
 PATHS = {

@@ -520,6 +520,9 @@ BAD_CALLS = {
     "no grad": (lambda: torch.no_grad()(step_of)(mlp()), RuntimeError, "gan_step: expected gradients"),
     "inference": (lambda: torch.inference_mode()(step_of)(mlp()), RuntimeError, "expected gradients"),
     "sparse": (lambda: step_of(mlp(), real_of(mlp()).to_sparse()), TypeError, "samples: .* torch.sparse_coo"),
+    "device": (
+        lambda: step_of(mlp(), real_of(mlp()).to("meta")), RuntimeError, "same device, got meta and cpu"
+    ),
     "complex tokens": (
         lambda: step_of(text(), torch.zeros(T, N).cfloat()), TypeError, "samples: .* torch.complex64"
     ),

@@ -9,13 +9,12 @@ from fusegen import gan, losses
 from fusegen.gan import DiscriminatorStep, discriminator_step, generator_step
 from fusegen.models import RecurrentGAN
 from fusegen.ops.discriminator import MlpOptions, mlp_discriminator_step
-from gan_networks import PATHS, PENALTIES, Recurrent, conv, dense, eager, same, samples
+from gan_networks import PATHS, PENALTIES, Checkpointed, Recurrent, conv, dense, eager, same, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import parametrizations
-from torch.utils.checkpoint import checkpoint
 
 
 def cases():
@@ -80,17 +79,6 @@ def test_generator_step(path, loss):
     assert (out.real_logits is None) == (loss != "relativistic")
 
 
-class Checkpointed(nn.Module):
-    """A network whose inner activations backward computes again."""
-
-    def __init__(self, net, use_reentrant):
-        super().__init__()
-        self.net, self.use_reentrant = net, use_reentrant
-
-    def forward(self, x):
-        return checkpoint(self.net, x, use_reentrant=self.use_reentrant)
-
-
 @pytest.mark.parametrize("loss", ["wasserstein", "relativistic"])
 @pytest.mark.parametrize("use_reentrant", [True, False], ids=["reentrant", "not reentrant"])
 def test_generator_step_of_a_checkpointed_discriminator(use_reentrant, loss):
@@ -102,6 +90,40 @@ def test_generator_step_of_a_checkpointed_discriminator(use_reentrant, loss):
     assert all(p.grad is None and p.requires_grad for p in D.parameters())
     (want,) = torch.autograd.grad(generator_step(D, noise.tanh(), loss, real=real).loss, noise)
     same(noise.grad, 2 * want, "gradient")
+
+
+@pytest.mark.parametrize("kind", ["plain", "reentrant", "not reentrant"])
+def test_both_steps_in_one_backward_pass(kind):
+    """Each discriminator's parameters get the gradient of its own step, in whatever order the nodes run."""
+    grads = []
+    noise, real = samples((5,), 4, 0), samples((13,), 4, 0).requires_grad_()
+    for joint in (False, True):
+        torch.manual_seed(0)
+        G, D = nn.Linear(5, 13).double(), dense(activation=nn.Tanh).double()
+        net = D if kind == "plain" else Checkpointed(D, kind == "reentrant")
+        fake = G(noise)
+        terms = [
+            generator_step(net, fake).loss,
+            discriminator_step(net, real, fake.detach().requires_grad_()).loss,
+            generator_step(net, fake, "hinge").loss,
+        ]
+        for loss in [sum(terms)] if joint else terms:
+            loss.backward(retain_graph=True)
+        grads.append([p.grad for p in (*G.parameters(), *D.parameters())])
+    for one, other in zip(*grads, strict=True):
+        same(one, other, "gradient")
+
+
+def test_a_backward_that_raises_leaves_the_weights_trainable():
+    D = dense(activation=nn.Tanh)
+
+    def fail(_):
+        raise ArithmeticError("in backward")
+
+    D[1].register_forward_hook(lambda module, given, out: out.register_hook(fail) and None)
+    with pytest.raises(ArithmeticError, match="in backward"):
+        generator_step(D, torch.randn(3, 13, requires_grad=True)).loss.backward()
+    assert all(p.requires_grad and p.grad is None for p in D.parameters())
 
 
 def test_what_a_discriminator_saved_is_freed_with_the_graph():

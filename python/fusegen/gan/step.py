@@ -136,7 +136,7 @@ def generator_step(
     sample_dim: int | None = None,
 ) -> StepOutput:
     """The generator's loss on fake samples [N, ...]; gradients go to ``fake`` alone, D's parameters receive
-    none.
+    none, also where D checkpoints activations.
 
     real: as many real samples, for the relativistic loss; not used by the others. Errors as in
     discriminator_step.
