@@ -2,9 +2,11 @@
 
 import itertools
 
+import fusegen
 import torch
 from fusegen import losses
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 PENALTIES = {
     "none": {},
@@ -54,14 +56,23 @@ class Recurrent(nn.Module):
 
     sample_dim = 1
 
-    def __init__(self):
+    def __init__(self, lstm=fusegen.nn.LSTM):
         super().__init__()
-        import fusegen
-
-        self.lstm, self.head = fusegen.nn.LSTM(3, 6), nn.Linear(6, 1)
+        self.lstm, self.head = lstm(3, 6), nn.Linear(6, 1)
 
     def forward(self, x):
         return self.head(self.lstm(x)[0][-1]).squeeze(-1)
+
+
+class Checkpointed(nn.Module):
+    """A network whose inner activations backward computes again."""
+
+    def __init__(self, net, use_reentrant=False):
+        super().__init__()
+        self.net, self.use_reentrant = net, use_reentrant
+
+    def forward(self, x):
+        return checkpoint(self.net, x, use_reentrant=self.use_reentrant)
 
 
 PATHS = {

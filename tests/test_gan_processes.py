@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from fusegen.gan import DiscriminatorStep, discriminator_step
-from gan_networks import PATHS, PENALTIES, dense, samples
+from fusegen.gan import DiscriminatorStep, discriminator_step, generator_step
+from gan_networks import PATHS, PENALTIES, Checkpointed, dense, samples
 from torch import nn
 
 
@@ -99,3 +99,24 @@ def test_a_penalty_of_layers_that_are_sharded_one_by_one_is_refused(group, penal
     step(x, x).loss.backward()
     with pytest.raises(RuntimeError, match=f"{penalty}: .*DiscriminatorStep"):
         step(x, x, **{penalty: 1.0})
+
+
+@pytest.mark.parametrize("layers", [False, True], ids=["as one", "and its layers"])
+def test_generator_step_of_unsharded_weights(group, layers):
+    from torch.distributed.fsdp import fully_shard
+
+    D, x = Checkpointed(dense(activation=nn.Tanh)), torch.randn(3, 13, requires_grad=True)
+    (want,) = torch.autograd.grad(generator_step(D, x).loss, x)
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+    for layer in D.net[::2] if layers else ():
+        fully_shard(layer, mesh=mesh)
+    step = fully_shard(DiscriminatorStep(D), mesh=mesh)
+    for _ in range(2):
+        step(x.detach().requires_grad_(), x.detach()).loss.backward()
+        assert all(p.grad is not None for p in step.parameters())
+        step.zero_grad()
+        step.unshard()
+        (got,) = torch.autograd.grad(generator_step(D, x).loss, x)
+        step.reshard()
+        torch.testing.assert_close(got, want)
+        assert all(p.grad is None for p in step.parameters())

@@ -9,7 +9,7 @@ from fusegen import gan, losses
 from fusegen.gan import DiscriminatorStep, discriminator_step, generator_step
 from fusegen.models import RecurrentGAN
 from fusegen.ops.discriminator import MlpOptions, mlp_discriminator_step
-from gan_networks import PATHS, PENALTIES, conv, dense, eager, same, samples
+from gan_networks import PATHS, PENALTIES, Checkpointed, Recurrent, conv, dense, eager, same, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -77,6 +77,109 @@ def test_generator_step(path, loss):
     same(out.loss, want, "loss")
     same(fake.grad, torch.autograd.grad(want, fake)[0], "gradient of fake")
     assert (out.real_logits is None) == (loss != "relativistic")
+
+
+@pytest.mark.parametrize("loss", ["wasserstein", "relativistic"])
+@pytest.mark.parametrize("use_reentrant", [True, False], ids=["reentrant", "not reentrant"])
+def test_generator_step_of_a_checkpointed_discriminator(use_reentrant, loss):
+    D = dense(activation=nn.Tanh).double()
+    noise, real = samples((13,), 5, 0).requires_grad_(), samples((13,), 5, 0)
+    out = generator_step(Checkpointed(D, use_reentrant), noise.tanh(), loss, real=real)
+    for _ in range(2):
+        out.loss.backward(retain_graph=True)
+    assert all(p.grad is None and p.requires_grad for p in D.parameters())
+    (want,) = torch.autograd.grad(generator_step(D, noise.tanh(), loss, real=real).loss, noise)
+    same(noise.grad, 2 * want, "gradient")
+
+
+@pytest.mark.parametrize("kind", ["plain", "reentrant", "not reentrant"])
+def test_both_steps_in_one_backward_pass(kind):
+    """Each discriminator's parameters get the gradient of its own step, in whatever order the nodes run."""
+    grads = []
+    noise, real = samples((5,), 4, 0), samples((13,), 4, 0).requires_grad_()
+    for joint in (False, True):
+        torch.manual_seed(0)
+        G, D = nn.Linear(5, 13).double(), dense(activation=nn.Tanh).double()
+        net = D if kind == "plain" else Checkpointed(D, kind == "reentrant")
+        fake = G(noise)
+        terms = [
+            generator_step(net, fake).loss,
+            discriminator_step(net, real, fake.detach().requires_grad_()).loss,
+            generator_step(net, fake, "hinge").loss,
+        ]
+        for loss in [sum(terms)] if joint else terms:
+            loss.backward(retain_graph=True)
+        grads.append([p.grad for p in (*G.parameters(), *D.parameters())])
+    for one, other in zip(*grads, strict=True):
+        same(one, other, "gradient")
+
+
+def test_a_backward_that_raises_leaves_the_weights_trainable():
+    D = dense(activation=nn.Tanh)
+
+    def fail(_):
+        raise ArithmeticError("in backward")
+
+    D[1].register_forward_hook(lambda module, given, out: out.register_hook(fail) and None)
+    with pytest.raises(ArithmeticError, match="in backward"):
+        generator_step(D, torch.randn(3, 13, requires_grad=True)).loss.backward()
+    assert all(p.requires_grad and p.grad is None for p in D.parameters())
+
+
+def test_what_a_discriminator_saved_is_freed_with_the_graph():
+    x = samples((13,), 3, 0).requires_grad_()
+    loss = generator_step(dense(activation=nn.Tanh).double(), x, "wasserstein").loss
+    loss.backward()
+    with pytest.raises(RuntimeError, match="backward through the discriminator a second time"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_second_order_of_the_generator_step(checkpointed):
+    D = dense((4, 6, 1), nn.Tanh).double()
+    D = Checkpointed(D, use_reentrant=False) if checkpointed else D
+
+    def step(fake):
+        return generator_step(D, fake).loss
+
+    x = samples((4,), 3, 0).requires_grad_()
+    assert torch.autograd.gradcheck(step, x) and torch.autograd.gradgradcheck(step, x)
+    by_gradient = torch.autograd.grad(step(x), x, create_graph=True)[0].square().sum()
+    (second,) = torch.autograd.grad(by_gradient, x, create_graph=True)
+    assert second.requires_grad and all(p.grad is None and p.requires_grad for p in D.parameters())
+    dual = torch.autograd.forward_ad
+    with dual.dual_level():
+        tangent = dual.unpack_dual(step(dual.make_dual(x.detach(), torch.ones_like(x)))).tangent
+    same(tangent, torch.autograd.grad(step(x), x)[0].sum(), "directional derivative")
+
+
+class Judged(nn.Module):
+    def __init__(self, D):
+        super().__init__()
+        self.D = D
+
+    def forward(self, fake):
+        return generator_step(self.D, fake).loss
+
+
+@pytest.mark.parametrize("path", ["dense", "smooth", "patches", "recurrent", "torch's LSTM"])
+def test_generator_step_of_parameters_that_are_no_leaves(path):
+    if path == "torch's LSTM":
+        make, shape, dim = lambda: Recurrent(nn.LSTM), (4, 3), 1
+    else:
+        make, shape, dim, _ = PATHS[path]
+    module = Judged(make().double())
+    before = dict(module.named_parameters())
+    given = {name: 2 * p for name, p in before.items()}
+    fake = samples(shape, 5, dim).requires_grad_()
+    loss = torch.func.functional_call(module, given, (fake,))
+    got = torch.autograd.grad(loss, [fake, *given.values(), *before.values()], allow_unused=True)
+    assert all(g is None for g in got[1:]) and all(p.requires_grad for p in given.values())
+    assert all(p is before[name] and p.requires_grad for name, p in module.named_parameters())
+    with torch.no_grad():
+        for p in module.parameters():
+            p *= 2
+    same(got[0], torch.autograd.grad(module(fake), fake)[0], "gradient")
 
 
 def test_losses_by_hand():
@@ -516,6 +619,103 @@ def bad():
     frozen_input = _Detached()
     yield "no gradient", RuntimeError, "r1", lambda: discriminator_step(frozen_input, x, y, r1=1.0)
     yield (
+        "penalty beyond floats",
+        ValueError,
+        "r1: expected a finite",
+        lambda: discriminator_step(D, x, y, r1=10**400),
+    )
+    smooth = dense(activation=nn.Tanh)
+    for dim in (True, 0.0, "0", [0], torch.tensor(0)):
+        text = f"sample_dim: expected an integer, got {type(dim).__name__}"
+        yield (
+            f"sample_dim {dim!r}",
+            TypeError,
+            text,
+            lambda dim=dim: discriminator_step(smooth, x, y, sample_dim=dim),
+        )
+        yield (
+            f"generator's {dim!r}",
+            TypeError,
+            text,
+            lambda dim=dim: generator_step(smooth, x, sample_dim=dim),
+        )
+        yield f"module's {dim!r}", TypeError, text, lambda dim=dim: DiscriminatorStep(smooth, sample_dim=dim)
+    yield (
+        "dim of D",
+        TypeError,
+        "sample_dim: expected an integer, got str",
+        lambda: generator_step(_Sideways(), x),
+    )
+    yield (
+        "negative dim",
+        ValueError,
+        "sample_dim: expected .* at least 0",
+        lambda: DiscriminatorStep(D, sample_dim=-1),
+    )
+    yield (
+        "module of None",
+        TypeError,
+        "D: expected an nn.Module, got NoneType",
+        lambda: DiscriminatorStep(None),
+    )
+    yield "module of Sigmoid", ValueError, "Sigmoid", lambda: DiscriminatorStep(sigmoid)
+    for gp in (0.0, 1.0):
+        yield (
+            f"generator, gp={gp}",
+            TypeError,
+            "generator: expected a torch.Generator, got int",
+            lambda gp=gp: discriminator_step(D, x, y, gp=gp, generator=0),
+        )
+    tensor = torch.tensor(0.1)
+    text = "label_smoothing: expected a number, got Tensor"
+    yield "smoothing tensor", TypeError, text, lambda: discriminator_step(D, x, y, label_smoothing=tensor)
+    yield "smoothing tensor of module", TypeError, text, lambda: DiscriminatorStep(D, label_smoothing=tensor)
+    sparse = x.to_sparse()
+    yield "sparse", TypeError, "real: .* torch.sparse_coo", lambda: discriminator_step(smooth, sparse, sparse)
+    yield "sparse fakes", TypeError, "fake: .* torch.sparse_coo", lambda: generator_step(D, sparse)
+    for name, net in (("dense", D), ("smooth", smooth), ("conv", conv())):
+        text = r": expected samples of features, \[N, ...\], got shape \[13\]"
+        yield (
+            f"one dim, {name}",
+            ValueError,
+            f"real{text}",
+            lambda net=net: discriminator_step(net, x[0], y[0], r1=1.0),
+        )
+        yield (
+            f"one dim, {name}, generator",
+            ValueError,
+            f"fake{text}",
+            lambda net=net: generator_step(net, x[0]),
+        )
+    for name, dim in (("smooth", 0), ("conv", 0), ("recurrent", 1), ("torch's LSTM", 1)):
+        make, shape = PATHS[name][:2] if name in PATHS else (lambda: Recurrent(nn.LSTM), (4, 3))
+        z = samples(shape, 3, dim, torch.float32)
+        for kind, net, other in (("torch.float64", make().double(), z), ("cpu", make(), z.to("meta"))):
+            text = f"D: (its parameters are|weight of map 0 is) (on )?{kind}, the samples (are torch.float32|on meta)"
+            for weights in ({}, {"r1": 1.0}):
+                yield (
+                    f"{name}, {kind}, {weights}",
+                    RuntimeError,
+                    text,
+                    lambda net=net, other=other, weights=weights: discriminator_step(
+                        net, other, other, **weights
+                    ),
+                )
+            yield (
+                f"{name}, {kind}, generator",
+                RuntimeError,
+                text,
+                lambda net=net, x=other: generator_step(net, x),
+            )
+    for off in (torch.no_grad, torch.inference_mode):
+        for penalty in ("r1", "r2", "gp"):
+            yield (
+                f"{penalty} under {off.__name__}",
+                RuntimeError,
+                f"{penalty}: a penalty is a gradient, but gradients are switched off",
+                lambda off=off, penalty=penalty: off()(discriminator_step)(smooth, x, y, **{penalty: 1.0}),
+            )
+    yield (
         "batch norm of one",
         ValueError,
         "more than 1 value",
@@ -528,6 +728,56 @@ def bad():
 class _Detached(nn.Module):
     def forward(self, x):
         return x.detach().sum(1)
+
+
+class _Sideways(nn.Module):
+    sample_dim = "0"
+
+
+class _Casting(nn.Module):
+    """A discriminator in double that takes any floats, and may raise for a reason of its own."""
+
+    def __init__(self, message=None):
+        super().__init__()
+        self.net, self.message = dense(activation=nn.Tanh).double(), message
+
+    def forward(self, x):
+        if self.message:
+            raise RuntimeError(self.message)
+        return self.net(x.double()).float()
+
+
+def test_a_discriminator_may_cast():
+    x = torch.randn(3, 13, requires_grad=True)
+    discriminator_step(_Casting(), x, x, r1=1.0).loss.backward()
+    generator_step(_Casting(), x).loss.backward()
+    with pytest.raises(RuntimeError, match="no such words"):
+        generator_step(_Casting("no such words"), x)
+    with torch.autocast("cpu", torch.bfloat16):
+        discriminator_step(dense(activation=nn.Tanh), x.bfloat16(), x.bfloat16())
+
+
+def test_samples_of_one_dim_for_a_discriminator_that_takes_them():
+    class Net(nn.Module):
+        def forward(self, x):
+            return x**2
+
+    assert discriminator_step(Net(), torch.randn(3), torch.randn(3), r1=1.0).penalty > 0
+
+
+def test_a_generator_of_another_device_is_named():
+    """Where it draws; without data nothing is drawn, and any will do."""
+    x = torch.randn(3, 13)
+
+    class Elsewhere(torch.Generator):
+        device = torch.device("cuda", 0)
+
+    with pytest.raises(
+        RuntimeError, match="generator: expected one of cpu, as the samples, got one of cuda:0"
+    ):
+        discriminator_step(dense(), x, x, gp=1.0, generator=Elsewhere())
+    discriminator_step(dense(), x, x, generator=Elsewhere())
+    discriminator_step(dense().to("meta"), x.to("meta"), x.to("meta"), gp=1.0, generator=torch.Generator())
 
 
 @pytest.mark.parametrize(("error", "text", "call"), [pytest.param(*b[1:], id=b[0]) for b in bad()])

@@ -1,6 +1,7 @@
 """Checks of plain arguments: each names the argument, what was expected and what came."""
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 
@@ -35,7 +36,8 @@ def number(
         raise TypeError(f"{name}: expected a number, got {type(value).__name__} {value!r}")
     too_low = value <= least if open_below else value < least
     too_high = value >= most if open_above else value > most
-    if not math.isfinite(value) or too_low or too_high:
+    # Not math.isfinite, for which an int may be too large.
+    if not abs(value) <= sys.float_info.max or too_low or too_high:
         low = f"above {least:g}" if open_below else f"at least {least:g}"
         high = "" if math.isinf(most) else f" and {'below' if open_above else 'at most'} {most:g}"
         raise ValueError(f"{name}: expected a number {low}{high}, got {value}")

@@ -5,7 +5,38 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .. import _backend
 from .network import has_batch_norm, per_sample
+
+
+def called(D: nn.Module, x: Tensor) -> object:
+    """D(x), with `name_kinds` where that raises."""
+    try:
+        return D(x)
+    except (RuntimeError, ValueError) as error:
+        name_kinds(D, x, error)
+        raise
+
+
+def name_kinds(D: nn.Module, x: Tensor, error: Exception) -> None:
+    """Raises RuntimeError where all of D is on another device than x, or of another dtype without autocast to
+    bridge it: not before D raised ``error``, for a D may cast by itself."""
+    parameters = list(D.parameters())
+    devices, dtypes = ({getattr(p, kind) for p in parameters} for kind in ("device", "dtype"))
+    if len(devices) == 1 and x.device not in devices:
+        raise RuntimeError(f"D: its parameters are on {devices.pop()}, the samples on {x.device}: {error}")
+    if len(dtypes) == 1 and x.dtype not in dtypes and _backend.autocast_dtype(x) is None:
+        raise RuntimeError(f"D: its parameters are {dtypes.pop()}, the samples are {x.dtype}: {error}")
+
+
+def check_gradients_on(**weights: float) -> None:
+    """Raises RuntimeError where there is a penalty but no gradient to be had."""
+    name = next((name for name, weight in weights.items() if weight), None)
+    if name is not None and not torch.is_grad_enabled():
+        raise RuntimeError(
+            f"{name}: a penalty is a gradient, but gradients are switched off (torch.no_grad, "
+            "torch.inference_mode)"
+        )
 
 
 def as_logits(out: object, samples: int) -> Tensor:
@@ -34,8 +65,8 @@ def both_logits(D: nn.Module, real: Tensor, fake: Tensor, sample_dim: int | None
         dim = getattr(D, "sample_dim", 0 if per_sample(D) else None)
     nr, nf = real.shape[dim or 0], fake.shape[dim or 0]
     if dim is None or has_batch_norm(D):
-        return as_logits(D(real), nr), as_logits(D(fake), nf)
-    logits = as_logits(D(torch.cat((real, fake), dim)), nr + nf)
+        return as_logits(called(D, real), nr), as_logits(called(D, fake), nf)
+    logits = as_logits(called(D, torch.cat((real, fake), dim)), nr + nf)
     return logits[:nr], logits[nr:]
 
 

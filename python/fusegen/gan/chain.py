@@ -91,7 +91,8 @@ def chain(D: nn.Module, shape: tuple[int, ...]) -> tuple[Map, ...]:
             last["slope"] = network.slope_of(m)
         elif kind is not nn.Identity:
             raise NotKnown(
-                f"{kind.__name__} stands where dense layers, convolutions, batch norms and (Leaky)ReLU are known"
+                f"{kind.__name__} stands where dense layers, convolutions, batch norms and (Leaky)ReLU are "
+                "known"
             )
     if not maps or len(maps[-1].keys() & {"slope", "norm"}):
         raise NotKnown("it does not end in a linear map")

@@ -1,5 +1,5 @@
-"""How the tensors of a chain of maps lie while a step goes through it: samples first and in torch's operators,
-or samples side by side and in fusegen's kernels. Both give the closed form the same few products.
+"""How the tensors of a chain of maps lie while a step goes through it: samples first and in torch's
+operators, or samples side by side and in fusegen's kernels. Both give the closed form the same few products.
 
 Groups are real, fake and mixed samples; ``counts`` tells how many there are of each, 0 for none.
 """

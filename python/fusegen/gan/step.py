@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from .. import _backend, losses
+from .._arguments import whole
 from ..ops._common import plain
 from ..ops.discriminator import SCALARS, MlpOptions, mlp_discriminator_step
 from . import autograd_path as general
-from . import chain, closed_form, conv_step, network
+from . import chain, closed_form, conv_step, generator_path, network
 from .layouts import Blocked, SamplesFirst
 
 STATS = SCALARS[2:]
@@ -97,6 +99,9 @@ def discriminator_step(
         )
     dim = _sample_dim(D, sample_dim)
     _check_samples(real, fake, dim)
+    _check_features(D, "real", real)
+    if generator is not None:
+        _check_generator(generator, real if gp else None)
     if (gp or loss == "relativistic") and real.shape[dim] != fake.shape[dim]:
         what = f"gp={gp}" if gp else "the relativistic loss"
         raise ValueError(
@@ -127,7 +132,7 @@ def generator_step(
     sample_dim: int | None = None,
 ) -> StepOutput:
     """The generator's loss on fake samples [N, ...]; gradients go to ``fake`` alone, D's parameters receive
-    none.
+    none, also where D checkpoints activations.
 
     real: as many real samples, for the relativistic loss; not used by the others. Errors as in
     discriminator_step.
@@ -143,6 +148,7 @@ def generator_step(
         _check_samples(real, fake, dim)
     else:
         _check_sample("fake", fake, dim)
+    _check_features(D, "fake", fake)
     if real is not None and real.shape[dim] != fake.shape[dim]:
         raise ValueError(
             "real, fake: expected equal sizes for the relativistic loss, "
@@ -154,13 +160,18 @@ def generator_step(
     out, reason = _conv_generator_step(D, real, fake, loss, dim, reason)
     if out is not None:
         return out
-    with _frozen(D):
+    r = None
+
+    def logits(x: Tensor) -> Tensor:
+        nonlocal r
         if real is None:
-            f, r = general.as_logits(D(fake), fake.shape[dim]), None
-        else:
-            r, f = general.both_logits(D, real.detach(), fake, sample_dim)
-            r = r.detach()
-        total = losses.generator_loss(loss, f, r)
+            return general.as_logits(general.called(D, x), x.shape[dim])
+        r, f = general.both_logits(D, real.detach(), x, sample_dim)
+        r = r.detach()
+        return f
+
+    f = generator_path.through(D, logits, fake)
+    total = losses.generator_loss(loss, f, r)
     return _output(total, f.new_zeros(()), r, f, {}, _path(D), reason)
 
 
@@ -192,6 +203,9 @@ class DiscriminatorStep(nn.Module):
     ) -> None:
         super().__init__()
         losses.check_loss(loss, label_smoothing)
+        _check_network(D)
+        if sample_dim is not None:
+            sample_dim = whole("sample_dim", sample_dim, 0)
         self.D = D
         self.loss, self.label_smoothing, self.sample_dim = loss, label_smoothing, sample_dim
         self.r1, self.r2, self.gp = (_penalty_weight(n, w) for n, w in (("r1", r1), ("r2", r2), ("gp", gp)))
@@ -215,7 +229,7 @@ class DiscriminatorStep(nn.Module):
 def _penalty_weight(name: str, weight: float) -> float:
     if isinstance(weight, bool) or not isinstance(weight, (int, float)):
         raise TypeError(f"{name}: expected a number, got {type(weight).__name__}")
-    if not 0 <= weight < math.inf:
+    if not 0 <= weight <= sys.float_info.max:  # an int may be beyond
         raise ValueError(f"{name}: expected a finite weight of at least 0, got {weight}")
     return float(weight)
 
@@ -237,7 +251,9 @@ def _sample_dim(D: nn.Module, given: int | None) -> int:
         given = D.__dict__.get("sample_dim")
     elif given is None:
         given = getattr(D, "sample_dim", None)
-    return 0 if given is None else given
+    if given is None:
+        return 0
+    return given if type(given) is int else whole("sample_dim", given, 0)
 
 
 def _check_sample(name: str, x: Tensor, dim: int) -> None:
@@ -245,6 +261,8 @@ def _check_sample(name: str, x: Tensor, dim: int) -> None:
         raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
     if not x.is_floating_point():
         raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
+    if x.layout is not torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got layout {x.layout}")
     if not 0 <= dim < x.dim():
         raise ValueError(f"{name}: expected samples along dim {dim}, got shape {list(x.shape)}")
     if x.shape[dim] == 0:
@@ -263,6 +281,23 @@ def _check_samples(real: Tensor, fake: Tensor, dim: int) -> None:
         raise ValueError(
             f"real, fake: expected samples of the same shape, got {list(features[0])} and {list(features[1])}"
         )
+
+
+def _check_features(D: nn.Module, name: str, x: Tensor) -> None:
+    """A D of one's own may take samples [N]; layers read them as one sample."""
+    if x.dim() == 1 and network.per_sample(D):
+        raise ValueError(f"{name}: expected samples of features, [N, ...], got shape {list(x.shape)}")
+
+
+def _check_generator(generator: torch.Generator, like: Tensor | None) -> None:
+    """like: what it draws for, if anything."""
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator: expected a torch.Generator, got {type(generator).__name__}")
+    if like is None or like.is_meta:
+        return
+    ours, theirs = generator.device, like.device
+    if ours.type != theirs.type or (None not in (ours.index, theirs.index) and ours.index != theirs.index):
+        raise RuntimeError(f"generator: expected one of {theirs}, as the samples, got one of {ours}")
 
 
 def _mix(real: Tensor, fake: Tensor, dim: int, generator: torch.Generator | None) -> Tensor:
@@ -447,6 +482,7 @@ def _general_step(
     D, real, fake, mixed, loss, penalties, label_smoothing, sample_dim, dim, reason
 ) -> StepOutput:
     r1, r2, gp = penalties
+    general.check_gradients_on(r1=r1, r2=r2, gp=gp)
     x_real = _with_gradient(real) if r1 else real
     x_fake = _with_gradient(fake) if r2 else fake
     r, f = general.both_logits(D, x_real, x_fake, sample_dim)
@@ -459,7 +495,7 @@ def _general_step(
             norms[f"norm_{name}"] = v.detach().norm(dim=1).mean()
     if gp:
         x = mixed.requires_grad_()
-        logits = general.as_logits(D(x), x.shape[dim])
+        logits = general.as_logits(general.called(D, x), x.shape[dim])
         norm = general.gradient_penalty_norms(general.input_gradient(logits, x, "gp", x.shape[dim], dim))
         penalty = penalty + gp * (norm - 1).square().mean()
         norms["norm_mixed"] = norm.detach().mean()
@@ -484,18 +520,3 @@ def _output(loss, penalty, r, f, norms: dict[str, Tensor], path: str, reason: st
 
 def _path(D: nn.Module) -> str:
     return "recurrent" if network.has_recurrence(D) else "autograd"
-
-
-class _frozen:
-    """D's parameters without gradient for a while, so that a generator's step leaves them alone."""
-
-    def __init__(self, D: nn.Module) -> None:
-        self._parameters = [p for p in D.parameters() if p.requires_grad]
-
-    def __enter__(self) -> None:
-        for p in self._parameters:
-            p.requires_grad_(False)
-
-    def __exit__(self, *_: object) -> None:
-        for p in self._parameters:
-            p.requires_grad_(True)

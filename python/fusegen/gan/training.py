@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -60,13 +62,20 @@ class GanOptions:
             number(name, getattr(self, name), 0)
         for name in ("penalty_every", "generator_every"):
             whole(name, getattr(self, name), 1)
+        for name in ("r1", "r2", "gp"):
+            weight = getattr(self, name)
+            if weight and self.penalty_every > sys.float_info.max / weight:
+                raise ValueError(
+                    f"{name}, penalty_every: expected a finite product, the weight of a lazy penalty, "
+                    f"got {weight} and {self.penalty_every}"
+                )
 
     def penalties(self, step: int) -> dict[str, float]:
         """The weights at this step, by name; empty where there is no penalty."""
         if step % self.penalty_every:
             return {}
         given = {"r1": self.r1, "r2": self.r2, "gp": self.gp}
-        return {name: w * self.penalty_every for name, w in given.items() if w}
+        return {name: float(w) * self.penalty_every for name, w in given.items() if w}
 
 
 @dataclass(frozen=True)
@@ -96,15 +105,16 @@ def gan_step(
     options: GanOptions | None = None,
     *,
     step: int = 0,
-    labels: Tensor | None = None,
-    lengths: Tensor | None = None,
+    labels: int | Sequence[int] | Tensor | None = None,
+    lengths: int | Sequence[int] | Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> GanReport:
     """Trains both networks of ``model`` once, in place, on a batch of real samples.
 
-    real: [N, ...], or [T, N, ...] of a RecurrentGAN (tokens: integers [T, N]). optimizers: of the generator
-    and of the discriminator, in this order. step: its number from 0, which decides what is lazy. labels: [N]
-    int64, for a model with classes. lengths: [N], for sequences. generator: of all randomness.
+    real: [N, ...], or [T, N, ...] of a RecurrentGAN (tokens: integers [T, N]); receives no gradient.
+    optimizers: of the generator and of the discriminator, in this order. step: its number from 0, which
+    decides what is lazy. labels, for a model with classes, and lengths, for sequences: an integer for all
+    samples, a sequence or an integer tensor [N]. generator: of all randomness.
 
     The fake samples have the labels and the lengths of the real ones. The discriminator learns first; then
     the generator, from the same fake samples, and its moving average. The model must be in training mode.
@@ -114,16 +124,23 @@ def gan_step(
     Raises FloatingPointError, naming the step, for NaN or infinity in ``real``, in the logits, in a loss or
     in a gradient, before the update that it would spoil: the network in question keeps its weights. Raises
     TypeError, ValueError or RuntimeError as ``discriminator_step`` and ``model.critic_input`` do, ValueError
-    for an optimiser without any parameter of its network too.
+    for an optimiser without any parameter of its network too, RuntimeError where gradients are off.
     """
-    options = options or GanOptions()
+    options = GanOptions() if options is None else options
+    if not isinstance(options, GanOptions):
+        raise TypeError(f"options: expected GanOptions, got {type(options).__name__}")
     step = whole("step", step, 0)
-    opt_g, opt_d = optimizers
+    _check_model(model)
+    opt_g, opt_d = _pair(optimizers)
     _check_holds("generator", opt_g, model.generator)
     _check_holds("discriminator", opt_d, model.discriminator)
     if not model.training:
         raise RuntimeError("model: expected training mode, got evaluation mode; call model.train()")
-    real = model.critic_input(real, labels, lengths)
+    if not torch.is_grad_enabled():
+        raise RuntimeError(
+            "gan_step: expected gradients to be on, got a call within torch.no_grad or torch.inference_mode"
+        )
+    real = model.critic_input(real, labels, lengths).detach()
     _finite(step, "real holds", real)
 
     fake = model.fakes(real, labels, lengths, generator)
@@ -156,6 +173,28 @@ def gan_step(
     )  # fmt: skip
 
 
+def _check_model(model: GAN) -> None:
+    parts = ("generator", "discriminator", "critic_input", "fakes", "critic", "update_average", "training")
+    missing = [name for name in parts if not hasattr(model, name)]
+    if missing:
+        raise TypeError(
+            f"model: expected a GAN as those of fusegen.models, got {type(model).__name__} without "
+            f"{', '.join(missing)}"
+        )
+
+
+def _pair(optimizers: object) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Both, checked to be two of what has an optimiser's parts."""
+    expected = "optimizers: expected two, the generator's and the discriminator's"
+    if isinstance(optimizers, str | bytes) or not isinstance(optimizers, Sequence):
+        raise TypeError(f"{expected}, got {type(optimizers).__name__}")
+    if len(optimizers) != 2:
+        raise ValueError(f"{expected}, got {len(optimizers)}")
+    if not all(hasattr(one, part) for one in optimizers for part in ("param_groups", "zero_grad", "step")):
+        raise TypeError(f"{expected}, got {' and '.join(type(one).__name__ for one in optimizers)}")
+    return tuple(optimizers)
+
+
 def _check_holds(name: str, optimizer: torch.optim.Optimizer, net: nn.Module) -> None:
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not any(id(p) in held for p in net.parameters()):
@@ -167,6 +206,8 @@ def _check_holds(name: str, optimizer: torch.optim.Optimizer, net: nn.Module) ->
 
 def _finite(step: int, what: str, *tensors: Tensor) -> None:
     for x in tensors:
+        if x.is_meta:
+            continue  # for a later check to name its device
         if not bool(x.detach().isfinite().all()):
             kind = "NaN" if bool(x.detach().isnan().any()) else "infinity"
             raise FloatingPointError(f"step {step}: {what} {kind}; nothing was updated with it")

@@ -53,8 +53,8 @@ def input_gradient(at: Geometry, dy: Tensor, W: Tensor, below: Tensor | None, sl
 
 
 def weight_gradient(at: Geometry, dy: Tensor, x: Tensor, W: Tensor) -> Tensor:
-    """The gradient by W of ``forward`` without an activation. Where there is no sample, one of dy and x has to
-    be zero."""
+    """The gradient by W of ``forward`` without an activation. Where there is no sample, dy or x has to be
+    zero."""
     dW = torch.empty_like(W, memory_format=torch.contiguous_format)
     _C.conv_weight_gradient(at, dy, x, dW, torch.get_num_threads())
     return dW

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -12,8 +12,7 @@ from torch.nn.utils import parametrizations
 
 from ... import _backend
 from ..._arguments import number, whole
-
-LABELS = int | Sequence[int] | Tensor | None
+from ._checks import INTEGERS, check_any, check_floats, integers, source_device
 
 
 class GAN(nn.Module):
@@ -23,9 +22,10 @@ class GAN(nn.Module):
     labels), to logits [N]. They hold all parameters; optimisers take ``model.generator.parameters()`` and
     ``model.discriminator.parameters()``.
 
-    num_classes: 0 for a model without labels; else labels are int64 [N] below it, and enter both networks as
-    one-hot vectors (Mirza and Osindero 2014, arXiv:1411.1784). ema: 0 for none; else the decay of the
-    generator's moving average, parameters and buffers, which ``sample`` then draws from.
+    num_classes: 0 for a model without labels; else labels are integers below it, one for all samples, a
+    sequence or a tensor [N], and enter both networks as one-hot vectors (Mirza and Osindero 2014,
+    arXiv:1411.1784). ema: 0 for none; else the decay of the generator's moving average, parameters and
+    buffers, which ``sample`` then draws from.
 
     State-dict keys: ``generator.*``, ``discriminator.*`` and, with ema, ``average.module.*`` and
     ``average.n_averaged``.
@@ -64,15 +64,16 @@ class GAN(nn.Module):
         (Brock et al. 2019, arXiv:1809.11096, section 3.1): closer to the usual, less varied."""
         return self._normal((whole("n", n, 1), self.noise_size), truncation, generator)
 
-    def generate(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Samples of ``noise`` and ``labels`` [N], with gradient to the generator."""
+    def generate(self, noise: Tensor, labels: INTEGERS = None) -> Tensor:
+        """Samples of ``noise`` [N, noise_size] and ``labels`` [N], with gradient to the generator."""
+        self._check_noise(noise, "N")
         return self.generator(self._with_labels(noise, labels))
 
     def fakes(
         self,
         like: Tensor,
-        labels: Tensor | None = None,
-        lengths: Tensor | None = None,
+        labels: INTEGERS = None,
+        lengths: INTEGERS = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """As many samples as ``like`` holds, of the same labels (and lengths), with gradient. ``like`` is
@@ -81,9 +82,7 @@ class GAN(nn.Module):
         noise = self.noise(like.shape[self.sample_dim], generator=generator)
         return cast_as(self.generate(noise, labels), like)
 
-    def critic_input(
-        self, samples: Tensor, labels: Tensor | None = None, lengths: Tensor | None = None
-    ) -> Tensor:
+    def critic_input(self, samples: Tensor, labels: INTEGERS = None, lengths: INTEGERS = None) -> Tensor:
         """What the discriminator takes: the samples, and their labels (and lengths) beside them.
 
         Raises TypeError or ValueError for samples that do not fit the model.
@@ -108,7 +107,7 @@ class GAN(nn.Module):
         self,
         n: int,
         *,
-        labels: LABELS = None,
+        labels: INTEGERS = None,
         truncation: float | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
@@ -138,7 +137,7 @@ class GAN(nn.Module):
 
     def _normal(self, shape, truncation: float | None, generator: torch.Generator | None) -> Tensor:
         like = self._like
-        device = like.device if generator is None else generator.device
+        device = source_device(generator, like)
         z = torch.empty(shape, device=device, dtype=torch.float32)
         if truncation is None:
             z.normal_(generator=generator)
@@ -147,25 +146,15 @@ class GAN(nn.Module):
             nn.init.trunc_normal_(z, 0.0, 1.0, -t, t, generator=generator)
         return z.to(like.device, like.dtype)
 
-    def _labels(self, n: int, labels: LABELS, generator: torch.Generator | None) -> Tensor | None:
+    def _labels(self, n: int, labels: INTEGERS, generator: torch.Generator | None) -> Tensor | None:
         """int64 [n] on the model's device, or None for a model without classes."""
-        if not self.num_classes:
-            if labels is not None:
-                raise ValueError("labels: this model has no classes (num_classes=0), got labels")
-            return None
-        device = self._like.device
-        if labels is None:
-            at = device if generator is None else generator.device
-            return torch.randint(self.num_classes, (n,), generator=generator, device=at).to(device)
-        if not isinstance(labels, Tensor | int) or isinstance(labels, bool):
-            labels = torch.tensor([whole(f"labels[{i}]", label, 0) for i, label in enumerate(labels)])
-        if isinstance(labels, int):
-            labels = torch.tensor(labels)
-        if labels.dim() == 0:
-            labels = labels.expand(n)
-        return self.checked_labels(labels, n).to(device)
+        if labels is None and self.num_classes:
+            at = source_device(generator, self._like)
+            labels = torch.randint(self.num_classes, (n,), generator=generator, device=at)
+        labels = self.checked_labels(labels, n)
+        return None if labels is None else labels.to(self._like.device)
 
-    def checked_labels(self, labels: Tensor | None, n: int) -> Tensor | None:
+    def checked_labels(self, labels: INTEGERS, n: int) -> Tensor | None:
         """Labels as int64 [n]. Raises TypeError or ValueError where they do not fit the model or n."""
         if labels is None:
             if self.num_classes:
@@ -173,22 +162,22 @@ class GAN(nn.Module):
             return None
         if not self.num_classes:
             raise ValueError("labels: this model has no classes (num_classes=0), got labels")
-        if not isinstance(labels, Tensor):
-            raise TypeError(f"labels: expected an integer tensor, got {type(labels).__name__}")
-        if labels.is_floating_point() or labels.dtype == torch.bool:
-            raise TypeError(f"labels: expected an integer tensor, got {labels.dtype}")
-        if labels.shape != (n,):
-            raise ValueError(f"labels: expected shape [{n}], got {list(labels.shape)}")
-        low, high = (int(end) for end in labels.aminmax())
-        if low < 0 or high >= self.num_classes:
-            raise ValueError(f"labels: expected values from 0 to {self.num_classes - 1}, got {low} to {high}")
-        return labels.long()
+        return integers("labels", labels, n, 0, self.num_classes - 1)
+
+    def _check_noise(self, noise: Tensor, *dims: str) -> None:
+        check_floats("noise", noise)
+        *sizes, last = noise.shape if noise.dim() else (0,)
+        if len(sizes) != len(dims) or 0 in sizes or last != self.noise_size:
+            raise ValueError(
+                f"noise: expected shape [{', '.join(dims)}, {self.noise_size}], none of them 0, "
+                f"got {list(noise.shape)}"
+            )
 
     def _one_hot(self, labels: Tensor, like: Tensor) -> Tensor:
         """[N, num_classes]"""
         return F.one_hot(labels, self.num_classes).to(like.device, like.dtype)
 
-    def _with_labels(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+    def _with_labels(self, noise: Tensor, labels: INTEGERS) -> Tensor:
         labels = self.checked_labels(labels, noise.shape[0])
         return noise if labels is None else torch.cat((noise, self._one_hot(labels, noise)), 1)
 
@@ -203,9 +192,7 @@ class ImageGAN(GAN):
         """Samples and labels int64 [N] along dim 1."""
         raise NotImplementedError
 
-    def critic_input(
-        self, samples: Tensor, labels: Tensor | None = None, lengths: Tensor | None = None
-    ) -> Tensor:
+    def critic_input(self, samples: Tensor, labels: INTEGERS = None, lengths: INTEGERS = None) -> Tensor:
         """samples [N, *shape] as they are, or with the one-hot vectors of labels [N] behind them."""
         _no_lengths(lengths)
         check_floats("samples", samples)
@@ -213,6 +200,7 @@ class ImageGAN(GAN):
             raise ValueError(
                 f"samples: expected shape [N, {', '.join(map(str, self.shape))}], got {list(samples.shape)}"
             )
+        check_any(samples)
         labels = self.checked_labels(labels, samples.shape[0])
         return samples if labels is None else self._joined(samples, labels)
 
@@ -242,13 +230,6 @@ def cast_as(fake: Tensor, like: Tensor) -> Tensor:
     """Fake samples in the dtype of real ones under autocast. Without it, a difference is the caller's mistake
     and stays to be reported."""
     return fake if _backend.autocast_dtype(fake) is None else fake.to(like.dtype)
-
-
-def check_floats(name: str, x: Tensor) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
 
 
 def _no_lengths(lengths: object) -> None:

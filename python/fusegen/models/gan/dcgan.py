@@ -39,6 +39,7 @@ class DCGAN(ImageGAN):
         ema: float = 0.0,
     ) -> None:
         super().__init__(noise_size, num_classes, ema)
+        size, channels = whole("size", size, 1), whole("channels", channels, 1)
         if size not in SIZES:
             raise ValueError(f"size: expected one of {', '.join(map(str, SIZES))}, got {size!r}")
         if channels not in (1, 3):

@@ -4,18 +4,17 @@ al. 2017, arXiv:1611.01144; for text Kusner and Hernández-Lobato 2016, arXiv:16
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ... import nn as fused
-from ..._arguments import number, whole
-from .base import GAN, LABELS, cast_as, check_floats, evaluating
+from ..._arguments import choice, number, whole
+from .._sequences import check_integers
+from ._checks import INTEGERS, check_any, check_floats, integers, source_device
+from .base import GAN, cast_as, evaluating
 
 _CELLS = {"lstm": fused.LSTM, "gru": fused.GRU}
-LENGTHS = int | Sequence[int] | Tensor | None
 
 
 class RecurrentGAN(GAN):
@@ -67,10 +66,8 @@ class RecurrentGAN(GAN):
         whole("hidden_size", hidden_size, 1)
         whole("num_layers", num_layers, 1)
         self.temperature = number("temperature", temperature, 0, open_below=True)
-        if cell not in _CELLS:
-            raise ValueError(f"cell: expected one of {', '.join(map(repr, _CELLS))}, got {cell!r}")
-        if output not in ("tanh", "linear"):
-            raise ValueError(f"output: expected 'tanh' or 'linear', got {output!r}")
+        choice("cell", cell, _CELLS)
+        choice("output", output, ("tanh", "linear"))
         if self.vocab_size is not None and output != "tanh":
             raise ValueError("output: tokens have none, got both vocab_size and output")
         sizes = hidden_size, num_layers, _CELLS[cell]
@@ -99,24 +96,29 @@ class RecurrentGAN(GAN):
     def generate(
         self,
         noise: Tensor,
-        labels: Tensor | None = None,
-        lengths: Tensor | None = None,
+        labels: INTEGERS = None,
+        lengths: INTEGERS = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Sequences [T, B, F] (one-hot [T, B, V] of tokens), zero past ``lengths`` [B]."""
+        """Sequences [T, B, F] (one-hot [T, B, V] of tokens) of ``noise`` [T, B, noise_size], zero past
+        ``lengths`` [B]."""
+        self._check_noise(noise, "T", "B")
+        lengths = self.checked_lengths(lengths, *noise.shape[:2])
         return self._run(self.generator, noise, labels, lengths, generator)
 
     def fakes(self, like, labels=None, lengths=None, generator=None) -> Tensor:
         noise = self.noise(like.shape[1], like.shape[0], generator=generator)
         return cast_as(self.generate(noise, labels, lengths, generator), like)
 
-    def critic_input(self, samples: Tensor, labels: Tensor | None = None, lengths: LENGTHS = None) -> Tensor:
-        """samples: [T, B, F], or tokens as integers [T, B] or one-hot [T, B, V]; lengths [B] from 1 to T."""
+    def critic_input(self, samples: Tensor, labels: INTEGERS = None, lengths: INTEGERS = None) -> Tensor:
+        """samples: [T, B, F], or tokens as integers [T, B] or one-hot [T, B, V]. lengths: integers from 1 to
+        T, one for all sequences, a sequence or a tensor [B]."""
         if self.vocab_size is not None and isinstance(samples, Tensor) and samples.dim() == 2:
             samples = self._tokens_one_hot(samples)
         check_floats("samples", samples)
         if samples.dim() != 3 or samples.shape[2] != self.features:
             raise ValueError(f"samples: expected shape [T, B, {self.features}], got {list(samples.shape)}")
+        check_any(samples)
         T, B, _ = samples.shape
         labels = self.checked_labels(labels, B)
         lengths = self.checked_lengths(lengths, T, B)
@@ -131,11 +133,11 @@ class RecurrentGAN(GAN):
         self,
         n: int,
         *,
-        labels: LABELS = None,
+        labels: INTEGERS = None,
         truncation: float | None = None,
         generator: torch.Generator | None = None,
         steps: int | None = None,
-        lengths: LENGTHS = None,
+        lengths: INTEGERS = None,
     ) -> Tensor:
         """n sequences [steps, n, F], or int64 tokens [steps, n]; zero past ``lengths`` [n]. The rest as in
         ``GAN.sample``."""
@@ -147,20 +149,11 @@ class RecurrentGAN(GAN):
             out = self._run(net, noise, labels, lengths, generator)
         return out if self.vocab_size is None else out.argmax(2)
 
-    def checked_lengths(self, lengths: LENGTHS, T: int, B: int) -> Tensor | None:
+    def checked_lengths(self, lengths: INTEGERS, T: int, B: int) -> Tensor | None:
         """int64 [B] on the model's device. Raises TypeError or ValueError where they do not fit."""
         if lengths is None:
             return None
-        if not isinstance(lengths, Tensor):
-            lengths = torch.tensor([lengths] * B if isinstance(lengths, int) else list(lengths))
-        if lengths.is_floating_point() or lengths.dtype == torch.bool:
-            raise TypeError(f"lengths: expected integers, got {lengths.dtype}")
-        if lengths.shape != (B,):
-            raise ValueError(f"lengths: expected shape [{B}], got {list(lengths.shape)}")
-        low, high = (int(end) for end in lengths.aminmax())
-        if low < 1 or high > T:
-            raise ValueError(f"lengths: expected values from 1 to {T}, got {low} to {high}")
-        return lengths.to(self._like.device, torch.int64)
+        return integers("lengths", lengths, B, 1, T).to(self._like.device)
 
     def _run(self, net: nn.Module, noise, labels, lengths, generator) -> Tensor:
         labels = self.checked_labels(labels, noise.shape[1])
@@ -171,12 +164,13 @@ class RecurrentGAN(GAN):
         return net(noise, lengths, self.temperature, generator)
 
     def _tokens_one_hot(self, tokens: Tensor) -> Tensor:
-        if tokens.is_floating_point() or tokens.dtype == torch.bool:
-            raise TypeError(f"samples: expected integer tokens, got {tokens.dtype}")
+        check_integers("samples", tokens)
+        check_any(tokens)
+        tokens = tokens.long()
         low, high = (int(end) for end in tokens.aminmax())
         if low < 0 or high >= self.features:
             raise ValueError(f"samples: expected tokens from 0 to {self.features - 1}, got {low} to {high}")
-        return F.one_hot(tokens.long(), self.features).to(self._like.dtype)
+        return F.one_hot(tokens, self.features).to(self._like.dtype)
 
 
 class SeriesGenerator(nn.Module):
@@ -255,7 +249,7 @@ def ended(x: Tensor, lengths: Tensor | None) -> Tensor:
 
 def gumbel_noise(shape, like: Tensor, generator: torch.Generator | None) -> Tensor:
     """-log of exponential noise, with a generator of its own (torch's gumbel_softmax takes none)."""
-    device = like.device if generator is None else generator.device
+    device = source_device(generator, like)
     e = torch.empty(shape, device=device, dtype=torch.float32).exponential_(generator=generator)
     # exponential_ may give 0; the smallest normal number keeps the logarithm finite.
     return -e.clamp(min=torch.finfo(torch.float32).tiny).log().to(like.device, like.dtype)
