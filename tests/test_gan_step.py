@@ -691,7 +691,8 @@ def bad():
         make, shape = PATHS[name][:2] if name in PATHS else (lambda: Recurrent(nn.LSTM), (4, 3))
         z = samples(shape, 3, dim, torch.float32)
         for kind, net, other in (("torch.float64", make().double(), z), ("cpu", make(), z.to("meta"))):
-            text = f"D: (its parameters are|weight of map 0 is) (on )?{kind}, the samples (are torch.float32|on meta)"
+            text = f"D: (its parameters are|weight of map 0 is) (on )?{kind}, "
+            text += "the samples (are torch.float32|on meta)"
             for weights in ({}, {"r1": 1.0}):
                 yield (
                     f"{name}, {kind}, {weights}",
