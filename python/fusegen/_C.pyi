@@ -175,6 +175,59 @@ def mlp_backward(
     step: _Step, scale: float, saved: Tensor, dweights: _Ts, dbiases: _Ts, dx_real: _T, dx_fake: _T
 ) -> None: ...
 
+# Convolutions and batch norms of contiguous tensors [blocks, pixels, channels, width], width being one to
+# four vectors of conv_lanes() samples; float32 or float64. shape: height and width of the input, of stride,
+# padding and dilation, and the groups. slope: of an activation below zero, 1 for none.
+_Shape = Sequence[int]
+
+def conv_lanes(wide: bool) -> int: ...  # wide: float64
+def conv_forward(
+    shape: _Shape,
+    x: Tensor,
+    W: Tensor,  # [O, C / groups, kh, kw]
+    b: _T,  # [O]
+    slope: float,
+    y: Tensor,
+    threads: int,
+) -> None: ...
+def conv_input_gradient(
+    shape: _Shape,
+    dy: Tensor,
+    W: Tensor,
+    below: _T,  # as dx: what the activation before gave, whose slope is applied
+    slope: float,
+    dx: Tensor,
+    threads: int,
+) -> None: ...
+def conv_weight_gradient(shape: _Shape, dy: Tensor, x: Tensor, dW: Tensor, threads: int) -> None: ...
+def batch_norm_forward(
+    x: Tensor,
+    n: int,  # samples; what lies past them takes no part
+    weight: _T,  # [C]
+    bias: _T,
+    eps: float,
+    slope: float,
+    y: Tensor,
+    mean: Tensor,  # [C]
+    var: Tensor,  # [C], divided by the count
+    threads: int,
+) -> None: ...
+def batch_norm_backward(
+    dy: Tensor,
+    y: Tensor,
+    x: Tensor,
+    n: int,
+    weight: _T,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    slope: float,
+    dx: _T,  # zero past the samples
+    dweight: _T,
+    dbias: _T,
+    threads: int,
+) -> None: ...
+
 # The same step on a GPU; also in fusegen._simt, on CPU tensors. tf32: products of float32 may round to TF32.
 def gpu_mlp_saved_bytes(step: _Step) -> int: ...
 def gpu_mlp_workspace_bytes(step: _Step) -> int: ...  # of backward
