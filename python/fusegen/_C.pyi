@@ -228,7 +228,8 @@ def batch_norm_backward(
     threads: int,
 ) -> None: ...
 
-# The discriminator step of a dense network on a GPU; also in fusegen._simt, on CPU tensors. tf32: products of float32 may round to TF32.
+# The discriminator step of a dense network on a GPU; also in fusegen._simt, on CPU tensors. tf32: products
+# of float32 may round to TF32.
 def gpu_mlp_saved_bytes(step: _Step) -> int: ...
 def gpu_mlp_workspace_bytes(step: _Step) -> int: ...  # of backward
 def gpu_mlp_forward(
