@@ -122,8 +122,8 @@ def one_dim():
 
 def dense_norm():
     return nn.Sequential(
-        nn.Flatten(), nn.Linear(33, 20), nn.BatchNorm1d(20, track_running_stats=False), nn.ReLU(),
-        nn.Linear(20, 1),
+        nn.Conv1d(3, 4, 3), nn.Flatten(), nn.Linear(36, 20), nn.BatchNorm1d(20, track_running_stats=False),
+        nn.ReLU(), nn.Linear(20, 1),
     )  # fmt: skip
 
 
@@ -345,6 +345,11 @@ WAYS = {
         lambda: nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.Conv2d(2, 1, 6)),
         lambda: torch.randn(2, 64, 2, 8, 8),
         "channels a group",
+    ),
+    "dense layers alone": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(128, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 1)),
+        lambda: torch.randn(2, 64, 2, 8, 8),
+        "BatchNorm1d",
     ),
     "activation before a norm": (
         lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.BatchNorm2d(3), nn.Conv2d(3, 1, 6)),

@@ -1,4 +1,4 @@
-"""A discriminator as a chain of linear maps: dense layers and convolutions, each with a piecewise linear
+"""A discriminator as a chain of linear maps, convolutions and dense layers, each with a piecewise linear
 activation and maybe a batch norm behind it."""
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ def parameters(maps: tuple[Map, ...]) -> Parameters:
 
 
 def possible(D: nn.Module) -> bool:
-    """Whether there is a convolution or a batch norm in D, without which ``network.dense`` knows D better."""
-    return any(isinstance(m, (*CONVOLUTIONS, *network.BATCH_NORMS)) for m in D.modules())
+    """Whether there is a convolution in D. Without one ``network.dense`` knows D better, and torch is faster at
+    batch norms of dense layers."""
+    return any(isinstance(m, tuple(CONVOLUTIONS)) for m in D.modules())
 
 
 def detached_parameters(maps: tuple[Map, ...]) -> Parameters:

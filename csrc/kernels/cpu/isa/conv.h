@@ -19,49 +19,45 @@ class ConvPass {
   using V = Vector<C>;
   static constexpr int L = kLanes<C>;
 
+  // [place * taps + tap] along one dim: what a tap at that place meets on the other side, -1 for nothing.
+  using Meets = std::vector<int64_t>;
+  // One side of the convolution: its sizes, the channels of a group, and what its pixels meet on the other side.
+  struct Side {
+    const int64_t* size;
+    int64_t channels;
+    Meets meets[2];
+    int64_t pixels() const { return size[0] * size[1]; }
+  };
+
   const ConvShape& s_;
-  const int64_t taps_, x_pixels_, y_pixels_, Cg_, Og_;  // channels of a group
+  const int64_t taps_, Cg_, Og_;  // channels of a group
+  Side input_, output_;
   const int threads_;
 
   explicit ConvPass(const ConvShape& s)
-      : s_(s), taps_(s.kernel[0] * s.kernel[1]), x_pixels_(s.in[0] * s.in[1]), y_pixels_(s.out[0] * s.out[1]),
-        Cg_(s.C / s.groups), Og_(s.O / s.groups), threads_(cpu::plan_threads(s)) {}
-
-  // The input pixel under this tap of an output pixel, or -1 where it is padding.
-  int64_t under(int64_t pixel, int64_t tap) const {
-    const int64_t i = pixel / s_.out[1] * s_.stride[0] - s_.padding[0] + tap / s_.kernel[1] * s_.dilation[0];
-    const int64_t j = pixel % s_.out[1] * s_.stride[1] - s_.padding[1] + tap % s_.kernel[1] * s_.dilation[1];
-    return i >= 0 && i < s_.in[0] && j >= 0 && j < s_.in[1] ? i * s_.in[1] + j : -1;
-  }
-  // The output pixel that sees an input pixel through this tap, or -1.
-  int64_t over(int64_t pixel, int64_t tap) const {
-    const int64_t i = pixel / s_.in[1] + s_.padding[0] - tap / s_.kernel[1] * s_.dilation[0];
-    const int64_t j = pixel % s_.in[1] + s_.padding[1] - tap % s_.kernel[1] * s_.dilation[1];
-    if (i < 0 || j < 0 || i % s_.stride[0] || j % s_.stride[1]) return -1;
-    const int64_t a = i / s_.stride[0], b = j / s_.stride[1];
-    return a < s_.out[0] && b < s_.out[1] ? a * s_.out[1] + b : -1;
+      : s_(s), taps_(s.kernel[0] * s.kernel[1]), Cg_(s.C / s.groups), Og_(s.O / s.groups), input_{s.in, Cg_, {}},
+        output_{s.out, Og_, {}}, threads_(cpu::plan_threads(s)) {
+    for (int d = 0; d < 2; ++d) {
+      input_.meets[d].assign(s.in[d] * s.kernel[d], -1);
+      output_.meets[d].assign(s.out[d] * s.kernel[d], -1);
+      for (int64_t place = 0; place < s.out[d]; ++place)
+        for (int64_t tap = 0; tap < s.kernel[d]; ++tap) {
+          const int64_t in = place * s.stride[d] - s.padding[d] + tap * s.dilation[d];
+          if (in < 0 || in >= s.in[d]) continue;
+          output_.meets[d][place * s.kernel[d] + tap] = in;
+          input_.meets[d][in * s.kernel[d] + tap] = place;
+        }
+    }
   }
 
-  // Steps from k on of the rows at `a` against the panel at `w`, in pieces of at most a block.
-  static void append(std::vector<Segment<C>>& segments, const C* w, int64_t K, const C* a, int64_t k, int64_t width) {
-    for (int64_t i = 0; i < K; i += kPanelBlockSteps)
-      segments.push_back({w + i * width, std::min(kPanelBlockSteps, K - i), a, k + i});
-  }
-
-  // Rows [groups][rows] of steps [taps][inner] for tiles of NW vectors; at(g, row, c): the taps of one pair of channels.
-  template <int NW, class At>
-  void turn_weights(int64_t rows, int64_t inner, int rank, int size, C* to, const At& at) const {
-    const int64_t K = taps_ * inner;
-    for (int64_t g = 0; g < s_.groups; ++g)
-      for_each_tile<NW>(static_cast<int>(rows), [&](int tile, int first, int m) {
-        if (tile % size != rank) return;
-        C* out = to + (g * rows + first) * K;
-        for (int64_t c = 0; c < inner; ++c)
-          for (int i = 0; i < m; ++i) {
-            const C* from = at(g, first + i, c);
-            for (int64_t t = 0; t < taps_; ++t) out[(t * inner + c) * m + i] = from[t];
-          }
-      });
+  // f(tap, other pixel) for every tap that meets something, of a pixel of this side.
+  template <class F>
+  FUSEGEN_INLINE void each_tap(const Side& side, const Side& other, int64_t pixel, const F& f) const {
+    const int64_t* rows = side.meets[0].data() + pixel / side.size[1] * s_.kernel[0];
+    const int64_t* columns = side.meets[1].data() + pixel % side.size[1] * s_.kernel[1];
+    for (int64_t i = 0; i < s_.kernel[0]; ++i)
+      for (int64_t j = 0; rows[i] >= 0 && j < s_.kernel[1]; ++j)
+        if (columns[j] >= 0) f(i * s_.kernel[1] + j, rows[i] * other.size[1] + columns[j]);
   }
 
   template <class F>
@@ -73,123 +69,125 @@ class ConvPass {
       case 4: return f(std::integral_constant<int, 4>{});
     }
   }
-};
 
-template <class C>
-class ConvForwardPass : ConvPass<C> {
-  using Base = ConvPass<C>;
-  using typename Base::V;
-  using Base::Cg_, Base::Og_, Base::taps_, Base::L;
-  const ConvForward& p_;
-  C* W_;  // of each group: its outputs' weights turned, steps [taps][C / groups]
+  // The weights between a channel and those of the other side: `step` from one of these to the next, the taps at each.
+  struct Taps {
+    const C* data;
+    int64_t step;
+  };
 
- public:
-  explicit ConvForwardPass(const ConvForward& p) : Base(p), p_(p) {}
-
-  void run() {
-    cpu::Arena arena(p_.O * taps_ * Cg_ * sizeof(C));
-    W_ = arena.take<C>(p_.O * taps_ * Cg_);
-    this->with_vectors(p_.width, [&](auto nw) {
-#pragma omp parallel num_threads(this->threads_)
+  // Every pixel of side `to`: the sums over taps of weights times what x has at the pixels of side `from` that they meet.
+  // weights(g, channel): Taps. prepare(at) and finish(at, channel, sums) are told where the pixel's channels, and where a
+  // vector of one of them begins.
+  template <class Weights, class Prepare, class Finish>
+  void sweep(const Side& to, const Side& from, const C* x, const Weights& weights, const Prepare& prepare,
+             const Finish& finish) const {
+    const int64_t K = taps_ * from.channels, all = s_.groups * to.channels * K;
+    cpu::Arena arena(all * sizeof(C));
+    C* turned = arena.take<C>(all);
+    with_vectors(s_.width, [&](auto nw) {
+      constexpr int NW = nw;
+#pragma omp parallel num_threads(threads_)
       {
         const int rank = omp_get_thread_num(), size = omp_get_num_threads();
-        this->template turn_weights<nw>(Og_, Cg_, rank, size, W_, [&](int64_t g, int64_t o, int64_t c) {
-          return static_cast<const C*>(p_.W) + ((g * Og_ + o) * Cg_ + c) * taps_;
-        });
+        turn_weights<NW>(to, from, rank, size, weights, turned);
 #pragma omp barrier
-        outputs<nw>(share(p_.blocks * this->y_pixels_, rank, size));
+        std::vector<Segment<C>> segments;
+        std::vector<TileSums<C, NW>> sums;
+        // Few pixels (a dense layer has one) are cut into ranges of tiles, so that every thread has its share.
+        const int64_t pixels = s_.blocks * to.pixels() * s_.groups, tiles = tile_count<NW>(to.channels);
+        const int64_t cuts = pixels >= 4 * size ? 1 : std::min(tiles, (4 * size + pixels - 1) / pixels);
+        const Range mine = share(pixels * cuts, rank, size);
+        for (int64_t part = mine.begin; part < mine.end; ++part) {
+          const int64_t i = part / cuts / s_.groups, g = part / cuts % s_.groups;
+          const int64_t at = (i * s_.groups + g) * to.channels * s_.width;
+          prepare(at);
+          segments.clear();
+          each_tap(to, from, i % to.pixels(), [&](int64_t tap, int64_t pixel) {
+            const C* w = x + ((i / to.pixels() * from.pixels() + pixel) * s_.groups + g) * from.channels * s_.width;
+            for (int64_t k = 0; k < from.channels; k += kPanelBlockSteps)
+              segments.push_back({w + k * s_.width, std::min(kPanelBlockSteps, from.channels - k),
+                                  turned + g * to.channels * K, tap * from.channels + k});
+          });
+          multiply_segments<C, NW>(segments, to.channels, share(tiles, static_cast<int>(part % cuts), static_cast<int>(cuts)), K,
+                                   sums, [&](int row, const RowSums<C, NW>& sum) {
+                                     for (int j = 0; j < NW; ++j)
+                                       finish(at + row * s_.width + j * L, g * to.channels + row, load(sum[j]));
+                                   });
+        }
       }
     });
   }
 
  private:
-  template <int NW>
-  void outputs(Range mine) const {
-    const C *x = static_cast<const C*>(p_.x), *b = static_cast<const C*>(p_.b);
-    const C slope = static_cast<C>(p_.slope);
-    const int64_t K = taps_ * Cg_;
-    std::vector<Segment<C>> segments;
-    std::vector<TileSums<C, NW>> sums;
-    for (int64_t i = mine.begin; i < mine.end; ++i)
-      for (int64_t g = 0; g < p_.groups; ++g) {
-        const int64_t block = i / this->y_pixels_, pixel = i % this->y_pixels_;
-        segments.clear();
-        for (int64_t t = 0; t < taps_; ++t) {
-          const int64_t in = this->under(pixel, t);
-          if (in < 0) continue;
-          const C* w = x + ((block * this->x_pixels_ + in) * p_.C + g * Cg_) * p_.width;
-          this->append(segments, w, Cg_, W_ + g * Og_ * K, t * Cg_, p_.width);
+  // [groups][rows turned for tiles of NW vectors] of steps [taps][channels of the other side].
+  template <int NW, class Weights>
+  void turn_weights(const Side& to, const Side& from, int rank, int size, const Weights& weights, C* out) const {
+    const int64_t K = taps_ * from.channels;
+    for (int64_t g = 0; g < s_.groups; ++g)
+      for_each_tile<NW>(static_cast<int>(to.channels), [&](int tile, int first, int m) {
+        if (tile % size != rank) return;
+        C* rows = out + (g * to.channels + first) * K;
+        for (int i = 0; i < m; ++i) {
+          const Taps taps = weights(g, first + i);
+          for (int64_t c = 0; c < from.channels; ++c)
+            for (int64_t t = 0; t < taps_; ++t) rows[(t * from.channels + c) * m + i] = taps.data[c * taps.step + t];
         }
-        C* y = static_cast<C*>(p_.y) + (i * p_.O + g * Og_) * p_.width;
-        multiply_segments<C, NW>(segments, Og_, K, sums, [&](int o, const RowSums<C, NW>& row) {
-          for (int j = 0; j < NW; ++j) {
-            V v = load(row[j]);
-            if (b) v += splat(b[g * Og_ + o]);
-            if (slope != 1) v = v < V{} ? (slope == 0 ? V{} : slope * v) : v;
-            store(y + o * p_.width + j * L, v);
-          }
+      });
+  }
+};
+
+template <class C>
+class ConvForwardPass : ConvPass<C> {
+  using Base = ConvPass<C>;
+  using typename Base::Taps;
+  using typename Base::V;
+  using Base::Cg_, Base::Og_, Base::taps_;
+  const ConvForward& p_;
+
+ public:
+  explicit ConvForwardPass(const ConvForward& p) : Base(p), p_(p) {}
+
+  void run() {
+    const C *W = static_cast<const C*>(p_.W), *b = static_cast<const C*>(p_.b);
+    const C slope = static_cast<C>(p_.slope);
+    this->sweep(
+        this->output_, this->input_, static_cast<const C*>(p_.x),
+        [&](int64_t g, int64_t o) { return Taps{W + (g * Og_ + o) * Cg_ * taps_, taps_}; }, [](int64_t) {},
+        [&](int64_t at, int64_t o, V v) {
+          if (b) v += splat(b[o]);
+          if (slope != 1) v = v < V{} ? (slope == 0 ? V{} : slope * v) : v;
+          store(static_cast<C*>(p_.y) + at, v);
         });
-      }
   }
 };
 
 template <class C>
 class ConvInputPass : ConvPass<C> {
   using Base = ConvPass<C>;
+  using typename Base::Taps;
   using typename Base::V;
-  using Base::Cg_, Base::Og_, Base::taps_, Base::L;
+  using Base::Cg_, Base::Og_, Base::taps_;
   const ConvInputGradient& p_;
-  C* W_;  // of each group: its inputs' weights turned, steps [taps][O / groups]
 
  public:
   explicit ConvInputPass(const ConvInputGradient& p) : Base(p), p_(p) {}
 
   void run() {
-    cpu::Arena arena(p_.C * taps_ * Og_ * sizeof(C));
-    W_ = arena.take<C>(p_.C * taps_ * Og_);
-    this->with_vectors(p_.width, [&](auto nw) {
-#pragma omp parallel num_threads(this->threads_)
-      {
-        const int rank = omp_get_thread_num(), size = omp_get_num_threads();
-        this->template turn_weights<nw>(Cg_, Og_, rank, size, W_, [&](int64_t g, int64_t c, int64_t o) {
-          return static_cast<const C*>(p_.W) + ((g * Og_ + o) * Cg_ + c) * taps_;
-        });
-#pragma omp barrier
-        inputs<nw>(share(p_.blocks * this->x_pixels_, rank, size));
-      }
-    });
-  }
-
- private:
-  template <int NW>
-  void inputs(Range mine) const {
-    const C *dy = static_cast<const C*>(p_.dy), *below = static_cast<const C*>(p_.below);
+    const C *W = static_cast<const C*>(p_.W), *below = static_cast<const C*>(p_.below);
     const C slope = static_cast<C>(p_.slope);
-    const int64_t K = taps_ * Og_;
-    std::vector<Segment<C>> segments;
-    std::vector<TileSums<C, NW>> sums;
-    for (int64_t i = mine.begin; i < mine.end; ++i)
-      for (int64_t g = 0; g < p_.groups; ++g) {
-        const int64_t block = i / this->x_pixels_, pixel = i % this->x_pixels_;
-        segments.clear();
-        for (int64_t t = 0; t < taps_; ++t) {
-          const int64_t out = this->over(pixel, t);
-          if (out < 0) continue;
-          const C* w = dy + ((block * this->y_pixels_ + out) * p_.O + g * Og_) * p_.width;
-          this->append(segments, w, Og_, W_ + g * Cg_ * K, t * Og_, p_.width);
-        }
-        const int64_t at = (i * p_.C + g * Cg_) * p_.width;
-        // Written a pass ago: out of every cache by now, and wanted when the sums are ready.
-        for (int64_t n = 0; below && n < Cg_ * p_.width; n += 64 / static_cast<int64_t>(sizeof(C))) __builtin_prefetch(below + at + n, 0, 2);
-        multiply_segments<C, NW>(segments, Cg_, K, sums, [&](int c, const RowSums<C, NW>& row) {
-          for (int j = 0; j < NW; ++j) {
-            const int64_t to = at + c * p_.width + j * L;
-            V v = load(row[j]);
-            if (below) v = load(below + to) > V{} ? v : (slope == 0 ? V{} : slope * v);
-            store(static_cast<C*>(p_.dx) + to, v);
-          }
+    this->sweep(
+        this->input_, this->output_, static_cast<const C*>(p_.dy),
+        [&](int64_t g, int64_t c) { return Taps{W + (g * Og_ * Cg_ + c) * taps_, Cg_ * taps_}; },
+        [&](int64_t at) {
+          // Written a pass ago: out of every cache by now, and wanted when the sums are ready (a third of the time).
+          constexpr int64_t kLine = 64 / sizeof(C);
+          for (int64_t n = 0; below && n < Cg_ * p_.width; n += kLine) __builtin_prefetch(below + at + n, 0, 2);
+        },
+        [&](int64_t at, int64_t, V v) {
+          if (below) v = load(below + at) > V{} ? v : (slope == 0 ? V{} : slope * v);
+          store(static_cast<C*>(p_.dx) + at, v);
         });
-      }
   }
 };
 
@@ -198,7 +196,7 @@ template <class C>
 class ConvWeightPass : ConvPass<C> {
   using Base = ConvPass<C>;
   using typename Base::V;
-  using Base::Cg_, Base::Og_, Base::taps_, Base::L;
+  using Base::Cg_, Base::Og_, Base::taps_, Base::L, Base::input_, Base::output_;
   const ConvWeightGradient& p_;
   const bool merged_ = 2 * Cg_ <= L;
   const int64_t wide_ = merged_ ? Cg_ * taps_ : Cg_;  // columns of a group
@@ -232,8 +230,8 @@ class ConvWeightPass : ConvPass<C> {
 
  private:
   void lay_out(cpu::Arena& arena) {
-    const int64_t x_pixels = merged_ ? this->threads_ * chunk_ : p_.blocks * this->x_pixels_;
-    const int64_t y_pixels = merged_ ? this->threads_ * chunk_ : p_.blocks * this->y_pixels_;
+    const int64_t x_pixels = merged_ ? this->threads_ * chunk_ : p_.blocks * input_.pixels();
+    const int64_t y_pixels = merged_ ? this->threads_ * chunk_ : p_.blocks * output_.pixels();
     x_ = arena.take<C>(x_pixels * p_.groups * panels_ * panel_);
     dy_ = arena.take<C>(y_pixels * p_.O * p_.width);
   }
@@ -251,11 +249,11 @@ class ConvWeightPass : ConvPass<C> {
       for (int64_t c = 0; c < Cg_; ++c) columns[c] = x + (i * p_.C + c) * p_.width;
       return;
     }
-    for (int64_t t = 0; t < taps_; ++t) {
-      const int64_t in = this->under(i % this->y_pixels_, t);
-      const C* first = in < 0 ? nullptr : x + (i / this->y_pixels_ * this->x_pixels_ + in) * p_.C * p_.width;
-      for (int64_t c = 0; c < Cg_; ++c) columns[c * taps_ + t] = first ? first + c * p_.width : nullptr;
-    }
+    std::fill(columns.begin(), columns.end(), nullptr);
+    this->each_tap(output_, input_, i % output_.pixels(), [&](int64_t tap, int64_t in) {
+      const C* first = x + (i / output_.pixels() * input_.pixels() + in) * p_.C * p_.width;
+      for (int64_t c = 0; c < Cg_; ++c) columns[c * taps_ + tap] = first + c * p_.width;
+    });
   }
 
   // The panels of a pixel whose columns these are.
@@ -300,7 +298,7 @@ class ConvWeightPass : ConvPass<C> {
   // Both sides turned as a whole, then a product for each panel and tap.
   template <int NW>
   void products(int rank, int size) const {
-    const Range in = share(p_.blocks * this->x_pixels_, rank, size), out = share(p_.blocks * this->y_pixels_, rank, size);
+    const Range in = share(p_.blocks * input_.pixels(), rank, size), out = share(p_.blocks * output_.pixels(), rank, size);
     std::vector<const C*> columns;
     for (int64_t g = 0; g < p_.groups; ++g) {
       for (int64_t i = in.begin; i < in.end; ++i) {
@@ -319,14 +317,18 @@ class ConvWeightPass : ConvPass<C> {
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       const int64_t t = i % taps_, q = i / taps_, g = q / panels_;
       segments.clear();
+      const int64_t row = t / p_.kernel[1], column = t % p_.kernel[1];
       for (int64_t block = 0; block < p_.blocks; ++block)
-        for (int64_t pixel = 0; pixel < this->y_pixels_; ++pixel) {
-          const int64_t in = this->under(pixel, t);
-          if (in < 0) continue;
-          segments.push_back({x_ + ((block * this->x_pixels_ + in) * p_.groups * panels_ + q) * panel_, p_.width,
-                              dy_ + ((block * this->y_pixels_ + pixel) * p_.O + g * Og_) * p_.width, 0});
+        for (int64_t a = 0; a < p_.out[0]; ++a) {
+          const int64_t in_a = output_.meets[0][a * p_.kernel[0] + row];
+          for (int64_t b = 0; in_a >= 0 && b < p_.out[1]; ++b) {
+            const int64_t in_b = output_.meets[1][b * p_.kernel[1] + column];
+            if (in_b < 0) continue;
+            const int64_t in = block * input_.pixels() + in_a * p_.in[1] + in_b, out = block * output_.pixels() + a * p_.out[1] + b;
+            segments.push_back({x_ + (in * p_.groups * panels_ + q) * panel_, p_.width, dy_ + (out * p_.O + g * Og_) * p_.width, 0});
+          }
         }
-      multiply_segments<C, NW, kColumnBlock>(segments, Og_, p_.width, sums, [&](int o, const RowSums<C, NW>& row) {
+      multiply_segments<C, NW, kColumnBlock>(segments, Og_, {0, tile_count<NW>(Og_)}, p_.width, sums, [&](int o, const RowSums<C, NW>& row) {
         write<NW>(g, o, q % panels_, t, taps_, row);
       });
     }
@@ -335,7 +337,7 @@ class ConvWeightPass : ConvPass<C> {
   // A few pixels turned at a time, in L2, and their part of all sums: these are few. Threads share tiles.
   template <int NW>
   void stream(int rank, int size) const {
-    const int64_t tiles = (Og_ + kTileRows<NW> - 1) / kTileRows<NW>, all = p_.blocks * this->y_pixels_;
+    const int64_t tiles = tile_count<NW>(Og_), all = p_.blocks * output_.pixels();
     const Range mine = share(tiles, rank, size);
     const auto each_tile = [&](const auto& f) {
       for_each_tile<NW>(static_cast<int>(Og_), [&](int tile, int row, int m) {

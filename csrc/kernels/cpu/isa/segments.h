@@ -51,12 +51,17 @@ void tile_segments(const Segment<C>* segments, int64_t count, int64_t first, boo
 template <class C, int NW>
 void tile_segments(int rows, const Segment<C>* segments, int64_t count, int64_t first, bool add, TileSums<C, NW>& sums);
 
-// epilogue(row, sums) for each of `rows` rows of A, which has `row_steps` steps. Segments are taken in blocks that stay in L2
+template <int NW>
+constexpr int64_t tile_count(int64_t rows) {
+  return (rows + kTileRows<NW> - 1) / kTileRows<NW>;
+}
+
+// epilogue(row, sums) for the rows of these tiles; A has `rows` rows of `row_steps` steps. Segments are taken in blocks that stay in L2
 // while the tiles pass over them; each block is summed by itself, as in multiply_rows. No segment is longer than a block.
 template <class C, int NW, int64_t kBlock = kPanelBlockSteps, class Epilogue>
-FUSEGEN_INLINE void multiply_segments(const std::vector<Segment<C>>& segments, int64_t rows, int64_t row_steps,
+FUSEGEN_INLINE void multiply_segments(const std::vector<Segment<C>>& segments, int64_t rows, Range tiles, int64_t row_steps,
                                       std::vector<TileSums<C, NW>>& sums, const Epilogue& epilogue) {
-  sums.resize((rows + kTileRows<NW> - 1) / kTileRows<NW>);
+  sums.resize(tile_count<NW>(rows));
   size_t begin = 0;
   do {
     size_t end = begin;
@@ -64,6 +69,7 @@ FUSEGEN_INLINE void multiply_segments(const std::vector<Segment<C>>& segments, i
       steps += segments[end].K;
     const bool first = begin == 0, last = end == segments.size();
     for_each_tile<NW>(static_cast<int>(rows), [&](int tile, int row, int m) {
+      if (tile < tiles.begin || tile >= tiles.end) return;
       tile_segments<C, NW>(m, segments.data() + begin, static_cast<int64_t>(end - begin), row * row_steps, !first, sums[tile]);
       if (last)
         for (int r = 0; r < m; ++r) epilogue(row + r, sums[tile].value[r]);
