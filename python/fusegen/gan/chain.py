@@ -58,8 +58,8 @@ def parameters(maps: tuple[Map, ...]) -> Parameters:
 
 
 def possible(D: nn.Module) -> bool:
-    """Whether there is a convolution in D. Without one ``network.dense`` knows D better, and torch is faster at
-    batch norms of dense layers."""
+    """Whether there is a convolution in D. Without one ``network.dense`` knows D better, and torch is faster
+    at batch norms of dense layers."""
     return any(isinstance(m, tuple(CONVOLUTIONS)) for m in D.modules())
 
 

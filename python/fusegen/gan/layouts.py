@@ -94,7 +94,7 @@ class Blocked:
     # What a product takes for a sample of a block of one to four vectors, relative to the last (measured on
     # AVX-512), and what torch's own convolutions do.
     COST = (1.25, 1.05, 1.0, 1.0)
-    TORCH = 1.4
+    TORCH = 1.5
     FEWEST = 8  # channels of a group, of grouped convolutions
 
     def __init__(self, maps: Sequence[Map], counts: Sequence[int], width: int) -> None:
