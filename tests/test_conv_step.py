@@ -11,7 +11,9 @@ from fusegen.ops import convolution
 from fusegen.ops.convolution import Geometry
 from gan_networks import PENALTIES, eager, same
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 LANES = convolution.lanes(torch.float64)
 ENOUGH = 4 * LANES  # samples that fill a block
@@ -386,6 +388,115 @@ def test_inside_torch_func():
             torch.testing.assert_close(g, w, msg=name, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("penalty", ["none", "r1"])
+def test_batched_gradients(penalty):
+    D, (real, fake) = plain().double(), torch.randn(2, 64, 2, 8, 8, dtype=torch.float64)
+    loss = discriminator_step(D, real, fake, **PENALTIES[penalty]).loss
+    want = torch.autograd.grad(loss, list(D.parameters()), retain_graph=True)
+    scale = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    got = torch.autograd.grad(loss, list(D.parameters()), scale, is_grads_batched=True)
+    for g, w in zip(got, want, strict=True):
+        same(g, torch.stack((w, -2 * w)), "batch of gradients")
+
+
+@pytest.mark.parametrize("penalty", ["none", "r1"])
+def test_forward_mode(penalty):
+    D, (real, fake, along) = plain().double(), torch.randn(3, 64, 2, 8, 8, dtype=torch.float64)
+    real.requires_grad_()
+    loss = discriminator_step(D, real, fake, **PENALTIES[penalty]).loss
+    want = (torch.autograd.grad(loss, real)[0] * along).sum()
+    with forward_ad.dual_level():
+        out = discriminator_step(D, forward_ad.make_dual(real.detach(), along), fake, **PENALTIES[penalty])
+        same(forward_ad.unpack_dual(out.loss).tangent, want, "tangent")
+
+
+@pytest.mark.parametrize("make", [dcgan, plain])
+def test_inside_a_checkpoint(make):
+    D, (real, fake) = make(), torch.randn(2, 64, 2, 8, 8)
+    want = torch.autograd.grad(discriminator_step(D, real, fake).loss, list(D.parameters()))
+    loss = checkpoint(lambda *x: discriminator_step(D, *x).loss, real, fake, use_reentrant=False)
+    for g, w in zip(torch.autograd.grad(loss, list(D.parameters())), want, strict=True):
+        torch.testing.assert_close(g, w)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, lambda: nn.LeakyReLU(0.2)])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("loss", ["non_saturating", "hinge", "wasserstein"])
+def test_nan_and_infinity_travel_as_in_torch(loss, value, activation):
+    D = nn.Sequential(
+        nn.Conv2d(1, 3, 1),
+        nn.BatchNorm2d(3),
+        activation(),
+        nn.Conv2d(3, 4, 1),
+        activation(),
+        nn.Conv2d(4, 1, 2),
+    )
+    twin, (real, fake) = copy.deepcopy(D), torch.randn(2, 64, 1, 2, 2)
+    real[0, 0, 0, 0] = value
+    discriminator_step(D, real, fake, loss).loss.backward()
+    eager(twin, real, fake, loss, 0, None)[0].backward()
+    for (name, p), q in zip(D.named_parameters(), twin.parameters(), strict=True):
+        assert torch.equal(p.grad.isfinite(), q.grad.isfinite()), name
+    for name, buffer in D.named_buffers():
+        assert torch.equal(buffer.isfinite(), twin.get_buffer(name).isfinite()), name
+
+
+def test_one_norm_in_two_places():
+    conv, norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+    D = nn.Sequential(conv, norm, nn.ReLU(), conv, norm, nn.ReLU(), nn.Conv2d(4, 1, 8)).double()
+    twin, (real, fake) = copy.deepcopy(D), torch.randn(2, 64, 4, 8, 8, dtype=torch.float64)
+    assert discriminator_step(D, real, 3 * fake).path == "fused_conv"
+    twin(real), twin(3 * fake)
+    for name, buffer in D.named_buffers():
+        same(buffer, twin.get_buffer(name), name)
+
+
+def test_nothing_grows_beside_the_samples():
+    """A norm of tiny variance makes the zeros that fill a block large, layer by layer."""
+    layers = [nn.Conv1d(3, 16, 1)]
+    for _ in range(12):
+        layers += [nn.BatchNorm1d(16, eps=1e-12), nn.LeakyReLU(0.2), nn.Conv1d(16, 16, 1)]
+    D = nn.Sequential(*layers, nn.Conv1d(16, 1, 2))
+    fake = torch.randn(1, 3, 2) + 1e-6 * torch.randn(60, 3, 2)
+    discriminator_step(D, torch.randn(60, 3, 2), fake).loss.backward()
+    assert all(p.grad.isfinite().all() for p in D.parameters())
+
+
+def test_a_norm_that_counts_no_batches():
+    D = dcgan()
+    D[3].num_batches_tracked = None
+    twin, (real, fake) = copy.deepcopy(D), torch.randn(2, 64, 2, 8, 8)
+    assert discriminator_step(D, real, fake).path == "fused_conv"
+    twin(real), twin(fake)
+    torch.testing.assert_close(D[3].running_var, twin[3].running_var)
+
+
+def odd_modules():
+    D = plain()
+    D[1].padding = 1
+    yield "padding that is no tuple", D, None
+    D = dcgan()
+    D[5].weight = nn.Parameter(torch.randn(2, 6, 2, 2))
+    D[5].bias = None
+    yield "another weight than the module says", D, ValueError
+    D = dcgan()
+    D[3].running_var = torch.zeros(5)
+    yield "statistics of another shape", D, RuntimeError
+
+
+@pytest.mark.parametrize("case", list(odd_modules()), ids=lambda case: case[0])
+def test_odd_modules_are_torchs(case):
+    _, D, error = case
+    real, fake = torch.randn(2, 64, 2, 8, 8)
+    if error is None:
+        assert discriminator_step(D, real, fake).path == "autograd"
+        return
+    before = D[3].running_mean.clone()
+    with pytest.raises(error):
+        discriminator_step(D, real, fake)
+    assert error is ValueError or torch.equal(D[3].running_mean, before)
+
+
 class Call(nn.Module):
     def __init__(self, D, step):
         super().__init__()
@@ -415,7 +526,7 @@ def bad_calls():
     yield (
         "dtype",
         RuntimeError,
-        "weight of map 0 is torch.float64",
+        "D: its parameters are torch.float64, the samples are torch.float32",
         lambda: discriminator_step(dcgan().double(), x, y),
     )
     yield "features", RuntimeError, "shapes", lambda: discriminator_step(plain(), x[..., :5], y[..., :5])
@@ -439,7 +550,7 @@ def bad_calls():
     yield (
         "groups",
         ValueError,
-        "groups",
+        "x: expected shape",
         lambda: convolution.forward(Geometry(8, 8, groups=2), b, W, None, 1.0, 36),
     )
     yield (
@@ -461,6 +572,26 @@ def bad_calls():
         "samples in every block",
         lambda: convolution.batch_norm(b, n, None, None, 1e-5, 1.0, torch.empty_like(b)),
     )
+    huge = 2**31 - 1
+    for name, geometry in (
+        ("padding", Geometry(8, 8, padding_h=huge, padding_w=huge)),
+        ("padding past 64 bits", Geometry(8, 8, padding_h=2**63 - 1)),
+        ("dilation", Geometry(8, 8, dilation_h=2**62)),
+        ("sizes", Geometry(2**32, 2**32)),
+        ("stride", Geometry(8, 8, stride_w=0)),
+        ("negative groups", Geometry(8, 8, groups=-2)),
+    ):
+        yield name, ValueError, "expected", lambda at=geometry: convolution.forward(at, b, W, None, 1.0, 36)
+        yield (
+            f"{name}, gradient",
+            ValueError,
+            "expected",
+            lambda at=geometry: (
+                convolution.input_gradient(at, torch.randn(1, 36, 4, a), W, None, 1.0)
+                if at.height < 2**31 and at.groups > 0
+                else convolution.weight_gradient(at, b, b, W)
+            ),
+        )
 
 
 @pytest.mark.parametrize("call", list(bad_calls()), ids=lambda call: call[0])

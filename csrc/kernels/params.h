@@ -149,7 +149,7 @@ struct ConvInputGradient : ConvShape {
 };
 
 struct ConvWeightGradient : ConvShape {
-  const void *dy, *x;       // zero in dy where there is no sample
+  const void *dy, *x;       // where there is no sample, one is zero and the other finite
   void* dW;                 // [O, C / groups, kernel], written
 };
 
@@ -165,7 +165,7 @@ struct BatchNormShape {
 struct BatchNormForward : BatchNormShape {
   const void* x;            // [blocks, pixels, C, width]
   const void *weight, *bias;  // [C], or null
-  void* y;                  // as x, written
+  void* y;                  // as x, written, zero past the samples
   void *mean, *var;         // [C], written; var divides by the count
 };
 
@@ -173,7 +173,7 @@ struct BatchNormBackward : BatchNormShape {
   const void *dy, *y, *x;   // y: what forward gave
   const void *weight, *mean, *var;
   void* dx;                 // as x, written, zero past the samples; or null
-  void *dweight, *dbias;    // [C], written; or null
+  void *dweight, *dbias;    // [C], written
 };
 
 }  // namespace fusegen

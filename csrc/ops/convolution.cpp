@@ -7,15 +7,27 @@
 namespace fusegen {
 namespace {
 
-void expect(bool holds, const char* what) {
+constexpr int kMostThreads = 1024;          // more make the runtime give up
+constexpr int64_t kLargest = int64_t{1} << 31;  // of a size: no product of two overflows
+
+void expect(bool holds, const std::string& what) {
   if (!holds) throw std::invalid_argument(what);
 }
 
-Dtype full_precision(const View& v, const char* name) {
-  const Dtype dtype = float_dtype(v, name);
-  expect(dtype == Dtype::f32 || dtype == Dtype::f64, "x: expected float32 or float64");
+Dtype full_precision(const View& v, const std::string& name) {
+  const Dtype dtype = float_dtype(v, name.c_str());
+  expect(dtype == Dtype::f32 || dtype == Dtype::f64, name + ": expected float32 or float64, got a dtype of 16 bits");
   return dtype;
 }
+
+void check_size(int64_t size, int64_t least) {
+  expect(size >= least && size < kLargest,
+         "shape: expected sizes, strides and dilations from 1 and paddings from 0 to less than 2^31, got " + std::to_string(size));
+}
+
+int threads_of(int asked) { return std::clamp(asked, 1, kMostThreads); }
+
+void check_slope(double slope) { expect(slope >= 0, "slope: expected at least 0, got " + std::to_string(slope)); }
 
 // A contiguous tensor of this shape, or null where it is absent.
 void* whole(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType e) {
@@ -27,55 +39,58 @@ void* whole(const View& v, const char* name, std::initializer_list<int64_t> shap
   return v.data;
 }
 
-void check_width(int64_t width, Dtype dtype) {
-  const int64_t lanes = cpu::kernels().conv_lanes(dtype);
-  expect(width > 0 && width % lanes == 0 && width <= 4 * lanes, "x: expected blocks of one to four vectors of samples");
+// [blocks, pixels, channels, width], of a width that there are kernels for.
+const View& blocked(const View& v, const std::string& name) {
+  expect(required(v, name.c_str()).ndim == 4, name + ": expected shape [blocks, pixels, channels, width], got " + shape_text(v));
+  const int64_t lanes = cpu::kernels().conv_lanes(full_precision(v, name)), width = v.shape[3];
+  expect(width > 0 && width % lanes == 0 && width <= 4 * lanes,
+         name + ": expected blocks of one to four vectors of " + std::to_string(lanes) + " samples, got " + shape_text(v));
+  expect(v.shape[0] > 0 && v.shape[1] > 0 && v.shape[2] > 0,
+         name + ": expected at least one block, pixel and channel, got " + shape_text(v));
+  return v;
 }
 
-// What all passes share. x: [blocks, pixels, C, width]; W: [O, C / groups, kernel].
-ConvShape shape_of(const ConvGeometry& g, Dtype dtype, int64_t blocks, int64_t width, int64_t C, const View& W) {
-  expect(W.ndim == 4, "W: expected shape [O, C / groups, kh, kw]");
+// What all passes share, from a blocked tensor of theirs and W [O, C / groups, kernel].
+ConvShape shape_of(const ConvGeometry& g, const View& x, const View& W, const std::string& name) {
+  expect(required(W, name.c_str()).ndim == 4, name + ": expected shape [O, C / groups, kh, kw], got " + shape_text(W));
   ConvShape s{};
-  s.dtype = dtype;
-  s.blocks = blocks;
-  s.width = width;
-  s.C = C;
+  s.dtype = full_precision(x, "x");
+  s.blocks = x.shape[0];
+  s.width = x.shape[3];
   s.O = W.shape[0];
   s.groups = g.groups;
-  s.threads = std::max(1, g.threads);
-  check_width(width, dtype);
-  expect(blocks > 0 && C > 0 && s.O > 0, "x, W: expected at least one sample and one channel");
-  expect(g.groups > 0 && C % g.groups == 0 && s.O % g.groups == 0 && W.shape[1] == C / g.groups,
-         "W: expected shape [O, C / groups, kh, kw] with O a multiple of the groups");
+  s.threads = threads_of(g.threads);
+  expect(g.groups > 0 && g.groups < kLargest, "groups: expected at least 1, got " + std::to_string(g.groups));
+  s.C = W.shape[1] < kLargest ? W.shape[1] * g.groups : 0;
+  expect(s.C > 0 && s.O > 0 && s.O % g.groups == 0,
+         name + ": expected shape [O, C / groups, kh, kw] with O a multiple of the " + std::to_string(g.groups) + " groups, got " +
+             shape_text(W));
   for (int i = 0; i < 2; ++i) {
     s.in[i] = g.in[i];
     s.kernel[i] = W.shape[2 + i];
     s.stride[i] = g.stride[i];
     s.padding[i] = g.padding[i];
     s.dilation[i] = g.dilation[i];
-    expect(s.in[i] > 0 && s.kernel[i] > 0 && s.stride[i] > 0 && s.dilation[i] > 0 && s.padding[i] >= 0,
-           "geometry: expected sizes, strides and dilations of at least 1 and paddings of at least 0");
+    for (int64_t size : {s.in[i], s.kernel[i], s.stride[i], s.dilation[i]}) check_size(size, 1);
+    check_size(s.padding[i], 0);
     const int64_t room = s.in[i] + 2 * s.padding[i] - s.dilation[i] * (s.kernel[i] - 1) - 1;
-    expect(room >= 0, "W: expected a kernel no larger than the padded input");
+    expect(room >= 0, name + ": expected a kernel no larger than the padded input, got " + shape_text(W));
     s.out[i] = room / s.stride[i] + 1;
+    expect(s.out[i] < kLargest, "shape: expected an output of less than 2^31 a side, got " + std::to_string(s.out[i]));
   }
   return s;
 }
 
 int64_t pixels(const int64_t (&size)[2]) { return size[0] * size[1]; }
 
-const View& blocked(const View& v, const char* name) {
-  expect(required(v, name).ndim == 4, "x, dy: expected shape [blocks, pixels, channels, width]");
-  return v;
-}
-
 BatchNormShape shape_of(const BatchNormCall& call, const View& x) {
   blocked(x, "x");
   BatchNormShape s{full_precision(x, "x"), x.shape[0], x.shape[1], x.shape[2], x.shape[3], call.n, call.eps, call.slope,
-                   std::max(1, call.threads)};
-  check_width(s.width, s.dtype);
-  expect(call.n > (s.blocks - 1) * s.width && call.n <= s.blocks * s.width, "n: expected samples in every block");
-  expect(call.slope >= 0, "slope: expected at least 0");
+                   threads_of(call.threads)};
+  expect(call.n > (s.blocks - 1) * s.width && call.n <= s.blocks * s.width,
+         "n: expected samples in every block, got " + std::to_string(call.n));
+  expect(call.eps >= 0, "eps: expected at least 0, got " + std::to_string(call.eps));
+  check_slope(call.slope);
   return s;
 }
 
@@ -89,13 +104,13 @@ int64_t conv_lanes(Dtype dtype) {
 void conv_forward(const ConvGeometry& g, const View& x, const View& W, const View& b, double slope, const View& y) {
   blocked(x, "x");
   ConvForward p{};
-  static_cast<ConvShape&>(p) = shape_of(g, full_precision(x, "x"), x.shape[0], x.shape[3], x.shape[2], required(W, "W"));
+  static_cast<ConvShape&>(p) = shape_of(g, x, W, "W");
   const ElementType e = element_type(p.dtype);
   p.x = whole(x, "x", {p.blocks, pixels(p.in), p.C, p.width}, e);
   p.W = whole(W, "W", {p.O, p.C / p.groups, p.kernel[0], p.kernel[1]}, e);
   p.b = whole(b, "b", {p.O}, e);
   p.slope = slope;
-  expect(slope >= 0, "slope: expected at least 0");
+  check_slope(slope);
   p.y = whole(required(y, "y"), "y", {p.blocks, pixels(p.out), p.O, p.width}, e);
   cpu::kernels().conv_forward(p);
 }
@@ -103,13 +118,13 @@ void conv_forward(const ConvGeometry& g, const View& x, const View& W, const Vie
 void conv_input_gradient(const ConvGeometry& g, const View& dy, const View& W, const View& below, double slope, const View& dx) {
   blocked(dy, "dy");
   ConvInputGradient p{};
-  const int64_t C = required(W, "W").ndim == 4 ? W.shape[1] * g.groups : 0;
-  static_cast<ConvShape&>(p) = shape_of(g, full_precision(dy, "dy"), dy.shape[0], dy.shape[3], C, W);
+  static_cast<ConvShape&>(p) = shape_of(g, dy, W, "W");
   const ElementType e = element_type(p.dtype);
   p.dy = whole(dy, "dy", {p.blocks, pixels(p.out), p.O, p.width}, e);
   p.W = whole(W, "W", {p.O, p.C / p.groups, p.kernel[0], p.kernel[1]}, e);
   p.below = whole(below, "below", {p.blocks, pixels(p.in), p.C, p.width}, e);
   p.slope = slope;
+  check_slope(slope);
   p.dx = whole(required(dx, "dx"), "dx", {p.blocks, pixels(p.in), p.C, p.width}, e);
   cpu::kernels().conv_input_gradient(p);
 }
@@ -118,7 +133,7 @@ void conv_weight_gradient(const ConvGeometry& g, const View& dy, const View& x, 
   blocked(dy, "dy");
   blocked(x, "x");
   ConvWeightGradient p{};
-  static_cast<ConvShape&>(p) = shape_of(g, full_precision(x, "x"), x.shape[0], x.shape[3], x.shape[2], required(dW, "dW"));
+  static_cast<ConvShape&>(p) = shape_of(g, x, dW, "dW");
   const ElementType e = element_type(p.dtype);
   p.dy = whole(dy, "dy", {p.blocks, pixels(p.out), p.O, p.width}, e);
   p.x = whole(x, "x", {p.blocks, pixels(p.in), p.C, p.width}, e);
@@ -154,8 +169,8 @@ void batch_norm_backward(const BatchNormCall& call, const View& dy, const View& 
   p.mean = whole(required(mean, "mean"), "mean", {p.C}, e);
   p.var = whole(required(var, "var"), "var", {p.C}, e);
   p.dx = whole(dx, "dx", like_x, e);
-  p.dweight = whole(dweight, "dweight", {p.C}, e);
-  p.dbias = whole(dbias, "dbias", {p.C}, e);
+  p.dweight = whole(required(dweight, "dweight"), "dweight", {p.C}, e);
+  p.dbias = whole(required(dbias, "dbias"), "dbias", {p.C}, e);
   cpu::kernels().batch_norm_backward(p);
 }
 

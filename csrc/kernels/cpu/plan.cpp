@@ -58,8 +58,8 @@ int plan_threads(const MlpStep& s) {
 }
 
 int plan_threads(const ConvShape& s) {
-  const int64_t outputs = s.blocks * s.width * s.out[0] * s.out[1] * s.O;
-  const int64_t work = outputs * (s.C / s.groups) * s.kernel[0] * s.kernel[1];
+  const double outputs = static_cast<double>(s.blocks * s.width) * s.out[0] * s.out[1] * s.O;
+  const double work = outputs * (s.C / s.groups) * s.kernel[0] * s.kernel[1];
   return work < 2 * kWorkPerThread ? 1 : std::max(1, s.threads);
 }
 

@@ -34,6 +34,14 @@ class Map:
     def convolves(self) -> bool:
         return not isinstance(self.module, nn.Linear)
 
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """What the weight has to be, a parametrised one too, without reading it."""
+        m = self.module
+        if not self.convolves:
+            return m.out_features, m.in_features
+        return m.out_channels, m.in_channels // m.groups, *m.kernel_size
+
     def shaped(self, x: Tensor) -> Tensor:
         return x.flatten(1) if self.flatten else x
 
@@ -114,6 +122,8 @@ def _trained(norm: nn.Module) -> nn.Module:
 def _sized(maps: list[dict], shape: tuple[int, ...]):
     """The maps with their spatial sizes; what does not fit together is for torch to refuse."""
     channels, sizes = shape[0], tuple(shape[1:])
+    if 0 in shape:
+        raise NotKnown(f"its samples of shape {list(shape)} are empty")
     for found in maps:
         kind = found.pop("kind")
         module, norm = found["module"], found.get("norm")
@@ -131,6 +141,8 @@ def _sized(maps: list[dict], shape: tuple[int, ...]):
                 raise NotKnown("a convolution stands behind Flatten")
             if module.padding_mode != "zeros" or isinstance(module.padding, str):
                 raise NotKnown(f"{kind.__name__} pads in another way than with a number of zeros")
+            if not all(isinstance(v, tuple) for v in (module.stride, module.padding, module.dilation)):
+                raise NotKnown(f"{kind.__name__} has a stride, padding or dilation that is no tuple")
             inner = sizes
             sizes = _convolved(module, sizes)
         fits = channels == inputs and all(n > 0 for n in sizes)
@@ -141,7 +153,7 @@ def _sized(maps: list[dict], shape: tuple[int, ...]):
 
 
 def _convolved(m: nn.Conv1d | nn.Conv2d | nn.Conv3d, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    if len(sizes) != len(m.kernel_size):
+    if len(sizes) != len(m.kernel_size) or min(m.stride) < 1 or min(m.dilation) < 1 or min(m.padding) < 0:
         raise NotKnown(f"{type(m).__name__} does not fit what it is given")
     spans = [d * (k - 1) + 1 for k, d in zip(m.kernel_size, m.dilation, strict=True)]
     room = [n + 2 * p - span for n, p, span in zip(sizes, m.padding, spans, strict=True)]

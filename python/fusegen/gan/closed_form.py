@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import _backend, losses
+from ..ops._common import batched, transformed
 from . import chain
 from .autograd_path import gradient_penalty_norms
 from .chain import Map
@@ -122,10 +123,8 @@ class _ClosedForm(torch.autograd.Function):
         need[2] = False
         if grad is None or not any(need):
             return (None,) * (1 + len(tensors))
-        if torch.is_grad_enabled():
-            return None, *differentiable_backward(
-                lambda *given: formula(step, *given)[0], tensors, need, grad
-            )
+        if through_torch(grad):
+            return None, *formula_backward(lambda *given: formula(step, *given)[0], tensors, need, grad)
         h, adjoints, weights = saved[:n], saved[n:], tensors[3 : 3 + n]
         s = torch.cat((s, s.new_zeros(step.penalties.counts[2])))
         grads = _parameter_gradients(step, h, adjoints, weights, grad * s, grad * factors, v, rows, need[3:])
@@ -137,16 +136,26 @@ class _ClosedForm(torch.autograd.Function):
                 lone = [i == 0, i == 1, False]
                 s_part = s.split(list(step.penalties.counts))[i]
                 first = step.layout.spread(grad * s_part, lone, first) * first
-                dx[i] = step.layout.leave(i, first, tensors[i].shape)
+                dx[i] = step.layout.leave(first, tensors[i].shape)
         return None, *dx, None, *grads
 
 
-def differentiable_backward(formula, tensors: Sequence[Tensor | None], need: Sequence[bool], grad: Tensor):
-    """The gradients of formula(*tensors) where needed, through which can be differentiated again."""
-    _backend.note("discriminator_step under create_graph=True: the differentiable formula runs")
-    alias = [t.view_as(t) if want else t for t, want in zip(tensors, need, strict=True)]
-    wanted = [t for t, want in zip(alias, need, strict=True) if want]
-    found = torch.autograd.grad(formula(*alias), wanted, grad, create_graph=True, materialize_grads=True)
+def through_torch(grad: Tensor) -> bool:
+    """Whether backward has to go through torch's operators: it is to be differentiated, or grad is a batch
+    (``is_grads_batched``)."""
+    return torch.is_grad_enabled() or batched(grad)
+
+
+def formula_backward(formula, tensors: Sequence[Tensor | None], need: Sequence[bool], grad: Tensor):
+    """The gradients of formula(*tensors) where needed, in torch's operators."""
+    again = torch.is_grad_enabled()
+    under = "create_graph=True" if again else "is_grads_batched=True"
+    _backend.note(f"discriminator_step under {under}: the differentiable formula runs")
+    with torch.enable_grad():
+        alias = [t.view_as(t) if want else t for t, want in zip(tensors, need, strict=True)]
+        wanted = [t for t, want in zip(alias, need, strict=True) if want]
+        value = formula(*alias)
+    found = torch.autograd.grad(value, wanted, grad, create_graph=again, materialize_grads=True)
     got = iter(found)
     return [next(got) if want else None for want in need]
 
@@ -201,7 +210,7 @@ def formula(step: Step, *tensors: Tensor | None):
 def run(step: Step, real: Tensor, fake: Tensor, mixed: Tensor | None, p: chain.Parameters):
     """(loss, penalty, logits, norms by name) of a chain with at least one penalty."""
     tensors = real, fake, mixed, *p.weights, *p.biases
-    if torch._C._are_functorch_transforms_active():  # which see through torch's operators alone
+    if transformed():
         return formula(step, *tensors)
     value, penalty, logits, norms = _ClosedForm.apply(step, *tensors)
     names = ("norm_real", "norm_fake", "norm_mixed")

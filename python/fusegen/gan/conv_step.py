@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import chain
 from .chain import Map, Parameters
-from .closed_form import differentiable_backward, slopes
+from .closed_form import formula_backward, slopes, through_torch
 from .layouts import Blocked
 
 
@@ -54,12 +54,13 @@ class _ConvStep(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad, *_):
         step, (given, norms), n = ctx.step, ctx.sizes, len(ctx.step.maps)
-        tensors, (s, *kept) = ctx.saved_tensors[:given], ctx.saved_tensors[given:]
+        saved = ctx.saved_tensors  # once: checkpointing unpacks at each reading
+        tensors, (s, *kept) = saved[:given], saved[given:]
         need = list(ctx.needs_input_grad[1:])
         if grad is None or not any(need):
             return (None,) * (1 + given)
-        if torch.is_grad_enabled():
-            return None, *differentiable_backward(lambda *t: formula(step, *t), tensors, need, grad)
+        if through_torch(grad):
+            return None, *formula_backward(lambda *t: formula(step, *t), tensors, need, grad)
         h, before, stats = kept[:n], kept[n : n + norms], kept[n + norms :]
         p, wanted, layout = _parameters(step, tensors), _parameters(step, need), step.layout
         per_norm = len(stats) // norms if norms else 0
@@ -71,8 +72,9 @@ class _ConvStep(torch.autograd.Function):
         for i in range(n - 1, lowest - 1, -1):
             m = step.maps[i]
             if m.norm is not None:
-                of = [stats.pop() for _ in range(per_norm)][::-1]
-                u, dw, db = layout.batch_norm_backward(m, u, h[i + 1], before.pop(), p.norm_weights[i], of)
+                below = i > lowest or need[0] or need[1] or wanted.weights[i] or wanted.biases[i]
+                of = before.pop(), p.norm_weights[i], [stats.pop() for _ in range(per_norm)][::-1], below
+                u, dw, db = layout.batch_norm_backward(m, u, h[i + 1], *of)
                 grads.norm_weights[i] = dw if wanted.norm_weights[i] else None
                 grads.norm_biases[i] = db if wanted.norm_biases[i] else None
             if wanted.weights[i]:
@@ -89,7 +91,7 @@ class _ConvStep(torch.autograd.Function):
             if need[i]:
                 part = layout.part(i)
                 first = layout.input_gradient(0, u[part], p.weights[0], h[0][part], 1.0)
-                dx[i] = layout.leave(i, first, tensors[i].shape)
+                dx[i] = layout.leave(first, tensors[i].shape)
         return None, *dx, *(g for kind in grads for g in kind)
 
 
@@ -112,10 +114,11 @@ def run(step: Step, real: Tensor | None, fake: Tensor, p: Parameters) -> tuple[T
     """The loss and the logits of all samples. Running statistics move as two passes move them, real first."""
     value, logits, *stats = _ConvStep.apply(step, real, fake, *(t for kind in p for t in kind))
     counts = [n for n in step.counts if n]
-    for m in step.maps:
-        if m.norm is not None:
-            for n in counts:
-                _track(m, n, stats.pop(0), stats.pop(0))
+    norms = [m for m in step.maps if m.norm is not None]
+    for k, n in enumerate(counts):
+        for i, m in enumerate(norms):
+            at = 2 * (i * len(counts) + k)
+            _track(m, n, *stats[at : at + 2])
     return value, logits
 
 
@@ -124,7 +127,11 @@ def _track(m: Map, n: int, mean: Tensor, var: Tensor) -> None:
     norm, count = m.norm, n * math.prod(m.outer)
     if not norm.track_running_stats or norm.running_mean is None:
         return
-    norm.num_batches_tracked.add_(1)
-    share = 1 / norm.num_batches_tracked.item() if norm.momentum is None else norm.momentum
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
-    norm.running_var.lerp_((var * (count / (count - 1))).to(norm.running_var.dtype), share)
+    share = 0.0 if norm.momentum is None else norm.momentum
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+        if norm.momentum is None:
+            share = 1 / norm.num_batches_tracked.item()
+    # Not lerp_, which would make NaN of an infinite statistic.
+    norm.running_mean.mul_(1 - share).add_(mean, alpha=share)
+    norm.running_var.mul_(1 - share).add_(var, alpha=share * count / (count - 1))

@@ -79,7 +79,7 @@ class SamplesFirst:
         """The gradient of each logit by what the last map gave."""
         return torch.full_like(h, 1 / max(1, h[0].numel()))
 
-    def leave(self, group: int, dx: Tensor, shape: torch.Size) -> Tensor:
+    def leave(self, dx: Tensor, shape: torch.Size) -> Tensor:
         """What lies like a group's samples as a tensor of their shape."""
         return dx.reshape(shape)
 
@@ -189,7 +189,7 @@ class Blocked:
     def seed(self, h: Tensor) -> Tensor:
         return torch.full_like(h, 1 / h.shape[1])
 
-    def leave(self, group: int, dx: Tensor, shape: torch.Size) -> Tensor:
+    def leave(self, dx: Tensor, shape: torch.Size) -> Tensor:
         return dx.permute(0, 3, 2, 1).reshape(-1, *shape[1:])[: shape[0]]
 
     def part(self, group: int) -> slice:
@@ -205,21 +205,30 @@ class Blocked:
         return y, stats
 
     def batch_norm_backward(
-        self, m: Map, dy: Tensor, y: Tensor, x: Tensor, weight: Tensor | None, stats: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients by x, and by the norm's weight and bias."""
-        dx, dweight, dbias, stats = torch.empty_like(x), 0, 0, iter(stats)
+        self,
+        m: Map,
+        dy: Tensor,
+        y: Tensor,
+        x: Tensor,
+        weight: Tensor | None,
+        stats: Sequence[Tensor],
+        wanted: bool,
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        """The gradients by x, where wanted, and by the norm's weight and bias."""
+        dx, dweight, dbias, stats = torch.empty_like(x) if wanted else None, 0, 0, iter(stats)
         weight = None if weight is None else weight.detach().contiguous()
         for part, n in zip(self._parts, self._counts, strict=True):
             if n:
                 of = dy[part], y[part], x[part], n, weight, next(stats), next(stats), m.norm.eps, m.slope
-                dw, db = convolution.batch_norm_backward(*of, dx[part])
+                dw, db = convolution.batch_norm_backward(*of, None if dx is None else dx[part])
                 dweight, dbias = dw + dweight, db + dbias
         return dx, dweight, dbias
 
 
 def masked(t: Tensor, h: Tensor, slope: float) -> Tensor:
-    """t behind an activation of this slope that gave h."""
+    """t behind an activation of this slope that gave h; NaN goes where torch lets it, as in the kernels."""
+    if slope == 0.0:
+        return torch.where(h <= 0, 0.0, t)
     return t if slope == 1.0 else torch.where(h > 0, t, slope * t)
 
 

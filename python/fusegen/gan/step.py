@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .. import _backend, losses
 from .._arguments import whole
-from ..ops._common import plain
+from ..ops._common import plain, transformed
 from ..ops.discriminator import SCALARS, MlpOptions, mlp_discriminator_step
 from . import autograd_path as general
 from . import chain, closed_form, conv_step, generator_path, network
@@ -77,7 +77,7 @@ def discriminator_step(
     of that name, or 0 for chains of modules known to do so; else D is called twice, real first.
 
     An exact nn.Sequential of nn.Linear, ReLU, LeakyReLU and Flatten without hooks (parametrised weights are
-    fine) runs in one fused call; with Conv1d, Conv2d and batch norms among them, in fusegen's convolutions on
+    fine, and read once: one power iteration of a spectral norm a step) runs in one fused call; with Conv1d, Conv2d and batch norms among them, in fusegen's convolutions on
     the CPU, a penalty in closed form instead of by a second backward. A batch norm takes its statistics of
     real and of fake samples by themselves, as two passes would. Everything else goes through autograd
     (``StepOutput.path`` and ``reason``). On a GPU the
@@ -359,7 +359,7 @@ def _fused_step(stack, real, fake, mixed, options: MlpOptions, reason: str) -> S
     )
 
 
-def _check_kinds(fake: Tensor, weights, biases) -> None:
+def _check_kinds(fake: Tensor, weights, biases, layer: str = "dense layer") -> None:
     dtype, device = fake.dtype, fake.device
     if all(t is None or (t.dtype is dtype and t.device == device) for t in (*weights, *biases)):
         return
@@ -368,11 +368,9 @@ def _check_kinds(fake: Tensor, weights, biases) -> None:
             if t is None:
                 continue
             if t.device != fake.device:
-                raise RuntimeError(
-                    f"D: {name} of dense layer {i} is on {t.device}, the samples on {fake.device}"
-                )
+                raise RuntimeError(f"D: {name} of {layer} {i} is on {t.device}, the samples on {fake.device}")
             if t.dtype != fake.dtype:
-                raise RuntimeError(f"D: {name} of dense layer {i} is {t.dtype}, the samples are {fake.dtype}")
+                raise RuntimeError(f"D: {name} of {layer} {i} is {t.dtype}, the samples are {fake.dtype}")
 
 
 # ---- convolutions -----------------------------------------------------------------------------------
@@ -384,7 +382,7 @@ def _conv_step(
     """The discriminator's step of a chain with convolutions or batch norms, or None; and why."""
     try:
         maps, counts = _conv_chain(D, (real, fake, mixed), dim, reason)
-        layout = _conv_layout(maps, counts, fake)
+        layout = _conv_layout(maps, counts, (real, fake))
         if any(penalties):
             return _penalised_step(
                 maps, counts, layout, real, fake, mixed, loss, label_smoothing, penalties
@@ -404,7 +402,7 @@ def _conv_generator_step(D, real, fake, loss, dim, reason) -> tuple[StepOutput |
         maps, counts = _conv_chain(D, (real, fake, None), dim, reason)
         nr = counts[0]
         return _kernel_step(
-            maps, counts, _conv_layout(maps, counts, fake),
+            maps, counts, _conv_layout(maps, counts, (real, fake)),
             None if real is None else real.detach(), fake, chain.detached_parameters,
             lambda z: losses.generator_loss(loss, z[nr:], z[:nr] if nr else None),
         ), ""  # fmt: skip
@@ -423,16 +421,18 @@ def _conv_chain(D, samples, dim: int, reason: str) -> tuple[tuple[chain.Map, ...
     return maps, tuple(0 if x is None else len(x) for x in samples)
 
 
-def _conv_layout(maps, counts, fake: Tensor) -> Blocked | str:
+def _conv_layout(maps, counts, samples: tuple[Tensor | None, Tensor]) -> Blocked | str:
     """The layout for fusegen's kernels, or why they cannot run."""
+    fake = samples[1]
     if not fake.is_cpu:
         return f"there are no kernels of convolutions on {fake.device.type}"
     if torch.compiler.is_compiling():
         return "torch.compile sees torch's own convolutions"
-    parameters = [
-        p for m in maps for part in (m.module, m.norm) if part is not None for p in part.parameters()
-    ]
-    if not plain((fake, *parameters)):
+    if transformed():
+        return "torch.func and forward mode see through torch's operators alone"
+    parts = [part for m in maps for part in (m.module, m.norm) if part is not None]
+    tensors = [*samples, *(p for part in parts for p in part.parameters())]
+    if not plain(t for t in tensors if t is not None):
         return "its tensors are of another kind than plain ones"
     return Blocked.fitting(maps, counts, fake.dtype)
 
@@ -441,10 +441,10 @@ def _kernel_step(maps, counts, layout, real, fake, parameters, objective) -> Ste
     if isinstance(layout, str):
         raise network.NotKnown(layout)
     for m in maps:
-        if m.norm is not None and any(n * math.prod(m.outer) == 1 for n in counts):
-            raise network.NotKnown(f"{type(m.norm).__name__} gets one value a channel")
+        if m.norm is not None:
+            _check_norm(m, counts, fake.dtype)
     p = parameters(maps)
-    _check_conv_kinds(fake, p)
+    _check_maps(maps, fake, p)
     step = conv_step.Step(maps, layout, counts, objective)
     loss, logits = conv_step.run(step, real, fake, p)
     nr = counts[0]
@@ -460,7 +460,7 @@ def _penalised_step(maps, counts, layout, real, fake, mixed, loss, smoothing, pe
     else:
         where = "blocks of samples"
     p = chain.parameters(maps)
-    _check_conv_kinds(fake, p)
+    _check_maps(maps, fake, p)
     step = closed_form.Step(maps, layout, loss, smoothing, closed_form.Penalties(*penalties, counts))
     value, penalty, logits, norms = closed_form.run(step, real, fake, mixed, p)
     nr = counts[0]
@@ -468,13 +468,24 @@ def _penalised_step(maps, counts, layout, real, fake, mixed, loss, smoothing, pe
     return _output(value, penalty, logits[:nr], logits[nr:], norms, "fused_conv", why)
 
 
-def _check_conv_kinds(fake: Tensor, p: chain.Parameters) -> None:
-    for what, tensors in zip(("weight", "bias", "norm's weight", "norm's bias"), p, strict=True):
-        for i, t in enumerate(tensors):
-            if t is not None and t.device != fake.device:
-                raise RuntimeError(f"D: {what} of map {i} is on {t.device}, the samples on {fake.device}")
-            if t is not None and t.dtype != fake.dtype:
-                raise RuntimeError(f"D: {what} of map {i} is {t.dtype}, the samples are {fake.dtype}")
+def _check_norm(m: chain.Map, counts, dtype: torch.dtype) -> None:
+    """Raises NotKnown for a norm that torch would refuse, which then does."""
+    kind, norm = type(m.norm).__name__, m.norm
+    if any(n * math.prod(m.outer) == 1 for n in counts):
+        raise network.NotKnown(f"{kind} gets one value a channel")
+    for statistic in (norm.running_mean, norm.running_var):
+        if statistic is not None and (statistic.shape != (norm.num_features,) or statistic.dtype != dtype):
+            raise network.NotKnown(f"{kind} has running statistics of another shape or dtype")
+
+
+def _check_maps(maps, fake: Tensor, p: chain.Parameters) -> None:
+    """Raises NotKnown for weights that are not of their modules' sizes, RuntimeError for another dtype or
+    device than the samples'."""
+    for m, W in zip(maps, p.weights, strict=True):
+        if W.shape != m.weight_shape:
+            raise network.NotKnown(f"{type(m.module).__name__} has a weight of shape {list(W.shape)}")
+    _check_kinds(fake, p.weights, p.biases, "map")
+    _check_kinds(fake, p.norm_weights, p.norm_biases, "the norm behind map")
 
 
 # ---- the general path -------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ _functorch = torch._C._are_functorch_transforms_active
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _profiling = torch._C._autograd._profiler_enabled
 _autocast = torch._C._is_any_autocast_enabled
-_batched = torch._C._functorch.is_legacy_batchedtensor
+batched = torch._C._functorch.is_legacy_batchedtensor
 _empty_like = torch.empty_like
 
 
@@ -33,7 +33,7 @@ def route(tensors: Iterable[Tensor | None]) -> int:
     """
     if _compiling():
         return DISPATCH
-    if _functorch() or forward_ad._current_level >= 0:
+    if transformed():
         return REFERENCE
     if _dispatch_modes() or _autocast() or _profiling():
         return DISPATCH
@@ -52,13 +52,19 @@ def _own(t: Tensor) -> bool:
 
 def plain(tensors: Iterable[Tensor]) -> bool:
     """Whether these are torch's own tensors with memory, and nothing stands between them and a kernel."""
-    return not _functorch() and not _dispatch_modes() and all(_own(t) for t in tensors)
+    return not transformed() and not _dispatch_modes() and all(_own(t) for t in tensors)
+
+
+def transformed() -> bool:
+    """Inside a torch.func transform or forward-mode differentiation, which see through torch's operators
+    only."""
+    return _functorch() or forward_ad._current_level >= 0
 
 
 def backward_route(grads: Sequence[Tensor | None], tensors: Sequence[Tensor | None]) -> int:
     """``route`` of a backward. The batched gradients of ``is_grads_batched`` are older than torch.func, which
     does not know of them."""
-    if any(g is not None and _batched(g) for g in grads):
+    if any(g is not None and batched(g) for g in grads):
         return REFERENCE
     return route((*grads, *tensors))
 

@@ -63,7 +63,8 @@ def weight_gradient(at: Geometry, dy: Tensor, x: Tensor, W: Tensor) -> Tensor:
 def batch_norm(
     x: Tensor, n: int, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float, y: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Normalises the first n samples of x into y, an activation applied; their mean [C] and variance [C]."""
+    """Normalises the first n samples of x into y, an activation applied, zero past them; their mean [C] and
+    variance [C]."""
     mean, var = x.new_empty(x.shape[2]), x.new_empty(x.shape[2])
     _C.batch_norm_forward(x, n, weight, bias, eps, slope, y, mean, var, torch.get_num_threads())
     return mean, var
@@ -71,9 +72,9 @@ def batch_norm(
 
 def batch_norm_backward(
     dy: Tensor, y: Tensor, x: Tensor, n: int, weight: Tensor | None, mean: Tensor, var: Tensor, eps: float,
-    slope: float, dx: Tensor,
+    slope: float, dx: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Writes the gradient by x, zero where there is no sample; the gradients by weight and bias [C]."""
+    """Writes the gradient by x, zero where there is no sample, if asked; gives those by weight and bias."""
     dweight, dbias = torch.empty_like(mean), torch.empty_like(mean)
     _C.batch_norm_backward(
         dy, y, x, n, weight, mean, var, eps, slope, dx, dweight, dbias, torch.get_num_threads()

@@ -89,11 +89,10 @@ class BatchNormForwardPass : BatchNormPass<C> {
       var[c] = static_cast<C>(sum[c - mine.begin] / this->count_);
       scale[c - mine.begin] = static_cast<C>((weight ? weight[c] : 1) / std::sqrt(sum[c - mine.begin] / this->count_ + p_.eps));
     }
-    this->vectors(mine, 0, p_.blocks * p_.pixels, [&](int64_t c, int64_t at, int) {
+    this->vectors(mine, 0, p_.blocks * p_.pixels, [&](int64_t c, int64_t at, int n) {
       V v = (load(x + at) - splat(mean[c])) * splat(scale[c - mine.begin]);
       if (bias) v += splat(bias[c]);
-      if (slope != 1) v = v < V{} ? (slope == 0 ? V{} : slope * v) : v;
-      store(y + at, v);
+      store(y + at, n ? first_lanes<C>(activated<C>(v, slope), n) : V{});
     });
   }
 };
@@ -113,19 +112,16 @@ class BatchNormBackwardPass : BatchNormPass<C> {
   }
 
  private:
-  // dy behind the activation.
-  FUSEGEN_INLINE V behind(int64_t at) const {
+  FUSEGEN_INLINE V behind_activation(int64_t at) const {
     const V dy = load(static_cast<const C*>(p_.dy) + at);
-    if (p_.slope == 1) return dy;
-    const V y = load(static_cast<const C*>(p_.y) + at);
-    return y > V{} ? dy : p_.slope == 0 ? V{} : static_cast<C>(p_.slope) * dy;
+    return p_.slope == 1 ? dy : behind<C>(dy, load(static_cast<const C*>(p_.y) + at), static_cast<C>(p_.slope));
   }
 
   void gradients(Range mine) const {
     const C *x = static_cast<const C*>(p_.x), *weight = static_cast<const C*>(p_.weight);
     const C *mean = static_cast<const C*>(p_.mean), *var = static_cast<const C*>(p_.var);
     const auto [sum, product] = this->template sums<2>(mine, [&](int64_t c, int64_t at) {
-      const V dy = behind(at);
+      const V dy = behind_activation(at);
       return std::array<V, 2>{dy, dy * (load(x + at) - splat(mean[c]))};
     });
     std::vector<C> scale(sum.size()), shift(sum.size()), lean(sum.size());
@@ -135,13 +131,13 @@ class BatchNormBackwardPass : BatchNormPass<C> {
       scale[i] = static_cast<C>((weight ? weight[c] : 1) * rstd);
       shift[i] = static_cast<C>(sum[i] / this->count_);
       lean[i] = static_cast<C>(product[i] / this->count_ * rstd * rstd);
-      if (p_.dweight) static_cast<C*>(p_.dweight)[c] = static_cast<C>(product[i] * rstd);
-      if (p_.dbias) static_cast<C*>(p_.dbias)[c] = static_cast<C>(sum[i]);
+      static_cast<C*>(p_.dweight)[c] = static_cast<C>(product[i] * rstd);
+      static_cast<C*>(p_.dbias)[c] = static_cast<C>(sum[i]);
     }
     if (!p_.dx) return;
     this->vectors(mine, 0, p_.blocks * p_.pixels, [&](int64_t c, int64_t at, int n) {
       const int64_t i = c - mine.begin;
-      const V v = behind(at) - splat(shift[i]) - (load(x + at) - splat(mean[c])) * splat(lean[i]);
+      const V v = behind_activation(at) - splat(shift[i]) - (load(x + at) - splat(mean[c])) * splat(lean[i]);
       store(static_cast<C*>(p_.dx) + at, n ? first_lanes<C>(v * splat(scale[i]), n) : V{});
     });
   }

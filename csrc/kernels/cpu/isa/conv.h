@@ -156,8 +156,7 @@ class ConvForwardPass : ConvPass<C> {
         [&](int64_t g, int64_t o) { return Taps{W + (g * Og_ + o) * Cg_ * taps_, taps_}; }, [](int64_t) {},
         [&](int64_t at, int64_t o, V v) {
           if (b) v += splat(b[o]);
-          if (slope != 1) v = v < V{} ? (slope == 0 ? V{} : slope * v) : v;
-          store(static_cast<C*>(p_.y) + at, v);
+          store(static_cast<C*>(p_.y) + at, activated<C>(v, slope));
         });
   }
 };
@@ -185,7 +184,7 @@ class ConvInputPass : ConvPass<C> {
           for (int64_t n = 0; below && n < Cg_ * p_.width; n += kLine) __builtin_prefetch(below + at + n, 0, 2);
         },
         [&](int64_t at, int64_t, V v) {
-          if (below) v = load(below + at) > V{} ? v : (slope == 0 ? V{} : slope * v);
+          if (below) v = behind<C>(v, load(below + at), slope);
           store(static_cast<C*>(p_.dx) + at, v);
         });
   }
@@ -204,8 +203,8 @@ class ConvWeightPass : ConvPass<C> {
   const int64_t panels_ = (wide_ + vectors_ * L - 1) / (vectors_ * L);  // of a group
   const int64_t panel_ = p_.width * vectors_ * L;                       // elements of one of a pixel
   const int64_t chunk_ = std::max<int64_t>(1, kColumnBlock / p_.width);  // pixels whose samples are one block of steps
-  // Of all pixels, or of a thread's chunk: panels [pixels][groups][panels][width][vectors L] of x, and dy's channels turned,
-  // a sample a step.
+  // Of all pixels and groups, or of a thread's chunk in one group: panels [panels][width][vectors L] of x, and dy's channels
+  // turned, a sample a step.
   C *x_, *dy_;
 
  public:
@@ -230,10 +229,9 @@ class ConvWeightPass : ConvPass<C> {
 
  private:
   void lay_out(cpu::Arena& arena) {
-    const int64_t x_pixels = merged_ ? this->threads_ * chunk_ : p_.blocks * input_.pixels();
-    const int64_t y_pixels = merged_ ? this->threads_ * chunk_ : p_.blocks * output_.pixels();
-    x_ = arena.take<C>(x_pixels * p_.groups * panels_ * panel_);
-    dy_ = arena.take<C>(y_pixels * p_.O * p_.width);
+    const int64_t chunks = this->threads_ * chunk_;
+    x_ = arena.take<C>((merged_ ? chunks : p_.blocks * input_.pixels() * p_.groups) * panels_ * panel_);
+    dy_ = arena.take<C>((merged_ ? chunks : p_.blocks * output_.pixels() * p_.groups) * Og_ * p_.width);
   }
 
   int lanes(int64_t panel, int j) const {
@@ -339,6 +337,7 @@ class ConvWeightPass : ConvPass<C> {
   void stream(int rank, int size) const {
     const int64_t tiles = tile_count<NW>(Og_), all = p_.blocks * output_.pixels();
     const Range mine = share(tiles, rank, size);
+    if (mine.begin == mine.end) return;
     const auto each_tile = [&](const auto& f) {
       for_each_tile<NW>(static_cast<int>(Og_), [&](int tile, int row, int m) {
         if (tile >= mine.begin && tile < mine.end) f(tile, row, m);
