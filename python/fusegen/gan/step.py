@@ -77,10 +77,10 @@ def discriminator_step(
     of that name, or 0 for chains of modules known to do so; else D is called twice, real first.
 
     An exact nn.Sequential of nn.Linear, ReLU, LeakyReLU and Flatten without hooks (parametrised weights are
-    fine, and read once: one power iteration of a spectral norm a step) runs in one fused call; with Conv1d, Conv2d and batch norms among them, in fusegen's convolutions on
-    the CPU, a penalty in closed form instead of by a second backward. A batch norm takes its statistics of
-    real and of fake samples by themselves, as two passes would. Everything else goes through autograd
-    (``StepOutput.path`` and ``reason``). On a GPU the
+    fine, and read once: one power iteration of a spectral norm a step) runs in one fused call; with Conv1d,
+    Conv2d and batch norms among them, in fusegen's convolutions on the CPU, a penalty in closed form instead
+    of by a second backward. A batch norm takes its statistics of real and of fake samples by themselves, as
+    two passes would. Everything else goes through autograd (``StepOutput.path`` and ``reason``). On a GPU the
     fused call runs under ``set_backend("fused")``; "auto" takes autograd there until it is measured. Under
     torch.compile a penalty by a second backward breaks the graph: AOTAutograd cannot differentiate twice.
 
