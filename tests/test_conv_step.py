@@ -80,6 +80,7 @@ def test_batch_norm_equals_torch(n, slope, affine):
     mean, var = convolution.batch_norm(*of, y)
     plain = y.permute(0, 3, 2, 1).reshape(x.shape)
     same(plain[:n], want, "output", 1e-12)
+    assert not plain[n:].any()
     same(mean, x[:n].mean((0, 2, 3)), "mean", 1e-12)
     same(var, x[:n].var((0, 2, 3), correction=0), "variance", 1e-12)
     dx, all_dy = torch.full_like(y, torch.nan), torch.full_like(x, torch.nan)

@@ -182,6 +182,22 @@ def test_generator_step_of_parameters_that_are_no_leaves(path):
     same(got[0], torch.autograd.grad(module(fake), fake)[0], "gradient")
 
 
+@pytest.mark.parametrize("path", ["dense", "smooth", "conv", "conv 1d", "patches", "recurrent"])
+def test_generator_step_inside_torch_func(path):
+    make, shape, dim, _ = PATHS[path]
+    D, fake = make().double(), samples(shape, 5, dim)
+    x = fake.clone().requires_grad_()
+    (want,) = torch.autograd.grad(generator_step(D, x).loss, x)
+    same(torch.func.grad(lambda x: generator_step(D, x).loss)(fake), want, "gradient of fake")
+    assert all(p.requires_grad for p in D.parameters())
+
+
+def test_a_penalty_through_autograd_inside_torch_func_is_refused():
+    D, fake = dense(activation=nn.Tanh), torch.randn(3, 13)
+    with pytest.raises(RuntimeError, match=r"r1: a penalty .* inside a torch\.func transform"):
+        torch.func.grad(lambda x: discriminator_step(D, fake, x, r1=1.0).loss)(fake)
+
+
 def test_losses_by_hand():
     r, f = torch.tensor([2.0, -0.5]), torch.tensor([0.5, -3.0])
     softplus = [0.126928, 0.974077]  # of -2 and 0.5

@@ -30,12 +30,17 @@ def name_kinds(D: nn.Module, x: Tensor, error: Exception) -> None:
 
 
 def check_gradients_on(**weights: float) -> None:
-    """Raises RuntimeError where there is a penalty but no gradient to be had."""
+    """Raises RuntimeError where there is a penalty but no gradient to be had for it."""
     name = next((name for name, weight in weights.items() if weight), None)
     if name is not None and not torch.is_grad_enabled():
         raise RuntimeError(
             f"{name}: a penalty is a gradient, but gradients are switched off (torch.no_grad, "
             "torch.inference_mode)"
+        )
+    if name is not None and torch._C._are_functorch_transforms_active():
+        raise RuntimeError(
+            f"{name}: a penalty of a D that goes through autograd cannot run inside a torch.func transform, "
+            "where no tensor can be made to require a gradient"
         )
 
 

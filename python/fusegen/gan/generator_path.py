@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
+
+from ..ops._common import transformed
 
 
 def through(D: nn.Module, logits: Callable[[Tensor], Tensor], fake: Tensor) -> Tensor:
@@ -16,7 +17,7 @@ def through(D: nn.Module, logits: Callable[[Tensor], Tensor], fake: Tensor) -> T
     without gradient as well: hence a graph of its own, whose backward runs within `frozen` too.
     """
     with frozen(D):
-        if torch.compiler.is_compiling() or forward_ad._current_level >= 0 or not fake.requires_grad:
+        if torch.compiler.is_compiling() or transformed() or not fake.requires_grad:
             return logits(fake)
         x = fake.detach().requires_grad_()
         y = logits(x)
@@ -30,8 +31,9 @@ class frozen:
     def __init__(self, D: nn.Module) -> None:
         held = [(m._parameters, name, p) for m in D.modules() for name, p in m._parameters.items()]
         held = [(own, name, p) for own, name, p in held if p is not None and p.requires_grad]
-        self._leaves = [p for _, _, p in held if p.is_leaf]
-        self._others = [(own, name, p) for own, name, p in held if not p.is_leaf]
+        plain = not transformed()  # inside torch.func no tensor's requires_grad can be set
+        self._leaves = [p for _, _, p in held if plain and p.is_leaf]
+        self._others = [(own, name, p) for own, name, p in held if not (plain and p.is_leaf)]
 
     def __enter__(self) -> None:
         for p in self._leaves:

@@ -2,19 +2,10 @@
 #include "segments.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
-namespace {
-
-template <class F, int... m>
-FUSEGEN_INLINE void with_rows(int rows, std::integer_sequence<int, m...>, F&& f) {
-  (void)((rows == m + 1 && (f(std::integral_constant<int, m + 1>{}), true)) || ...);
-}
-
-}  // namespace
 
 template <class C, int NW>
 void tile_segments(int rows, const Segment<C>* segments, int64_t count, int64_t first, bool add, TileSums<C, NW>& sums) {
-  with_rows(rows, std::make_integer_sequence<int, kTileRows<NW>>{},
-            [&](auto m) { tile_segments<C, NW, decltype(m)::value>(segments, count, first, add, sums); });
+  with_rows<NW>(rows, [&](auto m) { tile_segments<C, NW, decltype(m)::value>(segments, count, first, add, sums); });
 }
 
 #define FUSEGEN_TILE_SEGMENTS(C, NW) \

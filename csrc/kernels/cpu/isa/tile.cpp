@@ -2,27 +2,17 @@
 #include "tile.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
-namespace {
-
-template <class F, int... m>
-FUSEGEN_INLINE void with_rows(int rows, std::integer_sequence<int, m...>, F&& f) {
-  (void)((rows == m + 1 && (f(std::integral_constant<int, m + 1>{}), true)) || ...);
-}
-
-}  // namespace
 
 template <class C, int NW, Step step>
 void tile_rows(int rows, const C* const* a, int64_t k0, const C* w, int64_t K, const TileAddend<C>& addend, const C* next,
                const C* const* ahead, TileSums<C, NW>& sums) {
-  with_rows(rows, std::make_integer_sequence<int, kTileRows<NW>>{},
-            [&](auto m) { tile_rows<C, NW, step, decltype(m)::value>(a, k0, w, K, addend, next, ahead, sums); });
+  with_rows<NW>(rows, [&](auto m) { tile_rows<C, NW, step, decltype(m)::value>(a, k0, w, K, addend, next, ahead, sums); });
 }
 
 template <class C>
 void tile_columns(int rows, const C* a, int64_t stride, const C* w, int64_t K, bool add,
                   TileSums<C, kTileVectors>& sums) {
-  with_rows(rows, std::make_integer_sequence<int, kTileRows<kTileVectors>>{},
-            [&](auto m) { tile_columns<C, decltype(m)::value>(a, stride, w, K, add, sums); });
+  with_rows<kTileVectors>(rows, [&](auto m) { tile_columns<C, decltype(m)::value>(a, stride, w, K, add, sums); });
 }
 
 #define FUSEGEN_TILE_ROWS(C, NW, step)                                                                                 \

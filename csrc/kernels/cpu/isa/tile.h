@@ -31,6 +31,14 @@ FUSEGEN_INLINE void for_each_tile(int n, F&& f) {
   }
 }
 
+// f(a compile-time number of rows) for a number known at run time, which is at most a tile's.
+template <int NW, class F>
+FUSEGEN_INLINE void with_rows(int rows, F&& f) {
+  [&]<int... m>(std::integer_sequence<int, m...>) {
+    (void)((rows == m + 1 && (f(std::integral_constant<int, m + 1>{}), true)) || ...);
+  }(std::make_integer_sequence<int, kTileRows<NW>>{});
+}
+
 // The sums of a tile, kept in L1 between the product and the maths that follows.
 template <class C, int NW>
 struct TileSums {
