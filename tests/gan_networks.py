@@ -75,18 +75,32 @@ class Checkpointed(nn.Module):
         return checkpoint(self.net, x, use_reentrant=self.use_reentrant)
 
 
+# A few samples fill the vectors of some instruction sets.
+EITHER = ("autograd", "fused_conv")
 PATHS = {
     "dense": (dense, (13,), 0, "fused_mlp"),
     "relu": (lambda: dense(activation=nn.ReLU), (13,), 0, "fused_mlp"),
     "one layer": (lambda: dense((13, 1)), (13,), 0, "fused_mlp"),
     "images": (lambda: dense((50, 65, 1), flatten=True, bias=False), (2, 5, 5), 0, "fused_mlp"),
     "smooth": (lambda: dense(activation=nn.Tanh), (13,), 0, "autograd"),
-    "conv": (conv, (2, 8, 8), 0, {"none": "autograd"}),
-    "conv 1d": (conv_1d, (3, 11), 0, {"none": "autograd"}),
-    "batch norm": (batch_norm, (2, 8, 8), 0, "autograd"),
+    "conv": (conv, (2, 8, 8), 0, {"none": EITHER}),
+    "conv 1d": (conv_1d, (3, 11), 0, {"none": EITHER}),
+    "batch norm": (
+        batch_norm,
+        (2, 8, 8),
+        0,
+        {"none": EITHER} | dict.fromkeys(list(PENALTIES)[1:], "autograd"),
+    ),
     "patches": (patches, (2, 8, 8), 0, "autograd"),
     "recurrent": (Recurrent, (4, 3), 1, "recurrent"),
 }
+
+
+def ways(path, penalty="none"):
+    """What may run a step of this network with few samples."""
+    ran = PATHS[path][3]
+    ran = ran if isinstance(ran, str) else ran.get(penalty, "fused_conv")
+    return (ran,) if isinstance(ran, str) else ran
 
 
 def samples(shape, n, dim, dtype=torch.float64):

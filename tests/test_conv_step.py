@@ -64,7 +64,7 @@ def test_passes_equal_torch(geometry, vectors):
 
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
-@pytest.mark.parametrize("n", [2 * LANES, 2 * LANES - 3, LANES + 1])
+@pytest.mark.parametrize("n", sorted({2 * LANES, 2 * LANES - 1, LANES + 1}))
 def test_batch_norm_equals_torch(n, slope, affine):
     width, C = LANES, 5
     x = torch.randn(2 * width, C, 3, 7, dtype=torch.float64)

@@ -16,7 +16,7 @@ class BatchNormPass {
  protected:
   using V = Vector<C>;
   static constexpr int L = kLanes<C>;
-  static constexpr int64_t kChunk = 16;  // pixels summed as they come, then in double
+  static constexpr int64_t kChunk = 4;  // pixels summed as they come, then in double, as torch sums all
 
   const BatchNormShape& s_;
   const double count_;  // values of a channel

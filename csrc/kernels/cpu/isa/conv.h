@@ -13,6 +13,9 @@
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
+// Of a weight gradient, samples summed at a time: longer sums lose more than torch's of one half of them (measured).
+constexpr int64_t kSampleBlock = 64;
+
 template <class C>
 class ConvPass {
  protected:
@@ -202,7 +205,7 @@ class ConvWeightPass : ConvPass<C> {
   const int vectors_ = static_cast<int>(std::min<int64_t>(kTileVectors, (wide_ + L - 1) / L));
   const int64_t panels_ = (wide_ + vectors_ * L - 1) / (vectors_ * L);  // of a group
   const int64_t panel_ = p_.width * vectors_ * L;                       // elements of one of a pixel
-  const int64_t chunk_ = std::max<int64_t>(1, kColumnBlock / p_.width);  // pixels whose samples are one block of steps
+  const int64_t chunk_ = std::max<int64_t>(1, kSampleBlock / p_.width);  // pixels whose samples are one block of steps
   // Of all pixels and groups, or of a thread's chunk in one group: panels [panels][width][vectors L] of x, and dy's channels
   // turned, a sample a step.
   C *x_, *dy_;
@@ -326,7 +329,7 @@ class ConvWeightPass : ConvPass<C> {
             segments.push_back({x_ + (in * p_.groups * panels_ + q) * panel_, p_.width, dy_ + (out * p_.O + g * Og_) * p_.width, 0});
           }
         }
-      multiply_segments<C, NW, kColumnBlock>(segments, Og_, {0, tile_count<NW>(Og_)}, p_.width, sums, [&](int o, const RowSums<C, NW>& row) {
+      multiply_segments<C, NW, kSampleBlock>(segments, Og_, {0, tile_count<NW>(Og_)}, p_.width, sums, [&](int o, const RowSums<C, NW>& row) {
         write<NW>(g, o, q % panels_, t, taps_, row);
       });
     }
