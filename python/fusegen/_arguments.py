@@ -1,9 +1,12 @@
-"""Checks of plain arguments: each names the argument, what was expected and what came."""
+"""Checks of arguments: each names the argument, what was expected and what came."""
 
 import math
 import sys
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
+
+import torch
+from torch import Tensor
 
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:
@@ -67,3 +70,13 @@ def choice(name: str, value: object, options: Iterable[str]) -> str:
     if value not in options:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, options))}, got {value!r}")
     return value
+
+
+def check_floats(name: str, x: object) -> None:
+    """Raises TypeError unless x is a dense floating-point tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
+    if x.layout is not torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got layout {x.layout}")

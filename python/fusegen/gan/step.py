@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _backend, losses
-from .._arguments import whole
+from .._arguments import check_floats, whole
 from ..ops._common import plain, transformed
 from ..ops.discriminator import SCALARS, MlpOptions, mlp_discriminator_step
 from . import autograd_path as general
@@ -259,12 +259,7 @@ def _sample_dim(D: nn.Module, given: int | None) -> int:
 
 
 def _check_sample(name: str, x: Tensor, dim: int) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
-    if x.layout is not torch.strided:
-        raise TypeError(f"{name}: expected a dense tensor, got layout {x.layout}")
+    check_floats(name, x)
     if not 0 <= dim < x.dim():
         raise ValueError(f"{name}: expected samples along dim {dim}, got shape {list(x.shape)}")
     if x.shape[dim] == 0:
@@ -379,7 +374,7 @@ def _check_kinds(fake: Tensor, weights, biases, layer: str = "dense layer") -> N
 def _conv_step(
     D, real, fake, mixed, loss, penalties, label_smoothing, dim, reason
 ) -> tuple[StepOutput | None, str]:
-    """The discriminator's step of a chain with convolutions or batch norms, or None; and why."""
+    """The discriminator's step of a chain with convolutions, or None; and why."""
     try:
         maps, counts = _conv_chain(D, (real, fake, mixed), dim, reason)
         layout = _conv_layout(maps, counts, (real, fake))

@@ -14,15 +14,6 @@ from .._sequences import check_integers
 INTEGERS = int | Sequence[int] | Tensor | None
 
 
-def check_floats(name: str, x: Tensor) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
-    if not x.is_floating_point():
-        raise TypeError(f"{name}: expected a floating-point tensor, got {x.dtype}")
-    if x.layout is not torch.strided:
-        raise TypeError(f"{name}: expected a dense tensor, got layout {x.layout}")
-
-
 def check_any(samples: Tensor) -> None:
     if samples.numel() == 0:
         raise ValueError(f"samples: expected at least one, got shape {list(samples.shape)}")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from ... import _backend
-from ..._arguments import number, whole
-from ._checks import INTEGERS, check_any, check_floats, integers, source_device
+from ..._arguments import check_floats, number, whole
+from ._checks import INTEGERS, check_any, integers, source_device
 
 
 class GAN(nn.Module):

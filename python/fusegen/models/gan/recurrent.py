@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ... import nn as fused
-from ..._arguments import choice, number, whole
+from ..._arguments import check_floats, choice, number, whole
 from .._sequences import check_integers
-from ._checks import INTEGERS, check_any, check_floats, integers, source_device
+from ._checks import INTEGERS, check_any, integers, source_device
 from .base import GAN, cast_as, evaluating
 
 _CELLS = {"lstm": fused.LSTM, "gru": fused.GRU}
