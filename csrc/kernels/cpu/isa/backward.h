@@ -149,7 +149,7 @@ class Backward {
   // Rows of a weight as panels packed when needed.
   template <class RowPointer>
   auto fresh_panels(int64_t N, int rank, const RowPointer& row) const {
-    const auto pack = [N, row](int64_t panel, int64_t k0, int64_t k1, C* buffer) {
+    const auto pack = [N, row](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
       pack_rows<S>([&](int64_t k) { return row(k0 + k); }, N, 0, k1 - k0, panel, buffer);
     };
     return FreshPanels{pack, fresh_ + rank * kFreshElements<C>};

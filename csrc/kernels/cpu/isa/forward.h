@@ -53,10 +53,12 @@ struct Packed {
 
  private:
   void pack_gates(const Matrix& m, int64_t K, C* out, int rank, int size) const {
-    const int64_t panel = steps<S>(K) * gates.vectors() * kLanes<C>;
-    const Range mine = share(gates.count<C>(), rank, size);
-    for (int64_t p = mine.begin; p < mine.end; ++p)
-      pack_panel(gates, static_cast<const S*>(m.data), m.stride, K, 0, steps<S>(K), p, out + p * panel);
+    const int passes = gates.passes();
+    const int64_t part = steps<S>(K) * gates.vectors() / passes * kLanes<C>;
+    const Range mine = share(gates.count<C>() * passes, rank, size);
+    for (int64_t i = mine.begin; i < mine.end; ++i)
+      pack_panel(gates, static_cast<const S*>(m.data), m.stride, K, 0, steps<S>(K), i / passes, static_cast<int>(i % passes),
+                 out + i * part);
   }
   // o tanh(c) is not rounded before it is projected, so these panels are in the compute type.
   void pack_projection(const Matrix& m, int rank, int size) const {
@@ -68,7 +70,7 @@ struct Packed {
       const int64_t first = p * kTileColumns<C>, count = std::min<int64_t>(kTileColumns<C>, P - first);
       for (int64_t i = 0; i < count; ++i)
         for (int64_t k = 0; k < K; ++k) rows[i * K + k] = to_float(static_cast<const S*>(m.data)[(first + i) * m.stride + k]);
-      pack_panel(PanelShape{count, 1}, rows.data(), K, K, 0, K, 0, W_hr + p * panel);
+      pack_panel(PanelShape{count, 1}, rows.data(), K, K, 0, K, 0, 0, W_hr + p * panel);
     }
   }
 };
@@ -329,8 +331,8 @@ class Forward {
   template <class F>
   void with_panels(bool fresh, const Matrix& m, const C* packed, int64_t K, const Team& team, const F& f) const {
     if (!fresh) return f(PackedPanels<C, NW>{packed, steps<S>(K)});
-    const auto pack = [&](int64_t panel, int64_t k0, int64_t k1, C* buffer) {
-      pack_panel(shape_, static_cast<const S*>(m.data), m.stride, K, k0, k1, panel, buffer);
+    const auto pack = [&](int64_t panel, int pass, int64_t k0, int64_t k1, C* buffer) {
+      pack_panel(shape_, static_cast<const S*>(m.data), m.stride, K, k0, k1, panel, pass, buffer);
     };
     f(FreshPanels{pack, fresh_ + team.rank * kFreshElements<C>});
   }

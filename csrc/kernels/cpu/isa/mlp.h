@@ -101,8 +101,8 @@ class MlpRows {
     const int64_t N = width(l), K = width(l - 1);
     const Matrix& W = p_.layers[l - 1].W;
     product(a, N, K, rank, size,
-            [&](int64_t panel, int64_t k0, int64_t k1, C* buffer) {
-              pack_panel<S, Step::one>(PanelShape{N, 1}, static_cast<const S*>(W.data), W.stride, K, k0, k1, panel, buffer);
+            [&](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
+              pack_panel<S, Step::one>(PanelShape{N, 1}, static_cast<const S*>(W.data), W.stride, K, k0, k1, panel, 0, buffer);
             },
             each);
   }
@@ -111,7 +111,7 @@ class MlpRows {
   void adjoint_product(int l, const std::vector<const C*>& a, int rank, int size, const Each& each) const {
     const int64_t N = width(l - 1), K = width(l);
     product(a, N, K, rank, size,
-            [&](int64_t panel, int64_t k0, int64_t k1, C* buffer) {
+            [&](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
               pack_rows<S>([&](int64_t k) { return weight_row(l, k0 + k); }, N, 0, k1 - k0, panel, buffer);
             },
             each);
