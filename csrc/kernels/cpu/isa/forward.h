@@ -223,7 +223,7 @@ class Forward {
       with_panels(fresh_W_, p_.W, W_, p_.I, team, [&](const auto& source) {
         multiply_rows<C, NW, kStep<S>>(
             x_rows.data(), static_cast<int>(x_rows.size()), source, steps<S>(p_.I), panels, 0, Nothing<C>{},
-            [&](int row, int64_t panel, const auto& sums) { store_input_product(s, row, panel, sums); });
+            each_row([&](int row, int64_t panel, const auto& sums) { store_input_product(s, row, panel, sums); }));
       });
       int64_t offset = 0;
       for (int64_t step = begin; step < end; ++step) {
@@ -236,9 +236,9 @@ class Forward {
         if (project_) {
           multiply_rows<C, kTileVectors>(hidden_rows.data(), n, PackedPanels<C, kTileVectors>{W_hr_, p_.H}, p_.H,
                                          projection, step, Nothing<C>{},
-                                         [&](int row, int64_t panel, const auto& sums) {
+                                         each_row([&](int row, int64_t panel, const auto& sums) {
                                            finish_projection(places[row], s, step, row, panel, sums);
-                                         });
+                                         }));
           team.barrier();
         }
         offset += n;
@@ -345,13 +345,37 @@ class Forward {
         [&](int row, int64_t panel) {
           return TileAddend<C>{pre(s, offset + row, panel), width_, cell == Cell::gru ? bias_q_ + panel * L : nullptr};
         },
-        [&](int row, int64_t panel, const auto& sums) {
-          finish_row(places[row], s, step, row, panel, pre(s, offset + row, panel), sums);
+        [&](int row, int rows, int64_t panel, auto& sums) {
+          activate_gates(sums, rows);
+          for (int r = 0; r < rows; ++r)
+            finish_row(places[row + r], s, step, row + r, panel, pre(s, offset + row + r, panel), sums.value[r]);
         });
   }
   C* pre(const TeamScratch& s, int64_t row, int64_t panel) const { return s.pre + row * width_ + panel * NW * L; }
 
-  // The cell's maths for one row of a tile.
+  // The gates of a tile's rows, in place. Rows do not wait for each other here, nor in finish_row: a row's whole maths is
+  // one long chain, of which a processor holds little more than one at a time.
+  static FUSEGEN_INLINE void activate_gates([[maybe_unused]] TileSums<C, NW>& sums, [[maybe_unused]] int rows) {
+    if constexpr (cell == Cell::lstm) {
+      for (int r = 0; r < rows; ++r) {
+        auto& a = sums.value[r];
+        const auto gates = cells::lstm_gates<Math>(load(a[0]), load(a[1]), load(a[2]), load(a[3]));
+        store(a[0], gates.i);
+        store(a[1], gates.f);
+        store(a[2], gates.g);
+        store(a[3], gates.o);
+      }
+    } else if constexpr (cell == Cell::gru) {
+      for (int r = 0; r < rows; ++r) {
+        auto& a = sums.value[r];
+        const auto gates = cells::gru_gates<Math>(load(a[0]), load(a[1]));
+        store(a[0], gates.r);
+        store(a[1], gates.z);
+      }
+    }
+  }
+
+  // The cell's state from its gates, for one row of a tile.
   // `input` is the row's input product, which GRU's n still needs apart.
   void finish_row(const Place& place, const TeamScratch& s, int64_t step, int row, int64_t panel,
                   [[maybe_unused]] const C* input, const RowSums<C, NW>& a) const {
@@ -362,7 +386,7 @@ class Forward {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);
       C* c = s.c + row * ldc_ + u;
-      const auto state = cells::lstm<Math>(load(a[0]), load(a[1]), load(a[2]), load(a[3]), load(c));
+      const auto state = cells::lstm_state<Math>(cells::LstmGates<V>{load(a[0]), load(a[1]), load(a[2]), load(a[3])}, load(c));
       store(c, state.c);
       if (project_) {
         store(s.hidden + row * ldc_ + u, state.h);
@@ -381,7 +405,7 @@ class Forward {
     } else if constexpr (cell == Cell::gru) {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);
-      const auto state = cells::gru<Math>(load(a[0]), load(a[1]), load(input + 2 * L), load(a[2]), load(h_prev + u));
+      const auto state = cells::gru_state<Math>(cells::GruGates<V>{load(a[0]), load(a[1])}, load(input + 2 * L), load(a[2]), load(h_prev + u));
       keep_state(s, (step + 1) % 2, row, u, state.h, lanes);
       store(y + u, state.h, lanes);
       if (place.gates) {

@@ -87,13 +87,13 @@ class MlpRows {
     const Range rows = over_rows ? share(all, rank, size) : Range{0, all};
     multiply_rows<C, kTileVectors>(a.data() + rows.begin, static_cast<int>(rows.end - rows.begin),
                                    FreshPanels{pack, fresh_ + rank * kFreshElements<C>}, K, panels, 0, Nothing<C>{},
-                                   [&](int row, int64_t panel, const auto& sums) {
+                                   each_row([&](int row, int64_t panel, const auto& sums) {
                                      for (int j = 0; j < kTileVectors; ++j) {
                                        const int lanes = shape.lanes<C>(panel, j);
                                        if (!lanes) break;
                                        each(rows.begin + row, shape.row<C>(panel, j), lanes, load(sums[j]));
                                      }
-                                   });
+                                   }));
   }
   // x W_l^T
   template <class Each>

@@ -48,7 +48,8 @@ template <class C, class Pack>
 FreshPanels(Pack, C*) -> FreshPanels<C, Pack>;
 
 // Every panel of `panels` times every row, over K steps; odd `turn`s go through the panels backwards, so that what the last turn left
-// in the cache is met first. addend(row, panel) is added to a tile's sums; epilogue(row, panel, sums) ends a row.
+// in the cache is met first. addend(row, panel) is added to a tile's sums; epilogue(row, rows, panel,
+// sums) ends a tile.
 template <class C, int NW, Step step = Step::one, class Source, class Addend, class Epilogue>
 FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& source, int64_t K, Range panels, int64_t turn,
                                   const Addend& addend, const Epilogue& epilogue) {
@@ -95,11 +96,18 @@ FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& sou
         // Nothing of a fresh panel's next block is there to fetch; the next tile's rows are (7-10 % measured).
         if (Source::kFresh && row + 2 * m <= rows) fetch.ahead = a + row + m;
         tile_rows<C, V, step>(m, a + row, k0, w, k1 - k0, plus, fetch, out, kRow);
-        if (round + 1 == rounds)
-          for (int r = 0; r < m; ++r) epilogue(row + r, p, s.value[r]);
+        if (round + 1 == rounds) epilogue(row, m, p, s);
       });
     }
   }
+}
+
+// The epilogue that calls f(row, panel, sums) for each row of a tile.
+template <class F>
+FUSEGEN_INLINE auto each_row(F f) {
+  return [f](int row, int rows, int64_t panel, const auto& sums) {
+    for (int r = 0; r < rows; ++r) f(row + r, panel, sums.value[r]);
+  };
 }
 
 template <class C>
