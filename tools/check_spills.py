@@ -258,7 +258,7 @@ PRODUCT, SUM = re.compile(r"v?mulp[sd]"), re.compile(r"v?(add|sub)p[sd]")
 # What becomes of the last operand; of none of these: it is read and written.
 READS_ONLY = re.compile(r"cmp|test|bt[bwlq]?$|push|call|jmp|i?(mul|div)[bwlq]$")
 ADDRESS_ONLY = re.compile(r"lea|prefetch|clflush")
-WRITES_ONLY = re.compile(r"v?(mask)?mov|set|pop|stos|v?extract|v?pextr|vcvtps2ph")
+WRITES_ONLY = re.compile(r"[vk]?(mask)?mov|set|pop|stos|v?extract|v?pextr|vcvtps2ph")
 CLOBBERED = frozenset(("rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11"))  # by a call
 
 
@@ -341,7 +341,7 @@ def is_kernel(kernel: Kernel, name: str) -> bool:
 
 
 def loops_of(function: Function, name: str, kernels: list[Kernel], graph: Graph) -> Iterator[Loop]:
-    """The loops of a function that are a kernel's, one of these: they are its code or may be inlined into it."""
+    """The loops of a function that are some kernel's: its own code, or perhaps inlined into it."""
 
     def multiplies(blocks: Iterable[int]) -> bool:
         names = {i.name for block in blocks for i in graph.blocks[block]}
