@@ -59,6 +59,7 @@ LISTINGS = {
     "around a loop without": (f"top:\n {FMA} move:\n dec %ecx\n jne move\n {SPILL} jne top\n ret", [(5, 1)]),
     "two beside each other": (f"a:\n {FMA} jne a\n b:\n {FMA} {SPILL} jne b\n ret", [(2, 0), (3, 1)]),
     "beginning where the outer does": (f"top:\n {FMA} jne top\n {SPILL} jmp top", [(2, 0)]),
+    "beginning where another way does": (f"top:\n {FMA} jne top\n {FMA} {SPILL} jmp top", [(2, 0), (3, 1)]),
     "two ways back": (f"top:\n {FMA} je odd\n {SPILL} jmp top\n odd:\n dec %ecx\n jmp top", [(4, 0), (4, 1)]),
     "through a table": (f"top:\n {FMA} jmp *%rdx\n dec %ecx\n jmp top\n {SPILL} jmp top", [(4, 0), (4, 1)]),
 }
@@ -94,6 +95,7 @@ INSTRUCTIONS = [
     ("vmovaps %ymm0,-0x40(%rbp)", "mov %rsp,%rbp\n mov %rdi,%rbp", {}),
     ("vmovaps %ymm0,(%rdx,%rcx,1)", "lea 0x40(%rsp),%rdx\n add $0x20,%rdx", STORE),
     ("vmovaps %ymm0,(%rdx,%rcx,1)", "lea 0x40(%rsp),%rdx\n call 5000", {}),
+    ("vmovaps %ymm0,(%rdx)", "lea 0x40(%rsp),%rdx\n lea 0x20(%rip),%rdx        # 4030 <table>", {}),
     ("vmovaps %ymm0,(%rdi)", "", {}),
     ("vmovaps 0x20(%rsp),%ymm0", "", RELOAD),
     ("vaddps 0x20(%rsp),%ymm1,%ymm0", "", RELOAD),
@@ -105,11 +107,13 @@ INSTRUCTIONS = [
     ("kmovw %k1,0x8(%rsp)", "", {"integer stores": 1}),
     ("push %rdx", "", {"integer stores": 1}),
     ("addq $0x1,0x8(%rsp)", "", {"integer stores": 1, "integer reloads": 1}),
+    ("lock incl 0x8(%rsp)", "", {"integer stores": 1, "integer reloads": 1}),
     ("cmp %rdx,0x8(%rsp)", "", {"integer reloads": 1}),
     ("mov 0x8(%rsp),%rdx", "", {"integer reloads": 1}),
     ("lea 0x8(%rsp),%rdx", "", {}),
     ("prefetcht0 0x8(%rsp)", "", {}),
     ("nopl 0x0(%rsp)", "", {}),
+    ("data16 cs nopw 0x0(%rsp,%rax,1)", "", {}),
     ("call 5000", "", {"calls": 1}),
 ]
 
