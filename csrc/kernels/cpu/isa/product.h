@@ -55,7 +55,6 @@ FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& sou
                                   const Addend& addend, const Epilogue& epilogue) {
   constexpr int V = kPassVectors<NW>, L = kLanes<C>;
   constexpr int64_t kLine = 64 / sizeof(C), kRow = NW * L;
-  constexpr int kFetches = (V * L + kLine - 1) / kLine;  // tiles that fetch the next block, a line a step each
   constexpr int kTilesOnStack = 16;
   const int64_t block_steps = panel_block_steps<C, V>();
   const int blocks = static_cast<int>(std::max<int64_t>(1, (K + block_steps - 1) / block_steps));
@@ -91,8 +90,11 @@ FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& sou
           plus = addend(row, p);
           if (plus.rows) plus.rows += pass * V * L;
         }
-        TileFetch<C> fetch;
-        if (next && tile < kFetches) fetch.next = next + tile * (k1 - k0) * kLine;
+        TileFetch<C> fetch;  // the tiles of all rows share the next block, so that it comes in as evenly as it is used
+        if (next) {
+          const int64_t lines = (k1 - k0) * V * L / kLine, first = lines * tile / tiles;
+          fetch = {next + first * kLine, lines * (tile + 1) / tiles - first, nullptr};
+        }
         // Nothing of a fresh panel's next block is there to fetch; the next tile's rows are (7-10 % measured).
         if (Source::kFresh && row + 2 * m <= rows) fetch.ahead = a + row + m;
         tile_rows<C, V, step>(m, a + row, k0, w, k1 - k0, plus, fetch, out, kRow);

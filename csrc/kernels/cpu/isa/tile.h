@@ -76,10 +76,11 @@ struct TileAddend {
   const C* third = nullptr;
 };
 
-// What a tile fetches while it sums, each null for nothing.
+// What a tile fetches while it sums.
 template <class C>
 struct TileFetch {
-  const C* next = nullptr;          // a line of it a step, into L2: the block that comes after this one
+  const C* next = nullptr;          // its part of the block that comes after this one: a line a step, into L2
+  int64_t lines = 0;
   const C* const* ahead = nullptr;  // the same steps of these rows: rows lie pages apart, where the hardware does not look ahead
 };
 
@@ -159,15 +160,13 @@ void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, 
           multiply_step<C, V, step>(row, k + s, w + s * V * L, acc[s]);
         }
     }
-  if (const C* next = fetch.next) {
-    for (; k + apart <= K; k += apart, w += apart * V * L)
+  for (const int64_t end = std::min(K, fetch.lines); k + apart <= end; k += apart, w += apart * V * L)
 #pragma GCC unroll 4
-      for (int s = 0; s < apart; ++s) {
-        __builtin_prefetch(next + (k + s) * kLine, 0, 2);
-        prefetch_panel<C, V>(w + s * V * L);
-        multiply_step<C, V, step>(row, k + s, w + s * V * L, acc[s]);
-      }
-  }
+    for (int s = 0; s < apart; ++s) {
+      __builtin_prefetch(fetch.next + (k + s) * kLine, 0, 2);
+      prefetch_panel<C, V>(w + s * V * L);
+      multiply_step<C, V, step>(row, k + s, w + s * V * L, acc[s]);
+    }
 #pragma GCC unroll 2
   for (; k + apart <= K; k += apart, w += apart * V * L)
 #pragma GCC unroll 4
