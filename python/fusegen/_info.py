@@ -4,6 +4,7 @@ import glob
 import platform
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -155,17 +156,35 @@ def _versions() -> list[tuple[str, str]]:
 
 
 def _processor() -> list[tuple[str, str]]:
-    available = ", ".join(_C.available_isas())
+    available, m = ", ".join(_C.available_isas()), _machine()
+    kind = f" ({m['vendor']}, family {m['family']} model {m['model']})" if m["family"] else ""
     runtimes = openmp_runtimes()
     openmp = ", ".join(runtimes) or "unknown"
     if len(runtimes) > 1:
         openmp += f" ({len(runtimes)} at once: they compete for the cores)"
     return [
-        ("processor", _processor_name()),
+        ("processor", _processor_name() + kind),
+        ("caches", _caches(m)),
+        # What block sizes follow from the caches belongs here.
         ("instruction set", f"{_C.isa()} (this machine and build have: {available}; FUSEGEN_ISA chooses)"),
         ("OpenMP runtime", openmp),
         ("threads", f"{torch.get_num_threads()} (torch.set_num_threads changes it)"),
     ]
+
+
+_machine = _C.machine
+
+
+def _caches(m: dict[str, Any]) -> str:
+    l1d, l2, l3 = (m[name] // 1024 for name in ("l1d", "l2", "l3"))
+    last = f"{l3 // 1024} MiB" if l3 % 1024 == 0 else f"{l3} KiB"
+    shared = f" for {m['l3_cores']} cores" if m["l3_cores"] > 1 else ""
+    source = m["source"]
+    if source == "FUSEGEN_CACHES":
+        source = "overridden by FUSEGEN_CACHES"
+    elif "default" in source:
+        source += ": this machine hides them, as containers and hypervisors do; FUSEGEN_CACHES tells them"
+    return f"L1 {l1d} KiB, L2 {l2} KiB a core, L3 {last}{shared} ({source})"
 
 
 def _processor_name() -> str:
