@@ -72,11 +72,13 @@ def test_cpuid_comes_first_unless_cores_are_of_several_kinds():
          "L1 CPUID, L2 default, L3 CPUID"),
         ([*CACHES[:3], (3, True, MIB, 16)], (48 * KIB, 2 * MIB, 8 * MIB), "L1 CPUID, L2 CPUID, L3 default"),
         # above sane limits
-        ([(1, True, 2 * MIB, 2), *CACHES[2:]], (32 * KIB, 2 * MIB, 30 * MIB), "L1 default, L2 CPUID, L3 CPUID"),
+        ([(1, True, 2 * MIB, 2), *CACHES[2:]], (32 * KIB, 2 * MIB, 30 * MIB),
+         "L1 default, L2 CPUID, L3 CPUID"),
         ([*CACHES[:3], (3, True, 8192 * MIB, 16)], (48 * KIB, 2 * MIB, 8 * MIB),
          "L1 CPUID, L2 CPUID, L3 default"),
         # a default is never smaller than what was read of the level below
-        ([CACHES[0], (2, True, 16 * MIB, 2)], (48 * KIB, 16 * MIB, 16 * MIB), "L1 CPUID, L2 CPUID, L3 default"),
+        ([CACHES[0], (2, True, 16 * MIB, 2)], (48 * KIB, 16 * MIB, 16 * MIB),
+         "L1 CPUID, L2 CPUID, L3 default"),
     ],
 )  # fmt: skip
 def test_each_level_by_itself(cpuid, expected, source):
@@ -143,7 +145,8 @@ def test_this_machine_has_plausible_caches():
     ("name", "value", "words"),
     [
         ("FUSEGEN_ISA", "foo", "FUSEGEN_ISA: expected one of: {isas}; got 'foo'"),
-        ("FUSEGEN_CACHES", "foo", "FUSEGEN_CACHES: expected \"l1d,l2,l3\" in KiB, for example 32,512,32768; got 'foo'"),
+        ("FUSEGEN_CACHES", "foo",
+         "FUSEGEN_CACHES: expected \"l1d,l2,l3\" in KiB, for example 32,512,32768; got 'foo'"),
     ],
 )  # fmt: skip
 def test_a_wrong_environment_is_one_line(name, value, words):
