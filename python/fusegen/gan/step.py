@@ -355,18 +355,17 @@ def _faster_on_torch(stack: network.Dense, real: Tensor, fake: Tensor, penalties
     name = step_name(asked[0] if asked else "none")
     if len(asked) > 1 or name not in _backend.cpu_cells():
         return ""
+    size, halves = sum(m.in_features * m.out_features for m in stack.layers), len(real) + len(fake)
+    rule = _backend.cpu_rule(name, len(stack.layers), size, (halves + 1) // 2, 1, fake.dtype, True)
     # A parametrised weight is read once in a fused step, but at each call of D in autograd's.
-    if any(type(m) is not nn.Linear for m in stack.layers) or _backend.autocast_dtype(fake) is not None:
+    if rule is None or any(type(m) is not nn.Linear for m in stack.layers):
         return ""
     weights, biases = stack.parameters()
-    if not _backend.needs_grad(*weights) or not plain(
-        t for t in (real, fake, *weights, *biases) if t is not None
-    ):
+    tensors = [t for t in (real, fake, *weights, *biases) if t is not None]
+    if not _backend.needs_grad(*weights) or not plain(tensors) or _backend.autocast_dtype(fake) is not None:
         return ""
     _check_kinds(fake, weights, biases)
-    size, halves = sum(W.numel() for W in weights), len(real) + len(fake)
-    rule = _backend.cpu_rule(name, len(weights), size, (halves + 1) // 2, 1, fake.dtype, True)
-    return "" if rule is None else f"torch measured faster at this size ({rule.source})"
+    return f"torch measured faster at this size ({rule.source})"
 
 
 def _fused_step(stack, real, fake, mixed, options: MlpOptions, reason: str) -> StepOutput:
