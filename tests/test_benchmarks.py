@@ -536,7 +536,7 @@ def test_the_table_of_auto_is_made_from_results(gpu_results, tmp_path, monkeypat
     monkeypatch.setattr(_choice, "RULES", rules)
 
     def torch_wins(H, B, cell="lstm", dtype="bfloat16", train=False, T=512):
-        return _choice.prefers_torch(cell, H, H, B, T, dtype, "made-up-h1", train)
+        return _choice.rule_for(cell, H, H, B, T, dtype, "made-up-h1", train) is not None
 
     assert all(torch_wins(H, B) == (ratio < 1) for (H, B), ratio in ratios.items())
     assert torch_wins(257, 3) and not torch_wins(256, 3)  # the middle of 128 and 512 is 256

@@ -95,7 +95,7 @@ def test_rules_of_another_machine_do_not_apply(isa, vendor, holds, auto, on_torc
     out = discriminator_step(D, torch.randn(4, 6), torch.randn(4, 6))
     assert len(on_torch) == holds and out.path == ("autograd" if holds else "fused_mlp")
     asked = ("lstm", I, H, B, T, "float32", "cpu", False)
-    assert bool(_choice.prefers_torch(*asked, isa=ISA, vendor=VENDOR)) == holds
+    assert bool(_choice.rule_for(*asked, isa=ISA, vendor=VENDOR)) == holds
     report = fusegen.info()
     assert ("1 measured range" in report or "2 measured range" in report) == holds
     assert (f"nothing measured faster on torch with {ISA} on {VENDOR}" in report) != holds
@@ -360,7 +360,7 @@ def test_a_table_is_made_from_results_and_obeyed(choice_py, results, tmp_path, m
     monkeypatch.setattr(_choice, "RULES", rules)
 
     def torch_wins(cell, I, H, B, T, train=False, isa="avx2", vendor="amd", threads=2):
-        return _choice.prefers_torch(cell, I, H, B, T, "float32", "cpu", train, isa, vendor, threads)
+        return _choice.rule_for(cell, I, H, B, T, "float32", "cpu", train, isa, vendor, threads)
 
     for (h, b), ratio in grid.items():
         found = torch_wins("lstm", h, h, b, 50)

@@ -94,7 +94,7 @@ def holds(H: Range, B: Range, T: Range, I: Range, sizes: tuple[int, int, int, in
     return H[0] <= h <= H[1] and B[0] <= b <= B[1] and T[0] <= t <= T[1] and I[0] <= i <= I[1]
 
 
-def prefers_torch(
+def rule_for(
     cell: str,
     I: int,
     H: int,
