@@ -222,16 +222,22 @@ class Compiled(Concatenated):
 
 
 class Ours(StepRunner):
+    backend = "fused"
+
     def __init__(self, problem: GanProblem, net: nn.Module):
         super().__init__(problem, fusegen.convert(net))
 
     def loss(self) -> torch.Tensor:
         problem = self.problem
-        fusegen.set_backend("fused")
+        fusegen.set_backend(self.backend)
         generator = problem.generator() if problem.case.penalty == "gp" else None  # draws what shares() draws
         out = discriminator_step(self.net, problem.real, problem.fake, generator=generator, **problem.weights)
         self.path = out.path
         return out.loss
+
+
+class Auto(Ours):
+    backend = "auto"
 
 
 class Step:
@@ -266,6 +272,7 @@ PEERS = [
     Step("concatenated", Concatenated, lambda case: case.cell != "dcgan"),
     Step("compile", Compiled, lambda case: _compiled(case) and case.penalty == "none"),
     Step("func", Functional, lambda case: _compiled(case) and case.penalty != "none"),
+    Step("auto", Auto, lambda case: case.device == "cpu"),
 ]
 GRAPHS = [InGraph("graph", PEERS[0]), InGraph("eager graph", PEERS[1])]
 
@@ -297,19 +304,22 @@ def run(options: Options) -> list[Row]:
 
 def path(name: str, problem: GanProblem, runner: BaseRunner) -> str:
     """Of our rows, which way the step took."""
-    return runner.path if name == "fused" else ""
+    return runner.path if name in ("fused", "auto") else ""
 
 
 def bars(rows: list[Row]) -> list[Bar]:
     dense = select(rows, cell=lambda name: name.startswith("mlp"))
     plain, r1 = select(dense, form="none"), select(dense, form="r1")
-    best = {}
-    for row in select(plain, peer=lambda name: name != "fused"):
+    best, best_of_auto = {}, {}
+    for row in select(plain, peer=lambda name: name not in ("fused", "auto")):
         key = row.cell, row.B
         best[key] = min(best.get(key, row.ratio_fused), row.ratio_fused)
+        if row.ratio_auto != "":
+            best_of_auto[key] = min(best_of_auto.get(key, row.ratio_auto), row.ratio_auto)
     made = [
         *mean_and_worst("MLP step, eager / fused", ratios(select(plain, peer="eager")), 2.4, 1.2),
         *mean_and_worst("MLP step, best peer / fused", list(best.values()), 1.9, 1.2),
+        *mean_and_worst("  best peer / auto", list(best_of_auto.values()), None, 0.98),
         *mean_and_worst("MLP step with R1, eager / fused", ratios(select(r1, peer="eager")), 2.8),
         *mean_and_worst(
             "MLP step with WGAN-GP, eager / fused", ratios(select(dense, form="gp", peer="eager")), None
