@@ -187,15 +187,19 @@ class Backward {
       const int n = batch.active(step);
       const int n_next = next_rows(k, step, chunk, next);
       const int64_t row0 = first_row(k, step, chunk);
+      const auto fetch_saved = [&](int row, int64_t panel) {
+        for (int i = row, last = std::min(row + kTileRows<kTileVectors>, n); i < last; ++i) prefetch_saved(batch, step, i, panel);
+        return TileAddend<C>{};
+      };
       if (!project_) {
-        recur(next, n_next, n, recurrent_panels(), GH_, states, step,
+        recur(next, n_next, n, recurrent_panels(), GH_, states, step, fetch_saved,
               [&](int row, int64_t panel, const auto& sums) { step_row(k, step, row, row0, chunk, panel, sums); });
       } else {
-        recur(next, n_next, n, recurrent_panels(), GH_, states, step,
+        recur(next, n_next, n, recurrent_panels(), GH_, states, step, Nothing<C>{},
               [&](int row, int64_t panel, const auto& sums) { projected_row(k, step, row, row0, panel, sums); });
         team.barrier();
         for (int i = 0; i < n; ++i) dhp[i] = dhp_ + (row0 + i) * ldp_;
-        recur(dhp, n, n, PackedPanels<C, kTileVectors>{W_hr_, p_.P}, p_.P, units, step,
+        recur(dhp, n, n, PackedPanels<C, kTileVectors>{W_hr_, p_.P}, p_.P, units, step, fetch_saved,
               [&](int row, int64_t panel, const auto& sums) { step_row(k, step, row, row0, chunk, panel, sums); });
       }
       team.barrier();
@@ -213,10 +217,10 @@ class Backward {
   }
 
   // Rows [0, n_product) bring the product with `source`, rows up to n zero; epilogue(row, panel, sums).
-  template <class Source, class Epilogue>
+  template <class Source, class Addend, class Epilogue>
   void recur(const std::vector<const C*>& a, int n_product, int n, const Source& source, int64_t K, const Range& panels,
-             int64_t turn, const Epilogue& epilogue) const {
-    multiply_rows<C, kTileVectors>(a.data(), n_product, source, K, panels, turn, Nothing<C>{}, each_row(epilogue));
+             int64_t turn, const Addend& addend, const Epilogue& epilogue) const {
+    multiply_rows<C, kTileVectors>(a.data(), n_product, source, K, panels, turn, addend, each_row(epilogue));
     static constexpr RowSums<C, kTileVectors> zero{};
     for (int64_t panel = panels.begin; panel < panels.end; ++panel)
       for (int row = n_product; row < n; ++row) epilogue(row, panel, zero);
@@ -290,6 +294,19 @@ class Backward {
     }
   }
 
+  // What step_row will read of a row that forward saved, a line of each where 16-bit types take half of one: written long
+  // ago, so it comes from memory while the row's product runs.
+  FUSEGEN_INLINE void prefetch_saved(const Batch& batch, int64_t step, int row, int64_t panel) const {
+    const int64_t b = batch.row[row], t = batch.time(row, step), u = panel * kTileColumns<C>;
+    const auto fetch = [](const auto* p) {
+      for (int64_t n = 0; n < kTileColumns<C>; n += 64 / static_cast<int64_t>(sizeof(*p))) __builtin_prefetch(p + n, 0, 2);
+    };
+    for (int64_t g = 0; p_.gates.data && g < saved_gates(cell); ++g) fetch(row_of<S>(p_.gates, t, b) + g * p_.H + u);
+    if (p_.cells.data) fetch(row_of<C>(p_.cells, t, b) + u);
+    if (p_.dy.data && !project_) fetch(row_of<S>(p_.dy, t, b) + u);
+    if constexpr (saved_gates(cell) == 0) fetch(row_of<S>(p_.y, t, b) + u);
+  }
+
   FUSEGEN_INLINE V cell_before(int64_t step, int64_t t_prev, int64_t b, int64_t u, int lanes) const {
     if (step) return load(row_of<C>(p_.cells, t_prev, b) + u, lanes);
     return p_.c0.data ? load(row_of<S>(p_.c0, 0, b) + u, lanes) : V{};
@@ -311,9 +328,9 @@ class Backward {
       const auto finish = [&](int row, int64_t panel, const auto& sums) { initial_row(k, row, panel, sums); };
       if (fresh_R_)
         recur(next, n_next, n, fresh_panels(p_.P, team.rank, [this](int64_t r) { return recurrent_row(r); }), GH_, panels, 1,
-              finish);
+              Nothing<C>{}, finish);
       else
-        recur(next, n_next, n, recurrent_panels(), GH_, panels, 1, finish);
+        recur(next, n_next, n, recurrent_panels(), GH_, panels, 1, Nothing<C>{}, finish);
     }
     if (p_.dc0.data) {
       const Range mine = share(n, team);

@@ -149,6 +149,10 @@ FUSEGEN_INLINE void multiply_columns(const C* a, int64_t stride, Range columns, 
     const int width = static_cast<int>(std::min(kBlock, columns.end - begin));
     for (int64_t p = 0, count = PanelShape{N, 1}.template count<C>(); p < count; ++p) {
       for_each_tile<kTileVectors>(width, [&](int, int m0, int m) {
+        // What the sums are added to lies in memory by now, a line a row.
+        for (int i = 0; add && i < m; ++i)
+          for (int64_t n = 0; n < kTileColumns<C>; n += 64 / static_cast<int64_t>(sizeof(C)))
+            __builtin_prefetch(out_row(begin + m0 + i) + p * kTileColumns<C> + n, 1, 3);
         for (int64_t k = 0; k < K; k += kColumnBlock)
           tile_columns<C>(m, a + k * stride + begin + m0, stride, b + (p * K + k) * kTileColumns<C>,
                           std::min(kColumnBlock, K - k), k > 0, sums);
