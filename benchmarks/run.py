@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"--isa {asked.isa} does not reach {library}: {why}", flush=True)
     if not asked.isa and asked.device == "cpu" and record._C.isa() != cap.best():
         isa, best = record._C.isa(), cap.best()
-        print(f"no kernels for {best} in this build, which peers may use: --isa {isa} holds them to {isa} too")
+        print(f"peers may use {best}, for which this build has no kernels: --isa {isa} holds them too")
 
     rows = ceilings("before", options)
     for name in asked.suites:

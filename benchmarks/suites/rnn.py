@@ -1,6 +1,5 @@
-"""Whole layers against torch.nn, torch.compile, ONNX Runtime, OpenVINO, oneDNN and the machine's peak; on a GPU
-against torch.nn (cuDNN), plain and under a CUDA graph, and torch.compile, with the recurrence alone beside
-them.
+"""Whole layers against torch.nn, torch.compile, ONNX Runtime, OpenVINO, oneDNN and the machine's peak; on a
+GPU against torch.nn (cuDNN), plain and under a CUDA graph, and torch.compile, the recurrence alone beside.
 """
 
 from __future__ import annotations
