@@ -162,7 +162,7 @@ def thrice(*readings):
 
 
 def test_a_round_counts_only_between_steady_readings():
-    """The reading after the second round is off: it and the third are dropped, and others take their place."""
+    """The reading after the second round is off: it and the third are dropped, others take their place."""
     from timing import interleaved
 
     # a warm-up call, then rounds 1 to 5
@@ -191,7 +191,7 @@ def test_a_machine_that_never_stands_still_is_read_and_said_so():
     assert found.unsteady == f"unsteady machine: 0 of {rounds} rounds stood still"
 
 
-def test_the_steady_loop_uses_every_thread_and_comes_out_alike():
+def test_the_steady_loop_takes_about_its_time():
     import steadiness
 
     threads = torch.get_num_threads()
@@ -462,7 +462,6 @@ def gan_rows(fused=1.0, eager=1.5, auto=1.2):
 
 
 def test_report_has_every_kind_of_machine_the_worst_first(cpu_results, tmp_path):
-    import record
     import report
 
     good, bad = [replace(a_row(), ratio_fused=2.0)], [replace(a_row(), H=512, ratio_fused=0.8)]
@@ -490,7 +489,6 @@ def test_report_has_every_kind_of_machine_the_worst_first(cpu_results, tmp_path)
     link = f"(../results/bad-1-2-cores/avx512/{newer.name})"
     assert f"gan: [{newer.name}]{link}: 2 threads" in page and "partial" not in page
     assert f"{capped.name}): 1 thread, both sides held to baseline" in page
-    assert record.RESULTS == tmp_path / "results"
 
 
 def test_without_results_the_report_says_so(cpu_results, capsys, tmp_path):
@@ -1059,7 +1057,8 @@ def test_a_step_can_be_captured_and_its_row_made(suite, monkeypatch):
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(sweep, "device_of", lambda case: "cuda")
     if suite == "gan":
-        of, peer = GanProblem(GanCase("mlp-9-7-1", 3, "r1")), next(peer for peer in PEERS if peer.name == "eager")
+        of = GanProblem(GanCase("mlp-9-7-1", 3, "r1"))
+        peer = next(one for one in PEERS if one.name == "eager")
     else:
         of, peer = problem("lstm", train=True), TorchEager()
     found = run(gpu.InGraph("graph", peer), of)

@@ -148,7 +148,7 @@ def against_torch(fp32: list[Row], bf16: list[Row]) -> list[Bar]:
         *mean_and_worst("  RNN", ratios(select(torch, cell="rnn")), 2.2),
         *mean_and_worst("  torch.compile / fused", ratios(select(fp32, peer="compile")), None),
         *mean_and_worst("bf16, torch.nn / fused", ratios(bf16), BF16_LIMITS.get(_C.isa(), 1.5), FUSED_WORST),
-        *mean_and_worst("  torch.nn / auto", ratios(bf16, "auto"), None, AUTO_WORST),
+        *mean_and_worst("  bf16, torch.nn / auto", ratios(bf16, "auto"), None, AUTO_WORST),
     ]
 
 
