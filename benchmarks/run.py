@@ -24,6 +24,7 @@ import torch
 import record
 from bars import select
 from options import Options
+from steadiness import of_this_run
 from sweep import FAILED, WRONG
 
 SUITES = {
@@ -158,6 +159,8 @@ def main(argv: list[str] | None = None) -> int:
         print("no case has all the words of --only", file=sys.stderr)
         return 2
     rows += ceilings("after", options)
+    if asked.device == "cpu":
+        print(f"\nsteady loop between rounds: {of_this_run(asked.threads)}")
     amiss = select(rows, unit=(WRONG, FAILED))
     print_bars(asked.suites, [entry for entry in rows if entry not in amiss], options)
     if asked.save or not options.partial:
