@@ -47,7 +47,10 @@ class Options:
 
 
 def work(case: Case) -> float:
-    """About how long a case takes against others: its products, and a part of each step that stays."""
+    """About how long a case takes against others: its products, and a part of each step that stays. Cases
+    that are no plain layers say so themselves."""
+    if hasattr(case, "work"):
+        return case.work
     products = GATES[case.cell] * case.H * (case.I + case.H) * case.B
     return case.T * (products + 5e7) * (3 if case.train else 1)
 

@@ -269,6 +269,7 @@ def columns() -> dict[str, Callable[[list[Row]], list[float]]]:
         "cells": suite("cells"),
         "ragged": suite("ragged"),
         "text model's step": suite("text"),
+        "people's models": suite("models"),
         "GAN step": step,
         "ONNX Runtime": layers("onnxruntime"),
         "OpenVINO": layers("openvino"),

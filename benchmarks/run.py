@@ -30,16 +30,18 @@ from sweep import FAILED, WRONG
 SUITES = {
     "rnn": "layers against torch.nn, torch.compile, ONNX Runtime, OpenVINO, oneDNN and the machine's peak",
     "cells": "single-step cells against torch.nn and torch.compile",
+    "small": "one step of one row: cells, and layers with and without frozen, on one thread and two",
     "ragged": "lengths uniform in 1..T, against torch.nn on the packed input",
     "memory": "bytes kept for backward and peak memory of a training step, against torch.nn",
     "accuracy": "error against float64, beside torch.nn's own",
     "gan": "one discriminator step, plain and with penalties, against plain torch",
     "peak": "the large fp32 inference cases against the machine's practical peak",
     "text": "a training step of the demo's model and of a larger one, against the same on torch.nn",
+    "models": "people's own models at their published sizes, against torch.nn, on one thread and two",
     "imports": "time of `import fusegen`",
 }
-IN_PARTS = ("rnn", "cells", "ragged", "accuracy")
-ON_GPU = (*IN_PARTS, "gan")
+IN_PARTS = ("rnn", "cells", "ragged", "accuracy", "small", "models")
+ON_GPU = ("rnn", "cells", "ragged", "accuracy", "gan")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

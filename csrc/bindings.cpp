@@ -2,11 +2,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <tuple>
+
 #include "bind_convolution.h"
 #include "bind_discriminator.h"
 #include "bind_recurrence.h"
 #include "build_info.h"
 #include "kernels/cpu/kernels.h"
+#include "kernels/cpu/machine.h"
 #include "kernels/cpu/plan.h"
 #include "ops/discriminator.h"
 #include "ops/recurrent.h"
@@ -46,6 +49,29 @@ py::dict choose(const std::string& cell, int64_t I, int64_t H, int64_t B, int64_
   d["why"] = forward.why;
   if (train) d["backward_threads_over"] = backward.threads == 1 ? "none" : backward.over_rows ? "rows" : "units";
   return d;
+}
+
+py::dict described(const cpu::Machine& m) {
+  py::dict d;
+  d["vendor"] = cpu::vendor_name(m.vendor);
+  d["family"] = m.family;
+  d["model"] = m.model;
+  d["l1d"] = m.l1d;
+  d["l2"] = m.l2;
+  d["l3"] = m.l3;
+  d["l3_cores"] = m.l3_cores;
+  d["source"] = m.source;
+  return d;
+}
+
+using Caches = std::vector<std::tuple<int, bool, int64_t, int>>;
+
+py::dict machine_from(const std::string& vendor, uint32_t signature, bool hybrid, const Caches& cpuid, const Caches& sysfs,
+                      const std::string& caches) {
+  cpu::RawMachine raw{vendor, signature, hybrid, {}, {}, caches};
+  for (const auto& [level, data, bytes, sharing] : cpuid) raw.cpuid.push_back({level, data, bytes, sharing});
+  for (const auto& [level, data, bytes, sharing] : sysfs) raw.sysfs.push_back({level, data, bytes, sharing});
+  return described(cpu::machine_from(raw));
 }
 
 py::dict build_info() {
@@ -143,6 +169,9 @@ PYBIND11_MODULE(_C, m) {
   m.def("choose", &choose);
   m.def("isa", [] { return cpu::kernels().isa; });
   m.def("available_isas", [] { return py::str(cpu::available_isas()).attr("split")(); });
+  m.def("machine", [] { return described(cpu::machine()); });
+  m.def("machine_from", &machine_from, py::arg("vendor") = "", py::arg("signature") = 0, py::arg("hybrid") = false,
+        py::arg("cpuid") = Caches{}, py::arg("sysfs") = Caches{}, py::arg("caches") = "");
   m.def("build_info", &build_info);
   m.def("peak_gflops", [](int threads) {
     py::gil_scoped_release unlocked;

@@ -66,10 +66,11 @@ def test_fallbacks_are_counted(monkeypatch):
 
 @pytest.mark.parametrize("mode", ["train", "infer"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", _info.CELLS)
 def test_the_kernel_is_the_one_that_the_engine_names(cell, dtype, mode):
-    seen = report(f" {cell}, 64,128, 8,20,{dtype},{mode}")
-    chosen = _C.choose(cell, 64, 128, 8, 20, dtype, mode == "train", torch.get_num_threads())
+    layer, steps = cell.removesuffix("_cell"), 20 if cell in _info.LAYERS else 1
+    seen = report(f" {cell}, 64,128, 8,{steps},{dtype},{mode}")
+    chosen = _C.choose(layer, 64, 128, 8, steps, dtype, mode == "train", torch.get_num_threads())
     assert seen["runs"] == "fusegen" and seen["why"] == chosen["why"] != ""
     for name, value in chosen.items():
         assert seen[name.replace("_", " ")] == str(value)
@@ -101,7 +102,11 @@ def test_the_backend_decides_first(monkeypatch):
         ("", "7 parts, got 1"),
         ("lstm,1,2,3", "7 parts, got 4"),
         (SHAPE + ",more", "7 parts, got 8"),
-        ("mlp,256,256,32,100,float32,train", "cell: expected one of lstm, gru, rnn, got 'mlp'"),
+        (
+            "mlp,256,256,32,100,float32,train",
+            "cell: expected one of lstm, gru, rnn, lstm_cell, gru_cell, rnn_cell, got 'mlp'",
+        ),
+        ("gru_cell,256,256,32,100,float32,train", "T: expected 1 of a cell, got 100"),
         ("lstm,x,256,32,100,float32,train", "I: expected an integer, got 'x'"),
         ("lstm,256,0,32,100,float32,train", "H: expected an integer from 1 to"),
         ("lstm,256,256,-1,100,float32,train", "B: expected an integer"),
@@ -175,6 +180,7 @@ def test_tf32_is_told(monkeypatch):
     [
         (SHAPE, "sm_70", "device: expected one of cpu, cuda"),
         (None, "sm_90", "device: expected a shape beside it"),
+        ("lstm_cell,8,8,8,1,float32,infer", "sm_90", "shape: cell: expected one of lstm, gru, rnn on a GPU"),
         (
             "lstm,8,2000000,32,100,float32,train",
             "sm_90",

@@ -21,7 +21,7 @@ class Ours:
         self.name, self.backend, self.frozen = name, backend, frozen
 
     def prepare(self, problem) -> ModuleRunner:
-        if self.frozen and (problem.case.train or problem.case.form != "layer"):
+        if self.frozen and (problem.case.train or problem.case.form == "ragged"):
             raise NotCompared
         return self.dress(self.runner(problem))
 

@@ -240,7 +240,7 @@ class Ours(StepRunner):
         return out.loss
 
 
-class OursUnderAuto(Ours):
+class Auto(Ours):
     backend = "auto"
 
 
@@ -272,11 +272,11 @@ def _compiled(case: GanCase) -> bool:
 
 PEERS = [
     Step("fused", Ours),
-    Step("auto", OursUnderAuto, lambda case: case.device == "cpu"),  # on a GPU it is plain torch
     Step("eager", Eager),
     Step("concatenated", Concatenated, lambda case: case.cell != "dcgan"),
     Step("compile", Compiled, lambda case: _compiled(case) and case.penalty == "none"),
     Step("func", Functional, lambda case: _compiled(case) and case.penalty != "none"),
+    Step("auto", Auto, lambda case: case.device == "cpu"),  # on a GPU it is plain torch
 ]
 GRAPHS = [InGraph("graph", Step("fused", Ours)), InGraph("eager graph", Step("eager", Eager))]
 

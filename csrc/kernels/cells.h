@@ -18,16 +18,27 @@ struct LstmState {
   V i, f, g, o, c, h;
 };
 
+// In two parts, since those of several rows run side by side: the gates, then the state.
+template <class V>
+struct LstmGates {
+  V i, f, g, o;
+};
+
 template <class Math, class V>
-FUSEGEN_HOST_DEVICE LstmState<V> lstm(V a_i, V a_f, V a_g, V a_o, V c_prev) {
-  LstmState<V> s;
-  s.i = Math::sigmoid(a_i);
-  s.f = Math::sigmoid(a_f);
-  s.g = Math::tanh(a_g);
-  s.o = Math::sigmoid(a_o);
-  s.c = s.f * c_prev + s.i * s.g;
+FUSEGEN_HOST_DEVICE LstmGates<V> lstm_gates(V a_i, V a_f, V a_g, V a_o) {
+  return {Math::sigmoid(a_i), Math::sigmoid(a_f), Math::tanh(a_g), Math::sigmoid(a_o)};
+}
+
+template <class Math, class V>
+FUSEGEN_HOST_DEVICE LstmState<V> lstm_state(const LstmGates<V>& gates, V c_prev) {
+  LstmState<V> s{gates.i, gates.f, gates.g, gates.o, gates.f * c_prev + gates.i * gates.g, {}};
   s.h = s.o * Math::tanh(s.c);
   return s;
+}
+
+template <class Math, class V>
+FUSEGEN_HOST_DEVICE LstmState<V> lstm(V a_i, V a_f, V a_g, V a_o, V c_prev) {
+  return lstm_state<Math, V>(lstm_gates<Math, V>(a_i, a_f, a_g, a_o), c_prev);
 }
 
 template <class V>
@@ -56,14 +67,27 @@ struct GruState {
   V r, z, n, h;
 };
 
+// In two parts, as above.
+template <class V>
+struct GruGates {
+  V r, z;
+};
+
 template <class Math, class V>
-FUSEGEN_HOST_DEVICE GruState<V> gru(V a_r, V a_z, V x_n, V q, V h_prev) {
-  GruState<V> s;
-  s.r = Math::sigmoid(a_r);
-  s.z = Math::sigmoid(a_z);
-  s.n = Math::tanh(x_n + s.r * q);
+FUSEGEN_HOST_DEVICE GruGates<V> gru_gates(V a_r, V a_z) {
+  return {Math::sigmoid(a_r), Math::sigmoid(a_z)};
+}
+
+template <class Math, class V>
+FUSEGEN_HOST_DEVICE GruState<V> gru_state(const GruGates<V>& gates, V x_n, V q, V h_prev) {
+  GruState<V> s{gates.r, gates.z, Math::tanh(x_n + gates.r * q), {}};
   s.h = s.n + s.z * (h_prev - s.n);
   return s;
+}
+
+template <class Math, class V>
+FUSEGEN_HOST_DEVICE GruState<V> gru(V a_r, V a_z, V x_n, V q, V h_prev) {
+  return gru_state<Math, V>(gru_gates<Math, V>(a_r, a_z), x_n, q, h_prev);
 }
 
 template <class V>

@@ -258,6 +258,25 @@ def pack(cell: str, weights: _Ts, blob: Tensor, threads: int) -> None: ...
 def isa() -> str: ...
 def available_isas() -> list[str]: ...
 def build_info() -> dict[str, Any]: ...
+
+# The processor: vendor "intel", "amd" or "other"; family and model, 0 where there is no CPUID; l1d and l2,
+# bytes of one core, l3, of the l3_cores that share it (0: unknown); source of the sizes: "CPUID", "sysfs",
+# "default", "FUSEGEN_CACHES", or "L1 CPUID, L2 CPUID, L3 default". Raises RuntimeError where FUSEGEN_CACHES
+# is wrong.
+def machine() -> dict[str, Any]: ...
+
+# The same from readings alone, for the tests. A reading: (level, holds data, bytes, logical processors that
+# share it, 0 unknown).
+_Caches = Sequence[tuple[int, bool, int, int]]
+
+def machine_from(
+    vendor: str = "",  # CPUID leaf 0: "GenuineIntel"
+    signature: int = 0,  # CPUID leaf 1, EAX
+    hybrid: bool = False,
+    cpuid: _Caches = ...,
+    sysfs: _Caches = ...,
+    caches: str = "",  # as FUSEGEN_CACHES
+) -> dict[str, Any]: ...
 def openmp_runtime() -> str: ...
 def choose(
     cell: str, I: int, H: int, B: int, T: int, dtype: str, train: bool, threads: int

@@ -105,11 +105,21 @@ def why_torch(what: str, x: Tensor, step: bool = False) -> str:
     return ""
 
 
-def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, weights: Sequence) -> bool:
+def use_torch(
+    cell: str,
+    x: Tensor,
+    H: int,
+    B: int,
+    T: int,
+    states: Sequence,
+    weights: Sequence,
+    lengths: Tensor | None = None,
+) -> bool:
     """True if this call goes to torch's own operators.
 
     x gives dtype, device and I (its last dim); it is a training call if any of x, ``states`` and ``weights``
-    needs a gradient.
+    needs a gradient. On the CPU the table's measurements are of full batches: one with ``lengths``, where
+    torch has to sort and pack, runs on the fused kernels.
     """
     if _backend == "torch":
         return True
@@ -120,10 +130,88 @@ def use_torch(cell: str, x: Tensor, H: int, B: int, T: int, states: Sequence, we
         return True
     if _backend == "fused" or not _choice.RULES:
         return False
-    device, dtype = x.device.type, str(x.dtype).removeprefix("torch.")
-    if device == "cuda":
-        device, dtype = _gpu(cell, x.device.index, dtype)
-    return _choice.prefers_torch(cell, x.shape[-1], H, B, T, dtype, device, needs_grad(x, *states, *weights))
+    if not x.is_cpu:
+        device, dtype = x.device.type, str(x.dtype).removeprefix("torch.")
+        if device == "cuda":
+            device, dtype = _gpu(cell, x.device.index, dtype)
+        return _within(_ranges(cell, dtype, needs_grad(x, *states, *weights), device), H, B, T, x.shape[-1])
+    if lengths is not None:
+        return False
+    if torch.compiler.is_compiling():
+        dtype = str(_computed_in(x)).removeprefix("torch.")
+        return _within(_ranges(cell, dtype, needs_grad(x, *states, *weights), "cpu"), H, B, T, x.shape[-1])
+    if cell not in cpu_cells():
+        return False
+    return cpu_rule(cell, x.shape[-1], H, B, T, _computed_in(x), needs_grad(x, *states, *weights)) is not None
+
+
+def cpu_rule(
+    cell: str, I: int, H: int, B: int, T: int, dtype: torch.dtype, train: bool
+) -> _choice.Rule | None:
+    """The rule by which such a call on this process's CPU is left to torch under "auto"; None where it runs
+    on the fused kernels. Looked up once for each kind of call."""
+    table, threads = _table(), torch.get_num_threads()
+    asked = (cell, I, H, B, T, dtype, train, threads)
+    try:
+        return table.answers[asked]
+    except KeyError:
+        if len(table.answers) >= _ANSWERS:
+            table.answers.clear()
+    except TypeError:  # sizes that are symbols cannot be looked up
+        return table.look_up(*asked)
+    return table.answers.setdefault(asked, table.look_up(*asked))
+
+
+def cpu_cells() -> frozenset[str]:
+    """The cells that rules of this process's CPU are about: nothing else need be asked for."""
+    return _table().cells
+
+
+_ANSWERS = 4096  # kept of one process, whose batches may each be of another size
+
+
+class _Table:
+    """The rules of this process's instruction set and vendor, and the answers that they gave."""
+
+    def __init__(self, rules: tuple[_choice.Rule, ...]) -> None:
+        self.source = rules
+        self.rules = _choice.of_machine("cpu", _C.isa(), _C.machine()["vendor"])
+        self.cells = frozenset(r.cell for r in self.rules)
+        self.answers: dict[tuple, _choice.Rule | None] = {}
+
+    def look_up(self, cell, I, H, B, T, dtype, train, threads) -> _choice.Rule | None:
+        kind = _choice.of_kind(self.rules, cell, str(dtype).removeprefix("torch."), train, threads)
+        return next((r for r in kind if _choice.holds(r.H, r.B, r.T, r.I, (H, B, T, I))), None)
+
+
+_found: _Table | None = None
+
+
+def _table() -> _Table:
+    """Made at the first call, not at import, which a wrong FUSEGEN_ISA must not fail."""
+    global _found
+    if _found is None or _found.source is not _choice.RULES:
+        _found = _Table(_choice.RULES)
+    return _found
+
+
+def _computed_in(x: Tensor) -> torch.dtype:
+    """The dtype that a layer on x computes in, under autocast too."""
+    cast = autocast_dtype(x)
+    return x.dtype if cast is None or x.dtype == torch.float64 else cast
+
+
+def _ranges(cell: str, dtype: str, train: bool, device: str) -> tuple:
+    """Of H, B, T and I, in which such calls go to torch."""
+    if device == "cpu":
+        kind = _choice.of_kind(_table().rules, cell, dtype, train, torch.get_num_threads())
+    else:
+        kind = _choice.of_kind(_choice.of_machine(device), cell, dtype, train)
+    return tuple((r.H, r.B, r.T, r.I) for r in kind)
+
+
+def _within(ranges: tuple, H: int, B: int, T: int, I: int) -> bool:
+    return any(_choice.holds(*one, (H, B, T, I)) for one in ranges)
 
 
 def _measured(index: int | None, step: bool) -> bool:
@@ -143,4 +231,4 @@ def _gpu(cell: str, index: int | None, dtype: str) -> tuple[str, str]:
 
 # torch.compile shall call them, not look into them: what torch.compiler.assume_constant_result does, but that
 # imports the compiler.
-_measured._dynamo_marked_constant = _gpu._dynamo_marked_constant = True
+_measured._dynamo_marked_constant = _gpu._dynamo_marked_constant = _ranges._dynamo_marked_constant = True

@@ -1,9 +1,10 @@
 """Where torch's own path is taken under ``set_backend("auto")``: a committed table of measurements, nothing
 else.
 
-``prefers_torch`` is a pure function of its arguments, so the choice never varies from run to run. A row is
-added only with the benchmark that shows torch faster on every machine measured; the rows name that result
-file. GPUs have a table each, in `_gpu_rules.py`.
+The choice is a pure function of a call's sizes and dtype, the instruction set, the processor's vendor and the
+number of threads, so it never varies from run to run. A row is added only with the benchmark that shows torch
+faster; it names that result file, and holds for the instruction set and vendor measured. The tables are in
+`_cpu_rules.py` and `_gpu_rules.py`; benchmarks/choice.py writes both.
 """
 
 from __future__ import annotations
@@ -11,24 +12,40 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from . import _cpu_rules
 from ._gpu_rules import MEASURED
+
+ANY = (1, 2**31 - 1)
+Range = tuple[int, int]
 
 
 class Rule(NamedTuple):
     """Sizes in closed intervals for which torch's own path measured faster; ``source`` names the result
-    file."""
+    file.
+
+    Of a step of a GAN's dense discriminator, ``step_name`` is the cell, H are the weights of the layers (the
+    multiply-adds of a sample), B the samples of a half, I the number of layers, and T is 1.
+    """
 
     device: str  # "cpu", or a GPU's name as `slug` writes it: "nvidia-h200"
-    cell: str  # "lstm" | "gru" | "rnn" | "lstm_cell" | "gru_cell" | "rnn_cell"
+    cell: str  # "lstm" | "gru" | "rnn" | "lstm_cell" | "gru_cell" | "rnn_cell", or a `step_name`
     dtype: str  # "float32", ...; on a GPU "tf32" is float32 where torch lets recurrent layers round to TF32
     train: bool
-    H: tuple[int, int]
-    B: tuple[int, int]
-    T: tuple[int, int]
+    H: Range
+    B: Range
+    T: Range
     source: str
+    I: Range = ANY
+    threads: Range = ANY
+    isa: str | None = None  # of the engine: "avx2", ...; None: any
+    vendor: str | None = None  # of the processor: "intel", "amd", "other"; None: any
 
 
-CPU_RULES: tuple[Rule, ...] = ()
+CPU_RULES: tuple[Rule, ...] = tuple(
+    Rule("cpu", cell, dtype, train, H, B, T, source, I, threads, isa, vendor)
+    for (isa, vendor), rows in _cpu_rules.MEASURED.items()
+    for cell, dtype, train, I, H, B, T, threads, source in rows
+)
 
 # GPUs on which the fused kernels were measured against cuDNN; their rules tell where cuDNN won. ``auto``
 # leaves all others to torch: ``set_backend("fused")`` asks for the kernels.
@@ -45,15 +62,52 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
-def prefers_torch(cell: str, I: int, H: int, B: int, T: int, dtype: str, device: str, train: bool) -> bool:
-    """True where a committed measurement says that torch's own path is the faster one. T is 1 for cells."""
-    return any(
-        r.device == device
-        and r.cell == cell
+def step_name(penalty: str) -> str:
+    """What the table calls a discriminator step with this penalty: "none", "r1" (R2 alone too) or "gp"."""
+    return f"discriminator_step {penalty}"
+
+
+def of_machine(device: str, isa: str = "", vendor: str = "") -> tuple[Rule, ...]:
+    """The rules that hold on this kind of machine; isa and vendor are the CPU's alone."""
+    return tuple(
+        r for r in RULES if r.device == device and r.isa in (None, isa) and r.vendor in (None, vendor)
+    )
+
+
+def of_kind(
+    rules: tuple[Rule, ...], cell: str, dtype: str, train: bool, threads: int = 1
+) -> tuple[Rule, ...]:
+    """Those of ``rules`` that hold for such calls at some size."""
+    return tuple(
+        r
+        for r in rules
+        if r.cell == cell
         and r.dtype == dtype
         and r.train == train
-        and r.H[0] <= H <= r.H[1]
-        and r.B[0] <= B <= r.B[1]
-        and r.T[0] <= T <= r.T[1]
-        for r in RULES
+        and r.threads[0] <= threads <= r.threads[1]
     )
+
+
+def holds(H: Range, B: Range, T: Range, I: Range, sizes: tuple[int, int, int, int]) -> bool:
+    """Whether these ranges have the sizes H, B, T, I."""
+    h, b, t, i = sizes
+    return H[0] <= h <= H[1] and B[0] <= b <= B[1] and T[0] <= t <= T[1] and I[0] <= i <= I[1]
+
+
+def rule_for(
+    cell: str,
+    I: int,
+    H: int,
+    B: int,
+    T: int,
+    dtype: str,
+    device: str,
+    train: bool,
+    isa: str = "",
+    vendor: str = "",
+    threads: int = 1,
+) -> Rule | None:
+    """The rule by which a committed measurement says that torch's own path is the faster one; None where
+    there is none. T is 1 for cells. isa, vendor and threads are the CPU's alone."""
+    kind = of_kind(of_machine(device, isa, vendor), cell, dtype, train, threads)
+    return next((r for r in kind if holds(r.H, r.B, r.T, r.I, (H, B, T, I))), None)

@@ -4,6 +4,7 @@ import glob
 import platform
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -12,7 +13,8 @@ from . import _C, _backend, _choice, get_backend
 from ._arguments import whole
 from .ops import gpu
 
-CELLS = ("lstm", "gru", "rnn")
+LAYERS = ("lstm", "gru", "rnn")
+CELLS = (*LAYERS, "lstm_cell", "gru_cell", "rnn_cell")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 MODES = ("train", "infer")
 SHAPE = "cell,I,H,B,T,dtype,train|infer"
@@ -50,22 +52,42 @@ def choice(shape: str) -> list[tuple[str, str]]:
     """(name, value) pairs for `shape` as in `info`: the path taken, the kernel, and the reason for each."""
     cell, I, H, B, T, dtype, mode = _parse(shape)
     backend, train = get_backend(), mode == "train"
-    to_torch = backend == "torch" or (
-        backend == "auto" and _choice.prefers_torch(cell, I, H, B, T, dtype, "cpu", train)
-    )
-    if to_torch:
-        reason = "the backend is set so" if backend == "torch" else "measured faster (fusegen/_choice.py)"
-        return [("runs", f"torch's own operators: {reason}")]
-    chosen = _C.choose(cell, I, H, B, T, dtype, train, torch.get_num_threads())
+    if backend == "torch":
+        return [("runs", "torch's own operators: the backend is set so")]
+    rule = _backend.cpu_rule(cell, I, H, B, T, getattr(torch, dtype), train) if backend == "auto" else None
+    if rule is not None:
+        return [("runs", "torch's own operators: measured faster"), ("rule", told(rule))]
+    # A cell's call is planned as one step of a layer.
+    chosen = _C.choose(cell.removesuffix("_cell"), I, H, B, T, dtype, train, torch.get_num_threads())
     why = chosen.pop("why", "")
     parts = [(name.replace("_", " "), str(value)) for name, value in chosen.items()]
     return [("runs", "fusegen"), *parts, ("why", why)]
+
+
+def told(rule: _choice.Rule) -> str:
+    """What a rule of the CPU's table is about, and which file says so."""
+    sizes = [f"{name} {_range(getattr(rule, name))}" for name in "IHBT" if getattr(rule, name) != _choice.ANY]
+    if rule.threads != _choice.ANY:
+        sizes.append(f"{_range(rule.threads)} thread(s)")
+    on = " ".join(part for part in (rule.vendor, rule.isa) if part) or "any CPU"
+    mode = "train" if rule.train else "infer"
+    where = ", ".join([rule.cell, rule.dtype, mode, *sizes])
+    return f"{where} on {on}, measured in {rule.source} (fusegen/_cpu_rules.py)"
+
+
+def _range(ends: tuple[int, int]) -> str:
+    low, high = ends
+    if high == _choice.ANY[1]:
+        return f"{low} and more"
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def gpu_choice(shape: str, device: str) -> list[tuple[str, str]]:
     """(name, value) pairs for `shape` on a GPU as in `info`: the way of each pass, and why."""
     name, sms, shared_kib, major = _gpu_named(device)
     cell, _, H, B, _, dtype, mode = _parse(shape)
+    if cell not in LAYERS:
+        raise ValueError(f"shape: cell: expected one of {', '.join(LAYERS)} on a GPU, got {cell!r}")
     seen = [("device", f"{name}: {sms} multiprocessors, {shared_kib} KiB of shared memory a block")]
     backend = get_backend()
     if backend == "torch" or dtype == "float64":
@@ -141,6 +163,8 @@ def _parse(shape: str) -> tuple[str, int, int, int, int, str, str]:
         if not value.isascii() or not value.isdigit():
             raise ValueError(f"shape: {name}: expected an integer, got {value!r}")
         numbers.append(whole(f"shape: {name}", int(value), 1, 2**31 - 1))
+    if cell not in LAYERS and numbers[-1] != 1:
+        raise ValueError(f"shape: T: expected 1 of a cell, got {numbers[-1]}")
     return cell, *numbers, dtype, mode
 
 
@@ -155,17 +179,35 @@ def _versions() -> list[tuple[str, str]]:
 
 
 def _processor() -> list[tuple[str, str]]:
-    available = ", ".join(_C.available_isas())
+    available, m = ", ".join(_C.available_isas()), _machine()
+    kind = f" ({m['vendor']}, family {m['family']} model {m['model']})" if m["family"] else ""
     runtimes = openmp_runtimes()
     openmp = ", ".join(runtimes) or "unknown"
     if len(runtimes) > 1:
         openmp += f" ({len(runtimes)} at once: they compete for the cores)"
     return [
-        ("processor", _processor_name()),
+        ("processor", _processor_name() + kind),
+        ("caches", _caches(m)),
+        # What block sizes follow from the caches belongs here.
         ("instruction set", f"{_C.isa()} (this machine and build have: {available}; FUSEGEN_ISA chooses)"),
         ("OpenMP runtime", openmp),
         ("threads", f"{torch.get_num_threads()} (torch.set_num_threads changes it)"),
     ]
+
+
+_machine = _C.machine
+
+
+def _caches(m: dict[str, Any]) -> str:
+    l1d, l2, l3 = (m[name] // 1024 for name in ("l1d", "l2", "l3"))
+    last = f"{l3 // 1024} MiB" if l3 % 1024 == 0 else f"{l3} KiB"
+    shared = f" for {m['l3_cores']} cores" if m["l3_cores"] > 1 else ""
+    source = m["source"]
+    if source == "FUSEGEN_CACHES":
+        source = "overridden by FUSEGEN_CACHES"
+    elif "default" in source:
+        source += ": this machine hides them, as containers and hypervisors do; FUSEGEN_CACHES tells them"
+    return f"L1 {l1d} KiB, L2 {l2} KiB a core, L3 {last}{shared} ({source})"
 
 
 def _processor_name() -> str:
@@ -188,12 +230,14 @@ def _gpu() -> list[tuple[str, str]]:
 
 def _policy() -> list[tuple[str, str]]:
     fallbacks = "; ".join(f"{what} ({times} calls)" for what, times in _backend.fallbacks.items())
-    rules = len(_choice.RULES)
+    of_cpu = sum(r.device == "cpu" for r in _choice.RULES)
+    here = sum(r.device != "cpu" for r in _choice.RULES)
+    here += len(_choice.of_machine("cpu", _C.isa(), _machine()["vendor"]))
     auto = (
-        f"leaves {rules} measured range(s) of shapes to torch"
-        if rules
-        else "nothing measured faster on torch"
+        f"leaves {here} measured range(s) of shapes to torch" if here else "nothing measured faster on torch"
     )
+    if not here and of_cpu:
+        auto += f" with {_C.isa()} on {_machine()['vendor']}"
     return [
         ("backend", get_backend() + (f" ({auto})" if get_backend() == "auto" else "")),
         ("fallbacks", fallbacks or "none in this process"),

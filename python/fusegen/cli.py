@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from . import _C
 from ._info import GPUS, SHAPE, info
 
 
@@ -25,6 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parsed.rest = rest
     else:
         refuse_unknown(parsed.parser, rest)
+    try:  # FUSEGEN_ISA and FUSEGEN_CACHES, which the engine reads at its first call
+        _C.isa(), _C.machine()
+    except RuntimeError as error:
+        return _refuse(parsed, error)
     try:
         return parsed.run_command(parsed)
     except KeyboardInterrupt:

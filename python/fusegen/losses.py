@@ -41,7 +41,10 @@ def discriminator_loss(loss: str, r: Tensor, f: Tensor, label_smoothing: float =
     ``label_smoothing``. Raises ValueError for unknown names, or a relativistic loss of unequal sizes."""
     check_loss(loss, label_smoothing)
     if loss in SMOOTHED:  # cross entropy with the target
-        return (F.softplus(-r) + label_smoothing * r).mean() + F.softplus(f).mean()
+        real = F.softplus(-r)
+        if label_smoothing:
+            real = real + label_smoothing * r
+        return real.mean() + F.softplus(f).mean()
     if loss == "hinge":
         return torch.relu(1 - r).mean() + torch.relu(1 + f).mean()
     if loss == "least_squares":

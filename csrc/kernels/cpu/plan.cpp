@@ -48,6 +48,10 @@ Plan plan(const RecurrentSizes& s, int64_t chunk_rows) {
 Plan plan_forward(const RecurrentSizes& s) { return plan(s, 96); }
 Plan plan_backward(const RecurrentSizes& s) { return plan(s, 384); }
 
+int64_t block_steps(int64_t step_bytes, int64_t most) {
+  return std::min<int64_t>(most, std::max<int64_t>(24 * 1024, 64 * 1024) / step_bytes);
+}
+
 int plan_threads(const MlpStep& s) {
   int64_t work = 0, inputs = s.inputs;
   for (int l = 0; l < s.depth; ++l) {

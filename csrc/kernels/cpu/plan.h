@@ -21,4 +21,7 @@ int plan_threads(const MlpStep& s);
 int plan_threads(const ConvShape& s);
 int plan_threads(const BatchNormShape& s);
 
+// Steps of a panel, of so many bytes each, that make a block; at most `most`.
+int64_t block_steps(int64_t step_bytes, int64_t most);
+
 }  // namespace fusegen::cpu

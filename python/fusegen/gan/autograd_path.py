@@ -59,7 +59,9 @@ def as_logits(out: object, samples: int) -> Tensor:
             f"D: expected logits of shape [{samples}], [{samples}, 1] or patches [{samples}, 1, h, w], "
             f"got {list(out.shape)}"
         )
-    return out if out.dim() == 1 else out.flatten(1).mean(1)
+    if out.dim() == 1:
+        return out
+    return out.squeeze(1) if out.dim() == 2 else out.flatten(1).mean(1)
 
 
 def both_logits(D: nn.Module, real: Tensor, fake: Tensor, sample_dim: int | None) -> tuple[Tensor, Tensor]:
@@ -72,7 +74,7 @@ def both_logits(D: nn.Module, real: Tensor, fake: Tensor, sample_dim: int | None
     if dim is None or has_batch_norm(D):
         return as_logits(called(D, real), nr), as_logits(called(D, fake), nf)
     logits = as_logits(called(D, torch.cat((real, fake), dim)), nr + nf)
-    return logits[:nr], logits[nr:]
+    return logits.split((nr, nf))
 
 
 def input_gradient(logits: Tensor, x: Tensor, what: str, samples: int, dim: int) -> Tensor:

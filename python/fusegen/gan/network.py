@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import module as global_hooks
 from torch.nn.utils.parametrize import type_before_parametrizations
@@ -36,6 +37,15 @@ class Dense:
     def parameters(self) -> tuple[list[Tensor], list[Tensor | None]]:
         """Weights and biases, each read once: a parametrisation (spectral norm) then runs once a step."""
         return [m.weight for m in self.layers], [m.bias for m in self.layers]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """[N] of samples [N, ...], in torch's operators: the network without its modules' calls."""
+        x = x.flatten(1)
+        for m, slope in zip(self.layers, (*self.slopes, 1.0), strict=True):
+            x = F.linear(x, m.weight, m.bias)
+            if slope != 1.0:
+                x = F.leaky_relu(x, slope) if slope else F.relu(x)
+        return x.squeeze(1)
 
 
 def hooked(module: nn.Module) -> bool:

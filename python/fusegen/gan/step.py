@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .. import _backend, losses
 from .._arguments import check_floats, whole
+from .._choice import step_name
 from ..ops._common import plain, transformed
 from ..ops.discriminator import SCALARS, MlpOptions, mlp_discriminator_step
 from . import autograd_path as general
@@ -36,7 +37,9 @@ class StepOutput:
     penalty: Tensor
     path: str
     reason: str
-    _scalars: Tensor = field(repr=False)
+    # STATS, or the norms alone: the general path leaves the rest to whoever reads it, since a dozen small
+    # operators cost as much as a small network's layer.
+    _scalars: Tensor | dict[str, Tensor] = field(repr=False)
 
     @property
     def stats(self) -> dict[str, float]:
@@ -48,7 +51,10 @@ class StepOutput:
         discriminator has overfitted and the generator's gradient is about to vanish; they aim at 0.6.
         Reading waits for the device.
         """
-        return dict(zip(STATS, self._scalars.tolist(), strict=True))
+        scalars = self._scalars
+        if isinstance(scalars, dict):
+            scalars = _stats(self.real_logits, self.fake_logits, scalars)
+        return dict(zip(STATS, scalars.tolist(), strict=True))
 
 
 def discriminator_step(
@@ -80,9 +86,11 @@ def discriminator_step(
     fine, and read once: one power iteration of a spectral norm a step) runs in one fused call; with Conv1d,
     Conv2d and batch norms among them, in fusegen's convolutions on the CPU, a penalty in closed form instead
     of by a second backward. A batch norm takes its statistics of real and of fake samples by themselves, as
-    two passes would. Everything else goes through autograd (``StepOutput.path`` and ``reason``). On a GPU the
-    fused call runs under ``set_backend("fused")``; "auto" takes autograd there until it is measured. Under
-    torch.compile a penalty by a second backward breaks the graph: AOTAutograd cannot differentiate twice.
+    two passes would. Everything else goes through autograd (``StepOutput.path`` and ``reason``), and under
+    ``set_backend("auto")`` dense layers too where a committed measurement says that torch is faster. On a GPU
+    the fused call runs under ``set_backend("fused")``; "auto" takes autograd there until it is measured.
+    Under torch.compile a penalty by a second backward breaks the graph: AOTAutograd cannot differentiate
+    twice.
 
     Raises ValueError for unknown names, negative weights, sizes or features that do not fit, a D that ends
     in a Sigmoid; TypeError for wrong types; RuntimeError for mixed devices or dtypes, a D wrapped in DDP or
@@ -112,6 +120,9 @@ def discriminator_step(
     penalties = (float(r1), float(r2), float(gp))
     mixed = _mix(real, fake, dim, generator) if gp else None
     stack, reason = _fused_stack(D, real, dim)
+    faster = "" if stack is None else _faster_on_torch(stack, real, fake, penalties)
+    if faster:
+        return _dense_step(stack, real, fake, mixed, loss, penalties, label_smoothing, faster)
     if stack is None:
         out, reason = _conv_step(D, real, fake, mixed, loss, penalties, label_smoothing, dim, reason)
         if out is not None:
@@ -332,6 +343,31 @@ def _fused_stack(D: nn.Module, x: Tensor, dim: int) -> tuple[network.Dense | Non
     return stack, "dense layers with piecewise linear activations"
 
 
+def _faster_on_torch(stack: network.Dense, real: Tensor, fake: Tensor, penalties) -> str:
+    """Why "auto" leaves this step to torch, both halves in one pass through autograd; "" where it does not.
+
+    Only a training step of plain tensors on the CPU, called eagerly: the others were not measured, and some
+    autograd cannot do (a penalty in torch.compile, in a torch.func transform).
+    """
+    if _backend.get_backend() != "auto" or not fake.is_cpu or torch.compiler.is_compiling():
+        return ""
+    asked = [name for name, weight in zip(("r1", "r1", "gp"), penalties, strict=True) if weight]
+    name = step_name(asked[0] if asked else "none")
+    if len(asked) > 1 or name not in _backend.cpu_cells():
+        return ""
+    size, halves = sum(m.in_features * m.out_features for m in stack.layers), len(real) + len(fake)
+    rule = _backend.cpu_rule(name, len(stack.layers), size, (halves + 1) // 2, 1, fake.dtype, True)
+    # A parametrised weight is read once in a fused step, but at each call of D in autograd's.
+    if rule is None or any(type(m) is not nn.Linear for m in stack.layers):
+        return ""
+    weights, biases = stack.parameters()
+    tensors = [t for t in (real, fake, *weights, *biases) if t is not None]
+    if not _backend.needs_grad(*weights) or not plain(tensors) or _backend.autocast_dtype(fake) is not None:
+        return ""
+    _check_kinds(fake, weights, biases)
+    return f"torch measured faster at this size ({rule.source})"
+
+
 def _fused_step(stack, real, fake, mixed, options: MlpOptions, reason: str) -> StepOutput:
     weights, biases = stack.parameters()
     if options.generator:  # gradients go to fake alone, and where it asks for none, backward has to say so
@@ -489,11 +525,30 @@ def _check_maps(maps, fake: Tensor, p: chain.Parameters) -> None:
 def _general_step(
     D, real, fake, mixed, loss, penalties, label_smoothing, sample_dim, dim, reason
 ) -> StepOutput:
+    return _autograd_step(
+        lambda x: general.as_logits(general.called(D, x), x.shape[dim]),
+        lambda r, f: general.both_logits(D, r, f, sample_dim),
+        real, fake, mixed, loss, penalties, label_smoothing, dim, _path(D), reason,
+    )  # fmt: skip
+
+
+def _dense_step(stack: network.Dense, real, fake, mixed, loss, penalties, smoothing, reason) -> StepOutput:
+    """Dense layers through autograd: what a training script would write, both halves in one pass."""
+    return _autograd_step(
+        stack.logits,
+        lambda r, f: stack.logits(torch.cat((r, f))).split((len(r), len(f))),
+        real, fake, mixed, loss, penalties, smoothing, 0, "autograd", reason,
+    )  # fmt: skip
+
+
+def _autograd_step(
+    logits_of, both_logits, real, fake, mixed, loss, penalties, label_smoothing, dim, path, reason
+) -> StepOutput:
     r1, r2, gp = penalties
     general.check_gradients_on(r1=r1, r2=r2, gp=gp)
     x_real = _with_gradient(real) if r1 else real
     x_fake = _with_gradient(fake) if r2 else fake
-    r, f = general.both_logits(D, x_real, x_fake, sample_dim)
+    r, f = both_logits(x_real, x_fake)
     total = losses.discriminator_loss(loss, r, f, label_smoothing)
     penalty, norms = total.new_zeros(()), {}
     for name, factor, logits, x in (("real", r1, r, x_real), ("fake", r2, f, x_fake)):
@@ -503,11 +558,13 @@ def _general_step(
             norms[f"norm_{name}"] = v.detach().norm(dim=1).mean()
     if gp:
         x = mixed.requires_grad_()
-        logits = general.as_logits(general.called(D, x), x.shape[dim])
-        norm = general.gradient_penalty_norms(general.input_gradient(logits, x, "gp", x.shape[dim], dim))
+        v = general.input_gradient(logits_of(x), x, "gp", x.shape[dim], dim)
+        norm = general.gradient_penalty_norms(v)
         penalty = penalty + gp * (norm - 1).square().mean()
         norms["norm_mixed"] = norm.detach().mean()
-    return _output(total + penalty, penalty, r, f, norms, _path(D), reason)
+    if any(penalties):
+        total = total + penalty
+    return _output(total, penalty, r, f, norms, path, reason)
 
 
 def _with_gradient(x: Tensor) -> Tensor:
@@ -518,12 +575,18 @@ def _with_gradient(x: Tensor) -> Tensor:
 def _output(loss, penalty, r, f, norms: dict[str, Tensor], path: str, reason: str) -> StepOutput:
     f = f.detach()
     r = None if r is None else r.detach()
+    scalars = _stats(r, f, norms) if torch.compiler.is_compiling() else norms
+    return StepOutput(loss, r, f, penalty.detach(), path, reason, scalars)
+
+
+@torch.no_grad()
+def _stats(r: Tensor | None, f: Tensor, norms: dict[str, Tensor]) -> Tensor:
+    """STATS as float64 [7], NaN for what was not computed."""
     nan = f.new_full((), math.nan)
     values = {"mean_fake": f.mean(), "sign_fake": f.sign().mean(), **norms}
     if r is not None:
         values |= {"mean_real": r.mean(), "sign_real": r.sign().mean()}
-    scalars = torch.stack([values.get(name, nan).double() for name in STATS])
-    return StepOutput(loss, r, f, penalty.detach(), path, reason, scalars)
+    return torch.stack([values.get(name, nan).double() for name in STATS])
 
 
 def _path(D: nn.Module) -> str:

@@ -153,7 +153,7 @@ class Recurrent(RNNBase):
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         if states[0] is not None:
             self._check_states(states, B)
-        if _backend.use_torch(self._cell, x, self.hidden_size, B, T, states, weights):
+        if _backend.use_torch(self._cell, x, self.hidden_size, B, T, states, weights, lengths):
             return self._run_torch(x, states, lengths)
         fixed = self._frozen is not None and not autocast and not torch.compiler.is_compiling()
         packed = self._frozen.blobs(self) if fixed else None

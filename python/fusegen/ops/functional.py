@@ -93,7 +93,7 @@ def lstm(
     D, H, _ = _checked("lstm", 4, 5, 3, x, (h0, c0), weights)
     T, B, _ = x.shape
     lengths = c.as_lengths("lstm", lengths, x)
-    if _backend.use_torch("lstm", x, H, B, T, (h0, c0), weights):
+    if _backend.use_torch("lstm", x, H, B, T, (h0, c0), weights, lengths):
         return _torch_layer("lstm", x, (h0, c0), weights, lengths, D)
     return recurrent.lstm((x, h0, c0), weights, (lengths,))
 
@@ -106,7 +106,7 @@ def gru(x: Tensor, h0: Tensor | None, weights: Weights, lengths=None) -> tuple[T
     D, H, _ = _checked("gru", 3, 4, 3, x, (h0,), weights)
     T, B, _ = x.shape
     lengths = c.as_lengths("gru", lengths, x)
-    if _backend.use_torch("gru", x, H, B, T, (h0,), weights):
+    if _backend.use_torch("gru", x, H, B, T, (h0,), weights, lengths):
         return _torch_layer("gru", x, (h0,), weights, lengths, D)
     return recurrent.gru((x, h0), weights, (lengths,))
 
@@ -119,7 +119,7 @@ def rnn(
     D, H, _ = _checked("rnn", 1, 4, 3, x, (h0,), weights)
     T, B, _ = x.shape
     lengths = c.as_lengths("rnn", lengths, x)
-    if _backend.use_torch("rnn", x, H, B, T, (h0,), weights):
+    if _backend.use_torch("rnn", x, H, B, T, (h0,), weights, lengths):
         return _torch_layer("rnn_relu" if relu else "rnn_tanh", x, (h0,), weights, lengths, D)
     return recurrent.rnn((x, h0), weights, (bool(relu), lengths))
 

@@ -6,6 +6,8 @@ from time import perf_counter
 import torch
 
 from .. import get_backend
+from .._backend import cpu_rule
+from .._info import told
 from ..data import Text
 from .compare import Comparison
 from .loop import History, fit
@@ -77,7 +79,17 @@ class Demo:
             f"a training step: {ours:.1f} ms on fusegen, {theirs:.1f} ms on torch.nn: {theirs / ours:.2f}x",
             f"  medians of {len(times.ours)} steps each, in turn, from the same weights on the same bytes;",
             f"  forward, backward and Adam; backend {get_backend()!r}{equal}",
+            *self._left_to_torch(),
         ]
+
+    def _left_to_torch(self) -> list[str]:
+        """Whether "auto" gave the layers of a training step to torch."""
+        rnn, how = self.task.model.rnn, self.options
+        x = next(rnn.parameters())
+        if get_backend() != "auto" or not x.is_cpu:
+            return []
+        rule = cpu_rule(how.cell, rnn.input_size, rnn.hidden_size, how.batch, how.chunk, x.dtype, True)
+        return [f"  'auto' ran torch's own layers here: {told(rule)}"] if rule else []
 
 
 def _learnt(history: History) -> list[str]:

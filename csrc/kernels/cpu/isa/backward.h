@@ -149,7 +149,7 @@ class Backward {
   // Rows of a weight as panels packed when needed.
   template <class RowPointer>
   auto fresh_panels(int64_t N, int rank, const RowPointer& row) const {
-    const auto pack = [N, row](int64_t panel, int64_t k0, int64_t k1, C* buffer) {
+    const auto pack = [N, row](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
       pack_rows<S>([&](int64_t k) { return row(k0 + k); }, N, 0, k1 - k0, panel, buffer);
     };
     return FreshPanels{pack, fresh_ + rank * kFreshElements<C>};
@@ -216,7 +216,7 @@ class Backward {
   template <class Source, class Epilogue>
   void recur(const std::vector<const C*>& a, int n_product, int n, const Source& source, int64_t K, const Range& panels,
              int64_t turn, const Epilogue& epilogue) const {
-    multiply_rows<C, kTileVectors>(a.data(), n_product, source, K, panels, turn, Nothing<C>{}, epilogue);
+    multiply_rows<C, kTileVectors>(a.data(), n_product, source, K, panels, turn, Nothing<C>{}, each_row(epilogue));
     static constexpr RowSums<C, kTileVectors> zero{};
     for (int64_t panel = panels.begin; panel < panels.end; ++panel)
       for (int row = n_product; row < n; ++row) epilogue(row, panel, zero);
@@ -389,10 +389,10 @@ class Backward {
     if (fresh_W_) {
       multiply_rows<C, kTileVectors>(a.data(), static_cast<int>(a.size()),
                                      fresh_panels(p_.I, rank, [this](int64_t k) { return input_row_of_W(k); }), GH_,
-                                     share(panels, rank, size), 0, Nothing<C>{}, finish);
+                                     share(panels, rank, size), 0, Nothing<C>{}, each_row(finish));
     } else {
       multiply_rows<C, kTileVectors>(a.data(), static_cast<int>(a.size()), PackedPanels<C, kTileVectors>{W_, GH_}, GH_,
-                                     {0, panels}, 0, Nothing<C>{}, finish);
+                                     {0, panels}, 0, Nothing<C>{}, each_row(finish));
     }
   }
 

@@ -53,10 +53,12 @@ struct Packed {
 
  private:
   void pack_gates(const Matrix& m, int64_t K, C* out, int rank, int size) const {
-    const int64_t panel = steps<S>(K) * gates.vectors() * kLanes<C>;
-    const Range mine = share(gates.count<C>(), rank, size);
-    for (int64_t p = mine.begin; p < mine.end; ++p)
-      pack_panel(gates, static_cast<const S*>(m.data), m.stride, K, 0, steps<S>(K), p, out + p * panel);
+    const int passes = gates.passes();
+    const int64_t part = steps<S>(K) * gates.vectors() / passes * kLanes<C>;
+    const Range mine = share(gates.count<C>() * passes, rank, size);
+    for (int64_t i = mine.begin; i < mine.end; ++i)
+      pack_panel(gates, static_cast<const S*>(m.data), m.stride, K, 0, steps<S>(K), i / passes, static_cast<int>(i % passes),
+                 out + i * part);
   }
   // o tanh(c) is not rounded before it is projected, so these panels are in the compute type.
   void pack_projection(const Matrix& m, int rank, int size) const {
@@ -68,7 +70,7 @@ struct Packed {
       const int64_t first = p * kTileColumns<C>, count = std::min<int64_t>(kTileColumns<C>, P - first);
       for (int64_t i = 0; i < count; ++i)
         for (int64_t k = 0; k < K; ++k) rows[i * K + k] = to_float(static_cast<const S*>(m.data)[(first + i) * m.stride + k]);
-      pack_panel(PanelShape{count, 1}, rows.data(), K, K, 0, K, 0, W_hr + p * panel);
+      pack_panel(PanelShape{count, 1}, rows.data(), K, K, 0, K, 0, 0, W_hr + p * panel);
     }
   }
 };
@@ -221,7 +223,7 @@ class Forward {
       with_panels(fresh_W_, p_.W, W_, p_.I, team, [&](const auto& source) {
         multiply_rows<C, NW, kStep<S>>(
             x_rows.data(), static_cast<int>(x_rows.size()), source, steps<S>(p_.I), panels, 0, Nothing<C>{},
-            [&](int row, int64_t panel, const auto& sums) { store_input_product(s, row, panel, sums); });
+            each_row([&](int row, int64_t panel, const auto& sums) { store_input_product(s, row, panel, sums); }));
       });
       int64_t offset = 0;
       for (int64_t step = begin; step < end; ++step) {
@@ -234,9 +236,9 @@ class Forward {
         if (project_) {
           multiply_rows<C, kTileVectors>(hidden_rows.data(), n, PackedPanels<C, kTileVectors>{W_hr_, p_.H}, p_.H,
                                          projection, step, Nothing<C>{},
-                                         [&](int row, int64_t panel, const auto& sums) {
+                                         each_row([&](int row, int64_t panel, const auto& sums) {
                                            finish_projection(places[row], s, step, row, panel, sums);
-                                         });
+                                         }));
           team.barrier();
         }
         offset += n;
@@ -329,8 +331,8 @@ class Forward {
   template <class F>
   void with_panels(bool fresh, const Matrix& m, const C* packed, int64_t K, const Team& team, const F& f) const {
     if (!fresh) return f(PackedPanels<C, NW>{packed, steps<S>(K)});
-    const auto pack = [&](int64_t panel, int64_t k0, int64_t k1, C* buffer) {
-      pack_panel(shape_, static_cast<const S*>(m.data), m.stride, K, k0, k1, panel, buffer);
+    const auto pack = [&](int64_t panel, int pass, int64_t k0, int64_t k1, C* buffer) {
+      pack_panel(shape_, static_cast<const S*>(m.data), m.stride, K, k0, k1, panel, pass, buffer);
     };
     f(FreshPanels{pack, fresh_ + team.rank * kFreshElements<C>});
   }
@@ -343,13 +345,37 @@ class Forward {
         [&](int row, int64_t panel) {
           return TileAddend<C>{pre(s, offset + row, panel), width_, cell == Cell::gru ? bias_q_ + panel * L : nullptr};
         },
-        [&](int row, int64_t panel, const auto& sums) {
-          finish_row(places[row], s, step, row, panel, pre(s, offset + row, panel), sums);
+        [&](int row, int rows, int64_t panel, auto& sums) {
+          activate_gates(sums, rows);
+          for (int r = 0; r < rows; ++r)
+            finish_row(places[row + r], s, step, row + r, panel, pre(s, offset + row + r, panel), sums.value[r]);
         });
   }
   C* pre(const TeamScratch& s, int64_t row, int64_t panel) const { return s.pre + row * width_ + panel * NW * L; }
 
-  // The cell's maths for one row of a tile.
+  // The gates of a tile's rows, in place. Rows do not wait for each other here, nor in finish_row: a row's whole maths is
+  // one long chain, of which a processor holds little more than one at a time.
+  static FUSEGEN_INLINE void activate_gates([[maybe_unused]] TileSums<C, NW>& sums, [[maybe_unused]] int rows) {
+    if constexpr (cell == Cell::lstm) {
+      for (int r = 0; r < rows; ++r) {
+        auto& a = sums.value[r];
+        const auto gates = cells::lstm_gates<Math>(load(a[0]), load(a[1]), load(a[2]), load(a[3]));
+        store(a[0], gates.i);
+        store(a[1], gates.f);
+        store(a[2], gates.g);
+        store(a[3], gates.o);
+      }
+    } else if constexpr (cell == Cell::gru) {
+      for (int r = 0; r < rows; ++r) {
+        auto& a = sums.value[r];
+        const auto gates = cells::gru_gates<Math>(load(a[0]), load(a[1]));
+        store(a[0], gates.r);
+        store(a[1], gates.z);
+      }
+    }
+  }
+
+  // The cell's state from its gates, for one row of a tile.
   // `input` is the row's input product, which GRU's n still needs apart.
   void finish_row(const Place& place, const TeamScratch& s, int64_t step, int row, int64_t panel,
                   [[maybe_unused]] const C* input, const RowSums<C, NW>& a) const {
@@ -360,7 +386,7 @@ class Forward {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);
       C* c = s.c + row * ldc_ + u;
-      const auto state = cells::lstm<Math>(load(a[0]), load(a[1]), load(a[2]), load(a[3]), load(c));
+      const auto state = cells::lstm_state<Math>(cells::LstmGates<V>{load(a[0]), load(a[1]), load(a[2]), load(a[3])}, load(c));
       store(c, state.c);
       if (project_) {
         store(s.hidden + row * ldc_ + u, state.h);
@@ -379,7 +405,7 @@ class Forward {
     } else if constexpr (cell == Cell::gru) {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);
-      const auto state = cells::gru<Math>(load(a[0]), load(a[1]), load(input + 2 * L), load(a[2]), load(h_prev + u));
+      const auto state = cells::gru_state<Math>(cells::GruGates<V>{load(a[0]), load(a[1])}, load(input + 2 * L), load(a[2]), load(h_prev + u));
       keep_state(s, (step + 1) % 2, row, u, state.h, lanes);
       store(y + u, state.h, lanes);
       if (place.gates) {

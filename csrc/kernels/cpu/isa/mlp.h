@@ -87,13 +87,13 @@ class MlpRows {
     const Range rows = over_rows ? share(all, rank, size) : Range{0, all};
     multiply_rows<C, kTileVectors>(a.data() + rows.begin, static_cast<int>(rows.end - rows.begin),
                                    FreshPanels{pack, fresh_ + rank * kFreshElements<C>}, K, panels, 0, Nothing<C>{},
-                                   [&](int row, int64_t panel, const auto& sums) {
+                                   each_row([&](int row, int64_t panel, const auto& sums) {
                                      for (int j = 0; j < kTileVectors; ++j) {
                                        const int lanes = shape.lanes<C>(panel, j);
                                        if (!lanes) break;
                                        each(rows.begin + row, shape.row<C>(panel, j), lanes, load(sums[j]));
                                      }
-                                   });
+                                   }));
   }
   // x W_l^T
   template <class Each>
@@ -101,8 +101,8 @@ class MlpRows {
     const int64_t N = width(l), K = width(l - 1);
     const Matrix& W = p_.layers[l - 1].W;
     product(a, N, K, rank, size,
-            [&](int64_t panel, int64_t k0, int64_t k1, C* buffer) {
-              pack_panel<S, Step::one>(PanelShape{N, 1}, static_cast<const S*>(W.data), W.stride, K, k0, k1, panel, buffer);
+            [&](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
+              pack_panel<S, Step::one>(PanelShape{N, 1}, static_cast<const S*>(W.data), W.stride, K, k0, k1, panel, 0, buffer);
             },
             each);
   }
@@ -111,7 +111,7 @@ class MlpRows {
   void adjoint_product(int l, const std::vector<const C*>& a, int rank, int size, const Each& each) const {
     const int64_t N = width(l - 1), K = width(l);
     product(a, N, K, rank, size,
-            [&](int64_t panel, int64_t k0, int64_t k1, C* buffer) {
+            [&](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
               pack_rows<S>([&](int64_t k) { return weight_row(l, k0 + k); }, N, 0, k1 - k0, panel, buffer);
             },
             each);

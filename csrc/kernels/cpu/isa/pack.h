@@ -1,4 +1,5 @@
-// Weights into panels [panel][k][NW][lanes], zero where there is no unit; any storage type to its compute type.
+// Weights into panels [panel][pass][k][vectors of the pass][lanes], zero where there is no unit; any storage type to its
+// compute type.
 #pragma once
 #include <algorithm>
 
@@ -8,12 +9,14 @@
 namespace fusegen::FUSEGEN_ISA_NS {
 
 // How the NW vectors of a panel map to rows of the weight. `gates` > 1: panel p holds units [p L, p L + L) of each
-// gate, gate j starting at row j * units. `gates` == 1: panel p holds four blocks of L consecutive units.
+// gate, gate j starting at row j * units. `gates` == 1: panel p holds kTileVectors blocks of L consecutive
+// units.
 struct PanelShape {
   int64_t units;
   int gates;
 
   constexpr int vectors() const { return gates == 1 ? kTileVectors : gates; }
+  constexpr int passes() const { return vectors() / pass_vectors(vectors()); }
   template <class C>
   constexpr int64_t count() const {
     const int64_t width = kLanes<C> * (gates == 1 ? kTileVectors : 1);
@@ -72,24 +75,24 @@ FUSEGEN_INLINE Vector<Compute<S>> load_steps(const S* row, int64_t K, int64_t k,
   }
 }
 
-// out[k - k0][j][lane] = w[row(p, j) + lane][k], k in [k0, k1) steps of K elements: torch's own layout, turned. In pairs,
-// bf16 stays as it is, a word holding elements 2k and 2k + 1.
+// Vectors j of one pass: out[k - k0][j][lane] = w[row(p, j) + lane][k], k in [k0, k1) steps of K elements: torch's own
+// layout, turned. In pairs, bf16 stays as it is, a word holding elements 2k and 2k + 1.
 template <class S, Step step = kStep<S>>
-void pack_panel(const PanelShape& shape, const S* w, int64_t stride, int64_t K, int64_t k0, int64_t k1, int64_t p,
+void pack_panel(const PanelShape& shape, const S* w, int64_t stride, int64_t K, int64_t k0, int64_t k1, int64_t p, int pass,
                 Compute<S>* out) {
   using C = Compute<S>;
   constexpr int L = kLanes<C>;
-  const int nw = shape.vectors();
-  for (int j = 0; j < nw; ++j) {
-    const int lanes = shape.lanes<C>(p, j);
+  const int count = pass_vectors(shape.vectors());
+  for (int i = 0; i < count; ++i) {
+    const int j = pass * count + i, lanes = shape.lanes<C>(p, j);
     const S* src = w + (lanes ? shape.row<C>(p, j) * stride : 0);
-    C* dst = out + j * L;
+    C* dst = out + i * L;
     for (int64_t k = k0; k < k1; k += L) {
       const int width = k1 - k < L ? static_cast<int>(k1 - k) : L;
       Vector<C> v[L];
-      for (int i = 0; i < L; ++i) v[i] = i < lanes ? load_steps<S, step>(src + i * stride, K, k, width) : Vector<C>{};
+      for (int l = 0; l < L; ++l) v[l] = l < lanes ? load_steps<S, step>(src + l * stride, K, k, width) : Vector<C>{};
       transpose<C>(v);
-      for (int i = 0; i < width; ++i) *reinterpret_cast<Vector<C>*>(dst + (k - k0 + i) * nw * L) = v[i];
+      for (int l = 0; l < width; ++l) *reinterpret_cast<Vector<C>*>(dst + (k - k0 + l) * count * L) = v[l];
     }
   }
 }

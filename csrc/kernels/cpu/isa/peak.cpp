@@ -66,9 +66,10 @@ double peak_gflops(int threads) {
       for (int i = 0; i < kRows; ++i) rows[i] = a + i * (K + 16);
       const Range mine = share(panels, omp_get_thread_num(), omp_get_num_threads());
       for (int again = 0; again < 4; ++again)
-        multiply_rows<float, kTileVectors>(rows, kRows, PackedPanels<float, kTileVectors>{w, K}, K, mine, 0, Nothing<float>{}, [&](int row, int64_t p, const auto& sums) {
-          store_row<float>(N, p, sums, false, out + row * (N + 16));
-        });
+        multiply_rows<float, kTileVectors>(rows, kRows, PackedPanels<float, kTileVectors>{w, K}, K, mine, 0, Nothing<float>{},
+                                           each_row([&](int row, int64_t p, const auto& sums) {
+                                             store_row<float>(N, p, sums, false, out + row * (N + 16));
+                                           }));
     }
     best = std::max(best, 4 * 2.0 * kRows * K * N / seconds_since(start) / 1e9);
   }

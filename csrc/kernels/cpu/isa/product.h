@@ -1,6 +1,9 @@
 // Products with packed weights: rows of A, given by pointers, times panels; and columns of A for weight gradients.
 // What happens to a finished row of a tile is the caller's epilogue.
 #pragma once
+#include <memory>
+
+#include "../plan.h"
 #include "batch.h"
 #include "pack.h"
 
@@ -9,71 +12,104 @@ namespace fusegen::FUSEGEN_ISA_NS {
 template <class C, int NW>
 using RowSums = C[NW][kLanes<C>];
 
-// A block of a panel that stays in L2 while the tiles of all rows pass over it. Each block is summed by itself, so that
-// short ones keep rounding down: narrow vectors would fit blocks that sum to twice torch's error.
-constexpr int64_t kPanelBlockBytes = 64 * 1024;
+// Steps of a block of a panel, which stays near while the tiles of all rows pass over it: in L1 where that holds so
+// many, else in L2 (plan.h). Each block is summed by itself, so that short ones keep rounding down: narrow vectors would
+// fit blocks that sum to twice torch's error.
 constexpr int64_t kPanelBlockSteps = 256;
-constexpr int64_t kColumnBlock = 128;  // the same for weight gradients: rows of a and b summed at a time
+template <class C, int V>
+int64_t panel_block_steps() {
+  return cpu::block_steps(V * kVectorBytes, kPanelBlockSteps);
+}
 
 // Where a product's panels come from: packed before, or packed block by block as they are used, which is right for
 // weights that a call uses once.
 template <class C, int NW>
 struct PackedPanels {
-  static constexpr bool kRowsAhead = false;
+  static constexpr bool kFresh = false;
   const C* data;
   int64_t K;
-  const C* block(int64_t panel, int64_t k0, int64_t) const { return data + (panel * K + k0) * NW * kLanes<C>; }
-  const C* ahead(int64_t panel, int64_t k0, const C*) const { return block(panel, k0, 0); }
+  const C* block(int64_t panel, int pass, int64_t k0, int64_t) const {
+    return data + ((panel * kPasses<NW> + pass) * K + k0) * kPassVectors<NW> * kLanes<C>;
+  }
 };
 template <class C>
-constexpr int64_t kFreshElements = (kPanelBlockBytes + 4096) / sizeof(C);  // a block, and room for prefetches past it
+constexpr int64_t kFreshElements = kPanelBlockSteps * 4 * kLanes<C> + 4096 / sizeof(C);  // a block, and room for prefetches past it
 template <class C, class Pack>
 struct FreshPanels {
-  static constexpr bool kRowsAhead = true;  // nothing of the next panel is there to fetch: the next tile's rows are (7-10 % measured)
-  Pack pack;  // pack(panel, k0, k1, buffer)
+  static constexpr bool kFresh = true;
+  Pack pack;  // pack(panel, pass, k0, k1, buffer)
   C* buffer;  // kFreshElements, of this thread
-  const C* block(int64_t panel, int64_t k0, int64_t k1) const {
-    pack(panel, k0, k1, buffer);
+  const C* block(int64_t panel, int pass, int64_t k0, int64_t k1) const {
+    pack(panel, pass, k0, k1, buffer);
     return buffer;
   }
-  const C* ahead(int64_t, int64_t, const C* current) const { return current; }
 };
 template <class C, class Pack>
 FreshPanels(Pack, C*) -> FreshPanels<C, Pack>;
 
 // Every panel of `panels` times every row, over K steps; odd `turn`s go through the panels backwards, so that what the last turn left
-// in the cache is met first. addend(row, panel) is added to a tile's sums; epilogue(row, panel, sums) ends a row.
+// in the cache is met first. addend(row, panel) is added to a tile's sums; epilogue(row, rows, panel,
+// sums) ends a tile.
 template <class C, int NW, Step step = Step::one, class Source, class Addend, class Epilogue>
 FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& source, int64_t K, Range panels, int64_t turn,
                                   const Addend& addend, const Epilogue& epilogue) {
-  constexpr int64_t kRowElements = NW * kLanes<C>;
-  constexpr int64_t kBlock =
-      std::min<int64_t>(kPanelBlockSteps, kPanelBlockBytes / (kRowElements * static_cast<int64_t>(sizeof(C))));
-  const int64_t blocks = std::max<int64_t>(1, (K + kBlock - 1) / kBlock);
+  constexpr int V = kPassVectors<NW>, L = kLanes<C>;
+  constexpr int64_t kLine = 64 / sizeof(C), kRow = NW * L;
+  constexpr int kTilesOnStack = 16;
+  const int64_t block_steps = panel_block_steps<C, V>();
+  const int blocks = static_cast<int>(std::max<int64_t>(1, (K + block_steps - 1) / block_steps));
+  const int rounds = blocks * kPasses<NW>;  // over the rows, for each panel
   const int64_t count = panels.end - panels.begin;
   const int tiles = (rows + kTileRows<NW> - 1) / kTileRows<NW>;
   if (tiles == 0) return;
-  std::vector<TileSums<C, NW>> sums(blocks > 1 ? tiles : 1);
+  TileSums<C, NW> few[kTilesOnStack];
+  const std::unique_ptr<TileSums<C, NW>[]> many(
+      rounds > 1 && tiles > kTilesOnStack ? new TileSums<C, NW>[static_cast<size_t>(tiles)] : nullptr);
+  TileSums<C, NW>* const sums = many ? many.get() : few;
+  const auto first_step = [&](int block) { return K * block / blocks; };
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t p = turn % 2 ? panels.end - 1 - i : panels.begin + i;
-    for (int64_t block = 0; block < blocks; ++block) {
-      const int64_t k0 = K * block / blocks, k1 = K * (block + 1) / blocks;
-      const C* w = source.block(p, k0, k1);
-      // The block after this one, a line of it a k.
-      const C* next = block + 1 < blocks ? source.ahead(p, k1, w)
-                      : i + 1 < count    ? source.ahead(turn % 2 ? p - 1 : p + 1, 0, w)
-                                         : w;
+    const auto panel_at = [&](int64_t i) { return turn % 2 ? panels.end - 1 - i : panels.begin + i; };
+    const int64_t p = panel_at(i);
+    for (int round = 0; round < rounds; ++round) {
+      const int pass = round / blocks, block = round % blocks;
+      const int64_t k0 = first_step(block), k1 = first_step(block + 1);
+      const C* w = source.block(p, pass, k0, k1);
+      const C* next = nullptr;
+      if constexpr (!Source::kFresh) {
+        if (round + 1 < rounds)
+          next = source.block(p, (round + 1) / blocks, first_step((round + 1) % blocks), 0);
+        else if (i + 1 < count)
+          next = source.block(panel_at(i + 1), 0, 0, 0);
+      }
       for_each_tile<NW>(rows, [&](int tile, int row, int m) {
-        TileSums<C, NW>& s = sums[blocks > 1 ? tile : 0];
+        TileSums<C, NW>& s = sums[rounds > 1 ? tile : 0];
+        C* out = s.value[0][pass * V];
         // All but the first block add what the blocks before left, the first the caller's addend.
-        const TileAddend<C> plus = block ? TileAddend<C>{s.value[0][0], kRowElements, nullptr} : addend(row, p);
-        const C* const* ahead = Source::kRowsAhead && row + 2 * m <= rows ? a + row + m : nullptr;
-        tile_rows<C, NW, step>(m, a + row, k0, w, k1 - k0, plus, next + tile * (k1 - k0) * (64 / sizeof(C)), ahead, s);
-        if (block + 1 == blocks)
-          for (int r = 0; r < m; ++r) epilogue(row + r, p, s.value[r]);
+        TileAddend<C> plus{out, kRow, nullptr};
+        if (block == 0) {
+          plus = addend(row, p);
+          if (plus.rows) plus.rows += pass * V * L;
+        }
+        TileFetch<C> fetch;  // the tiles of all rows share the next block, so that it comes in as evenly as it is used
+        if (next) {
+          const int64_t lines = (k1 - k0) * V * L / kLine, first = lines * tile / tiles;
+          fetch = {next + first * kLine, lines * (tile + 1) / tiles - first, nullptr};
+        }
+        // Nothing of a fresh panel's next block is there to fetch; the next tile's rows are (7-10 % measured).
+        if (Source::kFresh && row + 2 * m <= rows) fetch.ahead = a + row + m;
+        tile_rows<C, V, step>(m, a + row, k0, w, k1 - k0, plus, fetch, out, kRow);
+        if (round + 1 == rounds) epilogue(row, m, p, s);
       });
     }
   }
+}
+
+// The epilogue that calls f(row, panel, sums) for each row of a tile.
+template <class F>
+FUSEGEN_INLINE auto each_row(F f) {
+  return [f](int row, int rows, int64_t panel, const auto& sums) {
+    for (int r = 0; r < rows; ++r) f(row + r, panel, sums.value[r]);
+  };
 }
 
 template <class C>
@@ -81,7 +117,7 @@ struct Nothing {
   TileAddend<C> operator()(int, int64_t) const { return {}; }
 };
 
-// Writes the four blocks of a plain panel's row to where the whole row begins.
+// Writes the blocks of a plain panel's row to where the whole row begins.
 template <class S>
 FUSEGEN_INLINE void store_row(int64_t N, int64_t panel, const RowSums<Compute<S>, kTileVectors>& sums, bool add, S* out) {
   using C = Compute<S>;
@@ -95,6 +131,8 @@ FUSEGEN_INLINE void store_row(int64_t N, int64_t panel, const RowSums<Compute<S>
     store(dst, v, lanes);
   }
 }
+
+constexpr int64_t kColumnBlock = 128;  // of weight gradients: rows of a and b summed at a time
 
 // A weight gradient being summed over chunks: out_row(m)[n] (+)= sum_k a[k][m] b[k][n], m in `columns`, b packed in plain
 // panels. A block of columns stays in L2 while the panels pass.

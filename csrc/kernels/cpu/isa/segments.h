@@ -20,31 +20,34 @@ struct Segment {
 // sums[m] (+)= sum over segments and k of A[m][k] w[k]; the tile's steps begin at a + first.
 template <class C, int NW, int M>
 void tile_segments(const Segment<C>* segments, int64_t count, int64_t first, bool add, TileSums<C, NW>& sums) {
-  constexpr int L = kLanes<C>;
-  Vector<C> acc[M][NW] = {};
-  for (const Segment<C>*s = segments, *end = segments + count; s != end; ++s) {
-    const C *w = s->w, *a = s->a + first + s->k * M;
+  constexpr int L = kLanes<C>, V = kPassVectors<NW>;
+#pragma GCC unroll 1
+  for (int pass = 0; pass < kPasses<NW>; ++pass) {
+    Vector<C> acc[M][V] = {};
+    for (const Segment<C>*s = segments, *end = segments + count; s != end; ++s) {
+      const C *w = s->w + pass * V * L, *a = s->a + first + s->k * M;
 #pragma GCC unroll 2
-    for (int64_t k = 0; k < s->K; ++k, w += NW * L, a += M) {
-      prefetch_panel<C, NW>(w);
-      Vector<C> b[NW];
+      for (int64_t k = 0; k < s->K; ++k, w += NW * L, a += M) {
+        prefetch_panel<C, NW>(w);
+        Vector<C> b[V];
 #pragma GCC unroll 4
-      for (int j = 0; j < NW; ++j) b[j] = load(w + j * L);
+        for (int j = 0; j < V; ++j) b[j] = load(w + j * L);
 #pragma GCC unroll 24
-      for (int m = 0; m < M; ++m) {
-        const Vector<C> am = splat(a[m]);
+        for (int m = 0; m < M; ++m) {
+          const Vector<C> am = splat(a[m]);
 #pragma GCC unroll 4
-        for (int j = 0; j < NW; ++j) acc[m][j] += am * b[j];
+          for (int j = 0; j < V; ++j) acc[m][j] += am * b[j];
+        }
       }
     }
-  }
 #pragma GCC unroll 24
-  for (int m = 0; m < M; ++m)
+    for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int j = 0; j < NW; ++j) {
-      Vector<C>& sum = *reinterpret_cast<Vector<C>*>(sums.value[m][j]);
-      sum = add ? sum + acc[m][j] : acc[m][j];
-    }
+      for (int j = 0; j < V; ++j) {
+        Vector<C>& sum = *reinterpret_cast<Vector<C>*>(sums.value[m][pass * V + j]);
+        sum = add ? sum + acc[m][j] : acc[m][j];
+      }
+  }
 }
 
 // For a number of rows known at run time (segments.cpp).

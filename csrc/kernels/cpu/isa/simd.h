@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 #if defined(__GNUC__) && !defined(__clang__)
@@ -104,10 +104,6 @@ FUSEGEN_INLINE Vector<float> dot_pairs(Vector<float> acc, Words a, Words b) {
 #else
 constexpr bool kNativePairs = false;
 #endif
-// The even and the odd elements of pairs, widened.
-FUSEGEN_INLINE Vector<float> even_of(Words w) { return (Vector<float>)(w << 16); }
-FUSEGEN_INLINE Vector<float> odd_of(Words w) { return (Vector<float>)(w & 0xffff0000u); }
-
 // n elements as words, a missing one zero.
 FUSEGEN_INLINE Words load_pairs(const bf16* p, int64_t n) {
   if (n >= 2 * kLanes<float>) return *reinterpret_cast<const WordsAnywhere*>(p);

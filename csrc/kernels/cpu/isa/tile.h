@@ -1,9 +1,16 @@
-// The register tile: a few rows by three or four vectors, sums held in registers over a block of k.
+// The register tile: a few rows by one to four vectors, sums held in registers over a block of k.
 //
-// Weights come as panels [k][NW][lanes]. Four vectors are the four gates of one block of units (LSTM) or four blocks of
-// units (RNN and plain products); three are the gates of GRU. AVX-512: 6 x 4 or 8 x 3 sums, the weights and one
-// broadcast fill 28 or 29 of 32 registers, with 10 or 11 loads for 24 multiply-adds.
+// Weights come as panels [k][V][lanes]. A plain panel is as wide as suits the registers; a panel of gates has one vector
+// of each gate of a block of units. Beside the sums a step needs its V weights and one broadcast:
+//
+//   32 registers   6 x 4 or 8 x 3 sums: 29 or 28 registers, 10 or 11 loads for 24 multiply-adds
+//   16 registers   6 x 2 or 4 x 3 sums: 15 or 16 registers, 8 or 7 loads for 12 multiply-adds
+//
+// LSTM's four gates on 16 registers are two passes over panels of two: 3 x 4 sums need 17 registers and spill at every k,
+// which halves the rate. The passes read different cache lines and meet in TileSums. No inner loop stores a vector to the
+// stack (tools/check_spills.py).
 #pragma once
+#include <algorithm>
 #include <type_traits>
 #include <utility>
 
@@ -11,9 +18,23 @@
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
-constexpr int kTileVectors = 4;  // of a plain panel
+constexpr int kTileVectors = kRegisters == 32 ? 4 : 2;  // of a plain panel
+#if defined(__FMA__) || !defined(__x86_64__)
+constexpr int kProductRegisters = 0;
+#else
+constexpr int kProductRegisters = 1;  // without a fused multiply-add the product needs one before it is added
+#endif
+
+// Vectors of a panel of NW that a tile sums at once, and how many passes that makes.
 template <int NW>
-constexpr int kTileRows = (kRegisters == 32 ? 24 : 12) / NW;
+constexpr int kPassVectors = kRegisters == 32 || NW < 4 ? NW : 2;
+template <int NW>
+constexpr int kPasses = NW / kPassVectors<NW>;
+constexpr int pass_vectors(int nw) { return kRegisters == 32 || nw < 4 ? nw : 2; }
+
+// Rows of a tile: sums in three quarters of the registers, or as many as leave room for the weights, a broadcast and a product.
+template <int NW, int V = kPassVectors<NW>>
+constexpr int kTileRows = std::min(kRegisters * 3 / 4 / V, (kRegisters - V - 1 - kProductRegisters) / V);
 
 template <class C>
 constexpr int kTileColumns = kTileVectors * kLanes<C>;
@@ -55,156 +76,155 @@ struct TileAddend {
   const C* third = nullptr;
 };
 
-// The panel of the next few k is fetched ahead: without it the stream from L2 halves the rate (measured).
-template <class C, int NW>
+// What a tile fetches while it sums.
+template <class C>
+struct TileFetch {
+  const C* next = nullptr;          // its part of the block that comes after this one: a line a step, into L2
+  int64_t lines = 0;
+  const C* const* ahead = nullptr;  // the same steps of these rows: rows lie pages apart, where the hardware does not look ahead
+};
+
+// On 32 registers a panel's step is four lines, and a block of it lies in L2: without the next few k fetched ahead that
+// stream halves the rate (measured). On 16 it is one line and a half at most, the block stays in L1, and a prefetch
+// would be a load too many.
+template <class C, int V>
 FUSEGEN_INLINE void prefetch_panel(const C* w) {
-  constexpr int ahead = 6 * NW * kLanes<C>;
+  if constexpr (kRegisters == 32) {
+    constexpr int ahead = 6 * V * kLanes<C>;
 #pragma GCC unroll 8
-  for (int i = 0; i < NW * kLanes<C>; i += 64 / static_cast<int>(sizeof(C))) __builtin_prefetch(w + ahead + i, 0, 3);
+    for (int i = 0; i < V * kLanes<C>; i += 64 / static_cast<int>(sizeof(C))) __builtin_prefetch(w + ahead + i, 0, 3);
+  }
 }
 
-template <class C, int NW, int M>
-FUSEGEN_INLINE void write_sums(const Vector<C> (&acc)[M][NW], TileSums<C, NW>& sums) {
-#pragma GCC unroll 8
-  for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
-    for (int j = 0; j < NW; ++j) *reinterpret_cast<Vector<C>*>(sums.value[m][j]) = acc[m][j];
-}
-
-// Whether an operand is stored as pairs of bf16, a step being two k: half the bytes, and one instruction where the CPU has
-// a bf16 dot product. Elsewhere a step is two multiply-adds on the widened halves.
+// Whether an operand is stored as pairs of bf16, a step being two k: half the bytes and one instruction where the CPU has
+// a bf16 dot product. Elsewhere bf16 is widened as it is packed: widening at every use took longer than float32 does.
 enum class Step { one, pair };
 template <class S>
-constexpr Step kStep = std::is_same_v<S, bf16> ? Step::pair : Step::one;
+constexpr Step kStep = kNativePairs && std::is_same_v<S, bf16> ? Step::pair : Step::one;
 template <class S>
 constexpr int64_t steps(int64_t K) {
   return kStep<S> == Step::pair ? (K + 1) / 2 : K;
 }
 
 // acc[m][j] += a[m] b[j] over one step.
-template <class C, int NW, Step step, int M>
-FUSEGEN_INLINE void multiply_step(const C* const (&row)[M], int64_t k, const C* w, Vector<C> (&acc)[M][NW]) {
+template <class C, int V, Step step, int M>
+FUSEGEN_INLINE void multiply_step(const C* const (&row)[M], int64_t k, const C* w, Vector<C> (&acc)[M][V]) {
   constexpr int L = kLanes<C>;
   if constexpr (step == Step::one) {
-    Vector<C> b[NW];
+    Vector<C> b[V];
 #pragma GCC unroll 8
-    for (int j = 0; j < NW; ++j) b[j] = *reinterpret_cast<const Vector<C>*>(w + j * L);
+    for (int j = 0; j < V; ++j) b[j] = *reinterpret_cast<const Vector<C>*>(w + j * L);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       const Vector<C> am = splat(row[m][k]);
 #pragma GCC unroll 8
-      for (int j = 0; j < NW; ++j) acc[m][j] += am * b[j];
+      for (int j = 0; j < V; ++j) acc[m][j] += am * b[j];
     }
   } else {
-    Words b[NW];
+    Words b[V];
 #pragma GCC unroll 8
-    for (int j = 0; j < NW; ++j) b[j] = *reinterpret_cast<const WordsAnywhere*>(w + j * L);
-#if defined(__AVX512BF16__)
+    for (int j = 0; j < V; ++j) b[j] = *reinterpret_cast<const WordsAnywhere*>(w + j * L);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       const Words am = reinterpret_cast<const Word*>(row[m])[k] - Words{};
 #pragma GCC unroll 8
-      for (int j = 0; j < NW; ++j) acc[m][j] = dot_pairs(acc[m][j], am, b[j]);
+      for (int j = 0; j < V; ++j) acc[m][j] = dot_pairs(acc[m][j], am, b[j]);
     }
-#else
-#pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
-      const Vector<C> am = even_of(reinterpret_cast<const Word*>(row[m])[k] - Words{});
-#pragma GCC unroll 8
-      for (int j = 0; j < NW; ++j) acc[m][j] += am * even_of(b[j]);
-    }
-#pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
-      const Vector<C> am = odd_of(reinterpret_cast<const Word*>(row[m])[k] - Words{});
-#pragma GCC unroll 8
-      for (int j = 0; j < NW; ++j) acc[m][j] += am * odd_of(b[j]);
-    }
-#endif
   }
 }
 
-// sums[m] = addend[m] + sum_k a[m][k0 + k] w[k], for M rows and k in [0, K), k counting steps. One line of `next` a step is
-// fetched into L2. The same steps of the M rows at `ahead` are fetched too, unless it is null: rows are pages apart, where
-// the hardware does not look ahead.
-template <class C, int NW, Step step, int M>
-void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, const TileAddend<C>& addend, const C* next,
-               const C* const* ahead, TileSums<C, NW>& sums) {
-  constexpr int L = kLanes<C>;
+// Two multiply-adds start in a cycle and take four: fewer than eight sums wait for each other, so few rows sum every
+// second or fourth k apart.
+template <int V, int M>
+constexpr int kApart = M * V >= 8 || 2 * M > kTileRows<V, V> ? 1 : M * V >= 4 || 4 * M > kTileRows<V, V> ? 2 : 4;
+
+// sums[m * ld + j * lanes] = addend[m][j] + sum_k a[m][k0 + k] w[k][j], for M rows, V vectors and k in [0, K), k counting steps.
+template <class C, int V, Step step, int M>
+void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, const TileAddend<C>& addend,
+               const TileFetch<C>& fetch, C* sums, int64_t ld) {
+  constexpr int L = kLanes<C>, apart = kApart<V, M>;
   constexpr int kLine = 64 / static_cast<int>(sizeof(C));
-  Vector<C> acc[M][NW] = {};
+  Vector<C> acc[apart][M][V] = {};
   const C* row[M];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) row[m] = a[m] + k0;
   int64_t k = 0;
-  if (ahead)
+  if (fetch.ahead)
     while (k + kLine <= K) {
 #pragma GCC unroll 8
-      for (int m = 0; m < M; ++m) __builtin_prefetch(ahead[m] + k0 + k, 0, 3);
+      for (int m = 0; m < M; ++m) __builtin_prefetch(fetch.ahead[m] + k0 + k, 0, 3);
+      for (int i = 0; i < kLine; i += apart, k += apart, w += apart * V * L)
+#pragma GCC unroll 4
+        for (int s = 0; s < apart; ++s) {
+          prefetch_panel<C, V>(w + s * V * L);
+          multiply_step<C, V, step>(row, k + s, w + s * V * L, acc[s]);
+        }
+    }
+  for (const int64_t end = std::min(K, fetch.lines); k + apart <= end; k += apart, w += apart * V * L)
+#pragma GCC unroll 4
+    for (int s = 0; s < apart; ++s) {
+      __builtin_prefetch(fetch.next + (k + s) * kLine, 0, 2);
+      prefetch_panel<C, V>(w + s * V * L);
+      multiply_step<C, V, step>(row, k + s, w + s * V * L, acc[s]);
+    }
 #pragma GCC unroll 2
-      for (int i = 0; i < kLine; ++i, ++k, w += NW * L) {
-        prefetch_panel<C, NW>(w);
-        multiply_step<C, NW, step>(row, k, w, acc);
-      }
+  for (; k + apart <= K; k += apart, w += apart * V * L)
+#pragma GCC unroll 4
+    for (int s = 0; s < apart; ++s) {
+      prefetch_panel<C, V>(w + s * V * L);
+      multiply_step<C, V, step>(row, k + s, w + s * V * L, acc[s]);
     }
-  if constexpr (M == 1) {  // too few sums to cover the latency of a multiply-add: odd steps go to sums of their own
-    Vector<C> odd[M][NW] = {};
-    for (; k + 2 <= K; k += 2, w += 2 * NW * L) {
-      prefetch_panel<C, NW>(w);
-      prefetch_panel<C, NW>(w + NW * L);
-      multiply_step<C, NW, step>(row, k, w, acc);
-      multiply_step<C, NW, step>(row, k + 1, w + NW * L, odd);
-    }
+  if constexpr (apart > 1) {
+    for (; k < K; ++k, w += V * L) multiply_step<C, V, step>(row, k, w, acc[0]);
+#pragma GCC unroll 4
+    for (int s = 1; s < apart; ++s)
 #pragma GCC unroll 8
-    for (int j = 0; j < NW; ++j) acc[0][j] += odd[0][j];
-  }
-#pragma GCC unroll 2
-  for (; k < K; ++k, w += NW * L) {
-    prefetch_panel<C, NW>(w);
-    __builtin_prefetch(next + k * kLine, 0, 2);
-    multiply_step<C, NW, step>(row, k, w, acc);
+      for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+        for (int j = 0; j < V; ++j) acc[0][m][j] += acc[s][m][j];
   }
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int j = 0; j < NW; ++j) {
+    for (int j = 0; j < V; ++j) {
       const C* from = j == 2 && addend.third ? addend.third : addend.rows ? addend.rows + m * addend.stride + j * L : nullptr;
-      if (from) acc[m][j] += *reinterpret_cast<const Vector<C>*>(from);
+      if (from) acc[0][m][j] += *reinterpret_cast<const Vector<C>*>(from);
+      *reinterpret_cast<Vector<C>*>(sums + m * ld + j * L) = acc[0][m][j];
     }
-  write_sums<C, NW, M>(acc, sums);
 }
 
 // sums[m] (+)= sum_k a[k][m] w[k]: the rows of the tile are neighbouring columns of a (weight gradients).
 template <class C, int M>
 void tile_columns(const C* __restrict a, int64_t stride, const C* __restrict w, int64_t K, bool add,
                   TileSums<C, kTileVectors>& sums) {
-  constexpr int L = kLanes<C>, NW = kTileVectors;
-  Vector<C> acc[M][NW] = {};
-  for (int64_t k = 0; k < K; ++k, a += stride, w += NW * L) {
-    Vector<C> b[NW];
+  constexpr int L = kLanes<C>, V = kTileVectors;
+  Vector<C> acc[M][V] = {};
+  for (int64_t k = 0; k < K; ++k, a += stride, w += V * L) {
+    Vector<C> b[V];
 #pragma GCC unroll 8
-    for (int j = 0; j < NW; ++j) b[j] = *reinterpret_cast<const Vector<C>*>(w + j * L);
-    prefetch_panel<C, NW>(w);
+    for (int j = 0; j < V; ++j) b[j] = *reinterpret_cast<const Vector<C>*>(w + j * L);
+    prefetch_panel<C, V>(w);
     __builtin_prefetch(a + 8 * stride, 0, 3);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       const Vector<C> am = splat(a[m]);
 #pragma GCC unroll 8
-      for (int j = 0; j < NW; ++j) acc[m][j] += am * b[j];
+      for (int j = 0; j < V; ++j) acc[m][j] += am * b[j];
     }
   }
-  if (add) {
 #pragma GCC unroll 8
-    for (int m = 0; m < M; ++m)
+  for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-      for (int j = 0; j < NW; ++j) acc[m][j] += *reinterpret_cast<const Vector<C>*>(sums.value[m][j]);
-  }
-  write_sums<C, NW, M>(acc, sums);
+    for (int j = 0; j < V; ++j) {
+      Vector<C>& sum = *reinterpret_cast<Vector<C>*>(sums.value[m][j]);
+      sum = add ? sum + acc[m][j] : acc[m][j];
+    }
 }
 
 // The two for a number of rows known at run time; compiled once each (tile.cpp).
-template <class C, int NW, Step step>
-void tile_rows(int rows, const C* const* a, int64_t k0, const C* w, int64_t K, const TileAddend<C>& addend, const C* next,
-               const C* const* ahead, TileSums<C, NW>& sums);
+template <class C, int V, Step step>
+void tile_rows(int rows, const C* const* a, int64_t k0, const C* w, int64_t K, const TileAddend<C>& addend,
+               const TileFetch<C>& fetch, C* sums, int64_t ld);
 template <class C>
 void tile_columns(int rows, const C* a, int64_t stride, const C* w, int64_t K, bool add, TileSums<C, kTileVectors>& sums);
 

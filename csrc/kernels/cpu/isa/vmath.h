@@ -38,11 +38,19 @@ struct Math {
     F scale, em1;  // exp(x) = scale (1 + em1)
   };
 
-  // A comparison with NaN is false, so NaN passes.
+  // NaN passes: of a comparison with it, x86 takes the second operand, and x > h is false.
   static FUSEGEN_INLINE F clamp(F x, float lo, float hi) {
     const F l = splat(lo), h = splat(hi);
+#if defined(__AVX512F__)
+    return (F)_mm512_min_ps((__m512)h, _mm512_max_ps((__m512)l, (__m512)x));
+#elif defined(__AVX2__)
+    return (F)_mm256_min_ps((__m256)h, _mm256_max_ps((__m256)l, (__m256)x));
+#elif defined(__SSE2__)
+    return (F)_mm_min_ps((__m128)h, _mm_max_ps((__m128)l, (__m128)x));
+#else
     x = x < l ? l : x;
     return x > h ? h : x;
+#endif
   }
 
   // 1 / d for normal, finite d >= 1. AVX-512 has no quick division but an estimate good to 14 bits; a Newton step makes

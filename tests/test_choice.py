@@ -1,0 +1,446 @@
+"""What "auto" leaves to torch on a CPU: the calls of the committed table, on the machines it is about."""
+
+import copy
+import sys
+from pathlib import Path
+
+import fusegen
+import pytest
+import torch
+from fusegen import _C, _backend, _choice, _cpu_rules, _info
+from fusegen.gan import discriminator_step
+from fusegen.ops import torch_path
+from gan_networks import dense as dense_network
+from torch import nn
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+ISA, VENDOR = _C.isa(), _C.machine()["vendor"]
+I, H, B, T = 7, 16, 4, 5
+
+
+def dense():
+    return dense_network((6, 9, 8, 1))
+
+
+def rule(cell, dtype="float32", train=False, H=_choice.ANY, B=_choice.ANY, T=_choice.ANY, **more):
+    return _choice.Rule("cpu", cell, dtype, train, H, B, T, "made-up.csv", **more)
+
+
+@pytest.fixture
+def auto(monkeypatch):
+    """A function: these rules are the table, under "auto"."""
+    fusegen.set_backend("auto")
+    return lambda *rules: monkeypatch.setattr(_choice, "RULES", rules)
+
+
+@pytest.fixture
+def on_torch(monkeypatch):
+    """How many calls of layers and cells went to torch."""
+    seen = []
+    for name in ("layers", "cell"):
+        own = getattr(torch_path, name)
+        monkeypatch.setattr(torch_path, name, lambda *a, own=own, **k: seen.append(a[0]) or own(*a, **k))
+    return seen
+
+
+def call(cell, batch=B, steps=T, grad=False, size=I, **more):
+    """One call of a module of this kind, in inference unless ``grad``."""
+    kind = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}[cell.removesuffix("_cell")]
+    is_cell = cell.endswith("_cell")
+    m = getattr(fusegen.nn, kind + "Cell" * is_cell)(size, H)
+    with torch.set_grad_enabled(grad):
+        return m(torch.randn(batch, size) if is_cell else torch.randn(steps, batch, size), **more)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "lstm_cell", "gru_cell", "rnn_cell"])
+def test_each_layer_and_cell_has_rules_of_its_own(cell, auto, on_torch):
+    others = [c for c in _info.CELLS if c != cell]
+    auto(*(rule(c) for c in others), *(rule(cell, train=True), rule(cell, "float64")))
+    call(cell)
+    assert not on_torch
+    auto(*(rule(c) for c in others), rule(cell, H=(16, 16), B=(4, 4), I=(7, 7)))
+    call(cell)
+    assert len(on_torch) == 1
+    for more in ({"grad": True}, {"batch": 5}, {"size": 8}):
+        call(cell, **more)
+    assert len(on_torch) == 1
+    fusegen.set_backend("fused")
+    call(cell)
+    assert len(on_torch) == 1
+
+
+def test_the_functional_forms_obey_too(auto, on_torch):
+    auto(rule("lstm"), rule("gru_cell"))
+    W = [torch.randn(4 * H, I), torch.randn(4 * H, H), None, None]
+    fusegen.ops.lstm(torch.randn(T, B, I), None, None, [*W, None])
+    fusegen.ops.gru_cell(torch.randn(B, I), None, [w and None if w is None else w[: 3 * H] for w in W])
+    assert on_torch == ["lstm", "gru"]
+
+
+@pytest.mark.parametrize(
+    ("isa", "vendor", "holds"),
+    [
+        (None, None, True), (ISA, VENDOR, True), (ISA, None, True), (None, VENDOR, True),
+        ("another", VENDOR, False), (ISA, "another", False),
+        ("another", None, False), (None, "another", False),
+    ],
+)  # fmt: skip
+def test_rules_of_another_machine_do_not_apply(isa, vendor, holds, auto, on_torch):
+    auto(
+        rule("lstm", isa=isa, vendor=vendor),
+        rule("discriminator_step none", train=True, isa=isa, vendor=vendor),
+    )
+    call("lstm")
+    D = dense()
+    out = discriminator_step(D, torch.randn(4, 6), torch.randn(4, 6))
+    assert len(on_torch) == holds and out.path == ("autograd" if holds else "fused_mlp")
+    asked = ("lstm", I, H, B, T, "float32", "cpu", False)
+    assert bool(_choice.rule_for(*asked, isa=ISA, vendor=VENDOR)) == holds
+    report = fusegen.info()
+    assert ("1 measured range" in report or "2 measured range" in report) == holds
+    assert (f"nothing measured faster on torch with {ISA} on {VENDOR}" in report) != holds
+
+
+def test_rules_follow_the_threads(auto, on_torch):
+    auto(rule("lstm", threads=(2, 3)))
+    for threads, holds in ((1, False), (2, True), (1, False)):
+        torch.set_num_threads(threads)
+        before = len(on_torch)
+        call("lstm")
+        assert len(on_torch) - before == holds
+
+
+def test_a_ragged_batch_stays(auto, on_torch):
+    """Measured are full batches, and ragged ones cost torch far more."""
+    auto(rule("lstm"))
+    call("lstm", lengths=[5, 3, 2, 1])
+    assert not on_torch
+    call("lstm")
+    assert on_torch
+
+
+def test_under_autocast_the_dtype_is_what_is_computed_in(auto, on_torch):
+    auto(rule("lstm"))
+    with torch.autocast("cpu", torch.bfloat16):
+        call("lstm")
+        assert not on_torch
+        auto(rule("lstm", "bfloat16"))
+        call("lstm")
+    assert len(on_torch) == 1
+    call("lstm")
+    assert len(on_torch) == 1
+
+
+def test_compiled_calls_obey_with_sizes_that_vary(auto):
+    auto(rule("gru", B=(1, 5), isa=ISA, vendor=VENDOR))
+    m, names = fusegen.nn.GRU(I, H), []
+
+    def backend(graph, _):
+        names.append({str(node.target) for node in graph.graph.nodes if node.op == "call_function"})
+        return graph
+
+    compiled = torch.compile(m, backend=backend, fullgraph=True, dynamic=True)
+    with torch.no_grad():
+        for batch in (3, 4, 5, 6, 9):
+            compiled(torch.randn(T, batch, I))
+    assert len(names) == 2  # one graph on each side of the rule
+    assert not any("fusegen" in name for name in names[0]) and any("fusegen" in name for name in names[1])
+
+
+def test_answers_are_kept_but_not_without_end(auto, monkeypatch):
+    monkeypatch.setattr(_backend, "_ANSWERS", 3)
+    auto(rule("lstm", B=(3, 4)))
+    for _ in range(2):
+        for batch in range(1, 9):
+            found = _backend.cpu_rule("lstm", I, H, batch, T, torch.float32, False)
+            assert (found is not None) == (batch in (3, 4))
+            assert len(_backend._table().answers) <= 3
+
+
+# ---------------------------------------------------------------- the discriminator step
+
+
+@pytest.mark.parametrize("penalty", ["none", "r1", "r2", "gp"])
+def test_a_step_left_to_torch_is_the_same_step(penalty, auto):
+    weights = {} if penalty == "none" else {penalty: 2.0}
+    D = dense().double()
+    real, fake = (torch.randn(5, 6, dtype=torch.float64).requires_grad_() for _ in range(2))
+    auto(rule("discriminator_step " + penalty.replace("r2", "r1"), "float64", True))
+    outs, grads = [], []
+    for backend, path in (("auto", "autograd"), ("fused", "fused_mlp")):
+        fusegen.set_backend(backend)
+        out = discriminator_step(D, real, fake, generator=torch.Generator().manual_seed(3), **weights)
+        assert out.path == path
+        outs.append(out)
+        grads.append(torch.autograd.grad(out.loss, [*D.parameters(), real, fake]))
+    assert outs[0].reason == "torch measured faster at this size (made-up.csv)"
+    close = {"rtol": 1e-9, "atol": 1e-12}
+    torch.testing.assert_close(grads[0], grads[1], **close)
+    for name in ("loss", "penalty", "real_logits", "fake_logits"):
+        torch.testing.assert_close(getattr(outs[0], name), getattr(outs[1], name), **close)
+    for name, value in outs[0].stats.items():
+        assert value == pytest.approx(outs[1].stats[name], rel=1e-6, nan_ok=True), name
+
+
+def step(D=None, batch=4, width=6, **options):
+    D = dense() if D is None else D
+    return discriminator_step(D, torch.randn(batch, width), torch.randn(batch, width), **options).path
+
+
+def test_a_step_goes_by_rows_weights_layers_and_penalty(auto):
+    D = dense()
+    widths = [m.weight.numel() for m in D if isinstance(m, nn.Linear)]
+    size, layers = sum(widths), len(widths)
+    fits = {"train": True, "H": (size, size), "B": (4, 4), "I": (layers, layers)}
+    auto(rule("discriminator_step none", **fits))
+    assert step(D) == "autograd"
+    assert step(D, batch=5) == "fused_mlp" and step(D, r1=1.0) == "fused_mlp"
+    auto(rule("discriminator_step none", **{**fits, "H": (size + 1, size + 1)}))
+    assert step(D) == "fused_mlp"
+    auto(rule("discriminator_step none", **{**fits, "I": (1, layers - 1)}))
+    assert step(D) == "fused_mlp"
+    auto(rule("discriminator_step r1", **fits), rule("discriminator_step gp", **fits))
+    assert step(D) == "fused_mlp"
+    assert step(D, r1=1.0) == step(D, r2=1.0) == step(D, gp=1.0) == "autograd"
+    assert step(D, r1=1.0, gp=1.0) == "fused_mlp"  # not measured together
+    fusegen.set_backend("fused")
+    assert step(D, r1=1.0) == "fused_mlp"
+
+
+def test_steps_that_were_not_measured_stay(auto):
+    auto(*(rule(f"discriminator_step {penalty}", train=True) for penalty in ("none", "r1", "gp")))
+    assert step() == "autograd"
+    with torch.no_grad():
+        assert step() == "fused_mlp"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert step() == "fused_mlp"
+    assert step(dense().requires_grad_(False)) == "fused_mlp"
+    normed = dense()
+    nn.utils.parametrizations.spectral_norm(normed[0])
+    assert step(normed, gp=1.0) == "fused_mlp"  # autograd would move its vectors twice
+    D = dense()
+
+    def loss(weights):
+        return torch.func.functional_call(Step(D), weights, (torch.ones(2, 6), torch.ones(2, 6)))
+
+    with torch.no_grad():
+        torch.func.grad(loss)({f"D.{name}": p.detach() for name, p in D.named_parameters()})
+
+
+class Step(nn.Module):
+    """The loss of a step with a penalty, which autograd cannot compute inside torch.func."""
+
+    def __init__(self, D):
+        super().__init__()
+        self.D = D
+
+    def forward(self, real, fake):
+        return discriminator_step(self.D, real, fake, r1=1.0).loss
+
+
+def test_a_step_left_to_torch_refuses_what_the_fused_one_does(auto):
+    auto(rule("discriminator_step none", train=True))
+    D = dense()
+    D[0].double()
+    with pytest.raises(RuntimeError, match=r"^D: weight of dense layer 0 is torch.float64"):
+        step(D)
+    with pytest.raises(ValueError, match="expected 6 features a sample"):
+        step(width=5)
+
+
+# ---------------------------------------------------------------- what is told
+
+
+def test_info_tells_the_rule_and_its_source(auto):
+    auto(rule("lstm_cell", H=(10, 20), B=(3, 2**31 - 1), T=(1, 1), threads=(2, 2), isa=ISA, vendor=VENDOR))
+    lines = _info.choice("lstm_cell,7,16,4,1,float32,infer")
+    assert lines == [
+        ("runs", "torch's own operators: measured faster"),
+        ("rule", f"lstm_cell, float32, infer, H 10 to 20, B 3 and more, T 1, 2 thread(s) on {VENDOR} {ISA}, "
+         "measured in made-up.csv (fusegen/_cpu_rules.py)"),
+    ]  # fmt: skip
+    assert dict(_info.choice("lstm_cell,7,21,4,1,float32,infer"))["runs"] == "fusegen"
+    fusegen.set_backend("fused")
+    assert dict(_info.choice("lstm_cell,7,16,4,1,float32,infer"))["runs"] == "fusegen"
+
+
+def test_the_demo_tells(auto, capsys):
+    from fusegen.data import Text
+    from fusegen.train import FitOptions, TextOptions
+    from fusegen.train.demo import Demo
+
+    text = Text("here", torch.tensor(list(b"a short story. " * 99), dtype=torch.uint8))
+    options = TextOptions(cell="lstm", hidden=16, embedding=8, batch=4, chunk=16)
+    for table, told in (((), False), ((rule("lstm", train=True, H=(16, 16), I=(8, 8)),), True)):
+        auto(*table)
+        Demo(text, options, FitOptions(steps=12, lr=0.02)).run()
+        assert ("'auto' ran torch's own layers here: lstm, float32" in capsys.readouterr().out) == told
+
+
+# ---------------------------------------------------------------- benchmarks/choice.py
+
+
+AMD = "AMD EPYC (family 25 model 17), 2 cores"
+
+
+@pytest.fixture
+def choice_py(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import choice
+
+    yield choice
+    for name in ("choice", "record", "bars"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def results(tmp_path, choice_py):
+    """A function: a result file with these (suite, cell, form, train, I, H, B, T, ratio) of torch's rows."""
+    import record
+
+    def written(
+        rows, machine=AMD, isa="avx2", threads="2", spread=0.01, peer="torch", suffix="", minute="00"
+    ):
+        made = []
+        for suite, cell, form, train, I, H, B, T, ratio in rows:
+            mode = "training" if train else "inference"
+            for name, value, figure in (("fused", 1.0, 1.0), (peer, ratio, ratio)):
+                figures = {"p20": value - spread, "p80": value + spread, "rounds": 4, "ratio_fused": figure}
+                made.append(
+                    record.Row(suite, cell, form, mode, "float32", I, H, B, T, B * T, name, value, **figures)
+                )
+        shared = {
+            "date": f"2026-12-01T00{minute}Z",
+            "commit": "abc",
+            "machine": machine,
+            "isa": isa,
+            "threads": threads,
+        }
+        names = list(record.Row.__dataclass_fields__)
+        with record.new_file(names, tmp_path, shared, suffix) as (path, add):
+            add(vars(one) for one in made)
+        return path
+
+    return written
+
+
+def made_of(choice_py, tmp_path, *paths):
+    assert choice_py.main([*map(str, paths), "--output", str(tmp_path)]) == 0
+    scope = {}
+    exec((tmp_path / "_cpu_rules.py").read_text(), scope)
+    return scope["MEASURED"]
+
+
+def test_a_table_is_made_from_results_and_obeyed(choice_py, results, tmp_path, monkeypatch):
+    grid = {
+        (64, 1): 2.0,
+        (64, 16): 0.9,
+        (256, 1): 0.8,
+        (256, 16): 0.9,
+        (1024, 1): 1.2,
+    }  # (1024, 16) is a hole
+    layers = [("rnn", "lstm", "layer", False, h, h, b, 50, ratio) for (h, b), ratio in grid.items()]
+    steps = [
+        ("gan", "mlp-6-4-1", "none", True, 0, 0, 64, 0, 0.9),
+        ("gan", "mlp-6-40-1", "none", True, 0, 0, 64, 0, 1.5),
+        ("gan", "dcgan", "none", True, 0, 0, 64, 0, 0.5),
+    ]
+    small = [
+        ("small", "gru", f"cell threads{n}", True, 32, 32, 1, 1, ratio) for n, ratio in ((1, 0.9), (2, 1.5))
+    ]
+    paths = results(layers), results(small), results(steps, peer="concatenated")
+    made = made_of(choice_py, tmp_path, *paths)
+    assert list(made) == [("avx2", "amd")]
+    monkeypatch.setattr(_cpu_rules, "MEASURED", made)
+    rules = tuple(
+        _choice.Rule("cpu", cell, dtype, train, H, B, T, source, I, threads, isa, vendor)
+        for (isa, vendor), rows in made.items()
+        for cell, dtype, train, I, H, B, T, threads, source in rows
+    )
+    monkeypatch.setattr(_choice, "RULES", rules)
+
+    def torch_wins(cell, I, H, B, T, train=False, isa="avx2", vendor="amd", threads=2):
+        return _choice.rule_for(cell, I, H, B, T, "float32", "cpu", train, isa, vendor, threads)
+
+    for (h, b), ratio in grid.items():
+        found = torch_wins("lstm", h, h, b, 50)
+        assert (found is not None) == (ratio < 1), (h, b)
+        assert found is None or found.source == paths[0].name
+        assert not torch_wins("lstm", h, h, b, 50, isa="avx512") and not torch_wins(
+            "lstm", h, h, b, 50, vendor="intel"
+        )
+        assert not torch_wins("lstm", h, h, b, 50, train=True) and not torch_wins("gru", h, h, b, 50)
+        assert not torch_wins("lstm", h, h, b, 1)  # a single step is a way of its own, not measured
+    assert torch_wins("lstm", 9, 128, 5, 50) and not torch_wins("lstm", 9, 128, 4, 50)  # geometric middles
+    assert torch_wins("lstm", 129, 129, 4, 2) and torch_wins("lstm", 512, 512, 4, 10**6)
+    assert not torch_wins("lstm", 1024, 1024, 1, 50) and torch_wins("lstm", 512, 512, 16, 50)
+    assert torch_wins("lstm", 64, 64, 10**6, 50, threads=16) and torch_wins("lstm", 64, 64, 16, 50, threads=1)
+    # the hole's nearest neighbour is at the same B, a quarter of H away, not at a sixteenth of B
+    assert torch_wins("lstm", 1024, 1024, 16, 50)
+    assert torch_wins("gru_cell", 32, 32, 1, 1, True, threads=1)
+    assert not torch_wins("gru_cell", 32, 32, 1, 1, True, threads=2)
+    step = "discriminator_step none"
+    assert torch_wins(step, 2, 28, 64, 1, True) and not torch_wins(step, 2, 280, 64, 1, True)
+    assert not torch_wins(step, 3, 28, 64, 1, True)  # of more layers than measured
+    assert len(rules) == 5 and "discriminator_step r1" not in {r.cell for r in rules}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "spread", "lost"),
+    [
+        (0.95, 0.01, True),
+        (0.985, 0.001, True),
+        (0.995, 0.0001, False),
+        (0.95, 0.1, False),
+        (1.2, 0.01, False),
+    ],
+)
+def test_a_loss_is_more_than_the_noise(ratio, spread, lost, choice_py, results, tmp_path):
+    path = results([("cells", "lstm", "cell", True, 64, 64, 8, 1, ratio)], spread=spread)
+    assert len(made_of(choice_py, tmp_path, path)["avx2", "amd"]) == lost
+
+
+def test_readings_of_one_place_are_told_apart_by_input_size_and_steps(choice_py, results, tmp_path):
+    rows = [
+        ("rnn", "gru", "layer", False, 16, 64, 8, 50, 0.5),
+        ("rnn", "gru", "layer", False, 256, 64, 8, 50, 2.0),
+        ("rnn", "gru", "layer", False, 256, 64, 8, 2, 0.5),
+        ("small", "gru", "layer threads2", False, 64, 64, 8, 1, 2.0),
+    ]
+    made = made_of(choice_py, tmp_path, results(rows))["avx2", "amd"]
+    most = _choice.ANY[1]
+    assert [(I, T) for _, _, _, I, _, _, T, _, _ in made] == [((1, 64), (2, most)), ((65, most), (2, 10))]
+
+
+def test_a_later_reading_and_every_machine_count(choice_py, results, tmp_path):
+    row = ("cells", "rnn", "cell", False, 8, 8, 8, 1)
+    before, after = results([(*row, 0.5)]), results([(*row, 1.5)], minute="01")
+    other = results([(*row, 0.5)], machine="Intel Xeon @ 2.50GHz, 2 cores", isa="avx512")
+    third = results([(*row, 0.5)], machine="Zhaoxin, 4 cores")
+    made = made_of(choice_py, tmp_path, before, after, other, third)
+    assert {kind: len(rows) for kind, rows in made.items()} == {
+        ("avx2", "amd"): 0, ("avx512", "intel"): 1, ("avx2", "other"): 1,
+    }  # fmt: skip
+
+
+def test_files_that_tell_nothing_are_refused(choice_py, results, tmp_path, capsys):
+    partial = results([("cells", "rnn", "cell", False, 8, 8, 8, 1, 0.5)], suffix="-partial")
+    nothing = results([("ragged", "rnn", "ragged", False, 8, 8, 8, 9, 0.5)])
+    for path, words in (
+        (partial, "expected a complete run"),
+        (nothing, "expected rows of torch in the suites"),
+    ):
+        assert choice_py.main([str(path), "--output", str(tmp_path)]) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "_cpu_rules.py").exists()
+
+
+def test_the_committed_table_has_the_form_that_is_read():
+    for (isa, vendor), rows in _cpu_rules.MEASURED.items():
+        assert isa in ("baseline", "avx2", "avx512", "avx512_bf16") and vendor in ("intel", "amd", "other")
+        for cell, dtype, train, *ranges, source in rows:
+            assert cell in _info.CELLS or cell in map(_choice.step_name, ("none", "r1", "gp"))
+            assert dtype in _info.DTYPES and isinstance(train, bool) and source.endswith(".csv")
+            assert len(ranges) == 5 and all(1 <= low <= high for low, high in ranges)
+    assert len(_choice.CPU_RULES) == sum(map(len, _cpu_rules.MEASURED.values()))
+    assert copy.deepcopy(_choice.CPU_RULES) == _choice.CPU_RULES
