@@ -73,5 +73,5 @@ $(stamps)/lint-tools: constraints.txt | $(py)
 
 $(stamps)/bench-tools: constraints.txt | $(py)
 	$(say) "installing what the benchmarks compare with"
-	@$(pip) -c constraints.txt onnx onnxruntime matplotlib onednn-cpu-gomp onednn-devel-cpu-gomp
+	@$(pip) -c constraints.txt onnx onnxruntime openvino matplotlib onednn-cpu-gomp onednn-devel-cpu-gomp
 	@mkdir -p $(@D) && touch $@

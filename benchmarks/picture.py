@@ -1,4 +1,4 @@
-"""The README's picture: six panels, a line for each shape, a mark for each peer."""
+"""A machine's picture: six panels, a line for each shape, a mark for each peer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from record import Row
 from suites.rnn import CELLS, SHAPES
 
 MODES = ("inference", "training")
-MARKS = {"torch": ("o", "#c44e2c"), "onnxruntime": ("s", "#3a7d44"), "onednn": ("D", "#2b5c8a")}
+MARKS = {
+    "torch": ("o", "#c44e2c"),
+    "onnxruntime": ("s", "#3a7d44"),
+    "openvino": ("^", "#8a6d2b"),
+    "onednn": ("D", "#2b5c8a"),
+}
 TICKS = (0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20)
 
 
@@ -48,6 +53,8 @@ def panel(axis, rows: list[Row], ratio, names: dict[str, str]) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     for peer, (marker, color) in MARKS.items():
         part = select(rows, peer=peer)
+        if not part:  # nor does it belong into the legend
+            continue
         lines = [SHAPES.index((e.H, e.B, e.T)) for e in part]
         values = [ratio(e) for e in part]
         axis.scatter(values, lines, s=30, marker=marker, color=color, label=names[peer], zorder=3)

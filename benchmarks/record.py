@@ -1,4 +1,4 @@
-"""Result rows, the machine and versions they belong to, and the CSV files in results/MACHINE/."""
+"""Result rows, the machine and versions they belong to, and the CSV files in results/MACHINE/ISA/."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+import cap
 import fusegen
 from fusegen import _C
 from fusegen._choice import slug
@@ -31,7 +32,8 @@ class Row:
 
     value in `unit` (median), p20 and p80 beside it; ratio_X: this contestant's time over X's, the median over
     rounds of the two read in the same round, X being fusegen in one of its forms: above 1, fusegen is faster.
-    gflops and gbs: operations of the matrix products and least bytes of a call over its time.
+    gflops and gbs: operations of the matrix products and least bytes of a call over its time. rounds: those
+    that count; dropped: those that do not, the machine having not stood still.
     """
 
     suite: str
@@ -58,6 +60,7 @@ class Row:
     gbs: float | str = ""
     error: float | str = ""
     note: str = ""
+    dropped: int | str = ""
 
 
 def row(suite: str, problem, peer: str, value: float, **figures) -> Row:
@@ -72,13 +75,26 @@ def row(suite: str, problem, peer: str, value: float, **figures) -> Row:
 @cache
 def processor() -> str:
     """CPU model and core count, nothing that names the host."""
-    model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
-        model = found.group(1) if found else model
-    model = re.sub(r"\((R|TM|tm)\)|\bCPU\b|\bProcessor\b", " ", model)
-    return f"{' '.join(model.split())}, {os.cpu_count()} cores"
+    model = model_name(cpuinfo.read_text() if cpuinfo.exists() else "")
+    return f"{model or platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def model_name(cpuinfo: str) -> str:
+    """The model by the name that it gives itself; vendor, family and model beside a name that tells no model,
+    as a virtual machine's ("AMD EPYC" of Zen 3 and of Zen 5 alike). "" where there is no such name."""
+
+    def field(name: str) -> str:
+        found = re.search(rf"^{name}\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+        return found[1] if found else ""
+
+    model = re.sub(r"\((R|TM|tm)\)|\bCPU\b|\bProcessor\b", " ", field("model name"))
+    model = " ".join(model.split())
+    if not model or re.search(r"\d{3}", model.partition("@")[0]) or not field("cpu family"):
+        return model
+    vendor = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}.get(field("vendor_id"), field("vendor_id"))
+    known = "" if vendor.lower() in model.lower() else f"{vendor} "
+    return f"{model} ({known}family {field('cpu family')} model {field('model')})"
 
 
 @cache
@@ -139,16 +155,19 @@ def environment(device: str = "cpu") -> dict[str, str]:
         "machine": processor(),
         **(gpu() if device == "cuda" else {}),
         "isa": _C.isa(),
+        "capped": cap.applied,
         "threads": str(torch.get_num_threads()),
         "fusegen": fusegen.__version__,
         "torch": torch.__version__,
         "onnxruntime": version("onnxruntime"),
+        "openvino": version("openvino"),
         "onednn": version("onednn-cpu-gomp"),
         "python": platform.python_version(),
         "compiler": str(_C.build_info()["compiler"]),
     }
 
 
+PEERS = ("onnxruntime", "openvino", "onednn")  # columns of what only speed is compared with
 Add = Callable[[Iterable[Mapping[str, object]]], None]
 
 
@@ -179,10 +198,13 @@ def new_file(
 
 
 def write(rows: list[Row], folder: Path = RESULTS, suffix: str = "", device: str = "cpu") -> Path:
-    """A new file in `folder`/MACHINE with the rows of a run."""
+    """A new file in `folder`/MACHINE/ISA with the rows of a run; a GPU has no ISA beside it."""
     shared = environment(device)
     names = [field.name for field in fields(Row)]
-    with new_file(names, folder / slug(shared["machine"]), shared, suffix) as (path, add):
+    place = folder / slug(shared["machine"])
+    if device == "cpu":
+        place /= shared["isa"]
+    with new_file(names, place, shared, suffix) as (path, add):
         add(map(asdict, rows))
     return path
 
@@ -194,7 +216,7 @@ def learning(what: str, names: Sequence[str], dry: bool = False) -> Iterator[tup
         yield None, lambda rows: None
         return
     own = environment()
-    shared = {name: value for name, value in own.items() if name not in ("onnxruntime", "onednn")}
+    shared = {name: value for name, value in own.items() if name not in PEERS}
     with new_file(names, RESULTS / slug(own["machine"]) / "learning", shared, f"-{what}") as opened:
         yield opened
 
@@ -210,7 +232,7 @@ def read(path: Path) -> list[Row]:
     def convert(name: str, text: str):
         if types[name] == "str" or (text == "" and "str" in types[name]):
             return text
-        return int(text) if types[name] == "int" else float(text)
+        return int(text) if types[name].startswith("int") else float(text)
 
     with path.open(newline="") as file:
         lines = csv.DictReader(file)

@@ -1,16 +1,21 @@
-"""README's measured tables and picture from the newest results: `python benchmarks/report.py`.
+"""The measured tables and pictures from the newest results: `python benchmarks/report.py`.
 
-For each suite the newest complete file of results/MACHINE is read, or the newest run's parts. A CPU's text
-goes between the markers bench:start and bench:end of README.md, its picture to results/MACHINE/layers.png;
-the GPUs' goes between gpu-bench:start and gpu-bench:end.
+Each kind of machine that was measured (results/MACHINE/ISA, and the number of threads) is shown, the one on
+which fusegen does worst beside torch.nn first; for each suite its newest complete file is read. README.md has
+a line for each kind, and the worst one's picture and table of the GAN step (between the markers bench:start
+and bench:end, gan-bench:start and gan-bench:end); docs/benchmarks.md has all of each. Pictures go to
+results/MACHINE/ISA/layers.png. GPUs' tables, from the newest run or its parts, go between gpu-bench:start and
+gpu-bench:end.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean
 
@@ -19,15 +24,18 @@ import record
 from bars import ratios, select
 from picture import MODES
 from record import Row
+from suites.gan import PENALTIES, best_of_all
 from suites.rnn import CELLS, GPU_CELLS, GPU_DTYPES
 from sweep import FAILED, TIME_IS_UP, WRONG
 
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
+GAN_START, GAN_END = "<!-- gan-bench:start -->", "<!-- gan-bench:end -->"
 GPU_START, GPU_END = "<!-- gpu-bench:start -->", "<!-- gpu-bench:end -->"
 PEERS = {
     "torch": "torch.nn",
     "compile": "torch.compile",
     "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
     "onednn": "oneDNN from C++",
 }
 OTHERS = {
@@ -35,14 +43,21 @@ OTHERS = {
     "ragged": "a ragged batch, packed",
     "text": "a text model's whole step",
 }
+FROZEN = ("onnxruntime", "openvino", "onednn")  # these pack weights before inference
 LEGEND = """\
 Time of each peer over fusegen's: geometric mean over the grid (smallest–largest); above 1 fusegen is faster.
-Beside ONNX Runtime and oneDNN, which pack weights before inference, fusegen does so too
+Beside ONNX Runtime, OpenVINO and oneDNN, which pack weights before inference, fusegen does so too
 (`fusegen.frozen`)."""
-
-PROVENANCE = """\
-[{name}]({link}): {machine}, {isa}, {threads} threads, torch {torch}, ONNX Runtime {onnxruntime}, oneDNN wheel
-{onednn}, commit {commit}."""
+SUMMARY_LEGEND = """\
+A line a machine and instruction set, the worst first. Time of torch.nn, or of the peer named, over fusegen's,
+fp32: geometric mean (smallest); above 1 fusegen is faster. GAN step: a dense discriminator's, beside the best
+of all ways to write it in torch. Every table and every lost case, versions and commits:
+[docs/benchmarks.md](docs/benchmarks.md)."""
+GAN_LEGEND = """\
+Time of plain torch over fusegen's, one discriminator step: geometric mean over dense networks and batches
+(smallest–largest)"""
+GAN_FORMS = {"none": "no penalty", "r1": "R1", "gp": "WGAN-GP"}
+VERSIONS = {"torch": "torch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "onednn": "oneDNN wheel"}
 
 GPU_NAMES = {"bfloat16": "bf16", "float16": "fp16", "tf32": "TF32", "float32": "fp32"}
 GPU_LEGEND = """\
@@ -54,21 +69,62 @@ GPU_PROVENANCE = """\
 PART = re.compile(r"-(\d+)of(\d+)(-\d+)?$")
 
 
-def newest(folder: Path) -> dict[str, Path]:
-    """Suite -> the newest complete file that has it."""
-    files = [path for path in folder.glob("*.csv") if "-partial" not in path.name]
-    found = {}
-    for path in sorted(files, key=lambda path: (record.shared(path)["date"], len(path.name), path.name)):
-        found |= {entry.suite: path for entry in record.read(path)}
-    return found
+@dataclass
+class Kind:
+    """A machine at one instruction set and number of threads: its newest complete file of each suite, and the
+    rows of those."""
+
+    machine: str
+    isa: str
+    threads: str
+    files: dict[str, Path]
+    rows: list[Row]
+
+    @property
+    def name(self) -> str:
+        return f"{self.machine}, {self.isa}" + ("" if self.threads != "1" else ", 1 thread")
+
+    @property
+    def folder(self) -> Path:
+        return next(iter(self.files.values())).parent
+
+    @property
+    def standing(self) -> float:
+        """Geometric mean of fp32 torch.nn / fused over the layers; without any, behind all others."""
+        found = ratios(select(self.rows, suite="rnn", dtype="float32", peer="torch"))
+        return geometric_mean(found) if found else float("inf")
+
+
+def kinds(results: Path) -> list[Kind]:
+    """Of the CPUs that were measured, the worst first."""
+    found: dict[tuple[Path, str], dict[str, Path]] = {}
+    files = [path for path in results.glob("*/*/*.csv") if path.parent.name != "learning"]
+    for path in in_order(files):
+        key = path.parent, record.shared(path)["threads"]
+        found.setdefault(key, {}).update({entry.suite: path for entry in record.read(path)})
+    made = []
+    for (_, threads), by_suite in found.items():
+        shared = record.shared(next(iter(by_suite.values())))
+        rows = [
+            entry
+            for suite, path in by_suite.items()
+            for entry in select(record.read(path), suite=suite, unit=lambda unit: unit not in (WRONG, FAILED))
+        ]
+        made.append(Kind(shared["machine"], shared["isa"], threads, by_suite, rows))
+    return sorted(made, key=lambda kind: (kind.standing, kind.name))
+
+
+def in_order(files: Iterable[Path]) -> list[Path]:
+    """Complete files, the newest last."""
+    whole = [path for path in files if "-partial" not in path.name]
+    return sorted(whole, key=lambda path: (record.shared(path)["date"], len(path.name), path.name))
 
 
 def newest_parts(folder: Path) -> dict[str, dict[str, Path]]:
     """Suite -> the newest run's files that have it: part -> the newest file of that part, of one commit and
     one number of parts. A run in one piece is part "1/1"."""
-    files = [path for path in folder.glob("*.csv") if "-partial" not in path.name]
     runs: dict[str, dict[tuple, dict[str, Path]]] = {}
-    for path in sorted(files, key=lambda path: (record.shared(path)["date"], len(path.name), path.name)):
+    for path in in_order(folder.glob("*.csv")):
         found = PART.search(path.stem)
         k, n = (found[1], found[2]) if found else ("1", "1")
         for suite in {entry.suite for entry in record.read(path)}:
@@ -80,7 +136,7 @@ def newest_parts(folder: Path) -> dict[str, dict[str, Path]]:
 
 def compared(entry: Row) -> float:
     """A peer's time over fusegen's, over the frozen one's where the peer's weights are packed beforehand."""
-    frozen = entry.mode == "inference" and entry.peer in ("onednn", "onnxruntime")
+    frozen = entry.mode == "inference" and entry.peer in FROZEN
     return float(entry.ratio_frozen if frozen else entry.ratio_fused)
 
 
@@ -138,25 +194,133 @@ def losses(rows: list[Row]) -> str:
     return f"A peer was faster in {len(lost)} readings of {len(rows)}: {'; '.join(items)}."
 
 
-def provenance(files: Iterable[Path]) -> list[str]:
+def link(path: Path, page: Path) -> str:
+    """From a page of this repository to a file of it."""
+    return Path(os.path.relpath(path, page.parent)).as_posix()
+
+
+def provenance(kind: Kind, page: Path) -> list[str]:
     """For each file: what was measured, where and with what."""
-    return [
-        PROVENANCE.format(name=path.name, link=path.relative_to(record.ROOT), **record.shared(path))
-        for path in dict.fromkeys(files)
-    ]
+    lines = []
+    for path in dict.fromkeys(kind.files.values()):
+        shared = record.shared(path)
+        suites = ", ".join(suite for suite, of in kind.files.items() if of == path)
+        versions = [
+            f"{name} {shared[column]}"
+            for column, name in VERSIONS.items()
+            if shared.get(column, "absent") != "absent"
+        ]
+        capped = f", both sides held to {shared['capped']}" if shared.get("capped") else ""
+        plural = "" if shared["threads"] == "1" else "s"
+        lines.append(
+            f"- {suites}: [{path.name}]({link(path, page)}): {shared['threads']} thread{plural}{capped}, "
+            f"{', '.join(versions)}, commit {shared['commit']}."
+        )
+    return lines
 
 
-def markdown(rows: list[Row], files: dict[str, Path], drawn: Path | None) -> str:
-    layers = select(rows, suite="rnn", peer=tuple(PEERS))
-    parts = []
-    if drawn:
-        parts.append([f"![Time of each peer over fusegen's]({drawn.relative_to(record.ROOT)})"])
-    if layers:
-        parts += [[LEGEND], layer_table(layers), [losses(layers)]]
-    if select(rows, suite=tuple(OTHERS)):
-        parts.append(other_table(rows))
-    parts.append(provenance(files.values()))
-    return "\n\n".join("\n".join(lines) for lines in parts)
+def gan_table(rows: list[Row]) -> list[str]:
+    """The discriminator step beside each way to write it in torch; nothing if it was not measured."""
+    steps = select(rows, suite="gan")
+    dense = select(steps, cell=lambda name: name.startswith("mlp"))
+    lines = []
+    for form in PENALTIES:
+        part = select(dense, form=form)
+        compiled = select(part, peer=("compile", "func"))
+        values = (ratios(select(part, peer="eager")), best_of_all(part), ratios(compiled))
+        lines.append([GAN_FORMS[form], *map(spread, values), spread(best_of_all(part, "auto"))])
+    for cell in ("dcgan", "lstm"):
+        part = select(steps, cell=cell)
+        values = (ratios(select(part, peer="eager")), best_of_all(part), [])
+        lines.append([cell.upper(), *map(spread, values), spread(best_of_all(part, "auto"))])
+    head = ["", "two calls of D", "the best of all ways", "torch.compile", "the best / `auto`"]
+    return table(head, lines) if steps else []
+
+
+def short(values: Iterable[float]) -> str:
+    """Geometric mean and the smallest, in bold where it is a loss."""
+    values = list(values)
+    if not values:
+        return "–"
+    low = f"{min(values):.2f}"
+    return f"{geometric_mean(values):.2f} ({low if min(values) >= 1 else f'**{low}**'})"
+
+
+def columns() -> dict[str, Callable[[list[Row]], list[float]]]:
+    """Of the summary: head -> the figures of a kind."""
+
+    def layers(peer="torch", **wanted):
+        return lambda rows: [
+            compared(e) for e in select(rows, suite="rnn", dtype="float32", peer=peer, **wanted)
+        ]
+
+    def suite(name, **wanted):
+        return lambda rows: ratios(select(rows, suite=name, peer="torch", **wanted))
+
+    def step(rows):
+        plain = select(rows, suite="gan", form="none", cell=lambda name: name.startswith("mlp"))
+        return best_of_all(plain)
+
+    return {
+        "LSTM inference": layers(cell="lstm", mode="inference"),
+        "LSTM training": layers(cell="lstm", mode="training"),
+        "GRU": layers(cell="gru"),
+        "RNN": layers(cell="rnn"),
+        "cells": suite("cells"),
+        "ragged": suite("ragged"),
+        "text model's step": suite("text"),
+        "people's models": suite("models"),
+        "GAN step": step,
+        "ONNX Runtime": layers("onnxruntime"),
+        "OpenVINO": layers("openvino"),
+        "oneDNN": layers("onednn"),
+    }
+
+
+def summary(found: list[Kind]) -> list[str]:
+    """A line for each kind of machine."""
+    of = columns()
+    lines = [[kind.name, *(short(figures(kind.rows)) for figures in of.values())] for kind in found]
+    return table(["machine", *of], lines)
+
+
+def joined(parts: Iterable[list[str]]) -> str:
+    """Blocks of lines with an empty line between; an empty block is left out."""
+    return "\n\n".join("\n".join(lines) for lines in parts if lines)
+
+
+def picture_line(drawn: Path | None, page: Path) -> list[str]:
+    return [f"![Time of each peer over fusegen's]({link(drawn, page)})"] if drawn else []
+
+
+def front(found: list[Kind], drawn: Path | None, page: Path) -> str:
+    """For the README: a line for each kind, and the worst one's picture."""
+    layers = select(found[0].rows, suite="rnn", peer=tuple(PEERS))
+    lost = [entry for entry in layers if compared(entry) < 1]
+    worst = f"The first of them in detail: a peer was faster in {len(lost)} readings of {len(layers)}."
+    return joined([[SUMMARY_LEGEND], summary(found), [worst], picture_line(drawn, page)])
+
+
+def gan_front(kind: Kind) -> str:
+    """For the README: the step on one kind of machine."""
+    made = gan_table(kind.rows)
+    return joined([[f"{GAN_LEGEND}, {kind.name}:"], made] if made else [["Not measured."]])
+
+
+def details(kind: Kind, drawn: Path | None, page: Path) -> str:
+    """Everything measured on a kind of machine, losses included."""
+    layers = select(kind.rows, suite="rnn", peer=tuple(PEERS))
+    steps = gan_table(kind.rows)
+    return joined(
+        [
+            [f"## {kind.name}"],
+            picture_line(drawn, page),
+            *([layer_table(layers), [losses(layers)]] if layers else []),
+            other_table(kind.rows) if select(kind.rows, suite=tuple(OTHERS)) else [],
+            *([[f"{GAN_LEGEND}:"], steps] if steps else []),
+            provenance(kind, page),
+        ]
+    )
 
 
 def gpu_table(rows: list[Row]) -> list[str]:
@@ -246,34 +410,40 @@ def inject(text: str, readme: Path, start: str = START, end: str = END) -> None:
     readme.write_text(f"{before}{start}\n{text}\n{end}{rest.split(end)[1]}")
 
 
+def drawn_of(kind: Kind, wanted: bool) -> Path | None:
+    """The picture of a kind's layers: drawn now, or the one that is there; None without either."""
+    path = kind.folder / ("layers.png" if kind.threads != "1" else "layers-1-thread.png")
+    if wanted and select(kind.rows, suite="rnn"):
+        picture.draw(kind.rows, compared, PEERS, path)
+    return path if path.exists() else None
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--machine", default=record.slug(record.processor()), help="a folder of results/")
-    parser.add_argument("--no-picture", action="store_true", help="for want of matplotlib")
+    parser.add_argument("--no-picture", action="store_true", help="for want of matplotlib: draw none anew")
     parser.add_argument("--show", action="store_true", help="print the GPUs' tables and write nothing")
     asked = parser.parse_args(argv)
-    readme = record.ROOT / "README.md"
+    readme, page = record.ROOT / "README.md", record.ROOT / "docs/benchmarks.md"
     gpus = [text for text in map(gpu_markdown, gpu_folders(record.RESULTS)) if text]
     if asked.show:
         print("\n\n".join(gpus) or "nothing complete was measured on a GPU")
         return 0 if gpus else 2
     if gpus:
         inject("\n\n".join(gpus), readme, GPU_START, GPU_END)
-    folder = record.RESULTS / asked.machine
-    files = newest(folder)
-    if not files and gpus:
+    found = kinds(record.RESULTS)
+    if not found and gpus:
         return 0
-    if not files:
-        print(f"no complete results in {folder.relative_to(record.ROOT)}: run.py makes them", file=sys.stderr)
+    if not found:
+        folder = record.RESULTS.relative_to(record.ROOT)
+        print(f"no complete results of a CPU in {folder}: run.py makes them", file=sys.stderr)
         return 2
-    rows = [entry for suite, path in files.items() for entry in select(record.read(path), suite=suite)]
-    drawn = None
-    if select(rows, suite="rnn") and not asked.no_picture:
-        drawn = folder / "layers.png"
-        picture.draw(rows, compared, PEERS, drawn)
-    inject(markdown(rows, files, drawn), readme)
+    drawn = [drawn_of(kind, not asked.no_picture) for kind in found]
+    inject(front(found, drawn[0], readme), readme)
+    inject(gan_front(found[0]), readme, GAN_START, GAN_END)
+    all_of_them = [details(kind, path, page) for kind, path in zip(found, drawn, strict=True)]
+    inject(joined([[LEGEND], *([text] for text in all_of_them)]), page)
     return 0
 
 

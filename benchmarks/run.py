@@ -1,10 +1,10 @@
 """fusegen's benchmarks: `python benchmarks/run.py SUITE --device cpu|cuda [--quick]`.
 
 Every figure is read beside its peers' in one process, in turn; every peer's result is checked first. The bars
-are printed at the end, and the rows go to benchmarks/results/MACHINE/DATE-COMMIT.csv.
+are printed at the end, and the rows go to benchmarks/results/MACHINE/ISA/DATE-COMMIT.csv.
 
-Exit status: 0 done; 1 a result of ours was wrong, or a case was not run; 2 wrong arguments, or no GPU for
-`--device cuda`.
+Exit status: 0 done; 1 a result of ours was wrong, or a case was not run; 2 wrong arguments, an `--isa` that
+is not there, or no GPU for `--device cuda`.
 """
 
 from __future__ import annotations
@@ -13,19 +13,26 @@ import argparse
 import sys
 from importlib import import_module
 
+import cap
+
+if __name__ == "__main__" and (wrong := cap.apply(sys.argv[1:])):  # before torch is imported
+    print(f"run.py: {wrong}", file=sys.stderr)
+    sys.exit(2)
+
 import torch
 
 import record
 from bars import select
 from options import Options
+from steadiness import of_this_run
 from sweep import FAILED, WRONG
 
 SUITES = {
-    "rnn": "layers against torch.nn, torch.compile, ONNX Runtime, oneDNN and the machine's peak",
+    "rnn": "layers against torch.nn, torch.compile, ONNX Runtime, OpenVINO, oneDNN and the machine's peak",
     "cells": "single-step cells against torch.nn and torch.compile",
     "small": "one step of one row: cells, and layers with and without frozen, on one thread and two",
     "ragged": "lengths uniform in 1..T, against torch.nn on the packed input",
-    "memory": "bytes kept for backward, against torch.nn",
+    "memory": "bytes kept for backward and peak memory of a training step, against torch.nn",
     "accuracy": "error against float64, beside torch.nn's own",
     "gan": "one discriminator step, plain and with penalties, against plain torch",
     "peak": "the large fp32 inference cases against the machine's practical peak",
@@ -43,9 +50,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=f"{__doc__}\nsuites:\n{listed}\n  all        all but peak (a part of rnn), in one file\n"
         f"with --device cuda, torch.nn is cuDNN; the suites are {', '.join(ON_GPU)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # what reads --isa before torch is there takes no abbreviation
     )
     parser.add_argument("suites", nargs="+", choices=[*SUITES, "all"], metavar="SUITE")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument(
+        "--isa",
+        default="",
+        metavar="SET",
+        help=f"hold both sides to an instruction set of the machine: {', '.join(cap.SETS)}",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="fewer cases and rounds: minutes, not a quarter of an hour"
     )
@@ -109,8 +123,21 @@ def missing_for_gpu() -> str:
     return ""
 
 
+def wrong_isa(isa: str) -> str:
+    """Why `--isa` cannot be obeyed, in one line; "" if it is."""
+    there = record._C.available_isas()
+    if isa not in there:
+        return f"expected one of {', '.join(there)} (which this machine and build have), got {isa!r}"
+    if isa != cap.applied:
+        return "has to be there before torch is imported: start benchmarks/run.py as a program"
+    return ""
+
+
 def main(argv: list[str] | None = None) -> int:
     asked = parse(argv)
+    if asked.isa and (wrong := wrong_isa(asked.isa)):
+        print(f"run.py: --isa: {wrong}", file=sys.stderr)
+        return 2
     if asked.device == "cuda" and (missing := missing_for_gpu()):
         print(f"run.py: --device cuda: {missing}", file=sys.stderr)
         return 2
@@ -120,6 +147,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     environment = record.environment(asked.device)
     print("  ".join(f"{name} {value}" for name, value in environment.items()), flush=True)
+    for library, why in cap.unreached().items():
+        print(f"--isa {asked.isa} does not reach {library}: {why}", flush=True)
+    if not asked.isa and asked.device == "cpu" and record._C.isa() != cap.best():
+        isa, best = record._C.isa(), cap.best()
+        print(f"peers may use {best}, for which this build has no kernels: --isa {isa} holds them too")
 
     rows = ceilings("before", options)
     for name in asked.suites:
@@ -129,6 +161,8 @@ def main(argv: list[str] | None = None) -> int:
         print("no case has all the words of --only", file=sys.stderr)
         return 2
     rows += ceilings("after", options)
+    if asked.device == "cpu":
+        print(f"\nsteady loop between rounds: {of_this_run(asked.threads)}")
     amiss = select(rows, unit=(WRONG, FAILED))
     print_bars(asked.suites, [entry for entry in rows if entry not in amiss], options)
     if asked.save or not options.partial:
@@ -152,6 +186,9 @@ def ceilings(when: str, options: Options) -> list[record.Row]:
 
 def print_bars(names: list[str], rows: list[record.Row], options: Options) -> None:
     print("\nbars" + (" (a partial run: no verdict)" if options.partial or options.part[1] > 1 else ""))
+    unsteady = [entry for entry in rows if "unsteady machine" in entry.note]
+    if unsteady:
+        print(f"  {len(unsteady)} of {len(rows)} rows were read on an unsteady machine: their notes say so")
     for name in names:
         suite = import_module(f"suites.{name}")
         judge = suite.bars_cuda if options.device == "cuda" else suite.bars

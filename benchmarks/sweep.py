@@ -10,11 +10,13 @@ from time import perf_counter
 
 import torch
 
+import cap
 from check import Mismatch, verify
 from peers import NotCompared, Peer, Runner, Unavailable
 from peers.gpu import precision
 from problem import Case, Problem
 from record import Row, row
+from steadiness import of_this_run
 from timing import CudaClock, host_clock, interleaved, paired_ratio
 
 OURS = ("fused", "frozen", "auto", "graph")
@@ -79,7 +81,13 @@ def sweep(
                 )
                 # Setting up and checking come out of the share.
                 left = max(share - (perf_counter() - start), 0.0)
-                timings = interleaved(runners, seconds=left, min_rounds=budget.min_rounds, clock=clock)
+                timings = interleaved(
+                    runners,
+                    seconds=left,
+                    min_rounds=budget.min_rounds,
+                    clock=clock,
+                    steadiness=None if on_gpu else of_this_run(torch.get_num_threads()),
+                )
         new += [
             timing_row(suite, problem, name, timings, errors[name], notes.get(name, "")) for name in timings
         ]
@@ -144,13 +152,15 @@ def say_once(said: set[str], message: str) -> None:
 
 def timing_row(suite: str, problem: Problem, name: str, timings: dict, error: float, note: str = "") -> Row:
     timing, on_gpu = timings[name], device_of(problem.case) == "cuda"
+    uncapped = cap.remark(name, name.split()[0] in OURS)
+    note = "; ".join(filter(None, (note, uncapped, timing.unsteady)))
     ratios = {f"ratio_{ours}": paired_ratio(timing, timings[ours]) for ours in OURS if ours in timings}
     return row(
         suite, problem, name, timing.median * 1e3,
         p20=timing.quantile(0.2) * 1e3, p80=timing.quantile(0.8) * 1e3, rounds=len(timing.samples),
         gflops=problem.flops / timing.median / 1e9 if problem.flops else "",
         gbs=problem.bytes / timing.median / 1e9 if on_gpu and problem.bytes else "",
-        error=error, note=note, **ratios,
+        error=error, note=note, dropped=timing.dropped, **ratios,
     )  # fmt: skip
 
 

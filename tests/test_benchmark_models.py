@@ -152,7 +152,7 @@ def test_each_case_has_its_threads_and_the_old_number_comes_back():
     seen = []
 
     class Watching:
-        name = "fused"
+        name, rest = "fused", 0.0
 
         def prepare(self, problem):
             seen.append(torch.get_num_threads())

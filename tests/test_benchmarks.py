@@ -40,17 +40,20 @@ def run(peer, of):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("peer, train", [("ort", False), ("onednn", False), ("onednn", True)])
+@pytest.mark.parametrize(
+    "peer, train", [("ort", False), ("openvino", False), ("onednn", False), ("onednn", True)]
+)
 def test_peers_compute_what_torch_does(cell, peer, train):
     """Gate orders, joined biases and gradients: every weight differs, so any permutation shows."""
     from check import verify
     from peers import Unavailable
     from peers.onednn_direct import Onednn
+    from peers.openvino import Openvino
     from peers.ort import OnnxRuntime
 
     of = problem(cell, train=train)
     try:
-        found = run({"ort": OnnxRuntime, "onednn": Onednn}[peer](), of)
+        found = run({"ort": OnnxRuntime, "openvino": Openvino, "onednn": Onednn}[peer](), of)
     except Unavailable as reason:
         pytest.skip(f"{peer}: {reason}")
     assert ("dweight_hh" in found) == train
@@ -112,6 +115,8 @@ def test_every_contestant_has_its_turn_in_every_round():
     from timing import interleaved
 
     class Counting:
+        rest = 0.0
+
         def __init__(self):
             self.resets = self.runs = 0
 
@@ -127,6 +132,371 @@ def test_every_contestant_has_its_turn_in_every_round():
     timings = interleaved(runners, seconds=0, min_rounds=3)
     assert {name: t.samples for name, t in timings.items()} == {"a": [0.5] * 3, "b": [0.5] * 3}
     assert all(r.runs == 1 + 3 for r in runners.values())  # one warm-up: half a second is a long call
+
+
+class Script:
+    """A contestant, or a steady loop's clock, that takes the seconds that it is told."""
+
+    rest = 0.0
+
+    def __init__(self, *seconds):
+        self.seconds = iter(seconds)
+
+    def reset(self):
+        pass
+
+    def run(self):
+        return next(self.seconds)
+
+
+def a_steadiness(*readings):
+    """Of a loop that takes a second until the first round, then `readings`."""
+    import steadiness
+
+    script = iter([*[1.0] * steadiness.BEGINNING * steadiness.REPEATS, *readings])
+    return steadiness.Steadiness(None, lambda loop: next(script))
+
+
+def thrice(*readings):
+    return [value for value in readings for _ in range(3)]
+
+
+def test_a_round_counts_only_between_steady_readings():
+    """The reading after the second round is off: it and the third are dropped, others take their place."""
+    from timing import interleaved
+
+    # a warm-up call, then rounds 1 to 5
+    runners = {"a": Script(0.5, 1.0, 2.0, 3.0, 4.0, 5.0)}
+    steadiness = a_steadiness(*thrice(1.0, 1.04, 1.2, 0.96, 1.0, 1.0))
+    found = interleaved(runners, seconds=0, min_rounds=3, steadiness=steadiness)
+    assert found["a"].samples == [1.0, 4.0, 5.0] and found["a"].dropped == 2 and found["a"].unsteady == ""
+
+
+def test_a_single_interrupt_is_no_unsteady_reading():
+    from timing import interleaved
+
+    steadiness = a_steadiness(*thrice(1.0), 1.0, 9.0, 9.0)
+    found = interleaved({"a": Script(0.5, 1.0)}, seconds=0, min_rounds=1, steadiness=steadiness)
+    assert found["a"].samples == [1.0] and found["a"].dropped == 0
+
+
+def test_a_machine_that_never_stands_still_is_read_and_said_so():
+    from timing import PATIENCE, interleaved
+
+    rounds = 2 * PATIENCE
+    steadiness = a_steadiness(*thrice(*[2.0 + 0.1 * i for i in range(rounds + 1)]))
+    runners = {"a": Script(0.5, *map(float, range(rounds)))}
+    found = interleaved(runners, seconds=0, min_rounds=2, steadiness=steadiness)["a"]
+    assert found.samples == [0.0, 1.0] and found.dropped == rounds - 2  # those nearest to the usual second
+    assert found.unsteady == f"unsteady machine: 0 of {rounds} rounds stood still"
+
+
+def test_the_steady_loop_takes_about_its_time():
+    import steadiness
+
+    threads = torch.get_num_threads()
+    read = steadiness.Steadiness(steadiness.arithmetic(threads))
+    assert len(read.readings) == steadiness.BEGINNING
+    assert 0.2 * steadiness.LOOP_SECONDS < read.usual() < 20 * steadiness.LOOP_SECONDS
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        read.loop()
+    assert any("erfinv" in event.name for event in seen.events())
+
+
+def test_dropped_rounds_and_unsteady_machines_are_in_the_row():
+    import sweep
+    from timing import Timing
+
+    made = sweep.timing_row("rnn", problem("gru"), "torch", {"torch": Timing([1e-3], 4, "unsteady")}, 0.0)
+    assert made.dropped == 4 and made.note == "unsteady"
+
+
+# ---------------------------------------------------------------- one instruction set for both sides
+
+
+def test_onnx_runtime_does_not_spin_and_openvino_is_given_time_to_stop():
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    from peers.openvino import Openvino, compiled
+    from peers.ort import OnnxRuntime
+
+    of = problem("lstm")
+    options = OnnxRuntime().prepare(of).session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert Openvino().prepare(of).rest > 0
+    model = compiled(of)
+    assert model.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
+    assert model.get_property("INFERENCE_NUM_THREADS") == torch.get_num_threads()
+    assert model.get_property("NUM_STREAMS") == 1
+
+
+@pytest.fixture
+def uncapped(monkeypatch):
+    import cap
+
+    for name in (*cap.VARIABLES, "FUSEGEN_ISA"):
+        monkeypatch.setenv(name, "")  # so that it is put back as it was
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(cap, "applied", "")
+    return cap
+
+
+@pytest.mark.parametrize("argv", [["rnn", "--isa", "avx2"], ["--isa=avx2", "rnn", "--quick"]])
+def test_a_cap_is_for_every_library(argv, uncapped):
+    import os
+
+    assert uncapped.apply(argv) == ""
+    found = {name: os.environ[name] for name in (*uncapped.VARIABLES, "FUSEGEN_ISA")}
+    assert found == {
+        "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2",
+        "FUSEGEN_ISA": "avx2",
+    }  # fmt: skip
+    assert uncapped.applied == "avx2"
+
+
+def test_no_cap_changes_nothing_and_ours_alone_is_refused(uncapped, monkeypatch):
+    import os
+
+    before = dict(os.environ)
+    assert uncapped.apply(["rnn"]) == uncapped.apply(["rnn", "--isa", "mmx"]) == ""
+    assert os.environ == before and uncapped.applied == ""
+    monkeypatch.setenv("FUSEGEN_ISA", "avx2")
+    assert "would hold our side alone" in uncapped.apply(["rnn"])
+    assert uncapped.apply(["rnn", "--isa", "avx2"]) == ""
+
+
+def test_every_set_of_the_engine_has_its_cap():
+    import cap
+
+    assert set(fusegen._C.build_info()["isas"]) <= set(cap.SETS) == set(cap.FLAGS)
+    assert set(fusegen._C.available_isas()) <= set(list(cap.SETS)[: list(cap.SETS).index(cap.best()) + 1])
+
+
+@pytest.mark.parametrize("vendor, mkl", [("GenuineIntel", True), ("AuthenticAMD", False)])
+def test_who_cannot_be_capped_is_named(uncapped, monkeypatch, vendor, mkl):
+    flags = "avx2 fma f16c avx512f avx512bw avx512vl avx512dq"
+    monkeypatch.setattr(uncapped, "cpuinfo", lambda: f"vendor_id\t: {vendor}\nflags\t\t: {flags}\n")
+    assert uncapped.best() == "avx512" and uncapped.unreached() == {}
+    monkeypatch.setattr(uncapped, "applied", "avx512")
+    assert uncapped.unreached() == {}
+    monkeypatch.setattr(uncapped, "applied", "avx2")
+    assert list(uncapped.unreached()) == ["ONNX Runtime"] + ["MKL (in torch)"] * (not mkl)
+    assert "MLAS" in uncapped.remark("onnxruntime", False)
+    assert ("MKL" in uncapped.remark("torch", False)) == (not mkl)
+    for peer, ours in (("openvino", False), ("onednn", False), ("peak", False), ("auto", True)):
+        assert uncapped.remark(peer, ours) == ""
+
+
+def test_a_set_that_is_not_there_is_one_line_and_status_2():
+    import os
+    import subprocess
+
+    environment = {name: value for name, value in os.environ.items() if name != "FUSEGEN_ISA"}
+    command = [sys.executable, str(FOLDER / "run.py"), "rnn", "--isa", "mmx"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    there = ", ".join(fusegen._C.available_isas())
+    assert done.stderr == (
+        f"run.py: --isa: expected one of {there} (which this machine and build have), got 'mmx'\n"
+    )
+
+
+def test_a_cap_comes_before_torch_or_not_at_all(uncapped, capsys):
+    import run as program
+
+    assert program.main(["rnn", "--isa", fusegen._C.available_isas()[0]]) == 2
+    assert "before torch is imported" in capsys.readouterr().err
+
+
+def test_torch_obeys_the_cap():
+    """In a process of its own: ATen and oneDNN name the set that they run."""
+    import os
+    import subprocess
+
+    program = """
+import cap; cap.apply(["--isa", "baseline"])
+import torch, fusegen
+print(torch.backends.cpu.get_cpu_capability(), fusegen._C.isa(), flush=True)
+torch.nn.LSTM(8, 8)(torch.randn(2, 16, 8))
+"""
+    environment = os.environ | {"ONEDNN_VERBOSE": "1"}
+    environment.pop("FUSEGEN_ISA", None)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, cwd=FOLDER
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "DEFAULT baseline"
+    assert "isa:Intel SSE4.1" in done.stdout
+
+
+ZEN = "vendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: {}\n"
+LAKE = "vendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: {}\n"
+
+
+@pytest.mark.parametrize(
+    "cpuinfo, name",
+    [
+        (ZEN.format("AMD EPYC"), "AMD EPYC (family 25 model 17)"),
+        (ZEN.format("AMD EPYC 7763 64-Core Processor"), "AMD EPYC 7763 64-Core"),
+        (LAKE.format("Intel(R) Xeon(R) CPU @ 2.50GHz"), "Intel Xeon @ 2.50GHz (family 6 model 85)"),
+        (LAKE.format("Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz"), "Intel Xeon Platinum 8370C @ 2.80GHz"),
+        (
+            ZEN.format("QEMU Virtual CPU version 2.5+"),
+            "QEMU Virtual version 2.5+ (AMD family 25 model 17)",
+        ),
+        ("processor\t: 0\n", ""),
+    ],
+)
+def test_a_machine_is_named_by_what_tells_its_kind(cpuinfo, name):
+    import record
+
+    assert record.model_name(cpuinfo) == name
+
+
+# ---------------------------------------------------------------- bars and the report
+
+
+def bar(bars, what):
+    (found,) = [one for one in bars if one.what.strip().startswith(what)]
+    return found
+
+
+def test_layer_bars_are_those_of_the_instruction_set(monkeypatch):
+    from suites import rnn
+
+    def of(**figures):
+        return replace(a_row(), **figures)
+
+    rows = [
+        of(ratio_fused=0.98, ratio_auto=0.98), of(dtype="bfloat16", ratio_fused=5.0, ratio_auto=5.0),
+        of(peer="openvino", ratio_fused=0.5, ratio_frozen=1.2), of(peer="peak", ratio_fused=0.84),
+        of(peer="onnxruntime", ratio_fused=9.0, ratio_frozen=1.4),
+    ]  # fmt: skip
+    for isa, holds in (("avx2", False), ("avx512", True)):
+        monkeypatch.setattr(rnn._C, "isa", lambda isa=isa: isa)
+        bars = rnn.bars(rows)
+        assert bar(bars, "bf16, torch.nn / fused, geometric").holds == holds
+    assert bar(bars, "fp32, torch.nn / fused, worst").holds  # 0.97
+    assert not bar([b for b in bars if b.limit == 0.99], "torch.nn / auto, worst").holds
+    assert bar(bars, "fp32 inference, OpenVINO / frozen, geometric").holds
+    assert not bar(bars, "fp32 inference, ONNX Runtime / frozen, geometric").holds
+    assert bar(bars, "fp32 inference, large: share of the register loop, fused, geometric").holds
+
+
+def test_memory_bars_judge_what_is_kept_and_the_peak():
+    from suites import memory
+
+    def of(peer, unit, value):
+        return replace(a_row(), suite="memory", peer=peer, unit=unit, value=value)
+
+    rows = [of("fused", memory.KEPT, 1.02), of("torch", memory.KEPT, 1.0), of("fused", memory.PEAK, 1.1)]
+    rows.append(of("torch", memory.PEAK, 1.0))
+    kept, peak = memory.bars(rows)
+    assert kept.holds and kept.figure == pytest.approx(1.02 - 1 / 32)
+    assert not peak.holds and peak.limit == 1.05
+    assert len(memory.bars(rows[:2])) == 1
+
+
+def test_peak_memory_is_that_of_one_step_in_a_process_of_its_own():
+    from problem import Case
+    from suites.memory import peak_bytes
+
+    case = Case("lstm", 256, 64, 60, train=True)
+    outputs = 4 * case.T * case.B * case.H
+    for peer in ("fused", "torch"):
+        # y, dx and the gates at least; not the libraries' code as well
+        assert 6 * outputs < peak_bytes(case, peer) < 25 * outputs
+
+
+def test_gan_under_auto_is_a_contestant_of_its_own():
+    from check import verify
+    from suites.gan import PEERS, GanCase, GanProblem
+
+    (auto,) = [peer for peer in PEERS if peer.name == "auto"]
+    of = GanProblem(GanCase("mlp-9-7-1", 3, "r1"))
+    runner = auto.prepare(of)
+    before = fusegen.get_backend()
+    runner.run()
+    assert fusegen.get_backend() == "auto" and runner.path
+    assert verify(of, runner.results()) < 1e-5
+    runner.close()
+    assert fusegen.get_backend() == before
+
+
+@pytest.fixture
+def cpu_results(tmp_path, monkeypatch):
+    """A function that writes rows as a file of a made-up CPU's results, under a root of its own."""
+    import record
+
+    shared = record.environment()
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
+
+    def write(rows, suffix="", **columns):
+        given = shared | {"commit": "0123456789", "threads": "2", "isa": "avx2", "capped": ""} | columns
+        monkeypatch.setattr(record, "environment", lambda device="cpu": given)
+        return record.write(rows, tmp_path / "results", suffix)
+
+    return write
+
+
+def test_results_lie_by_machine_and_instruction_set(cpu_results, tmp_path):
+    import record
+
+    path = cpu_results([a_row()], machine="AMD EPYC (family 25 model 17), 2 cores", capped="avx2")
+    assert path.parent == tmp_path / "results/amd-epyc-family-25-model-17-2-cores/avx2"
+    assert record.shared(path)["capped"] == "avx2"
+
+
+def gan_rows(fused=1.0, eager=1.5, auto=1.2):
+    from record import Row
+
+    def of(peer, value):
+        return Row(
+            "gan", "mlp-9-7-1", "none", "training", "float32", 0, 0, 64, 0, 128, peer, value,
+            ratio_fused=value / fused, ratio_auto=value / auto,
+        )  # fmt: skip
+
+    return [of("fused", fused), of("auto", auto), of("eager", eager), of("concatenated", eager / 1.25)]
+
+
+def test_report_has_every_kind_of_machine_the_worst_first(cpu_results, tmp_path):
+    import report
+
+    good, bad = [replace(a_row(), ratio_fused=2.0)], [replace(a_row(), H=512, ratio_fused=0.8)]
+    cpu_results(good, machine="Good 1, 2 cores")
+    cpu_results([replace(a_row(), ratio_fused=0.1)], "-partial", machine="Good 1, 2 cores")
+    cpu_results(bad, machine="Bad 1, 2 cores", isa="avx512", date="2026-01-01T0000Z")
+    newer = cpu_results(gan_rows(), machine="Bad 1, 2 cores", isa="avx512", date="2026-01-02T0000Z")
+    capped = cpu_results(good, machine="Bad 1, 2 cores", isa="baseline", threads="1", capped="baseline")
+    (tmp_path / "docs").mkdir()
+    for name, markers in (
+        ("README.md", (report.START, report.END, report.GAN_START, report.GAN_END)),
+        ("docs/benchmarks.md", (report.START, report.END)),
+    ):
+        (tmp_path / name).write_text("\n".join(markers))
+    assert report.main(["--no-picture"]) == 0
+    readme, page = ((tmp_path / name).read_text() for name in ("README.md", "docs/benchmarks.md"))
+    table = [line for line in readme.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[0] for line in table[2:5]] == [
+        "| Bad 1, 2 cores, avx512", "| Bad 1, 2 cores, baseline, 1 thread", "| Good 1, 2 cores, avx2",
+    ]  # fmt: skip
+    assert "| 0.80 (**0.80**) |" in table[2] and "1.20 (1.20)" in table[2]  # the layers and the step
+    assert "| no penalty | 1.50× (1.50–1.50) | 1.20× (1.20–1.20) | – | 1.00× (1.00–1.00) |" in readme
+    assert readme.index("no penalty") > readme.index(report.GAN_START)
+    assert page.count("\n## ") == 3 and "H512 B3 torch.nn 0.80×" in page
+    link = f"(../results/bad-1-2-cores/avx512/{newer.name})"
+    assert f"gan: [{newer.name}]{link}: 2 threads" in page and "partial" not in page
+    assert f"{capped.name}): 1 thread, both sides held to baseline" in page
+
+
+def test_without_results_the_report_says_so(cpu_results, capsys, tmp_path):
+    import report
+
+    (tmp_path / "results").mkdir()
+    assert report.main([]) == 2
+    assert "no complete results of a CPU in results" in capsys.readouterr().err
 
 
 def test_live_bytes_sees_what_torch_allocates():
@@ -687,7 +1057,8 @@ def test_a_step_can_be_captured_and_its_row_made(suite, monkeypatch):
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(sweep, "device_of", lambda case: "cuda")
     if suite == "gan":
-        of, peer = GanProblem(GanCase("mlp-9-7-1", 3, "r1")), PEERS[1]
+        of = GanProblem(GanCase("mlp-9-7-1", 3, "r1"))
+        peer = next(one for one in PEERS if one.name == "eager")
     else:
         of, peer = problem("lstm", train=True), TorchEager()
     found = run(gpu.InGraph("graph", peer), of)

@@ -16,7 +16,12 @@ class NotCompared(Exception):
 
 
 class Runner(Protocol):
-    """A peer, ready to run one problem again and again."""
+    """A peer, ready to run one problem again and again.
+
+    rest: seconds after a turn until its threads have let go of the cores.
+    """
+
+    rest: float
 
     def reset(self) -> None:
         """Untimed, before each run: drop gradients, select a backend."""
@@ -42,7 +47,9 @@ class Peer(Protocol):
 
 
 class BaseRunner:
-    """Nothing to reset or release."""
+    """Nothing to reset, release or wait for."""
+
+    rest = 0.0
 
     def reset(self) -> None:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bars import Bar, mean_and_worst, ratios, select
+from bars import AUTO_WORST, FUSED_WORST, Bar, mean_and_worst, ratios, select
 from options import Options
 from peers import gpu
 from peers.ours import Ours, OursWhereMeasured
@@ -44,10 +44,10 @@ def run(options: Options) -> list[Row]:
 def bars(rows: list[Row]) -> list[Bar]:
     torch = select(rows, peer="torch")
     return [
-        *mean_and_worst("cells, torch.nn / fused", ratios(torch), 1.5, 0.97),
+        *mean_and_worst("cells, torch.nn / fused", ratios(torch), 1.3, FUSED_WORST),
         *mean_and_worst("  inference", ratios(select(torch, mode="inference")), None),
         *mean_and_worst("  training", ratios(select(torch, mode="training")), None),
-        *mean_and_worst("  torch.nn / auto", ratios(torch, "auto"), None),
+        *mean_and_worst("  torch.nn / auto", ratios(torch, "auto"), None, AUTO_WORST),
         *mean_and_worst("  torch.compile / fused", ratios(select(rows, peer="compile")), None),
     ]
 

@@ -21,7 +21,7 @@ from fusegen.gan import discriminator_step
 from options import Options
 from peers import BaseRunner, NotCompared, gpu
 from record import Row
-from sweep import sweep
+from sweep import OURS, sweep
 
 MLPS = ((784, 256, 256, 1), (784, 512, 256, 128, 1), (784, 1024, 512, 256, 1), (3072, 1024, 1024, 1))
 PENALTIES = {"none": {}, "r1": {"r1": 10.0}, "gp": {"gp": 10.0}}
@@ -89,7 +89,10 @@ class GanProblem:
 
     flops = bytes = 0  # not reckoned: what has to be computed depends on how it is written
     # WGAN-GP's ||v|| - 1 and the recurrent network's biases cancel: autograd itself is off by 5e-4.
-    tolerance = 2e-3
+    # Behind batch norms torch's own convolutions, held to AVX2, are off by 3.4e-3.
+    @property
+    def tolerance(self) -> float:
+        return 1e-2 if self.case.cell == "dcgan" else 2e-3
 
     def __init__(self, case: GanCase):
         self.case, self.tokens = case, 2 * case.B
@@ -226,6 +229,10 @@ class Ours(StepRunner):
 
     def __init__(self, problem: GanProblem, net: nn.Module):
         super().__init__(problem, fusegen.convert(net))
+        self.before = fusegen.get_backend()
+
+    def close(self) -> None:
+        fusegen.set_backend(self.before)
 
     def loss(self) -> torch.Tensor:
         problem = self.problem
@@ -272,9 +279,9 @@ PEERS = [
     Step("concatenated", Concatenated, lambda case: case.cell != "dcgan"),
     Step("compile", Compiled, lambda case: _compiled(case) and case.penalty == "none"),
     Step("func", Functional, lambda case: _compiled(case) and case.penalty != "none"),
-    Step("auto", Auto, lambda case: case.device == "cpu"),
+    Step("auto", Auto, lambda case: case.device == "cpu"),  # on a GPU it is plain torch
 ]
-GRAPHS = [InGraph("graph", PEERS[0]), InGraph("eager graph", PEERS[1])]
+GRAPHS = [InGraph("graph", Step("fused", Ours)), InGraph("eager graph", Step("eager", Eager))]
 
 
 def cases(quick: bool, device: str = "cpu") -> list[GanCase]:
@@ -307,31 +314,33 @@ def path(name: str, problem: GanProblem, runner: BaseRunner) -> str:
     return runner.path if name in ("fused", "auto") else ""
 
 
+def best_of_all(rows: list[Row], ours: str = "fused") -> list[float]:
+    """Of each case the time of the fastest peer over ours."""
+    best: dict[tuple, float] = {}
+    for entry in select(rows, peer=lambda name: name not in OURS):
+        ratio, case = getattr(entry, f"ratio_{ours}"), (entry.cell, entry.form, entry.B)
+        if ratio != "":
+            best[case] = min(best.get(case, ratio), ratio)
+    return list(best.values())
+
+
 def bars(rows: list[Row]) -> list[Bar]:
     dense = select(rows, cell=lambda name: name.startswith("mlp"))
-    plain, r1 = select(dense, form="none"), select(dense, form="r1")
-    best, best_of_auto = {}, {}
-    for row in select(plain, peer=lambda name: name not in ("fused", "auto")):
-        key = row.cell, row.B
-        best[key] = min(best.get(key, row.ratio_fused), row.ratio_fused)
-        if row.ratio_auto != "":
-            best_of_auto[key] = min(best_of_auto.get(key, row.ratio_auto), row.ratio_auto)
+    plain, r1, gp = (select(dense, form=form) for form in PENALTIES)
     made = [
-        *mean_and_worst("MLP step, eager / fused", ratios(select(plain, peer="eager")), 2.4, 1.2),
-        *mean_and_worst("MLP step, best peer / fused", list(best.values()), 1.9, 1.2),
-        *mean_and_worst("  best peer / auto", list(best_of_auto.values()), None, 0.98),
-        *mean_and_worst("MLP step with R1, eager / fused", ratios(select(r1, peer="eager")), 2.8),
-        *mean_and_worst(
-            "MLP step with WGAN-GP, eager / fused", ratios(select(dense, form="gp", peer="eager")), None
-        ),
+        *mean_and_worst("MLP step, eager / fused", ratios(select(plain, peer="eager")), 1.45),
+        *mean_and_worst("MLP step, best peer / fused", best_of_all(plain), 1.15),
+        *mean_and_worst("MLP step, best peer / auto", best_of_all(plain, "auto"), None, 0.98),
+        *mean_and_worst("MLP step with R1, eager / fused", ratios(select(r1, peer="eager")), 1.85),
+        *mean_and_worst("MLP step with WGAN-GP, eager / fused", ratios(select(gp, peer="eager")), None),
     ]
     ours = {(row.cell, row.B): row.value for row in select(plain, peer="fused")}
     costs = [
         row.value / ours[row.cell, row.B] for row in select(r1, peer="fused") if (row.cell, row.B) in ours
     ]
     if costs:
-        made.append(Bar("MLP step, with R1 / without, fused, largest", max(costs), 1.6, at_most=True))
-    for cell, mean in (("lstm", 1.4), ("dcgan", 1.1)):
+        made.append(Bar("MLP step, with R1 / without, fused, largest", max(costs), 1.38, at_most=True))
+    for cell, mean in (("lstm", 1.4), ("dcgan", 1.3)):
         made += mean_and_worst(
             f"{cell} step, eager / fused", ratios(select(rows, cell=cell, peer="eager")), mean
         )
