@@ -44,7 +44,7 @@ py::dict choose(const std::string& cell, int64_t I, int64_t H, int64_t B, int64_
   d["threads"] = forward.threads;
   d["threads_over"] = forward.threads == 1 ? "none" : forward.over_rows ? "rows" : "units";
   d["input_gemm"] = forward.chunk_rows >= B * T ? "hoisted" : "chunked";
-  d["weights"] = "packed";
+  d["weights"] = forward.small_step ? "as they lie" : "packed";
   d["chunk_rows"] = forward.chunk_rows;
   d["why"] = forward.why;
   if (train) d["backward_threads_over"] = backward.threads == 1 ? "none" : backward.over_rows ? "rows" : "units";
@@ -61,6 +61,17 @@ py::dict described(const cpu::Machine& m) {
   d["l3"] = m.l3;
   d["l3_cores"] = m.l3_cores;
   d["source"] = m.source;
+  return d;
+}
+
+py::dict described(const cpu::Blocks& b) {
+  py::dict d;
+  d["resident"] = b.resident_bytes;
+  d["input"] = b.input_bytes;
+  d["rows"] = b.row_bytes;
+  d["panel"] = b.panel_bytes;
+  d["columns"] = b.column_bytes;
+  d["past_cache"] = b.past_cache_bytes;
   return d;
 }
 
@@ -170,6 +181,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("isa", [] { return cpu::kernels().isa; });
   m.def("available_isas", [] { return py::str(cpu::available_isas()).attr("split")(); });
   m.def("machine", [] { return described(cpu::machine()); });
+  m.def("blocks", [] { return described(cpu::blocks()); });
   m.def("machine_from", &machine_from, py::arg("vendor") = "", py::arg("signature") = 0, py::arg("hybrid") = false,
         py::arg("cpuid") = Caches{}, py::arg("sysfs") = Caches{}, py::arg("caches") = "");
   m.def("build_info", &build_info);

@@ -188,7 +188,7 @@ def _processor() -> list[tuple[str, str]]:
     return [
         ("processor", _processor_name() + kind),
         ("caches", _caches(m)),
-        # What block sizes follow from the caches belongs here.
+        ("block sizes", _blocks()),
         ("instruction set", f"{_C.isa()} (this machine and build have: {available}; FUSEGEN_ISA chooses)"),
         ("OpenMP runtime", openmp),
         ("threads", f"{torch.get_num_threads()} (torch.set_num_threads changes it)"),
@@ -208,6 +208,20 @@ def _caches(m: dict[str, Any]) -> str:
     elif "default" in source:
         source += ": this machine hides them, as containers and hypervisors do; FUSEGEN_CACHES tells them"
     return f"L1 {l1d} KiB, L2 {l2} KiB a core, L3 {last}{shared} ({source})"
+
+
+def _blocks() -> str:
+    """What follows from the caches, in the words of csrc/kernels/cpu/plan.h."""
+    parts = {
+        "resident": "resident weights up to",
+        "input": "input product of a thread",
+        "rows": "rows",
+        "panel": "panel",
+        "columns": "gradient columns",
+        "past_cache": "past the caches from",
+    }
+    sizes = _C.blocks()
+    return ", ".join(f"{what} {sizes[name] // 1024} KiB" for name, what in parts.items())
 
 
 def _processor_name() -> str:

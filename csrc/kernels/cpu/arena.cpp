@@ -12,6 +12,7 @@
 namespace fusegen::cpu {
 namespace {
 
+constexpr size_t kPage = 4096;
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr std::ptrdiff_t kKeptBlocks = 8;         // one a thread that calls at the same time
 constexpr size_t kKeptBytes = size_t{256} << 20;  // together; a larger block goes back to the system at once
@@ -35,8 +36,7 @@ Cache& cache() {
 }  // namespace
 
 Arena::Arena(size_t bytes) {
-  // Room for the prefetches and whole-vector reads that run past the last panel.
-  const size_t wanted = bytes + 4096;
+  const size_t wanted = bytes + kReadPast;
   {
     Cache& c = cache();
     std::lock_guard<std::mutex> lock(c.mutex);
@@ -52,7 +52,7 @@ Arena::Arena(size_t bytes) {
     }
   }
   const bool large = wanted >= kHugePage;
-  const size_t unit = large ? kHugePage : 4096;
+  const size_t unit = large ? kHugePage : kPage;
   size_ = (wanted + unit - 1) / unit * unit;
   base_ = static_cast<unsigned char*>(std::aligned_alloc(unit, size_));
   if (!base_) throw std::bad_alloc();

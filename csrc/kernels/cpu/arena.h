@@ -7,6 +7,9 @@
 
 namespace fusegen::cpu {
 
+// Bytes behind the last panel of a packed weight that a kernel may read: whole vectors, and lines fetched ahead.
+constexpr int64_t kReadPast = 4096;
+
 class Arena {
  public:
   explicit Arena(size_t bytes);  // throws std::bad_alloc

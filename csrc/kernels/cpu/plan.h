@@ -1,6 +1,7 @@
 // Which way a call goes: a pure function of its sizes, dtype and thread count. Nothing is timed at run time.
 #pragma once
 #include "../params.h"
+#include "machine.h"
 
 namespace fusegen::cpu {
 
@@ -21,7 +22,16 @@ int plan_threads(const MlpStep& s);
 int plan_threads(const ConvShape& s);
 int plan_threads(const BatchNormShape& s);
 
-// Steps of a panel, of so many bytes each, that make a block; at most `most`.
-int64_t block_steps(int64_t step_bytes, int64_t most);
+// Sizes that follow from the caches of the machine.
+struct Blocks {
+  int64_t resident_bytes;    // recurrent weights that stay in one core's L2 while it runs whole sequences on rows of its own
+  int64_t input_bytes;       // of an input product that a thread makes at once, and reads again in the steps that follow
+  int64_t row_bytes;         // rows of a product that the panels pass over
+  int64_t panel_bytes;       // of a panel, that the tiles of these rows pass over
+  int64_t column_bytes;      // columns of a weight gradient that the panels pass over
+  int64_t past_cache_bytes;  // a result larger than this, written once, goes past the caches
+};
+Blocks blocks_for(const Machine& machine);
+const Blocks& blocks();  // of this machine
 
 }  // namespace fusegen::cpu

@@ -419,7 +419,7 @@ class Backward {
     pack_operands(tokens, share(K, rank, size));
     if (p_.dx.data) input_gradient(dgates, tokens, rank, size);
 #pragma omp barrier
-    const Range columns = share(GH_, rank, size, 48);  // whole tiles and whole cache lines
+    const Range columns = share(GH_, rank, size, kGradientColumns);
     if (p_.dW.data) {
       C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dW.data) : sum_W_;
       multiply_columns(dgates, ldg_, columns, x_panels_, p_.I, K, add, [&](int64_t m) { return out + input_row(m) * p_.I; });
@@ -430,7 +430,7 @@ class Backward {
     }
     if (p_.dW_hr.data) {
       C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dW_hr.data) : sum_hr_;
-      multiply_columns(dhp_, ldp_, share(p_.P, rank, size, 48), hidden_panels_, p_.H, K, add,
+      multiply_columns(dhp_, ldp_, share(p_.P, rank, size, kGradientColumns), hidden_panels_, p_.H, K, add,
                        [&](int64_t m) { return out + m * p_.H; });
     }
     if (p_.db_ih || p_.db_hh) {
@@ -455,7 +455,7 @@ class Backward {
   // but for the biases.
   void write_gradients(bool none, int rank, int size) {
     constexpr bool narrow = sizeof(S) != sizeof(C);
-    const Range columns = share(GH_, rank, size, 48);
+    const Range columns = share(GH_, rank, size, kGradientColumns);
     if (p_.dW.data)
       for (int64_t m = columns.begin; m < columns.end; ++m)
         write_row(static_cast<S*>(p_.dW.data), sum_W_, input_row(m), p_.I, none, narrow);
@@ -463,7 +463,7 @@ class Backward {
       for (int64_t m = columns.begin; m < columns.end; ++m)
         write_row(static_cast<S*>(p_.dR.data), sum_R_, m, p_.P, none, narrow);
     if (p_.dW_hr.data) {
-      const Range rows = share(p_.P, rank, size, 48);
+      const Range rows = share(p_.P, rank, size, kGradientColumns);
       for (int64_t m = rows.begin; m < rows.end; ++m)
         write_row(static_cast<S*>(p_.dW_hr.data), sum_hr_, m, p_.H, none, narrow);
     }

@@ -3,6 +3,7 @@
 #pragma once
 #include <memory>
 
+#include "../arena.h"
 #include "../plan.h"
 #include "batch.h"
 #include "pack.h"
@@ -13,12 +14,12 @@ template <class C, int NW>
 using RowSums = C[NW][kLanes<C>];
 
 // Steps of a block of a panel, which stays near while the tiles of all rows pass over it: in L1 where that holds so
-// many, else in L2 (plan.h). Each block is summed by itself, so that short ones keep rounding down: narrow vectors would
+// many, else in L2. Each block is summed by itself, so that short ones keep rounding down: narrow vectors would
 // fit blocks that sum to twice torch's error.
 constexpr int64_t kPanelBlockSteps = 256;
 template <class C, int V>
 int64_t panel_block_steps() {
-  return cpu::block_steps(V * kVectorBytes, kPanelBlockSteps);
+  return std::min(kPanelBlockSteps, cpu::blocks().panel_bytes / (V * kVectorBytes));
 }
 
 // Where a product's panels come from: packed before, or packed block by block as they are used, which is right for
@@ -33,7 +34,7 @@ struct PackedPanels {
   }
 };
 template <class C>
-constexpr int64_t kFreshElements = kPanelBlockSteps * 4 * kLanes<C> + 4096 / sizeof(C);  // a block, and room for prefetches past it
+constexpr int64_t kFreshElements = kPanelBlockSteps * 4 * kLanes<C> + cpu::kReadPast / static_cast<int64_t>(sizeof(C));
 template <class C, class Pack>
 struct FreshPanels {
   static constexpr bool kFresh = true;
@@ -47,12 +48,10 @@ struct FreshPanels {
 template <class C, class Pack>
 FreshPanels(Pack, C*) -> FreshPanels<C, Pack>;
 
-// Every panel of `panels` times every row, over K steps; odd `turn`s go through the panels backwards, so that what the last turn left
-// in the cache is met first. addend(row, panel) is added to a tile's sums; epilogue(row, rows, panel,
-// sums) ends a tile.
-template <class C, int NW, Step step = Step::one, class Source, class Addend, class Epilogue>
-FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& source, int64_t K, Range panels, int64_t turn,
-                                  const Addend& addend, const Epilogue& epilogue) {
+// The same for few enough rows, see multiply_rows.
+template <class C, int NW, Step step, class Source, class Addend, class Epilogue>
+FUSEGEN_INLINE void multiply_block(const C* const* a, int rows, const Source& source, int64_t K, Range panels, int64_t turn,
+                                   const Addend& addend, const Epilogue& epilogue) {
   constexpr int V = kPassVectors<NW>, L = kLanes<C>;
   constexpr int64_t kLine = 64 / sizeof(C), kRow = NW * L;
   constexpr int kTilesOnStack = 16;
@@ -104,6 +103,25 @@ FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& sou
   }
 }
 
+// Every panel of `panels` times every row, over K steps; odd `turn`s go through the panels backwards, so that what the last turn left
+// in the cache is met first. addend(row, panel) is added to a tile's sums; epilogue(row, rows, panel,
+// sums) ends a tile.
+template <class C, int NW, Step step = Step::one, class Source, class Addend, class Epilogue>
+FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& source, int64_t K, Range panels, int64_t turn,
+                                  const Addend& addend, const Epilogue& epilogue) {
+  // Rows that stay in L2 while the panels pass, in blocks of nearly equal height; eight tiles at least, or panels that come
+  // from memory would not last while the next are fetched.
+  constexpr int64_t kLeast = 8 * kTileRows<NW>;
+  const int most = static_cast<int>(std::clamp<int64_t>(cpu::blocks().row_bytes / (std::max<int64_t>(K, 1) * static_cast<int64_t>(sizeof(C))), kLeast, INT32_MAX));
+  const int blocks = (rows + most - 1) / most;
+  for (int block = 0; block < blocks; ++block) {
+    const int first = static_cast<int>(int64_t{rows} * block / blocks);
+    multiply_block<C, NW, step>(
+        a + first, static_cast<int>(int64_t{rows} * (block + 1) / blocks) - first, source, K, panels, turn + block,
+        [&](int row, int64_t p) { return addend(first + row, p); },
+        [&](int row, int m, int64_t p, auto& sums) { epilogue(first + row, m, p, sums); });
+  }
+}
 // The epilogue that calls f(row, panel, sums) for each row of a tile.
 template <class F>
 FUSEGEN_INLINE auto each_row(F f) {
@@ -134,19 +152,22 @@ FUSEGEN_INLINE void store_row(int64_t N, int64_t panel, const RowSums<Compute<S>
 
 constexpr int64_t kColumnBlock = 128;  // of weight gradients: rows of a and b summed at a time
 
+constexpr int64_t kGradientColumns = 48;  // what threads share of them: whole tiles of six, and whole cache lines of either type
+
 // A weight gradient being summed over chunks: out_row(m)[n] (+)= sum_k a[k][m] b[k][n], m in `columns`, b packed in plain
 // panels. A block of columns stays in L2 while the panels pass.
 template <class C, class OutRow>
 FUSEGEN_INLINE void multiply_columns(const C* a, int64_t stride, Range columns, const C* b, int64_t N, int64_t K, bool add,
                                      const OutRow& out_row) {
-  constexpr int64_t kBlock = 96;
+  // Whole lines of a, and whole tiles.
+  const int64_t block = std::clamp<int64_t>(cpu::blocks().column_bytes / (std::max<int64_t>(K, 1) * static_cast<int64_t>(sizeof(C))) / kGradientColumns, 1, 4) * kGradientColumns;
   // Whole aligned vectors of a result written once and larger than a core's L2 need not be read first.
-  constexpr int64_t kLarge = int64_t{1} << 20;
-  const bool past_cache = !add && N % kLanes<C> == 0 && (columns.end - columns.begin) * N * sizeof(C) > kLarge &&
+  const bool past_cache = !add && N % kLanes<C> == 0 &&
+                          (columns.end - columns.begin) * N * static_cast<int64_t>(sizeof(C)) > cpu::blocks().past_cache_bytes &&
                           reinterpret_cast<uintptr_t>(out_row(columns.begin)) % kVectorBytes == 0;
   TileSums<C, kTileVectors> sums;
-  for (int64_t begin = columns.begin; begin < columns.end; begin += kBlock) {
-    const int width = static_cast<int>(std::min(kBlock, columns.end - begin));
+  for (int64_t begin = columns.begin; begin < columns.end; begin += block) {
+    const int width = static_cast<int>(std::min(block, columns.end - begin));
     for (int64_t p = 0, count = PanelShape{N, 1}.template count<C>(); p < count; ++p) {
       for_each_tile<kTileVectors>(width, [&](int, int m0, int m) {
         // What the sums are added to lies in memory by now, a line a row.

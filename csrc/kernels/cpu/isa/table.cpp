@@ -58,7 +58,7 @@ void with_packed(const RecurrentPack& p, F&& f) {
 int64_t packed_bytes(const RecurrentPack& p) {
   int64_t bytes = 0;
   with_packed(p, [&](auto packed) { bytes = packed.elements() * static_cast<int64_t>(sizeof(*packed.W)); });
-  return bytes + 4096;  // kernels fetch a little past the last panel
+  return bytes + cpu::kReadPast;
 }
 
 void pack(const RecurrentPack& p) {
