@@ -94,8 +94,9 @@ FUSEGEN_INLINE void multiply_block(const C* const* a, int rows, const Source& so
           const int64_t lines = (k1 - k0) * V * L / kLine, first = lines * tile / tiles;
           fetch = {next + first * kLine, lines * (tile + 1) / tiles - first, nullptr};
         }
-        // Nothing of a fresh panel's next block is there to fetch; the next tile's rows are (7-10 % measured).
-        if (Source::kFresh && row + 2 * m <= rows) fetch.ahead = a + row + m;
+        // Nothing of a fresh panel's next block is there to fetch; the next tile's rows are (7-10 % measured on 32 registers;
+        // on 16, where a step is twice as short for its loads, as much lost).
+        if (Source::kFresh && kRegisters == 32 && row + 2 * m <= rows) fetch.ahead = a + row + m;
         tile_rows<C, V, step>(m, a + row, k0, w, k1 - k0, plus, fetch, out, kRow);
         if (round + 1 == rounds) epilogue(row, m, p, s);
       });
@@ -110,10 +111,11 @@ template <class C, int NW, Step step = Step::one, class Source, class Addend, cl
 FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& source, int64_t K, Range panels, int64_t turn,
                                   const Addend& addend, const Epilogue& epilogue) {
   // Rows that stay in L2 while the panels pass, in blocks of nearly equal height; eight tiles at least, or panels that come
-  // from memory would not last while the next are fetched.
+  // from memory would not last while the next are fetched. A fresh panel would be packed again for each block: all rows.
   constexpr int64_t kLeast = 8 * kTileRows<NW>;
-  const int most = static_cast<int>(std::clamp<int64_t>(cpu::blocks().row_bytes / (std::max<int64_t>(K, 1) * static_cast<int64_t>(sizeof(C))), kLeast, INT32_MAX));
-  const int blocks = (rows + most - 1) / most;
+  const int64_t row_bytes = std::max<int64_t>(K, 1) * static_cast<int64_t>(sizeof(C));
+  const int64_t most = Source::kFresh ? INT32_MAX : std::clamp<int64_t>(cpu::blocks().row_bytes / row_bytes, kLeast, INT32_MAX);
+  const int blocks = static_cast<int>((rows + most - 1) / most);
   for (int block = 0; block < blocks; ++block) {
     const int first = static_cast<int>(int64_t{rows} * block / blocks);
     multiply_block<C, NW, step>(
@@ -122,6 +124,7 @@ FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& sou
         [&](int row, int m, int64_t p, auto& sums) { epilogue(first + row, m, p, sums); });
   }
 }
+
 // The epilogue that calls f(row, panel, sums) for each row of a tile.
 template <class F>
 FUSEGEN_INLINE auto each_row(F f) {
@@ -152,6 +155,7 @@ FUSEGEN_INLINE void store_row(int64_t N, int64_t panel, const RowSums<Compute<S>
 
 constexpr int64_t kColumnBlock = 128;  // of weight gradients: rows of a and b summed at a time
 
+constexpr int64_t kColumnRound = 256;  // of them, that all tiles go over before the next: so many rows of a panel stay in L1
 constexpr int64_t kGradientColumns = 48;  // what threads share of them: whole tiles of six, and whole cache lines of either type
 
 // A weight gradient being summed over chunks: out_row(m)[n] (+)= sum_k a[k][m] b[k][n], m in `columns`, b packed in plain
@@ -165,27 +169,33 @@ FUSEGEN_INLINE void multiply_columns(const C* a, int64_t stride, Range columns, 
   const bool past_cache = !add && N % kLanes<C> == 0 &&
                           (columns.end - columns.begin) * N * static_cast<int64_t>(sizeof(C)) > cpu::blocks().past_cache_bytes &&
                           reinterpret_cast<uintptr_t>(out_row(columns.begin)) % kVectorBytes == 0;
-  TileSums<C, kTileVectors> sums;
+  const int64_t rounds = std::max<int64_t>(1, (K + kColumnRound - 1) / kColumnRound);
+  TileSums<C, kTileVectors> sums[(4 * kGradientColumns + kTileRows<kTileVectors> - 1) / kTileRows<kTileVectors>];
   for (int64_t begin = columns.begin; begin < columns.end; begin += block) {
     const int width = static_cast<int>(std::min(block, columns.end - begin));
     for (int64_t p = 0, count = PanelShape{N, 1}.template count<C>(); p < count; ++p) {
-      for_each_tile<kTileVectors>(width, [&](int, int m0, int m) {
-        // What the sums are added to lies in memory by now, a line a row.
-        for (int i = 0; add && i < m; ++i)
-          for (int64_t n = 0; n < kTileColumns<C>; n += 64 / static_cast<int64_t>(sizeof(C)))
-            __builtin_prefetch(out_row(begin + m0 + i) + p * kTileColumns<C> + n, 1, 3);
-        for (int64_t k = 0; k < K; k += kColumnBlock)
-          tile_columns<C>(m, a + k * stride + begin + m0, stride, b + (p * K + k) * kTileColumns<C>,
-                          std::min(kColumnBlock, K - k), k > 0, sums);
-        for (int i = 0; i < m; ++i) {
-          C* out = out_row(begin + m0 + i);
-          if (past_cache)
-            for (int j = 0; j < kTileVectors && p * kTileColumns<C> + j * kLanes<C> < N; ++j)
-              stream(out + p * kTileColumns<C> + j * kLanes<C>, load(sums.value[i][j]));
-          else
-            store_row<C>(N, p, sums.value[i], add, out);
-        }
-      });
+      for (int64_t round = 0; round < rounds; ++round) {
+        const int64_t k0 = K * round / rounds, k1 = K * (round + 1) / rounds;
+        for_each_tile<kTileVectors>(width, [&](int tile, int m0, int m) {
+          TileSums<C, kTileVectors>& s = sums[rounds > 1 ? tile : 0];
+          // What the sums are added to lies in memory by now, a line a row.
+          for (int i = 0; add && round + 1 == rounds && i < m; ++i)
+            for (int64_t n = 0; n < kTileColumns<C>; n += 64 / static_cast<int64_t>(sizeof(C)))
+              __builtin_prefetch(out_row(begin + m0 + i) + p * kTileColumns<C> + n, 1, 3);
+          for (int64_t k = k0; k < k1; k += kColumnBlock)
+            tile_columns<C>(m, a + k * stride + begin + m0, stride, b + (p * K + k) * kTileColumns<C>,
+                            std::min(kColumnBlock, k1 - k), k > 0, s);
+          if (round + 1 < rounds) return;
+          for (int i = 0; i < m; ++i) {
+            C* out = out_row(begin + m0 + i);
+            if (past_cache)
+              for (int j = 0; j < kTileVectors && p * kTileColumns<C> + j * kLanes<C> < N; ++j)
+                stream(out + p * kTileColumns<C> + j * kLanes<C>, load(s.value[i][j]));
+            else
+              store_row<C>(N, p, s.value[i], add, out);
+          }
+        });
+      }
     }
   }
 }

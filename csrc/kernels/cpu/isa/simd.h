@@ -144,7 +144,15 @@ FUSEGEN_INLINE Vector<float> load(const f16* p) {
 #elif defined(__AVX2__)
   return (Vector<float>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 #else
-  return __builtin_convertvector(*reinterpret_cast<const HalfFloats*>(p), Vector<float>);
+  // By integers: without F16C the compiler's conversion is a library call a lane. Subnormal halves are the difference of
+  // two normal floats, and the largest exponent is moved up once more.
+  const WordBits bits = __builtin_convertvector(*reinterpret_cast<const HalfBits*>(p), WordBits);
+  const WordBits magnitude = bits & 0x7fffu, shifted = magnitude << 13;
+  const WordBits normal = shifted + (112u << 23);
+  const WordBits least = WordBits{} + (113u << 23);
+  const WordBits subnormal = (WordBits)((Vector<float>)(shifted + (113u << 23)) - (Vector<float>)least);
+  const WordBits value = magnitude < 0x0400u ? subnormal : magnitude >= 0x7c00u ? normal + (112u << 23) : normal;
+  return (Vector<float>)(value | ((bits & 0x8000u) << 16));
 #endif
 }
 FUSEGEN_INLINE void store(f16* p, Vector<float> v) {
