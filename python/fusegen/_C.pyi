@@ -265,8 +265,8 @@ def build_info() -> dict[str, Any]: ...
 # is wrong.
 def machine() -> dict[str, Any]: ...
 
-# Bytes that follow from its caches, by names of csrc/kernels/cpu/plan.h: resident, input, rows, panel, columns,
-# past_cache.
+# Bytes that follow from its caches, by names of csrc/kernels/cpu/plan.h: resident, input, rows, panel,
+# columns, past_cache.
 def blocks() -> dict[str, int]: ...
 
 # The same from readings alone, for the tests. A reading: (level, holds data, bytes, logical processors that

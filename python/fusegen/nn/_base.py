@@ -155,8 +155,10 @@ class Recurrent(RNNBase):
             self._check_states(states, B)
         if _backend.use_torch(self._cell, x, self.hidden_size, B, T, states, weights, lengths):
             return self._run_torch(x, states, lengths)
-        fixed = self._frozen is not None and not autocast and not torch.compiler.is_compiling()
-        packed = self._frozen.blobs(self) if fixed else None
+        packed = None
+        frozen = None if autocast or torch.compiler.is_compiling() else self._frozen
+        if frozen and (frozen.pays(T, B, self.hidden_size) or lengths is not None or self.proj_size):
+            packed = frozen.blobs(self)
         L = self.num_layers
         if L == 1:
             y, *final = self._layer(x, states, weights, lengths, packed and packed[0])

@@ -42,8 +42,10 @@ class _Cell(RNNCellBase):
         if _backend.use_torch(self._op.name, x, H, B, 1, states, weights):
             out = torch_path.cell(self._kind, x, states, weights)
         else:
-            fixed = self._frozen is not None and not _any_autocast() and not torch.compiler.is_compiling()
-            packed = self._frozen.blobs(self)[0] if fixed else None
+            packed = None
+            frozen = self._frozen
+            if frozen and frozen.pays(1, B, H) and not (_any_autocast() or torch.compiler.is_compiling()):
+                packed = frozen.blobs(self)[0]
             out = self._op((x, *states), weights, options, packed)
         if x is input:
             return out
