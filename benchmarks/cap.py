@@ -34,8 +34,8 @@ applied = ""  # the set that this process was held to; "" where nothing was
 def asked_for(argv: list[str]) -> str:
     """What follows --isa, "" if it is not there."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--isa", default="")
-    return parser.parse_known_args(argv)[0].isa
+    parser.add_argument("--isa", default="", nargs="?")  # run.py itself refuses none
+    return parser.parse_known_args(argv)[0].isa or ""
 
 
 def apply(argv: list[str]) -> str:

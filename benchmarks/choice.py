@@ -16,6 +16,7 @@ those of every machine that it is to know.
 from __future__ import annotations
 
 import argparse
+import csv
 import re
 import sys
 from collections.abc import Iterable
@@ -236,12 +237,26 @@ def _merged(made: list[tuple], at: int) -> list[tuple]:
 # -- Files -------------------------------------------------------------------------------------------------
 
 
+NEEDED = ("suite", "peer", "unit", "date", "machine", "isa", "threads")  # columns
+
+
+def described(path: Path) -> dict[str, str]:
+    """What `record.shared` says of a file. Raises ValueError for one that `run.py` has not written."""
+    shared = record.shared(path)
+    with path.open(newline="") as file:
+        columns = next(csv.reader(file))
+    missing = [name for name in NEEDED if name not in columns]
+    if missing:
+        raise ValueError(f"{path.name}: expected a result of run.py, which has {', '.join(missing)}")
+    return shared
+
+
 def tables(files: list[Path]) -> tuple[dict[str, list[tuple]], dict[tuple[str, str], list[tuple]]]:
     """GPU -> its rules, and (instruction set, vendor) -> its rules. Raises ValueError for a partial file."""
     by_gpu: dict[str, list[tuple[Row, str]]] = {}
     by_cpu: dict[tuple[str, str], list[Reading]] = {}
-    for path in sorted(files, key=lambda path: (record.shared(path)["date"], path.name)):
-        shared = record.shared(path)
+    known = {path: described(path) for path in files}
+    for path, shared in sorted(known.items(), key=lambda one: (one[1]["date"], one[0].name)):
         if "-partial" in path.name:
             raise ValueError(f"{path.name}: expected a complete run or a part of one, got a partial one")
         if "capability" in shared:
@@ -291,6 +306,8 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser.parse_args(argv)
     try:
         of_gpus, of_cpus = tables(asked.files)
+        if not asked.output.is_dir():
+            raise ValueError(f"--output: expected a folder, got {str(asked.output)!r}")
     except (OSError, ValueError) as error:
         print(f"choice.py: {error}", file=sys.stderr)
         return 2

@@ -240,8 +240,11 @@ def read(path: Path) -> list[Row]:
 
 
 def shared(path: Path) -> dict[str, str]:
-    """The columns of a file that all its rows share: date, commit, machine, versions, threads, isa."""
+    """The columns of a file that all its rows share: date, commit, machine, versions, threads, isa. Raises
+    ValueError for a file without rows."""
     own = {field.name for field in fields(Row)}
     with path.open(newline="") as file:
-        first = next(csv.DictReader(file))
+        first = next(csv.DictReader(file), None)
+    if first is None:
+        raise ValueError(f"{path.name}: expected rows of benchmarks/run.py, got none")
     return {name: value for name, value in first.items() if name not in own}

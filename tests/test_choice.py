@@ -435,6 +435,28 @@ def test_files_that_tell_nothing_are_refused(choice_py, results, tmp_path, capsy
     assert not (tmp_path / "_cpu_rules.py").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "expected rows of benchmarks/run.py, got none"),
+        ("suite,peer,unit,date\n", "expected rows of benchmarks/run.py, got none"),
+        ("a,b\n1,2\n", "expected a result of run.py, which has suite, peer, unit, date"),
+    ],
+    ids=["empty", "header alone", "another table"],
+)
+def test_files_of_another_kind_are_refused(text, words, choice_py, tmp_path, capsys):
+    path = tmp_path / "foreign.csv"
+    path.write_text(text)
+    assert choice_py.main([str(path), "--output", str(tmp_path)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_refused(choice_py, results, tmp_path, capsys):
+    path = results([("cells", "rnn", "cell", False, 8, 8, 8, 1, 0.5)])
+    assert choice_py.main([str(path), "--output", str(tmp_path / "none")]) == 2
+    assert "--output: expected a folder" in capsys.readouterr().err
+
+
 def test_the_committed_table_has_the_form_that_is_read():
     for (isa, vendor), rows in _cpu_rules.MEASURED.items():
         assert isa in ("baseline", "avx2", "avx512", "avx512_bf16") and vendor in ("intel", "amd", "other")

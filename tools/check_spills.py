@@ -109,7 +109,7 @@ def disassemble(path: str) -> list[Function]:
     except FileNotFoundError:
         raise SystemExit("check_spills: objdump, of the compiler's binutils, is not on the PATH") from None
     if run.returncode:
-        raise SystemExit(f"check_spills: {run.stderr.strip()}")
+        raise SystemExit(f"check_spills: {run.stderr.strip() or f'objdump cannot read {path}'}")
     sets = "|".join(f"{len(isa)}{isa}" for isa in sorted(SETS, key=len, reverse=True))
     inside = re.compile(rf"_Z[A-Z]*?{len(NAMESPACE)}{NAMESPACE}({sets})")
     functions: list[Function] = []
