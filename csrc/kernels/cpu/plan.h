@@ -1,4 +1,5 @@
-// Which way a call goes: a pure function of its sizes, dtype and thread count. Nothing is timed at run time.
+// Which way a call goes: a pure function of its sizes, dtype, thread count and the machine's caches. Nothing is timed at
+// run time.
 #pragma once
 #include "../params.h"
 #include "machine.h"

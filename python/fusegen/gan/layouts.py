@@ -91,8 +91,9 @@ class SamplesFirst:
 class Blocked:
     """Activations [blocks, pixels, C, width] (``ops.convolution``), a block of one group alone."""
 
-    # What a product takes for a sample of a block of one to four vectors, relative to the last (measured on
-    # AVX-512), and what torch's own convolutions do.
+    # What a product takes for a sample of a block of one to four vectors, relative to the last, and what
+    # torch's own convolutions do: measured on AVX-512. One vector is bound by loads on every set (a broadcast
+    # for each multiply-add); four are two passes of two on AVX2, so they cost what two do.
     COST = (1.25, 1.05, 1.0, 1.0)
     TORCH = 1.5
     FEWEST = 8  # channels of a group, of grouped convolutions

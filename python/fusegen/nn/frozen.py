@@ -89,8 +89,9 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
     count (``.data.mul_()``) goes unseen. The weights themselves are read, as outside the block (correct, not
     faster), by single steps of one or two rows or of very few units, by calls that record gradients, run
     under autocast or inside torch.compile, by parametrized layers (a new weight at every call), and by layers
-    made under torch.inference_mode, of whose weights torch counts no changes. Modules on other devices than the CPU are left as they are. Gives ``model``; may be
-    nested. Raises TypeError if ``model`` is not a Module.
+    made under torch.inference_mode, of whose weights torch counts no changes. Modules on other devices than
+    the CPU are left as they are. Gives ``model``; may be nested. Raises TypeError if ``model`` is not a
+    Module.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"fusegen.frozen: expected a torch.nn.Module, got {type(model).__name__}")

@@ -188,7 +188,8 @@ class Backward {
       const int n_next = next_rows(k, step, chunk, next);
       const int64_t row0 = first_row(k, step, chunk);
       const auto fetch_saved = [&](int row, int64_t panel) {
-        for (int i = row, last = std::min(row + kTileRows<kTileVectors>, n); i < last; ++i) prefetch_saved(batch, step, i, panel);
+        const int end = std::min(row + kTileRows<kTileVectors>, n);
+        for (int i = row; i < end; ++i) prefetch_saved(batch, step, i, panel);
         return TileAddend<C>{};
       };
       if (!project_) {

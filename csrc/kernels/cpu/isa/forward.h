@@ -386,7 +386,8 @@ class Forward {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);
       C* c = s.c + row * ldc_ + u;
-      const auto state = cells::lstm_state<Math>(cells::LstmGates<V>{load(a[0]), load(a[1]), load(a[2]), load(a[3])}, load(c));
+      const cells::LstmGates<V> gates{load(a[0]), load(a[1]), load(a[2]), load(a[3])};
+      const auto state = cells::lstm_state<Math>(gates, load(c));
       store(c, state.c);
       if (project_) {
         store(s.hidden + row * ldc_ + u, state.h);
@@ -395,25 +396,26 @@ class Forward {
         store(y + u, state.h, lanes);
       }
       if (place.gates) {
-        S* gates = place.gates + u;
-        store(gates, state.i, lanes);
-        store(gates + H, state.f, lanes);
-        store(gates + 2 * H, state.g, lanes);
-        store(gates + 3 * H, state.o, lanes);
+        S* saved = place.gates + u;
+        store(saved, state.i, lanes);
+        store(saved + H, state.f, lanes);
+        store(saved + 2 * H, state.g, lanes);
+        store(saved + 3 * H, state.o, lanes);
         store(place.cells + u, state.c, lanes);
       }
     } else if constexpr (cell == Cell::gru) {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);
-      const auto state = cells::gru_state<Math>(cells::GruGates<V>{load(a[0]), load(a[1])}, load(input + 2 * L), load(a[2]), load(h_prev + u));
+      const cells::GruGates<V> gates{load(a[0]), load(a[1])};
+      const auto state = cells::gru_state<Math>(gates, load(input + 2 * L), load(a[2]), load(h_prev + u));
       keep_state(s, (step + 1) % 2, row, u, state.h, lanes);
       store(y + u, state.h, lanes);
       if (place.gates) {
-        S* gates = place.gates + u;
-        store(gates, state.r, lanes);
-        store(gates + H, state.z, lanes);
-        store(gates + 2 * H, state.n, lanes);
-        store(gates + 3 * H, load(a[2]), lanes);
+        S* saved = place.gates + u;
+        store(saved, state.r, lanes);
+        store(saved + H, state.z, lanes);
+        store(saved + 2 * H, state.n, lanes);
+        store(saved + 3 * H, load(a[2]), lanes);
       }
     } else {
       for (int j = 0; j < kTileVectors; ++j) {

@@ -41,14 +41,21 @@ double register_loop(int64_t rounds) {
 }  // namespace
 
 double peak_gflops(int threads) {
+  cpu::blocks();  // throws where FUSEGEN_CACHES is wrong, which it must not do first among threads
   constexpr int kRows = 96;
   constexpr int64_t K = 512, N = 2048;
   const PanelShape shape{N, 1};
   const int64_t panels = shape.count<float>();
-  cpu::Arena arena((kRows * (K + 16) + shape.size<float>(K)) * threads * sizeof(float) + 65536);
-  float* a = arena.take<float>(kRows * (K + 16));
-  float* w = arena.take<float>(shape.size<float>(K));
-  float* out = arena.take<float>(kRows * (N + 16));
+  float *a, *w, *out;
+  const auto lay_out = [&](cpu::Arena& arena) {
+    a = arena.take<float>(kRows * (K + 16));
+    w = arena.take<float>(shape.size<float>(K));
+    out = arena.take<float>(kRows * (N + 16));
+  };
+  cpu::Arena measure{cpu::Arena::Measure{}};
+  lay_out(measure);
+  cpu::Arena arena(measure.used());
+  lay_out(arena);
   for (int64_t i = 0; i < kRows * (K + 16); ++i) a[i] = 0.01f * static_cast<float>(i % 97 - 48);
   for (int64_t i = 0; i < shape.size<float>(K); ++i) w[i] = 0.01f * static_cast<float>(i % 89 - 44);
   double best = 0;

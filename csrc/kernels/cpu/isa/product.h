@@ -94,8 +94,8 @@ FUSEGEN_INLINE void multiply_block(const C* const* a, int rows, const Source& so
           const int64_t lines = (k1 - k0) * V * L / kLine, first = lines * tile / tiles;
           fetch = {next + first * kLine, lines * (tile + 1) / tiles - first, nullptr};
         }
-        // Nothing of a fresh panel's next block is there to fetch; the next tile's rows are (7-10 % measured on 32 registers;
-        // on 16, where a step is twice as short for its loads, as much lost).
+        // Nothing of a fresh panel's next block is there to fetch; the next tile's rows are (7-10 % measured on 32
+        // registers; on 16, where a step has half the multiply-adds, as much lost).
         if (Source::kFresh && kRegisters == 32 && row + 2 * m <= rows) fetch.ahead = a + row + m;
         tile_rows<C, V, step>(m, a + row, k0, w, k1 - k0, plus, fetch, out, kRow);
         if (round + 1 == rounds) epilogue(row, m, p, s);
@@ -104,17 +104,18 @@ FUSEGEN_INLINE void multiply_block(const C* const* a, int rows, const Source& so
   }
 }
 
-// Every panel of `panels` times every row, over K steps; odd `turn`s go through the panels backwards, so that what the last turn left
-// in the cache is met first. addend(row, panel) is added to a tile's sums; epilogue(row, rows, panel,
+// Every panel of `panels` times every row, over K steps; odd `turn`s go through the panels backwards, so that what the
+// last turn left in the cache is met first. addend(row, panel) is added to a tile's sums; epilogue(row, rows, panel,
 // sums) ends a tile.
 template <class C, int NW, Step step = Step::one, class Source, class Addend, class Epilogue>
 FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& source, int64_t K, Range panels, int64_t turn,
                                   const Addend& addend, const Epilogue& epilogue) {
-  // Rows that stay in L2 while the panels pass, in blocks of nearly equal height; eight tiles at least, or panels that come
-  // from memory would not last while the next are fetched. A fresh panel would be packed again for each block: all rows.
+  // Rows that stay in L2 while the panels pass, in blocks of nearly equal height; eight tiles at least, or panels that
+  // come from memory would not last while the next are fetched. A fresh panel would be packed again for each: all rows.
   constexpr int64_t kLeast = 8 * kTileRows<NW>;
   const int64_t row_bytes = std::max<int64_t>(K, 1) * static_cast<int64_t>(sizeof(C));
-  const int64_t most = Source::kFresh ? INT32_MAX : std::clamp<int64_t>(cpu::blocks().row_bytes / row_bytes, kLeast, INT32_MAX);
+  const int64_t fitting = std::clamp<int64_t>(cpu::blocks().row_bytes / row_bytes, kLeast, INT32_MAX);
+  const int64_t most = Source::kFresh ? INT32_MAX : fitting;
   const int blocks = static_cast<int>((rows + most - 1) / most);
   for (int block = 0; block < blocks; ++block) {
     const int first = static_cast<int>(int64_t{rows} * block / blocks);
@@ -155,8 +156,8 @@ FUSEGEN_INLINE void store_row(int64_t N, int64_t panel, const RowSums<Compute<S>
 
 constexpr int64_t kColumnBlock = 128;  // of weight gradients: rows of a and b summed at a time
 
-constexpr int64_t kColumnRound = 256;  // of them, that all tiles go over before the next: so many rows of a panel stay in L1
-constexpr int64_t kGradientColumns = 48;  // what threads share of them: whole tiles of six, and whole cache lines of either type
+constexpr int64_t kColumnRound = 256;  // and that all tiles go over before the next: so many rows of a panel stay in L1
+constexpr int64_t kGradientColumns = 48;  // what threads share of the columns: whole tiles of six, and whole cache lines
 
 // A weight gradient being summed over chunks: out_row(m)[n] (+)= sum_k a[k][m] b[k][n], m in `columns`, b packed in plain
 // panels. A block of columns stays in L2 while the panels pass.
@@ -164,10 +165,11 @@ template <class C, class OutRow>
 FUSEGEN_INLINE void multiply_columns(const C* a, int64_t stride, Range columns, const C* b, int64_t N, int64_t K, bool add,
                                      const OutRow& out_row) {
   // Whole lines of a, and whole tiles.
-  const int64_t block = std::clamp<int64_t>(cpu::blocks().column_bytes / (std::max<int64_t>(K, 1) * static_cast<int64_t>(sizeof(C))) / kGradientColumns, 1, 4) * kGradientColumns;
+  const int64_t column_bytes = std::max<int64_t>(K, 1) * static_cast<int64_t>(sizeof(C)) * kGradientColumns;
+  const int64_t block = std::clamp<int64_t>(cpu::blocks().column_bytes / column_bytes, 1, 4) * kGradientColumns;
   // Whole aligned vectors of a result written once and larger than a core's L2 need not be read first.
-  const bool past_cache = !add && N % kLanes<C> == 0 &&
-                          (columns.end - columns.begin) * N * static_cast<int64_t>(sizeof(C)) > cpu::blocks().past_cache_bytes &&
+  const int64_t result_bytes = (columns.end - columns.begin) * N * static_cast<int64_t>(sizeof(C));
+  const bool past_cache = !add && N % kLanes<C> == 0 && result_bytes > cpu::blocks().past_cache_bytes &&
                           reinterpret_cast<uintptr_t>(out_row(columns.begin)) % kVectorBytes == 0;
   const int64_t rounds = std::max<int64_t>(1, (K + kColumnRound - 1) / kColumnRound);
   TileSums<C, kTileVectors> sums[(4 * kGradientColumns + kTileRows<kTileVectors> - 1) / kTileRows<kTileVectors>];

@@ -32,7 +32,8 @@ template <int NW>
 constexpr int kPasses = NW / kPassVectors<NW>;
 constexpr int pass_vectors(int nw) { return kRegisters == 32 || nw < 4 ? nw : 2; }
 
-// Rows of a tile: sums in three quarters of the registers, or as many as leave room for the weights, a broadcast and a product.
+// Rows of a tile: sums in three quarters of the registers, or as many as leave room for the weights, a broadcast and a
+// product.
 template <int NW, int V = kPassVectors<NW>>
 constexpr int kTileRows = std::min(kRegisters * 3 / 4 / V, (kRegisters - V - 1 - kProductRegisters) / V);
 
@@ -81,7 +82,7 @@ template <class C>
 struct TileFetch {
   const C* next = nullptr;          // its part of the block that comes after this one: a line a step, into L2
   int64_t lines = 0;
-  const C* const* ahead = nullptr;  // the same steps of these rows: rows lie pages apart, where the hardware does not look ahead
+  const C* const* ahead = nullptr;  // the same steps of these rows: pages apart, where the hardware does not look ahead
 };
 
 // On 32 registers a panel's step is four lines, and a block of it lies in L2: without the next few k fetched ahead that
@@ -138,7 +139,8 @@ FUSEGEN_INLINE void multiply_step(const C* const (&row)[M], int64_t k, const C* 
 template <int V, int M>
 constexpr int kApart = M * V >= 8 || 2 * M > kTileRows<V, V> ? 1 : M * V >= 4 || 4 * M > kTileRows<V, V> ? 2 : 4;
 
-// sums[m * ld + j * lanes] = addend[m][j] + sum_k a[m][k0 + k] w[k][j], for M rows, V vectors and k in [0, K), k counting steps.
+// sums[m * ld + j * lanes] = addend[m][j] + sum_k a[m][k0 + k] w[k][j], for M rows, V vectors and k in [0, K), k counting
+// steps.
 template <class C, int V, Step step, int M>
 void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, const TileAddend<C>& addend,
                const TileFetch<C>& fetch, C* sums, int64_t ld) {
@@ -187,7 +189,8 @@ void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, 
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
     for (int j = 0; j < V; ++j) {
-      const C* from = j == 2 && addend.third ? addend.third : addend.rows ? addend.rows + m * addend.stride + j * L : nullptr;
+      const C* own = addend.rows ? addend.rows + m * addend.stride + j * L : nullptr;
+      const C* from = j == 2 && addend.third ? addend.third : own;
       if (from) acc[0][m][j] += *reinterpret_cast<const Vector<C>*>(from);
       *reinterpret_cast<Vector<C>*>(sums + m * ld + j * L) = acc[0][m][j];
     }
