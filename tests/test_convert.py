@@ -210,6 +210,26 @@ def test_frozen_cells_give_the_same(kind):
             torch.testing.assert_close(m(x), want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("B", "H", "packed"), [(1, 300, False), (2, 300, False), (3, 80, False), (3, 90, True), (8, 32, True)]
+)
+@pytest.mark.parametrize("made", [layer, cell])
+def test_frozen_single_steps_are_packed_where_that_pays(made, B, H, packed):
+    """Elsewhere weights are read as they lie: the bits of a call outside, and no change is missed."""
+    m = made("GRU" if made is layer else "GRUCell", 7, H)
+    x = torch.randn(1, B, 7) if made is layer else torch.randn(B, 7)
+    with torch.no_grad(), fusegen.frozen(m):
+        m(x)
+        next(m.parameters()).mul_(2)
+        if packed:
+            with pytest.raises(RuntimeError, match=r"fusegen\.frozen: weight_ih.* changed inside the with"):
+                m(x)
+            return
+        inside = m(x)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(flat(inside), flat(m(x)), strict=True))
+
+
 def test_frozen_with_gradients_reads_the_weights():
     m, x = layer("LSTM", 5, 6), torch.randn(4, 3, 5, requires_grad=True)
     want = torch.autograd.grad(m(x)[0].sum(), [x, *m.parameters()])

@@ -174,3 +174,47 @@ def test_info_tells_the_caches(monkeypatch, capsys):
     assert "L3 8 MiB (default: " in _info.info() and "(amd, family 25 model 1)" in _info.info()
     monkeypatch.setattr(_info, "_machine", lambda: _C.machine_from(cpuid=CACHES[:3]))
     assert "L3 8 MiB (L1 CPUID, L2 CPUID, L3 default: " in _info.info()
+
+
+# Several blocks of a panel, of the rows of a product and of a gradient's columns, whatever this machine has.
+ANY_SIZES = """
+import sys
+import torch
+import fusegen
+from tolerances import close
+
+fusegen.set_backend("fused")
+for cell, (I, H, B, T) in (("LSTM", (300, 61, 7, 40)), ("GRU", (33, 130, 70, 6)), ("RNN", (9, 290, 33, 9))):
+    torch.manual_seed(0)
+    theirs = getattr(torch.nn, cell)(I, H, dtype=torch.float64)
+    ours = getattr(fusegen.nn, cell)(I, H)
+    ours.load_state_dict({name: w.float() for name, w in theirs.state_dict().items()})
+    theirs.load_state_dict({name: w.double() for name, w in ours.state_dict().items()})
+    x, dy = torch.randn(T, B, I), torch.randn(T, B, H)
+    outputs = []
+    for layer, dtype in ((ours, torch.float32), (theirs, torch.float64)):
+        given = x.to(dtype).requires_grad_()
+        y, _ = layer(given)
+        y.backward(dy.to(dtype))
+        outputs.append((y, [given.grad, *(w.grad for w in layer.parameters())]))
+    (y, grads), (y64, grads64) = outputs
+    close(y, y64, "value", cell)
+    close(grads, grads64, "grad", cell)
+"""
+
+
+@pytest.mark.parametrize("caches", ["4,32,128", "16,100,999", "64,65536,1048576"])
+def test_results_are_right_with_any_caches(caches):
+    here = os.path.dirname(__file__)
+    found = run(ANY_SIZES, FUSEGEN_CACHES=caches, PYTHONPATH=here)
+    assert found.returncode == 0, found.stderr
+
+
+def test_block_sizes_follow_from_the_caches():
+    code = "import torch; from fusegen import _C; print(*_C.blocks().values())"
+    small, large = (
+        [int(n) for n in run(code, FUSEGEN_CACHES=caches).stdout.split()]
+        for caches in ("32,256,4096", "48,2048,4096")
+    )
+    assert small == [160 * KIB, 256 * KIB // 3, 128 * KIB, 32 * KIB, 64 * KIB, 256 * KIB]
+    assert large == [1280 * KIB, 2048 * KIB // 3, 1024 * KIB, 256 * KIB, 512 * KIB, 2048 * KIB]
