@@ -193,7 +193,7 @@ for cell, (I, H, B, T) in (("LSTM", (300, 61, 7, 40)), ("GRU", (33, 130, 70, 6))
     x, dy = torch.randn(T, B, I), torch.randn(T, B, H)
     outputs = []
     for layer, dtype in ((ours, torch.float32), (theirs, torch.float64)):
-        given = x.to(dtype).requires_grad_()
+        given = x.to(dtype, copy=True).requires_grad_()
         y, _ = layer(given)
         y.backward(dy.to(dtype))
         outputs.append((y, [given.grad, *(w.grad for w in layer.parameters())]))

@@ -126,6 +126,7 @@ FUSEGEN_INLINE void store(double* p, Vector<double> v) { *reinterpret_cast<Vecto
 typedef uint16_t HalfBits __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
 typedef _Float16 HalfFloats __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
 typedef uint32_t WordBits __attribute__((vector_size(kVectorBytes)));
+typedef int32_t SignedBits __attribute__((vector_size(kVectorBytes)));
 
 FUSEGEN_INLINE Vector<float> load(const bf16* p) {
   const HalfBits h = *reinterpret_cast<const HalfBits*>(p);
@@ -144,15 +145,12 @@ FUSEGEN_INLINE Vector<float> load(const f16* p) {
 #elif defined(__AVX2__)
   return (Vector<float>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 #else
-  // By integers: without F16C the compiler's conversion is a library call a lane. Subnormal halves are the difference of
-  // two normal floats, and the largest exponent is moved up once more.
-  const WordBits bits = __builtin_convertvector(*reinterpret_cast<const HalfBits*>(p), WordBits);
-  const WordBits magnitude = bits & 0x7fffu, shifted = magnitude << 13;
-  const WordBits normal = shifted + (112u << 23);
-  const WordBits least = WordBits{} + (113u << 23);
-  const WordBits subnormal = (WordBits)((Vector<float>)(shifted + (113u << 23)) - (Vector<float>)least);
-  const WordBits value = magnitude < 0x0400u ? subnormal : magnitude >= 0x7c00u ? normal + (112u << 23) : normal;
-  return (Vector<float>)(value | ((bits & 0x8000u) << 16));
+  // GCC calls a function for each element, around which a loop keeps its vectors in the stack. The same bits in a float's
+  // places are the number times 2^-112, but infinities and NaN need the highest exponent; few constants, for few registers.
+  const SignedBits wide = __builtin_convertvector(*reinterpret_cast<const HalfBits*>(p), SignedBits) << 16 >> 3;
+  const SignedBits bits = wide & static_cast<int32_t>(0x8fffe000), highest = SignedBits{} + 0x0f800000;
+  const WordBits special = (WordBits)((bits & highest) == highest) << 24 >> 1;  // 0x7f800000 or 0
+  return (Vector<float>)((WordBits)((Vector<float>)bits * 0x1p112f) | special);
 #endif
 }
 FUSEGEN_INLINE void store(f16* p, Vector<float> v) {

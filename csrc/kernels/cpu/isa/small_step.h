@@ -1,6 +1,6 @@
 // One step of a few rows: bound by reading each weight once, so they are read as they lie, nothing is packed.
 //
-// Forward: a few weight rows at a time against all batch rows, sums along k in vectors. Backward: dx and dh0 are sums of
+// Forward: eight weight rows at a time against all batch rows, sums along k in vectors. Backward: dx and dh0 are sums of
 // weight rows, dW and dR outer products, each written once. 16-bit weights are widened as they are loaded.
 #pragma once
 #include "backward.h"
@@ -46,8 +46,7 @@ class SmallStepForward {
   using V = Vector<C>;
   static constexpr int L = kLanes<C>;
   static constexpr int G = gate_count(cell);
-  // Weight rows that a dot product goes over; fewer where widening 16 bits takes as many registers again.
-  static constexpr int kRowsAtOnce = sizeof(S) == 2 && kVectorBytes == 16 ? 4 : 8;
+  static constexpr int kRowsAtOnce = 8;
 
   const RecurrentForward& p_;
   const cpu::Plan plan_;
