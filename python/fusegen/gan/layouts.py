@@ -92,8 +92,8 @@ class Blocked:
     """Activations [blocks, pixels, C, width] (``ops.convolution``), a block of one group alone."""
 
     # What a product takes for a sample of a block of one to four vectors, relative to the last, and what
-    # torch's own convolutions do: measured on AVX-512. One vector is bound by loads on every set (a broadcast
-    # for each multiply-add); four are two passes of two on AVX2, so they cost what two do.
+    # torch's own convolutions do: measured on AVX-512, and not yet on AVX2, where four vectors are two passes
+    # of two.
     COST = (1.25, 1.05, 1.0, 1.0)
     TORCH = 1.5
     FEWEST = 8  # channels of a group, of grouped convolutions
