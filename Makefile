@@ -1,4 +1,4 @@
-# make demo | test | test-full | lint | bench | dev | gpu | clean
+# make demo | test | test-full | lint | format | bench | dev | gpu | clean
 #
 # All but gpu work in a virtual environment of their own, $(VENV), with the versions of constraints.txt, and can be run
 # again: what is there already is not made twice. `make dev VENV=path` builds into an environment that you have.
@@ -18,7 +18,9 @@ lock := $(if $(shell command -v flock),flock build/.lock)
 
 build_sources := pyproject.toml CMakeLists.txt $(wildcard cmake/*) $(shell find csrc tests/simt -type f 2>/dev/null)
 
-.PHONY: dev demo test test-full lint bench gpu clean
+sources := csrc tests benchmarks  # of C++ and CUDA
+
+.PHONY: dev demo test test-full lint format bench gpu clean
 .DELETE_ON_ERROR:
 
 dev: $(stamps)/built
@@ -34,6 +36,13 @@ test-full: $(stamps)/built $(stamps)/test-tools
 
 lint: $(stamps)/lint-tools
 	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check -q . || { echo "fusegen: layout of Python: make format"; exit 1; }
+	@find $(sources) -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs $(VENV)/bin/clang-format -n -Werror
+
+# Writes the layout that lint checks.
+format: $(stamps)/lint-tools
+	@$(VENV)/bin/ruff format -q .
+	@find $(sources) -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs $(VENV)/bin/clang-format -i
 
 bench: $(stamps)/built $(stamps)/bench-tools
 	@$(py) benchmarks/run.py $(SUITES) --device cpu $(ARGS)
@@ -68,7 +77,7 @@ $(stamps)/test-tools: constraints.txt | $(py)
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/lint-tools: constraints.txt | $(py)
-	@$(pip) -c constraints.txt ruff
+	@$(pip) -c constraints.txt ruff clang-format
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/bench-tools: constraints.txt | $(py)

@@ -2,9 +2,9 @@
 
 #include <pybind11/stl.h>
 
+#include "bind_recurrence.h"
 #include "ops/gpu_cell.h"
 #include "ops/recurrence.h"
-#include "bind_recurrence.h"
 
 namespace fusegen {
 namespace {
@@ -17,17 +17,19 @@ int transport_named(const std::string& name) {
   if (name == "best") return -1;
   for (int i = 0; i < 4; ++i)
     if (name == kTransports[i]) return i;
-  throw py::value_error("transport: expected 'best', 'launch', 'block', 'l2' or 'cluster', got '" + name + "'");
+  throw py::value_error("transport: expected 'best', 'launch', 'block', 'l2' or 'cluster', got '" + name +
+                        "'");
 }
 
-GpuCall call_of(const std::string& cell, bool relu, bool tf32, const std::string& transport, uintptr_t stream) {
+GpuCall call_of(const std::string& cell, bool relu, bool tf32, const std::string& transport,
+                uintptr_t stream) {
   return {cell_named(cell, relu), tf32, transport_named(transport), reinterpret_cast<void*>(stream)};
 }
 
 const char* text(cuda::Transport t) { return kTransports[static_cast<int>(t)]; }
 
-cuda::Plan plan(const std::string& cell, const std::string& dtype, bool tf32, bool backward, int64_t B, int64_t H, int64_t P, int D,
-                const cuda::Device& device, const std::string& transport) {
+cuda::Plan plan(const std::string& cell, const std::string& dtype, bool tf32, bool backward, int64_t B,
+                int64_t H, int64_t P, int D, const cuda::Device& device, const std::string& transport) {
   return gpu_plan(call_of(cell, false, tf32, transport, 0), dtype_named(dtype), backward, B, H, P, D, device);
 }
 
@@ -63,37 +65,46 @@ Dtype dtype_named(const std::string& name) {
 }
 
 void bind_recurrence(py::module_& m) {
-  m.def("gpu_plan", [](const std::string& cell, const std::string& dtype, bool tf32, bool backward, int64_t B, int64_t H, int64_t P, int D,
-                       int device, const std::string& transport) {
+  m.def("gpu_plan", [](const std::string& cell, const std::string& dtype, bool tf32, bool backward, int64_t B,
+                       int64_t H, int64_t P, int D, int device, const std::string& transport) {
     return dict_of(plan(cell, dtype, tf32, backward, B, H, P, D, cuda::device(device), transport));
   });
   // for a device that need not be here
-  m.def("gpu_plan_on", [](int sms, int shared_bytes, int major, const std::string& cell, const std::string& dtype, bool tf32, bool backward,
-                          int64_t B, int64_t H, int64_t P, int D, const std::string& transport) {
-    return dict_of(plan(cell, dtype, tf32, backward, B, H, P, D, cuda::device_of(sms, shared_bytes, major), transport));
-  });
+  m.def("gpu_plan_on",
+        [](int sms, int shared_bytes, int major, const std::string& cell, const std::string& dtype, bool tf32,
+           bool backward, int64_t B, int64_t H, int64_t P, int D, const std::string& transport) {
+          return dict_of(plan(cell, dtype, tf32, backward, B, H, P, D,
+                              cuda::device_of(sms, shared_bytes, major), transport));
+        });
   // (bytes, the plan's transport): what a call needs of its plan, without the rest
-  m.def("gpu_workspace", [](const std::string& cell, const std::string& dtype, bool tf32, bool backward, int64_t B, int64_t H,
-                                  int64_t P, int D, int device, const std::string& transport) {
-    const cuda::Plan p = plan(cell, dtype, tf32, backward, B, H, P, D, cuda::device(device), transport);
-    return std::make_pair(p.workspace_bytes, text(p.transport));
-  });
-  m.def("gpu_forward", [](const std::string& cell, bool relu, bool tf32, const std::string& transport, uintptr_t stream, View gx, Views R,
-                          Views W_hr, Views b_hn, View h0, View c0, View lengths, View y, View h_n, View c_n, View gates, View cells,
-                          View workspace, View error) {
-    const GpuCall call = call_of(cell, relu, tf32, transport, stream);
-    py::gil_scoped_release unlocked;
-    return text(gpu_forward(call, {gx, R, W_hr, b_hn, h0, c0, lengths, y, h_n, c_n, gates, cells, workspace, error}));
-  });
-  m.def("gpu_backward", [](const std::string& cell, bool relu, bool tf32, const std::string& transport, uintptr_t stream, View dy,
-                           View dh_n, View dc_n, Views R, Views W_hr, View y, View h0, View c0, View lengths, View gates, View cells,
-                           View dgates, View dh, View dh0, View dc0, View workspace, View error) {
-    const GpuCall call = call_of(cell, relu, tf32, transport, stream);
-    py::gil_scoped_release unlocked;
-    return text(gpu_backward(call, {dy, dh_n, dc_n, R, W_hr, y, h0, c0, lengths, gates, cells, dgates, dh, dh0, dc0, workspace, error}));
-  });
-  m.def("gpu_cell_plan", [](const std::string& cell, const std::string& dtype, bool tf32, int64_t B, int64_t I, int64_t H, int device) {
-    const cuda::CellPlan p = gpu_cell_plan(cell_named(cell, false), dtype_named(dtype), tf32, B, I, H, device);
+  m.def("gpu_workspace",
+        [](const std::string& cell, const std::string& dtype, bool tf32, bool backward, int64_t B, int64_t H,
+           int64_t P, int D, int device, const std::string& transport) {
+          const cuda::Plan p = plan(cell, dtype, tf32, backward, B, H, P, D, cuda::device(device), transport);
+          return std::make_pair(p.workspace_bytes, text(p.transport));
+        });
+  m.def("gpu_forward",
+        [](const std::string& cell, bool relu, bool tf32, const std::string& transport, uintptr_t stream,
+           View gx, Views R, Views W_hr, Views b_hn, View h0, View c0, View lengths, View y, View h_n,
+           View c_n, View gates, View cells, View workspace, View error) {
+          const GpuCall call = call_of(cell, relu, tf32, transport, stream);
+          py::gil_scoped_release unlocked;
+          return text(gpu_forward(
+              call, {gx, R, W_hr, b_hn, h0, c0, lengths, y, h_n, c_n, gates, cells, workspace, error}));
+        });
+  m.def("gpu_backward",
+        [](const std::string& cell, bool relu, bool tf32, const std::string& transport, uintptr_t stream,
+           View dy, View dh_n, View dc_n, Views R, Views W_hr, View y, View h0, View c0, View lengths,
+           View gates, View cells, View dgates, View dh, View dh0, View dc0, View workspace, View error) {
+          const GpuCall call = call_of(cell, relu, tf32, transport, stream);
+          py::gil_scoped_release unlocked;
+          return text(gpu_backward(call, {dy, dh_n, dc_n, R, W_hr, y, h0, c0, lengths, gates, cells, dgates,
+                                          dh, dh0, dc0, workspace, error}));
+        });
+  m.def("gpu_cell_plan", [](const std::string& cell, const std::string& dtype, bool tf32, int64_t B,
+                            int64_t I, int64_t H, int device) {
+    const cuda::CellPlan p =
+        gpu_cell_plan(cell_named(cell, false), dtype_named(dtype), tf32, B, I, H, device);
     py::dict d;
     d["multiplies"] = p.multiplies;
     d["blocks"] = p.blocks;
@@ -104,18 +115,22 @@ void bind_recurrence(py::module_& m) {
     d["why"] = p.why;
     return d;
   });
-  m.def("gpu_cell_forward", [](const std::string& cell, bool relu, bool tf32, uintptr_t stream, View x, View h, View c, View W, View R,
-                               View b_ih, View b_hh, View x_gates, View h_gates, View h_out, View c_out, View gates, View cells) {
+  m.def("gpu_cell_forward", [](const std::string& cell, bool relu, bool tf32, uintptr_t stream, View x,
+                               View h, View c, View W, View R, View b_ih, View b_hh, View x_gates,
+                               View h_gates, View h_out, View c_out, View gates, View cells) {
     const Cell kind = cell_named(cell, relu);
     py::gil_scoped_release unlocked;
-    gpu_cell_forward({kind, tf32, reinterpret_cast<void*>(stream), x, h, c, W, R, b_ih, b_hh, x_gates, h_gates, h_out, c_out, gates, cells});
+    gpu_cell_forward({kind, tf32, reinterpret_cast<void*>(stream), x, h, c, W, R, b_ih, b_hh, x_gates,
+                      h_gates, h_out, c_out, gates, cells});
   });
-  m.def("gpu_cell_backward", [](const std::string& cell, bool relu, uintptr_t stream, View dh, View dc, View h, View c, View h_out,
-                                View gates, View cells, View dx_gates, View dh_gates, View dh_direct, View dc_in) {
-    const Cell kind = cell_named(cell, relu);
-    py::gil_scoped_release unlocked;
-    gpu_cell_backward({kind, reinterpret_cast<void*>(stream), dh, dc, h, c, h_out, gates, cells, dx_gates, dh_gates, dh_direct, dc_in});
-  });
+  m.def("gpu_cell_backward",
+        [](const std::string& cell, bool relu, uintptr_t stream, View dh, View dc, View h, View c, View h_out,
+           View gates, View cells, View dx_gates, View dh_gates, View dh_direct, View dc_in) {
+          const Cell kind = cell_named(cell, relu);
+          py::gil_scoped_release unlocked;
+          gpu_cell_backward({kind, reinterpret_cast<void*>(stream), dh, dc, h, c, h_out, gates, cells,
+                             dx_gates, dh_gates, dh_direct, dc_in});
+        });
 }
 
 }  // namespace fusegen

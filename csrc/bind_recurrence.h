@@ -1,5 +1,5 @@
-// Python's way to the GPU's recurrence: the same functions in fusegen._C, and in fusegen._simt, where an emulator runs
-// the kernels.
+// Python's way to the GPU's recurrence: the same functions in fusegen._C, and in fusegen._simt, where an
+// emulator runs the kernels.
 #pragma once
 #include <pybind11/pybind11.h>
 

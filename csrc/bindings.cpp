@@ -28,8 +28,8 @@ void run(void (*op)(const Layer&), const Layer& layer) {
   op(layer);
 }
 
-py::dict choose(const std::string& cell, int64_t I, int64_t H, int64_t B, int64_t T, const std::string& dtype, bool train,
-                int threads) {
+py::dict choose(const std::string& cell, int64_t I, int64_t H, int64_t B, int64_t T, const std::string& dtype,
+                bool train, int threads) {
   RecurrentSizes s{};
   s.cell = cell_named(cell);
   s.dtype = dtype_named(dtype);
@@ -47,7 +47,8 @@ py::dict choose(const std::string& cell, int64_t I, int64_t H, int64_t B, int64_
   d["weights"] = forward.small_step ? "as they lie" : "packed";
   d["chunk_rows"] = forward.chunk_rows;
   d["why"] = forward.why;
-  if (train) d["backward_threads_over"] = backward.threads == 1 ? "none" : backward.over_rows ? "rows" : "units";
+  if (train)
+    d["backward_threads_over"] = backward.threads == 1 ? "none" : backward.over_rows ? "rows" : "units";
   return d;
 }
 
@@ -77,8 +78,8 @@ py::dict described(const cpu::Blocks& b) {
 
 using Caches = std::vector<std::tuple<int, bool, int64_t, int>>;
 
-py::dict machine_from(const std::string& vendor, uint32_t signature, bool hybrid, const Caches& cpuid, const Caches& sysfs,
-                      const std::string& caches) {
+py::dict machine_from(const std::string& vendor, uint32_t signature, bool hybrid, const Caches& cpuid,
+                      const Caches& sysfs, const std::string& caches) {
   cpu::RawMachine raw{vendor, signature, hybrid, {}, {}, caches};
   for (const auto& [level, data, bytes, sharing] : cpuid) raw.cpuid.push_back({level, data, bytes, sharing});
   for (const auto& [level, data, bytes, sharing] : sysfs) raw.sysfs.push_back({level, data, bytes, sharing});
@@ -101,60 +102,102 @@ py::dict build_info() {
 PYBIND11_MODULE(_C, m) {
   m.doc() = "The engine of fusegen. Shapes and meanings: csrc/kernels/params.h.";
 
-  m.def("lstm_forward", [](View x, View h0, View c0, Views weights, View lengths, View y, View h_n, View c_n, View gates,
-                           View cells, std::optional<Views> packed, int threads) {
-    run(layer_forward, {Cell::lstm, x, h0, c0, weights, lengths, y, h_n, c_n, gates, cells, packed.value_or(Views{}), threads});
+  m.def("lstm_forward", [](View x, View h0, View c0, Views weights, View lengths, View y, View h_n, View c_n,
+                           View gates, View cells, std::optional<Views> packed, int threads) {
+    run(layer_forward, {Cell::lstm, x, h0, c0, weights, lengths, y, h_n, c_n, gates, cells,
+                        packed.value_or(Views{}), threads});
   });
   m.def("gru_forward", [](View x, View h0, Views weights, View lengths, View y, View h_n, View gates,
                           std::optional<Views> packed, int threads) {
-    run(layer_forward, {Cell::gru, x, h0, {}, weights, lengths, y, h_n, {}, gates, {}, packed.value_or(Views{}), threads});
+    run(layer_forward,
+        {Cell::gru, x, h0, {}, weights, lengths, y, h_n, {}, gates, {}, packed.value_or(Views{}), threads});
   });
   m.def("rnn_forward", [](View x, View h0, Views weights, View lengths, bool relu, View y, View h_n,
                           std::optional<Views> packed, int threads) {
-    run(layer_forward, {rnn(relu), x, h0, {}, weights, lengths, y, h_n, {}, {}, {}, packed.value_or(Views{}), threads});
+    run(layer_forward,
+        {rnn(relu), x, h0, {}, weights, lengths, y, h_n, {}, {}, {}, packed.value_or(Views{}), threads});
   });
-  m.def("lstm_backward", [](View dy, View dh_n, View dc_n, View x, View h0, View c0, Views weights, View lengths, View y,
-                            View gates, View cells, View dx, View dh0, View dc0, Views dweights, int threads) {
-    run(layer_backward, {Cell::lstm, dy, dh_n, dc_n, x, h0, c0, weights, lengths, y, gates, cells, dx, dh0, dc0, dweights, threads});
+  m.def("lstm_backward",
+        [](View dy, View dh_n, View dc_n, View x, View h0, View c0, Views weights, View lengths, View y,
+           View gates, View cells, View dx, View dh0, View dc0, Views dweights, int threads) {
+          run(layer_backward, {Cell::lstm, dy, dh_n, dc_n, x, h0, c0, weights, lengths, y, gates, cells, dx,
+                               dh0, dc0, dweights, threads});
+        });
+  m.def("gru_backward", [](View dy, View dh_n, View x, View h0, Views weights, View lengths, View y,
+                           View gates, View dx, View dh0, Views dweights, int threads) {
+    run(layer_backward,
+        {Cell::gru, dy, dh_n, {}, x, h0, {}, weights, lengths, y, gates, {}, dx, dh0, {}, dweights, threads});
   });
-  m.def("gru_backward", [](View dy, View dh_n, View x, View h0, Views weights, View lengths, View y, View gates, View dx,
-                           View dh0, Views dweights, int threads) {
-    run(layer_backward, {Cell::gru, dy, dh_n, {}, x, h0, {}, weights, lengths, y, gates, {}, dx, dh0, {}, dweights, threads});
-  });
-  m.def("rnn_backward", [](View dy, View dh_n, View x, View h0, Views weights, View lengths, bool relu, View y, View dx,
-                           View dh0, Views dweights, int threads) {
-    run(layer_backward, {rnn(relu), dy, dh_n, {}, x, h0, {}, weights, lengths, y, {}, {}, dx, dh0, {}, dweights, threads});
+  m.def("rnn_backward", [](View dy, View dh_n, View x, View h0, Views weights, View lengths, bool relu,
+                           View y, View dx, View dh0, Views dweights, int threads) {
+    run(layer_backward,
+        {rnn(relu), dy, dh_n, {}, x, h0, {}, weights, lengths, y, {}, {}, dx, dh0, {}, dweights, threads});
   });
 
-  m.def("lstm_cell_forward", [](View x, View h, View c, Views weights, View h_out, View c_out, View gates, View cells,
-                                std::optional<Views> packed, int threads) {
+  m.def("lstm_cell_forward", [](View x, View h, View c, Views weights, View h_out, View c_out, View gates,
+                                View cells, std::optional<Views> packed, int threads) {
     weights.push_back({});
-    run(cell_forward, {Cell::lstm, x, h, c, weights, {}, h_out, h_out, c_out, gates, cells, packed.value_or(Views{}), threads});
+    run(cell_forward, {Cell::lstm,
+                       x,
+                       h,
+                       c,
+                       weights,
+                       {},
+                       h_out,
+                       h_out,
+                       c_out,
+                       gates,
+                       cells,
+                       packed.value_or(Views{}),
+                       threads});
   });
-  m.def("gru_cell_forward", [](View x, View h, Views weights, View h_out, View gates, std::optional<Views> packed, int threads) {
-    run(cell_forward, {Cell::gru, x, h, {}, weights, {}, h_out, h_out, {}, gates, {}, packed.value_or(Views{}), threads});
+  m.def("gru_cell_forward", [](View x, View h, Views weights, View h_out, View gates,
+                               std::optional<Views> packed, int threads) {
+    run(cell_forward,
+        {Cell::gru, x, h, {}, weights, {}, h_out, h_out, {}, gates, {}, packed.value_or(Views{}), threads});
   });
-  m.def("rnn_cell_forward", [](View x, View h, Views weights, bool relu, View h_out, std::optional<Views> packed, int threads) {
-    run(cell_forward, {rnn(relu), x, h, {}, weights, {}, h_out, h_out, {}, {}, {}, packed.value_or(Views{}), threads});
+  m.def("rnn_cell_forward", [](View x, View h, Views weights, bool relu, View h_out,
+                               std::optional<Views> packed, int threads) {
+    run(cell_forward,
+        {rnn(relu), x, h, {}, weights, {}, h_out, h_out, {}, {}, {}, packed.value_or(Views{}), threads});
   });
-  m.def("lstm_cell_backward", [](View dh_out, View dc_out, View x, View h, View c, Views weights, View gates, View cells,
-                                 View dx, View dh, View dc, Views dweights, int threads) {
+  m.def("lstm_cell_backward", [](View dh_out, View dc_out, View x, View h, View c, Views weights, View gates,
+                                 View cells, View dx, View dh, View dc, Views dweights, int threads) {
     weights.push_back({});
     dweights.push_back({});
-    run(cell_backward, {Cell::lstm, dh_out, {}, dc_out, x, h, c, weights, {}, {}, gates, cells, dx, dh, dc, dweights, threads});
+    run(cell_backward, {Cell::lstm,
+                        dh_out,
+                        {},
+                        dc_out,
+                        x,
+                        h,
+                        c,
+                        weights,
+                        {},
+                        {},
+                        gates,
+                        cells,
+                        dx,
+                        dh,
+                        dc,
+                        dweights,
+                        threads});
   });
   m.def("gru_cell_backward", [](View dh_out, View x, View h, Views weights, View gates, View dx, View dh,
                                 Views dweights, int threads) {
-    run(cell_backward, {Cell::gru, dh_out, {}, {}, x, h, {}, weights, {}, {}, gates, {}, dx, dh, {}, dweights, threads});
+    run(cell_backward,
+        {Cell::gru, dh_out, {}, {}, x, h, {}, weights, {}, {}, gates, {}, dx, dh, {}, dweights, threads});
   });
-  m.def("rnn_cell_backward", [](View dh_out, View x, View h, Views weights, bool relu, View h_out, View dx, View dh,
-                                Views dweights, int threads) {
-    run(cell_backward, {rnn(relu), dh_out, {}, {}, x, h, {}, weights, {}, h_out, {}, {}, dx, dh, {}, dweights, threads});
+  m.def("rnn_cell_backward", [](View dh_out, View x, View h, Views weights, bool relu, View h_out, View dx,
+                                View dh, Views dweights, int threads) {
+    run(cell_backward,
+        {rnn(relu), dh_out, {}, {}, x, h, {}, weights, {}, h_out, {}, {}, dx, dh, {}, dweights, threads});
   });
 
-  m.def("packed_bytes", [](const std::string& cell, int64_t I, int64_t H, int64_t P, const std::string& dtype) {
-    return packed_bytes(cell_named(cell), dtype_named(dtype), I, H, P);
-  });
+  m.def("packed_bytes",
+        [](const std::string& cell, int64_t I, int64_t H, int64_t P, const std::string& dtype) {
+          return packed_bytes(cell_named(cell), dtype_named(dtype), I, H, P);
+        });
   m.def("pack", [](const std::string& cell, Views weights, View blob, int threads) {
     py::gil_scoped_release unlocked;
     pack_weights(cell_named(cell), weights, blob, threads);
@@ -166,8 +209,8 @@ PYBIND11_MODULE(_C, m) {
     py::gil_scoped_release unlocked;
     mlp_forward(call, loss, scalars, logits, saved);
   });
-  m.def("mlp_backward", [](const py::tuple& step, double scale, View saved, Views dweights, Views dbiases, View dx_real,
-                           View dx_fake) {
+  m.def("mlp_backward", [](const py::tuple& step, double scale, View saved, Views dweights, Views dbiases,
+                           View dx_real, View dx_fake) {
     const MlpCall call = mlp_call(step);
     py::gil_scoped_release unlocked;
     mlp_backward(call, scale, saved, dweights, dbiases, dx_real, dx_fake);
@@ -182,8 +225,9 @@ PYBIND11_MODULE(_C, m) {
   m.def("available_isas", [] { return py::str(cpu::available_isas()).attr("split")(); });
   m.def("machine", [] { return described(cpu::machine()); });
   m.def("blocks", [] { return described(cpu::blocks()); });
-  m.def("machine_from", &machine_from, py::arg("vendor") = "", py::arg("signature") = 0, py::arg("hybrid") = false,
-        py::arg("cpuid") = Caches{}, py::arg("sysfs") = Caches{}, py::arg("caches") = "");
+  m.def("machine_from", &machine_from, py::arg("vendor") = "", py::arg("signature") = 0,
+        py::arg("hybrid") = false, py::arg("cpuid") = Caches{}, py::arg("sysfs") = Caches{},
+        py::arg("caches") = "");
   m.def("build_info", &build_info);
   m.def("peak_gflops", [](int threads) {
     py::gil_scoped_release unlocked;

@@ -14,7 +14,8 @@ Reader find_reader() {
     if (!py::hasattr(type, name)) continue;
     const py::object capsule = type.attr(name);
     if (!PyCapsule_CheckExact(capsule.ptr())) continue;
-    auto* api = static_cast<dlpack::ExchangeApi*>(PyCapsule_GetPointer(capsule.ptr(), PyCapsule_GetName(capsule.ptr())));
+    auto* api = static_cast<dlpack::ExchangeApi*>(
+        PyCapsule_GetPointer(capsule.ptr(), PyCapsule_GetName(capsule.ptr())));
     if (!api) throw py::error_already_set();
     while (api && api->version.major != 1) api = api->previous;
     if (api && api->tensor_from_object) return api->tensor_from_object;
@@ -23,15 +24,19 @@ Reader find_reader() {
 }
 
 PyTypeObject* tensor_type() {
-  static PyTypeObject* const type =
-      reinterpret_cast<PyTypeObject*>(py::object(py::module_::import("torch").attr("Tensor")).release().ptr());
+  static PyTypeObject* const type = reinterpret_cast<PyTypeObject*>(
+      py::object(py::module_::import("torch").attr("Tensor")).release().ptr());
   return type;
 }
 
 ElementType element_type(const dlpack::DataType& d) {
   enum : uint8_t { integer = 0, unsigned_integer = 1, floating = 2, bfloat = 4 };
   if (d.lanes != 1) return ElementType::other;
-  if (d.code == floating) return d.bits == 32 ? ElementType::f32 : d.bits == 64 ? ElementType::f64 : d.bits == 16 ? ElementType::f16 : ElementType::other;
+  if (d.code == floating)
+    return d.bits == 32   ? ElementType::f32
+           : d.bits == 64 ? ElementType::f64
+           : d.bits == 16 ? ElementType::f16
+                          : ElementType::other;
   if (d.code == bfloat && d.bits == 16) return ElementType::bf16;
   if (d.code == integer && d.bits == 64) return ElementType::i64;
   if (d.code == unsigned_integer && d.bits == 8) return ElementType::u8;

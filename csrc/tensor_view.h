@@ -1,6 +1,6 @@
-// A tensor as the engine sees it: pointer, shape, strides, dtype, device. The caster fills one from a Python tensor
-// through the DLPack exchange API (a C function pointer, tens of nanoseconds) or, in releases of torch without it,
-// through the tensor's own attributes. Nothing is kept alive and no torch header is needed.
+// A tensor as the engine sees it: pointer, shape, strides, dtype, device. The caster fills one from a Python
+// tensor through the DLPack exchange API (a C function pointer, tens of nanoseconds) or, in releases of torch
+// without it, through the tensor's own attributes. Nothing is kept alive and no torch header is needed.
 #pragma once
 #include <pybind11/pybind11.h>
 

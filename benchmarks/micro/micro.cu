@@ -1,8 +1,9 @@
-// What a GPU's parts do by themselves, as far as the recurrent kernels depend on them. Prints a line for each reading:
-// name,configuration,value,unit. benchmarks/micro/run.py builds it (wgmma.h is written there), runs it and keeps the rows.
+// What a GPU's parts do by themselves, as far as the recurrent kernels depend on them. Prints a line for each
+// reading: name,configuration,value,unit. benchmarks/micro/run.py builds it (wgmma.h is written there), runs
+// it and keeps the rows.
 //
-// Every figure is of a kernel of many turns between two events, so that the launch is small beside it; the median of
-// seven runs.
+// Every figure is of a kernel of many turns between two events, so that the launch is small beside it; the
+// median of seven runs.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -19,16 +20,17 @@
 
 using namespace fusegen::device;
 
-#define CHECK(call)                                                                            \
-  do {                                                                                         \
-    const cudaError_t status = (call);                                                         \
-    if (status != cudaSuccess) {                                                               \
-      std::fprintf(stderr, "micro: %s: %s\n", #call, cudaGetErrorString(status));              \
-      std::exit(1);                                                                            \
-    }                                                                                          \
+#define CHECK(call)                                                               \
+  do {                                                                            \
+    const cudaError_t status = (call);                                            \
+    if (status != cudaSuccess) {                                                  \
+      std::fprintf(stderr, "micro: %s: %s\n", #call, cudaGetErrorString(status)); \
+      std::exit(1);                                                               \
+    }                                                                             \
   } while (0)
 
-// -- Inside a cluster -------------------------------------------------------------------------------------------------
+// -- Inside a cluster
+// -------------------------------------------------------------------------------------------------
 
 // Rank 0 and the last rank send each other 16 bytes in turn.
 __global__ void __launch_bounds__(256, 1) ping_pong(int cluster, int turns) {
@@ -52,8 +54,8 @@ __global__ void __launch_bounds__(256, 1) ping_pong(int cluster, int turns) {
   cluster_sync();
 }
 
-// Every block sends `bytes` to every block of its cluster, itself included, and waits for all of them: a step's exchange.
-// Two buffers in turn, as the recurrent kernels have.
+// Every block sends `bytes` to every block of its cluster, itself included, and waits for all of them: a
+// step's exchange. Two buffers in turn, as the recurrent kernels have.
 __global__ void __launch_bounds__(256, 1) all_to_all(int cluster, int turns, int bytes) {
   extern __shared__ __align__(128) unsigned char memory[];
   __shared__ ByteBarrier barrier[2];
@@ -80,7 +82,8 @@ __global__ void __launch_bounds__(256, 1) cluster_barriers(int turns) {
   for (int turn = 0; turn < turns; ++turn) cluster_sync();
 }
 
-// -- Through L2 -------------------------------------------------------------------------------------------------------
+// -- Through L2
+// -------------------------------------------------------------------------------------------------------
 
 // Each block raises its flag, then one warp waits for those of all: a step's hand-over without its data.
 __global__ void __launch_bounds__(256, 1) flags_through_l2(uint32_t* flags, int turns) {
@@ -95,7 +98,8 @@ __global__ void __launch_bounds__(256, 1) flags_through_l2(uint32_t* flags, int 
   }
 }
 
-// -- Products ---------------------------------------------------------------------------------------------------------
+// -- Products
+// ---------------------------------------------------------------------------------------------------------
 
 // A warp's 16 x k by k x N, A kept, as the recurrent kernels multiply: N/8 tiles of 64 bytes of k a turn.
 template <class Format, int N>
@@ -141,7 +145,8 @@ __global__ void __launch_bounds__(256, 1) warpgroup_products(const uint32_t* in,
 #endif
 }
 
-// -- Driver -----------------------------------------------------------------------------------------------------------
+// -- Driver
+// -----------------------------------------------------------------------------------------------------------
 
 template <class Launch>
 double milliseconds(const Launch& launch) {
@@ -176,7 +181,8 @@ cudaLaunchConfig_t config_of(int blocks, int cluster, int shared, cudaLaunchAttr
 template <class Kernel>
 void allow(Kernel kernel, int shared) {
   CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
-  if (shared > 48 * 1024) CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared));
+  if (shared > 48 * 1024)
+    CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared));
 }
 
 void line(const char* name, const char* configuration, double value, const char* unit) {
@@ -186,7 +192,8 @@ void line(const char* name, const char* configuration, double value, const char*
 
 void clusters(const cudaDeviceProp& device, int clock_khz) {
   char text[64];
-  const int full = static_cast<int>(device.sharedMemPerBlockOptin) - 4096;  // static shared memory lies beside it
+  // static shared memory lies beside it
+  const int full = static_cast<int>(device.sharedMemPerBlockOptin) - 4096;
   for (int size : {1, 2, 4, 8, 16}) {
     cudaLaunchAttribute attribute;
     allow(all_to_all, full);
@@ -202,7 +209,8 @@ void clusters(const cudaDeviceProp& device, int clock_khz) {
     allow(cluster_barriers, 0);
     const int turns = 20000;
     auto one = config_of(size, size, 0, &attribute);
-    line("cluster barrier", text, milliseconds([&] { CHECK(cudaLaunchKernelEx(&one, cluster_barriers, turns)); }) * 1e6 / turns, "ns");
+    line("cluster barrier", text,
+         milliseconds([&] { CHECK(cudaLaunchKernelEx(&one, cluster_barriers, turns)); }) * 1e6 / turns, "ns");
     if (size > 1) {
       allow(ping_pong, 0);
       const double ms = milliseconds([&] { CHECK(cudaLaunchKernelEx(&one, ping_pong, size, turns)); });
@@ -212,11 +220,13 @@ void clusters(const cudaDeviceProp& device, int clock_khz) {
       if (2 * size * bytes > full) continue;
       for (int count : {1, resident}) {
         auto many = config_of(size * count, size, full, &attribute);
-        const double ms = milliseconds([&] { CHECK(cudaLaunchKernelEx(&many, all_to_all, size, turns, bytes)); });
+        const double ms =
+            milliseconds([&] { CHECK(cudaLaunchKernelEx(&many, all_to_all, size, turns, bytes)); });
         std::snprintf(text, sizeof text, "cluster %d x %d; %d bytes a block", size, count, bytes);
         line("st.async exchange", text, ms * 1e6 / turns, "ns");
         // at the clock that the device may boost to, so at least this
-        line("st.async received", text, static_cast<double>(size) * bytes * turns / (ms * clock_khz), "bytes/clock/SM");
+        line("st.async received", text, static_cast<double>(size) * bytes * turns / (ms * clock_khz),
+             "bytes/clock/SM");
       }
     }
   }
@@ -231,7 +241,8 @@ void l2(const cudaDeviceProp& device) {
     void* arguments[] = {&flags, &turns};
     const double ms = milliseconds([&] {
       CHECK(cudaMemsetAsync(flags, 0, 4096));
-      CHECK(cudaLaunchCooperativeKernel(reinterpret_cast<void*>(flags_through_l2), blocks, kThreads, arguments, 0, nullptr));
+      CHECK(cudaLaunchCooperativeKernel(reinterpret_cast<void*>(flags_through_l2), blocks, kThreads,
+                                        arguments, 0, nullptr));
     });
     char text[64];
     std::snprintf(text, sizeof text, "%d blocks", blocks);

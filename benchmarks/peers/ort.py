@@ -26,9 +26,7 @@ class OrtRunner(BaseRunner):
         self.x = problem.x.numpy()
         self.binding = self.session.io_binding()
         self.binding.bind_cpu_input("x", self.x)
-        self.buffers = {
-            name: np.empty(shape, np.float32) for name, shape in onnx_model.outputs(case).items()
-        }
+        self.buffers = {name: np.empty(shape, np.float32) for name, shape in onnx_model.outputs(case).items()}
         for name, buffer in self.buffers.items():
             self.binding.bind_output(name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
 

@@ -88,6 +88,7 @@ class GanProblem:
     """Weights and samples; every peer has a copy of the network and the same samples and interpolates."""
 
     flops = bytes = 0  # not reckoned: what has to be computed depends on how it is written
+
     # WGAN-GP's ||v|| - 1 and the recurrent network's biases cancel: autograd itself is off by 5e-4.
     # Behind batch norms torch's own convolutions, held to AVX2, are off by 3.4e-3.
     @property

@@ -118,9 +118,7 @@ def run(options: Options) -> list[Row]:
             found["kept"].append(row("memory", problem, name, kept_bytes(runner) / 2**20, unit=KEPT))
             runner.close()
             if case.dtype == "float32" and large(case.H, case.B):
-                found["peak"].append(
-                    row("memory", problem, name, peak_bytes(case, name) / 2**20, unit=PEAK)
-                )
+                found["peak"].append(row("memory", problem, name, peak_bytes(case, name) / 2**20, unit=PEAK))
         said = [
             f"{what}: " + ", ".join(f"{entry.peer} {entry.value:.2f} MiB" for entry in both)
             for what, both in found.items()

@@ -1,8 +1,9 @@
-// What a GPU backend provides: kernels/cuda/ or, where it was not built, no_cuda.cpp, which throws. All pointers are of
-// the device unless said otherwise; nothing allocates device memory, waits for the device or reads from it.
+// What a GPU backend provides: kernels/cuda/ or, where it was not built, no_cuda.cpp, which throws. All
+// pointers are of the device unless said otherwise; nothing allocates device memory, waits for the device or
+// reads from it.
 //
-// Of a recurrence, torch multiplies by the input weights before, and forms the weight gradients after; the backend owns
-// what must go step by step. G gates, K numbers that a step multiplies: P forward, G*P backward.
+// Of a recurrence, torch multiplies by the input weights before, and forms the weight gradients after; the
+// backend owns what must go step by step. G gates, K numbers that a step multiplies: P forward, G*P backward.
 #pragma once
 #include "params.h"
 
@@ -18,8 +19,8 @@ enum class Transport : uint8_t {
 
 struct Device {
   int sms;
-  int shared_bytes;   // the most a block may have
-  int major;          // of the compute capability
+  int shared_bytes;  // the most a block may have
+  int major;         // of the compute capability
   int largest_cluster;
 };
 
@@ -28,15 +29,16 @@ constexpr Device device_of(int sms, int shared_bytes, int major) {
   return {sms, shared_bytes, major, major < 9 ? 1 : major < 12 ? 16 : 8};
 }
 
-// How a recurrence lies on a device. A group of `blocks` holds R once and owns tiles*8*slices rows of the batch;
-// directions are further groups. In a block, warps share units and, where R's rows are long, their columns.
+// How a recurrence lies on a device. A group of `blocks` holds R once and owns tiles*8*slices rows of the
+// batch; directions are further groups. In a block, warps share units and, where R's rows are long, their
+// columns.
 struct Plan {
   Transport transport;
-  int blocks;        // of a group
-  int k_splits;      // warps that share a row of R; 8 / k_splits warps share units
-  int tiles;         // of 8 rows of the batch, in a slice
-  int slices;        // of a group, one after another in each step
-  int groups;        // of a direction
+  int blocks;    // of a group
+  int k_splits;  // warps that share a row of R; 8 / k_splits warps share units
+  int tiles;     // of 8 rows of the batch, in a slice
+  int slices;    // of a group, one after another in each step
+  int groups;    // of a direction
   int shared_bytes;
   int64_t workspace_bytes;
   const char* why;
@@ -47,7 +49,10 @@ enum class Kind : uint8_t { lstm, gru, rnn_tanh, rnn_relu, identity };
 enum class Format : uint8_t { bf16, f16, f32, tf32 };
 
 constexpr Format format_of(Dtype dtype, bool tf32) {
-  return dtype == Dtype::bf16 ? Format::bf16 : dtype == Dtype::f16 ? Format::f16 : tf32 ? Format::tf32 : Format::f32;
+  return dtype == Dtype::bf16  ? Format::bf16
+         : dtype == Dtype::f16 ? Format::f16
+         : tf32                ? Format::tf32
+                               : Format::f32;
 }
 
 struct Recurrence {
@@ -60,8 +65,8 @@ struct Recurrence {
   const void* W_hr[2];     // or null. Forward: [P, H]. Backward: transposed [H, P]
   int P;
   Plan plan;
-  void* workspace;         // plan.workspace_bytes, 16-byte aligned
-  int* error;              // host memory that the device can write, or null: see kErrors
+  void* workspace;  // plan.workspace_bytes, 16-byte aligned
+  int* error;       // host memory that the device can write, or null: see kErrors
   void* stream;
   int device;
 };
@@ -70,27 +75,29 @@ struct Recurrence {
 enum Error : int { kNoError = 0, kTimedOut = 1, kBadLength = 2 };
 
 struct ForwardPass : Recurrence {
-  const void* gx;        // [T,B,D*G*H]: W x and the biases; GRU without b_hn
-  const void* b_hn[2];   // [H], or null
-  const void *h0, *c0;   // [D,B,P], [D,B,H], or null: zero
-  void* y;               // [T,B,D*P]
-  void *h_n, *c_n;       // [D,B,P], [D,B,H]
-  void* gates;           // [D,T,B,saved*H], or null: inference
-  float* cells;          // [D,T,B,H], or null
+  const void* gx;       // [T,B,D*G*H]: W x and the biases; GRU without b_hn
+  const void* b_hn[2];  // [H], or null
+  const void *h0, *c0;  // [D,B,P], [D,B,H], or null: zero
+  void* y;              // [T,B,D*P]
+  void *h_n, *c_n;      // [D,B,P], [D,B,H]
+  void* gates;          // [D,T,B,saved*H], or null: inference
+  float* cells;         // [D,T,B,H], or null
 };
 
 struct BackwardPass : Recurrence {
-  const void *dy, *dh_n, *dc_n;   // or null: zero
+  const void *dy, *dh_n, *dc_n;  // or null: zero
   const void *y, *h0, *c0, *gates;
   const float* cells;
-  void* dgates;          // [T,B,D*G*H], of gx. GRU: [T,B,D*4H], columns n_x, r, z, n_h
-  void* dh;              // [T,B,D*P], the gradient of W_hr's product; only where there is one
-  void *dh0, *dc0;       // or null: not wanted
+  void* dgates;     // [T,B,D*G*H], of gx. GRU: [T,B,D*4H], columns n_x, r, z, n_h
+  void* dh;         // [T,B,D*P], the gradient of W_hr's product; only where there is one
+  void *dh0, *dc0;  // or null: not wanted
 };
 
-// -- One step of a cell ----------------------------------------------------------------------------------------------
+// -- One step of a cell
+// ----------------------------------------------------------------------------------------------
 
-// The products W x and R h are the kernel's own where the plan says so; else torch's, and what it made comes in.
+// The products W x and R h are the kernel's own where the plan says so; else torch's, and what it made comes
+// in.
 struct CellPlan {
   bool multiplies;
   int blocks, k_splits, tiles, groups;  // as in Plan
@@ -103,13 +110,14 @@ struct CellForwardPass {
   Format format;
   int B, I, H;
   CellPlan plan;
-  const void *x, *h, *c;                // [B,I], [B,H], [B,H]; h, c null: zero
-  const void *W, *R, *b_ih, *b_hh;      // [G*H,I], [G*H,H], [G*H]; biases may be null
-  const void *x_gates, *h_gates;        // [B,G*H], the products, where the plan leaves them to torch; LSTM and RNN: x_gates
-                                        // is the sum of both, h_gates null
-  void *h_out, *c_out;                  // [B,H]
-  void* gates;                          // [B,4H], or null: inference; RNN: null
-  float* cells;                         // [B,H], or null
+  const void *x, *h, *c;            // [B,I], [B,H], [B,H]; h, c null: zero
+  const void *W, *R, *b_ih, *b_hh;  // [G*H,I], [G*H,H], [G*H]; biases may be null
+  // [B,G*H], the products, where the plan leaves them to torch; LSTM and RNN: x_gates
+  const void *x_gates, *h_gates;
+  // is the sum of both, h_gates null
+  void *h_out, *c_out;  // [B,H]
+  void* gates;          // [B,4H], or null: inference; RNN: null
+  float* cells;         // [B,H], or null
   void* stream;
   int device;
 };
@@ -118,11 +126,12 @@ struct CellBackwardPass {
   Kind kind;
   Format format;
   int B, H;
-  const void *dh, *dc;                  // [B,H], or null: zero
-  const void *h, *c, *h_out, *gates;    // h, c null: zero; h_out: RNN alone; gates: all but RNN
+  const void *dh, *dc;                // [B,H], or null: zero
+  const void *h, *c, *h_out, *gates;  // h, c null: zero; h_out: RNN alone; gates: all but RNN
   const float* cells;
-  void *dx_gates, *dh_gates;            // [B,G*H], of W x and of R h; dh_gates where they differ (GRU)
-  void *dh_direct, *dc_in;              // [B,H] the part of h's gradient beside R (GRU), of c; or null: not wanted
+  void *dx_gates, *dh_gates;  // [B,G*H], of W x and of R h; dh_gates where they differ (GRU)
+  // [B,H] the part of h's gradient beside R (GRU), of c; or null: not wanted
+  void *dh_direct, *dc_in;
   void* stream;
   int device;
 };
@@ -131,7 +140,8 @@ CellPlan choose_cell(const Device& device, Kind kind, Format format, int B, int 
 void cell_forward(const CellForwardPass& pass);
 void cell_backward(const CellBackwardPass& pass);
 
-// -- The discriminator step of a dense network: params.h, all of it in device memory -----------------------------------
+// -- The discriminator step of a dense network: params.h, all of it in device memory
+// -----------------------------------
 
 struct MlpPlace {
   Format format;
@@ -141,12 +151,12 @@ struct MlpPlace {
 
 // `saved` is of mlp_saved_bytes(), 16-byte aligned. A launch a layer, two or three more.
 struct MlpForwardPass : MlpForward, MlpPlace {
-  float* loss_out;       // [], written: scalars[kLoss]
+  float* loss_out;  // [], written: scalars[kLoss]
 };
 
 struct MlpBackwardPass : MlpBackward, MlpPlace {
-  const float* scale_in; // [], instead of `scale`: the host does not know it
-  void* workspace;       // of mlp_workspace_bytes(), 16-byte aligned
+  const float* scale_in;  // [], instead of `scale`: the host does not know it
+  void* workspace;        // of mlp_workspace_bytes(), 16-byte aligned
 };
 
 int64_t mlp_saved_bytes(const MlpStep& step);
@@ -154,16 +164,19 @@ int64_t mlp_workspace_bytes(const MlpStep& step);  // of backward
 void mlp_forward(const MlpForwardPass& pass);
 void mlp_backward(const MlpBackwardPass& pass);
 
-// -- The device -------------------------------------------------------------------------------------------------------
+// -- The device
+// -------------------------------------------------------------------------------------------------------
 
 int device_type();  // of its tensors, in DLPack's numbers
 Device device(int index);
 
-// A pure function of its arguments. `transport` is the way to take where it can be taken, else the next simpler; from
-// -1 the best.
-Plan choose(const Device& device, Kind kind, Format format, bool backward, int B, int H, int P, int D, int transport);
+// A pure function of its arguments. `transport` is the way to take where it can be taken, else the next
+// simpler; from -1 the best.
+Plan choose(const Device& device, Kind kind, Format format, bool backward, int B, int H, int P, int D,
+            int transport);
 
-// Return the way that was taken: the plan's, or a launch a step where the device cannot hold all blocks at once.
+// Return the way that was taken: the plan's, or a launch a step where the device cannot hold all blocks at
+// once.
 Transport forward(const ForwardPass& pass);
 Transport backward(const BackwardPass& pass);
 

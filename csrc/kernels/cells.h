@@ -92,8 +92,8 @@ FUSEGEN_HOST_DEVICE GruState<V> gru(V a_r, V a_z, V x_n, V q, V h_prev) {
 
 template <class V>
 struct GruGradient {
-  V r, z, n, q;   // of a_r, a_z, x_n and q
-  V h_prev;       // the part that reaches h' directly, not through R
+  V r, z, n, q;  // of a_r, a_z, x_n and q
+  V h_prev;      // the part that reaches h' directly, not through R
 };
 
 template <class V>

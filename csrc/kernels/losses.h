@@ -1,5 +1,5 @@
-// GAN losses of one logit: the value and its derivative, host and device. r and f are the logits of a real and a fake
-// sample. Each loss is a mean of these over the batch.
+// GAN losses of one logit: the value and its derivative, host and device. r and f are the logits of a real
+// and a fake sample. Each loss is a mean of these over the batch.
 #pragma once
 #include <cmath>
 
@@ -30,10 +30,13 @@ FUSEGEN_HOST_DEVICE Term<R> real(GanLoss loss, R r, R target) {
       const Term<R> p = softplus(-r);
       return {p.value + (1 - target) * r, 1 - target - p.slope};
     }
-    case GanLoss::hinge: return r < 1 ? Term<R>{1 - r, -1} : Term<R>{r >= 1 ? R(0) : r, 0};  // Lim and Ye 2017
-    case GanLoss::least_squares: return {(r - 1) * (r - 1) / 2, r - 1};                      // Mao et al. 2017
-    case GanLoss::wasserstein: return {-r, -1};                                              // Arjovsky et al. 2017
-    case GanLoss::relativistic: break;                                                       // pairs only
+    // Lim and Ye 2017
+    case GanLoss::hinge: return r < 1 ? Term<R>{1 - r, -1} : Term<R>{r >= 1 ? R(0) : r, 0};
+    // Mao et al. 2017
+    case GanLoss::least_squares: return {(r - 1) * (r - 1) / 2, r - 1};
+    // Arjovsky et al. 2017
+    case GanLoss::wasserstein: return {-r, -1};
+    case GanLoss::relativistic: break;  // pairs only
   }
   return {0, 0};
 }
@@ -72,8 +75,8 @@ FUSEGEN_HOST_DEVICE Term<R> generator(GanLoss loss, R f) {
   return {0, 0};
 }
 
-// softplus(-(a - b)): the discriminator's pair with a = r, b = f, the generator's the other way round. The slope is the
-// derivative by a; by b it is the opposite (Jolicoeur-Martineau 2018, paired).
+// softplus(-(a - b)): the discriminator's pair with a = r, b = f, the generator's the other way round. The
+// slope is the derivative by a; by b it is the opposite (Jolicoeur-Martineau 2018, paired).
 template <class R>
 FUSEGEN_HOST_DEVICE Term<R> pair(R a, R b) {
   const Term<R> p = softplus(b - a);

@@ -1,5 +1,5 @@
-// Built where there is no CUDA backend: its functions, and one clear error. What plans for a device that is not here,
-// cuda/choose.cpp, is in every build.
+// Built where there is no CUDA backend: its functions, and one clear error. What plans for a device that is
+// not here, cuda/choose.cpp, is in every build.
 #include <stdexcept>
 
 #include "backend.h"
@@ -7,7 +7,9 @@
 namespace fusegen::cuda {
 namespace {
 
-[[noreturn]] void none() { throw std::runtime_error("fusegen: this build has no CUDA kernels (fusegen info says why)"); }
+[[noreturn]] void none() {
+  throw std::runtime_error("fusegen: this build has no CUDA kernels (fusegen info says why)");
+}
 
 }  // namespace
 

@@ -39,27 +39,27 @@ struct RecurrentSizes {
 // One direction of one layer. `cells`, `c_n` hold float32 (float64 for f64) where the dtype has 16 bits:
 // cells always, c_n in the dtype of the call.
 struct RecurrentForward : RecurrentSizes {
-  Rows x;                      // [T,B,I]
-  Rows h0, c0;                 // [B,P], [B,H]; absent: zero
-  Matrix W, R, W_hr;           // [G*H,I], [G*H,P], [P,H]
-  const void *b_ih, *b_hh;     // [G*H], or null
-  const void* packed;          // W, R, W_hr as pack() laid them out, or null
-  Rows y;                      // [T,B,P], written; zero past a sequence's end
-  Rows h_n, c_n;               // [B,P], [B,H], written
-  Rows gates;                  // [T,B,saved*H], written where present (training)
-  Rows cells;                  // [T,B,H], written where present (LSTM training)
+  Rows x;                   // [T,B,I]
+  Rows h0, c0;              // [B,P], [B,H]; absent: zero
+  Matrix W, R, W_hr;        // [G*H,I], [G*H,P], [P,H]
+  const void *b_ih, *b_hh;  // [G*H], or null
+  const void* packed;       // W, R, W_hr as pack() laid them out, or null
+  Rows y;                   // [T,B,P], written; zero past a sequence's end
+  Rows h_n, c_n;            // [B,P], [B,H], written
+  Rows gates;               // [T,B,saved*H], written where present (training)
+  Rows cells;               // [T,B,H], written where present (LSTM training)
 };
 
 struct RecurrentBackward : RecurrentSizes {
-  Rows dy, dh_n, dc_n;         // gradients that came in; absent: zero
+  Rows dy, dh_n, dc_n;  // gradients that came in; absent: zero
   Rows x, h0, c0;
   Matrix W, R, W_hr;
-  const void *b_ih, *b_hh;     // tells only whether the layer has biases
-  Rows y, gates, cells;        // what forward wrote; y may be absent of one step of an LSTM or GRU
-  Rows dx;                     // [T,B,I], absent: not wanted
-  bool add_dx;                 // the second direction adds to what the first wrote
+  const void *b_ih, *b_hh;  // tells only whether the layer has biases
+  Rows y, gates, cells;     // what forward wrote; y may be absent of one step of an LSTM or GRU
+  Rows dx;                  // [T,B,I], absent: not wanted
+  bool add_dx;              // the second direction adds to what the first wrote
   Rows dh0, dc0;
-  Matrix dW, dR, dW_hr;        // written, contiguous; absent: not wanted
+  Matrix dW, dR, dW_hr;  // written, contiguous; absent: not wanted
   void *db_ih, *db_hh;
 };
 
@@ -73,107 +73,123 @@ struct RecurrentPack {
   int threads;
 };
 
-// -- The discriminator step of a network of dense layers (one logit a sample, piecewise linear) --------------
+// -- The discriminator step of a network of dense layers (one logit a sample, piecewise linear)
+// --------------
 
 enum class GanLoss : uint8_t { non_saturating, minimax, hinge, least_squares, wasserstein, relativistic };
 
 struct DenseLayer {
-  Matrix W;        // [outputs, inputs of this layer]
-  const void* b;   // [outputs], or null
+  Matrix W;       // [outputs, inputs of this layer]
+  const void* b;  // [outputs], or null
   int64_t outputs;
-  double slope;    // of the activation below zero: 0 ReLU, 1 none. Not used for the last layer, which has one output
+  // of the activation below zero: 0 ReLU, 1 none. Not used for the last layer, which has one output
+  double slope;
 };
 
 // What the step is asked for, in the order of its scalars.
-enum MlpScalar { kLoss, kPenalty, kMeanReal, kMeanFake, kSignReal, kSignFake, kNormReal, kNormFake, kNormMixed, kMlpScalars };
+enum MlpScalar {
+  kLoss,
+  kPenalty,
+  kMeanReal,
+  kMeanFake,
+  kSignReal,
+  kSignFake,
+  kNormReal,
+  kNormFake,
+  kNormMixed,
+  kMlpScalars
+};
 
-// Rows are real, fake and mixed samples one after another; mixed ones, the interpolates of WGAN-GP, take part in the
-// penalty alone. A generator's step wants the gradient of its loss by the fake samples; real ones only where the loss
-// pairs them.
+// Rows are real, fake and mixed samples one after another; mixed ones, the interpolates of WGAN-GP, take part
+// in the penalty alone. A generator's step wants the gradient of its loss by the fake samples; real ones only
+// where the loss pairs them.
 struct MlpStep {
   Dtype dtype;
   GanLoss loss;
   bool generator;
-  double target;            // of real samples: 1 - label smoothing
-  double r1, r2, gp;        // weights of the penalties; 0: none
+  double target;      // of real samples: 1 - label smoothing
+  double r1, r2, gp;  // weights of the penalties; 0: none
   int64_t real, fake, mixed;
   int64_t inputs;
   Rows x_real, x_fake, x_mixed;  // [rows, inputs]
   const DenseLayer* layers;
   int depth;
-  bool weight_gradients;    // backward will want them
-  bool dx_real, dx_fake;    // backward will want the gradient of these inputs
+  bool weight_gradients;  // backward will want them
+  bool dx_real, dx_fake;  // backward will want the gradient of these inputs
   int threads;
 };
 
 struct MlpForward : MlpStep {
-  double* scalars;          // [kMlpScalars], written; norms and signs NaN where there is nothing to tell
-  void* logits;             // [real + fake] in the dtype of the call, written
-  void* saved;              // bytes of mlp_saved_bytes(), 64-byte aligned, written: what backward needs
+  double* scalars;  // [kMlpScalars], written; norms and signs NaN where there is nothing to tell
+  void* logits;     // [real + fake] in the dtype of the call, written
+  void* saved;      // bytes of mlp_saved_bytes(), 64-byte aligned, written: what backward needs
 };
 
 struct MlpBackward : MlpStep {
-  double scale;             // the gradient that reached the loss
+  double scale;  // the gradient that reached the loss
   const void* saved;
-  Matrix* dW;               // [depth], contiguous, written; absent: not wanted
-  void** db;                // [depth], or null each
-  Rows dx[2];               // of real and fake, written where wanted
+  Matrix* dW;  // [depth], contiguous, written; absent: not wanted
+  void** db;   // [depth], or null each
+  Rows dx[2];  // of real and fake, written where wanted
 };
 
-// -- Convolutions -------------------------------------------------------------------------------------------------------
-// Of tensors [blocks, pixels, channels, width]: samples lie side by side, `width` in a block, so that a vector holds the same
-// value of so many of them. Two spatial dims, one of size 1 where there is but one; a dense layer is one pixel.
+// -- Convolutions
+// ------------------------------------------------------------------------------------------------------- Of
+// tensors [blocks, pixels, channels, width]: samples lie side by side, `width` in a block, so that a vector
+// holds the same value of so many of them. Two spatial dims, one of size 1 where there is but one; a dense
+// layer is one pixel.
 
 struct ConvShape {
-  Dtype dtype;              // f32 or f64
-  int64_t blocks, width;    // width: 1 to 4 vectors
-  int64_t C, O, groups;     // channels in and out
+  Dtype dtype;            // f32 or f64
+  int64_t blocks, width;  // width: 1 to 4 vectors
+  int64_t C, O, groups;   // channels in and out
   int64_t in[2], out[2], kernel[2], stride[2], padding[2], dilation[2];
   int threads;
 };
 
 struct ConvForward : ConvShape {
-  const void* x;            // [blocks, in, C, width]
-  const void* W;            // [O, C / groups, kernel]
-  const void* b;            // [O], or null
-  double slope;             // of the activation below zero: 0 ReLU, 1 none
-  void* y;                  // [blocks, out, O, width], written
+  const void* x;  // [blocks, in, C, width]
+  const void* W;  // [O, C / groups, kernel]
+  const void* b;  // [O], or null
+  double slope;   // of the activation below zero: 0 ReLU, 1 none
+  void* y;        // [blocks, out, O, width], written
 };
 
 struct ConvInputGradient : ConvShape {
-  const void* dy;           // [blocks, out, O, width]
+  const void* dy;  // [blocks, out, O, width]
   const void* W;
-  const void* below;        // [blocks, in, C, width], or null: what an activation gave, the slope of which is applied
+  // [blocks, in, C, width], or null: what an activation gave, the slope of which is applied
+  const void* below;
   double slope;
-  void* dx;                 // [blocks, in, C, width], written
+  void* dx;  // [blocks, in, C, width], written
 };
 
 struct ConvWeightGradient : ConvShape {
-  const void *dy, *x;       // where there is no sample, one is zero and the other finite
-  void* dW;                 // [O, C / groups, kernel], written
+  const void *dy, *x;  // where there is no sample, one is zero and the other finite
+  void* dW;            // [O, C / groups, kernel], written
 };
 
 struct BatchNormShape {
-  Dtype dtype;              // f32 or f64
+  Dtype dtype;  // f32 or f64
   int64_t blocks, pixels, C, width;
-  int64_t n;                // samples: the first of them; what lies past them takes no part
+  int64_t n;  // samples: the first of them; what lies past them takes no part
   double eps;
-  double slope;             // of the activation behind it
+  double slope;  // of the activation behind it
   int threads;
 };
 
 struct BatchNormForward : BatchNormShape {
-  const void* x;            // [blocks, pixels, C, width]
+  const void* x;              // [blocks, pixels, C, width]
   const void *weight, *bias;  // [C], or null
-  void* y;                  // as x, written, zero past the samples
-  void *mean, *var;         // [C], written; var divides by the count
+  void* y;                    // as x, written, zero past the samples
+  void *mean, *var;           // [C], written; var divides by the count
 };
 
 struct BatchNormBackward : BatchNormShape {
-  const void *dy, *y, *x;   // y: what forward gave
+  const void *dy, *y, *x;  // y: what forward gave
   const void *weight, *mean, *var;
-  void* dx;                 // as x, written, zero past the samples; or null
-  void *dweight, *dbias;    // [C], written
+  void* dx;               // as x, written, zero past the samples; or null
+  void *dweight, *dbias;  // [C], written
 };
 
 }  // namespace fusegen

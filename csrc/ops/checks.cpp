@@ -57,10 +57,15 @@ ElementType element_type(Dtype d) {
   return ElementType::other;
 }
 
-void check(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype, Site site) {
+void check(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype,
+           Site site) {
   if (v.device_type != site.device_type || (v.device_type != 1 && v.device_id != site.device_id))
-    fail(name, site.device_type == 1 ? "a CPU tensor" : "a tensor on GPU " + std::to_string(site.device_id) + " of the call",
-         v.device_type == 1 ? "one on the CPU" : "one on device " + std::to_string(v.device_id) + " of type " + std::to_string(v.device_type));
+    fail(name,
+         site.device_type == 1 ? "a CPU tensor"
+                               : "a tensor on GPU " + std::to_string(site.device_id) + " of the call",
+         v.device_type == 1
+             ? "one on the CPU"
+             : "one on device " + std::to_string(v.device_id) + " of type " + std::to_string(v.device_type));
   if (v.dtype != dtype) fail(name, text(dtype), text(v.dtype));
   bool same = v.ndim == static_cast<int>(shape.size());
   int64_t elements = 1;
@@ -73,14 +78,16 @@ void check(const View& v, const char* name, std::initializer_list<int64_t> shape
     fail(name, "a contiguous last dimension", "stride " + std::to_string(v.strides[v.ndim - 1]));
 }
 
-Rows rows(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype, Site site) {
+Rows rows(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype,
+          Site site) {
   if (!v) return {};
   check(v, name, shape, dtype, site);
   if (v.ndim == 3) return {v.data, v.strides[0], v.strides[1]};
   return {v.data, 0, v.strides[0]};
 }
 
-Matrix matrix(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype, Site site) {
+Matrix matrix(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype,
+              Site site) {
   if (!v) return {};
   check(v, name, shape, dtype, site);
   return {v.data, v.strides[0]};

@@ -1,5 +1,5 @@
-// Checks of what came in, each naming the argument, what was expected and what came. The Python layers check for
-// users; these keep a wrong direct call from reading foreign memory.
+// Checks of what came in, each naming the argument, what was expected and what came. The Python layers check
+// for users; these keep a wrong direct call from reading foreign memory.
 #pragma once
 #include <initializer_list>
 #include <stdexcept>
@@ -21,12 +21,15 @@ struct Site {
 };
 
 // v has this shape, the call's dtype, lies at `site` and has a contiguous last dimension.
-void check(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype, Site site = {});
+void check(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype,
+           Site site = {});
 ElementType element_type(Dtype d);
 
 // [T,B,n] or [B,n] -> Rows; absent stays absent.
-Rows rows(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype, Site site = {});
-Matrix matrix(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype, Site site = {});
+Rows rows(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype,
+          Site site = {});
+Matrix matrix(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype,
+              Site site = {});
 void* vector(const View& v, const char* name, int64_t n, ElementType dtype, Site site = {});
 
 // The same with a missing tensor refused.

@@ -7,7 +7,7 @@
 namespace fusegen {
 namespace {
 
-constexpr int kMostThreads = 1024;          // more make the runtime give up
+constexpr int kMostThreads = 1024;              // more make the runtime give up
 constexpr int64_t kLargest = int64_t{1} << 31;  // of a size: no product of two overflows
 
 void expect(bool holds, const std::string& what) {
@@ -16,18 +16,22 @@ void expect(bool holds, const std::string& what) {
 
 Dtype full_precision(const View& v, const std::string& name) {
   const Dtype dtype = float_dtype(v, name.c_str());
-  expect(dtype == Dtype::f32 || dtype == Dtype::f64, name + ": expected float32 or float64, got a dtype of 16 bits");
+  expect(dtype == Dtype::f32 || dtype == Dtype::f64,
+         name + ": expected float32 or float64, got a dtype of 16 bits");
   return dtype;
 }
 
 void check_size(int64_t size, int64_t least) {
   expect(size >= least && size < kLargest,
-         "shape: expected sizes, strides and dilations from 1 and paddings from 0 to less than 2^31, got " + std::to_string(size));
+         "shape: expected sizes, strides and dilations from 1 and paddings from 0 to less than 2^31, got " +
+             std::to_string(size));
 }
 
 int threads_of(int asked) { return std::clamp(asked, 1, kMostThreads); }
 
-void check_slope(double slope) { expect(slope >= 0, "slope: expected at least 0, got " + std::to_string(slope)); }
+void check_slope(double slope) {
+  expect(slope >= 0, "slope: expected at least 0, got " + std::to_string(slope));
+}
 
 // A contiguous tensor of this shape, or null where it is absent.
 void* whole(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType e) {
@@ -35,16 +39,19 @@ void* whole(const View& v, const char* name, std::initializer_list<int64_t> shap
   check(v, name, shape, e);
   int64_t stride = 1;
   for (int i = v.ndim - 1; i >= 0; stride *= v.shape[i--])
-    if (v.shape[i] > 1 && v.strides[i] != stride) throw std::invalid_argument(std::string(name) + ": expected a contiguous tensor");
+    if (v.shape[i] > 1 && v.strides[i] != stride)
+      throw std::invalid_argument(std::string(name) + ": expected a contiguous tensor");
   return v.data;
 }
 
 // [blocks, pixels, channels, width], of a width that there are kernels for.
 const View& blocked(const View& v, const std::string& name) {
-  expect(required(v, name.c_str()).ndim == 4, name + ": expected shape [blocks, pixels, channels, width], got " + shape_text(v));
+  expect(required(v, name.c_str()).ndim == 4,
+         name + ": expected shape [blocks, pixels, channels, width], got " + shape_text(v));
   const int64_t lanes = cpu::kernels().conv_lanes(full_precision(v, name)), width = v.shape[3];
   expect(width > 0 && width % lanes == 0 && width <= 4 * lanes,
-         name + ": expected blocks of one to four vectors of " + std::to_string(lanes) + " samples, got " + shape_text(v));
+         name + ": expected blocks of one to four vectors of " + std::to_string(lanes) + " samples, got " +
+             shape_text(v));
   expect(v.shape[0] > 0 && v.shape[1] > 0 && v.shape[2] > 0,
          name + ": expected at least one block, pixel and channel, got " + shape_text(v));
   return v;
@@ -52,7 +59,8 @@ const View& blocked(const View& v, const std::string& name) {
 
 // What all passes share, from a blocked tensor of theirs and W [O, C / groups, kernel].
 ConvShape shape_of(const ConvGeometry& g, const View& x, const View& W, const std::string& name) {
-  expect(required(W, name.c_str()).ndim == 4, name + ": expected shape [O, C / groups, kh, kw], got " + shape_text(W));
+  expect(required(W, name.c_str()).ndim == 4,
+         name + ": expected shape [O, C / groups, kh, kw], got " + shape_text(W));
   ConvShape s{};
   s.dtype = full_precision(x, "x");
   s.blocks = x.shape[0];
@@ -63,8 +71,8 @@ ConvShape shape_of(const ConvGeometry& g, const View& x, const View& W, const st
   expect(g.groups > 0 && g.groups < kLargest, "groups: expected at least 1, got " + std::to_string(g.groups));
   s.C = W.shape[1] < kLargest ? W.shape[1] * g.groups : 0;
   expect(s.C > 0 && s.O > 0 && s.O % g.groups == 0,
-         name + ": expected shape [O, C / groups, kh, kw] with O a multiple of the " + std::to_string(g.groups) + " groups, got " +
-             shape_text(W));
+         name + ": expected shape [O, C / groups, kh, kw] with O a multiple of the " +
+             std::to_string(g.groups) + " groups, got " + shape_text(W));
   for (int i = 0; i < 2; ++i) {
     s.in[i] = g.in[i];
     s.kernel[i] = W.shape[2 + i];
@@ -76,7 +84,8 @@ ConvShape shape_of(const ConvGeometry& g, const View& x, const View& W, const st
     const int64_t room = s.in[i] + 2 * s.padding[i] - s.dilation[i] * (s.kernel[i] - 1) - 1;
     expect(room >= 0, name + ": expected a kernel no larger than the padded input, got " + shape_text(W));
     s.out[i] = room / s.stride[i] + 1;
-    expect(s.out[i] < kLargest, "shape: expected an output of less than 2^31 a side, got " + std::to_string(s.out[i]));
+    expect(s.out[i] < kLargest,
+           "shape: expected an output of less than 2^31 a side, got " + std::to_string(s.out[i]));
   }
   return s;
 }
@@ -85,8 +94,9 @@ int64_t pixels(const int64_t (&size)[2]) { return size[0] * size[1]; }
 
 BatchNormShape shape_of(const BatchNormCall& call, const View& x) {
   blocked(x, "x");
-  BatchNormShape s{full_precision(x, "x"), x.shape[0], x.shape[1], x.shape[2], x.shape[3], call.n, call.eps, call.slope,
-                   threads_of(call.threads)};
+  BatchNormShape s{
+      full_precision(x, "x"),  x.shape[0], x.shape[1], x.shape[2], x.shape[3], call.n, call.eps, call.slope,
+      threads_of(call.threads)};
   expect(call.n > (s.blocks - 1) * s.width && call.n <= s.blocks * s.width,
          "n: expected samples in every block, got " + std::to_string(call.n));
   expect(call.eps >= 0, "eps: expected at least 0, got " + std::to_string(call.eps));
@@ -101,7 +111,8 @@ int64_t conv_lanes(Dtype dtype) {
   return cpu::kernels().conv_lanes(dtype);
 }
 
-void conv_forward(const ConvGeometry& g, const View& x, const View& W, const View& b, double slope, const View& y) {
+void conv_forward(const ConvGeometry& g, const View& x, const View& W, const View& b, double slope,
+                  const View& y) {
   blocked(x, "x");
   ConvForward p{};
   static_cast<ConvShape&>(p) = shape_of(g, x, W, "W");
@@ -115,7 +126,8 @@ void conv_forward(const ConvGeometry& g, const View& x, const View& W, const Vie
   cpu::kernels().conv_forward(p);
 }
 
-void conv_input_gradient(const ConvGeometry& g, const View& dy, const View& W, const View& below, double slope, const View& dx) {
+void conv_input_gradient(const ConvGeometry& g, const View& dy, const View& W, const View& below,
+                         double slope, const View& dx) {
   blocked(dy, "dy");
   ConvInputGradient p{};
   static_cast<ConvShape&>(p) = shape_of(g, dy, W, "W");
@@ -141,8 +153,8 @@ void conv_weight_gradient(const ConvGeometry& g, const View& dy, const View& x, 
   cpu::kernels().conv_weight_gradient(p);
 }
 
-void batch_norm_forward(const BatchNormCall& call, const View& x, const View& weight, const View& bias, const View& y,
-                        const View& mean, const View& var) {
+void batch_norm_forward(const BatchNormCall& call, const View& x, const View& weight, const View& bias,
+                        const View& y, const View& mean, const View& var) {
   BatchNormForward p{};
   static_cast<BatchNormShape&>(p) = shape_of(call, x);
   const ElementType e = element_type(p.dtype);
@@ -156,8 +168,9 @@ void batch_norm_forward(const BatchNormCall& call, const View& x, const View& we
   cpu::kernels().batch_norm_forward(p);
 }
 
-void batch_norm_backward(const BatchNormCall& call, const View& dy, const View& y, const View& x, const View& weight,
-                         const View& mean, const View& var, const View& dx, const View& dweight, const View& dbias) {
+void batch_norm_backward(const BatchNormCall& call, const View& dy, const View& y, const View& x,
+                         const View& weight, const View& mean, const View& var, const View& dx,
+                         const View& dweight, const View& dbias) {
   BatchNormBackward p{};
   static_cast<BatchNormShape&>(p) = shape_of(call, x);
   const ElementType e = element_type(p.dtype);

@@ -14,9 +14,12 @@ void* saved_memory(const View& saved, const MlpStep& p) {
 
 }  // namespace
 
-int64_t mlp_saved_bytes(const MlpCall& call) { return cpu::kernels().mlp_saved_bytes(CheckedMlpStep(call, kCpu).p); }
+int64_t mlp_saved_bytes(const MlpCall& call) {
+  return cpu::kernels().mlp_saved_bytes(CheckedMlpStep(call, kCpu).p);
+}
 
-void mlp_forward(const MlpCall& call, const View& loss, const View& scalars, const View& logits, const View& saved) {
+void mlp_forward(const MlpCall& call, const View& loss, const View& scalars, const View& logits,
+                 const View& saved) {
   const CheckedMlpStep step(call, kCpu);
   MlpForward p{};
   static_cast<MlpStep&>(p) = step.p;
@@ -27,14 +30,12 @@ void mlp_forward(const MlpCall& call, const View& loss, const View& scalars, con
   p.logits = vector(required(logits, "logits"), "logits", p.real + p.fake, step.e);
   p.saved = saved_memory(saved, p);
   cpu::kernels().mlp_forward(p);
-  if (wide)
-    *static_cast<double*>(loss.data) = p.scalars[kLoss];
-  else
-    *static_cast<float*>(loss.data) = static_cast<float>(p.scalars[kLoss]);
+  if (wide) *static_cast<double*>(loss.data) = p.scalars[kLoss];
+  else *static_cast<float*>(loss.data) = static_cast<float>(p.scalars[kLoss]);
 }
 
-void mlp_backward(const MlpCall& call, double scale, const View& saved, const Views& dweights, const Views& dbiases,
-                  const View& dx_real, const View& dx_fake) {
+void mlp_backward(const MlpCall& call, double scale, const View& saved, const Views& dweights,
+                  const Views& dbiases, const View& dx_real, const View& dx_fake) {
   const CheckedMlpStep step(call, kCpu);
   MlpBackward p{};
   static_cast<MlpStep&>(p) = step.p;

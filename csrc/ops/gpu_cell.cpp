@@ -7,20 +7,22 @@ namespace {
 
 void check_sizes(int64_t B, int64_t I, int64_t H) {
   if (B > 1 << 24 || I > 1 << 20 || H > 1 << 20 || B * H > int64_t{1} << 38)
-    throw std::invalid_argument("cell: expected B <= 2^24, I and H <= 2^20 and B * H <= 2^38, got B = " + std::to_string(B) +
-                                ", I = " + std::to_string(I) + ", H = " + std::to_string(H));
+    throw std::invalid_argument(
+        "cell: expected B <= 2^24, I and H <= 2^20 and B * H <= 2^38, got B = " + std::to_string(B) +
+        ", I = " + std::to_string(I) + ", H = " + std::to_string(H));
 }
 
 void check_matrix(const View& v, const char* name) {
-  if (required(v, name).ndim != 2) throw std::invalid_argument(std::string(name) + ": expected a matrix, got " + shape_text(v));
+  if (required(v, name).ndim != 2)
+    throw std::invalid_argument(std::string(name) + ": expected a matrix, got " + shape_text(v));
 }
 
 }  // namespace
 
 cuda::CellPlan gpu_cell_plan(Cell cell, Dtype dtype, bool tf32, int64_t B, int64_t I, int64_t H, int device) {
   check_sizes(B, I, H);
-  return cuda::choose_cell(cuda::device(device), kind_of(cell), cuda::format_of(dtype, tf32), static_cast<int>(B), static_cast<int>(I),
-                           static_cast<int>(H));
+  return cuda::choose_cell(cuda::device(device), kind_of(cell), cuda::format_of(dtype, tf32),
+                           static_cast<int>(B), static_cast<int>(I), static_cast<int>(H));
 }
 
 void gpu_cell_forward(const GpuCellForward& call) {
@@ -50,7 +52,8 @@ void gpu_cell_forward(const GpuCellForward& call) {
   p.h_out = check.need(call.h_out, "h_out", {B, H});
   if (call.cell == Cell::lstm) p.c_out = check.need(call.c_out, "c_out", {B, H});
   if (saved_gates(call.cell)) p.gates = check.of(call.gates, "gates", {B, 4 * H});
-  if (call.cell == Cell::lstm) p.cells = static_cast<float*>(check.of(call.cells, "cells", {B, H}, ElementType::f32));
+  if (call.cell == Cell::lstm)
+    p.cells = static_cast<float*>(check.of(call.cells, "cells", {B, H}, ElementType::f32));
   p.stream = call.stream;
   p.device = check.device();
   if (B) cuda::cell_forward(p);
@@ -78,7 +81,8 @@ void gpu_cell_backward(const GpuCellBackward& call) {
     p.h_out = check.need(call.h_out, "h_out", {B, H});
   }
   if (call.cell == Cell::lstm)
-    p.cells = static_cast<const float*>(check.of(required(call.cells, "cells"), "cells", {B, H}, ElementType::f32));
+    p.cells =
+        static_cast<const float*>(check.of(required(call.cells, "cells"), "cells", {B, H}, ElementType::f32));
   if (call.cell == Cell::gru) p.dh_gates = check.need(call.dh_gates, "dh_gates", {B, G * H});
   p.dh_direct = check.of(call.dh_direct, "dh_direct", {B, H});
   p.dc_in = check.of(call.dc_in, "dc_in", {B, H});

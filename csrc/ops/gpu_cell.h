@@ -1,5 +1,5 @@
-// One step of a cell on a GPU: checks, a plan, then the backend. All tensors contiguous, on one device. What the plan
-// leaves to torch is in python/fusegen/ops/gpu_cells.py.
+// One step of a cell on a GPU: checks, a plan, then the backend. All tensors contiguous, on one device. What
+// the plan leaves to torch is in python/fusegen/ops/gpu_cells.py.
 #pragma once
 #include "../kernels/backend.h"
 #include "view.h"
@@ -8,11 +8,11 @@ namespace fusegen {
 
 struct GpuCellForward {
   Cell cell;
-  bool tf32;             // float32 only: products of TF32 numbers
+  bool tf32;  // float32 only: products of TF32 numbers
   void* stream;
-  View x, h, c;          // [B,I], [B,H], [B,H]; h and c may be missing
-  View W, R, b_ih, b_hh; // [G*H,I], [G*H,H], [G*H]
-  View x_gates, h_gates; // [B,G*H]
+  View x, h, c;           // [B,I], [B,H], [B,H]; h and c may be missing
+  View W, R, b_ih, b_hh;  // [G*H,I], [G*H,H], [G*H]
+  View x_gates, h_gates;  // [B,G*H]
   View h_out, c_out, gates, cells;
 };
 

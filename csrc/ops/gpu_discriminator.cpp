@@ -15,14 +15,16 @@ struct GpuStep : CheckedMlpStep {
     expect(p.real + p.fake + p.mixed <= kMost, "real, fake, mixed: expected at most 2^24 samples");
     expect(p.inputs <= kMost, "fake: expected at most 2^24 inputs, got " + std::to_string(p.inputs));
     for (const DenseLayer& layer : layers)
-      expect(layer.outputs <= kMost, "weights: expected at most 2^24 outputs, got " + std::to_string(layer.outputs));
+      expect(layer.outputs <= kMost,
+             "weights: expected at most 2^24 outputs, got " + std::to_string(layer.outputs));
     place = {cuda::format_of(p.dtype, call.tf32), call.stream, site.device_id};
   }
 };
 
 void* memory(const View& v, const char* name, int64_t bytes, Site site) {
   check(required(v, name), name, {bytes}, ElementType::u8, site);
-  expect(reinterpret_cast<uintptr_t>(v.data) % 16 == 0, std::string(name) + ": expected memory that begins on 16 bytes");
+  expect(reinterpret_cast<uintptr_t>(v.data) % 16 == 0,
+         std::string(name) + ": expected memory that begins on 16 bytes");
   return v.data;
 }
 
@@ -36,7 +38,8 @@ float* scalar(const View& v, const char* name, Site site) {
 int64_t gpu_mlp_saved_bytes(const GpuMlpCall& call) { return cuda::mlp_saved_bytes(GpuStep(call).p); }
 int64_t gpu_mlp_workspace_bytes(const GpuMlpCall& call) { return cuda::mlp_workspace_bytes(GpuStep(call).p); }
 
-void gpu_mlp_forward(const GpuMlpCall& call, const View& loss, const View& scalars, const View& logits, const View& saved) {
+void gpu_mlp_forward(const GpuMlpCall& call, const View& loss, const View& scalars, const View& logits,
+                     const View& saved) {
   const GpuStep step(call);
   cuda::MlpForwardPass p{};
   static_cast<MlpStep&>(p) = step.p;
@@ -49,8 +52,8 @@ void gpu_mlp_forward(const GpuMlpCall& call, const View& loss, const View& scala
   cuda::mlp_forward(p);
 }
 
-void gpu_mlp_backward(const GpuMlpCall& call, const View& scale, const View& saved, const View& workspace, const Views& dweights,
-                      const Views& dbiases, const View& dx_real, const View& dx_fake) {
+void gpu_mlp_backward(const GpuMlpCall& call, const View& scale, const View& saved, const View& workspace,
+                      const Views& dweights, const Views& dbiases, const View& dx_real, const View& dx_fake) {
   const GpuStep step(call);
   cuda::MlpBackwardPass p{};
   static_cast<MlpStep&>(p) = step.p;
@@ -62,7 +65,8 @@ void gpu_mlp_backward(const GpuMlpCall& call, const View& scale, const View& sav
   set_outputs(p, step, gradients, dx_real, dx_fake);
   for (int i = 0; i < 2; ++i) {
     const int64_t n = i ? p.fake : p.real;
-    expect(!p.dx[i].data || n == 1 || p.dx[i].stride_b == p.inputs, "dx_real, dx_fake: expected contiguous tensors");
+    expect(!p.dx[i].data || n == 1 || p.dx[i].stride_b == p.inputs,
+           "dx_real, dx_fake: expected contiguous tensors");
   }
   cuda::mlp_backward(p);
 }

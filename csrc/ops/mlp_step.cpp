@@ -11,7 +11,8 @@ GanLoss loss_named(const std::string& name) {
   if (name == "wasserstein") return GanLoss::wasserstein;
   if (name == "relativistic") return GanLoss::relativistic;
   throw std::invalid_argument(
-      "loss: expected non_saturating, minimax, hinge, least_squares, wasserstein or relativistic, got '" + name + "'");
+      "loss: expected non_saturating, minimax, hinge, least_squares, wasserstein or relativistic, got '" +
+      name + "'");
 }
 
 Rows samples(const View& v, const char* name, int64_t inputs, ElementType e, Site site, int64_t& count) {
@@ -42,13 +43,15 @@ CheckedMlpStep::CheckedMlpStep(const MlpCall& call, int device_type) {
   p.x_real = samples(call.real, "real", p.inputs, e, site, p.real);
   p.x_fake = samples(fake, "fake", p.inputs, e, site, p.fake);
   p.x_mixed = samples(call.mixed, "mixed", p.inputs, e, site, p.mixed);
-  expect(p.inputs > 0 && p.fake > 0, "fake: expected at least one sample and one input, got " + shape_text(fake));
+  expect(p.inputs > 0 && p.fake > 0,
+         "fake: expected at least one sample and one input, got " + shape_text(fake));
   expect(p.generator || p.real > 0, "real: expected at least one sample");
   expect(p.loss != GanLoss::relativistic || p.real == p.fake,
-         "real, fake: expected equal sizes for the relativistic loss, got " + std::to_string(p.real) + " and " +
-             std::to_string(p.fake));
+         "real, fake: expected equal sizes for the relativistic loss, got " + std::to_string(p.real) +
+             " and " + std::to_string(p.fake));
   expect((p.gp > 0) == (p.mixed > 0), "mixed: expected samples where gp is above 0, and only there");
-  expect(!p.generator || (p.r1 == 0 && p.r2 == 0 && p.gp == 0), "r1, r2, gp: expected 0 in a generator's step");
+  expect(!p.generator || (p.r1 == 0 && p.r2 == 0 && p.gp == 0),
+         "r1, r2, gp: expected 0 in a generator's step");
   set_layers(call);
   p.weight_gradients = call.weight_gradients && !p.generator;
   p.dx_real = call.dx_real && p.real > 0;
@@ -65,12 +68,13 @@ void CheckedMlpStep::set_layers(const MlpCall& call) {
   for (size_t l = 0; l < depth; ++l) {
     const View& W = required(call.weights[l], "weights");
     expect(W.ndim == 2 && W.shape[1] == inputs && W.shape[0] > 0,
-           "weights[" + std::to_string(l) + "]: expected shape [outputs, " + std::to_string(inputs) + "], got " +
-               shape_text(W));
+           "weights[" + std::to_string(l) + "]: expected shape [outputs, " + std::to_string(inputs) +
+               "], got " + shape_text(W));
     const int64_t outputs = W.shape[0];
     const double slope = l + 1 < depth ? call.slopes[l] : 1.0;
     expect(slope >= 0, "slopes: expected values of at least 0, got " + std::to_string(slope));
-    layers.push_back({matrix(W, "weights", {outputs, inputs}, e, site), vector(call.biases[l], "biases", outputs, e, site), outputs, slope});
+    layers.push_back({matrix(W, "weights", {outputs, inputs}, e, site),
+                      vector(call.biases[l], "biases", outputs, e, site), outputs, slope});
     inputs = outputs;
   }
   expect(inputs == 1, "weights: expected the last layer to have one output, got " + std::to_string(inputs));
@@ -88,17 +92,20 @@ MlpGradients::MlpGradients(const CheckedMlpStep& step, const Views& dweights, co
     dW.push_back(matrix(dweights[l], "dweights", {outputs, inputs}, step.e, step.site));
     expect(!dW[l].data || outputs == 1 || dW[l].stride == inputs, "dweights: expected contiguous tensors");
     db.push_back(vector(dbiases[l], "dbiases", outputs, step.e, step.site));
-    expect(step.p.weight_gradients || (!dW[l].data && !db[l]), "dweights, dbiases: expected None without weight_gradients");
+    expect(step.p.weight_gradients || (!dW[l].data && !db[l]),
+           "dweights, dbiases: expected None without weight_gradients");
     inputs = outputs;
   }
 }
 
-void set_outputs(MlpBackward& p, const CheckedMlpStep& step, MlpGradients& gradients, const View& dx_real, const View& dx_fake) {
+void set_outputs(MlpBackward& p, const CheckedMlpStep& step, MlpGradients& gradients, const View& dx_real,
+                 const View& dx_fake) {
   p.dW = gradients.dW.data();
   p.db = gradients.db.data();
   p.dx[0] = rows(dx_real, "dx_real", {p.real, p.inputs}, step.e, step.site);
   p.dx[1] = rows(dx_fake, "dx_fake", {p.fake, p.inputs}, step.e, step.site);
-  expect((p.dx_real || !p.dx[0].data) && (p.dx_fake || !p.dx[1].data), "dx_real, dx_fake: not what forward was told");
+  expect((p.dx_real || !p.dx[0].data) && (p.dx_fake || !p.dx[1].data),
+         "dx_real, dx_fake: not what forward was told");
 }
 
 }  // namespace fusegen

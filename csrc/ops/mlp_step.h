@@ -10,11 +10,12 @@ struct MlpCall {
   std::string loss;  // a name of GanLoss
   bool generator;
   double target, r1, r2, gp;
-  View real, fake, mixed;  // [rows, inputs]; real absent in a generator's step without pairs, mixed without gp
-  Views weights, biases;   // a bias may be absent
+  // [rows, inputs]; real absent in a generator's step without pairs, mixed without gp
+  View real, fake, mixed;
+  Views weights, biases;       // a bias may be absent
   std::vector<double> slopes;  // one less than weights
   bool weight_gradients, dx_real, dx_fake;
-  int threads;             // of the CPU
+  int threads;  // of the CPU
 };
 
 void expect(bool holds, const std::string& what);
@@ -30,7 +31,7 @@ struct CheckedMlpStep {
   CheckedMlpStep(const MlpCall& call, int device_type);
   CheckedMlpStep(const CheckedMlpStep&) = delete;
 
- private:
+private:
   void set_layers(const MlpCall& call);
 };
 
@@ -41,6 +42,7 @@ struct MlpGradients {
 
   MlpGradients(const CheckedMlpStep& step, const Views& dweights, const Views& dbiases);
 };
-void set_outputs(MlpBackward& p, const CheckedMlpStep& step, MlpGradients& gradients, const View& dx_real, const View& dx_fake);
+void set_outputs(MlpBackward& p, const CheckedMlpStep& step, MlpGradients& gradients, const View& dx_real,
+                 const View& dx_fake);
 
 }  // namespace fusegen

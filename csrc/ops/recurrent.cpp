@@ -24,17 +24,18 @@ View sequence(View v) {
 }
 
 // Plane d, of this shape, of [D,...].
-Rows plane(const View& v, const char* name, int64_t D, int64_t d, std::initializer_list<int64_t> shape, ElementType dtype) {
+Rows plane(const View& v, const char* name, int64_t D, int64_t d, std::initializer_list<int64_t> shape,
+           ElementType dtype) {
   if (!v) return {};
   if (v.ndim < 1 || v.shape[0] != D)
     throw std::invalid_argument(std::string(name) + ": expected a first dimension of " + std::to_string(D) +
                                 ", one plane a direction, got " + shape_text(v));
   View p = v;
   p.ndim = v.ndim - 1;
-  const int64_t bytes = v.dtype == ElementType::f64 || v.dtype == ElementType::i64   ? 8
-                        : v.dtype == ElementType::f32                                ? 4
-                        : v.dtype == ElementType::u8                                 ? 1
-                                                                                     : 2;
+  const int64_t bytes = v.dtype == ElementType::f64 || v.dtype == ElementType::i64 ? 8
+                        : v.dtype == ElementType::f32                              ? 4
+                        : v.dtype == ElementType::u8                               ? 1
+                                                                                   : 2;
   p.data = static_cast<char*>(v.data) + d * v.strides[0] * bytes;
   for (int i = 0; i < p.ndim; ++i) {
     p.shape[i] = v.shape[i + 1];
@@ -44,9 +45,14 @@ Rows plane(const View& v, const char* name, int64_t D, int64_t d, std::initializ
 }
 
 // The n columns of direction d in y or dy.
-Rows columns(const View& v, const char* name, int64_t T, int64_t B, int64_t n, int64_t D, int64_t d, ElementType dtype) {
+Rows columns(const View& v, const char* name, int64_t T, int64_t B, int64_t n, int64_t D, int64_t d,
+             ElementType dtype) {
   Rows r = rows(v, name, {T, B, D * n}, dtype);
-  if (r.data) r.data = static_cast<char*>(r.data) + d * n * (dtype == ElementType::f64 ? 8 : dtype == ElementType::f32 ? 4 : 2);
+  if (r.data)
+    r.data = static_cast<char*>(r.data) + d * n *
+                                              (dtype == ElementType::f64   ? 8
+                                               : dtype == ElementType::f32 ? 4
+                                                                           : 2);
   return r;
 }
 
@@ -58,7 +64,8 @@ struct Sizes {
 Sizes sizes(Cell cell, const View& x, const Views& weights, const View& lengths, int threads) {
   const int step = per_direction(cell);
   if (weights.empty() || weights.size() % step || weights.size() / step > 2)
-    throw std::invalid_argument("weights: expected " + std::to_string(step) + " tensors for each of 1 or 2 directions, got " +
+    throw std::invalid_argument("weights: expected " + std::to_string(step) +
+                                " tensors for each of 1 or 2 directions, got " +
                                 std::to_string(weights.size()));
   required(x, "x");
   if (x.ndim != 3) throw std::invalid_argument("x: expected shape [T, B, I], got " + shape_text(x));
@@ -81,8 +88,10 @@ Sizes sizes(Cell cell, const View& x, const Views& weights, const View& lengths,
     throw std::invalid_argument("x, R: expected sizes of at least 1, got I = " + std::to_string(s.I) +
                                 ", H = " + std::to_string(s.H) + ", P = " + std::to_string(s.P));
   if (!s.project && s.P != s.H)
-    throw std::invalid_argument("R: expected shape " + shape_text({gate_count(cell) * s.H, s.H}) + ", got " + shape_text(R));
-  if (s.B > INT32_MAX) throw std::invalid_argument("x: expected a batch below 2^31, got " + std::to_string(s.B));
+    throw std::invalid_argument("R: expected shape " + shape_text({gate_count(cell) * s.H, s.H}) + ", got " +
+                                shape_text(R));
+  if (s.B > INT32_MAX)
+    throw std::invalid_argument("x: expected a batch below 2^31, got " + std::to_string(s.B));
   s.threads = threads;
   if (lengths) {
     check(lengths, "lengths", {s.B}, ElementType::i64);
@@ -143,8 +152,8 @@ void layer_backward(const LayerBackward& layer) {
   const ElementType wide = z.s.dtype == Dtype::f64 ? ElementType::f64 : ElementType::f32;
   const int step = per_direction(layer.cell);
   if (layer.dweights.size() != layer.weights.size())
-    throw std::invalid_argument("dweights: expected " + std::to_string(layer.weights.size()) + " tensors or None, got " +
-                                std::to_string(layer.dweights.size()));
+    throw std::invalid_argument("dweights: expected " + std::to_string(layer.weights.size()) +
+                                " tensors or None, got " + std::to_string(layer.dweights.size()));
   for (int64_t d = 0; d < z.D; ++d) {
     RecurrentBackward p{};
     static_cast<RecurrentSizes&>(p) = z.s;
@@ -160,8 +169,10 @@ void layer_backward(const LayerBackward& layer) {
     const bool reads_y = p.T > 1 || !saved_gates(p.cell);
     p.y = columns(reads_y ? required(layer.y, "y") : layer.y, "y", p.T, p.B, p.P, z.D, d, e);
     if (saved_gates(p.cell))
-      p.gates = plane(required(layer.gates, "gates"), "gates", z.D, d, {p.T, p.B, saved_gates(p.cell) * p.H}, e);
-    if (p.cell == Cell::lstm) p.cells = plane(required(layer.cells, "cells"), "cells", z.D, d, {p.T, p.B, p.H}, wide);
+      p.gates =
+          plane(required(layer.gates, "gates"), "gates", z.D, d, {p.T, p.B, saved_gates(p.cell) * p.H}, e);
+    if (p.cell == Cell::lstm)
+      p.cells = plane(required(layer.cells, "cells"), "cells", z.D, d, {p.T, p.B, p.H}, wide);
     p.dx = rows(layer.dx, "dx", {p.T, p.B, p.I}, e);
     p.add_dx = d == 1;
     p.dh0 = plane(layer.dh0, "dh0", z.D, d, {p.B, p.P}, e);
@@ -231,7 +242,6 @@ void cell_backward(const LayerBackward& step) {
 
 namespace {
 
-
 RecurrentPack pack_params(Cell cell, Dtype dtype, int64_t I, int64_t H, int64_t P) {
   RecurrentPack p{};
   p.cell = cell;
@@ -253,8 +263,8 @@ int64_t packed_bytes(Cell cell, Dtype dtype, int64_t I, int64_t H, int64_t P) {
 
 void pack_weights(Cell cell, const Views& weights, const View& blob, int threads) {
   if (static_cast<int>(weights.size()) != per_direction(cell))
-    throw std::invalid_argument("weights: expected " + std::to_string(per_direction(cell)) + " tensors, got " +
-                                std::to_string(weights.size()));
+    throw std::invalid_argument("weights: expected " + std::to_string(per_direction(cell)) +
+                                " tensors, got " + std::to_string(weights.size()));
   const View& W = required(weights[0], "W");
   const View& R = required(weights[1], "R");
   if (W.ndim != 2 || R.ndim != 2)

@@ -1,5 +1,5 @@
-// One layer, one or two directions: checks, then a kernel call for each direction. Shapes are those of params.h with
-// D directions in front of states and saved values, and side by side in y: [T,B,D*P].
+// One layer, one or two directions: checks, then a kernel call for each direction. Shapes are those of
+// params.h with D directions in front of states and saved values, and side by side in y: [T,B,D*P].
 #pragma once
 #include "view.h"
 
@@ -11,7 +11,7 @@ struct LayerForward {
   Views weights;  // per direction W, R, b_ih, b_hh and, for LSTM, W_hr
   View lengths;   // [B] int64
   View y, h_n, c_n, gates, cells;
-  Views packed;   // one blob of pack() a direction, or empty
+  Views packed;  // one blob of pack() a direction, or empty
   int threads;
 };
 

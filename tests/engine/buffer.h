@@ -1,4 +1,5 @@
-// A tensor of the engine's tests: exactly the bytes of its shape, so that AddressSanitizer sees the first beyond.
+// A tensor of the engine's tests: exactly the bytes of its shape, so that AddressSanitizer sees the first
+// beyond.
 #pragma once
 #include <bit>
 #include <cmath>
@@ -51,11 +52,11 @@ inline double load(const char* p, Dtype d) {
 }
 
 class Buffer {
- public:
+public:
   Buffer() = default;  // absent
 
-  // Filled with NaN, so that an element that no kernel writes is found. `swapped`: the first two dimensions lie
-  // the other way round in memory, as those of a batch_first tensor.
+  // Filled with NaN, so that an element that no kernel writes is found. `swapped`: the first two dimensions
+  // lie the other way round in memory, as those of a batch_first tensor.
   Buffer(Dtype dtype, std::vector<int64_t> shape, bool swapped = false)
       : present_(true), dtype_(dtype), shape_(std::move(shape)) {
     strides_.resize(shape_.size());
@@ -95,7 +96,7 @@ class Buffer {
     return v;
   }
 
- private:
+private:
   static constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
   char* data() const { return size_ > 0 && bytes_ ? bytes_.get() + dtype_size(dtype_) : nullptr; }

@@ -19,19 +19,31 @@ struct Net {
 };
 
 constexpr Net kNets[] = {
-    {1, 1, 1, 1, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},      {2, 3, 7, 1, {8, 6}, {4, 4}, {2, 2}, {1, 1}, {1, 1}, 2},
-    {1, 40, 70, 1, {3, 5}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 2},    {1, 300, 5, 1, {2, 2}, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 3},
-    {1, 24, 16, 2, {5, 9}, {2, 3}, {3, 2}, {2, 0}, {1, 2}, 2},    {2, 9, 1, 1, {4, 4}, {4, 4}, {1, 1}, {0, 0}, {1, 1}, 2},
-    {1, 6, 12, 3, {1, 11}, {1, 3}, {1, 1}, {0, 2}, {1, 2}, 1},    {1, 5, 4, 1, {3, 3}, {5, 5}, {2, 2}, {3, 3}, {1, 1}, 2},
+    {1, 1, 1, 1, {1, 1}, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 1},
+    {2, 3, 7, 1, {8, 6}, {4, 4}, {2, 2}, {1, 1}, {1, 1}, 2},
+    {1, 40, 70, 1, {3, 5}, {3, 3}, {1, 1}, {1, 1}, {1, 1}, 2},
+    {1, 300, 5, 1, {2, 2}, {1, 1}, {1, 1}, {0, 0}, {1, 1}, 3},
+    {1, 24, 16, 2, {5, 9}, {2, 3}, {3, 2}, {2, 0}, {1, 2}, 2},
+    {2, 9, 1, 1, {4, 4}, {4, 4}, {1, 1}, {0, 0}, {1, 1}, 2},
+    {1, 6, 12, 3, {1, 11}, {1, 3}, {1, 1}, {0, 2}, {1, 2}, 1},
+    {1, 5, 4, 1, {3, 3}, {5, 5}, {2, 2}, {3, 3}, {1, 1}, 2},
 };
 
 class Problem {
- public:
+public:
   Problem(const Net& net, Dtype dtype, int64_t vectors)
-      : net_(net), dtype_(dtype), width_(vectors * conv_lanes(dtype)),
-        g_{{net.in[0], net.in[1]}, {net.stride[0], net.stride[1]}, {net.padding[0], net.padding[1]},
-           {net.dilation[0], net.dilation[1]}, net.groups, net.threads} {
-    for (int i = 0; i < 2; ++i) out_[i] = (net.in[i] + 2 * net.padding[i] - net.dilation[i] * (net.kernel[i] - 1) - 1) / net.stride[i] + 1;
+      : net_(net),
+        dtype_(dtype),
+        width_(vectors * conv_lanes(dtype)),
+        g_{{net.in[0], net.in[1]},
+           {net.stride[0], net.stride[1]},
+           {net.padding[0], net.padding[1]},
+           {net.dilation[0], net.dilation[1]},
+           net.groups,
+           net.threads} {
+    for (int i = 0; i < 2; ++i)
+      out_[i] =
+          (net.in[i] + 2 * net.padding[i] - net.dilation[i] * (net.kernel[i] - 1) - 1) / net.stride[i] + 1;
     x_ = draw(net.blocks * net.in[0] * net.in[1] * net.C * width_);
     W_ = draw(net.O * net.C / net.groups * net.kernel[0] * net.kernel[1]);
     b_ = draw(net.O);
@@ -39,7 +51,8 @@ class Problem {
   }
 
   std::string passes() const {
-    const Buffer x(dtype_, x_shape(), x_), W(dtype_, w_shape(), W_), b(dtype_, {net_.O}, b_), dy(dtype_, y_shape(), dy_);
+    const Buffer x(dtype_, x_shape(), x_), W(dtype_, w_shape(), W_), b(dtype_, {net_.O}, b_),
+        dy(dtype_, y_shape(), dy_);
     Buffer y(dtype_, y_shape()), dx(dtype_, x_shape()), dW(dtype_, w_shape());
     conv_forward(g_, x, W, b, 0.2, y);
     conv_input_gradient(g_, dy, W, x, 0.2, dx);
@@ -63,17 +76,20 @@ class Problem {
     const Values weight = draw(C), bias = draw(C), dy = draw(static_cast<int64_t>(x_.size()));
     const std::vector<int64_t> shape{net_.blocks, pixels, C, width_};
     const Buffer x(dtype_, shape, x_), w(dtype_, {C}, weight), b(dtype_, {C}, bias), g(dtype_, shape, dy);
-    Buffer y(dtype_, shape), mean(dtype_, {C}), var(dtype_, {C}), dx(dtype_, shape), dw(dtype_, {C}), db(dtype_, {C});
+    Buffer y(dtype_, shape), mean(dtype_, {C}), var(dtype_, {C}), dx(dtype_, shape), dw(dtype_, {C}),
+        db(dtype_, {C});
     batch_norm_forward(call, x, w, b, y, mean, var);
     batch_norm_backward(call, g, y, x, w, mean, var, dx, dw, db);
     Values want_mean(C), want_var(C), want_dx(x_.size()), want_dw(C), want_db(C), h(x_.size()), dz(x_.size());
     const double count = static_cast<double>(n * pixels);
     const auto each = [&](const std::function<void(int64_t, size_t)>& f) {
       for (size_t i = 0; i < x_.size(); ++i)
-        if (static_cast<int64_t>(i) / (pixels * C * width_) * width_ + static_cast<int64_t>(i) % width_ < n) f(static_cast<int64_t>(i) / width_ % C, i);
+        if (static_cast<int64_t>(i) / (pixels * C * width_) * width_ + static_cast<int64_t>(i) % width_ < n)
+          f(static_cast<int64_t>(i) / width_ % C, i);
     };
     each([&](int64_t c, size_t i) { want_mean[c] += x_[i] / count; });
-    each([&](int64_t c, size_t i) { want_var[c] += (x_[i] - want_mean[c]) * (x_[i] - want_mean[c]) / count; });
+    each(
+        [&](int64_t c, size_t i) { want_var[c] += (x_[i] - want_mean[c]) * (x_[i] - want_mean[c]) / count; });
     each([&](int64_t c, size_t i) {
       h[i] = (x_[i] - want_mean[c]) / std::sqrt(want_var[c] + 1e-3);
       dz[i] = dy[i] * (h[i] * weight[c] + bias[c] > 0 ? 1 : 0.2);
@@ -81,7 +97,8 @@ class Problem {
       want_dw[c] += dz[i] * h[i];
     });
     each([&](int64_t c, size_t i) {
-      want_dx[i] = weight[c] / std::sqrt(want_var[c] + 1e-3) * (dz[i] - want_db[c] / count - h[i] * want_dw[c] / count);
+      want_dx[i] = weight[c] / std::sqrt(want_var[c] + 1e-3) *
+                   (dz[i] - want_db[c] / count - h[i] * want_dw[c] / count);
     });
     Values want_y(x_.size());
     each([&](int64_t c, size_t i) {
@@ -89,15 +106,18 @@ class Problem {
       want_y[i] = z < 0 ? 0.2 * z : z;
     });
     return differs("norm's y", y, want_y) + differs("mean", mean, want_mean) + differs("var", var, want_var) +
-           differs("norm's dx", dx, want_dx) + differs("dweight", dw, want_dw) + differs("dbias", db, want_db);
+           differs("norm's dx", dx, want_dx) + differs("dweight", dw, want_dw) +
+           differs("dbias", db, want_db);
   }
 
   int64_t width() const { return width_; }
 
- private:
+private:
   std::vector<int64_t> x_shape() const { return {net_.blocks, net_.in[0] * net_.in[1], net_.C, width_}; }
   std::vector<int64_t> y_shape() const { return {net_.blocks, out_[0] * out_[1], net_.O, width_}; }
-  std::vector<int64_t> w_shape() const { return {net_.O, net_.C / net_.groups, net_.kernel[0], net_.kernel[1]}; }
+  std::vector<int64_t> w_shape() const {
+    return {net_.O, net_.C / net_.groups, net_.kernel[0], net_.kernel[1]};
+  }
 
   // f(index of x, of W, of y) for every multiplication of the convolution.
   template <class F>
@@ -108,12 +128,17 @@ class Problem {
         for (int64_t c = 0; c < Cg; ++c)
           for (int64_t p = 0; p < out_[0] * out_[1]; ++p)
             for (int64_t t = 0; t < net_.kernel[0] * net_.kernel[1]; ++t) {
-              const int64_t i = p / out_[1] * net_.stride[0] - net_.padding[0] + t / net_.kernel[1] * net_.dilation[0];
-              const int64_t j = p % out_[1] * net_.stride[1] - net_.padding[1] + t % net_.kernel[1] * net_.dilation[1];
+              const int64_t i =
+                  p / out_[1] * net_.stride[0] - net_.padding[0] + t / net_.kernel[1] * net_.dilation[0];
+              const int64_t j =
+                  p % out_[1] * net_.stride[1] - net_.padding[1] + t % net_.kernel[1] * net_.dilation[1];
               if (i < 0 || j < 0 || i >= net_.in[0] || j >= net_.in[1]) continue;
               for (int64_t n = 0; n < width_; ++n)
-                f(((block * net_.in[0] * net_.in[1] + i * net_.in[1] + j) * net_.C + o / Og * Cg + c) * width_ + n,
-                  (o * Cg + c) * net_.kernel[0] * net_.kernel[1] + t, ((block * out_[0] * out_[1] + p) * net_.O + o) * width_ + n);
+                f(((block * net_.in[0] * net_.in[1] + i * net_.in[1] + j) * net_.C + o / Og * Cg + c) *
+                          width_ +
+                      n,
+                  (o * Cg + c) * net_.kernel[0] * net_.kernel[1] + t,
+                  ((block * out_[0] * out_[1] + p) * net_.O + o) * width_ + n);
             }
   }
 
@@ -126,7 +151,8 @@ class Problem {
       const double error = std::fabs(values[i] - want[i]);
       worst = error <= worst ? worst : error;
     }
-    return worst <= limit * scale ? "" : std::string(what) + " off by " + std::to_string(worst / scale) + "; ";
+    return worst <= limit * scale ? ""
+                                  : std::string(what) + " off by " + std::to_string(worst / scale) + "; ";
   }
 
   // Exact in float32.
@@ -153,8 +179,9 @@ void check_convolutions(Report& report) {
     for (Dtype dtype : {Dtype::f32, Dtype::f64})
       for (int64_t vectors = 1; vectors <= 4; ++vectors) {
         const Problem problem(net, dtype, vectors);
-        const std::string label = "convolution of " + std::to_string(net.C) + " to " + std::to_string(net.O) + " channels, dtype " +
-                                  std::to_string(static_cast<int>(dtype)) + ", " + std::to_string(vectors) + " vectors: ";
+        const std::string label = "convolution of " + std::to_string(net.C) + " to " + std::to_string(net.O) +
+                                  " channels, dtype " + std::to_string(static_cast<int>(dtype)) + ", " +
+                                  std::to_string(vectors) + " vectors: ";
         report.run(label + "passes", [&] { return problem.passes(); });
         const int64_t all = net.blocks * problem.width();
         for (int64_t n : {all, all - 1, all - problem.width() + 1})

@@ -58,7 +58,7 @@ using Named = std::map<std::string, Values>;
 std::string weight_name(size_t i) { return "dweights[" + std::to_string(i) + "]"; }
 
 class Problem {
- public:
+public:
   // Values are multiples of 1/64, or of 1/1024 where that would be too coarse: exact in every dtype.
   Problem(Cell cell, const Variant& variant, int64_t I, int64_t H, int64_t B, int64_t T) : variant_(variant) {
     if (variant.step) T = 1;
@@ -73,7 +73,8 @@ class Problem {
     for (int64_t d = 0; d < variant.D; ++d) {
       layer_.weights.push_back(draw(GH * I, range));
       layer_.weights.push_back(draw(GH * P, range));
-      for (int bias = 0; bias < 2; ++bias) layer_.weights.push_back(variant.bias ? draw(GH, range) : Values{});
+      for (int bias = 0; bias < 2; ++bias)
+        layer_.weights.push_back(variant.bias ? draw(GH, range) : Values{});
       if (cell == Cell::lstm) layer_.weights.push_back(variant.project ? draw(P * H, range) : Values{});
     }
     if (variant.ragged) {
@@ -97,8 +98,8 @@ class Problem {
     return run.backward(wanted);
   }
 
-  // The derivative of the loss along a random direction of all inputs together, and that direction, by input. Each
-  // input by itself would tell more, and take as many evaluations of the reference as there are inputs.
+  // The derivative of the loss along a random direction of all inputs together, and that direction, by input.
+  // Each input by itself would tell more, and take as many evaluations of the reference as there are inputs.
   std::pair<Named, double> directional() {
     Named direction;
     std::map<std::string, Values*> inputs{{"dx", &layer_.x}, {"dh0", &layer_.h0}, {"dc0", &layer_.c0}};
@@ -126,7 +127,7 @@ class Problem {
       for (double& v : w) v += noise(random_);
   }
 
- private:
+private:
   struct Run {
     Run(const Problem& p, Dtype dtype, Mode mode) : p(p), dtype(dtype), l(p.layer_) {
       const bool first = p.variant_.batch_first;
@@ -191,7 +192,18 @@ class Problem {
 
     Outputs forward() {
       const Views w(weights.begin(), weights.end());
-      const LayerForward call{l.cell, x, h0, c0, w, lengths, y, p.variant_.step ? y : h_n, c_n, gates, cells, packed,
+      const LayerForward call{l.cell,
+                              x,
+                              h0,
+                              c0,
+                              w,
+                              lengths,
+                              y,
+                              p.variant_.step ? y : h_n,
+                              c_n,
+                              gates,
+                              cells,
+                              packed,
                               p.variant_.threads};
       (p.variant_.step ? cell_forward : layer_forward)(call);
       const Buffer& h = p.variant_.step ? y : h_n;
@@ -213,7 +225,22 @@ class Problem {
       for (size_t i = 0; i < weights.size() && wanted & kWeights; ++i)
         if (!l.weights[i].empty()) dweights[i] = Buffer(dtype, weight_shape(i));
       const Views w(weights.begin(), weights.end()), dw(dweights.begin(), dweights.end());
-      const LayerBackward call{l.cell, dy, dh_n, dc_n, x, h0, c0, w, lengths, y, gates, cells, dx, dh0, dc0, dw,
+      const LayerBackward call{l.cell,
+                               dy,
+                               dh_n,
+                               dc_n,
+                               x,
+                               h0,
+                               c0,
+                               w,
+                               lengths,
+                               y,
+                               gates,
+                               cells,
+                               dx,
+                               dh0,
+                               dc0,
+                               dw,
                                p.variant_.threads};
       (p.variant_.step ? cell_backward : layer_backward)(call);
       Named result;
@@ -261,8 +288,10 @@ class Problem {
   std::mt19937 random_{0};
 };
 
-// "" if every element is within `limit` of the largest (at least `floor`); NaN, an unwritten element, never is.
-std::string compare(const std::string& what, const Values& got, const Values& want, double limit, double floor) {
+// "" if every element is within `limit` of the largest (at least `floor`); NaN, an unwritten element, never
+// is.
+std::string compare(const std::string& what, const Values& got, const Values& want, double limit,
+                    double floor) {
   if (got.size() != want.size()) return what + ": " + std::to_string(got.size()) + " elements";
   double scale = floor;
   for (double v : want) scale = std::max(scale, std::fabs(v));
@@ -291,8 +320,8 @@ std::string compare_gradients(const Named& got, const Named& want, double limit)
   return "";
 }
 
-// The same by the root mean square. Rounded to 16 bits, a relu unit near its corner may fall on the other side and
-// take single gradients with it.
+// The same by the root mean square. Rounded to 16 bits, a relu unit near its corner may fall on the other
+// side and take single gradients with it.
 std::string compare_mean(const Named& got, const Named& want, double limit) {
   for (const auto& [what, values] : got) {
     double error = 0, scale = 1e-6;

@@ -1,5 +1,6 @@
-// The discriminator step without Python, for the sanitizers. Its values are checked against autograd by the Python tests;
-// here float64 gradients are held against the difference quotient of its own loss, and the other dtypes against float64.
+// The discriminator step without Python, for the sanitizers. Its values are checked against autograd by the
+// Python tests; here float64 gradients are held against the difference quotient of its own loss, and the
+// other dtypes against float64.
 #include <random>
 
 #include "buffer.h"
@@ -18,18 +19,20 @@ struct Net {
 };
 
 const Net kNets[] = {
-    {1, 1, {1, 1}, 1},           {5, 3, {7, 1}, 2},           {3, 5, {33, 1, 1}, 2},
-    {9, 9, {13, 40, 70, 1}, 2},  {17, 4, {65, 130, 9, 1}, 3}, {40, 33, {200, 129, 1}, 2},
+    {1, 1, {1, 1}, 1},          {5, 3, {7, 1}, 2},           {3, 5, {33, 1, 1}, 2},
+    {9, 9, {13, 40, 70, 1}, 2}, {17, 4, {65, 130, 9, 1}, 3}, {40, 33, {200, 129, 1}, 2},
 };
 
-constexpr const char* kLosses[] = {"non_saturating", "minimax", "hinge", "least_squares", "wasserstein", "relativistic"};
+constexpr const char* kLosses[] = {"non_saturating", "minimax",     "hinge",
+                                   "least_squares",  "wasserstein", "relativistic"};
 
 class Problem {
- public:
+public:
   Problem(const Net& net, const char* loss, bool generator, double r1, double r2, double gp)
       : net_(net), loss_(loss), generator_(generator), penalties_{r1, r2, gp} {
     const int64_t n0 = net.widths[0];
-    inputs_ = {generator && std::string(loss) != "relativistic" ? Values{} : draw(net.real * n0), draw(net.fake * n0)};
+    inputs_ = {generator && std::string(loss) != "relativistic" ? Values{} : draw(net.real * n0),
+               draw(net.fake * n0)};
     if (gp > 0) mixed_ = draw(net.real * n0);
     for (size_t l = 1; l < net.widths.size(); ++l) {
       inputs_.push_back(draw(net.widths[l] * net.widths[l - 1]));
@@ -52,8 +55,22 @@ class Problem {
     std::vector<Buffer> held;
     for (size_t i = 0; i < inputs_.size(); ++i) held.push_back(tensor(i));
     Buffer mixed = mixed_.empty() ? Buffer() : Buffer(dtype, {net_.real, n0}, mixed_);
-    MlpCall call{loss_, generator_, 1, penalties_[0], penalties_[1], penalties_[2], held[0], held[1], mixed, {}, {}, {}, {},
-                 {}, {}, net_.threads};
+    MlpCall call{loss_,
+                 generator_,
+                 1,
+                 penalties_[0],
+                 penalties_[1],
+                 penalties_[2],
+                 held[0],
+                 held[1],
+                 mixed,
+                 {},
+                 {},
+                 {},
+                 {},
+                 {},
+                 {},
+                 net_.threads};
     for (size_t i = 2; i < held.size(); i += 2) {
       call.weights.push_back(held[i]);
       call.biases.push_back(held[i + 1]);
@@ -72,7 +89,8 @@ class Problem {
     saved.shape[0] = static_cast<int64_t>(bytes.size());
     saved.strides[0] = 1;
     Buffer loss(dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32, {});
-    Buffer scalars(Dtype::f64, {kMlpScalars}), logits(dtype, {net_.fake + (inputs_[0].empty() ? 0 : net_.real)});
+    Buffer scalars(Dtype::f64, {kMlpScalars}),
+        logits(dtype, {net_.fake + (inputs_[0].empty() ? 0 : net_.real)});
     mlp_forward(call, loss, scalars, logits, saved);
 
     std::vector<Buffer> out;
@@ -95,13 +113,16 @@ class Problem {
   std::pair<std::vector<Values>, double> directional() {
     std::vector<Values> direction;
     for (size_t i = 0; i < inputs_.size(); ++i)
-      direction.push_back(inputs_[i].empty() || (generator_ && i != 1) ? Values{} : draw(static_cast<int64_t>(inputs_[i].size())));
+      direction.push_back(inputs_[i].empty() || (generator_ && i != 1)
+                              ? Values{}
+                              : draw(static_cast<int64_t>(inputs_[i].size())));
     const std::vector<Values> at = inputs_;
     constexpr double step = 1e-7;  // small: the network has corners
     double loss[2];
     for (int side = 0; side < 2; ++side) {
       for (size_t i = 0; i < inputs_.size(); ++i)
-        for (size_t k = 0; k < direction[i].size(); ++k) inputs_[i][k] += (side ? -step : step) * direction[i][k];
+        for (size_t k = 0; k < direction[i].size(); ++k)
+          inputs_[i][k] += (side ? -step : step) * direction[i][k];
       loss[side] = run(Dtype::f64, SIZE_MAX).loss;
       inputs_ = at;
     }
@@ -115,11 +136,12 @@ class Problem {
       for (double& v : values) v += noise(random_);
   }
 
- private:
+private:
   std::vector<int64_t> shape(size_t i) const {
     if (i < 2) return {i ? net_.fake : net_.real, net_.widths[0]};
     const size_t l = i / 2;
-    return i % 2 ? std::vector<int64_t>{net_.widths[l]} : std::vector<int64_t>{net_.widths[l], net_.widths[l - 1]};
+    return i % 2 ? std::vector<int64_t>{net_.widths[l]}
+                 : std::vector<int64_t>{net_.widths[l], net_.widths[l - 1]};
   }
   // Exact in every dtype.
   Values draw(int64_t n) {
@@ -155,7 +177,8 @@ std::string check_gradients(Problem& problem) {
 std::string check_dtype(const Problem& problem, Dtype dtype, size_t without) {
   const auto want = problem.run(Dtype::f64, SIZE_MAX), got = problem.run(dtype, without);
   const double limit = dtype == Dtype::f32 ? 1e-4 : 5e-2;
-  if (!(std::fabs(got.loss - want.loss) <= limit * std::max(1.0, std::fabs(want.loss)))) return "loss " + std::to_string(got.loss);
+  if (!(std::fabs(got.loss - want.loss) <= limit * std::max(1.0, std::fabs(want.loss))))
+    return "loss " + std::to_string(got.loss);
   for (size_t i = 0; i < want.gradients.size(); ++i) {
     if (got.gradients[i].empty()) continue;
     double error = 0, scale = 1e-2;
@@ -164,7 +187,8 @@ std::string check_dtype(const Problem& problem, Dtype dtype, size_t without) {
       error += e * e;
       scale += want.gradients[i][k] * want.gradients[i][k];
     }
-    if (!(std::sqrt(error / scale) <= limit)) return "gradient " + std::to_string(i) + " off by " + std::to_string(std::sqrt(error / scale));
+    if (!(std::sqrt(error / scale) <= limit))
+      return "gradient " + std::to_string(i) + " off by " + std::to_string(std::sqrt(error / scale));
   }
   return "";
 }
@@ -180,10 +204,10 @@ void check_mlp(Report& report) {
           const bool paired = gp > 0 || std::string(loss) == "relativistic";
           if ((paired && net.real != net.fake) || (generator && r1 + r2 + gp > 0)) continue;
           Problem problem(net, loss, generator, r1, r2, gp);
-          const std::string label = std::string(generator ? "generator " : "discriminator ") + loss + " r1=" + std::to_string(r1) +
-                                    " r2=" + std::to_string(r2) + " gp=" + std::to_string(gp) + ", " +
-                                    std::to_string(net.real) + "+" + std::to_string(net.fake) + " samples of " +
-                                    std::to_string(net.widths[0]) + ": ";
+          const std::string label =
+              std::string(generator ? "generator " : "discriminator ") + loss + " r1=" + std::to_string(r1) +
+              " r2=" + std::to_string(r2) + " gp=" + std::to_string(gp) + ", " + std::to_string(net.real) +
+              "+" + std::to_string(net.fake) + " samples of " + std::to_string(net.widths[0]) + ": ";
           for (Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16})
             for (size_t without : {size_t{0}, size_t{1}, size_t{2}, SIZE_MAX})
               report.run(label + "dtype " + std::to_string(static_cast<int>(dtype)),

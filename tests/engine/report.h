@@ -8,15 +8,13 @@
 namespace fusegen::test {
 
 class Report {
- public:
+public:
   // Runs one check of a case; `check` returns "" or what is wrong.
   void run(const std::string& what, const std::function<std::string()>& check) {
     std::string wrong;
     try {
       wrong = check();
-    } catch (const std::exception& e) {
-      wrong = e.what();
-    }
+    } catch (const std::exception& e) { wrong = e.what(); }
     ++(wrong.empty() ? passed_ : failed_);
     if (!wrong.empty()) std::printf("FAILED %s: %s\n", what.c_str(), wrong.c_str());
   }
@@ -26,7 +24,7 @@ class Report {
     return failed_ || !passed_ ? 1 : 0;
   }
 
- private:
+private:
   int passed_ = 0, failed_ = 0;
 };
 

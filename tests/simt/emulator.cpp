@@ -23,7 +23,8 @@
 namespace simt {
 namespace {
 
-// -- Fibers ---------------------------------------------------------------------------------------------------------
+// -- Fibers
+// ---------------------------------------------------------------------------------------------------------
 
 constexpr size_t kStack = SIMT_ASAN ? 256 * 1024 : 32 * 1024;
 
@@ -135,17 +136,18 @@ Grid* grid = nullptr;
 Lane* here = nullptr;
 
 class Stacks {  // kept for the next launch
- public:
+public:
   unsigned char* get(size_t i) {
     while (all_.size() <= i) {
-      void* p = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      void* p =
+          mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (p == MAP_FAILED) throw std::bad_alloc();
       all_.push_back(static_cast<unsigned char*>(p));
     }
     return all_[i];
   }
 
- private:
+private:
   std::vector<unsigned char*> all_;
 };
 Stacks stacks;
@@ -160,7 +162,8 @@ uint64_t random_number() {  // splitmix64
 void to_scheduler() {
   Lane& lane = *here;
 #if SIMT_ASAN
-  __sanitizer_start_switch_fiber(lane.done ? nullptr : &lane.fake_stack, grid->stack_bottom, grid->stack_size);
+  __sanitizer_start_switch_fiber(lane.done ? nullptr : &lane.fake_stack, grid->stack_bottom,
+                                 grid->stack_size);
 #endif
   swap(lane.context, grid->scheduler);
 #if SIMT_ASAN
@@ -177,7 +180,8 @@ void entry() {
   } catch (const std::exception& e) {
     if (grid->error.empty()) grid->error = e.what();
   }
-  if (!here->copies.empty() && grid->error.empty()) grid->error = "a lane ends with copies that it has not waited for";
+  if (!here->copies.empty() && grid->error.empty())
+    grid->error = "a lane ends with copies that it has not waited for";
   here->done = true;
   to_scheduler();
   std::abort();
@@ -210,7 +214,8 @@ void land(size_t i) {
   effect.act(effect.data);
 }
 
-// Some of the stores that are under way arrive: the first, the last, or a few of them in any order, now and then.
+// Some of the stores that are under way arrive: the first, the last, or a few of them in any order, now and
+// then.
 void land_some() {
   auto& effects = grid->effects;
   if (effects.empty()) return;
@@ -219,7 +224,8 @@ void land_some() {
     case Order::reverse: land(effects.size() - 1); break;
     case Order::random:
       if (random_number() % 4) break;
-      for (size_t n = 1 + effects.size() / 8; n > 0 && !effects.empty(); --n) land(random_number() % effects.size());
+      for (size_t n = 1 + effects.size() / 8; n > 0 && !effects.empty(); --n)
+        land(random_number() % effects.size());
       break;
   }
 }
@@ -243,8 +249,8 @@ int pick() {
   int shown = 0;
   for (const Lane& lane : grid->lanes)
     if (!lane.done && shown++ < 8)
-      text += " lane " + std::to_string(lane.thread) + " of block " + std::to_string(lane.block) + " waits for " +
-              (lane.waits ? lane.waits : "nothing") + ";";
+      text += " lane " + std::to_string(lane.thread) + " of block " + std::to_string(lane.block) +
+              " waits for " + (lane.waits ? lane.waits : "nothing") + ";";
   throw Stuck(text);
 }
 
@@ -305,8 +311,8 @@ Settings& settings() {
   return s;
 }
 
-void run(void (*kernel)(const void*), const void* arguments, int blocks, int threads, int cluster, bool together,
-         size_t shared_bytes) {
+void run(void (*kernel)(const void*), const void* arguments, int blocks, int threads, int cluster,
+         bool together, size_t shared_bytes) {
   const int each = together ? blocks : cluster;
   const int launches = blocks / each;
   for (int i = 0; i < launches; ++i) {
@@ -328,7 +334,8 @@ void sync_cluster() {
   arrive(grid->clusters[here->block / grid->cluster], grid->cluster * grid->threads, "its cluster");
 }
 void relax() {
-  if (++here->breaths > settings().most_breaths && grid->error.empty()) grid->error = "a lane looks at a flag without end";
+  if (++here->breaths > settings().most_breaths && grid->error.empty())
+    grid->error = "a lane looks at a flag without end";
   grid->next.push_back(here->number);
   to_scheduler();
 }
@@ -373,7 +380,8 @@ void end_copy_group() { ++here->copy_group; }
 
 void copy_groups_done(int open) {
   auto& copies = here->copies;
-  const auto pending = std::find_if(copies.begin(), copies.end(), [&](const Copy& c) { return c.group >= here->copy_group - open; });
+  const auto pending = std::find_if(copies.begin(), copies.end(),
+                                    [&](const Copy& c) { return c.group >= here->copy_group - open; });
   for (auto c = copies.begin(); c != pending; ++c) std::memcpy(c->to, c->from, c->bytes);
   copies.erase(copies.begin(), pending);
 }

@@ -1,8 +1,8 @@
-// Runs CUDA kernels on the host, lane by lane: one fiber a lane, all in one OS thread. A lane runs until it waits (for
-// its block, warp or cluster) or breathes between two looks at a flag; which lane is next is the order under test:
-// forward, reverse, or random from a seed. Results must be bit-equal under all of them. Copies and stores that the
-// hardware does beside the lane land late, at moments of the seed's choice. Shared memory starts as NaN. What it cannot
-// show: the ordering of plain loads and stores between lanes, and speed.
+// Runs CUDA kernels on the host, lane by lane: one fiber a lane, all in one OS thread. A lane runs until it
+// waits (for its block, warp or cluster) or breathes between two looks at a flag; which lane is next is the
+// order under test: forward, reverse, or random from a seed. Results must be bit-equal under all of them.
+// Copies and stores that the hardware does beside the lane land late, at moments of the seed's choice. Shared
+// memory starts as NaN. What it cannot show: the ordering of plain loads and stores between lanes, and speed.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -16,12 +16,13 @@ enum class Order { forward, reverse, random };
 struct Settings {
   Order order = Order::forward;
   uint64_t seed = 0;
-  int sms = 132;                  // what the emulated device pretends to have
+  int sms = 132;  // what the emulated device pretends to have
   int shared_bytes = 227 * 1024;
   int major = 9;
-  int free_sms = 0;               // > 0: what a launch finds of them, fewer than the plan counted on
+  int free_sms = 0;                 // > 0: what a launch finds of them, fewer than the plan counted on
   uint64_t most_breaths = 100'000;  // of a lane: 10 s of its clock, beyond the kernels' own watchdog
-  int hang_at = 0;                // > 0: the block of this number, counted from 1, never breathes again (planted hang)
+  // > 0: the block of this number, counted from 1, never breathes again (planted hang)
+  int hang_at = 0;
 };
 Settings& settings();
 
@@ -30,29 +31,31 @@ struct Stuck : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Runs `kernel` in blocks * threads lanes. `together`: all blocks at once, as a cooperative or cluster launch; else one
-// cluster after another, in the order under test. Throws Stuck.
-void run(void (*kernel)(const void*), const void* arguments, int blocks, int threads, int cluster, bool together,
-         size_t shared_bytes);
+// Runs `kernel` in blocks * threads lanes. `together`: all blocks at once, as a cooperative or cluster
+// launch; else one cluster after another, in the order under test. Throws Stuck.
+void run(void (*kernel)(const void*), const void* arguments, int blocks, int threads, int cluster,
+         bool together, size_t shared_bytes);
 
-// -- Of the lane that runs, for device/*.h --------------------------------------------------------------------------
+// -- Of the lane that runs, for device/*.h
+// --------------------------------------------------------------------------
 
 int thread();
 int block();
 unsigned char* shared_memory();
 void sync_block();
 void sync_cluster();
-void relax();             // lets others run; the lane's clock moves on
-uint64_t nanoseconds();   // 100 us a breath
-bool hung();              // this lane is of the block in which a hang was planted
+void relax();            // lets others run; the lane's clock moves on
+uint64_t nanoseconds();  // 100 us a breath
+bool hung();             // this lane is of the block in which a hang was planted
 
-// The lanes of a warp lay down what they have; the last one gives the table of all 32 to `work`; then all go on.
-// `site` must be the same for all.
+// The lanes of a warp lay down what they have; the last one gives the table of all 32 to `work`; then all go
+// on. `site` must be the same for all.
 void warp_together(const void* site, const void* mine, void (*work)(const void* const* all));
 
 unsigned char* in_block(unsigned char* shared, int rank);  // the same place in another block of the cluster
 void later(void (*effect)(void*), const void* data, size_t bytes);  // of a store that lands when it lands
-void copy_later(void* to, const void* from, size_t bytes);          // of this lane, done at copies_done() at the latest
+// of this lane, done at copies_done() at the latest
+void copy_later(void* to, const void* from, size_t bytes);
 void copies_done();
 void end_copy_group();
 void copy_groups_done(int open);  // all but the last `open` groups

@@ -25,21 +25,33 @@ PYBIND11_MODULE(_simt, m) {
   m.doc() = "The CUDA kernels of fusegen, run lane by lane on the CPU, for the tests.";
   fusegen::bind_recurrence(m);
   fusegen::bind_gpu_discriminator(m);
-  m.def("set_order", [](const std::string& order, uint64_t seed) {
-    simt::Settings& s = simt::settings();
-    if (order != "forward" && order != "reverse" && order != "random")
-      throw py::value_error("order: expected 'forward', 'reverse' or 'random', got '" + order + "'");
-    s.order = order == "forward" ? simt::Order::forward : order == "reverse" ? simt::Order::reverse : simt::Order::random;
-    s.seed = seed;
-  }, py::arg("order"), py::arg("seed") = 0);
-  m.def("set_device", [](int sms, int shared_bytes, int major) {
-    simt::Settings& s = simt::settings();
-    s.sms = sms;
-    s.shared_bytes = shared_bytes;
-    s.major = major;
-  }, "What the emulated device has; the H200's figures at start.", py::arg("sms") = 132, py::arg("shared_bytes") = 227 * 1024,
-     py::arg("major") = 9);
-  m.def("leave_free", [](int sms) { simt::settings().free_sms = sms; }, "Lets a launch find so few SMs free; 0: all.");
+  m.def(
+      "set_order",
+      [](const std::string& order, uint64_t seed) {
+        simt::Settings& s = simt::settings();
+        if (order != "forward" && order != "reverse" && order != "random")
+          throw py::value_error("order: expected 'forward', 'reverse' or 'random', got '" + order + "'");
+        s.order = order == "forward"   ? simt::Order::forward
+                  : order == "reverse" ? simt::Order::reverse
+                                       : simt::Order::random;
+        s.seed = seed;
+      },
+      py::arg("order"), py::arg("seed") = 0);
+  m.def(
+      "set_device",
+      [](int sms, int shared_bytes, int major) {
+        simt::Settings& s = simt::settings();
+        s.sms = sms;
+        s.shared_bytes = shared_bytes;
+        s.major = major;
+      },
+      "What the emulated device has; the H200's figures at start.", py::arg("sms") = 132,
+      py::arg("shared_bytes") = 227 * 1024, py::arg("major") = 9);
+  m.def(
+      "leave_free", [](int sms) { simt::settings().free_sms = sms; },
+      "Lets a launch find so few SMs free; 0: all.");
   m.def("planted", &simt::planted, "Runs a kernel with this fault.");
-  m.def("hang_at", [](int block) { simt::settings().hang_at = block; }, "Plants a hang in this block, counted from 1; 0: none.");
+  m.def(
+      "hang_at", [](int block) { simt::settings().hang_at = block; },
+      "Plants a hang in this block, counted from 1; 0: none.");
 }

@@ -15,7 +15,17 @@ struct Arguments {
   int fault;
 };
 
-enum Fault { kNone, kRace, kMissingBarrier, kOutOfBounds, kMissingArm, kWrongPhase, kUnstarted, kEarlyEnd, kDivergence };
+enum Fault {
+  kNone,
+  kRace,
+  kMissingBarrier,
+  kOutOfBounds,
+  kMissingArm,
+  kWrongPhase,
+  kUnstarted,
+  kEarlyEnd,
+  kDivergence
+};
 
 // Two blocks of a cluster hand each other their lanes' numbers, three times; block 0 writes what it got.
 void exchange_kernel(const Arguments a) {
@@ -32,7 +42,8 @@ void exchange_kernel(const Arguments a) {
   for (int turn = 0; turn < 3; ++turn) {
     if (me < 64) {
       const auto word = [&](int i) { return as_bits(static_cast<float>(turn + 4 * me + i + 1000 * rank)); };
-      send16(numbers + (turn & 1) * 256 + 4 * me, barriers + (turn & 1), 1 - rank, {word(0), word(1), word(2), word(3)});
+      send16(numbers + (turn & 1) * 256 + 4 * me, barriers + (turn & 1), 1 - rank,
+             {word(0), word(1), word(2), word(3)});
     }
     const uint32_t phase = a.fault == kWrongPhase ? 1 - ((turn >> 1) & 1) : (turn >> 1) & 1;
     while (!phase_over(barriers + (turn & 1), phase)) relax();
@@ -42,7 +53,8 @@ void exchange_kernel(const Arguments a) {
   }
   if (rank == 0) a.out[me] = sum;
   cluster_sync();
-  for (int i = 0; a.fault == kEarlyEnd && i < 2; ++i) send16(numbers + me / 4 * 4, barriers, 1 - rank, {0, 0, 0, 0});
+  for (int i = 0; a.fault == kEarlyEnd && i < 2; ++i)
+    send16(numbers + me / 4 * 4, barriers, 1 - rank, {0, 0, 0, 0});
 }
 
 // Lanes pass numbers round in shared memory.
@@ -63,7 +75,8 @@ void ring_kernel(const Arguments a) {
   a.out[me] = next + numbers[0];
 }
 
-// -- The maps of layout.h are bijections, at compile time -----------------------------------------------------------
+// -- The maps of layout.h are bijections, at compile time
+// -----------------------------------------------------------
 
 template <int Gates>
 constexpr bool rows_meet_once() {
@@ -89,8 +102,10 @@ constexpr bool sums_belong_to_pairs() {
       if (seen[unit * 8 + column]) return false;
       seen[unit * 8 + column] = true;
       for (int gate = 0; gate < Gates; ++gate) {
-        const int place = R::sum_place(gate, pair), tile = R::sum_tile(gate), row = lane / 4 + 8 * (place / 2);
-        if (2 * (lane % 4) + place % 2 != column || R::gate(tile, row) != gate || R::unit(tile, row) != unit) return false;
+        const int place = R::sum_place(gate, pair), tile = R::sum_tile(gate),
+                  row = lane / 4 + 8 * (place / 2);
+        if (2 * (lane % 4) + place % 2 != column || R::gate(tile, row) != gate || R::unit(tile, row) != unit)
+          return false;
       }
     }
   for (bool s : seen)
@@ -111,15 +126,17 @@ struct Patience {
 }  // namespace
 
 std::vector<float> planted(const std::string& fault) {
-  const char* names[] = {"none", "race", "missing barrier", "out of bounds", "missing arm", "wrong phase", "unstarted barrier",
-                         "early end", "divergence"};
+  const char* names[] = {"none",        "race",        "missing barrier",   "out of bounds",
+                         "missing arm", "wrong phase", "unstarted barrier", "early end",
+                         "divergence"};
   std::vector<float> out(256);
   Arguments a{out.data(), -1};
   for (int i = 0; i < 9; ++i)
     if (fault == names[i]) a.fault = i;
   if (a.fault < 0) throw std::invalid_argument("planted: no fault '" + fault + "'");
   const Patience patience(2000);
-  const bool ring = a.fault == kRace || a.fault == kMissingBarrier || a.fault == kOutOfBounds || a.fault == kDivergence;
+  const bool ring =
+      a.fault == kRace || a.fault == kMissingBarrier || a.fault == kOutOfBounds || a.fault == kDivergence;
   if (ring) {
     launch(ring_kernel, {1, 1, true, 1024, nullptr}, a);
   } else {

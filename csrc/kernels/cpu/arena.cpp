@@ -42,7 +42,8 @@ Arena::Arena(size_t bytes) {
     std::lock_guard<std::mutex> lock(c.mutex);
     size_t best = c.blocks.size();
     for (size_t i = 0; i < c.blocks.size(); ++i)
-      if (c.blocks[i].size >= wanted && (best == c.blocks.size() || c.blocks[i].size < c.blocks[best].size)) best = i;
+      if (c.blocks[i].size >= wanted && (best == c.blocks.size() || c.blocks[i].size < c.blocks[best].size))
+        best = i;
     if (best < c.blocks.size()) {
       base_ = c.blocks[best].data;
       size_ = c.blocks[best].size;

@@ -1,24 +1,25 @@
-// Scratch memory of one call. Blocks are kept and handed to later calls (contents never are): a fresh mapping of
-// tens of megabytes costs page faults at every call, and 2 MiB pages keep packed weights out of the TLB's way. At most
-// 256 MiB are kept by the process; beyond, the block longest unused goes back to the system.
+// Scratch memory of one call. Blocks are kept and handed to later calls (contents never are): a fresh mapping
+// of tens of megabytes costs page faults at every call, and 2 MiB pages keep packed weights out of the TLB's
+// way. At most 256 MiB are kept by the process; beyond, the block longest unused goes back to the system.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace fusegen::cpu {
 
-// Bytes behind the last panel of a packed weight that a kernel may read: whole vectors, and lines fetched ahead.
+// Bytes behind the last panel of a packed weight that a kernel may read: whole vectors, and lines fetched
+// ahead.
 constexpr int64_t kReadPast = 4096;
 
 class Arena {
- public:
+public:
   explicit Arena(size_t bytes);  // throws std::bad_alloc
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  // n elements on a 64-byte boundary; uninitialised. Sizes are summed beforehand by running the same takes on a
-  // null arena, see Measure.
+  // n elements on a 64-byte boundary; uninitialised. Sizes are summed beforehand by running the same takes on
+  // a null arena, see Measure.
   template <class X>
   X* take(int64_t n) {
     X* p = reinterpret_cast<X*>(base_ ? base_ + used_ : nullptr);
@@ -33,7 +34,7 @@ class Arena {
   explicit Arena(void* borrowed)
       : base_(reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(borrowed) + 63) / 64 * 64)) {}
 
- private:
+private:
   unsigned char* base_ = nullptr;
   size_t size_ = 0;  // 0: not this arena's to release
   size_t used_ = 0;

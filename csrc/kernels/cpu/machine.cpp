@@ -15,8 +15,8 @@ namespace {
 
 constexpr int64_t kKiB = 1024, kMiB = 1024 * 1024;
 
-// From the smallest cache of any x86-64 or 64-bit ARM core to several times the largest: what lies outside was not read
-// but made up on the way.
+// From the smallest cache of any x86-64 or 64-bit ARM core to several times the largest: what lies outside
+// was not read but made up on the way.
 struct Limits {
   int64_t least, most;
 };
@@ -44,7 +44,9 @@ int cores_of(const CacheReading& c, const std::vector<CacheReading>& caches) {
 // "32,512,32768" -> three sizes in bytes.
 void parse_caches(const std::string& text, int64_t (&bytes)[3]) {
   const std::string expected = "FUSEGEN_CACHES: expected \"l1d,l2,l3\" in KiB, for example 32,512,32768; ";
-  const auto refuse = [&](const std::string& why) { throw std::runtime_error(expected + why + "'" + text + "'"); };
+  const auto refuse = [&](const std::string& why) {
+    throw std::runtime_error(expected + why + "'" + text + "'");
+  };
   size_t at = 0;
   for (int i = 0; i < 3; ++i) {
     const size_t start = at;
@@ -60,7 +62,8 @@ void parse_caches(const std::string& text, int64_t (&bytes)[3]) {
     if (bytes[i] < limits.least || bytes[i] > limits.most)
       refuse(std::string(names[i]) + " from " + std::to_string(limits.least / kKiB) + " to " +
              std::to_string(limits.most / kKiB) + "; got ");
-    if (i && bytes[i] < bytes[i - 1]) refuse(std::string(names[i]) + " no smaller than " + names[i - 1] + "; got ");
+    if (i && bytes[i] < bytes[i - 1])
+      refuse(std::string(names[i]) + " no smaller than " + names[i - 1] + "; got ");
   }
 }
 
@@ -141,7 +144,8 @@ void read_sysfs(RawMachine& raw) {
     const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(i) + "/";
     const std::string level = first_line(folder + "level"), type = first_line(folder + "type");
     if (level.empty()) break;
-    raw.sysfs.push_back({std::atoi(level.c_str()), type != "Instruction", bytes_in(first_line(folder + "size")),
+    raw.sysfs.push_back({std::atoi(level.c_str()), type != "Instruction",
+                         bytes_in(first_line(folder + "size")),
                          processors_in(first_line(folder + "shared_cpu_list"))});
   }
 }
@@ -156,7 +160,9 @@ void read_sysfs(RawMachine&) {}
 
 Machine machine_from(const RawMachine& raw) {
   Machine m{};
-  m.vendor = raw.vendor == "GenuineIntel" ? Vendor::intel : raw.vendor == "AuthenticAMD" ? Vendor::amd : Vendor::other;
+  m.vendor = raw.vendor == "GenuineIntel"   ? Vendor::intel
+             : raw.vendor == "AuthenticAMD" ? Vendor::amd
+                                            : Vendor::other;
   const uint32_t s = raw.signature, family = s >> 8 & 15;
   m.family = static_cast<int>(family == 15 ? family + (s >> 20 & 255) : family);
   m.model = static_cast<int>((s >> 4 & 15) | (family == 6 || family == 15 ? s >> 12 & 0xf0 : 0));

@@ -10,11 +10,12 @@ enum class Vendor { intel, amd, other };
 
 struct Machine {
   Vendor vendor;
-  int family, model;   // as CPUID gives them, extended fields added in; 0 where there is no CPUID
-  int64_t l1d, l2;     // bytes of one core's share
-  int64_t l3;          // bytes, of the group of cores that share it
-  int l3_cores;        // that group's size as the processor tells it (often rounded up), 0 unknown
-  std::string source;  // of the sizes: "CPUID", "sysfs", "default", "FUSEGEN_CACHES", or "L1 CPUID, L2 sysfs, ..."
+  int family, model;  // as CPUID gives them, extended fields added in; 0 where there is no CPUID
+  int64_t l1d, l2;    // bytes of one core's share
+  int64_t l3;         // bytes, of the group of cores that share it
+  int l3_cores;       // that group's size as the processor tells it (often rounded up), 0 unknown
+  // Of the sizes: "CPUID", "sysfs", "default", "FUSEGEN_CACHES", or "L1 CPUID, L2 sysfs, ..."
+  std::string source;
 };
 
 // Where neither CPUID nor the system tells: containers and hypervisors hide them.
@@ -40,9 +41,9 @@ struct RawMachine {
   std::string caches;               // FUSEGEN_CACHES: "l1d,l2,l3" in KiB; "" to read
 };
 
-// Each level from CPUID (where cores are of several kinds, from sysfs first, so that runs agree), else from the other,
-// else the default. A size of 0 or of no plausible cache, or a level smaller than the one below it, counts as not read.
-// Throws std::runtime_error for `caches` of another form.
+// Each level from CPUID (where cores are of several kinds, from sysfs first, so that runs agree), else from
+// the other, else the default. A size of 0 or of no plausible cache, or a level smaller than the one below
+// it, counts as not read. Throws std::runtime_error for `caches` of another form.
 Machine machine_from(const RawMachine& raw);
 
 RawMachine read_machine();

@@ -5,11 +5,12 @@
 namespace fusegen::cpu {
 namespace {
 
-// Multiply-adds of a step, below which a barrier (0.3 us) costs more than the second thread brings: at 60 to 120 of them a
-// nanosecond, what a machine of today reaches, they take 0.3 to 0.5 us.
+// Multiply-adds of a step, below which a barrier (0.3 us) costs more than the second thread brings: at 60 to
+// 120 of them a nanosecond, what a machine of today reaches, they take 0.3 to 0.5 us.
 constexpr int64_t kWorkPerThread = 32 * 1024;
 
-// Up to this many rows, one step is bound by reading the weights once: packing them would read and write them again.
+// Up to this many rows, one step is bound by reading the weights once: packing them would read and write them
+// again.
 constexpr int64_t kSmallStepRows = 8;
 
 Plan plan(const RecurrentSizes& s, int64_t chunk_rows) {
@@ -26,7 +27,8 @@ Plan plan(const RecurrentSizes& s, int64_t chunk_rows) {
     p.why = "too little work for a second thread";
   } else if (s.T == 1) {
     p.why = "a single step: threads share units, weights are packed block by block as they are used";
-  } else if (s.B >= 2 * p.threads && (weight_bytes <= blocks().resident_bytes || step_work < p.threads * kWorkPerThread)) {
+  } else if (s.B >= 2 * p.threads &&
+             (weight_bytes <= blocks().resident_bytes || step_work < p.threads * kWorkPerThread)) {
     p.over_rows = true;
     p.why = "recurrent weights fit each core's L2, so threads take rows and need no barrier";
   } else if (step_work < p.threads * kWorkPerThread) {
@@ -42,16 +44,18 @@ Plan plan(const RecurrentSizes& s, int64_t chunk_rows) {
   return p;
 }
 
-// Rows of an input product, in steps times sequences: as many as keep it in L2 until the steps read it, but no fewer than
-// half of kMost, since each weight is read once for so many, and no more than kMost, beyond which nothing was gained.
+// Rows of an input product, in steps times sequences: as many as keep it in L2 until the steps read it, but
+// no fewer than half of kMost, since each weight is read once for so many, and no more than kMost, beyond
+// which nothing was gained.
 int64_t input_rows(const RecurrentSizes& s) {
   constexpr int64_t kMost = 96;
   const int64_t row = gate_count(s.cell) * s.H * (s.dtype == Dtype::f64 ? 8 : 4);
   return std::clamp(blocks().input_bytes * std::max(1, s.threads) / row, kMost / 2, kMost);
 }
 
-// Rows of dgates that become weight gradients at once. The gradients are read and written once for so many: at 384
-// multiply-adds for 8 bytes, a core's 60 to 120 a nanosecond ask for 1.3 to 2.5 GB/s, which memory gives beside all else.
+// Rows of dgates that become weight gradients at once. The gradients are read and written once for so many:
+// at 384 multiply-adds for 8 bytes, a core's 60 to 120 a nanosecond ask for 1.3 to 2.5 GB/s, which memory
+// gives beside all else.
 constexpr int64_t kGradientRows = 384;
 
 }  // namespace
@@ -63,8 +67,8 @@ Blocks blocks_for(const Machine& m) {
   b.input_bytes = m.l2 / 3;
   // Half of L2; the other half is the panels', which are fetched ahead.
   b.row_bytes = m.l2 / 2;
-  // In L1 beside a tile's rows where a panel's step is small enough for a block of useful length, else in L2, of which it
-  // takes an eighth.
+  // In L1 beside a tile's rows where a panel's step is small enough for a block of useful length, else in L2,
+  // of which it takes an eighth.
   b.panel_bytes = std::max(m.l1d * 3 / 4, m.l2 / 8);
   b.column_bytes = m.l2 / 4;
   b.past_cache_bytes = m.l2;

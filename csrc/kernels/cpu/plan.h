@@ -1,5 +1,5 @@
-// Which way a call goes: a pure function of its sizes, dtype, thread count and the machine's caches. Nothing is timed at
-// run time.
+// Which way a call goes: a pure function of its sizes, dtype, thread count and the machine's caches. Nothing
+// is timed at run time.
 #pragma once
 #include "../params.h"
 #include "machine.h"
@@ -25,8 +25,10 @@ int plan_threads(const BatchNormShape& s);
 
 // Sizes that follow from the caches of the machine.
 struct Blocks {
-  int64_t resident_bytes;    // recurrent weights that stay in one core's L2 while it runs whole sequences on rows of its own
-  int64_t input_bytes;       // of an input product that a thread makes at once, and reads again in the steps that follow
+  // recurrent weights that stay in one core's L2 while it runs whole sequences on rows of its own
+  int64_t resident_bytes;
+  // of an input product that a thread makes at once, and reads again in the steps that follow
+  int64_t input_bytes;
   int64_t row_bytes;         // rows of a product that the panels pass over
   int64_t panel_bytes;       // of a panel, that the tiles of these rows pass over
   int64_t column_bytes;      // columns of a weight gradient that the panels pass over

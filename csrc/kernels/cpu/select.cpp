@@ -9,8 +9,8 @@
 
 namespace fusegen {
 
-#define FUSEGEN_DECLARE(name) \
-  namespace name {            \
+#define FUSEGEN_DECLARE(name)      \
+  namespace name {                 \
   extern const cpu::Kernels table; \
   }
 FUSEGEN_FOR_EACH_ISA(FUSEGEN_DECLARE)
@@ -21,7 +21,8 @@ namespace {
 bool machine_has(const std::string& isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   if (isa == "avx2") return avx2;
@@ -47,7 +48,8 @@ const Kernels& choose() {
   if (!forced || !*forced) return *available().back();
   for (const Kernels* k : available())
     if (std::string(k->isa) == forced) return *k;
-  throw std::runtime_error(std::string("FUSEGEN_ISA: expected one of: ") + available_isas() + "; got '" + forced + "'");
+  throw std::runtime_error(std::string("FUSEGEN_ISA: expected one of: ") + available_isas() + "; got '" +
+                           forced + "'");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
-// One or all steps of a layer, backward: the same division of work as forward, with R transposed. A block owns some
-// units; the part of dh_t that came through R is its rows of R' times all gates' gradients of step t+1, which the
-// group's blocks hand each other in the dtype of the call. dc and the direct part of dh stay in float32.
+// One or all steps of a layer, backward: the same division of work as forward, with R transposed. A block
+// owns some units; the part of dh_t that came through R is its rows of R' times all gates' gradients of step
+// t+1, which the group's blocks hand each other in the dtype of the call. dc and the direct part of dh stay
+// in float32.
 //
 // Steps count from the one that ran last: 0 has nothing to multiply yet, T only multiplies, which gives dh0.
 #pragma once
@@ -106,16 +107,20 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
             if (pass.dy && !a.project) s.dy = read(pass.dy, at);
             if constexpr (Gates > 1) {
 #pragma unroll
-              for (int gate = 0; gate < 4; ++gate) s.gate[gate] = read(pass.gates, saved * 4 * H + gate * H + unit);
+              for (int gate = 0; gate < 4; ++gate)
+                s.gate[gate] = read(pass.gates, saved * 4 * H + gate * H + unit);
             }
             if constexpr (Gates == 4) {
               s.c = pass.cells[saved * H + unit];
-              s.c_prev = !first ? pass.cells[saved_before * H + unit] : pass.c0 ? read(pass.c0, state_index(b, unit)) : 0.0f;
+              s.c_prev = !first    ? pass.cells[saved_before * H + unit]
+                         : pass.c0 ? read(pass.c0, state_index(b, unit))
+                                   : 0.0f;
             }
             if constexpr (Gates == 3)
-              s.h_prev = !first     ? read(pass.y, ((static_cast<int64_t>(before) * pass.B + b) * pass.D + d) * H + unit)
-                         : pass.h0 ? read(pass.h0, state_index(b, unit))
-                                   : 0.0f;
+              s.h_prev =
+                  !first ? read(pass.y, ((static_cast<int64_t>(before) * pass.B + b) * pass.D + d) * H + unit)
+                  : pass.h0 ? read(pass.h0, state_index(b, unit))
+                            : 0.0f;
             if constexpr (Gates == 1) s.gate[0] = pass.kind == Kind::identity ? 0.0f : read(pass.y, at);
           }
       }
@@ -123,7 +128,8 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
       float sums[R::kTiles][NT][4];
       if (step > 0 || a.project) {
         const unsigned char* gathered = wire.wait(slice, step - 1);
-        product_of_slice<1, T, Format, NT>(sums, weights, a.operand, place, me, gathered, wire.stride(), shared);
+        product_of_slice<1, T, Format, NT>(sums, weights, a.operand, place, me, gathered, wire.stride(),
+                                           shared);
         stopped = wire.stopped();
         if (stopped) break;
       } else {
@@ -143,13 +149,14 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
             const int length = lengths[slice * kRows + row_of(n, pair)];
             float dc = kept(slice, n, pair, kDc), dh = kept(slice, n, pair, kDh) + sums[0][n][pair];
             const Saved<Gates>& s = seen[n][pair];
-            float(&g)[kColumns] = out[n][pair];
+            float (&g)[kColumns] = out[n][pair];
 #pragma unroll
             for (int i = 0; i < kColumns; ++i) g[i] = 0;
             if (!only_dh0 && t < length) {
               dh += s.dy;
               if constexpr (Gates == 4) {
-                const auto v = cells::lstm_backward<Math>(s.gate[0], s.gate[1], s.gate[2], s.gate[3], s.c_prev, s.c, dh, dc);
+                const auto v = cells::lstm_backward<Math>(s.gate[0], s.gate[1], s.gate[2], s.gate[3],
+                                                          s.c_prev, s.c, dh, dc);
                 g[0] = v.i, g[1] = v.f, g[2] = v.g, g[3] = v.o;
                 dc = v.c_prev;
                 dh = 0;
@@ -175,7 +182,8 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
             }
             kept(slice, n, pair, kDc) = dc;
             kept(slice, n, pair, kDh) = dh;
-            const int at = row_of(n, pair) * kSegments * own_units + me.unit_group * R::kUnits + R::pair_unit(lane, pair);
+            const int at = row_of(n, pair) * kSegments * own_units + me.unit_group * R::kUnits +
+                           R::pair_unit(lane, pair);
 #pragma unroll
             for (int segment = 0; segment < kSegments; ++segment)
               stage[at + segment * own_units] = device::narrow<T>(g[Gates == 3 ? segment + 1 : segment]);
@@ -192,9 +200,11 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
           for (int pair = 0; pair < kPairs; ++pair) {
             const int unit = unit_of(pair), b = batch_of(slice, row_of(n, pair));
             if (unit >= H || b >= pass.B) continue;
-            T* to = static_cast<T*>(pass.dgates) + ((static_cast<int64_t>(t) * pass.B + b) * pass.D + d) * kColumns * H + unit;
+            T* to = static_cast<T*>(pass.dgates) +
+                    ((static_cast<int64_t>(t) * pass.B + b) * pass.D + d) * kColumns * H + unit;
 #pragma unroll
-            for (int i = 0; i < kColumns; ++i) to[i * static_cast<int64_t>(H)] = device::narrow<T>(out[n][pair][i]);
+            for (int i = 0; i < kColumns; ++i)
+              to[i * static_cast<int64_t>(H)] = device::narrow<T>(out[n][pair][i]);
           }
       }
     }

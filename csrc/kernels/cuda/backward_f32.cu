@@ -1,3 +1,4 @@
 #include "run_backward.h"
 
-template fusegen::cuda::Transport fusegen::cuda::run_backward<float, fusegen::device::FormatF32>(const BackwardPass&);
+template fusegen::cuda::Transport fusegen::cuda::run_backward<float, fusegen::device::FormatF32>(
+    const BackwardPass&);

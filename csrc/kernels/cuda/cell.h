@@ -1,5 +1,6 @@
-// One step of a cell. Forward: the products of W with x and R with h and the cell's maths on the sums, in one launch; or
-// the maths alone on products that torch made. Backward: the maths alone, since the rest are plain products.
+// One step of a cell. Forward: the products of W with x and R with h and the cell's maths on the sums, in one
+// launch; or the maths alone on products that torch made. Backward: the maths alone, since the rest are plain
+// products.
 #pragma once
 #include "../cells.h"
 #include "resident.h"
@@ -55,11 +56,11 @@ struct CellArguments {
   Operand x, W, h, R;  // x and h: rows of the batch in place of units
 };
 
-// sums += the warp's rows of `weights` times rows of `rows`, chunks first .. last of both. `kTo` is where the last tile's
-// sum goes: GRU's n.
+// sums += the warp's rows of `weights` times rows of `rows`, chunks first .. last of both. `kTo` is where the
+// last tile's sum goes: GRU's n.
 template <int Gates, class T, class Format, int NT, int kTo>
-FUSEGEN_DEVICE void multiply(float (&sums)[sums_of_cell(Gates)][NT][4], const Operand& weights, const Operand& rows,
-                             int first_unit, int first_row, int first, int last) {
+FUSEGEN_DEVICE void multiply(float (&sums)[sums_of_cell(Gates)][NT][4], const Operand& weights,
+                             const Operand& rows, int first_unit, int first_row, int first, int last) {
   using R = Rows<Gates>;
   const int g = device::lane() / 4, t = device::lane() % 4;
   constexpr int kNumbers = kChunk / static_cast<int>(sizeof(T));
@@ -78,7 +79,8 @@ FUSEGEN_DEVICE void multiply(float (&sums)[sums_of_cell(Gates)][NT][4], const Op
         const int unit = first_unit + R::unit(tile, r);
         return unit < weights.units ? R::gate(tile, r) * weights.units + unit : -1;
       };
-      const device::Word4 top = load_numbers<T>(weights, 0, row_of(g), k), bottom = load_numbers<T>(weights, 0, row_of(g + 8), k);
+      const device::Word4 top = load_numbers<T>(weights, 0, row_of(g), k),
+                          bottom = load_numbers<T>(weights, 0, row_of(g + 8), k);
 #pragma unroll
       for (int n = 0; n < NT; ++n)
         device::product(Format{}, sums[tile == R::kTiles - 1 ? kTo : tile][n], top, bottom, b[n]);
@@ -92,7 +94,8 @@ FUSEGEN_KERNEL void cell_kernel(FUSEGEN_ARGUMENT CellArguments a) {
   constexpr int kSums = sums_of_cell(Gates);
   const CellForwardPass& pass = a.pass;
   const int k_splits = pass.plan.k_splits, unit_groups = device::kWarps / k_splits;
-  const int k_split = device::warp() / unit_groups, unit_group = device::warp() % unit_groups, lane = device::lane();
+  const int k_split = device::warp() / unit_groups, unit_group = device::warp() % unit_groups,
+            lane = device::lane();
   const int first_unit = (device::block() % pass.plan.blocks * unit_groups + unit_group) * R::kUnits;
   const int first_row = device::block() / pass.plan.blocks * 8 * NT;
 
@@ -103,10 +106,14 @@ FUSEGEN_KERNEL void cell_kernel(FUSEGEN_ARGUMENT CellArguments a) {
     for (int n = 0; n < NT; ++n)
 #pragma unroll
       for (int i = 0; i < 4; ++i) sums[s][n][i] = 0;
-  const auto share = [&](int chunks, int split) { return static_cast<int>(static_cast<int64_t>(chunks) * split / k_splits); };
-  multiply<Gates, T, Format, NT, R::kTiles - 1>(sums, a.W, a.x, first_unit, first_row, share(a.W.chunks, k_split), share(a.W.chunks, k_split + 1));
+  const auto share = [&](int chunks, int split) {
+    return static_cast<int>(static_cast<int64_t>(chunks) * split / k_splits);
+  };
+  multiply<Gates, T, Format, NT, R::kTiles - 1>(sums, a.W, a.x, first_unit, first_row,
+                                                share(a.W.chunks, k_split), share(a.W.chunks, k_split + 1));
   if (pass.h)
-    multiply<Gates, T, Format, NT, kSums - 1>(sums, a.R, a.h, first_unit, first_row, share(a.R.chunks, k_split), share(a.R.chunks, k_split + 1));
+    multiply<Gates, T, Format, NT, kSums - 1>(sums, a.R, a.h, first_unit, first_row,
+                                              share(a.R.chunks, k_split), share(a.R.chunks, k_split + 1));
   add_up(sums, k_split, unit_group, k_splits, reinterpret_cast<float*>(device::shared_memory()));
   if (k_split > 0) return;
 
@@ -114,11 +121,13 @@ FUSEGEN_KERNEL void cell_kernel(FUSEGEN_ARGUMENT CellArguments a) {
   for (int n = 0; n < NT; ++n)
 #pragma unroll
     for (int pair = 0; pair < R::kPairs; ++pair) {
-      const int unit = first_unit + R::pair_unit(lane, pair), row = first_row + 8 * n + R::pair_row(lane, pair);
+      const int unit = first_unit + R::pair_unit(lane, pair),
+                row = first_row + 8 * n + R::pair_row(lane, pair);
       if (unit >= pass.H || row >= pass.B) continue;
       float v[4] = {};
 #pragma unroll
-      for (int g = 0; g < (Gates == 3 ? 4 : Gates); ++g) v[g] = sums[R::sum_tile(g)][n][R::sum_place(g, pair)];
+      for (int g = 0; g < (Gates == 3 ? 4 : Gates); ++g)
+        v[g] = sums[R::sum_tile(g)][n][R::sum_place(g, pair)];
       step_of_unit<Gates, T>(pass, row, unit, v);
     }
 }
@@ -147,7 +156,8 @@ FUSEGEN_KERNEL void cell_backward_kernel(FUSEGEN_ARGUMENT CellBackwardPass p) {
   const float dh = read<T>(p.dh, i);
   const auto gate = [&](int g) { return read<T>(p.gates, b * 4 * H + g * H + unit); };
   if constexpr (Gates == 4) {
-    const auto d = cells::lstm_backward<Math>(gate(0), gate(1), gate(2), gate(3), read<T>(p.c, i), p.cells[i], dh, read<T>(p.dc, i));
+    const auto d = cells::lstm_backward<Math>(gate(0), gate(1), gate(2), gate(3), read<T>(p.c, i), p.cells[i],
+                                              dh, read<T>(p.dc, i));
     write<T>(p.dx_gates, at, d.i);
     write<T>(p.dx_gates, at + H, d.f);
     write<T>(p.dx_gates, at + 2 * H, d.g);
@@ -164,7 +174,10 @@ FUSEGEN_KERNEL void cell_backward_kernel(FUSEGEN_ARGUMENT CellBackwardPass p) {
     write<T>(p.dh_direct, i, d.h_prev);
   } else {
     const float h = read<T>(p.h_out, i);
-    write<T>(p.dx_gates, at, p.kind == Kind::rnn_tanh ? cells::rnn_tanh_backward(h, dh) : h > 0 || h != h ? dh : 0.0f);
+    write<T>(p.dx_gates, at,
+             p.kind == Kind::rnn_tanh ? cells::rnn_tanh_backward(h, dh)
+             : h > 0 || h != h        ? dh
+                                      : 0.0f);
   }
 }
 

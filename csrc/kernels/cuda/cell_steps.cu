@@ -32,7 +32,8 @@ CellKernel<CellBackwardPass> backward_of(Kind kind) {
 template <class Pass>
 void start(CellKernel<Pass> kernel, const Pass& pass) {
   const int64_t units = static_cast<int64_t>(pass.B) * pass.H;
-  const device::Launch launch{static_cast<int>((units + device::kThreads - 1) / device::kThreads), 1, false, 0, pass.stream};
+  const device::Launch launch{static_cast<int>((units + device::kThreads - 1) / device::kThreads), 1, false,
+                              0, pass.stream};
   device::launch(kernel, launch, pass);
 }
 

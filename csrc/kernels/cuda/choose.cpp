@@ -16,12 +16,14 @@ struct Product {
   int segments;  // of a row
   int number;    // bytes
   int units;
-  bool split;    // true float32
+  bool split;  // true float32
   int B, D;
 };
 
 int units_of_block(const Product& p, int k_splits) { return 8 / k_splits * units_of_warp(p.gates); }
-int chunks_of_row(const Product& p, int units) { return ceil_div(static_cast<int64_t>(p.segments) * units * p.number, kChunk); }
+int chunks_of_row(const Product& p, int units) {
+  return ceil_div(static_cast<int64_t>(p.segments) * units * p.number, kChunk);
+}
 
 int power_of_two(int n) {
   int p = 1;
@@ -35,8 +37,9 @@ int clusters(const Device& device, int size) { return std::max(1, device.sms / 1
 // Shared memory of the plan; false where the device has less.
 bool fits(Plan& plan, const Product& p, const Device& device) {
   const int units = units_of_block(p, plan.k_splits) * plan.blocks;
-  const SharedParts parts = shared_parts(plan.transport, p.gates, p.segments, chunks_of_row(p, units) * kChunk, plan.k_splits,
-                                         plan.tiles, plan.slices, p.number);
+  const SharedParts parts =
+      shared_parts(plan.transport, p.gates, p.segments, chunks_of_row(p, units) * kChunk, plan.k_splits,
+                   plan.tiles, plan.slices, p.number);
   plan.shared_bytes = parts.total;
   return parts.total <= device.shared_bytes;
 }
@@ -100,8 +103,14 @@ const char* why(Transport t) {
 }
 
 Product product_of(Kind kind, Format format, bool backward, int units, int B, int D) {
-  return {row_gates(kind, backward), most_tiles(kind, format), backward ? gates_of(kind) : 1, number_bytes(format), units,
-          format == Format::f32, B, D};
+  return {row_gates(kind, backward),
+          most_tiles(kind, format),
+          backward ? gates_of(kind) : 1,
+          number_bytes(format),
+          units,
+          format == Format::f32,
+          B,
+          D};
 }
 
 }  // namespace
@@ -113,14 +122,16 @@ Plan choose_stepwise(const Device& device, Kind kind, Format format, bool backwa
   return plan;
 }
 
-Plan choose(const Device& device, Kind kind, Format format, bool backward, int B, int H, int P, int D, int transport) {
+Plan choose(const Device& device, Kind kind, Format format, bool backward, int B, int H, int P, int D,
+            int transport) {
   const Product p = product_of(kind, format, backward, H, B, D);
   Plan plan{};
   bool found = false;
   if (P == H) {
     const Transport ways[] = {Transport::block, Transport::cluster, Transport::l2};
     for (Transport way : ways)
-      if (!found && (transport < 0 || transport == static_cast<int>(way))) found = resident(plan, p, device, way);
+      if (!found && (transport < 0 || transport == static_cast<int>(way)))
+        found = resident(plan, p, device, way);
   }
   if (!found) plan = choose_stepwise(device, kind, format, backward, B, H, D);
   plan.why = P != H ? "a projection follows each step: two launches a step" : why(plan.transport);
@@ -133,16 +144,19 @@ CellPlan choose_cell(const Device& device, Kind kind, Format format, int B, int 
   constexpr int kMostRows = 32;
   CellPlan plan{};
   plan.multiplies = B <= kMostRows;
-  plan.why = plan.multiplies ? "few rows: products and cell in one launch" : "many rows: torch's GEMMs, then the cell in one launch";
+  plan.why = plan.multiplies ? "few rows: products and cell in one launch"
+                             : "many rows: torch's GEMMs, then the cell in one launch";
   if (!plan.multiplies) return plan;
-  const int gates = gates_of(kind), chunks = ceil_div(static_cast<int64_t>(std::max(I, H)) * number_bytes(format), kChunk);
+  const int gates = gates_of(kind),
+            chunks = ceil_div(static_cast<int64_t>(std::max(I, H)) * number_bytes(format), kChunk);
   plan.tiles = B <= 8 ? 1 : kMostRows / 8;
   plan.groups = std::max(1, ceil_div(B, 8 * plan.tiles));
   const auto blocks = [&](int k_splits) { return ceil_div(H, 8 / k_splits * units_of_warp(gates)); };
   for (plan.k_splits = 1; plan.k_splits < 8; plan.k_splits *= 2)
     if (blocks(plan.k_splits) * plan.groups >= device.sms || 2 * plan.k_splits > chunks) break;
   plan.blocks = blocks(plan.k_splits);
-  plan.shared_bytes = (8 - 8 / plan.k_splits) * sums_of_cell(gates) * plan.tiles * 128 * static_cast<int>(sizeof(float));
+  plan.shared_bytes =
+      (8 - 8 / plan.k_splits) * sums_of_cell(gates) * plan.tiles * 128 * static_cast<int>(sizeof(float));
   return plan;
 }
 

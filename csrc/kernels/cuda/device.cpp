@@ -15,11 +15,12 @@ namespace {
 Device ask(int index) {
   int sms = 0, shared = 0, major = 0;
   device::check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, index), "device attribute");
-  device::check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, index), "device attribute");
+  device::check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
+                "device attribute");
   device::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index), "device attribute");
   if (major < 8)
-    throw std::runtime_error("fusegen: expected a GPU of compute capability 8.0 or later, got " + std::to_string(major) +
-                             ".x; set_backend('torch') runs torch's own kernels");
+    throw std::runtime_error("fusegen: expected a GPU of compute capability 8.0 or later, got " +
+                             std::to_string(major) + ".x; set_backend('torch') runs torch's own kernels");
   return device_of(sms, shared, major);
 }
 

@@ -1,7 +1,7 @@
-// One or all steps of a layer, forward. A block owns some units for all rows of its group: it has their rows of R (and
-// c, and h) and needs all of h_{t-1}, which the group's blocks hand each other. In a step: gate inputs are fetched while
-// h_{t-1} arrives, the product runs on tensor cores, the lanes of k_split 0 do the cell's maths on their sums, h_t is
-// published, and only then do y and what backward needs go out to memory.
+// One or all steps of a layer, forward. A block owns some units for all rows of its group: it has their rows
+// of R (and c, and h) and needs all of h_{t-1}, which the group's blocks hand each other. In a step: gate
+// inputs are fetched while h_{t-1} arrives, the product runs on tensor cores, the lanes of k_split 0 do the
+// cell's maths on their sums, h_t is published, and only then do y and what backward needs go out to memory.
 #pragma once
 #include "../cells.h"
 #include "wire.h"
@@ -77,7 +77,8 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
   const int own_units = unit_groups * R::kUnits, own_bytes = own_units * static_cast<int>(sizeof(T));
   const int segment_bytes = place.blocks * own_bytes;
   const auto put_on_stage = [&](int n, int pair, float value) {
-    stage[row_of(n, pair) * own_units + me.unit_group * R::kUnits + R::pair_unit(lane, pair)] = device::narrow<T>(value);
+    stage[row_of(n, pair) * own_units + me.unit_group * R::kUnits + R::pair_unit(lane, pair)] =
+        device::narrow<T>(value);
   };
 
   bool stopped = false;
@@ -102,17 +103,21 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
 #pragma unroll
           for (int n = 0; n < NT; ++n) {
             const int b = batch_of(slice, row_of(n, pair));
-            const bool wanted = pass.gx && unit < H && b < pass.B && t < lengths[slice * kRows + row_of(n, pair)];
-            const T* from = static_cast<const T*>(pass.gx) + ((static_cast<int64_t>(t) * pass.B + b) * pass.D + d) * Gates * H + unit;
+            const bool wanted =
+                pass.gx && unit < H && b < pass.B && t < lengths[slice * kRows + row_of(n, pair)];
+            const T* from = static_cast<const T*>(pass.gx) +
+                            ((static_cast<int64_t>(t) * pass.B + b) * pass.D + d) * Gates * H + unit;
 #pragma unroll
-            for (int gate = 0; gate < Gates; ++gate) gx[n][pair][gate] = wanted ? device::widen(from[gate * H]) : 0.0f;
+            for (int gate = 0; gate < Gates; ++gate)
+              gx[n][pair][gate] = wanted ? device::widen(from[gate * H]) : 0.0f;
           }
         }
       }
 
       const unsigned char* gathered = wire.wait(slice, step);
       float sums[R::kTiles][NT][4];
-      product_of_slice<Gates, T, Format, NT>(sums, weights, a.operand, place, me, gathered, wire.stride(), shared);
+      product_of_slice<Gates, T, Format, NT>(sums, weights, a.operand, place, me, gathered, wire.stride(),
+                                             shared);
       stopped = wire.stopped();
       if (stopped) break;
 
@@ -125,20 +130,26 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
             const auto sum = [&](int gate) { return sums[R::sum_tile(gate)][n][R::sum_place(gate, pair)]; };
             const int length = lengths[slice * kRows + row_of(n, pair)];
             float c = kept(slice, n, pair, kC), h = kept(slice, n, pair, kH), y = 0;
-            float(&s)[4] = saved[n][pair];
+            float (&s)[4] = saved[n][pair];
             if constexpr (Gates == 4) {
-              const auto v = cells::lstm<Math>(gx[n][pair][0] + sum(0), gx[n][pair][1] + sum(1), gx[n][pair][2] + sum(2), gx[n][pair][3] + sum(3), c);
+              const auto v = cells::lstm<Math>(gx[n][pair][0] + sum(0), gx[n][pair][1] + sum(1),
+                                               gx[n][pair][2] + sum(2), gx[n][pair][3] + sum(3), c);
               s[0] = v.i, s[1] = v.f, s[2] = v.g, s[3] = v.o;
               if (t < length) c = v.c, y = v.h;
             } else if constexpr (Gates == 3) {
               const bool biased = pass.b_hn[d] && unit_of(pair) < H;
-              const float q = sum(2) + (biased ? device::widen(static_cast<const T*>(pass.b_hn[d])[unit_of(pair)]) : 0.0f);
-              const auto v = cells::gru<Math>(gx[n][pair][0] + sum(0), gx[n][pair][1] + sum(1), gx[n][pair][2], q, h);
+              const float q =
+                  sum(2) +
+                  (biased ? device::widen(static_cast<const T*>(pass.b_hn[d])[unit_of(pair)]) : 0.0f);
+              const auto v =
+                  cells::gru<Math>(gx[n][pair][0] + sum(0), gx[n][pair][1] + sum(1), gx[n][pair][2], q, h);
               s[0] = v.r, s[1] = v.z, s[2] = v.n, s[3] = q;
               y = v.h;
             } else {
               const float x = gx[n][pair][0] + sum(0);
-              y = pass.kind == Kind::rnn_tanh ? Math::tanh(x) : pass.kind == Kind::rnn_relu ? (x > 0 || x != x ? x : 0.0f) : x;
+              y = pass.kind == Kind::rnn_tanh   ? Math::tanh(x)
+                  : pass.kind == Kind::rnn_relu ? (x > 0 || x != x ? x : 0.0f)
+                                                : x;
             }
             if (t < length) {
               h = y = device::widen(device::narrow<T>(y));  // as every reader sees it
@@ -164,8 +175,10 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
           for (int pair = 0; pair < kPairs; ++pair) {
             const int unit = unit_of(pair), b = batch_of(slice, row_of(n, pair));
             if (unit >= H || b >= pass.B) continue;
-            const int64_t row = static_cast<int64_t>(t) * pass.B + b, saved_row = (static_cast<int64_t>(d) * T_steps + t) * pass.B + b;
-            if (pass.y) static_cast<T*>(pass.y)[(row * pass.D + d) * H + unit] = device::narrow<T>(out_h[n][pair]);
+            const int64_t row = static_cast<int64_t>(t) * pass.B + b,
+                          saved_row = (static_cast<int64_t>(d) * T_steps + t) * pass.B + b;
+            if (pass.y)
+              static_cast<T*>(pass.y)[(row * pass.D + d) * H + unit] = device::narrow<T>(out_h[n][pair]);
             if (pass.gates) {
               T* to = static_cast<T*>(pass.gates) + saved_row * 4 * H + unit;
 #pragma unroll
@@ -192,7 +205,8 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
           c = h = device::not_a_number();
           if (pass.y)
             for (int t = 0; t < T_steps; ++t)
-              static_cast<T*>(pass.y)[((static_cast<int64_t>(t) * pass.B + b) * pass.D + d) * H + unit] = device::narrow<T>(h);
+              static_cast<T*>(pass.y)[((static_cast<int64_t>(t) * pass.B + b) * pass.D + d) * H + unit] =
+                  device::narrow<T>(h);
         } else if (!finished) {
           a.carry[i] = c;
           a.carry[carry_size + i] = h;

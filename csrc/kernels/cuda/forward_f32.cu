@@ -1,3 +1,4 @@
 #include "run_forward.h"
 
-template fusegen::cuda::Transport fusegen::cuda::run_forward<float, fusegen::device::FormatF32>(const ForwardPass&);
+template fusegen::cuda::Transport fusegen::cuda::run_forward<float, fusegen::device::FormatF32>(
+    const ForwardPass&);

@@ -1,11 +1,12 @@
-// A product of two matrices on tensor cores, D[M,N] = A[M,K] B[N,K]', with what comes before and after it supplied by
-// the kernel that uses it.
+// A product of two matrices on tensor cores, D[M,N] = A[M,K] B[N,K]', with what comes before and after it
+// supplied by the kernel that uses it.
 //
-// A block of 8 warps owns a tile of D. Its operands stream through a ring of kRing stages in shared memory, each of
-// Tile::kChunks chunks of 64 bytes along K, laid out [chunk][row][64 bytes]: lanes that read 16 bytes of 8 neighbouring
-// rows then meet no bank twice. An operand whose rows run along K in memory is copied asynchronously (Along); one that
-// runs across K is read into registers a stage ahead, worked on there, and stored transposed (Across). One barrier a
-// stage: behind it, the stage that was multiplied last is free to be filled.
+// A block of 8 warps owns a tile of D. Its operands stream through a ring of kRing stages in shared memory,
+// each of Tile::kChunks chunks of 64 bytes along K, laid out [chunk][row][64 bytes]: lanes that read 16 bytes
+// of 8 neighbouring rows then meet no bank twice. An operand whose rows run along K in memory is copied
+// asynchronously (Along); one that runs across K is read into registers a stage ahead, worked on there, and
+// stored transposed (Across). One barrier a stage: behind it, the stage that was multiplied last is free to
+// be filled.
 #pragma once
 #include <device/copy.h>
 #include <device/mma.h>
@@ -17,18 +18,20 @@ namespace fusegen::cuda {
 
 constexpr int kRing = 3;
 
-// Rows x columns of D that a block owns; its warps [kWarpsM][kWarpsN][kSplits], the last sharing the chunks of a stage.
+// Rows x columns of D that a block owns; its warps [kWarpsM][kWarpsN][kSplits], the last sharing the chunks
+// of a stage.
 template <int rows, int columns, int chunks, int warps_m, int warps_n, int splits>
 struct Tile {
-  static constexpr int kM = rows, kN = columns, kChunks = chunks, kWarpsM = warps_m, kWarpsN = warps_n, kSplits = splits;
+  static constexpr int kM = rows, kN = columns, kChunks = chunks, kWarpsM = warps_m, kWarpsN = warps_n,
+                       kSplits = splits;
   static constexpr int kTilesM = kM / (16 * kWarpsM), kTilesN = kN / (8 * kWarpsN);  // of a warp
   static constexpr int kStageBytes = (kM + kN) * kChunks * kChunk;
   static constexpr int kSharedBytes = kRing * kStageBytes;
   static_assert(kWarpsM * kWarpsN * kSplits == device::kWarps);
   static_assert((kSplits - 1) * kM * kN * 4 <= kSharedBytes, "partial sums take the ring's place");
 };
-// Large tiles fill the chip where there is much to do; true float32, whose products take more registers, has smaller
-// ones. Where there is little to do, many small blocks whose warps share K.
+// Large tiles fill the chip where there is much to do; true float32, whose products take more registers, has
+// smaller ones. Where there is little to do, many small blocks whose warps share K.
 template <class Format>
 struct Large {
   using Of = Tile<128, 64, 2, 4, 2, 1>;
@@ -70,15 +73,19 @@ FUSEGEN_DEVICE device::Word4 read_word(const T* row, int at, int limit, bool ali
   return gather_word(row + at, limit - at);
 }
 
-FUSEGEN_DEVICE uint32_t part(const device::Word4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
+FUSEGEN_DEVICE uint32_t part(const device::Word4& v, int i) {
+  return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
 
-// -- An operand whose rows run along K --------------------------------------------------------------------------------
+// -- An operand whose rows run along K
+// --------------------------------------------------------------------------------
 
 template <class T, int kRows, int kChunks>
 class Along {
- public:
+public:
   // Rows map(first) .. of `sheet`, those below `count`; `limit` numbers of each.
-  FUSEGEN_DEVICE Along(const Sheet& sheet, const RowMap& map, int first, int count, int limit) : limit_(limit), aligned_(sheet.aligned) {
+  FUSEGEN_DEVICE Along(const Sheet& sheet, const RowMap& map, int first, int count, int limit)
+      : limit_(limit), aligned_(sheet.aligned) {
 #pragma unroll
     for (int j = 0; j < kWords; ++j) {
       const int row = first + row_of(j);
@@ -88,7 +95,8 @@ class Along {
   FUSEGEN_DEVICE void begin(unsigned char* slot, int k0) const {
 #pragma unroll
     for (int j = 0; j < kWords; ++j) {
-      const int index = device::thread() + j * device::kThreads, chunk = index / (4 * kRows), word = index % 4;
+      const int index = device::thread() + j * device::kThreads, chunk = index / (4 * kRows),
+                word = index % 4;
       unsigned char* to = slot + (chunk * kRows + row_of(j)) * kChunk + 16 * word;
       const int k = k0 + chunk * kOfChunk<T> + word * kOfWord<T>;
       if (from_[j] && k < limit_ && aligned_) {
@@ -100,7 +108,7 @@ class Along {
   }
   FUSEGEN_DEVICE void finish(unsigned char*) const {}
 
- private:
+private:
   static constexpr int kWords = kRows * kChunks * 4 / device::kThreads;  // of a lane
   static_assert(kWords * device::kThreads == kRows * kChunks * 4);
   FUSEGEN_DEVICE static int row_of(int j) { return (device::thread() + j * device::kThreads) / 4 % kRows; }
@@ -110,7 +118,8 @@ class Along {
   bool aligned_;
 };
 
-// -- An operand whose rows run across K -------------------------------------------------------------------------------
+// -- An operand whose rows run across K
+// -------------------------------------------------------------------------------
 
 // The plain numbers of a sheet [K][limit].
 template <class T>
@@ -131,7 +140,7 @@ struct Plain {
 
 template <class T, int kRows, int kChunks, class Reader>
 class Across {
- public:
+public:
   FUSEGEN_DEVICE Across(const Reader& reader, int first) : reader_(reader), first_(first) {}
 
   FUSEGEN_DEVICE void begin(unsigned char*, int k0) {
@@ -139,7 +148,8 @@ class Across {
     for (int u = 0; u < kUnits; ++u)
 #pragma unroll
       for (int p = 0; p < kPairs; ++p)
-        held_[u][p] = reader_.read(k0 + chunk(u) * kOfChunk<T> + device::thread() % 16 * kPairs + p, first_ + row(u));
+        held_[u][p] =
+            reader_.read(k0 + chunk(u) * kOfChunk<T> + device::thread() % 16 * kPairs + p, first_ + row(u));
   }
   FUSEGEN_DEVICE void finish(unsigned char* slot) const {
 #pragma unroll
@@ -153,7 +163,7 @@ class Across {
     }
   }
 
- private:
+private:
   // A unit is a word of a row, and as many rows as 4 bytes along K take.
   static constexpr int kPairs = 4 / static_cast<int>(sizeof(T)), kWordsOfRow = kRows / kOfWord<T>;
   static constexpr int kUnits = kWordsOfRow * 16 * kChunks / device::kThreads;  // of a lane
@@ -177,7 +187,8 @@ class Across {
   typename Reader::Held held_[kUnits][kPairs];
 };
 
-// -- The product ------------------------------------------------------------------------------------------------------
+// -- The product
+// ------------------------------------------------------------------------------------------------------
 
 template <class Tile>
 using Sums = float[Tile::kTilesM][Tile::kTilesN][4];
@@ -248,7 +259,8 @@ FUSEGEN_DEVICE void multiply(Sums<Tile>& sums, A& a, B& b, int K) {
       for (int n = 0; n < Tile::kTilesN; ++n) {
         const device::Word4 column = device::load16(rows_b + 8 * n * kChunk);
 #pragma unroll
-        for (int m = 0; m < Tile::kTilesM; ++m) device::product(Format{}, sums[m][n], top[m], bottom[m], column);
+        for (int m = 0; m < Tile::kTilesM; ++m)
+          device::product(Format{}, sums[m][n], top[m], bottom[m], column);
       }
     }
     if (next < stages) {
@@ -261,7 +273,10 @@ FUSEGEN_DEVICE void multiply(Sums<Tile>& sums, A& a, B& b, int K) {
     float* partial = reinterpret_cast<float*>(ring);
     const auto at = [&](int split, int m, int n, int i) -> float& {
       const int of_d = device::warp() % (Tile::kWarpsM * Tile::kWarpsN);
-      return partial[((((split - 1) * Tile::kWarpsM * Tile::kWarpsN + of_d) * Tile::kTilesM + m) * Tile::kTilesN + n) * 128 + i * 32 + lane];
+      return partial
+          [((((split - 1) * Tile::kWarpsM * Tile::kWarpsN + of_d) * Tile::kTilesM + m) * Tile::kTilesN + n) *
+               128 +
+           i * 32 + lane];
     };
     device::sync_block();
     if (place.split > 0) {
@@ -285,8 +300,8 @@ FUSEGEN_DEVICE void multiply(Sums<Tile>& sums, A& a, B& b, int K) {
   }
 }
 
-// each(m, n, x, y) for the sums of row m, columns n and n + 1 of D, of a block whose tile starts at (first_m, first_n).
-// Lanes of warps that have none do nothing.
+// each(m, n, x, y) for the sums of row m, columns n and n + 1 of D, of a block whose tile starts at (first_m,
+// first_n). Lanes of warps that have none do nothing.
 template <class Tile, class Each>
 FUSEGEN_DEVICE void for_each_pair(const Sums<Tile>& sums, int first_m, int first_n, const Each& each) {
   const WarpPlace<Tile> place;

@@ -1,8 +1,8 @@
 // Which row of R, which unit and which row of the batch a lane works on. All constexpr, tested as bijections.
 //
-// A warp multiplies `kTiles` tiles of 16 rows. The rows are dealt so that one lane gets all gates of a unit: LSTM takes 8
-// units, tile 0 being i and f, tile 1 g and o; the others take 16 units, a tile a gate. Lane 4g+t gets, of every 8 rows
-// of the batch, rows 2t and 2t+1 for unit g (and g+8).
+// A warp multiplies `kTiles` tiles of 16 rows. The rows are dealt so that one lane gets all gates of a unit:
+// LSTM takes 8 units, tile 0 being i and f, tile 1 g and o; the others take 16 units, a tile a gate. Lane
+// 4g+t gets, of every 8 rows of the batch, rows 2t and 2t+1 for unit g (and g+8).
 #pragma once
 #include "../backend.h"
 
@@ -26,10 +26,12 @@ struct Rows {
   static constexpr int sum_place(int gate, int pair) { return kFour ? 2 * (gate % 2) + pair : pair; }
 };
 
-// 64 bytes of a row of R are a chunk, what one product takes. A warp keeps this many of its rows in registers: with
-// 8 * tiles registers a chunk, 72 to 128 of the 255 that a lane may have. GRU's three sums and the split halves of true
-// float32 leave room for one chunk fewer.
-constexpr int resident_chunks(int gates, bool split) { return gates == 4 ? 8 : gates == 3 ? (split ? 3 : 4) : 16; }
+// 64 bytes of a row of R are a chunk, what one product takes. A warp keeps this many of its rows in
+// registers: with 8 * tiles registers a chunk, 72 to 128 of the 255 that a lane may have. GRU's three sums
+// and the split halves of true float32 leave room for one chunk fewer.
+constexpr int resident_chunks(int gates, bool split) {
+  return gates == 4 ? 8 : gates == 3 ? (split ? 3 : 4) : 16;
+}
 
 constexpr int kChunk = 64;
 
@@ -42,15 +44,15 @@ constexpr int tiles_of_warp(int gates) { return gates == 4 ? 2 : gates; }
 constexpr int sums_of_cell(int gates) { return tiles_of_warp(gates) + (gates == 3); }
 constexpr int number_bytes(Format f) { return f == Format::bf16 || f == Format::f16 ? 2 : 4; }
 
-// Tiles of 8 rows of the batch in a slice: as many as fit in a lane's registers beside R, on every GPU generation. LSTM
-// and GRU with two spill up to 28 bytes on some; RNN of 16-bit numbers has room.
+// Tiles of 8 rows of the batch in a slice: as many as fit in a lane's registers beside R, on every GPU
+// generation. LSTM and GRU with two spill up to 28 bytes on some; RNN of 16-bit numbers has room.
 constexpr int most_tiles(Kind kind, Format format) {
   const bool plain = kind == Kind::rnn_tanh || kind == Kind::rnn_relu;
   return number_bytes(format) == 2 && plain ? 2 : 1;
 }
 
-// A row of gathered numbers in shared memory: its length is 64 more than a multiple of 128, so that 8 rows of 16-byte
-// reads fall on different banks.
+// A row of gathered numbers in shared memory: its length is 64 more than a multiple of 128, so that 8 rows of
+// 16-byte reads fall on different banks.
 constexpr int gathered_stride(int row_bytes) { return row_bytes % 128 ? row_bytes : row_bytes + kChunk; }
 
 // Parts of a block's shared memory, in bytes from its start.

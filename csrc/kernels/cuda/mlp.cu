@@ -30,13 +30,27 @@ FUSEGEN_DEVICE losses::Term<float> loss_term(const TotalArguments& a, int row) {
   return real ? losses::real(a.loss, z, a.target) : losses::fake(a.loss, z);
 }
 
-enum Total { kTerms, kReals, kFakes, kSignReals, kSignFakes, kNorm2Reals, kNormReals, kNorm2Fakes, kNormFakes, kOffs, kNormMixeds, kTotals };
+enum Total {
+  kTerms,
+  kReals,
+  kFakes,
+  kSignReals,
+  kSignFakes,
+  kNorm2Reals,
+  kNormReals,
+  kNorm2Fakes,
+  kNormFakes,
+  kOffs,
+  kNormMixeds,
+  kTotals
+};
 
 // One block. A lane takes every 256th row; what lanes add up goes through the same tree each time.
 FUSEGEN_KERNEL void totals_kernel(FUSEGEN_ARGUMENT TotalArguments a) {
   const int real = a.split.real, fake = a.split.plain - real, mixed = a.split.rows - a.split.plain;
   double sums[kTotals] = {};
-  const auto add = [&](bool first, int i, int j, double x) {  // to i or j, both constants, so that sums stay in registers
+  // to i or j, both constants, so that sums stay in registers
+  const auto add = [&](bool first, int i, int j, double x) {
     sums[i] += first ? x : 0;
     sums[j] += first ? 0 : x;
   };
@@ -58,7 +72,8 @@ FUSEGEN_KERNEL void totals_kernel(FUSEGEN_ARGUMENT TotalArguments a) {
       if (is_mixed) {
         sums[kOffs] += (norm - 1) * (norm - 1);
         sums[kNormMixeds] += norm;
-        c = norm > 0 ? 2 * a.gp * (norm - 1) / norm / static_cast<float>(mixed) : norm;  // 0 at 0, NaN through
+        // 0 at 0, NaN through
+        c = norm > 0 ? 2 * a.gp * (norm - 1) / norm / static_cast<float>(mixed) : norm;
       } else {
         add(is_real, kNorm2Reals, kNorm2Fakes, a.norm2[row]);
         add(is_real, kNormReals, kNormFakes, norm);
@@ -90,8 +105,10 @@ FUSEGEN_KERNEL void totals_kernel(FUSEGEN_ARGUMENT TotalArguments a) {
   };
 
   // 16-bit operands would lose small s and c: they hold parts of the power of two at the largest.
-  for (int w = 0; w < kWarps; ++w) largest = fmaxf(largest, static_cast<float>(shared[w * (kTotals + 1) + kTotals]));
-  const float unit = largest > 1.0e-30f && largest < 1.0e30f ? as_float(as_bits(largest) & 0x7f800000u) : 1.0f;
+  for (int w = 0; w < kWarps; ++w)
+    largest = fmaxf(largest, static_cast<float>(shared[w * (kTotals + 1) + kTotals]));
+  const float unit =
+      largest > 1.0e-30f && largest < 1.0e30f ? as_float(as_bits(largest) & 0x7f800000u) : 1.0f;
   for (int row = thread(); row < a.split.rows; row += kThreads) {
     a.s[row] /= unit;
     a.c[row] /= unit;

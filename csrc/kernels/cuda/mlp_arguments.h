@@ -1,8 +1,9 @@
 // What the kernels of the discriminator step are launched with.
 //
-// Rows are samples: real, fake, then mixed. With H the activations, U the adjoints of one logit (u_L = 1), v = U_1 W_1
-// the gradient by the input, T the tangents of v through the same masks, s the derivative of the loss by the logit and c
-// the factor of the penalty's direction c v, every weight gradient is one product: dW_l = U_l' (s H_{l-1} + c T_{l-1}).
+// Rows are samples: real, fake, then mixed. With H the activations, U the adjoints of one logit (u_L = 1), v
+// = U_1 W_1 the gradient by the input, T the tangents of v through the same masks, s the derivative of the
+// loss by the logit and c the factor of the penalty's direction c v, every weight gradient is one product:
+// dW_l = U_l' (s H_{l-1} + c T_{l-1}).
 #pragma once
 #include <climits>
 
@@ -60,36 +61,37 @@ FUSEGEN_DEVICE bool among(const Split& split, unsigned kinds, int row) {
 
 // One layer of all rows: activations, tangents, adjoints or the gradient by the input.
 struct LayerArguments {
-  Sheet a;              // [rows of the map, K]
+  Sheet a;  // [rows of the map, K]
   RowMap rows;
-  Sheet b;              // W: [N, K], or adjoints [K, N]
+  Sheet b;  // W: [N, K], or adjoints [K, N]
   int K, N;
-  const void* bias;     // [N], or null
-  Own mask;             // activations whose sign masks the result; null: not masked, or by its own sign (`activate`)
+  const void* bias;  // [N], or null
+  // activations whose sign masks the result; null: not masked, or by its own sign (`activate`)
+  Own mask;
   bool activate;
   float slope;
-  Own out;              // [rows of the map, N]
+  Own out;  // [rows of the map, N]
 };
 
 // Logits, and the adjoints behind the last layer.
 struct HeadArguments {
-  Sheet in;             // [rows, n]
-  const void *w, *b;    // [n]; [1] or null
+  Sheet in;           // [rows, n]
+  const void *w, *b;  // [n]; [1] or null
   int n;
   Split split;
-  unsigned adjoints;    // kinds of rows
+  unsigned adjoints;  // kinds of rows
   bool masked;
   float slope;
-  Own out;              // of adjoints
-  float* logit;         // [rows]
-  void* logits;         // [real + fake]
+  Own out;       // of adjoints
+  float* logit;  // [rows]
+  void* logits;  // [real + fake]
 };
 
 struct NormArguments {
   Own v;
   int inputs;
   RowMap rows;
-  float* norm2;         // [rows]
+  float* norm2;  // [rows]
 };
 
 struct TotalArguments {
@@ -107,16 +109,16 @@ struct TotalArguments {
 constexpr int kGroup = 8;
 
 struct WeightGradient {
-  Own u;                // [rows, M]
-  Own h, t;             // [rows, N]; h null: the samples; t null: no tangents
+  Own u;     // [rows, M]
+  Own h, t;  // [rows, N]; h null: the samples; t null: no tangents
   int M, N;
-  void* out;            // [M, N]
+  void* out;  // [M, N]
   int first_block;
 };
 
 // out[n] = scale sum over the rows of s x + c t: the gradients of biases and of the last layer.
 struct ColumnSum {
-  Own x, t;             // x null: the samples, `ones`: 1; t null: none
+  Own x, t;  // x null: the samples, `ones`: 1; t null: none
   bool ones;
   int n;
   void* out;
@@ -125,7 +127,7 @@ struct ColumnSum {
 
 struct GradientArguments {
   Split split;
-  unsigned tangents;    // kinds of rows
+  unsigned tangents;  // kinds of rows
   Sheet samples;
   int inputs;
   const float *s, *c, *unit, *scale;
@@ -133,7 +135,7 @@ struct GradientArguments {
   WeightGradient product[kGroup];
   ColumnSum sum[kGroup + 2];
   Own v;
-  void* dx[2];          // [real, inputs], [fake, inputs], or null
+  void* dx[2];  // [real, inputs], [fake, inputs], or null
   int tile_blocks, sum_blocks, dx_blocks;
 };
 static_assert(sizeof(GradientArguments) <= 4096, "a kernel's arguments");

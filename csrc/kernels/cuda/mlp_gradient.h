@@ -1,5 +1,6 @@
-// The discriminator step backward, in one launch: all weight gradients as products over the samples, the gradients of
-// biases and of the last layer as sums over them, and the gradients by the samples. A block does one of the three.
+// The discriminator step backward, in one launch: all weight gradients as products over the samples, the
+// gradients of biases and of the last layer as sums over them, and the gradients by the samples. A block does
+// one of the three.
 #pragma once
 #include "gemm.h"
 #include "mlp_layer.h"
@@ -40,7 +41,8 @@ struct Operand2 {
       } else {
         const auto one = [&](int shift) {
           const T x{static_cast<uint16_t>(h >> shift)}, y{static_cast<uint16_t>(t >> shift)};
-          return static_cast<uint32_t>(device::narrow<T>(held.s * device::widen(x) + held.c * device::widen(y)).bits);
+          return static_cast<uint32_t>(
+              device::narrow<T>(held.s * device::widen(x) + held.c * device::widen(y)).bits);
         };
         parts[i] = one(0) | one(16) << 16;
       }
@@ -81,10 +83,13 @@ FUSEGEN_DEVICE void column_sum(const GradientArguments& a, int block, float fact
   if (n < g.n) {
     for (int row = device::warp(); row < a.split.rows; row += device::kWarps) {
       if (row < a.split.plain) {
-        const float x = g.ones ? 1.0f : device::widen((g.x.data ? row_of_own<const T>(g.x, row) : row_of_sheet<T>(a.samples, row))[n]);
+        const float x = g.ones ? 1.0f
+                               : device::widen((g.x.data ? row_of_own<const T>(g.x, row)
+                                                         : row_of_sheet<T>(a.samples, row))[n]);
         sum += a.s[row] * x;
       }
-      if (g.t.data && among(a.split, a.tangents, row)) sum += a.c[row] * device::widen(row_of_own<const T>(g.t, row)[n]);
+      if (g.t.data && among(a.split, a.tangents, row))
+        sum += a.c[row] * device::widen(row_of_own<const T>(g.t, row)[n]);
     }
   }
   float* partial = reinterpret_cast<float*>(device::shared_memory());

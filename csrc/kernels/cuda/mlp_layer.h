@@ -14,13 +14,16 @@ FUSEGEN_DEVICE V sum_of_warp(V v) {
 }
 
 // What passes an activation below zero.
-FUSEGEN_DEVICE float masked(float v, float h, float slope) { return h > 0 ? v : slope == 0 ? 0.0f : slope * v; }
+FUSEGEN_DEVICE float masked(float v, float h, float slope) {
+  return h > 0 ? v : slope == 0 ? 0.0f : slope * v;
+}
 
 // Two neighbours of a row of our own memory, whose length is even.
 template <class T>
 FUSEGEN_DEVICE void store_pair(T* to, float x, float y) {
   if constexpr (sizeof(T) == 2) {
-    *reinterpret_cast<uint32_t*>(to) = device::narrow<T>(x).bits | static_cast<uint32_t>(device::narrow<T>(y).bits) << 16;
+    *reinterpret_cast<uint32_t*>(to) =
+        device::narrow<T>(x).bits | static_cast<uint32_t>(device::narrow<T>(y).bits) << 16;
   } else {
     to[0] = x;
     to[1] = y;

@@ -1,6 +1,6 @@
-// The launches of a discriminator step. Forward: one a hidden layer, the head, one a layer of adjoints, the lengths of
-// the input gradients where there is a penalty, the totals. Backward: one a hidden layer of tangents where there is a
-// penalty, and one for all gradients of kGroup layers.
+// The launches of a discriminator step. Forward: one a hidden layer, the head, one a layer of adjoints, the
+// lengths of the input gradients where there is a penalty, the totals. Backward: one a hidden layer of
+// tangents where there is a penalty, and one for all gradients of kGroup layers.
 #pragma once
 #include <device/launch.h>
 
@@ -18,7 +18,9 @@ int tiles(int m, int n) {
   return ceil_div(m, Tile::kM) * ceil_div(n, Tile::kN);
 }
 
-inline Sheet sheet_of(const Own& o) { return {{o.data, nullptr, nullptr}, {o.stride, 0, 0}, {o.first, INT_MAX, INT_MAX}, true}; }
+inline Sheet sheet_of(const Own& o) {
+  return {{o.data, nullptr, nullptr}, {o.stride, 0, 0}, {o.first, INT_MAX, INT_MAX}, true};
+}
 
 inline bool whole_words(const void* data, int64_t stride, int64_t width, int number) {
   return reinterpret_cast<uintptr_t>(data) % 16 == 0 && stride * number % 16 == 0 && width * number % 16 == 0;
@@ -27,7 +29,10 @@ inline bool whole_words(const void* data, int64_t stride, int64_t width, int num
 inline Sheet sheet_of(const MlpStep& p, const Matrix& W, int64_t rows, int64_t columns) {
   const int number = static_cast<int>(dtype_size(p.dtype));
   const int64_t stride = rows > 1 ? W.stride : columns;
-  return {{W.data, nullptr, nullptr}, {stride, 0, 0}, {0, INT_MAX, INT_MAX}, whole_words(W.data, stride, columns, number)};
+  return {{W.data, nullptr, nullptr},
+          {stride, 0, 0},
+          {0, INT_MAX, INT_MAX},
+          whole_words(W.data, stride, columns, number)};
 }
 
 inline Sheet samples_of(const MlpStep& p) {
@@ -40,7 +45,9 @@ inline Sheet samples_of(const MlpStep& p) {
     s.stride[i] = x[i].stride_b;
     const int number = static_cast<int>(dtype_size(p.dtype));
     // The stride of a single row means nothing.
-    if (counts[i]) s.aligned = s.aligned && whole_words(x[i].data, counts[i] > 1 ? x[i].stride_b : p.inputs, p.inputs, number);
+    if (counts[i])
+      s.aligned =
+          s.aligned && whole_words(x[i].data, counts[i] > 1 ? x[i].stride_b : p.inputs, p.inputs, number);
   }
   return s;
 }
@@ -123,8 +130,9 @@ void run_mlp_forward(const MlpForwardPass& p) {
     device::launch(norm_kernel<T, Fmt>, {ceil_div(rows.count, device::kWarps), 1, false, 0, p.stream},
                    {saved.v, width_of(p, 0), rows, saved.norm2});
   }
-  launch_totals({split, p.loss, p.generator, static_cast<float>(p.target), static_cast<float>(p.r1), static_cast<float>(p.r2),
-                 static_cast<float>(p.gp), saved.logit, saved.norm2, saved.s, saved.c, saved.unit, p.scalars, p.loss_out},
+  launch_totals({split, p.loss, p.generator, static_cast<float>(p.target), static_cast<float>(p.r1),
+                 static_cast<float>(p.r2), static_cast<float>(p.gp), saved.logit, saved.norm2, saved.s,
+                 saved.c, saved.unit, p.scalars, p.loss_out},
                 p.stream);
 }
 
@@ -141,7 +149,8 @@ void launch_gradients_as(GradientArguments& a, void* stream) {
     a.sum_blocks += ceil_div(a.sum[i].n, 32);
   }
   const int blocks = a.tile_blocks + a.sum_blocks + a.dx_blocks;
-  if (blocks) device::launch(gradient_kernel<T, Fmt, Tile>, {blocks, 1, false, Tile::kSharedBytes, stream}, a);
+  if (blocks)
+    device::launch(gradient_kernel<T, Fmt, Tile>, {blocks, 1, false, Tile::kSharedBytes, stream}, a);
 }
 
 template <class T, class Fmt>
@@ -200,11 +209,19 @@ void run_mlp_backward(const MlpBackwardPass& p) {
   if (a.dx[0] || a.dx[1]) a.dx_blocks = ceil_div(split.plain, device::kWarps);
   if (p.weight_gradients) {
     // The last layer is a sum of s h + c t; its bias of s.
-    if (p.dW[hidden].data) a.sum[a.sums++] = {activations(hidden), tangents_at(hidden), false, width_of(p, hidden), p.dW[hidden].data, 0};
+    if (p.dW[hidden].data)
+      a.sum[a.sums++] = {activations(hidden), tangents_at(hidden), false,
+                         width_of(p, hidden), p.dW[hidden].data,   0};
     if (p.db[hidden]) a.sum[a.sums++] = {none, none, true, 1, p.db[hidden], 0};
     for (int l = 1; l <= hidden; ++l) {
       if (p.dW[l - 1].data)
-        a.product[a.products++] = {saved.U[l - 1], activations(l - 1), tangents_at(l - 1), width_of(p, l), width_of(p, l - 1), p.dW[l - 1].data, 0};
+        a.product[a.products++] = {saved.U[l - 1],
+                                   activations(l - 1),
+                                   tangents_at(l - 1),
+                                   width_of(p, l),
+                                   width_of(p, l - 1),
+                                   p.dW[l - 1].data,
+                                   0};
       if (p.db[l - 1]) a.sum[a.sums++] = {saved.U[l - 1], none, false, width_of(p, l), p.db[l - 1], 0};
       if (l % kGroup == 0) {
         launch_gradients<T, Fmt>(a, sms, p.stream);

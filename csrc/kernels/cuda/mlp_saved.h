@@ -7,13 +7,20 @@
 namespace fusegen::cuda {
 
 inline Split split_of(const MlpStep& p) {
-  return {static_cast<int>(p.real), static_cast<int>(p.real + p.fake), static_cast<int>(p.real + p.fake + p.mixed)};
+  return {static_cast<int>(p.real), static_cast<int>(p.real + p.fake),
+          static_cast<int>(p.real + p.fake + p.mixed)};
 }
 
 // The kinds of rows that are penalised, whose gradient by the input is wanted, and whose adjoints are.
-inline unsigned penalised(const MlpStep& p) { return (p.r1 > 0 ? kReal : 0u) | (p.r2 > 0 ? kFake : 0u) | (p.mixed > 0 ? kMixed : 0u); }
-inline unsigned input_gradients(const MlpStep& p) { return penalised(p) | (p.dx_real ? kReal : 0u) | (p.dx_fake ? kFake : 0u); }
-inline unsigned adjoints(const MlpStep& p) { return p.weight_gradients ? kReal | kFake | kMixed : input_gradients(p); }
+inline unsigned penalised(const MlpStep& p) {
+  return (p.r1 > 0 ? kReal : 0u) | (p.r2 > 0 ? kFake : 0u) | (p.mixed > 0 ? kMixed : 0u);
+}
+inline unsigned input_gradients(const MlpStep& p) {
+  return penalised(p) | (p.dx_real ? kReal : 0u) | (p.dx_fake ? kFake : 0u);
+}
+inline unsigned adjoints(const MlpStep& p) {
+  return p.weight_gradients ? kReal | kFake | kMixed : input_gradients(p);
+}
 
 // The rows of these kinds, at least one.
 inline RowMap rows_of(const Split& s, unsigned kinds) {
@@ -34,11 +41,13 @@ inline RowMap rows_of(const Split& s, unsigned kinds) {
   return map;
 }
 
-inline int width_of(const MlpStep& p, int layer) { return static_cast<int>(layer ? p.layers[layer - 1].outputs : p.inputs); }
+inline int width_of(const MlpStep& p, int layer) {
+  return static_cast<int>(layer ? p.layers[layer - 1].outputs : p.inputs);
+}
 
 // Gives out 256-byte aligned parts of a memory, or measures what they take.
 class Parts {
- public:
+public:
   explicit Parts(void* memory) : memory_(static_cast<unsigned char*>(memory)) {}
   void* take(int64_t bytes) {
     void* at = memory_ ? memory_ + used_ : nullptr;
@@ -47,7 +56,7 @@ class Parts {
   }
   int64_t used() const { return used_; }
 
- private:
+private:
   unsigned char* memory_;
   int64_t used_ = 0;
 };
@@ -67,8 +76,8 @@ inline Own take_rows(Parts& parts, const MlpStep& p, int width, unsigned kinds) 
 }
 
 struct Saved {
-  std::vector<Own> H, U;  // [hidden layers] of all rows; U only where adjoints are wanted
-  Own v;                  // rows of input_gradients()
+  std::vector<Own> H, U;         // [hidden layers] of all rows; U only where adjoints are wanted
+  Own v;                         // rows of input_gradients()
   float *logit, *norm2, *s, *c;  // [rows]
   float* unit;
 
@@ -87,7 +96,8 @@ struct Saved {
 // T of the hidden layers, rows of penalised().
 inline std::vector<Own> tangents_of(const MlpStep& p, Parts& parts) {
   std::vector<Own> T;
-  for (int l = 1; l < p.depth; ++l) T.push_back(take_rows(parts, p, width_of(p, l), p.weight_gradients ? penalised(p) : 0u));
+  for (int l = 1; l < p.depth; ++l)
+    T.push_back(take_rows(parts, p, width_of(p, l), p.weight_gradients ? penalised(p) : 0u));
   return T;
 }
 

@@ -7,11 +7,13 @@
 
 namespace fusegen::cuda {
 
-// -- What a launch is given -----------------------------------------------------------------------------------------
+// -- What a launch is given
+// -----------------------------------------------------------------------------------------
 
 // Geometry of the plan's blocks for a product with rows of `chunks` chunks.
 inline Place place_of(const Plan& plan, Kind kind, Format format, bool backward, int chunks) {
-  const int gates = row_gates(kind, backward), segments = backward ? gates_of(kind) : 1, number = number_bytes(format);
+  const int gates = row_gates(kind, backward), segments = backward ? gates_of(kind) : 1,
+            number = number_bytes(format);
   Place p{};
   p.transport = plan.transport;
   p.blocks = plan.blocks;
@@ -20,13 +22,15 @@ inline Place place_of(const Plan& plan, Kind kind, Format format, bool backward,
   p.groups = plan.groups;
   p.resident = plan.transport != Transport::launch;
   p.own_bytes_of_row = segments * 8 / plan.k_splits * units_of_warp(gates) * number;
-  p.shared = shared_parts(plan.transport, gates, segments, chunks * kChunk, plan.k_splits, plan.tiles, plan.slices, number);
+  p.shared = shared_parts(plan.transport, gates, segments, chunks * kChunk, plan.k_splits, plan.tiles,
+                          plan.slices, number);
   return p;
 }
 
-// [gates*units, segments*valid], to be multiplied with rows of `gather_bytes` whose segments are `padded` numbers.
-inline Operand operand_of(const void* const (&data)[2], int D, int units, int segments, int valid, int64_t padded,
-                          int64_t gather_bytes, int number) {
+// [gates*units, segments*valid], to be multiplied with rows of `gather_bytes` whose segments are `padded`
+// numbers.
+inline Operand operand_of(const void* const (&data)[2], int D, int units, int segments, int valid,
+                          int64_t padded, int64_t gather_bytes, int number) {
   Operand a{};
   a.units = units;
   a.stride = segments * valid;
@@ -43,11 +47,8 @@ inline Operand operand_of(const void* const (&data)[2], int D, int units, int se
 }
 
 inline device::Launch launch_of(const Recurrence& pass, const Plan& plan, const Place& place) {
-  return {plan.blocks * plan.groups * pass.D,
-          plan.transport == Transport::cluster ? plan.blocks : 1,
-          plan.transport == Transport::l2,
-          place.shared.total,
-          pass.stream};
+  return {plan.blocks * plan.groups * pass.D, plan.transport == Transport::cluster ? plan.blocks : 1,
+          plan.transport == Transport::l2, place.shared.total, pass.stream};
 }
 
 template <class Arguments>

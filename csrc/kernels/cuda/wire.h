@@ -1,6 +1,7 @@
-// How the blocks of a group exchange what each has worked out. A turn is one hand-over: every block publishes its
-// numbers, and each gets those of all. Two copies are enough: a block publishes turn i+1 only after it has all of turn i,
-// which a peer sends after it has read turn i-1; so nobody overwrites turn i-1 while it is read.
+// How the blocks of a group exchange what each has worked out. A turn is one hand-over: every block publishes
+// its numbers, and each gets those of all. Two copies are enough: a block publishes turn i+1 only after it
+// has all of turn i, which a peer sends after it has read turn i-1; so nobody overwrites turn i-1 while it is
+// read.
 #pragma once
 #include <device/copy.h>
 #include <device/exchange.h>
@@ -13,7 +14,7 @@ constexpr uint64_t kPatience = 2'000'000'000;  // nanoseconds after which a wait
 
 template <int NT>
 class Wire {
- public:
+public:
   static constexpr int kRows = 8 * NT;
 
   FUSEGEN_DEVICE Wire(const Exchange& exchange, const Place& place, const Self& me, int* error)
@@ -46,9 +47,9 @@ class Wire {
     return place_.transport == Transport::launch ? x_.gather_bytes : gathered_stride(x_.gather_bytes);
   }
 
-  // The rows [8*NT][stride] of a turn: in shared memory, or with a launch a step where the launch before left them. By
-  // all lanes; ends with everybody able to read them. After a wait in vain, stopped() is true behind the next block
-  // barrier.
+  // The rows [8*NT][stride] of a turn: in shared memory, or with a launch a step where the launch before left
+  // them. By all lanes; ends with everybody able to read them. After a wait in vain, stopped() is true behind
+  // the next block barrier.
   FUSEGEN_DEVICE const unsigned char* wait(int slice, int turn) {
     unsigned char* rows = buffer(slice, turn);
     if (place_.transport == Transport::cluster) {
@@ -59,13 +60,15 @@ class Wire {
       return rows;
     }
     if (place_.transport == Transport::block) return rows;  // publish() ended with a barrier
-    const unsigned char* from = x_.gather + (turn & 1) * x_.gather_parity + static_cast<int64_t>(slot(slice)) * kRows * x_.gather_bytes;
+    const unsigned char* from = x_.gather + (turn & 1) * x_.gather_parity +
+                                static_cast<int64_t>(slot(slice)) * kRows * x_.gather_bytes;
     if (place_.transport == Transport::launch) return from;
     if (device::warp() == 0) {
       const uint32_t* flags = x_.flags + static_cast<int64_t>(slot(slice)) * place_.blocks;
       for (int rank = device::lane(); rank < place_.blocks; rank += 32) {
         uint64_t started = 0;
-        for (uint32_t looks = 1; device::load_acquire(flags + rank) < static_cast<uint32_t>(turn + 1); ++looks)
+        for (uint32_t looks = 1; device::load_acquire(flags + rank) < static_cast<uint32_t>(turn + 1);
+             ++looks)
           if (give_up(looks, started)) break;
       }
     }
@@ -78,14 +81,15 @@ class Wire {
     return rows;
   }
 
-  // Gives the group this block's numbers: `stage` in shared memory, [8*NT][segments][units of the block]. By all lanes,
-  // after a block barrier behind the writes of `stage`.
+  // Gives the group this block's numbers: `stage` in shared memory, [8*NT][segments][units of the block]. By
+  // all lanes, after a block barrier behind the writes of `stage`.
   FUSEGEN_DEVICE void publish(int slice, int turn, int segments, int segment_bytes, int own_bytes) {
     const unsigned char* stage = shared_ + place_.shared.stage;
     const int words = own_bytes / 16, per_row = segments * words, all = kRows * per_row;
     const int peers = place_.transport == Transport::cluster ? place_.blocks : 1;
     for (int i = device::thread(); i < all * peers; i += device::kThreads) {
-      const int peer = i / all, word = i % all, row = word / per_row, segment = word % per_row / words, at = word % words;
+      const int peer = i / all, word = i % all, row = word / per_row, segment = word % per_row / words,
+                at = word % words;
       const device::Word4 v = device::load16(stage + 16 * word);
       const int column = segment * segment_bytes + me_.rank * own_bytes + 16 * at;
       if (inside()) {
@@ -96,13 +100,16 @@ class Wire {
           device::store16(to, v);
         }
       } else {
-        device::store16(x_.publish + (turn & 1) * x_.publish_parity + (static_cast<int64_t>(slot(slice)) * kRows + row) * x_.publish_bytes + column, v);
+        device::store16(x_.publish + (turn & 1) * x_.publish_parity +
+                            (static_cast<int64_t>(slot(slice)) * kRows + row) * x_.publish_bytes + column,
+                        v);
       }
     }
     if (place_.transport == Transport::cluster || place_.transport == Transport::launch) return;
     device::sync_block();
     if (place_.transport == Transport::l2 && device::thread() == 0)
-      device::store_release(x_.flags + static_cast<int64_t>(slot(slice)) * place_.blocks + me_.rank, static_cast<uint32_t>(turn + 1));
+      device::store_release(x_.flags + static_cast<int64_t>(slot(slice)) * place_.blocks + me_.rank,
+                            static_cast<uint32_t>(turn + 1));
   }
 
   FUSEGEN_DEVICE bool stopped() const { return *stop() != 0; }
@@ -112,18 +119,28 @@ class Wire {
     if (place_.transport == Transport::cluster) device::cluster_sync();
   }
 
- private:
-  FUSEGEN_DEVICE bool inside() const { return place_.transport == Transport::cluster || place_.transport == Transport::block; }
-  FUSEGEN_DEVICE int slot(int slice) const { return (me_.direction * place_.groups + me_.group) * place_.slices + slice; }
+private:
+  FUSEGEN_DEVICE bool inside() const {
+    return place_.transport == Transport::cluster || place_.transport == Transport::block;
+  }
+  FUSEGEN_DEVICE int slot(int slice) const {
+    return (me_.direction * place_.groups + me_.group) * place_.slices + slice;
+  }
   FUSEGEN_DEVICE unsigned char* buffer(int slice, int turn) const {
-    return shared_ + place_.shared.gathered + (inside() ? (2 * slice + (turn & 1)) * place_.shared.gathered_size : 0);
+    return shared_ + place_.shared.gathered +
+           (inside() ? (2 * slice + (turn & 1)) * place_.shared.gathered_size : 0);
   }
   FUSEGEN_DEVICE device::ByteBarrier* barrier(int slice, int turn) const {
-    return reinterpret_cast<device::ByteBarrier*>(shared_ + place_.shared.barriers) + 1 + 2 * slice + (turn & 1);
+    return reinterpret_cast<device::ByteBarrier*>(shared_ + place_.shared.barriers) + 1 + 2 * slice +
+           (turn & 1);
   }
-  FUSEGEN_DEVICE volatile int* stop() const { return reinterpret_cast<volatile int*>(shared_ + place_.shared.barriers); }
+  FUSEGEN_DEVICE volatile int* stop() const {
+    return reinterpret_cast<volatile int*>(shared_ + place_.shared.barriers);
+  }
   // Every block of the cluster sends its part of every row.
-  FUSEGEN_DEVICE uint32_t bytes_of_turn() const { return static_cast<uint32_t>(kRows * place_.blocks * place_.own_bytes_of_row); }
+  FUSEGEN_DEVICE uint32_t bytes_of_turn() const {
+    return static_cast<uint32_t>(kRows * place_.blocks * place_.own_bytes_of_row);
+  }
 
   FUSEGEN_DEVICE bool give_up(uint32_t looks, uint64_t& started) {
     device::relax();

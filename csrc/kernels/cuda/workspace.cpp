@@ -18,13 +18,17 @@ int64_t padded_units(const Plan& plan, Kind kind, bool backward) {
 }
 
 int64_t row_bytes(const Plan& plan, Kind kind, Format format, bool backward) {
-  const int64_t bytes = padded_units(plan, kind, backward) * (backward ? gates_of(kind) : 1) * number_bytes(format);
+  const int64_t bytes =
+      padded_units(plan, kind, backward) * (backward ? gates_of(kind) : 1) * number_bytes(format);
   return (bytes + kChunk - 1) / kChunk * kChunk;
 }
 
-Workspace workspace(const Device& device, const Plan& plan, Kind kind, Format format, bool backward, int B, int H, int P, int D) {
+Workspace workspace(const Device& device, const Plan& plan, Kind kind, Format format, bool backward, int B,
+                    int H, int P, int D) {
   const Plan step = choose_stepwise(device, kind, format, backward, B, H, D);
-  const auto rows = [&](const Plan& p, Kind k) { return copies_of_rows(p, D) * row_bytes(p, k, format, backward); };
+  const auto rows = [&](const Plan& p, Kind k) {
+    return copies_of_rows(p, D) * row_bytes(p, k, format, backward);
+  };
   int64_t exchange = std::max(rows(plan, kind), rows(step, kind)), inner = 0;
   if (P != H) {
     inner = exchange;

@@ -22,7 +22,6 @@ def _stamps(weights: Sequence[Tensor]) -> list[tuple[int, int]]:
 class Packed:
     """The packed weights of one module: a blob for each direction of each layer."""
 
-
     def __init__(self, module: Recurrent | _Cell) -> None:
         if isinstance(module, Recurrent):
             layers, per = [module._weights(i) for i in range(module.num_layers)], module._per_direction

@@ -5,7 +5,8 @@
 namespace fusegen::device {
 
 inline void copy16_async(void* shared, const void* global) {
-  if ((reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global)) % 16) throw simt::Stuck("misaligned copy");
+  if ((reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global)) % 16)
+    throw simt::Stuck("misaligned copy");
   simt::copy_later(shared, global, 16);
 }
 inline void end_copy_group() { simt::end_copy_group(); }

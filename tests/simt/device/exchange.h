@@ -48,7 +48,9 @@ inline void arrive(void* data) {
 }  // namespace detail
 
 inline void cluster_sync() { simt::sync_cluster(); }
-inline void start(ByteBarrier* b) { *reinterpret_cast<detail::BarrierState*>(b) = {0, 1, 0, detail::kStarted}; }
+inline void start(ByteBarrier* b) {
+  *reinterpret_cast<detail::BarrierState*>(b) = {0, 1, 0, detail::kStarted};
+}
 inline void arm(ByteBarrier* b, uint32_t bytes) {
   auto& s = detail::state(b);
   if (!s.arrivals) throw simt::Stuck("a byte barrier is armed twice in one phase");
@@ -56,7 +58,9 @@ inline void arm(ByteBarrier* b, uint32_t bytes) {
   s.bytes += static_cast<int32_t>(bytes);
   detail::end_phase_if_due(s);
 }
-inline bool phase_over(ByteBarrier* b, uint32_t parity) { return !simt::hung() && detail::state(b).parity != parity; }
+inline bool phase_over(ByteBarrier* b, uint32_t parity) {
+  return !simt::hung() && detail::state(b).parity != parity;
+}
 inline void send16(void* shared, ByteBarrier* barrier, int rank, Word4 v) {
   const auto there = [&](void* p) { return simt::in_block(static_cast<unsigned char*>(p), rank); };
   const detail::Sent s{there(shared), reinterpret_cast<ByteBarrier*>(there(barrier)), v};

@@ -1,4 +1,5 @@
-// The host's side of csrc/kernels/cuda/device/mma.h: the same fragments, multiplied when all 32 lanes have come.
+// The host's side of csrc/kernels/cuda/device/mma.h: the same fragments, multiplied when all 32 lanes have
+// come.
 #pragma once
 #include <device/number.h>
 
@@ -38,7 +39,7 @@ inline int numbers(FormatF32, Word4 v, float* out) {
   std::memcpy(out, &v, 16);
   return 4;
 }
-inline int numbers(FormatTf32 , Word4 v, float* out) {
+inline int numbers(FormatTf32, Word4 v, float* out) {
   std::memcpy(out, &v, 16);
   for (int i = 0; i < 4; ++i) out[i] = tf32(out[i]);
   return 4;
@@ -50,11 +51,13 @@ float dot(Format, const float* a, const float* b, int n) {
   for (int k = 0; k < n; ++k) sum += a[k] * b[k];
   return sum;
 }
-inline float dot(FormatF32, const float* a, const float* b, int n) {  // in three products of TF32 numbers, as there
+// in three products of TF32 numbers, as there
+inline float dot(FormatF32, const float* a, const float* b, int n) {
   float small = 0, large = 0;
   for (int k = 0; k < n; ++k) {
     const float ah = tf32(a[k]), bh = tf32(b[k]);
-    const float al = std::isfinite(a[k]) ? tf32(a[k] - ah) : 0, bl = std::isfinite(b[k]) ? tf32(b[k] - bh) : 0;
+    const float al = std::isfinite(a[k]) ? tf32(a[k] - ah) : 0,
+                bl = std::isfinite(b[k]) ? tf32(b[k] - bh) : 0;
     small += al * bh + ah * bl;
     large += ah * bh;
   }

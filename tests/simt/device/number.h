@@ -54,7 +54,8 @@ inline F16 narrow<F16>(float x) {
   const float size = std::fabs(x);
   if (x != x) return {0x7fff};
   if (size >= 65520.0f) return {static_cast<uint16_t>(sign | 0x7c00u)};
-  if (size < 0x1p-14f) return {static_cast<uint16_t>(sign | static_cast<uint32_t>(std::nearbyint(size * 0x1p24f)))};
+  if (size < 0x1p-14f)
+    return {static_cast<uint16_t>(sign | static_cast<uint32_t>(std::nearbyint(size * 0x1p24f)))};
   const uint32_t rounded = (bits & 0x7fffffffu) + 0xfffu + ((bits >> 13) & 1);
   return {static_cast<uint16_t>(sign | ((rounded >> 13) - (112u << 10)))};
 }

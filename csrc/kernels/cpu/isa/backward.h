@@ -1,8 +1,9 @@
 // The recurrence, backward: one direction of one layer, whole sequence.
 //
-// Chunks of steps, last first. Within a chunk each step forms dh_t = dy_t + dgates_{t+1} R in registers, runs the cell's
-// derivative on them and writes dgates_t. Once a chunk's dgates stand in scratch, all threads together turn them into
-// dX, dW, dR and db while they are still in cache. Each element of every gradient is summed by one thread in one order.
+// Chunks of steps, last first. Within a chunk each step forms dh_t = dy_t + dgates_{t+1} R in registers, runs
+// the cell's derivative on them and writes dgates_t. Once a chunk's dgates stand in scratch, all threads
+// together turn them into dX, dW, dR and db while they are still in cache. Each element of every gradient is
+// summed by one thread in one order.
 //
 // Columns of dgates: LSTM i|f|g|o, RNN a; GRU n_x|r|z|n_h, so that [0,3H) feeds dX and dW (rows n,r,z) and
 // [H,4H) feeds dR and dh in torch's order.
@@ -35,23 +36,23 @@ class Backward {
   const std::vector<Batch> batches_;
   const std::vector<int64_t> bounds_;
   const bool project_;
-  const int64_t columns_;      // of dgates
-  const int64_t recurrent_;    // first column that R sees
+  const int64_t columns_;    // of dgates
+  const int64_t recurrent_;  // first column that R sees
   const int64_t GH_;
   const int64_t ldg_, ldc_, ldp_;
 
   const bool fresh_W_, fresh_R_;  // used once in this call: packed block by block, when needed
-  C *R_, *W_, *W_hr_;          // packed for products with dgates on the left
-  C* fresh_;                   // [threads][kFreshElements]
-  C* dgates_[2];               // [chunk rows][ldg], this chunk's and the one before it in time order reversed
-  C *dhp_, *hidden_;           // projection: dh [chunk rows][ldp] and o tanh(c) [chunk rows][ldc]
-  C *sum_W_, *sum_R_, *sum_hr_;  // sums of weight gradients where they are stored in 16 bits
-  double* sum_b_;              // [columns]
+  C *R_, *W_, *W_hr_;             // packed for products with dgates on the left
+  C* fresh_;                      // [threads][kFreshElements]
+  C* dgates_[2];      // [chunk rows][ldg], this chunk's and the one before it in time order reversed
+  C *dhp_, *hidden_;  // projection: dh [chunk rows][ldp] and o tanh(c) [chunk rows][ldc]
+  C *sum_W_, *sum_R_, *sum_hr_;               // sums of weight gradients where they are stored in 16 bits
+  double* sum_b_;                             // [columns]
   C *x_panels_, *h_panels_, *hidden_panels_;  // right-hand sides of dW, dR and dW_hr, in plain panels
   S* zero_row_;
   std::vector<TeamScratch> scratch_;
 
- public:
+public:
   explicit Backward(const RecurrentBackward& p)
       : p_(p),
         plan_(cpu::plan_backward(p)),
@@ -103,7 +104,7 @@ class Backward {
     }
   }
 
- private:
+private:
   void lay_out(cpu::Arena& arena) {
     const int64_t rows = std::max<int64_t>(1, largest_chunk(batches_, bounds_));
     const PanelShape to_h{p_.P, 1}, to_x{p_.I, 1}, to_hidden{p_.H, 1};
@@ -136,11 +137,14 @@ class Backward {
   int64_t input_row(int64_t k) const { return kGru ? (k < p_.H ? k + 2 * p_.H : k - p_.H) : k; }
 
   const S* recurrent_row(int64_t k) const { return static_cast<const S*>(p_.R.data) + k * p_.R.stride; }
-  const S* input_row_of_W(int64_t k) const { return static_cast<const S*>(p_.W.data) + input_row(k) * p_.W.stride; }
+  const S* input_row_of_W(int64_t k) const {
+    return static_cast<const S*>(p_.W.data) + input_row(k) * p_.W.stride;
+  }
 
   void pack(int rank, int size) const {
     if (!fresh_R_) pack_product(p_.P, GH_, R_, rank, size, [&](int64_t k) { return recurrent_row(k); });
-    if (p_.dx.data && !fresh_W_) pack_product(p_.I, GH_, W_, rank, size, [&](int64_t k) { return input_row_of_W(k); });
+    if (p_.dx.data && !fresh_W_)
+      pack_product(p_.I, GH_, W_, rank, size, [&](int64_t k) { return input_row_of_W(k); });
     if (project_) {
       const S* W_hr = static_cast<const S*>(p_.W_hr.data);
       pack_product(p_.H, p_.P, W_hr_, rank, size, [&](int64_t k) { return W_hr + k * p_.W_hr.stride; });
@@ -157,7 +161,8 @@ class Backward {
   template <class RowPointer>
   static void pack_product(int64_t N, int64_t K, C* out, int rank, int size, const RowPointer& row) {
     const Range mine = share(PanelShape{N, 1}.template count<C>(), rank, size);
-    for (int64_t q = mine.begin; q < mine.end; ++q) pack_rows<S>(row, N, 0, K, q, out + q * K * kTileColumns<C>);
+    for (int64_t q = mine.begin; q < mine.end; ++q)
+      pack_rows<S>(row, N, 0, K, q, out + q * K * kTileColumns<C>);
   }
 
   void clear_padding(int rank, int size) const {
@@ -194,14 +199,20 @@ class Backward {
       };
       if (!project_) {
         recur(next, n_next, n, recurrent_panels(), GH_, states, step, fetch_saved,
-              [&](int row, int64_t panel, const auto& sums) { step_row(k, step, row, row0, chunk, panel, sums); });
+              [&](int row, int64_t panel, const auto& sums) {
+                step_row(k, step, row, row0, chunk, panel, sums);
+              });
       } else {
         recur(next, n_next, n, recurrent_panels(), GH_, states, step, Nothing<C>{},
-              [&](int row, int64_t panel, const auto& sums) { projected_row(k, step, row, row0, panel, sums); });
+              [&](int row, int64_t panel, const auto& sums) {
+                projected_row(k, step, row, row0, panel, sums);
+              });
         team.barrier();
         for (int i = 0; i < n; ++i) dhp[i] = dhp_ + (row0 + i) * ldp_;
         recur(dhp, n, n, PackedPanels<C, kTileVectors>{W_hr_, p_.P}, p_.P, units, step, fetch_saved,
-              [&](int row, int64_t panel, const auto& sums) { step_row(k, step, row, row0, chunk, panel, sums); });
+              [&](int row, int64_t panel, const auto& sums) {
+                step_row(k, step, row, row0, chunk, panel, sums);
+              });
       }
       team.barrier();
     }
@@ -219,8 +230,8 @@ class Backward {
 
   // Rows [0, n_product) bring the product with `source`, rows up to n zero; epilogue(row, panel, sums).
   template <class Source, class Addend, class Epilogue>
-  void recur(const std::vector<const C*>& a, int n_product, int n, const Source& source, int64_t K, const Range& panels,
-             int64_t turn, const Addend& addend, const Epilogue& epilogue) const {
+  void recur(const std::vector<const C*>& a, int n_product, int n, const Source& source, int64_t K,
+             const Range& panels, int64_t turn, const Addend& addend, const Epilogue& epilogue) const {
     multiply_rows<C, kTileVectors>(a.data(), n_product, source, K, panels, turn, addend, each_row(epilogue));
     static constexpr RowSums<C, kTileVectors> zero{};
     for (int64_t panel = panels.begin; panel < panels.end; ++panel)
@@ -236,18 +247,19 @@ class Backward {
   }
 
   void projected_row(int k, int64_t step, int row, int64_t row0, int64_t panel,
-                                    const RowSums<C, kTileVectors>& sums) {
+                     const RowSums<C, kTileVectors>& sums) {
     const PanelShape shape{p_.P, 1};
     for (int j = 0; j < kTileVectors; ++j) {
       const int lanes = shape.lanes<C>(panel, j);
       if (!lanes) break;
       const int64_t u = shape.row<C>(panel, j);
-      store(dhp_ + (row0 + row) * ldp_ + u, load(sums[j]) + incoming(batches_[k], row, step, u, lanes), lanes);
+      store(dhp_ + (row0 + row) * ldp_ + u, load(sums[j]) + incoming(batches_[k], row, step, u, lanes),
+            lanes);
     }
   }
 
   void step_row(int k, int64_t step, int row, int64_t row0, int64_t chunk, int64_t panel,
-                               const RowSums<C, kTileVectors>& sums) {
+                const RowSums<C, kTileVectors>& sums) {
     const Batch& batch = batches_[k];
     const PanelShape shape{p_.H, 1};
     const int64_t H = p_.H, b = batch.row[row], t = batch.time(row, step);
@@ -268,7 +280,8 @@ class Backward {
         const V c = load(row_of<C>(p_.cells, t, b) + u, lanes);
         C* carry = scratch_[k].dc + row * ldc_ + u;
         const V dc = !last ? load(carry) : p_.dc_n.data ? load(row_of<S>(p_.dc_n, 0, b) + u, lanes) : V{};
-        const auto d = cells::lstm_backward<Math>(i, f, g, o, cell_before(step, t_prev, b, u, lanes), c, dh, dc);
+        const auto d =
+            cells::lstm_backward<Math>(i, f, g, o, cell_before(step, t_prev, b, u, lanes), c, dh, dc);
         store(dg, d.i, lanes);
         store(dg + H, d.f, lanes);
         store(dg + 2 * H, d.g, lanes);
@@ -295,14 +308,16 @@ class Backward {
     }
   }
 
-  // What step_row will read of a row that forward saved, a line of each where 16-bit types take half of one: written long
-  // ago, so it comes from memory while the row's product runs.
+  // What step_row will read of a row that forward saved, a line of each where 16-bit types take half of one:
+  // written long ago, so it comes from memory while the row's product runs.
   FUSEGEN_INLINE void prefetch_saved(const Batch& batch, int64_t step, int row, int64_t panel) const {
     const int64_t b = batch.row[row], t = batch.time(row, step), u = panel * kTileColumns<C>;
     const auto fetch = [](const auto* p) {
-      for (int64_t n = 0; n < kTileColumns<C>; n += 64 / static_cast<int64_t>(sizeof(*p))) __builtin_prefetch(p + n, 0, 2);
+      for (int64_t n = 0; n < kTileColumns<C>; n += 64 / static_cast<int64_t>(sizeof(*p)))
+        __builtin_prefetch(p + n, 0, 2);
     };
-    for (int64_t g = 0; p_.gates.data && g < saved_gates(cell); ++g) fetch(row_of<S>(p_.gates, t, b) + g * p_.H + u);
+    for (int64_t g = 0; p_.gates.data && g < saved_gates(cell); ++g)
+      fetch(row_of<S>(p_.gates, t, b) + g * p_.H + u);
     if (p_.cells.data) fetch(row_of<C>(p_.cells, t, b) + u);
     if (p_.dy.data && !project_) fetch(row_of<S>(p_.dy, t, b) + u);
     if constexpr (saved_gates(cell) == 0) fetch(row_of<S>(p_.y, t, b) + u);
@@ -328,10 +343,9 @@ class Backward {
       const Range panels = share(PanelShape{p_.P, 1}.template count<C>(), team);
       const auto finish = [&](int row, int64_t panel, const auto& sums) { initial_row(k, row, panel, sums); };
       if (fresh_R_)
-        recur(next, n_next, n, fresh_panels(p_.P, team.rank, [this](int64_t r) { return recurrent_row(r); }), GH_, panels, 1,
-              Nothing<C>{}, finish);
-      else
-        recur(next, n_next, n, recurrent_panels(), GH_, panels, 1, Nothing<C>{}, finish);
+        recur(next, n_next, n, fresh_panels(p_.P, team.rank, [this](int64_t r) { return recurrent_row(r); }),
+              GH_, panels, 1, Nothing<C>{}, finish);
+      else recur(next, n_next, n, recurrent_panels(), GH_, panels, 1, Nothing<C>{}, finish);
     }
     if (p_.dc0.data) {
       const Range mine = share(n, team);
@@ -339,9 +353,9 @@ class Backward {
         const int64_t b = batch.row[i];
         for (int64_t u = 0; u < p_.H; u += L) {
           const int lanes = p_.H - u < L ? static_cast<int>(p_.H - u) : L;
-          const V dc = batch.length[i]  ? load(scratch_[k].dc + i * ldc_ + u)
-                       : p_.dc_n.data ? load(row_of<S>(p_.dc_n, 0, b) + u, lanes)
-                                      : V{};
+          const V dc = batch.length[i] ? load(scratch_[k].dc + i * ldc_ + u)
+                       : p_.dc_n.data  ? load(row_of<S>(p_.dc_n, 0, b) + u, lanes)
+                                       : V{};
           store(row_of<S>(p_.dc0, 0, b) + u, dc, lanes);
         }
       }
@@ -370,7 +384,8 @@ class Backward {
   void list_tokens(int64_t chunk, std::vector<Token>& tokens) const {
     tokens.clear();
     for (const Batch& batch : batches_)
-      for (int64_t step = bounds_[chunk], end = std::min(bounds_[chunk + 1], batch.steps()); step < end; ++step)
+      for (int64_t step = bounds_[chunk], end = std::min(bounds_[chunk + 1], batch.steps()); step < end;
+           ++step)
         for (int i = 0, n = batch.active(step); i < n; ++i)
           tokens.push_back({batch.row[i], batch.time(i, step), step == 0});
   }
@@ -382,7 +397,8 @@ class Backward {
       for (int64_t q = 0, count = PanelShape{N, 1}.template count<C>(); q < count; ++q)
         pack_rows<decltype(storage)>(row, N, mine.begin, mine.end, q, out + q * K * kTileColumns<C>);
     };
-    if (p_.dW.data) pack(S{}, p_.I, x_panels_, [&](int64_t k) { return row_of<S>(p_.x, tokens[k].t, tokens[k].b); });
+    if (p_.dW.data)
+      pack(S{}, p_.I, x_panels_, [&](int64_t k) { return row_of<S>(p_.x, tokens[k].t, tokens[k].b); });
     if (p_.dR.data) {
       pack(S{}, p_.P, h_panels_, [&](int64_t k) -> const S* {
         const Token& token = tokens[k];
@@ -393,8 +409,8 @@ class Backward {
     if (p_.dW_hr.data) pack(C{}, p_.H, hidden_panels_, [&](int64_t k) { return hidden_ + k * ldc_; });
   }
 
-  // dX. Weights packed before are read by every thread for rows of its own; fresh ones are packed once, so threads take
-  // panels instead.
+  // dX. Weights packed before are read by every thread for rows of its own; fresh ones are packed once, so
+  // threads take panels instead.
   void input_gradient(const C* dgates, const std::vector<Token>& tokens, int rank, int size) const {
     const int64_t K = static_cast<int64_t>(tokens.size()), panels = PanelShape{p_.I, 1}.template count<C>();
     const Range rows = fresh_W_ ? Range{0, K} : share(K, rank, size);
@@ -405,12 +421,14 @@ class Backward {
       store_row<S>(p_.I, q, sums, p_.add_dx, row_of<S>(p_.dx, token.t, token.b));
     };
     if (fresh_W_) {
-      multiply_rows<C, kTileVectors>(a.data(), static_cast<int>(a.size()),
-                                     fresh_panels(p_.I, rank, [this](int64_t k) { return input_row_of_W(k); }), GH_,
-                                     share(panels, rank, size), 0, Nothing<C>{}, each_row(finish));
+      multiply_rows<C, kTileVectors>(
+          a.data(), static_cast<int>(a.size()),
+          fresh_panels(p_.I, rank, [this](int64_t k) { return input_row_of_W(k); }), GH_,
+          share(panels, rank, size), 0, Nothing<C>{}, each_row(finish));
     } else {
-      multiply_rows<C, kTileVectors>(a.data(), static_cast<int>(a.size()), PackedPanels<C, kTileVectors>{W_, GH_}, GH_,
-                                     {0, panels}, 0, Nothing<C>{}, each_row(finish));
+      multiply_rows<C, kTileVectors>(a.data(), static_cast<int>(a.size()),
+                                     PackedPanels<C, kTileVectors>{W_, GH_}, GH_, {0, panels}, 0,
+                                     Nothing<C>{}, each_row(finish));
     }
   }
 
@@ -423,11 +441,13 @@ class Backward {
     const Range columns = share(GH_, rank, size, kGradientColumns);
     if (p_.dW.data) {
       C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dW.data) : sum_W_;
-      multiply_columns(dgates, ldg_, columns, x_panels_, p_.I, K, add, [&](int64_t m) { return out + input_row(m) * p_.I; });
+      multiply_columns(dgates, ldg_, columns, x_panels_, p_.I, K, add,
+                       [&](int64_t m) { return out + input_row(m) * p_.I; });
     }
     if (p_.dR.data) {
       C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dR.data) : sum_R_;
-      multiply_columns(dgates + recurrent_, ldg_, columns, h_panels_, p_.P, K, add, [&](int64_t m) { return out + m * p_.P; });
+      multiply_columns(dgates + recurrent_, ldg_, columns, h_panels_, p_.P, K, add,
+                       [&](int64_t m) { return out + m * p_.P; });
     }
     if (p_.dW_hr.data) {
       C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dW_hr.data) : sum_hr_;
@@ -441,8 +461,8 @@ class Backward {
     }
   }
 
-  // sum[l] (+)= sum_k a[k][l]. Blocks of rows in the compute type, blocks together in double: over thousands of steps a
-  // single float sum loses more than torch does.
+  // sum[l] (+)= sum_k a[k][l]. Blocks of rows in the compute type, blocks together in double: over thousands
+  // of steps a single float sum loses more than torch does.
   void add_columns(const C* a, int64_t K, bool add, double* sum) const {
     if (!add) std::fill(sum, sum + L, 0.0);
     for (int64_t k0 = 0; k0 < K; k0 += kBiasBlock) {
@@ -452,8 +472,8 @@ class Backward {
     }
   }
 
-  // What chunk_gradients left in sums, and zeros where there was no chunk. Each thread writes what it summed itself,
-  // but for the biases.
+  // What chunk_gradients left in sums, and zeros where there was no chunk. Each thread writes what it summed
+  // itself, but for the biases.
   void write_gradients(bool none, int rank, int size) {
     constexpr bool narrow = sizeof(S) != sizeof(C);
     const Range columns = share(GH_, rank, size, kGradientColumns);

@@ -1,5 +1,6 @@
-// Which rows run at which step. Step s counts from 0 whatever the direction; a row's time is s, or its own end
-// minus s in the reverse direction. Rows lie longest first, so those alive at a step are always the first few.
+// Which rows run at which step. Step s counts from 0 whatever the direction; a row's time is s, or its own
+// end minus s in the reverse direction. Rows lie longest first, so those alive at a step are always the first
+// few.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -21,8 +22,9 @@ struct Batch {
   int64_t time(int i, int64_t s) const { return reverse ? length[i] - 1 - s : s; }
   bool last(int i, int64_t s) const { return s == length[i] - 1; }
   int active(int64_t s) const {  // rows with length > s
-    return static_cast<int>(std::partition_point(length.begin(), length.end(), [s](int64_t n) { return n > s; }) -
-                            length.begin());
+    return static_cast<int>(
+        std::partition_point(length.begin(), length.end(), [s](int64_t n) { return n > s; }) -
+        length.begin());
   }
   int64_t tokens(int64_t s0, int64_t s1) const {  // rows alive, summed over the steps [s0, s1)
     int64_t n = 0;
@@ -39,7 +41,8 @@ inline std::vector<Batch> make_batches(const RecurrentSizes& p, int teams) {
   std::vector<int32_t> order(p.B);
   std::iota(order.begin(), order.end(), 0);
   const auto length = [&](int32_t b) { return p.lengths ? p.lengths[b] : p.T; };
-  if (p.lengths) std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return length(a) > length(b); });
+  if (p.lengths)
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return length(a) > length(b); });
   std::vector<Batch> batches(teams);
   for (int k = 0; k < teams; ++k) {
     Batch& batch = batches[k];
@@ -83,8 +86,8 @@ inline int64_t largest_chunk(const std::vector<Batch>& batches, const std::vecto
   return most;
 }
 
-// The threads that share one batch. A barrier counts all threads of the parallel region, so either every thread is
-// its own team (size 1, no barrier inside) or all are one.
+// The threads that share one batch. A barrier counts all threads of the parallel region, so either every
+// thread is its own team (size 1, no barrier inside) or all are one.
 struct Team {
   int rank, size;
   void barrier() const {

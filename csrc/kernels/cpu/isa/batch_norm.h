@@ -1,5 +1,5 @@
-// Batch normalisation and the activation behind it, of tensors [blocks][pixels][channels][width] of which the first n samples
-// are real ones. Threads share channels.
+// Batch normalisation and the activation behind it, of tensors [blocks][pixels][channels][width] of which the
+// first n samples are real ones. Threads share channels.
 #pragma once
 #include <omp.h>
 
@@ -13,7 +13,7 @@ namespace fusegen::FUSEGEN_ISA_NS {
 
 template <class C>
 class BatchNormPass {
- protected:
+protected:
   using V = Vector<C>;
   static constexpr int L = kLanes<C>;
   static constexpr int64_t kChunk = 4;  // pixels summed as they come, then in double, as torch sums all
@@ -23,7 +23,9 @@ class BatchNormPass {
   const int threads_;
 
   explicit BatchNormPass(const BatchNormShape& s)
-      : s_(s), count_(static_cast<double>(s.n) * static_cast<double>(s.pixels)), threads_(cpu::plan_threads(s)) {}
+      : s_(s),
+        count_(static_cast<double>(s.n) * static_cast<double>(s.pixels)),
+        threads_(cpu::plan_threads(s)) {}
 
   int lanes(int64_t block, int64_t u) const {
     const int64_t left = s_.n - block * s_.width - u;
@@ -35,7 +37,8 @@ class BatchNormPass {
   FUSEGEN_INLINE void vectors(Range mine, int64_t begin, int64_t end, const F& f) const {
     for (int64_t i = begin; i < end; ++i)
       for (int64_t c = mine.begin; c < mine.end; ++c)
-        for (int64_t u = 0; u < s_.width; u += L) f(c, (i * s_.C + c) * s_.width + u, lanes(i / s_.pixels, u));
+        for (int64_t u = 0; u < s_.width; u += L)
+          f(c, (i * s_.C + c) * s_.width + u, lanes(i / s_.pixels, u));
   }
 
   // total[i][c] = sum of terms(channel, offset)[i] over the lanes that hold samples.
@@ -65,7 +68,7 @@ class BatchNormForwardPass : BatchNormPass<C> {
   using typename Base::V;
   const BatchNormForward& p_;
 
- public:
+public:
   explicit BatchNormForwardPass(const BatchNormForward& p) : Base(p), p_(p) {}
 
   void run() {
@@ -73,13 +76,16 @@ class BatchNormForwardPass : BatchNormPass<C> {
     normalise(share(p_.C, omp_get_thread_num(), omp_get_num_threads()));
   }
 
- private:
+private:
   void normalise(Range mine) const {
-    const C *x = static_cast<const C*>(p_.x), *weight = static_cast<const C*>(p_.weight), *bias = static_cast<const C*>(p_.bias);
+    const C *x = static_cast<const C*>(p_.x), *weight = static_cast<const C*>(p_.weight),
+            *bias = static_cast<const C*>(p_.bias);
     C *mean = static_cast<C*>(p_.mean), *var = static_cast<C*>(p_.var), *y = static_cast<C*>(p_.y);
     const C slope = static_cast<C>(p_.slope);
-    std::vector<double> sum = this->template sums<1>(mine, [&](int64_t, int64_t at) { return std::array<V, 1>{load(x + at)}; })[0];
-    for (int64_t c = mine.begin; c < mine.end; ++c) mean[c] = static_cast<C>(sum[c - mine.begin] / this->count_);
+    std::vector<double> sum =
+        this->template sums<1>(mine, [&](int64_t, int64_t at) { return std::array<V, 1>{load(x + at)}; })[0];
+    for (int64_t c = mine.begin; c < mine.end; ++c)
+      mean[c] = static_cast<C>(sum[c - mine.begin] / this->count_);
     sum = this->template sums<1>(mine, [&](int64_t c, int64_t at) {
       const V d = load(x + at) - splat(mean[c]);
       return std::array<V, 1>{d * d};
@@ -87,7 +93,8 @@ class BatchNormForwardPass : BatchNormPass<C> {
     std::vector<C> scale(sum.size());
     for (int64_t c = mine.begin; c < mine.end; ++c) {
       var[c] = static_cast<C>(sum[c - mine.begin] / this->count_);
-      scale[c - mine.begin] = static_cast<C>((weight ? weight[c] : 1) / std::sqrt(sum[c - mine.begin] / this->count_ + p_.eps));
+      scale[c - mine.begin] =
+          static_cast<C>((weight ? weight[c] : 1) / std::sqrt(sum[c - mine.begin] / this->count_ + p_.eps));
     }
     this->vectors(mine, 0, p_.blocks * p_.pixels, [&](int64_t c, int64_t at, int n) {
       V v = (load(x + at) - splat(mean[c])) * splat(scale[c - mine.begin]);
@@ -103,7 +110,7 @@ class BatchNormBackwardPass : BatchNormPass<C> {
   using typename Base::V;
   const BatchNormBackward& p_;
 
- public:
+public:
   explicit BatchNormBackwardPass(const BatchNormBackward& p) : Base(p), p_(p) {}
 
   void run() {
@@ -111,10 +118,11 @@ class BatchNormBackwardPass : BatchNormPass<C> {
     gradients(share(p_.C, omp_get_thread_num(), omp_get_num_threads()));
   }
 
- private:
+private:
   FUSEGEN_INLINE V behind_activation(int64_t at) const {
     const V dy = load(static_cast<const C*>(p_.dy) + at);
-    return p_.slope == 1 ? dy : behind<C>(dy, load(static_cast<const C*>(p_.y) + at), static_cast<C>(p_.slope));
+    return p_.slope == 1 ? dy
+                         : behind<C>(dy, load(static_cast<const C*>(p_.y) + at), static_cast<C>(p_.slope));
   }
 
   void gradients(Range mine) const {

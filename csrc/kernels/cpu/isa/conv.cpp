@@ -7,10 +7,8 @@ namespace {
 
 template <template <class> class Pass, class Params>
 void run(const Params& p) {
-  if (p.dtype == Dtype::f64)
-    Pass<double>(p).run();
-  else
-    Pass<float>(p).run();
+  if (p.dtype == Dtype::f64) Pass<double>(p).run();
+  else Pass<float>(p).run();
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// The three passes of a convolution, on tensors [blocks][pixels][channels][width] (params.h). What lies at one pixel of a
-// block is a panel [channels][width] as it is, so each pass is a product over segments, one a tap:
+// The three passes of a convolution, on tensors [blocks][pixels][channels][width] (params.h). What lies at
+// one pixel of a block is a panel [channels][width] as it is, so each pass is a product over segments, one a
+// tap:
 //
 //   y[pixel]  = sum over taps of W[tap] x[pixel under tap]          panel: x, steps: its channels
 //   dx[pixel] = sum over taps of W[tap]^T dy[pixel over tap]        panel: dy, steps: its channels
@@ -13,18 +14,20 @@
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
-// Of a weight gradient, samples summed at a time: longer sums lose more than torch's of one half of them (measured).
+// Of a weight gradient, samples summed at a time: longer sums lose more than torch's of one half of them
+// (measured).
 constexpr int64_t kSampleBlock = 64;
 
 template <class C>
 class ConvPass {
- protected:
+protected:
   using V = Vector<C>;
   static constexpr int L = kLanes<C>;
 
   // [place * taps + tap] along one dim: what a tap at that place meets on the other side, -1 for nothing.
   using Meets = std::vector<int64_t>;
-  // One side of the convolution: its sizes, the channels of a group, and what its pixels meet on the other side.
+  // One side of the convolution: its sizes, the channels of a group, and what its pixels meet on the other
+  // side.
   struct Side {
     const int64_t* size;
     int64_t channels;
@@ -38,8 +41,13 @@ class ConvPass {
   const int threads_;
 
   explicit ConvPass(const ConvShape& s)
-      : s_(s), taps_(s.kernel[0] * s.kernel[1]), Cg_(s.C / s.groups), Og_(s.O / s.groups), input_{s.in, Cg_, {}},
-        output_{s.out, Og_, {}}, threads_(cpu::plan_threads(s)) {
+      : s_(s),
+        taps_(s.kernel[0] * s.kernel[1]),
+        Cg_(s.C / s.groups),
+        Og_(s.O / s.groups),
+        input_{s.in, Cg_, {}},
+        output_{s.out, Og_, {}},
+        threads_(cpu::plan_threads(s)) {
     for (int d = 0; d < 2; ++d) {
       input_.meets[d].assign(s.in[d] * s.kernel[d], -1);
       output_.meets[d].assign(s.out[d] * s.kernel[d], -1);
@@ -73,15 +81,16 @@ class ConvPass {
     }
   }
 
-  // The weights between a channel and those of the other side: `step` from one of these to the next, the taps at each.
+  // The weights between a channel and those of the other side: `step` from one of these to the next, the taps
+  // at each.
   struct Taps {
     const C* data;
     int64_t step;
   };
 
-  // Every pixel of side `to`: the sums over taps of weights times what x has at the pixels of side `from` that they meet.
-  // weights(g, channel): Taps. prepare(at) and finish(at, channel, sums) are told where the pixel's channels, and where a
-  // vector of one of them begins.
+  // Every pixel of side `to`: the sums over taps of weights times what x has at the pixels of side `from`
+  // that they meet. weights(g, channel): Taps. prepare(at) and finish(at, channel, sums) are told where the
+  // pixel's channels, and where a vector of one of them begins.
   template <class Weights, class Prepare, class Finish>
   void sweep(const Side& to, const Side& from, const C* x, const Weights& weights, const Prepare& prepare,
              const Finish& finish) const {
@@ -97,7 +106,8 @@ class ConvPass {
 #pragma omp barrier
         std::vector<Segment<C>> segments;
         std::vector<TileSums<C, NW>> sums;
-        // Few pixels (a dense layer has one) are cut into ranges of tiles, so that every thread has its share.
+        // Few pixels (a dense layer has one) are cut into ranges of tiles, so that every thread has its
+        // share.
         const int64_t pixels = s_.blocks * to.pixels() * s_.groups, tiles = tile_count<NW>(to.channels);
         const int64_t cuts = pixels >= 4 * size ? 1 : std::min(tiles, (4 * size + pixels - 1) / pixels);
         const Range mine = share(pixels * cuts, rank, size);
@@ -107,25 +117,28 @@ class ConvPass {
           prepare(at);
           segments.clear();
           each_tap(to, from, i % to.pixels(), [&](int64_t tap, int64_t pixel) {
-            const C* w = x + ((i / to.pixels() * from.pixels() + pixel) * s_.groups + g) * from.channels * s_.width;
+            const C* w =
+                x + ((i / to.pixels() * from.pixels() + pixel) * s_.groups + g) * from.channels * s_.width;
             for (int64_t k = 0; k < from.channels; k += kPanelBlockSteps)
               segments.push_back({w + k * s_.width, std::min(kPanelBlockSteps, from.channels - k),
                                   turned + g * to.channels * K, tap * from.channels + k});
           });
-          multiply_segments<C, NW>(segments, to.channels, share(tiles, static_cast<int>(part % cuts), static_cast<int>(cuts)), K,
-                                   sums, [&](int row, const RowSums<C, NW>& sum) {
-                                     for (int j = 0; j < NW; ++j)
-                                       finish(at + row * s_.width + j * L, g * to.channels + row, load(sum[j]));
-                                   });
+          multiply_segments<C, NW>(
+              segments, to.channels, share(tiles, static_cast<int>(part % cuts), static_cast<int>(cuts)), K,
+              sums, [&](int row, const RowSums<C, NW>& sum) {
+                for (int j = 0; j < NW; ++j)
+                  finish(at + row * s_.width + j * L, g * to.channels + row, load(sum[j]));
+              });
         }
       }
     });
   }
 
- private:
+private:
   // [groups][rows turned for tiles of NW vectors] of steps [taps][channels of the other side].
   template <int NW, class Weights>
-  void turn_weights(const Side& to, const Side& from, int rank, int size, const Weights& weights, C* out) const {
+  void turn_weights(const Side& to, const Side& from, int rank, int size, const Weights& weights,
+                    C* out) const {
     const int64_t K = taps_ * from.channels;
     for (int64_t g = 0; g < s_.groups; ++g)
       for_each_tile<NW>(static_cast<int>(to.channels), [&](int tile, int first, int m) {
@@ -134,7 +147,8 @@ class ConvPass {
         for (int i = 0; i < m; ++i) {
           const Taps taps = weights(g, first + i);
           for (int64_t c = 0; c < from.channels; ++c)
-            for (int64_t t = 0; t < taps_; ++t) rows[(t * from.channels + c) * m + i] = taps.data[c * taps.step + t];
+            for (int64_t t = 0; t < taps_; ++t)
+              rows[(t * from.channels + c) * m + i] = taps.data[c * taps.step + t];
         }
       });
   }
@@ -143,12 +157,12 @@ class ConvPass {
 template <class C>
 class ConvForwardPass : ConvPass<C> {
   using Base = ConvPass<C>;
+  using Base::Cg_, Base::Og_, Base::taps_;
   using typename Base::Taps;
   using typename Base::V;
-  using Base::Cg_, Base::Og_, Base::taps_;
   const ConvForward& p_;
 
- public:
+public:
   explicit ConvForwardPass(const ConvForward& p) : Base(p), p_(p) {}
 
   void run() {
@@ -167,12 +181,12 @@ class ConvForwardPass : ConvPass<C> {
 template <class C>
 class ConvInputPass : ConvPass<C> {
   using Base = ConvPass<C>;
+  using Base::Cg_, Base::Og_, Base::taps_;
   using typename Base::Taps;
   using typename Base::V;
-  using Base::Cg_, Base::Og_, Base::taps_;
   const ConvInputGradient& p_;
 
- public:
+public:
   explicit ConvInputPass(const ConvInputGradient& p) : Base(p), p_(p) {}
 
   void run() {
@@ -182,9 +196,11 @@ class ConvInputPass : ConvPass<C> {
         this->input_, this->output_, static_cast<const C*>(p_.dy),
         [&](int64_t g, int64_t c) { return Taps{W + (g * Og_ * Cg_ + c) * taps_, Cg_ * taps_}; },
         [&](int64_t at) {
-          // Written a pass ago: out of every cache by now, and wanted when the sums are ready (a third of the time).
+          // Written a pass ago: out of every cache by now, and wanted when the sums are ready (a third of the
+          // time).
           constexpr int64_t kLine = 64 / sizeof(C);
-          for (int64_t n = 0; below && n < Cg_ * p_.width; n += kLine) __builtin_prefetch(below + at + n, 0, 2);
+          for (int64_t n = 0; below && n < Cg_ * p_.width; n += kLine)
+            __builtin_prefetch(below + at + n, 0, 2);
         },
         [&](int64_t at, int64_t, V v) {
           if (below) v = behind<C>(v, load(below + at), slope);
@@ -193,24 +209,26 @@ class ConvInputPass : ConvPass<C> {
   }
 };
 
-// A panel's columns are channels under one tap, or where there are few channels, all of a group under all taps.
+// A panel's columns are channels under one tap, or where there are few channels, all of a group under all
+// taps.
 template <class C>
 class ConvWeightPass : ConvPass<C> {
   using Base = ConvPass<C>;
-  using typename Base::V;
   using Base::Cg_, Base::Og_, Base::taps_, Base::L, Base::input_, Base::output_;
+  using typename Base::V;
   const ConvWeightGradient& p_;
   const bool merged_ = 2 * Cg_ <= L;
   const int64_t wide_ = merged_ ? Cg_ * taps_ : Cg_;  // columns of a group
   const int vectors_ = static_cast<int>(std::min<int64_t>(kTileVectors, (wide_ + L - 1) / L));
   const int64_t panels_ = (wide_ + vectors_ * L - 1) / (vectors_ * L);  // of a group
   const int64_t panel_ = p_.width * vectors_ * L;                       // elements of one of a pixel
-  const int64_t chunk_ = std::max<int64_t>(1, kSampleBlock / p_.width);  // pixels whose samples are one block of steps
-  // Of all pixels and groups, or of a thread's chunk in one group: panels [panels][width][vectors L] of x, and dy's channels
-  // turned, a sample a step.
+  // pixels whose samples are one block of steps
+  const int64_t chunk_ = std::max<int64_t>(1, kSampleBlock / p_.width);
+  // Of all pixels and groups, or of a thread's chunk in one group: panels [panels][width][vectors L] of x,
+  // and dy's channels turned, a sample a step.
   C *x_, *dy_;
 
- public:
+public:
   explicit ConvWeightPass(const ConvWeightGradient& p) : Base(p), p_(p) {}
 
   void run() {
@@ -222,15 +240,13 @@ class ConvWeightPass : ConvPass<C> {
 #pragma omp parallel num_threads(this->threads_)
       {
         const int rank = omp_get_thread_num(), size = omp_get_num_threads();
-        if (merged_)
-          stream<nw>(rank, size);
-        else
-          products<nw>(rank, size);
+        if (merged_) stream<nw>(rank, size);
+        else products<nw>(rank, size);
       }
     });
   }
 
- private:
+private:
   void lay_out(cpu::Arena& arena) {
     const int64_t chunks = this->threads_ * chunk_;
     x_ = arena.take<C>((merged_ ? chunks : p_.blocks * input_.pixels() * p_.groups) * panels_ * panel_);
@@ -284,7 +300,9 @@ class ConvWeightPass : ConvPass<C> {
       }
     }
   }
-  const C* gradient(int64_t i, int64_t g) const { return static_cast<const C*>(p_.dy) + (i * p_.O + g * Og_) * p_.width; }
+  const C* gradient(int64_t i, int64_t g) const {
+    return static_cast<const C*>(p_.dy) + (i * p_.O + g * Og_) * p_.width;
+  }
 
   // A row of a panel into dW; from column to column `step` apart.
   template <int NW>
@@ -299,7 +317,8 @@ class ConvWeightPass : ConvPass<C> {
   // Both sides turned as a whole, then a product for each panel and tap.
   template <int NW>
   void products(int rank, int size) const {
-    const Range in = share(p_.blocks * input_.pixels(), rank, size), out = share(p_.blocks * output_.pixels(), rank, size);
+    const Range in = share(p_.blocks * input_.pixels(), rank, size),
+                out = share(p_.blocks * output_.pixels(), rank, size);
     std::vector<const C*> columns;
     for (int64_t g = 0; g < p_.groups; ++g) {
       for (int64_t i = in.begin; i < in.end; ++i) {
@@ -325,13 +344,15 @@ class ConvWeightPass : ConvPass<C> {
           for (int64_t b = 0; in_a >= 0 && b < p_.out[1]; ++b) {
             const int64_t in_b = output_.meets[1][b * p_.kernel[1] + column];
             if (in_b < 0) continue;
-            const int64_t in = block * input_.pixels() + in_a * p_.in[1] + in_b, out = block * output_.pixels() + a * p_.out[1] + b;
-            segments.push_back({x_ + (in * p_.groups * panels_ + q) * panel_, p_.width, dy_ + (out * p_.O + g * Og_) * p_.width, 0});
+            const int64_t in = block * input_.pixels() + in_a * p_.in[1] + in_b,
+                          out = block * output_.pixels() + a * p_.out[1] + b;
+            segments.push_back({x_ + (in * p_.groups * panels_ + q) * panel_, p_.width,
+                                dy_ + (out * p_.O + g * Og_) * p_.width, 0});
           }
         }
-      multiply_segments<C, NW, kSampleBlock>(segments, Og_, {0, tile_count<NW>(Og_)}, p_.width, sums, [&](int o, const RowSums<C, NW>& row) {
-        write<NW>(g, o, q % panels_, t, taps_, row);
-      });
+      multiply_segments<C, NW, kSampleBlock>(
+          segments, Og_, {0, tile_count<NW>(Og_)}, p_.width, sums,
+          [&](int o, const RowSums<C, NW>& row) { write<NW>(g, o, q % panels_, t, taps_, row); });
     }
   }
 
@@ -362,9 +383,11 @@ class ConvWeightPass : ConvPass<C> {
         }
         for (int64_t q = 0; q < panels_; ++q) {
           segments.clear();
-          for (int64_t i = 0; i < pixels; ++i) segments.push_back({x + (i * panels_ + q) * panel_, p_.width, dy + i * Og_ * p_.width, 0});
+          for (int64_t i = 0; i < pixels; ++i)
+            segments.push_back({x + (i * panels_ + q) * panel_, p_.width, dy + i * Og_ * p_.width, 0});
           each_tile([&](int tile, int row, int m) {
-            tile_segments<C, NW>(m, segments.data(), pixels, row * p_.width, begin > 0, sums[q * tiles + tile]);
+            tile_segments<C, NW>(m, segments.data(), pixels, row * p_.width, begin > 0,
+                                 sums[q * tiles + tile]);
           });
         }
       }

@@ -1,8 +1,9 @@
 // The recurrence, forward: one direction of one layer, whole sequence.
 //
-// Steps go in chunks. For a chunk, the input product of all its rows is made at once (each weight panel is read once
-// per chunk, not once per step), then the steps run: the recurrent product of a tile is summed in registers, the input
-// product added, and the cell's maths follows while the tile is in L1. Only the state is exchanged between steps.
+// Steps go in chunks. For a chunk, the input product of all its rows is made at once (each weight panel is
+// read once per chunk, not once per step), then the steps run: the recurrent product of a tile is summed in
+// registers, the input product added, and the cell's maths follows while the tile is in L1. Only the state is
+// exchanged between steps.
 #pragma once
 #include <omp.h>
 
@@ -31,7 +32,7 @@ struct Packed {
   using C = Compute<S>;
   PanelShape gates;  // of W and R
   PanelShape projection;
-  int64_t I, P;        // of W and R, counted in elements; their panels count in steps
+  int64_t I, P;  // of W and R, counted in elements; their panels count in steps
   C *W, *R, *W_hr;
 
   Packed(Cell cell, int64_t I, int64_t H, int64_t P, bool project, void* base)
@@ -51,14 +52,14 @@ struct Packed {
     if (w_hr.data) pack_projection(w_hr, rank, size);
   }
 
- private:
+private:
   void pack_gates(const Matrix& m, int64_t K, C* out, int rank, int size) const {
     const int passes = gates.passes();
     const int64_t part = steps<S>(K) * gates.vectors() / passes * kLanes<C>;
     const Range mine = share(gates.count<C>() * passes, rank, size);
     for (int64_t i = mine.begin; i < mine.end; ++i)
-      pack_panel(gates, static_cast<const S*>(m.data), m.stride, K, 0, steps<S>(K), i / passes, static_cast<int>(i % passes),
-                 out + i * part);
+      pack_panel(gates, static_cast<const S*>(m.data), m.stride, K, 0, steps<S>(K), i / passes,
+                 static_cast<int>(i % passes), out + i * part);
   }
   // o tanh(c) is not rounded before it is projected, so these panels are in the compute type.
   void pack_projection(const Matrix& m, int rank, int size) const {
@@ -69,7 +70,8 @@ struct Packed {
     for (int64_t p = mine.begin; p < mine.end; ++p) {
       const int64_t first = p * kTileColumns<C>, count = std::min<int64_t>(kTileColumns<C>, P - first);
       for (int64_t i = 0; i < count; ++i)
-        for (int64_t k = 0; k < K; ++k) rows[i * K + k] = to_float(static_cast<const S*>(m.data)[(first + i) * m.stride + k]);
+        for (int64_t k = 0; k < K; ++k)
+          rows[i * K + k] = to_float(static_cast<const S*>(m.data)[(first + i) * m.stride + k]);
       pack_panel(PanelShape{count, 1}, rows.data(), K, K, 0, K, 0, 0, W_hr + p * panel);
     }
   }
@@ -86,12 +88,12 @@ class Forward {
 
   // What the threads of one team share.
   struct TeamScratch {
-    C* pre;      // [chunk rows][panel][NW][L] input product and biases
-    C* x;        // [chunk rows][ldx] the input as the product reads it, where that is not how it is stored
-    C* h[2];     // [rows][ldh] state before and after the step
-    C* pairs[2]; // [rows][ldh] the same as pairs of bf16, where that is what the product reads
-    C* c;        // [rows][ldc]
-    C* hidden;   // [rows][ldc] o tanh(c), what a projection reads
+    C* pre;       // [chunk rows][panel][NW][L] input product and biases
+    C* x;         // [chunk rows][ldx] the input as the product reads it, where that is not how it is stored
+    C* h[2];      // [rows][ldh] state before and after the step
+    C* pairs[2];  // [rows][ldh] the same as pairs of bf16, where that is what the product reads
+    C* c;         // [rows][ldc]
+    C* hidden;    // [rows][ldc] o tanh(c), what a projection reads
   };
 
   // Where a row's results of one step go.
@@ -114,11 +116,11 @@ class Forward {
   C* own_packed_ = nullptr;
   const bool fresh_W_, fresh_R_;  // used once in this call: packed block by block, when needed
   C* fresh_;                      // [threads][kFreshElements]
-  C* bias_;    // [panel][NW][L]: b_ih + b_hh, of GRU's n only b_in
-  C* bias_q_;  // [panel][L]: GRU's b_hn
+  C* bias_;                       // [panel][NW][L]: b_ih + b_hh, of GRU's n only b_in
+  C* bias_q_;                     // [panel][L]: GRU's b_hn
   std::vector<TeamScratch> scratch_;
 
- public:
+public:
   explicit Forward(const RecurrentForward& p)
       : p_(p),
         plan_(cpu::plan_forward(p)),
@@ -154,7 +156,7 @@ class Forward {
     }
   }
 
- private:
+private:
   void lay_out(cpu::Arena& arena) {
     Packed<S> packed(cell, p_.I, p_.H, p_.P, project_, const_cast<void*>(p_.packed));
     if (!p_.packed) {
@@ -218,12 +220,15 @@ class Forward {
     }
     for (size_t chunk = 0; chunk + 1 < bounds_.size(); ++chunk) {
       const int64_t begin = bounds_[chunk], end = std::min(bounds_[chunk + 1], batch.steps());
-      if (begin >= end) break;  // teams whose sequences have all ended; only teams of one thread get here early
+      // teams whose sequences have all ended; only teams of one thread get here early
+      if (begin >= end) break;
       input_rows(batch, s, begin, end, team, x_rows);
       with_panels(fresh_W_, p_.W, W_, p_.I, team, [&](const auto& source) {
-        multiply_rows<C, NW, kStep<S>>(
-            x_rows.data(), static_cast<int>(x_rows.size()), source, steps<S>(p_.I), panels, 0, Nothing<C>{},
-            each_row([&](int row, int64_t panel, const auto& sums) { store_input_product(s, row, panel, sums); }));
+        multiply_rows<C, NW, kStep<S>>(x_rows.data(), static_cast<int>(x_rows.size()), source, steps<S>(p_.I),
+                                       panels, 0, Nothing<C>{},
+                                       each_row([&](int row, int64_t panel, const auto& sums) {
+                                         store_input_product(s, row, panel, sums);
+                                       }));
       });
       int64_t offset = 0;
       for (int64_t step = begin; step < end; ++step) {
@@ -234,8 +239,8 @@ class Forward {
                     [&](const auto& source) { recur(places, s, step, n, offset, h, panels, source); });
         team.barrier();
         if (project_) {
-          multiply_rows<C, kTileVectors>(hidden_rows.data(), n, PackedPanels<C, kTileVectors>{W_hr_, p_.H}, p_.H,
-                                         projection, step, Nothing<C>{},
+          multiply_rows<C, kTileVectors>(hidden_rows.data(), n, PackedPanels<C, kTileVectors>{W_hr_, p_.H},
+                                         p_.H, projection, step, Nothing<C>{},
                                          each_row([&](int row, int64_t panel, const auto& sums) {
                                            finish_projection(places[row], s, step, row, panel, sums);
                                          }));
@@ -252,7 +257,8 @@ class Forward {
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       const int64_t b = batch.row[i];
       copy_in(p_.h0, b, p_.P, s.h[0] + i * ldh_);
-      for (int64_t u = 0; u < p_.P; u += L) keep_state(s, 0, i, u, load(s.h[0] + i * ldh_ + u), lanes_left(p_.P, u));
+      for (int64_t u = 0; u < p_.P; u += L)
+        keep_state(s, 0, i, u, load(s.h[0] + i * ldh_ + u), lanes_left(p_.P, u));
       if constexpr (cell == Cell::lstm) copy_in(p_.c0, b, p_.H, s.c + i * ldc_);
       for (int64_t t = batch.length[i]; t < p_.T; ++t) {
         std::memset(static_cast<void*>(row_of<S>(p_.y, t, b)), 0, p_.P * sizeof(S));
@@ -268,8 +274,8 @@ class Forward {
       *reinterpret_cast<V*>(to + u) = from.data ? load(row_of<S>(from, 0, b) + u, lanes_left(n, u)) : V{};
   }
 
-  // L units of a row's state, from u on, for the next step; lanes past the last unit hold zero, since a product of pairs
-  // reads one of them: with an infinite input they come as NaN.
+  // L units of a row's state, from u on, for the next step; lanes past the last unit hold zero, since a
+  // product of pairs reads one of them: with an infinite input they come as NaN.
   void keep_state(const TeamScratch& s, int64_t buffer, int64_t row, int64_t u, V h, int lanes) const {
     if constexpr (kPairs) h = first_lanes<C>(h, lanes);
     store(s.h[buffer] + row * ldh_ + u, rounded<S>(h));
@@ -284,7 +290,8 @@ class Forward {
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       const int64_t b = batch.row[i];
       const C* h = s.h[batch.length[i] % 2] + i * ldh_;
-      for (int64_t u = 0; u < p_.P; u += L) store(row_of<S>(p_.h_n, 0, b) + u, load(h + u), lanes_left(p_.P, u));
+      for (int64_t u = 0; u < p_.P; u += L)
+        store(row_of<S>(p_.h_n, 0, b) + u, load(h + u), lanes_left(p_.P, u));
       if constexpr (cell == Cell::lstm)
         for (int64_t u = 0; u < p_.H; u += L)
           store(row_of<S>(p_.c_n, 0, b) + u, load(s.c + i * ldc_ + u), lanes_left(p_.H, u));
@@ -329,7 +336,8 @@ class Forward {
   }
 
   template <class F>
-  void with_panels(bool fresh, const Matrix& m, const C* packed, int64_t K, const Team& team, const F& f) const {
+  void with_panels(bool fresh, const Matrix& m, const C* packed, int64_t K, const Team& team,
+                   const F& f) const {
     if (!fresh) return f(PackedPanels<C, NW>{packed, steps<S>(K)});
     const auto pack = [&](int64_t panel, int pass, int64_t k0, int64_t k1, C* buffer) {
       pack_panel(shape_, static_cast<const S*>(m.data), m.stride, K, k0, k1, panel, pass, buffer);
@@ -343,19 +351,24 @@ class Forward {
     multiply_rows<C, NW, kStep<S>>(
         h, n, source, steps<S>(p_.P), panels, step,
         [&](int row, int64_t panel) {
-          return TileAddend<C>{pre(s, offset + row, panel), width_, cell == Cell::gru ? bias_q_ + panel * L : nullptr};
+          return TileAddend<C>{pre(s, offset + row, panel), width_,
+                               cell == Cell::gru ? bias_q_ + panel * L : nullptr};
         },
         [&](int row, int rows, int64_t panel, auto& sums) {
           activate_gates(sums, rows);
           for (int r = 0; r < rows; ++r)
-            finish_row(places[row + r], s, step, row + r, panel, pre(s, offset + row + r, panel), sums.value[r]);
+            finish_row(places[row + r], s, step, row + r, panel, pre(s, offset + row + r, panel),
+                       sums.value[r]);
         });
   }
-  C* pre(const TeamScratch& s, int64_t row, int64_t panel) const { return s.pre + row * width_ + panel * NW * L; }
+  C* pre(const TeamScratch& s, int64_t row, int64_t panel) const {
+    return s.pre + row * width_ + panel * NW * L;
+  }
 
-  // The gates of a tile's rows, in place. Rows do not wait for each other here, nor in finish_row: a row's whole maths is
-  // one long chain, of which a processor holds little more than one at a time.
-  static FUSEGEN_INLINE void activate_gates([[maybe_unused]] TileSums<C, NW>& sums, [[maybe_unused]] int rows) {
+  // The gates of a tile's rows, in place. Rows do not wait for each other here, nor in finish_row: a row's
+  // whole maths is one long chain, of which a processor holds little more than one at a time.
+  static FUSEGEN_INLINE void activate_gates([[maybe_unused]] TileSums<C, NW>& sums,
+                                            [[maybe_unused]] int rows) {
     if constexpr (cell == Cell::lstm) {
       for (int r = 0; r < rows; ++r) {
         auto& a = sums.value[r];

@@ -1,8 +1,9 @@
 // The discriminator step of a dense network: what its forward and backward share.
 //
-// Rows are samples: real, fake, then mixed. With H the activations, U the adjoints of one logit (u_L = 1), v = U_1 W_1 the
-// gradient by the input, T the tangents of v through the same masks, s the derivative of the loss by the logit and c the
-// factor of the penalty's direction c v, every weight gradient is one product: dW_l = U_l^T (s H_{l-1} + c T_{l-1}).
+// Rows are samples: real, fake, then mixed. With H the activations, U the adjoints of one logit (u_L = 1), v
+// = U_1 W_1 the gradient by the input, T the tangents of v through the same masks, s the derivative of the
+// loss by the logit and c the factor of the penalty's direction c v, every weight gradient is one product:
+// dW_l = U_l^T (s H_{l-1} + c T_{l-1}).
 #pragma once
 #include <omp.h>
 
@@ -37,7 +38,7 @@ struct MlpSaved {
 
 template <class S>
 class MlpRows {
- protected:
+protected:
   using C = Compute<S>;
   using V = Vector<C>;
   static constexpr int L = kLanes<C>;
@@ -46,9 +47,10 @@ class MlpRows {
   const int64_t rows_;
   const int hidden_;  // layers before the last
   const int threads_;
-  C* fresh_;          // [threads][kFreshElements]
+  C* fresh_;  // [threads][kFreshElements]
 
-  explicit MlpRows(const MlpStep& p) : p_(p), rows_(p.real + p.fake + p.mixed), hidden_(p.depth - 1), threads_(cpu::plan_threads(p)) {}
+  explicit MlpRows(const MlpStep& p)
+      : p_(p), rows_(p.real + p.fake + p.mixed), hidden_(p.depth - 1), threads_(cpu::plan_threads(p)) {}
 
   int64_t width(int l) const { return l ? p_.layers[l - 1].outputs : p_.inputs; }  // of H_l
   int64_t stride(int l) const { return padded<C>(width(l)); }
@@ -75,8 +77,9 @@ class MlpRows {
     return h > V{} ? v : slope == 0 ? V{} : static_cast<C>(slope) * v;
   }
 
-  // each(row, u, lanes, sums) for every row of `a` times every panel. Threads share the panels, each packed once as it is
-  // used; where there are too few to go round evenly they share the rows, and each packs for itself.
+  // each(row, u, lanes, sums) for every row of `a` times every panel. Threads share the panels, each packed
+  // once as it is used; where there are too few to go round evenly they share the rows, and each packs for
+  // itself.
   template <class Pack, class Each>
   void product(const std::vector<const C*>& a, int64_t N, int64_t K, int rank, int size, const Pack& pack,
                const Each& each) const {
@@ -86,8 +89,8 @@ class MlpRows {
     const Range panels = over_rows ? Range{0, count} : share(count, rank, size);
     const Range rows = over_rows ? share(all, rank, size) : Range{0, all};
     multiply_rows<C, kTileVectors>(a.data() + rows.begin, static_cast<int>(rows.end - rows.begin),
-                                   FreshPanels{pack, fresh_ + rank * kFreshElements<C>}, K, panels, 0, Nothing<C>{},
-                                   each_row([&](int row, int64_t panel, const auto& sums) {
+                                   FreshPanels{pack, fresh_ + rank * kFreshElements<C>}, K, panels, 0,
+                                   Nothing<C>{}, each_row([&](int row, int64_t panel, const auto& sums) {
                                      for (int j = 0; j < kTileVectors; ++j) {
                                        const int lanes = shape.lanes<C>(panel, j);
                                        if (!lanes) break;
@@ -100,21 +103,24 @@ class MlpRows {
   void forward_product(int l, const std::vector<const C*>& a, int rank, int size, const Each& each) const {
     const int64_t N = width(l), K = width(l - 1);
     const Matrix& W = p_.layers[l - 1].W;
-    product(a, N, K, rank, size,
-            [&](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
-              pack_panel<S, Step::one>(PanelShape{N, 1}, static_cast<const S*>(W.data), W.stride, K, k0, k1, panel, 0, buffer);
-            },
-            each);
+    product(
+        a, N, K, rank, size,
+        [&](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
+          pack_panel<S, Step::one>(PanelShape{N, 1}, static_cast<const S*>(W.data), W.stride, K, k0, k1,
+                                   panel, 0, buffer);
+        },
+        each);
   }
   // u W_l
   template <class Each>
   void adjoint_product(int l, const std::vector<const C*>& a, int rank, int size, const Each& each) const {
     const int64_t N = width(l - 1), K = width(l);
-    product(a, N, K, rank, size,
-            [&](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
-              pack_rows<S>([&](int64_t k) { return weight_row(l, k0 + k); }, N, 0, k1 - k0, panel, buffer);
-            },
-            each);
+    product(
+        a, N, K, rank, size,
+        [&](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
+          pack_rows<S>([&](int64_t k) { return weight_row(l, k0 + k); }, N, 0, k1 - k0, panel, buffer);
+        },
+        each);
   }
 };
 

@@ -1,4 +1,5 @@
-// The discriminator step, backward: tangents of the penalised rows, then one product a layer for all weight gradients.
+// The discriminator step, backward: tangents of the penalised rows, then one product a layer for all weight
+// gradients.
 #pragma once
 #include "mlp.h"
 
@@ -7,8 +8,6 @@ namespace fusegen::FUSEGEN_ISA_NS {
 template <class S>
 class MlpBackwardStep : MlpRows<S> {
   using Base = MlpRows<S>;
-  using typename Base::C;
-  using typename Base::V;
   using Base::fresh_;
   using Base::hidden_;
   using Base::L;
@@ -18,6 +17,8 @@ class MlpBackwardStep : MlpRows<S> {
   using Base::stride;
   using Base::threads_;
   using Base::width;
+  using typename Base::C;
+  using typename Base::V;
 
   const MlpBackward& out_;
   const C scale_;
@@ -28,8 +29,9 @@ class MlpBackwardStep : MlpRows<S> {
   C* panels_;                        // right-hand side of one layer's product
   C* sums_;                          // [outputs][inputs] of one layer where gradients are stored in 16 bits
 
- public:
-  explicit MlpBackwardStep(const MlpBackward& p) : Base(p), out_(p), scale_(static_cast<C>(p.scale)), tangent_of_(rows_, -1) {
+public:
+  explicit MlpBackwardStep(const MlpBackward& p)
+      : Base(p), out_(p), scale_(static_cast<C>(p.scale)), tangent_of_(rows_, -1) {
     for (int64_t row = 0; row < rows_; ++row)
       if (this->penalised(row) && !p.generator) {
         tangent_of_[row] = static_cast<int64_t>(tangent_rows_.size());
@@ -68,7 +70,7 @@ class MlpBackwardStep : MlpRows<S> {
     }
   }
 
- private:
+private:
   void lay_out(cpu::Arena& arena) {
     fresh_ = arena.take<C>(threads_ * kFreshElements<C>);
     T_.clear();
@@ -85,7 +87,8 @@ class MlpBackwardStep : MlpRows<S> {
   // T_l = m_l (T_{l-1} W_l^T), with T_0 = v: the factor c is put before it where it is used.
   void tangents(const MlpSaved<C>& saved, int l, int rank, int size) const {
     std::vector<const C*> a;
-    for (size_t i = 0; i < tangent_rows_.size(); ++i) a.push_back(tangent(saved, l - 1, static_cast<int64_t>(i)));
+    for (size_t i = 0; i < tangent_rows_.size(); ++i)
+      a.push_back(tangent(saved, l - 1, static_cast<int64_t>(i)));
     this->forward_product(l, a, rank, size, [&](int64_t i, int64_t u, int, V v) {
       const V h = load(saved.H[l - 1] + tangent_rows_[i] * stride(l) + u);
       store(T_[l - 1] + i * stride(l) + u, this->masked(v, h, l));
@@ -102,7 +105,8 @@ class MlpBackwardStep : MlpRows<S> {
       const V h = l ? load(saved.H[l - 1] + row * stride(l) + u, lanes) : load(this->input(row) + u, lanes);
       v = scale_ * saved.s[row] * h;
     }
-    if (tangent_of_[row] >= 0) v += scale_ * saved.c[row] * load(tangent(saved, l, tangent_of_[row]) + u, lanes);
+    if (tangent_of_[row] >= 0)
+      v += scale_ * saved.c[row] * load(tangent(saved, l, tangent_of_[row]) + u, lanes);
     return v;
   }
 
@@ -114,7 +118,8 @@ class MlpBackwardStep : MlpRows<S> {
       for (int64_t row = 0; row < used_; ++row, out += kTileColumns<C>)
         for (int j = 0; j < kTileVectors; ++j) {
           const int lanes = shape.lanes<C>(q, j);
-          *reinterpret_cast<V*>(out + j * L) = lanes ? operand(saved, l - 1, row, shape.row<C>(q, j), lanes) : V{};
+          *reinterpret_cast<V*>(out + j * L) =
+              lanes ? operand(saved, l - 1, row, shape.row<C>(q, j), lanes) : V{};
         }
     }
   }
@@ -125,13 +130,14 @@ class MlpBackwardStep : MlpRows<S> {
     S* dW = static_cast<S*>(out_.dW[l - 1].data);
     C* out = sums_;
     if constexpr (sizeof(S) == sizeof(C)) out = dW;
-    multiply_columns(saved.U[l - 1], stride(l), columns, panels_, N, used_, false, [&](int64_t m) { return out + m * N; });
+    multiply_columns(saved.U[l - 1], stride(l), columns, panels_, N, used_, false,
+                     [&](int64_t m) { return out + m * N; });
     if constexpr (sizeof(S) != sizeof(C))
       for (int64_t i = columns.begin * N; i < columns.end * N; ++i) from_float(out[i], dW[i]);
   }
 
-  // out[u] = sum over the rows of term(row, u, lanes), u < n. Vectors side by side: a row's next line is near, the next
-  // row is pages away. In blocks of rows: one long sum of floats loses more than torch's does.
+  // out[u] = sum over the rows of term(row, u, lanes), u < n. Vectors side by side: a row's next line is
+  // near, the next row is pages away. In blocks of rows: one long sum of floats loses more than torch's does.
   template <class Term>
   static void sum_rows(S* out, int64_t n, int64_t rows, int rank, int size, const Term& term) {
     constexpr int64_t kBlock = 16;
@@ -152,9 +158,10 @@ class MlpBackwardStep : MlpRows<S> {
 
   // sum over the rows of scale s u.
   void bias_gradient(const MlpSaved<C>& saved, int l, int rank, int size) const {
-    sum_rows(static_cast<S*>(out_.db[l - 1]), width(l), p_.real + p_.fake, rank, size, [&](int64_t row, int64_t u, int lanes) -> V {
-      return scale_ * saved.s[row] * load(saved.U[l - 1] + row * stride(l) + u, lanes);
-    });
+    sum_rows(static_cast<S*>(out_.db[l - 1]), width(l), p_.real + p_.fake, rank, size,
+             [&](int64_t row, int64_t u, int lanes) -> V {
+               return scale_ * saved.s[row] * load(saved.U[l - 1] + row * stride(l) + u, lanes);
+             });
   }
 
   void last_layer(const MlpSaved<C>& saved, int rank, int size) const {

@@ -1,4 +1,5 @@
-// The discriminator step, forward: logits, loss and its derivative by each logit, adjoints, input gradients, penalty.
+// The discriminator step, forward: logits, loss and its derivative by each logit, adjoints, input gradients,
+// penalty.
 #pragma once
 #include <cmath>
 #include <limits>
@@ -11,8 +12,6 @@ namespace fusegen::FUSEGEN_ISA_NS {
 template <class S>
 class MlpForwardStep : MlpRows<S> {
   using Base = MlpRows<S>;
-  using typename Base::C;
-  using typename Base::V;
   using Base::fresh_;
   using Base::hidden_;
   using Base::L;
@@ -22,16 +21,19 @@ class MlpForwardStep : MlpRows<S> {
   using Base::stride;
   using Base::threads_;
   using Base::width;
+  using typename Base::C;
+  using typename Base::V;
 
   const MlpForward& out_;
   std::vector<int64_t> adjoint_rows_;  // those whose U is wanted
   std::vector<int64_t> input_rows_;    // those whose v is wanted
-  C* x_;                               // [rows][ld] the inputs in the compute type, where they are stored in another
-  C* last_;                            // weights of the last layer
-  double *value_, *norm2_;             // [rows] term of the loss, squared norm of v
-  C* logit_;                           // [rows]
+  // [rows][ld] the inputs in the compute type, where they are stored in another
+  C* x_;
+  C* last_;                 // weights of the last layer
+  double *value_, *norm2_;  // [rows] term of the loss, squared norm of v
+  C* logit_;                // [rows]
 
- public:
+public:
   explicit MlpForwardStep(const MlpForward& p) : Base(p), out_(p) {
     for (int64_t row = 0; row < rows_; ++row) {
       const bool fake = row >= p.real && row < p.real + p.fake;
@@ -76,7 +78,7 @@ class MlpForwardStep : MlpRows<S> {
     totals();
   }
 
- private:
+private:
   void lay_out(cpu::Arena& arena) {
     fresh_ = arena.take<C>(threads_ * kFreshElements<C>);
     x_ = arena.take<C>(sizeof(S) == sizeof(C) ? 0 : rows_ * stride(0));
@@ -87,10 +89,8 @@ class MlpForwardStep : MlpRows<S> {
   }
 
   const C* input_row(int64_t row) const {
-    if constexpr (sizeof(S) == sizeof(C))
-      return this->input(row);
-    else
-      return x_ + row * stride(0);
+    if constexpr (sizeof(S) == sizeof(C)) return this->input(row);
+    else return x_ + row * stride(0);
   }
   const C* activation(const MlpSaved<C>& saved, int l, int64_t row) const {
     return l ? saved.H[l - 1] + row * stride(l) : input_row(row);
@@ -228,7 +228,8 @@ class MlpForwardStep : MlpRows<S> {
         c = p_.r2 / static_cast<double>(p_.fake);
       } else {
         const double norm = std::sqrt(n2);
-        c = norm > 0 ? 2 * p_.gp * (norm - 1) / norm / static_cast<double>(p_.mixed) : norm;  // 0 at 0, NaN through
+        // 0 at 0, NaN through
+        c = norm > 0 ? 2 * p_.gp * (norm - 1) / norm / static_cast<double>(p_.mixed) : norm;
       }
       saved.c[row] = static_cast<C>(c);
     }
@@ -243,7 +244,9 @@ class MlpForwardStep : MlpRows<S> {
       return n ? sum / static_cast<double>(n) : nan;
     };
     const auto logit = [&](int64_t row) { return static_cast<double>(logit_[row]); };
-    const auto sign = [&](int64_t row) { return logit_[row] > 0 ? 1.0 : logit_[row] < 0 ? -1.0 : logit_[row] * 1.0; };
+    const auto sign = [&](int64_t row) {
+      return logit_[row] > 0 ? 1.0 : logit_[row] < 0 ? -1.0 : logit_[row] * 1.0;
+    };
     const auto norm2 = [&](int64_t row) { return norm2_[row]; };
     const auto norm = [&](int64_t row) { return std::sqrt(norm2_[row]); };
     const auto off = [&](int64_t row) { return (std::sqrt(norm2_[row]) - 1) * (std::sqrt(norm2_[row]) - 1); };

@@ -1,5 +1,5 @@
-// Weights into panels [panel][pass][k][vectors of the pass][lanes], zero where there is no unit; any storage type to its
-// compute type.
+// Weights into panels [panel][pass][k][vectors of the pass][lanes], zero where there is no unit; any storage
+// type to its compute type.
 #pragma once
 #include <algorithm>
 
@@ -8,9 +8,9 @@
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
-// How the NW vectors of a panel map to rows of the weight. `gates` > 1: panel p holds units [p L, p L + L) of each
-// gate, gate j starting at row j * units. `gates` == 1: panel p holds kTileVectors blocks of L consecutive
-// units.
+// How the NW vectors of a panel map to rows of the weight. `gates` > 1: panel p holds units [p L, p L + L) of
+// each gate, gate j starting at row j * units. `gates` == 1: panel p holds kTileVectors blocks of L
+// consecutive units.
 struct PanelShape {
   int64_t units;
   int gates;
@@ -75,11 +75,11 @@ FUSEGEN_INLINE Vector<Compute<S>> load_steps(const S* row, int64_t K, int64_t k,
   }
 }
 
-// Vectors j of one pass: out[k - k0][j][lane] = w[row(p, j) + lane][k], k in [k0, k1) steps of K elements: torch's own
-// layout, turned. In pairs, bf16 stays as it is, a word holding elements 2k and 2k + 1.
+// Vectors j of one pass: out[k - k0][j][lane] = w[row(p, j) + lane][k], k in [k0, k1) steps of K elements:
+// torch's own layout, turned. In pairs, bf16 stays as it is, a word holding elements 2k and 2k + 1.
 template <class S, Step step = kStep<S>>
-void pack_panel(const PanelShape& shape, const S* w, int64_t stride, int64_t K, int64_t k0, int64_t k1, int64_t p, int pass,
-                Compute<S>* out) {
+void pack_panel(const PanelShape& shape, const S* w, int64_t stride, int64_t K, int64_t k0, int64_t k1,
+                int64_t p, int pass, Compute<S>* out) {
   using C = Compute<S>;
   constexpr int L = kLanes<C>;
   const int count = pass_vectors(shape.vectors());
@@ -90,16 +90,19 @@ void pack_panel(const PanelShape& shape, const S* w, int64_t stride, int64_t K, 
     for (int64_t k = k0; k < k1; k += L) {
       const int width = k1 - k < L ? static_cast<int>(k1 - k) : L;
       Vector<C> v[L];
-      for (int l = 0; l < L; ++l) v[l] = l < lanes ? load_steps<S, step>(src + l * stride, K, k, width) : Vector<C>{};
+      for (int l = 0; l < L; ++l)
+        v[l] = l < lanes ? load_steps<S, step>(src + l * stride, K, k, width) : Vector<C>{};
       transpose<C>(v);
       for (int l = 0; l < width; ++l) *reinterpret_cast<Vector<C>*>(dst + (k - k0 + l) * count * L) = v[l];
     }
   }
 }
 
-// out[k][lane] = row(k)[p * columns + lane] for k in [begin, end) of K: the panel's columns as they lie (plain products).
+// out[k][lane] = row(k)[p * columns + lane] for k in [begin, end) of K: the panel's columns as they lie
+// (plain products).
 template <class S, class RowPointer>
-FUSEGEN_INLINE void pack_rows(const RowPointer& row, int64_t N, int64_t begin, int64_t end, int64_t p, Compute<S>* out) {
+FUSEGEN_INLINE void pack_rows(const RowPointer& row, int64_t N, int64_t begin, int64_t end, int64_t p,
+                              Compute<S>* out) {
   using C = Compute<S>;
   constexpr int L = kLanes<C>;
   const PanelShape shape{N, 1};

@@ -1,4 +1,5 @@
-// The practical peak: the larger of a multiply-add loop that stays in registers and this library's own packed product.
+// The practical peak: the larger of a multiply-add loop that stays in registers and this library's own packed
+// product.
 #include <omp.h>
 
 #include <algorithm>
@@ -12,7 +13,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 FUSEGEN_INLINE void keep_in_register(Vector<float>& v) {
 #if defined(__AVX512F__)
@@ -73,7 +76,8 @@ double peak_gflops(int threads) {
       for (int i = 0; i < kRows; ++i) rows[i] = a + i * (K + 16);
       const Range mine = share(panels, omp_get_thread_num(), omp_get_num_threads());
       for (int again = 0; again < 4; ++again)
-        multiply_rows<float, kTileVectors>(rows, kRows, PackedPanels<float, kTileVectors>{w, K}, K, mine, 0, Nothing<float>{},
+        multiply_rows<float, kTileVectors>(rows, kRows, PackedPanels<float, kTileVectors>{w, K}, K, mine, 0,
+                                           Nothing<float>{},
                                            each_row([&](int row, int64_t p, const auto& sums) {
                                              store_row<float>(N, p, sums, false, out + row * (N + 16));
                                            }));

@@ -1,5 +1,5 @@
-// Products with packed weights: rows of A, given by pointers, times panels; and columns of A for weight gradients.
-// What happens to a finished row of a tile is the caller's epilogue.
+// Products with packed weights: rows of A, given by pointers, times panels; and columns of A for weight
+// gradients. What happens to a finished row of a tile is the caller's epilogue.
 #pragma once
 #include <memory>
 
@@ -13,17 +13,17 @@ namespace fusegen::FUSEGEN_ISA_NS {
 template <class C, int NW>
 using RowSums = C[NW][kLanes<C>];
 
-// Steps of a block of a panel, which stays near while the tiles of all rows pass over it: in L1 where that holds so
-// many, else in L2. Each block is summed by itself, so that short ones keep rounding down: narrow vectors would
-// fit blocks that sum to twice torch's error.
+// Steps of a block of a panel, which stays near while the tiles of all rows pass over it: in L1 where that
+// holds so many, else in L2. Each block is summed by itself, so that short ones keep rounding down: narrow
+// vectors would fit blocks that sum to twice torch's error.
 constexpr int64_t kPanelBlockSteps = 256;
 template <class C, int V>
 int64_t panel_block_steps() {
   return std::min(kPanelBlockSteps, cpu::blocks().panel_bytes / (V * kVectorBytes));
 }
 
-// Where a product's panels come from: packed before, or packed block by block as they are used, which is right for
-// weights that a call uses once.
+// Where a product's panels come from: packed before, or packed block by block as they are used, which is
+// right for weights that a call uses once.
 template <class C, int NW>
 struct PackedPanels {
   static constexpr bool kFresh = false;
@@ -34,7 +34,8 @@ struct PackedPanels {
   }
 };
 template <class C>
-constexpr int64_t kFreshElements = kPanelBlockSteps * 4 * kLanes<C> + cpu::kReadPast / static_cast<int64_t>(sizeof(C));
+constexpr int64_t kFreshElements =
+    kPanelBlockSteps * 4 * kLanes<C> + cpu::kReadPast / static_cast<int64_t>(sizeof(C));
 template <class C, class Pack>
 struct FreshPanels {
   static constexpr bool kFresh = true;
@@ -50,8 +51,8 @@ FreshPanels(Pack, C*) -> FreshPanels<C, Pack>;
 
 // The same for few enough rows, see multiply_rows.
 template <class C, int NW, Step step, class Source, class Addend, class Epilogue>
-FUSEGEN_INLINE void multiply_block(const C* const* a, int rows, const Source& source, int64_t K, Range panels, int64_t turn,
-                                   const Addend& addend, const Epilogue& epilogue) {
+FUSEGEN_INLINE void multiply_block(const C* const* a, int rows, const Source& source, int64_t K, Range panels,
+                                   int64_t turn, const Addend& addend, const Epilogue& epilogue) {
   constexpr int V = kPassVectors<NW>, L = kLanes<C>;
   constexpr int64_t kLine = 64 / sizeof(C), kRow = NW * L;
   constexpr int kTilesOnStack = 16;
@@ -77,8 +78,7 @@ FUSEGEN_INLINE void multiply_block(const C* const* a, int rows, const Source& so
       if constexpr (!Source::kFresh) {
         if (round + 1 < rounds)
           next = source.block(p, (round + 1) / blocks, first_step((round + 1) % blocks), 0);
-        else if (i + 1 < count)
-          next = source.block(panel_at(i + 1), 0, 0, 0);
+        else if (i + 1 < count) next = source.block(panel_at(i + 1), 0, 0, 0);
       }
       for_each_tile<NW>(rows, [&](int tile, int row, int m) {
         TileSums<C, NW>& s = sums[rounds > 1 ? tile : 0];
@@ -89,13 +89,14 @@ FUSEGEN_INLINE void multiply_block(const C* const* a, int rows, const Source& so
           plus = addend(row, p);
           if (plus.rows) plus.rows += pass * V * L;
         }
-        TileFetch<C> fetch;  // the tiles of all rows share the next block, so that it comes in as evenly as it is used
+        // the tiles of all rows share the next block, so that it comes in as evenly as it is used
+        TileFetch<C> fetch;
         if (next) {
           const int64_t lines = (k1 - k0) * V * L / kLine, first = lines * tile / tiles;
           fetch = {next + first * kLine, lines * (tile + 1) / tiles - first, nullptr};
         }
-        // Nothing of a fresh panel's next block is there to fetch; the next tile's rows are (7-10 % measured on 32
-        // registers; on 16, where a step has half the multiply-adds, as much lost).
+        // Nothing of a fresh panel's next block is there to fetch; the next tile's rows are (7-10 % measured
+        // on 32 registers; on 16, where a step has half the multiply-adds, as much lost).
         if (Source::kFresh && kRegisters == 32 && row + 2 * m <= rows) fetch.ahead = a + row + m;
         tile_rows<C, V, step>(m, a + row, k0, w, k1 - k0, plus, fetch, out, kRow);
         if (round + 1 == rounds) epilogue(row, m, p, s);
@@ -104,14 +105,15 @@ FUSEGEN_INLINE void multiply_block(const C* const* a, int rows, const Source& so
   }
 }
 
-// Every panel of `panels` times every row, over K steps; odd `turn`s go through the panels backwards, so that what the
-// last turn left in the cache is met first. addend(row, panel) is added to a tile's sums; epilogue(row, rows, panel,
-// sums) ends a tile.
+// Every panel of `panels` times every row, over K steps; odd `turn`s go through the panels backwards, so that
+// what the last turn left in the cache is met first. addend(row, panel) is added to a tile's sums;
+// epilogue(row, rows, panel, sums) ends a tile.
 template <class C, int NW, Step step = Step::one, class Source, class Addend, class Epilogue>
-FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& source, int64_t K, Range panels, int64_t turn,
-                                  const Addend& addend, const Epilogue& epilogue) {
-  // Rows that stay in L2 while the panels pass, in blocks of nearly equal height; eight tiles at least, or panels that
-  // come from memory would not last while the next are fetched. A fresh panel would be packed again for each: all rows.
+FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& source, int64_t K, Range panels,
+                                  int64_t turn, const Addend& addend, const Epilogue& epilogue) {
+  // Rows that stay in L2 while the panels pass, in blocks of nearly equal height; eight tiles at least, or
+  // panels that come from memory would not last while the next are fetched. A fresh panel would be packed
+  // again for each: all rows.
   constexpr int64_t kLeast = 8 * kTileRows<NW>;
   const int64_t row_bytes = std::max<int64_t>(K, 1) * static_cast<int64_t>(sizeof(C));
   const int64_t fitting = std::clamp<int64_t>(cpu::blocks().row_bytes / row_bytes, kLeast, INT32_MAX);
@@ -120,8 +122,8 @@ FUSEGEN_INLINE void multiply_rows(const C* const* a, int rows, const Source& sou
   for (int block = 0; block < blocks; ++block) {
     const int first = static_cast<int>(int64_t{rows} * block / blocks);
     multiply_block<C, NW, step>(
-        a + first, static_cast<int>(int64_t{rows} * (block + 1) / blocks) - first, source, K, panels, turn + block,
-        [&](int row, int64_t p) { return addend(first + row, p); },
+        a + first, static_cast<int>(int64_t{rows} * (block + 1) / blocks) - first, source, K, panels,
+        turn + block, [&](int row, int64_t p) { return addend(first + row, p); },
         [&](int row, int m, int64_t p, auto& sums) { epilogue(first + row, m, p, sums); });
   }
 }
@@ -141,7 +143,8 @@ struct Nothing {
 
 // Writes the blocks of a plain panel's row to where the whole row begins.
 template <class S>
-FUSEGEN_INLINE void store_row(int64_t N, int64_t panel, const RowSums<Compute<S>, kTileVectors>& sums, bool add, S* out) {
+FUSEGEN_INLINE void store_row(int64_t N, int64_t panel, const RowSums<Compute<S>, kTileVectors>& sums,
+                              bool add, S* out) {
   using C = Compute<S>;
   const PanelShape shape{N, 1};
   for (int j = 0; j < kTileVectors; ++j) {
@@ -156,23 +159,27 @@ FUSEGEN_INLINE void store_row(int64_t N, int64_t panel, const RowSums<Compute<S>
 
 constexpr int64_t kColumnBlock = 128;  // of weight gradients: rows of a and b summed at a time
 
-constexpr int64_t kColumnRound = 256;  // and that all tiles go over before the next: so many rows of a panel stay in L1
-constexpr int64_t kGradientColumns = 48;  // what threads share of the columns: whole tiles of six, and whole cache lines
+// and that all tiles go over before the next: so many rows of a panel stay in L1
+constexpr int64_t kColumnRound = 256;
+// what threads share of the columns: whole tiles of six, and whole cache lines
+constexpr int64_t kGradientColumns = 48;
 
-// A weight gradient being summed over chunks: out_row(m)[n] (+)= sum_k a[k][m] b[k][n], m in `columns`, b packed in plain
-// panels. A block of columns stays in L2 while the panels pass.
+// A weight gradient being summed over chunks: out_row(m)[n] (+)= sum_k a[k][m] b[k][n], m in `columns`, b
+// packed in plain panels. A block of columns stays in L2 while the panels pass.
 template <class C, class OutRow>
-FUSEGEN_INLINE void multiply_columns(const C* a, int64_t stride, Range columns, const C* b, int64_t N, int64_t K, bool add,
-                                     const OutRow& out_row) {
+FUSEGEN_INLINE void multiply_columns(const C* a, int64_t stride, Range columns, const C* b, int64_t N,
+                                     int64_t K, bool add, const OutRow& out_row) {
   // Whole lines of a, and whole tiles.
   const int64_t column_bytes = std::max<int64_t>(K, 1) * static_cast<int64_t>(sizeof(C)) * kGradientColumns;
-  const int64_t block = std::clamp<int64_t>(cpu::blocks().column_bytes / column_bytes, 1, 4) * kGradientColumns;
+  const int64_t block =
+      std::clamp<int64_t>(cpu::blocks().column_bytes / column_bytes, 1, 4) * kGradientColumns;
   // Whole aligned vectors of a result written once and larger than a core's L2 need not be read first.
   const int64_t result_bytes = (columns.end - columns.begin) * N * static_cast<int64_t>(sizeof(C));
   const bool past_cache = !add && N % kLanes<C> == 0 && result_bytes > cpu::blocks().past_cache_bytes &&
                           reinterpret_cast<uintptr_t>(out_row(columns.begin)) % kVectorBytes == 0;
   const int64_t rounds = std::max<int64_t>(1, (K + kColumnRound - 1) / kColumnRound);
-  TileSums<C, kTileVectors> sums[(4 * kGradientColumns + kTileRows<kTileVectors> - 1) / kTileRows<kTileVectors>];
+  TileSums<C, kTileVectors>
+      sums[(4 * kGradientColumns + kTileRows<kTileVectors> - 1) / kTileRows<kTileVectors>];
   for (int64_t begin = columns.begin; begin < columns.end; begin += block) {
     const int width = static_cast<int>(std::min(block, columns.end - begin));
     for (int64_t p = 0, count = PanelShape{N, 1}.template count<C>(); p < count; ++p) {
@@ -193,8 +200,7 @@ FUSEGEN_INLINE void multiply_columns(const C* a, int64_t stride, Range columns, 
             if (past_cache)
               for (int j = 0; j < kTileVectors && p * kTileColumns<C> + j * kLanes<C> < N; ++j)
                 stream(out + p * kTileColumns<C> + j * kLanes<C>, load(s.value[i][j]));
-            else
-              store_row<C>(N, p, s.value[i], add, out);
+            else store_row<C>(N, p, s.value[i], add, out);
           }
         });
       }

@@ -9,10 +9,8 @@ template <Cell cell>
 void run_forward(const RecurrentForward& p) {
   const bool small = !p.packed && cpu::plan_forward(p).small_step;
   with_storage(p.dtype, [&](auto s) {
-    if (small)
-      SmallStepForward<decltype(s), cell>(p).run();
-    else
-      Forward<decltype(s), cell>(p).run();
+    if (small) SmallStepForward<decltype(s), cell>(p).run();
+    else Forward<decltype(s), cell>(p).run();
   });
 }
 
@@ -20,10 +18,8 @@ template <Cell cell>
 void run_backward(const RecurrentBackward& p) {
   const bool small = cpu::plan_backward(p).small_step;
   with_storage(p.dtype, [&](auto s) {
-    if (small)
-      SmallStepBackward<decltype(s), cell>(p).run();
-    else
-      Backward<decltype(s), cell>(p).run();
+    if (small) SmallStepBackward<decltype(s), cell>(p).run();
+    else Backward<decltype(s), cell>(p).run();
   });
 }
 

@@ -4,8 +4,10 @@
 namespace fusegen::FUSEGEN_ISA_NS {
 
 template <class C, int NW>
-void tile_segments(int rows, const Segment<C>* segments, int64_t count, int64_t first, bool add, TileSums<C, NW>& sums) {
-  with_rows<NW>(rows, [&](auto m) { tile_segments<C, NW, decltype(m)::value>(segments, count, first, add, sums); });
+void tile_segments(int rows, const Segment<C>* segments, int64_t count, int64_t first, bool add,
+                   TileSums<C, NW>& sums) {
+  with_rows<NW>(rows,
+                [&](auto m) { tile_segments<C, NW, decltype(m)::value>(segments, count, first, add, sums); });
 }
 
 #define FUSEGEN_TILE_SEGMENTS(C, NW) \

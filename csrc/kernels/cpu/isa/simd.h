@@ -6,7 +6,8 @@
 #include <immintrin.h>
 #endif
 #if defined(__GNUC__) && !defined(__clang__)
-// GCC 12's own AVX-512 headers start from an undefined vector and warn of it wherever they are inlined (GCC bug 105593).
+// GCC 12's own AVX-512 headers start from an undefined vector and warn of it wherever they are inlined (GCC
+// bug 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
@@ -120,8 +121,12 @@ FUSEGEN_INLINE Vector<float> load(const float* p) {
 FUSEGEN_INLINE Vector<double> load(const double* p) {
   return *reinterpret_cast<const VectorOf<double>::unaligned*>(p);
 }
-FUSEGEN_INLINE void store(float* p, Vector<float> v) { *reinterpret_cast<VectorOf<float>::unaligned*>(p) = v; }
-FUSEGEN_INLINE void store(double* p, Vector<double> v) { *reinterpret_cast<VectorOf<double>::unaligned*>(p) = v; }
+FUSEGEN_INLINE void store(float* p, Vector<float> v) {
+  *reinterpret_cast<VectorOf<float>::unaligned*>(p) = v;
+}
+FUSEGEN_INLINE void store(double* p, Vector<double> v) {
+  *reinterpret_cast<VectorOf<double>::unaligned*>(p) = v;
+}
 
 typedef uint16_t HalfBits __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
 typedef _Float16 HalfFloats __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
@@ -145,9 +150,11 @@ FUSEGEN_INLINE Vector<float> load(const f16* p) {
 #elif defined(__AVX2__)
   return (Vector<float>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 #else
-  // GCC calls a function for each element, around which a loop keeps its vectors in the stack. The same bits in a float's
-  // places are the number times 2^-112, but infinities and NaN need the highest exponent; few constants, for few registers.
-  const SignedBits wide = __builtin_convertvector(*reinterpret_cast<const HalfBits*>(p), SignedBits) << 16 >> 3;
+  // GCC calls a function for each element, around which a loop keeps its vectors in the stack. The same bits
+  // in a float's places are the number times 2^-112, but infinities and NaN need the highest exponent; few
+  // constants, for few registers.
+  const SignedBits wide =
+      __builtin_convertvector(*reinterpret_cast<const HalfBits*>(p), SignedBits) << 16 >> 3;
   const SignedBits bits = wide & static_cast<int32_t>(0x8fffe000), highest = SignedBits{} + 0x0f800000;
   const WordBits special = (WordBits)((bits & highest) == highest) << 24 >> 1;  // 0x7f800000 or 0
   return (Vector<float>)((WordBits)((Vector<float>)bits * 0x1p112f) | special);

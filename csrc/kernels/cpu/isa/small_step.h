@@ -1,7 +1,8 @@
 // One step of a few rows: bound by reading each weight once, so they are read as they lie, nothing is packed.
 //
-// Forward: eight weight rows at a time against all batch rows, sums along k in vectors. Backward: dx and dh0 are sums of
-// weight rows, dW and dR outer products, each written once. 16-bit weights are widened as they are loaded.
+// Forward: eight weight rows at a time against all batch rows, sums along k in vectors. Backward: dx and dh0
+// are sums of weight rows, dW and dR outer products, each written once. 16-bit weights are widened as they
+// are loaded.
 #pragma once
 #include "backward.h"
 
@@ -54,9 +55,14 @@ class SmallStepForward {
   C *x_, *h_;
   C *input_, *hidden_;  // [B][ldg]: W x + b_ih and R h + b_hh; one sum but for GRU
 
- public:
+public:
   explicit SmallStepForward(const RecurrentForward& p)
-      : p_(p), plan_(cpu::plan_forward(p)), GH_(G * p.H), ldx_(padded<C>(p.I)), ldh_(padded<C>(p.H)), ldg_(padded<C>(GH_)) {}
+      : p_(p),
+        plan_(cpu::plan_forward(p)),
+        GH_(G * p.H),
+        ldx_(padded<C>(p.I)),
+        ldh_(padded<C>(p.H)),
+        ldg_(padded<C>(GH_)) {}
 
   void run() {
     cpu::Arena measure{cpu::Arena::Measure{}};
@@ -79,7 +85,7 @@ class SmallStepForward {
     }
   }
 
- private:
+private:
   void lay_out(cpu::Arena& arena) {
     x_ = arena.take<C>(p_.B * ldx_);
     h_ = arena.take<C>(p_.B * ldh_);
@@ -128,8 +134,9 @@ class SmallStepForward {
       }
     } else if constexpr (cell == Cell::gru) {
       const V q = load(hid + 2 * H, lanes);
-      const auto state = cells::gru<Math>(load(in, lanes) + load(hid, lanes), load(in + H, lanes) + load(hid + H, lanes),
-                                          load(in + 2 * H, lanes), q, load(h_ + b * ldh_ + u));
+      const auto state =
+          cells::gru<Math>(load(in, lanes) + load(hid, lanes), load(in + H, lanes) + load(hid + H, lanes),
+                           load(in + 2 * H, lanes), q, load(h_ + b * ldh_ + u));
       h = state.h;
       if (gates) {
         store(gates, state.r, lanes);
@@ -157,13 +164,18 @@ class SmallStepBackward {
   const cpu::Plan plan_;
   const int64_t GH_, ldx_, ldh_, ldg_;
   C *x_, *h_;
-  C *input_, *hidden_;  // [B][ldg] gradients of W x and of R h; one array but for GRU
+  C *input_, *hidden_;     // [B][ldg] gradients of W x and of R h; one array but for GRU
   C *dx_sums_, *dh_sums_;  // [threads][B][ldx] and [threads][B][ldh]
-  C* direct_;           // [B][ldh] GRU: the part of dh0 that does not pass through R
+  C* direct_;              // [B][ldh] GRU: the part of dh0 that does not pass through R
 
- public:
+public:
   explicit SmallStepBackward(const RecurrentBackward& p)
-      : p_(p), plan_(cpu::plan_backward(p)), GH_(G * p.H), ldx_(padded<C>(p.I)), ldh_(padded<C>(p.H)), ldg_(padded<C>(GH_)) {}
+      : p_(p),
+        plan_(cpu::plan_backward(p)),
+        GH_(G * p.H),
+        ldx_(padded<C>(p.I)),
+        ldh_(padded<C>(p.H)),
+        ldg_(padded<C>(GH_)) {}
 
   void run() {
     cpu::Arena measure{cpu::Arena::Measure{}};
@@ -177,7 +189,8 @@ class SmallStepBackward {
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
       const Range units = share(p_.H, rank, size, L);
       for (int64_t b = 0; b < p_.B; ++b)
-        for (int64_t u = units.begin; u < units.end; u += L) gates(b, u, p_.H - u < L ? static_cast<int>(p_.H - u) : L);
+        for (int64_t u = units.begin; u < units.end; u += L)
+          gates(b, u, p_.H - u < L ? static_cast<int>(p_.H - u) : L);
 #pragma omp barrier
       const Range rows = share(GH_, rank, size, 16);
       if (p_.dx.data) row_sums(input_, p_.W, p_.I, dx_sums_ + rank * p_.B * ldx_, ldx_, rows);
@@ -195,7 +208,7 @@ class SmallStepBackward {
     }
   }
 
- private:
+private:
   void lay_out(cpu::Arena& arena) {
     x_ = arena.take<C>(p_.B * ldx_);
     h_ = arena.take<C>(p_.B * ldh_);
@@ -232,8 +245,8 @@ class SmallStepBackward {
       if (p_.dc0.data) store(row_of<S>(p_.dc0, 0, b) + u, d.c_prev, lanes);
     } else if constexpr (cell == Cell::gru) {
       const S* s = row_of<S>(p_.gates, 0, b) + u;
-      const auto d = cells::gru_backward(load(s, lanes), load(s + H, lanes), load(s + 2 * H, lanes), load(s + 3 * H, lanes),
-                                         load(h_ + b * ldh_ + u), dh);
+      const auto d = cells::gru_backward(load(s, lanes), load(s + H, lanes), load(s + 2 * H, lanes),
+                                         load(s + 3 * H, lanes), load(h_ + b * ldh_ + u), dh);
       store(in, d.r, lanes);
       store(in + H, d.z, lanes);
       store(in + 2 * H, d.n, lanes);
@@ -247,9 +260,10 @@ class SmallStepBackward {
     }
   }
 
-  // partial[b][c] = sum_n dgates[b][n] w[n][c] over the rows n of this thread: the weight streams by once, eight rows at a
-  // time, for all b; the sums stay in L1.
-  void row_sums(const C* dgates, const Matrix& w, int64_t N, C* partial, int64_t stride, const Range& rows) const {
+  // partial[b][c] = sum_n dgates[b][n] w[n][c] over the rows n of this thread: the weight streams by once,
+  // eight rows at a time, for all b; the sums stay in L1.
+  void row_sums(const C* dgates, const Matrix& w, int64_t N, C* partial, int64_t stride,
+                const Range& rows) const {
     constexpr int kRows = 8;
     for (int64_t i = 0; i < p_.B * stride; i += L) store(partial + i, V{});
     for (int64_t n = rows.begin; n < rows.end; n += kRows) {
@@ -272,8 +286,8 @@ class SmallStepBackward {
   }
 
   // out[b][c] = the threads' partial sums in order (+ extra[b][c]).
-  void add_partials(const C* partials, int64_t N, int64_t stride, const Rows& out, bool add, const C* extra, int rank,
-                    int size) const {
+  void add_partials(const C* partials, int64_t N, int64_t stride, const Rows& out, bool add, const C* extra,
+                    int rank, int size) const {
     const Range columns = share(N, rank, size, L);
     for (int64_t b = 0; b < p_.B; ++b)
       for (int64_t c = columns.begin; c < columns.end; c += L) {

@@ -74,9 +74,20 @@ void pack(const RecurrentPack& p) {
 #define FUSEGEN_TEXT(x) FUSEGEN_TEXT_(x)
 
 extern const cpu::Kernels table;
-const cpu::Kernels table = {
-    FUSEGEN_TEXT(FUSEGEN_ISA_NS), forward, backward, packed_bytes, pack, mlp_saved_bytes, mlp_forward, mlp_backward,
-    conv_lanes, conv_forward, conv_input_gradient, conv_weight_gradient, batch_norm_forward, batch_norm_backward,
-    peak_gflops};
+const cpu::Kernels table = {FUSEGEN_TEXT(FUSEGEN_ISA_NS),
+                            forward,
+                            backward,
+                            packed_bytes,
+                            pack,
+                            mlp_saved_bytes,
+                            mlp_forward,
+                            mlp_backward,
+                            conv_lanes,
+                            conv_forward,
+                            conv_input_gradient,
+                            conv_weight_gradient,
+                            batch_norm_forward,
+                            batch_norm_backward,
+                            peak_gflops};
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

@@ -1,14 +1,14 @@
 // The register tile: a few rows by one to four vectors, sums held in registers over a block of k.
 //
-// Weights come as panels [k][V][lanes]. A plain panel is as wide as suits the registers; a panel of gates has one vector
-// of each gate of a block of units. Beside the sums a step needs its V weights and one broadcast:
+// Weights come as panels [k][V][lanes]. A plain panel is as wide as suits the registers; a panel of gates has
+// one vector of each gate of a block of units. Beside the sums a step needs its V weights and one broadcast:
 //
 //   32 registers   6 x 4 or 8 x 3 sums: 29 or 28 registers, 10 or 11 loads for 24 multiply-adds
 //   16 registers   6 x 2 or 4 x 3 sums: 15 or 16 registers, 8 or 7 loads for 12 multiply-adds
 //
-// LSTM's four gates on 16 registers are two passes over panels of two: 3 x 4 sums need 17 registers and spill at every k,
-// which halves the rate. The passes read different cache lines and meet in TileSums. No inner loop stores a vector to the
-// stack (tools/check_spills.py).
+// LSTM's four gates on 16 registers are two passes over panels of two: 3 x 4 sums need 17 registers and spill
+// at every k, which halves the rate. The passes read different cache lines and meet in TileSums. No inner
+// loop stores a vector to the stack (tools/check_spills.py).
 #pragma once
 #include <algorithm>
 #include <type_traits>
@@ -32,15 +32,16 @@ template <int NW>
 constexpr int kPasses = NW / kPassVectors<NW>;
 constexpr int pass_vectors(int nw) { return kRegisters == 32 || nw < 4 ? nw : 2; }
 
-// Rows of a tile: sums in three quarters of the registers, or as many as leave room for the weights, a broadcast and a
-// product.
+// Rows of a tile: sums in three quarters of the registers, or as many as leave room for the weights, a
+// broadcast and a product.
 template <int NW, int V = kPassVectors<NW>>
 constexpr int kTileRows = std::min(kRegisters * 3 / 4 / V, (kRegisters - V - 1 - kProductRegisters) / V);
 
 template <class C>
 constexpr int kTileColumns = kTileVectors * kLanes<C>;
 
-// Cuts n rows into tiles of nearly equal height: a short last tile would be bound by loads. f(tile, row, rows)
+// Cuts n rows into tiles of nearly equal height: a short last tile would be bound by loads. f(tile, row,
+// rows)
 template <int NW, int highest = kTileRows<NW>, class F>
 FUSEGEN_INLINE void for_each_tile(int n, F&& f) {
   if (n <= 0) return;
@@ -67,9 +68,9 @@ struct TileSums {
   alignas(64) C value[kTileRows<NW>][NW][kLanes<C>];
 };
 
-// What is added to a tile's finished sums: nothing, or vector j of row m at rows + m * stride + j * lanes; vector 2 instead
-// at `third`, the same for each row, where given (GRU's b_hn, since its x part stays out of the sum). Added last: sums
-// that started from it would round every small product at its size.
+// What is added to a tile's finished sums: nothing, or vector j of row m at rows + m * stride + j * lanes;
+// vector 2 instead at `third`, the same for each row, where given (GRU's b_hn, since its x part stays out of
+// the sum). Added last: sums that started from it would round every small product at its size.
 template <class C>
 struct TileAddend {
   const C* rows = nullptr;
@@ -80,25 +81,28 @@ struct TileAddend {
 // What a tile fetches while it sums.
 template <class C>
 struct TileFetch {
-  const C* next = nullptr;          // its part of the block that comes after this one: a line a step, into L2
+  const C* next = nullptr;  // its part of the block that comes after this one: a line a step, into L2
   int64_t lines = 0;
-  const C* const* ahead = nullptr;  // the same steps of these rows: pages apart, where the hardware does not look ahead
+  // the same steps of these rows: pages apart, where the hardware does not look ahead
+  const C* const* ahead = nullptr;
 };
 
-// On 32 registers a panel's step is four lines, and a block of it lies in L2: without the next few k fetched ahead that
-// stream halves the rate (measured). On 16 it is one line and a half at most, the block stays in L1, and a prefetch
-// would be a load too many.
+// On 32 registers a panel's step is four lines, and a block of it lies in L2: without the next few k fetched
+// ahead that stream halves the rate (measured). On 16 it is one line and a half at most, the block stays in
+// L1, and a prefetch would be a load too many.
 template <class C, int V>
 FUSEGEN_INLINE void prefetch_panel(const C* w) {
   if constexpr (kRegisters == 32) {
     constexpr int ahead = 6 * V * kLanes<C>;
 #pragma GCC unroll 8
-    for (int i = 0; i < V * kLanes<C>; i += 64 / static_cast<int>(sizeof(C))) __builtin_prefetch(w + ahead + i, 0, 3);
+    for (int i = 0; i < V * kLanes<C>; i += 64 / static_cast<int>(sizeof(C)))
+      __builtin_prefetch(w + ahead + i, 0, 3);
   }
 }
 
-// Whether an operand is stored as pairs of bf16, a step being two k: half the bytes and one instruction where the CPU has
-// a bf16 dot product. Elsewhere bf16 is widened as it is packed: widening at every use took longer than float32 does.
+// Whether an operand is stored as pairs of bf16, a step being two k: half the bytes and one instruction where
+// the CPU has a bf16 dot product. Elsewhere bf16 is widened as it is packed: widening at every use took
+// longer than float32 does.
 enum class Step { one, pair };
 template <class S>
 constexpr Step kStep = kNativePairs && std::is_same_v<S, bf16> ? Step::pair : Step::one;
@@ -134,13 +138,15 @@ FUSEGEN_INLINE void multiply_step(const C* const (&row)[M], int64_t k, const C* 
   }
 }
 
-// Two multiply-adds start in a cycle and take four: fewer than eight sums wait for each other, so few rows sum every
-// second or fourth k apart.
+// Two multiply-adds start in a cycle and take four: fewer than eight sums wait for each other, so few rows
+// sum every second or fourth k apart.
 template <int V, int M>
-constexpr int kApart = M * V >= 8 || 2 * M > kTileRows<V, V> ? 1 : M * V >= 4 || 4 * M > kTileRows<V, V> ? 2 : 4;
+constexpr int kApart = M * V >= 8 || 2 * M > kTileRows<V, V>  ? 1
+                       : M* V >= 4 || 4 * M > kTileRows<V, V> ? 2
+                                                              : 4;
 
-// sums[m * ld + j * lanes] = addend[m][j] + sum_k a[m][k0 + k] w[k][j], for M rows, V vectors and k in [0, K), k counting
-// steps.
+// sums[m * ld + j * lanes] = addend[m][j] + sum_k a[m][k0 + k] w[k][j], for M rows, V vectors and k in [0,
+// K), k counting steps.
 template <class C, int V, Step step, int M>
 void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, const TileAddend<C>& addend,
                const TileFetch<C>& fetch, C* sums, int64_t ld) {
@@ -229,6 +235,7 @@ template <class C, int V, Step step>
 void tile_rows(int rows, const C* const* a, int64_t k0, const C* w, int64_t K, const TileAddend<C>& addend,
                const TileFetch<C>& fetch, C* sums, int64_t ld);
 template <class C>
-void tile_columns(int rows, const C* a, int64_t stride, const C* w, int64_t K, bool add, TileSums<C, kTileVectors>& sums);
+void tile_columns(int rows, const C* a, int64_t stride, const C* w, int64_t K, bool add,
+                  TileSums<C, kTileVectors>& sums);
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

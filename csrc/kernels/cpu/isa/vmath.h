@@ -1,5 +1,5 @@
-// sigmoid and tanh on vectors. float: range reduction and a polynomial, about 2 ulp over the whole range, exact
-// limits at +-inf, NaN through. double: libm lane by lane, since float64 is there to check gradients.
+// sigmoid and tanh on vectors. float: range reduction and a polynomial, about 2 ulp over the whole range,
+// exact limits at +-inf, NaN through. double: libm lane by lane, since float64 is there to check gradients.
 #pragma once
 #include <cmath>
 
@@ -21,7 +21,8 @@ struct Math {
     const Exp e = exp_parts(clamp(x + x, -18.5f, 18.5f));
     const F em1 = e.scale * e.em1 + (e.scale - 1.0f);
     const F d = em1 + 2.0f, r = reciprocal(d), q = em1 * r;
-    return q + r * (em1 - q * d);  // the residual brings the quotient back to the last bit, so |tanh| stays <= 1
+    // the residual brings the quotient back to the last bit, so |tanh| stays <= 1
+    return q + r * (em1 - q * d);
   }
 
   static FUSEGEN_INLINE D sigmoid(D x) {
@@ -33,7 +34,7 @@ struct Math {
     return x;
   }
 
- private:
+private:
   struct Exp {
     F scale, em1;  // exp(x) = scale (1 + em1)
   };
@@ -53,8 +54,8 @@ struct Math {
 #endif
   }
 
-  // 1 / d for normal, finite d >= 1. AVX-512 has no quick division but an estimate good to 14 bits; a Newton step makes
-  // it 28, and five of these a unit are a sixth of a small LSTM's time.
+  // 1 / d for normal, finite d >= 1. AVX-512 has no quick division but an estimate good to 14 bits; a Newton
+  // step makes it 28, and five of these a unit are a sixth of a small LSTM's time.
   static FUSEGEN_INLINE F reciprocal(F d) {
 #if defined(__AVX512F__)
     const F r = (F)_mm512_rcp14_ps((__m512)d);

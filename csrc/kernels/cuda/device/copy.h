@@ -1,5 +1,5 @@
-// Copies from global to shared memory that run beside the lane that asked for them. They read past the L1 cache, so
-// they see what another block has written and released.
+// Copies from global to shared memory that run beside the lane that asked for them. They read past the L1
+// cache, so they see what another block has written and released.
 #pragma once
 #include <device/number.h>
 

@@ -1,11 +1,12 @@
-// How blocks hand each other data: flags in global memory, and inside a cluster asynchronous stores into each other's
-// shared memory that count bytes on a barrier there.
+// How blocks hand each other data: flags in global memory, and inside a cluster asynchronous stores into each
+// other's shared memory that count bytes on a barrier there.
 #pragma once
 #include <device/number.h>
 
 namespace fusegen::device {
 
-// -- Flags through L2 -----------------------------------------------------------------------------------------------
+// -- Flags through L2
+// -----------------------------------------------------------------------------------------------
 
 FUSEGEN_DEVICE uint32_t load_acquire(const uint32_t* p) {
   uint32_t v;
@@ -20,14 +21,20 @@ FUSEGEN_DEVICE void store_release(uint32_t* p, uint32_t v) {
 }
 
 // A word of host memory.
-FUSEGEN_DEVICE void store_system(int* p, int v) { asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory"); }
+FUSEGEN_DEVICE void store_system(int* p, int v) {
+  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
 
-// -- Clusters: sm_90 and later --------------------------------------------------------------------------------------
+// -- Clusters: sm_90 and later
+// --------------------------------------------------------------------------------------
 
-using ByteBarrier = uint64_t;  // in shared memory: one arrival, by arm(), and the bytes it expects, end a phase
+// in shared memory: one arrival, by arm(), and the bytes it expects, end a phase
+using ByteBarrier = uint64_t;
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-FUSEGEN_DEVICE uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
+FUSEGEN_DEVICE uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
 
 FUSEGEN_DEVICE void cluster_sync() {
   asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
@@ -37,7 +44,8 @@ FUSEGEN_DEVICE void start(ByteBarrier* b) {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 FUSEGEN_DEVICE void arm(ByteBarrier* b, uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)), "r"(bytes) : "memory");
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(b)), "r"(bytes)
+               : "memory");
 }
 FUSEGEN_DEVICE bool phase_over(ByteBarrier* b, uint32_t parity) {
   uint32_t over;
@@ -56,8 +64,8 @@ FUSEGEN_DEVICE void send16(void* shared, ByteBarrier* barrier, int rank, Word4 v
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to) : "r"(shared_address(shared)), "r"(rank));
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(on) : "r"(shared_address(barrier)), "r"(rank));
   asm volatile(
-      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to), "r"(v.x), "r"(v.y),
-      "r"(v.z), "r"(v.w), "r"(on)
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
+      "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(on)
       : "memory");
 }
 #else  // the choice of kernel never takes this way on an older GPU

@@ -1,5 +1,5 @@
-// Starting kernels, from the host. Nothing here allocates device memory or waits for the device, so a CUDA graph can
-// capture it.
+// Starting kernels, from the host. Nothing here allocates device memory or waits for the device, so a CUDA
+// graph can capture it.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -10,8 +10,8 @@ namespace fusegen::device {
 
 struct Launch {
   int blocks;
-  int cluster;       // blocks of a cluster; 1: none
-  bool together;     // all blocks must be resident at once, because they wait for each other
+  int cluster;    // blocks of a cluster; 1: none
+  bool together;  // all blocks must be resident at once, because they wait for each other
   int shared_bytes;
   void* stream;
 };
@@ -23,13 +23,15 @@ inline void check(cudaError_t status, const char* what) {
 }
 
 template <class Arguments>
-void configure(cudaLaunchConfig_t& config, cudaLaunchAttribute (&attributes)[2], void (*kernel)(Arguments), const Launch& l) {
+void configure(cudaLaunchConfig_t& config, cudaLaunchAttribute (&attributes)[2], void (*kernel)(Arguments),
+               const Launch& l) {
   if (l.shared_bytes > 48 * 1024) {
     // All that the device has, not what this launch needs: another thread may be about to launch with more.
     int device = 0, most = 0;
     check(cudaGetDevice(&device), "current device");
     check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "device attribute");
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), "shared memory of a kernel");
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+          "shared memory of a kernel");
   }
   config = {};
   config.gridDim = dim3(l.blocks);
@@ -38,7 +40,8 @@ void configure(cudaLaunchConfig_t& config, cudaLaunchAttribute (&attributes)[2],
   config.stream = static_cast<cudaStream_t>(l.stream);
   config.attrs = attributes;
   if (l.cluster > 1) {
-    if (l.cluster > 8) check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cluster of 16");
+    if (l.cluster > 8)
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cluster of 16");
     attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
     attributes[config.numAttrs++].val.clusterDim = {static_cast<unsigned>(l.cluster), 1, 1};
   } else if (l.together) {
@@ -55,9 +58,9 @@ void launch(void (*kernel)(Arguments), const Launch& l, const Arguments& argumen
   check(cudaLaunchKernelEx(&config, kernel, arguments), "launch of a kernel");
 }
 
-// Whether the device can hold at once the blocks that wait for each other: all of a cooperative launch, or those of one
-// cluster, since clusters do not wait for others. Asked of the driver, so it knows of MIG and of other processes'
-// partitions.
+// Whether the device can hold at once the blocks that wait for each other: all of a cooperative launch, or
+// those of one cluster, since clusters do not wait for others. Asked of the driver, so it knows of MIG and of
+// other processes' partitions.
 template <class Arguments>
 bool resident(void (*kernel)(Arguments), const Launch& l) {
   cudaLaunchConfig_t config;
@@ -81,7 +84,7 @@ inline void zero(void* memory, size_t bytes, void* stream) {
 
 // Makes `device` current for the calls of a scope.
 class DeviceGuard {
- public:
+public:
   explicit DeviceGuard(int device) {
     check(cudaGetDevice(&before_), "current device");
     changed_ = before_ != device;
@@ -93,7 +96,7 @@ class DeviceGuard {
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
- private:
+private:
   int before_ = 0;
   bool changed_ = false;
 };

@@ -27,11 +27,17 @@ FUSEGEN_DEVICE float widen(F16 x) { return __half2float(__ushort_as_half(x.bits)
 template <class T>
 FUSEGEN_DEVICE T narrow(float x);
 template <>
-FUSEGEN_DEVICE float narrow<float>(float x) { return x; }
+FUSEGEN_DEVICE float narrow<float>(float x) {
+  return x;
+}
 template <>
-FUSEGEN_DEVICE Bf16 narrow<Bf16>(float x) { return {__bfloat16_as_ushort(__float2bfloat16_rn(x))}; }
+FUSEGEN_DEVICE Bf16 narrow<Bf16>(float x) {
+  return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
+}
 template <>
-FUSEGEN_DEVICE F16 narrow<F16>(float x) { return {__half_as_ushort(__float2half_rn(x))}; }
+FUSEGEN_DEVICE F16 narrow<F16>(float x) {
+  return {__half_as_ushort(__float2half_rn(x))};
+}
 
 struct Word4 {  // 16 bytes, as one load or store moves them
   uint32_t x, y, z, w;

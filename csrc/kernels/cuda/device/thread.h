@@ -1,4 +1,5 @@
-// Where a lane is, and how it waits for its block. The host emulator has a header of this name in tests/simt/device.
+// Where a lane is, and how it waits for its block. The host emulator has a header of this name in
+// tests/simt/device.
 #pragma once
 #include <cstdint>
 

@@ -4,7 +4,8 @@
 
 namespace fusegen::device {
 
-// The value of the lane whose number differs in the bits of `mask`. By all lanes of a warp; V is float or double.
+// The value of the lane whose number differs in the bits of `mask`. By all lanes of a warp; V is float or
+// double.
 template <class V>
 FUSEGEN_DEVICE V from_lane_xor(V mine, int mask) {
   return __shfl_xor_sync(0xffffffffu, mine, mask);
