@@ -359,7 +359,7 @@ def test_two_processes_compute_what_one_does(tmp_path, places):
 
 @pytest.mark.parametrize("kind", ["mlp", "dcgan"])
 def test_the_plain_torch_of_the_benchmark_is_the_same_gan(places, monkeypatch, kind):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     from learning_gan import PlainGan
 
     own = sections(kind, places, penalty_every=2)

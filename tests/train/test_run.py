@@ -10,9 +10,10 @@ import torch
 from fusegen.cli import main
 from fusegen.train import checkpoint
 from fusegen.train.run import Run, read_log
-from test_processes import ENVIRONMENT, SHAPE
+from processes import ENVIRONMENT
+from runs import SHAPE
 
-QUIET = ["--evaluations", "2", "--log-every", "1"]
+QUIET = ["--no-tensorboard", "--evaluations", "2", "--log-every", "1"]
 
 
 @pytest.fixture

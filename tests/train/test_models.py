@@ -20,8 +20,8 @@ from fusegen.train.seqvae import BOUND as SEQUENCE_BOUND
 from fusegen.train.tasks import find_task
 from fusegen.train.vae import BOUND, Examples, _same_class
 from fusegen.train.workers import Workers
+from processes import ENVIRONMENT, torchrun
 from runs import QUIET, StopAt, equal, silent
-from test_processes import ENVIRONMENT, torchrun
 
 pytest.importorskip("sacrebleu")
 Image = pytest.importorskip("PIL.Image")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-FOLDER = Path(__file__).parent.parent / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 sys.path.insert(0, str(FOLDER))  # for what is parametrised below; the modules import each other from there
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fusegen.train.run import Run, read_log
 from fusegen.train.workers import Workers
+from processes import ENVIRONMENT, torchrun
 
 torch_distributed = pytest.importorskip("torch.distributed")
 pytestmark = pytest.mark.skipif(
@@ -18,7 +19,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 SHAPE = ["--hidden", "16", "--embedding", "8", "--batch", "4", "--chunk", "8", "--no-tensorboard"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
 @pytest.fixture
@@ -26,11 +26,6 @@ def story(tmp_path):
     path = tmp_path / "story.txt"
     path.write_text("a short story about a short story, zwölf lines long. " * 12, encoding="utf-8")
     return str(path)
-
-
-def torchrun(processes, *arguments):
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return [sys.executable, *launch, "-m", "fusegen.cli", *arguments]
 
 
 def train(story, folder, *arguments):
