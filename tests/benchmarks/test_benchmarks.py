@@ -374,7 +374,7 @@ def test_layer_bars_are_those_of_the_instruction_set(monkeypatch):
         of(peer="onnxruntime", ratio_fused=9.0, ratio_frozen=1.4),
     ]  # fmt: skip
     for isa, holds in (("avx2", False), ("avx512", True)):
-        monkeypatch.setattr(rnn._C, "isa", lambda isa=isa: isa)
+        monkeypatch.setattr(rnn.cap, "applied", isa)
         bars = rnn.bars(rows)
         assert bar(bars, "bf16, torch.nn / fused, geometric").holds == holds
     assert bar(bars, "fp32, torch.nn / fused, worst").holds  # 0.97
@@ -580,10 +580,27 @@ def test_report_shows_losses():
     assert "H512" in report.losses(rows) and "0.80×" in report.losses(rows)
 
 
-def test_options_choose_cases_by_words():
+@pytest.mark.parametrize("isa, few", [("baseline", 7), ("avx2", 7), ("avx512", 24), ("avx512_bf16", 24)])
+def test_bfloat16_is_a_few_cases_where_torch_emulates_it(isa, few, monkeypatch, capsys):
     from options import Options
     from suites import rnn
 
+    monkeypatch.setattr(rnn.cap, "applied", isa)
+    ran = []
+    monkeypatch.setattr(rnn, "sweep", lambda suite, cases, *rest: ran.extend(cases) or [])
+    rnn.run(Options())
+    half = [case for case in ran if case.dtype == "bfloat16"]
+    assert len(half) == few and len(ran) == few + 3 * 2 * 9
+    assert {(case.cell, case.train) for case in half} == {(c, t) for c in rnn.CELLS for t in (False, True)}
+    assert any(case.H == 1024 for case in half)
+    assert ("7 cases stand for the grid's, since torch emulates" in capsys.readouterr().out) == (few == 7)
+
+
+def test_options_choose_cases_by_words(monkeypatch):
+    from options import Options
+    from suites import rnn
+
+    monkeypatch.setattr(rnn.cap, "applied", "avx512")
     cases = rnn.cases(quick=False)
     assert len(cases) == 3 * 2 * 9 + 3 * 2 * 4
     chosen = Options(only=("GRU", "training", "H512", "float32")).cases(cases)
