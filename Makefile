@@ -1,4 +1,4 @@
-# make demo | test | test-full | lint | format | bench | dev | gpu | clean
+# make demo | test | test-full | lint | format | hooks | bench | dev | gpu | clean
 #
 # All but gpu work in a virtual environment of their own, $(VENV), with the versions of constraints.txt, and can be run
 # again: what is there already is not made twice. `make dev VENV=path` builds into an environment that you have.
@@ -16,11 +16,11 @@ say := @printf 'fusegen: %s\n'
 # Two builds at a time would write the same build folder.
 lock := $(if $(shell command -v flock),flock build/.lock)
 
-build_sources := pyproject.toml CMakeLists.txt $(wildcard cmake/*) $(shell find csrc tests/simt -type f 2>/dev/null)
+build_sources := pyproject.toml CMakeLists.txt $(wildcard cmake/*) $(shell find csrc tests/simt -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
 sources := csrc tests benchmarks  # of C++ and CUDA
 
-.PHONY: dev demo test test-full lint format bench gpu clean
+.PHONY: dev demo test test-full lint format hooks bench gpu clean
 .DELETE_ON_ERROR:
 
 dev: $(stamps)/built
@@ -34,15 +34,21 @@ test: $(stamps)/built $(stamps)/test-tools
 test-full: $(stamps)/built $(stamps)/test-tools
 	@$(py) -m pytest -q -m "not gpu" $(ARGS)
 
-lint: $(stamps)/lint-tools
+lint: $(stamps)/runtime $(stamps)/lint-tools
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check -q . || { echo "fusegen: layout of Python: make format"; exit 1; }
 	@find $(sources) -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs $(VENV)/bin/clang-format -n -Werror
+	@$(VENV)/bin/mypy
 
 # Writes the layout that lint checks.
 format: $(stamps)/lint-tools
 	@$(VENV)/bin/ruff format -q .
 	@find $(sources) -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs $(VENV)/bin/clang-format -i
+
+# Lets every commit be checked as lint does, what it touches.
+hooks: $(stamps)/runtime $(stamps)/lint-tools
+	@$(pip) -c constraints.txt pre-commit
+	@$(VENV)/bin/pre-commit install
 
 bench: $(stamps)/built $(stamps)/bench-tools
 	@$(py) benchmarks/run.py $(SUITES) --device cpu $(ARGS)
@@ -52,7 +58,7 @@ gpu:
 	@bash tools/gpu.sh "$(PYTHON)" "$(STAGE)"
 
 clean:
-	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(py):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -77,7 +83,7 @@ $(stamps)/test-tools: constraints.txt | $(py)
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/lint-tools: constraints.txt | $(py)
-	@$(pip) -c constraints.txt ruff clang-format
+	@$(pip) -c constraints.txt ruff clang-format mypy
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/bench-tools: constraints.txt | $(py)

@@ -10,7 +10,7 @@ if(NOT cuda_mode MATCHES "^(auto|on|off)$")
   message(FATAL_ERROR "FUSEGEN_CUDA must be auto, on or off, got '${FUSEGEN_CUDA}'")
 endif()
 
-file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/kernels/cuda/*.cu)
+file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/kernels/cuda/*.cu)
 find_program(FUSEGEN_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
 
 if(cuda_mode STREQUAL "off")

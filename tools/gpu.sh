@@ -2,7 +2,7 @@
 # make gpu STAGE=..., for a machine with an NVIDIA GPU: uses the interpreter given and the torch it has, and no network.
 #
 #   build      the package for this GPU, into the interpreter
-#   test       tests/test_gpu.py
+#   test       tests/gpu/test_gpu.py
 #   sanitize   its smallest cases under compute-sanitizer
 #   micro      what the chip does by itself (benchmarks/micro)
 #   bench-quick      24 layer cases beside cuDNN
@@ -47,7 +47,7 @@ tests() { # COMMAND-IN-FRONT... -- PYTEST-ARGUMENTS...
   while [[ $1 != -- ]]; do front+=("$1"); shift; done
   shift
   (cd / && FUSEGEN_TEST_THREADS=$(nproc) "${front[@]}" "$python" -m pytest -q -p no:cacheprovider -m gpu --rootdir "$root" \
-    -c "$root/pyproject.toml" "$root/tests/test_gpu.py" "$@")
+    -c "$root/pyproject.toml" "$root/tests/gpu/test_gpu.py" "$@")
 }
 bench() { (cd / && "$python" "$root/benchmarks/run.py" "$@" --device cuda); }
 

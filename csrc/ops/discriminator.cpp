@@ -1,49 +1,111 @@
 #include "discriminator.h"
 
-#include "../kernels/cpu/kernels.h"
-
 namespace fusegen {
 namespace {
 
-constexpr int kCpu = 1;  // DLPack's number
+GanLoss loss_named(const std::string& name) {
+  if (name == "non_saturating") return GanLoss::non_saturating;
+  if (name == "minimax") return GanLoss::minimax;
+  if (name == "hinge") return GanLoss::hinge;
+  if (name == "least_squares") return GanLoss::least_squares;
+  if (name == "wasserstein") return GanLoss::wasserstein;
+  if (name == "relativistic") return GanLoss::relativistic;
+  throw std::invalid_argument(
+      "loss: expected non_saturating, minimax, hinge, least_squares, wasserstein or relativistic, got '" +
+      name + "'");
+}
 
-void* saved_memory(const View& saved, const MlpStep& p) {
-  check(saved, "saved", {cpu::kernels().mlp_saved_bytes(p)}, ElementType::u8);
-  return saved.data;
+Rows samples(const View& v, const char* name, int64_t inputs, ElementType e, Site site, int64_t& count) {
+  count = v ? v.shape[0] : 0;
+  return rows(v, name, {count, inputs}, e, site);
 }
 
 }  // namespace
 
-int64_t mlp_saved_bytes(const MlpCall& call) {
-  return cpu::kernels().mlp_saved_bytes(CheckedMlpStep(call, kCpu).p);
+void expect(bool holds, const std::string& what) {
+  if (!holds) throw std::invalid_argument(what);
 }
 
-void mlp_forward(const MlpCall& call, const View& loss, const View& scalars, const View& logits,
-                 const View& saved) {
-  const CheckedMlpStep step(call, kCpu);
-  MlpForward p{};
-  static_cast<MlpStep&>(p) = step.p;
-  const bool wide = p.dtype == Dtype::f64;
-  check(required(loss, "loss"), "loss", {}, wide ? ElementType::f64 : ElementType::f32);
-  check(required(scalars, "scalars"), "scalars", {kMlpScalars}, ElementType::f64);
-  p.scalars = static_cast<double*>(scalars.data);
-  p.logits = vector(required(logits, "logits"), "logits", p.real + p.fake, step.e);
-  p.saved = saved_memory(saved, p);
-  cpu::kernels().mlp_forward(p);
-  if (wide) *static_cast<double*>(loss.data) = p.scalars[kLoss];
-  else *static_cast<float*>(loss.data) = static_cast<float>(p.scalars[kLoss]);
+CheckedMlpStep::CheckedMlpStep(const MlpCall& call, int device_type) {
+  const View& fake = required(call.fake, "fake");
+  expect(fake.ndim == 2, "fake: expected shape [N, inputs], got " + shape_text(fake));
+  site = {device_type, fake.device_id};
+  p.dtype = float_dtype(fake, "fake");
+  e = element_type(p.dtype);
+  p.loss = loss_named(call.loss);
+  p.generator = call.generator;
+  p.target = call.target;
+  p.r1 = call.r1;
+  p.r2 = call.r2;
+  p.gp = call.gp;
+  expect(p.r1 >= 0 && p.r2 >= 0 && p.gp >= 0, "r1, r2, gp: expected weights of at least 0");
+  p.inputs = fake.shape[1];
+  p.x_real = samples(call.real, "real", p.inputs, e, site, p.real);
+  p.x_fake = samples(fake, "fake", p.inputs, e, site, p.fake);
+  p.x_mixed = samples(call.mixed, "mixed", p.inputs, e, site, p.mixed);
+  expect(p.inputs > 0 && p.fake > 0,
+         "fake: expected at least one sample and one input, got " + shape_text(fake));
+  expect(p.generator || p.real > 0, "real: expected at least one sample");
+  expect(p.loss != GanLoss::relativistic || p.real == p.fake,
+         "real, fake: expected equal sizes for the relativistic loss, got " + std::to_string(p.real) +
+             " and " + std::to_string(p.fake));
+  expect((p.gp > 0) == (p.mixed > 0), "mixed: expected samples where gp is above 0, and only there");
+  expect(!p.generator || (p.r1 == 0 && p.r2 == 0 && p.gp == 0),
+         "r1, r2, gp: expected 0 in a generator's step");
+  set_layers(call);
+  p.weight_gradients = call.weight_gradients && !p.generator;
+  p.dx_real = call.dx_real && p.real > 0;
+  p.dx_fake = call.dx_fake;
+  p.threads = call.threads > 0 ? call.threads : 1;
 }
 
-void mlp_backward(const MlpCall& call, double scale, const View& saved, const Views& dweights,
-                  const Views& dbiases, const View& dx_real, const View& dx_fake) {
-  const CheckedMlpStep step(call, kCpu);
-  MlpBackward p{};
-  static_cast<MlpStep&>(p) = step.p;
-  p.scale = scale;
-  p.saved = saved_memory(saved, p);
-  MlpGradients gradients(step, dweights, dbiases);
-  set_outputs(p, step, gradients, dx_real, dx_fake);
-  cpu::kernels().mlp_backward(p);
+void CheckedMlpStep::set_layers(const MlpCall& call) {
+  const size_t depth = call.weights.size();
+  expect(depth > 0 && call.biases.size() == depth && call.slopes.size() + 1 == depth,
+         "weights, biases, slopes: expected n, n and n - 1 of them, got " + std::to_string(depth) + ", " +
+             std::to_string(call.biases.size()) + " and " + std::to_string(call.slopes.size()));
+  int64_t inputs = p.inputs;
+  for (size_t l = 0; l < depth; ++l) {
+    const View& W = required(call.weights[l], "weights");
+    expect(W.ndim == 2 && W.shape[1] == inputs && W.shape[0] > 0,
+           "weights[" + std::to_string(l) + "]: expected shape [outputs, " + std::to_string(inputs) +
+               "], got " + shape_text(W));
+    const int64_t outputs = W.shape[0];
+    const double slope = l + 1 < depth ? call.slopes[l] : 1.0;
+    expect(slope >= 0, "slopes: expected values of at least 0, got " + std::to_string(slope));
+    layers.push_back({matrix(W, "weights", {outputs, inputs}, e, site),
+                      vector(call.biases[l], "biases", outputs, e, site), outputs, slope});
+    inputs = outputs;
+  }
+  expect(inputs == 1, "weights: expected the last layer to have one output, got " + std::to_string(inputs));
+  p.layers = layers.data();
+  p.depth = static_cast<int>(depth);
+}
+
+MlpGradients::MlpGradients(const CheckedMlpStep& step, const Views& dweights, const Views& dbiases) {
+  const size_t depth = step.layers.size();
+  expect(dweights.size() == depth && dbiases.size() == depth,
+         "dweights, dbiases: expected " + std::to_string(depth) + " tensors or None each");
+  int64_t inputs = step.p.inputs;
+  for (size_t l = 0; l < depth; ++l) {
+    const int64_t outputs = step.layers[l].outputs;
+    dW.push_back(matrix(dweights[l], "dweights", {outputs, inputs}, step.e, step.site));
+    expect(!dW[l].data || outputs == 1 || dW[l].stride == inputs, "dweights: expected contiguous tensors");
+    db.push_back(vector(dbiases[l], "dbiases", outputs, step.e, step.site));
+    expect(step.p.weight_gradients || (!dW[l].data && !db[l]),
+           "dweights, dbiases: expected None without weight_gradients");
+    inputs = outputs;
+  }
+}
+
+void set_outputs(MlpBackward& p, const CheckedMlpStep& step, MlpGradients& gradients, const View& dx_real,
+                 const View& dx_fake) {
+  p.dW = gradients.dW.data();
+  p.db = gradients.db.data();
+  p.dx[0] = rows(dx_real, "dx_real", {p.real, p.inputs}, step.e, step.site);
+  p.dx[1] = rows(dx_fake, "dx_fake", {p.fake, p.inputs}, step.e, step.site);
+  expect((p.dx_real || !p.dx[0].data) && (p.dx_fake || !p.dx[1].data),
+         "dx_real, dx_fake: not what forward was told");
 }
 
 }  // namespace fusegen

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "../kernels/params.h"
+#include "kernels/params.h"
 
 namespace fusegen {
 

@@ -5,7 +5,7 @@
 #include <random>
 
 #include "buffer.h"
-#include "ops/convolution.h"
+#include "ops/cpu/convolution.h"
 #include "report.h"
 
 namespace fusegen::test {

@@ -4,7 +4,7 @@
 #include <random>
 
 #include "buffer.h"
-#include "ops/discriminator.h"
+#include "ops/cpu/discriminator.h"
 #include "report.h"
 
 namespace fusegen::test {

@@ -2,8 +2,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "bind_discriminator.h"
-#include "bind_recurrence.h"
+#include "bind/discriminator.h"
+#include "bind/recurrent.h"
 #include "emulator.h"
 #include "kernels/backend.h"
 #include "planted.h"

@@ -1,6 +1,6 @@
 // What each instruction set provides; isa/table.cpp fills one of these per set.
 #pragma once
-#include "../params.h"
+#include "kernels/params.h"
 
 namespace fusegen::cpu {
 

@@ -1,7 +1,7 @@
 // Which way a call goes: a pure function of its sizes, dtype, thread count and the machine's caches. Nothing
 // is timed at run time.
 #pragma once
-#include "../params.h"
+#include "kernels/params.h"
 #include "machine.h"
 
 namespace fusegen::cpu {

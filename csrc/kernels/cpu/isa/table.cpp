@@ -1,11 +1,11 @@
 // The entry points of this instruction set.
-#include "../kernels.h"
+#include "kernels/cpu/kernels.h"
 
 #include <omp.h>
 
-#include "dispatch.h"
-#include "forward.h"
-#include "recurrent.h"
+#include "kernels/cpu/isa/recurrent/forward.h"
+#include "kernels/cpu/isa/recurrent/recurrent.h"
+#include "kernels/cpu/isa/vector/dispatch.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 

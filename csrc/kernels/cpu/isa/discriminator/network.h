@@ -1,0 +1,127 @@
+// The discriminator step of a dense network: what its forward and backward share.
+//
+// Rows are samples: real, fake, then mixed. With H the activations, U the adjoints of one logit (u_L = 1), v
+// = U_1 W_1 the gradient by the input, T the tangents of v through the same masks, s the derivative of the
+// loss by the logit and c the factor of the penalty's direction c v, every weight gradient is one product:
+// dW_l = U_l^T (s H_{l-1} + c T_{l-1}).
+#pragma once
+#include <omp.h>
+
+#include <vector>
+
+#include "kernels/cpu/isa/recurrent/forward.h"
+
+namespace fusegen::FUSEGEN_ISA_NS {
+
+// What the forward step leaves for the backward step, in memory of the caller.
+template <class C>
+struct MlpSaved {
+  std::vector<C*> H, U;  // [hidden layers] of [rows][ld]
+  C* v;                  // [v_end - v_begin][ld of the inputs]
+  C *s, *c;              // [rows]
+  int64_t v_begin, v_end;
+
+  MlpSaved(const MlpStep& p, cpu::Arena& arena) {
+    const int64_t rows = p.real + p.fake + p.mixed;
+    for (int l = 0; l + 1 < p.depth; ++l) {
+      H.push_back(arena.take<C>(rows * padded<C>(p.layers[l].outputs)));
+      U.push_back(arena.take<C>(rows * padded<C>(p.layers[l].outputs)));
+    }
+    const bool real = p.r1 > 0 || p.dx_real, fake = p.r2 > 0 || p.dx_fake, mixed = p.mixed > 0;
+    v_begin = real ? 0 : fake ? p.real : p.real + p.fake;
+    v_end = mixed ? rows : fake ? p.real + p.fake : real ? p.real : v_begin;
+    v = arena.take<C>((v_end - v_begin) * padded<C>(p.inputs));
+    s = arena.take<C>(rows);
+    c = arena.take<C>(rows);
+  }
+};
+
+template <class S>
+class MlpRows {
+protected:
+  using C = Compute<S>;
+  using V = Vector<C>;
+  static constexpr int L = kLanes<C>;
+
+  const MlpStep& p_;
+  const int64_t rows_;
+  const int hidden_;  // layers before the last
+  const int threads_;
+  C* fresh_;  // [threads][kFreshElements]
+
+  explicit MlpRows(const MlpStep& p)
+      : p_(p), rows_(p.real + p.fake + p.mixed), hidden_(p.depth - 1), threads_(cpu::plan_threads(p)) {}
+
+  int64_t width(int l) const { return l ? p_.layers[l - 1].outputs : p_.inputs; }  // of H_l
+  int64_t stride(int l) const { return padded<C>(width(l)); }
+  const S* weight_row(int l, int64_t n) const {
+    const Matrix& W = p_.layers[l - 1].W;
+    return static_cast<const S*>(W.data) + n * W.stride;
+  }
+  const S* input(int64_t row) const {
+    if (row < p_.real) return row_of<S>(p_.x_real, 0, row);
+    if (row < p_.real + p_.fake) return row_of<S>(p_.x_fake, 0, row - p_.real);
+    return row_of<S>(p_.x_mixed, 0, row - p_.real - p_.fake);
+  }
+  bool penalised(int64_t row) const {
+    return row < p_.real ? p_.r1 > 0 : row < p_.real + p_.fake ? p_.r2 > 0 : true;
+  }
+  bool input_gradient(int64_t row) const {
+    return row < p_.real ? p_.dx_real : row < p_.real + p_.fake ? p_.dx_fake : false;
+  }
+  static int lanes_left(int64_t n, int64_t u) { return n - u < L ? static_cast<int>(n - u) : L; }
+
+  // What passes below zero.
+  FUSEGEN_INLINE V masked(V v, V h, int l) const {
+    const double slope = p_.layers[l - 1].slope;
+    return h > V{} ? v : slope == 0 ? V{} : static_cast<C>(slope) * v;
+  }
+
+  // each(row, u, lanes, sums) for every row of `a` times every panel. Threads share the panels, each packed
+  // once as it is used; where there are too few to go round evenly they share the rows, and each packs for
+  // itself.
+  template <class Pack, class Each>
+  void product(const std::vector<const C*>& a, int64_t N, int64_t K, int rank, int size, const Pack& pack,
+               const Each& each) const {
+    const PanelShape shape{N, 1};
+    const int64_t count = shape.count<C>(), all = static_cast<int64_t>(a.size());
+    const bool over_rows = count < size || (count % size && count < 3 * size);
+    const Range panels = over_rows ? Range{0, count} : share(count, rank, size);
+    const Range rows = over_rows ? share(all, rank, size) : Range{0, all};
+    multiply_rows<C, kTileVectors>(a.data() + rows.begin, static_cast<int>(rows.end - rows.begin),
+                                   FreshPanels{pack, fresh_ + rank * kFreshElements<C>}, K, panels, 0,
+                                   Nothing<C>{}, each_row([&](int row, int64_t panel, const auto& sums) {
+                                     for (int j = 0; j < kTileVectors; ++j) {
+                                       const int lanes = shape.lanes<C>(panel, j);
+                                       if (!lanes) break;
+                                       each(rows.begin + row, shape.row<C>(panel, j), lanes, load(sums[j]));
+                                     }
+                                   }));
+  }
+  // x W_l^T
+  template <class Each>
+  void forward_product(int l, const std::vector<const C*>& a, int rank, int size, const Each& each) const {
+    const int64_t N = width(l), K = width(l - 1);
+    const Matrix& W = p_.layers[l - 1].W;
+    product(
+        a, N, K, rank, size,
+        [&](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
+          pack_panel<S, Step::one>(PanelShape{N, 1}, static_cast<const S*>(W.data), W.stride, K, k0, k1,
+                                   panel, 0, buffer);
+        },
+        each);
+  }
+  // u W_l
+  template <class Each>
+  void adjoint_product(int l, const std::vector<const C*>& a, int rank, int size, const Each& each) const {
+    const int64_t N = width(l - 1), K = width(l);
+    product(
+        a, N, K, rank, size,
+        [&](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
+          pack_rows<S>([&](int64_t k) { return weight_row(l, k0 + k); }, N, 0, k1 - k0, panel, buffer);
+        },
+        each);
+  }
+};
+
+}  // namespace fusegen::FUSEGEN_ISA_NS

@@ -1,0 +1,457 @@
+"""`fusegen train gan`: every kind of GAN and data, resumed bit for bit, samples, measures, messages."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fusegen.cli import main
+from fusegen.data import Images, Shuffled, Whitening, curves, fitted, png
+from fusegen.train import GanTask, RunOptions, config
+from fusegen.train.gan_data import Characters, Pictures, Sequences, draw, jensen_shannon
+from fusegen.train.gan_options import ARCHS, PRESETS, GanData, GanFit, GanModel, GanRun
+from fusegen.train.learner import Learner
+from fusegen.train.run import Run, read_log
+from fusegen.train.tasks import find_task
+from fusegen.train.workers import Shard, Workers
+from runs import equal
+
+pytest.importorskip("PIL")
+
+QUIET = ["--no-tensorboard", "--evaluations", "1", "--log-every", "1", "--batch", "4", "--noise", "4"]
+QUIET += ["--samples", "50", "--score-steps", "2"]
+SMALL = {
+    "mlp": ["--widths", "8", "--critic-widths", "8", "--size", "8"],
+    "dcgan": ["--width", "2"],
+    "series": ["--hidden", "4", "--length", "5"],
+    "text": ["--hidden", "4", "--length", "5"],
+}
+KINDS = tuple(SMALL)
+FIRST = dict.fromkeys(("mlp", "dcgan"), "Frechet distance of 8 x 8 pixels") | {
+    "series": "discriminative score (2 steps)",
+    "text": "bigram divergence",
+}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Data by kind: pictures of 3 classes in folders, as an array, a series, a text."""
+    image = pytest.importorskip("PIL.Image")
+    root, random = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for i in range(24):
+        folder = root / "pictures" / ("red", "green", "blue")[i % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 90, (9, 8, 3), dtype=np.uint8)
+        pixels[..., i % 3] += 150
+        image.fromarray(pixels).save(folder / f"{i}.png")
+    np.save(root / "pictures.npy", random.integers(0, 256, (24, 8, 8), dtype=np.uint8))
+    np.save(root / "series.npy", random.standard_normal((60, 3)).cumsum(0))
+    (root / "text.txt").write_text("the cat sat on the mat; " * 8)
+    kinds = {"mlp": "pictures.npy", "dcgan": "pictures", "series": "series.npy", "text": "text.txt"}
+    return {kind: str(root / name) for kind, name in kinds.items()}
+
+
+def flags(kind, places, *more):
+    arch = kind if kind in ARCHS else "recurrent"
+    return ["--arch", arch, "--data", places[kind], *SMALL[kind], *QUIET, *map(str, more)]
+
+
+def train(kind, places, folder, *more):
+    return main(["train", "gan", *flags(kind, places, *more), "--folder", str(folder)])
+
+
+def sections(kind, places, **fit):
+    arch = kind if kind in ARCHS else "recurrent"
+    model = {"mlp": {"widths": "8", "critic_widths": "8"}, "dcgan": {"width": 2}}.get(kind, {"hidden": 4})
+    cut = {"size": 8} if kind == "mlp" else {} if kind == "dcgan" else {"length": 5}
+    return {
+        "model": GanModel(arch=arch, noise=4, **model),
+        "data": GanData(data=places[kind], batch=4, **cut),
+        "fit": GanFit(steps=6, **fit),
+        "run": GanRun(device="cpu", precision="float64"),
+    }
+
+
+# ---- runs -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_trains_measures_and_draws(tmp_path, places, capsys, kind):
+    folder = tmp_path / "run"
+    assert train(kind, places, folder, "--steps", 2, "--penalty-every", 2) == 0
+    lines = read_log(folder)
+    assert [line["step"] for line in lines if FIRST[kind] in line] == [0, 2]
+    steps = [line for line in lines if "generator loss" in line]
+    assert ["penalty" in line for line in steps] == [True, False]
+    assert all({"discriminator loss", "real logit", "fake logit", "lr"} <= line.keys() for line in steps)
+    suffix = ".txt" if kind == "text" else ".png"
+    kept = (folder / f"samples/step-00000002{suffix}").read_bytes()
+    assert kind == "text" or kept.startswith(b"\x89PNG")
+
+    out = tmp_path / f"out{suffix}"
+    capsys.readouterr()
+    assert main(["sample", str(folder), "--count", "5", "--truncation", "0.5", "--out", str(out)]) == 0
+    if kind == "series":
+        drawn = np.load(out.with_suffix(".npy"))
+        assert drawn.shape == (5, 5, 3) and np.isfinite(drawn).all()
+    more = ["--score-steps", "2", "--repeats", "2"] if kind == "series" else []
+    assert main(["evaluate", str(folder), "--checkpoint", "last", *more]) == 0
+    measures = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
+    if kind == "series":
+        scores = {name.split(" score")[0] for name in measures} - {"step"}
+        assert scores == {"discriminative", "predictive"} and len(measures) == 6
+    else:
+        logged = [line for line in lines if FIRST[kind] in line][-1][FIRST[kind]]
+        assert float(measures[FIRST[kind]]) == pytest.approx(logged, rel=1e-5)  # the averaged weights
+    assert out.read_bytes() and (kind != "text" or len(out.read_text().splitlines()) == 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("mlp", ["--penalty-every", "3", "--gp", "2", "--ema", "0.5", "--spectral-norm"]),
+        ("mlp", ["--precision", "bfloat16", "--accumulate", "2", "--generator-every", "2"]),
+        ("dcgan", ["--conditional", "--penalty-every", "2", "--loss", "hinge"]),
+        ("series", ["--cell", "gru", "--r2", "0.1"]),
+        ("text", ["--loss", "relativistic"]),
+    ],
+)
+def test_killed_and_resumed_equals_never_killed_bit_for_bit(tmp_path, places, monkeypatch, kind, more):
+    class Killed(BaseException):
+        pass
+
+    never, killed = tmp_path / "never", tmp_path / "killed"
+    more = [*more, "--steps", "6", "--checkpoint-every", "2"]
+    monkeypatch.setattr(GanTask, "evaluate", lambda self, model=None: {"measure": 0.0})
+    assert train(kind, places, never, *more) == 0
+    at = GanTask.at
+
+    def kill(self, step, steps):
+        if step == 5:
+            raise Killed
+        at(self, step, steps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GanTask, "at", kill)
+        with pytest.raises(Killed):
+            train(kind, places, killed, *more)
+    torch.manual_seed(99)
+    assert main(["resume", str(killed)]) == 0
+    a, b = (Run.open(folder).load("last") for folder in (never, killed))
+    assert set(a["optimizers"]) == {"discriminator", "generator"} and a["average"]
+    for name in a.keys() - {"run"}:
+        assert equal(a[name], b[name]), name
+    logs = [[{k: v for k, v in x.items() if k != "seconds"} for x in read_log(f)] for f in (never, killed)]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_autocast(tmp_path, places, monkeypatch, kind):
+    monkeypatch.setattr(GanTask, "evaluate", lambda self, model=None: {"measure": 0.0})
+    folder = tmp_path / "run"
+    assert train(kind, places, folder, "--steps", 2, "--precision", "bfloat16") == 0
+    assert all(math.isfinite(value) for line in read_log(folder) for value in line.values())
+
+
+def test_classes_are_learnt_and_asked_for(tmp_path, places, capsys):
+    folder = tmp_path / "run"
+    places = {"mlp": places["dcgan"]}  # pictures in folders
+    assert train("mlp", places, folder, "--steps", 2, "--conditional") == 0
+    assert json.loads((folder / "data.json").read_text())["classes"] == ["blue", "green", "red"]
+
+    def drawn(*more):
+        out = tmp_path / "out.png"
+        assert main(["sample", str(folder), "--count", "4", *more, "--out", str(out)]) == 0
+        return out.read_bytes()
+
+    assert drawn("--class", "green") == drawn("--class", "1") != drawn("--class", "red")
+    capsys.readouterr()
+    assert main(["sample", str(folder), "--class", "pink"]) == 2
+    assert "--class: expected one of blue, green, red, got 'pink'" in capsys.readouterr().err
+
+
+# ---- what goes wrong --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["weight", "gradient"])
+def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
+    tmp_path, places, monkeypatch, capsys, part
+):
+    at = GanTask.at
+
+    def poison(self, step, steps):
+        weight = self.model.discriminator[-1].weight
+        if step == 3 and part == "weight":
+            weight.data.fill_(math.nan)
+        elif step == 3:
+            weight.register_hook(lambda g: None if g is None else g * math.nan)
+        at(self, step, steps)
+
+    monkeypatch.setattr(GanTask, "at", poison)
+    folder = tmp_path / "run"
+    assert train("mlp", places, folder, "--steps", 6, "--checkpoint-every", 1) == 1
+    err = capsys.readouterr().err
+    what = "loss" if part == "weight" else "gradient norm"
+    assert f"the discriminator {what} is nan at step 4" in err
+    state = Run.open(folder).load("last")
+    assert state["step"] == 3 and all(x.isfinite().all() for x in state["model"].values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "words"),
+    [
+        ("mlp", ["--data", "{tmp}/nowhere"], "--data: cannot read {tmp}/nowhere"),
+        ("mlp", ["--data", "prices"], "--data: prices has sequences, which --arch recurrent takes"),
+        ("mlp", ["--data", "{tmp}/nan.npy"], "nan.npy: expected real numbers from 0 to 1, got nan to nan"),
+        ("mlp", ["--batch", "25"], "--batch: expected at most 24, the number of samples, got 25"),
+        ("mlp", ["--accumulate", "3"], "--batch: expected a multiple of 3 (processes x accumulate), got 4"),
+        ("mlp", ["--conditional"], "--conditional: {data} has no classes"),
+        ("mlp", ["--widths", "8,x"], "--widths: expected numbers of units with commas between"),
+        ("mlp", ["--channels", "2"], "--channels: expected 1 or 3, got 2"),
+        ("mlp", ["--loss", "wgan"], None),
+        ("mlp", ["--r1", "-1"], "--r1: expected a number at least 0, got -1.0"),
+        ("mlp", ["--label-smoothing", "0.1", "--loss", "hinge"], "--label-smoothing: only non_saturating"),
+        ("mlp", ["--features", "no.such:thing"], "--features: cannot import 'no.such:thing'"),
+        ("dcgan", ["--size", "30"], "--size: expected one of 28, 32, 64, got 30"),
+        ("series", ["--data", "digits"], "--data: digits are images"),
+        ("series", ["--data", "{tmp}/nan.npy"], "nan.npy holds NaN or infinity, first at [0]"),
+        ("series", ["--data", "{tmp}/no.wav"], "--data: cannot read {tmp}/no.wav"),
+        ("text", ["--length", "500"], "has 192 characters, --length 500"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(tmp_path, places, capsys, kind, arguments, words):
+    np.save(tmp_path / "nan.npy", np.full(40 if kind == "series" else (9, 8, 8), np.nan))
+    arguments = [each.format(tmp=tmp_path) for each in arguments]
+    if words is None:
+        with pytest.raises(SystemExit) as caught:
+            train(kind, places, tmp_path / "run", *arguments)
+        assert caught.value.code == 2 and "invalid choice: 'wgan'" in capsys.readouterr().err
+        return
+    assert train(kind, places, tmp_path / "run", *arguments) == 2
+    err = capsys.readouterr().err
+    assert words.format(tmp=tmp_path, data=places[kind]) in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--class", "1"], "--class: this run's model has no classes; train with --conditional"),
+        (["--truncation", "0"], "--truncation: expected a number above 0"),
+        (["--length", "3"], "--length: only sequences have one"),
+        (["--count", "0"], "--count: expected an integer at least 1"),
+    ],
+)
+def test_a_sample_that_cannot_be_drawn_is_refused(tmp_path, places, capsys, arguments, words):
+    folder = tmp_path / "run"
+    assert train("mlp", places, folder, "--steps", 1) == 0
+    capsys.readouterr()
+    assert main(["sample", str(folder), *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+# ---- options ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_each_arch_brings_its_defaults_and_flags_override_them(tmp_path, capsys, arch):
+    def saved(*arguments):
+        path = tmp_path / "a.json"
+        assert main(["train", "gan", *arguments, "--save-config", str(path)]) == 0
+        return json.loads(path.read_text()), path
+
+    content, path = saved("--arch", arch)
+    for section, values in PRESETS[arch].items():
+        assert values.items() <= content[section].items()
+    own, _ = saved("--arch", arch, "--steps", "7", "--lr", "0.5")
+    assert own["fit"] == {**content["fit"], "steps": 7, "lr": 0.5}
+    path.write_text(json.dumps({"model": {"arch": arch}, "fit": {"steps": 9}}))
+    read, _ = saved("--config", str(path))
+    assert read["fit"] == {**content["fit"], "steps": 9} and read["run"] == content["run"]
+    path.write_text(json.dumps({"fit": {"steps": 9}}))
+    read, _ = saved("--config", str(path), "--arch", arch)
+    assert read["fit"] == {**content["fit"], "steps": 9} and read["model"] == content["model"]
+
+
+def test_presets_name_options_that_there_are():
+    for preset in PRESETS.values():
+        for section, values in preset.items():
+            config.kinds(find_task("gan"))[section](**values)
+
+
+# ---- several parts and processes ----------------------------------------------------------------------
+
+
+FIXED = '''
+import sys
+import torch
+from fusegen.train import GanTask, fit
+from fusegen.train.learner import seed_all
+
+class Fixed(GanTask):
+    """Noise that each real sample brings along, so that parts and processes draw what one would."""
+
+    def at(self, step, steps):
+        super().at(step, steps)
+        model = self.model
+        model.fakes = lambda like, labels=None, lengths=None: model.generate(
+            like.flatten(1)[:, : model.noise_size], labels
+        )
+
+    def evaluate(self, model=None):
+        return {"measure": 0.0}
+'''
+SCRIPT = """
+from fusegen.train.run import Run
+from fusegen.train.workers import Shard, Workers
+
+run, workers = Run.open(__import__("pathlib").Path(sys.argv[1])), Workers("cpu")
+seed_all(0)
+task = Fixed.from_options(run.sections, None)
+fit(task, run.sections["fit"], setup=run.sections["run"], run=run, workers=workers)
+workers.leave()
+"""
+
+
+def fixed_task(own):
+    space = {}
+    exec(FIXED, space)
+    space["seed_all"](0)
+    return space["Fixed"].from_options(own, None)
+
+
+def losses_of(folder):
+    return [[line[n] for n in ("discriminator loss", "generator loss")] for line in read_log(folder)[1:-1]]
+
+
+def alone(own, parts=1, task=None):
+    setup = RunOptions(device="cpu", precision="float64", accumulate=parts)
+    learner = Learner(task or fixed_task(own), own["fit"], setup, Workers("cpu"))
+    steps = [learner.advance() for _ in range(own["fit"].steps)]
+    return [[step[n] for n in ("discriminator loss", "generator loss")] for step in steps]
+
+
+@pytest.mark.parametrize("kind", ["mlp"])
+def test_a_batch_in_parts_is_the_whole_batch(places, kind):
+    own = sections(kind, places, penalty_every=2)
+    assert np.abs(np.subtract(alone(own), alone(own, 2))).max() < 1e-11
+
+
+def test_two_processes_compute_what_one_does(tmp_path, places):
+    """float64: the losses of 6 steps with lazy R1 to 1e-11."""
+    distributed = pytest.importorskip("torch.distributed")
+    if not distributed.is_available() or not distributed.is_gloo_available():
+        pytest.skip("this torch has no gloo")
+    own = sections("mlp", places, penalty_every=2)
+    own["run"] = GanRun(device="cpu", precision="float64", log_every=1, evaluations=1, tensorboard=False)
+    run = Run.create(tmp_path / "run", "gan", own)
+    script = tmp_path / "script.py"
+    script.write_text(FIXED + SCRIPT)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    subprocess.run([*launch, str(script), str(run.folder)], check=True, env=environment, timeout=300)
+    assert np.abs(np.subtract(alone(own), losses_of(run.folder))).max() < 1e-11
+
+
+@pytest.mark.parametrize("kind", ["mlp", "dcgan"])
+def test_the_plain_torch_of_the_benchmark_is_the_same_gan(places, monkeypatch, kind):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    from learning_gan import PlainGan
+
+    own = sections(kind, places, penalty_every=2)
+    runs = []
+    for task in (GanTask, PlainGan):
+        torch.manual_seed(0)
+        made = task.from_options(own, None)
+        made.evaluate = lambda model=None: {"measure": 0.0}
+        torch.manual_seed(1)
+        runs.append(alone(own, task=made))
+    assert np.abs(np.subtract(*runs)).max() < 1e-9
+
+
+# ---- parts ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lengths", [None, torch.tensor([9, 1, 4, 9, 2, 9])])
+def test_whitening_is_inverted_and_makes_features_alike(lengths):
+    random = torch.Generator().manual_seed(0)
+    steps = torch.randn(9, 6, 2, generator=random, dtype=torch.float64)
+    wandering = 0.05 * steps[..., :1].cumsum(0) + 3 * torch.randn(1, 6, 1, generator=random)
+    x = torch.cat((wandering + 1, wandering + 0.01 * steps[..., 1:], torch.ones(9, 6, 1)), 2)
+    whitening = Whitening.fit(x, lengths)
+    y = whitening(x, lengths)
+    inside = torch.ones(9, 6, dtype=bool) if lengths is None else torch.arange(9)[:, None] < lengths
+    assert whitening.wanders.tolist() == [True, False] and (y[~inside] == 0).all()  # the third is constant
+    assert len(whitening) == 2 == y.shape[2]
+    back = Whitening.from_json(json.loads(json.dumps(whitening.to_json()))).inverse(y, lengths)
+    assert torch.allclose(back[inside], x[inside].float(), atol=1e-5) and (back[~inside] == 0).all()
+    later = y[1:][inside[1:]].double()
+    assert later[:, 0].std() == pytest.approx(1, abs=0.1) and y[..., 1][inside].std() == pytest.approx(
+        1, abs=0.1
+    )
+    with pytest.raises(ValueError, match=r"values: expected shape \[T, N, F\]"):
+        Whitening.fit(x[0])
+    with pytest.raises(ValueError, match="values: expected some that differ"):
+        Whitening.fit(x[..., 2:])
+
+
+def test_jensen_shannon_by_hand():
+    assert jensen_shannon(torch.tensor([2.0, 2, 0]), torch.tensor([1.0, 1, 0])) == 0
+    assert jensen_shannon(torch.tensor([3.0, 0]), torch.tensor([0.0, 1])) == 1
+    # halves against a whole: H(3/4, 1/4) - 1/2
+    want = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)) - 0.5
+    assert jensen_shannon(torch.tensor([1.0, 1]), torch.tensor([1.0, 0])) == pytest.approx(want)
+
+
+def test_images_are_fitted_to_size_and_channels():
+    colour = Images("", torch.randint(0, 256, (2, 3, 20, 10), dtype=torch.uint8))
+    assert fitted(colour, 8, 1).pixels.shape == (2, 1, 8, 8)
+    assert torch.equal(fitted(colour, 10, 3).pixels, colour.pixels[:, :, 5:15])
+    opaque = Images("", torch.cat((colour.pixels, colour.pixels[:, :1]), 1))
+    assert torch.equal(fitted(opaque, 10, 3).pixels, fitted(colour, 10, 3).pixels)
+
+
+def test_curves_draw_a_line_for_each_feature():
+    flat = torch.zeros(6, 3, 2)
+    flat[..., 0], flat[..., 1] = 1.0, -1.0
+    picture = curves(flat, columns=2)
+    assert picture.shape == (3, 160, 240) and picture.dtype == torch.uint8
+    top, bottom, middle = picture[:, 4, 10:100], picture[:, 75, 10:100], picture[:, 40, 10:100]
+    assert (top[0] < 100).all() and (bottom[0] > 200).all() and (bottom[2] < 50).all()
+    assert (middle == 255).all() and (picture[:, 84:160, 124:] == 255).all()
+    assert (curves(flat, torch.tensor([1, 6, 6]))[:, 4, 20:110] == 255).all()
+    assert png(picture).startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="sequences: expected shape"):
+        curves(flat[0])
+
+
+def test_what_is_kept_of_the_data_is_enough_to_draw(tmp_path, places):
+    from fusegen.train.gan_data import described, read_source
+
+    for kind, cls in (("dcgan", Pictures), ("series", Sequences), ("text", Characters)):
+        own = sections(kind, places)
+        source = read_source(own["model"].arch, own["data"], "data", None)
+        source.keep(tmp_path)
+        again = described(tmp_path, json.loads((tmp_path / "data.json").read_text()))
+        assert type(source) is type(again) is cls and again.describe() == source.describe()
+        torch.manual_seed(0)
+        gan = source.model(own["model"])
+        torch.manual_seed(0)
+        assert equal(again.model(own["model"]).state_dict(), gan.state_dict())
+        how = GanTask.sampling(count=3)
+        assert source.drawn(gan, how) == again.drawn(gan, how)
+    with pytest.raises(ValueError, match="does not describe data"):
+        described(tmp_path, {"kind": "smells"})
+
+
+def test_series_without_whitening_stay_as_they_are(places):
+    own = sections("series", places)
+    own["data"] = GanData(data=places["series"], batch=4, length=5, whiten=False)
+    task = GanTask.from_options(own, None)
+    (batch, _), rows = next(task.data(Shard())), next(Shuffled(len(task.source), 4, 0))[0]
+    assert torch.equal(batch["real"], task.source.series.values[:, rows])
+    assert draw(task.model, 7, torch.Generator()).abs().max() <= 1

@@ -1,0 +1,135 @@
+"""Several processes under torchrun: what one would compute, and a clear end when one of them dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from fusegen.train.run import Run, read_log
+from fusegen.train.workers import Workers
+from processes import ENVIRONMENT, torchrun
+
+torch_distributed = pytest.importorskip("torch.distributed")
+pytestmark = pytest.mark.skipif(
+    not torch_distributed.is_available() or not torch_distributed.is_gloo_available(),
+    reason="this torch has no gloo",
+)
+
+SHAPE = ["--hidden", "16", "--embedding", "8", "--batch", "4", "--chunk", "8", "--no-tensorboard"]
+
+
+@pytest.fixture
+def story(tmp_path):
+    path = tmp_path / "story.txt"
+    path.write_text("a short story about a short story, zwölf lines long. " * 12, encoding="utf-8")
+    return str(path)
+
+
+def train(story, folder, *arguments):
+    return ["train", "text", *SHAPE, "--data", story, "--folder", str(folder), *arguments]
+
+
+def workers_of(agent):
+    """{rank: pid} of the processes that torchrun started."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as stat, open(f"/proc/{pid}/environ") as environ:
+                if int(stat.read().rpartition(")")[2].split()[1]) != agent:
+                    continue
+                values = dict(each.partition("=")[::2] for each in environ.read().split("\0"))
+        except OSError:
+            continue
+        if "RANK" in values:
+            found[int(values["RANK"])] = int(pid)
+    return found
+
+
+def wait_for(condition, seconds=120):
+    until = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return value
+
+
+@pytest.mark.parametrize(("precision", "apart"), [("float64", 1e-11), ("float32", 1e-5)])
+def test_two_processes_compute_what_one_does_and_one_goes_on_with_their_run(
+    story, tmp_path, precision, apart
+):
+    """Dropout 0: the losses of 50 steps, gradients exchanged once for two parts each."""
+    exact = ["--precision", precision, "--steps", "50", "--log-every", "1", "--evaluations", "2"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone = [sys.executable, "-m", "fusegen.cli", *train(story, one, *exact)]
+    subprocess.run(alone, check=True, env=ENVIRONMENT)
+    command = torchrun(2, *train(story, two, *exact, "--accumulate", "2"))
+    subprocess.run(command, check=True, env=ENVIRONMENT, timeout=300)
+    for name in ("loss", "held-out bits per character"):
+        a, b = ([line[name] for line in read_log(folder) if name in line] for folder in (one, two))
+        assert len(a) == len(b) == (50 if name == "loss" else 3)
+        assert np.abs(np.subtract(a, b)).max() < apart
+    state = Run.open(two).load("last")
+    assert len(state["carried"]) == 4 and len(state["random"]) == 2
+    goes_on = [sys.executable, "-m", "fusegen.cli", "resume", str(two), "--steps", "54", "--accumulate", "1"]
+    subprocess.run(goes_on, check=True, env=ENVIRONMENT)
+    assert Run.open(two).load("last")["step"] == 54
+
+
+@pytest.mark.parametrize("dying", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_when_a_process_dies_the_others_stop_and_name_it(story, tmp_path, dying):
+    folder = tmp_path / "run"
+    command = torchrun(
+        2, *train(story, folder, "--steps", "1000000", "--log-every", "1", "--checkpoint-every", "5")
+    )
+    agent = subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(lambda: (folder / "checkpoints/step-00000005.pt").exists())
+        begin = time.monotonic()
+        os.kill(workers_of(agent.pid)[dying], signal.SIGKILL)
+        _, err = agent.communicate(timeout=60)
+    finally:
+        agent.kill()
+    assert agent.returncode == 1 and time.monotonic() - begin < 45
+    assert f"rank {1 - dying}: rank {dying} of 2 no longer answers" in err
+    assert Run.open(folder).load("last")["step"] >= 5
+
+
+@pytest.mark.slow
+def test_torchrun_begins_anew_from_the_last_checkpoint_and_a_signal_to_one_stops_all(story, tmp_path):
+    folder = tmp_path / "run"
+    command = torchrun(
+        2, *train(story, folder, "--steps", "1000000", "--log-every", "1", "--checkpoint-every", "50")
+    )
+    command[5:5] = ["--max-restarts", "1"]
+    agent = subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(lambda: (folder / "checkpoints/step-00000050.pt").exists())
+        first = workers_of(agent.pid)
+        os.kill(first[1], signal.SIGKILL)
+        second = wait_for(
+            lambda: (
+                len(now := workers_of(agent.pid)) == 2 and not set(now.values()) & set(first.values()) and now
+            )
+        )
+        steps = lambda: max(line["step"] for line in read_log(folder))
+        reached = steps()
+        wait_for(lambda: steps() > reached + 20)
+        os.kill(second[1], signal.SIGTERM)
+        out, err = agent.communicate(timeout=90)
+    finally:
+        agent.kill()
+    assert "going on from last" in out and "stopped by SIGTERM at step" in err
+    assert Run.open(folder).load("last")["step"] == steps()
+
+
+def test_an_error_of_ones_own_is_not_blamed_on_another_process():
+    assert not Workers.lost(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    gloo = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer"
+    assert Workers.lost(RuntimeError(gloo)) and Workers.lost(torch_distributed.DistBackendError("x"))
