@@ -69,7 +69,7 @@ def shown(flag: str) -> str:
 
 def vae(folder: Path, seed: int, flags: list[str]) -> Iterator[Figure]:
     """-ELBO on held-out binarised digits, 10 % below the nats of a mixture of 10 Bernoullis."""
-    from fusegen.train.vae import BOUND
+    from fusegen.train.tasks.vae import BOUND
 
     done = train(folder, "vae", seed, *flags)
     task = done.run.task()
@@ -84,7 +84,7 @@ def vae(folder: Path, seed: int, flags: list[str]) -> Iterator[Figure]:
 
 def seqvae(folder: Path, seed: int, flags: list[str]) -> Iterator[Figure]:
     """At least 5 active units, and a better bound than the same model without z, trained the same way."""
-    from fusegen.train.seqvae import BOUND
+    from fusegen.train.tasks.seqvae import BOUND
 
     done = train(folder / "vae", "seqvae", seed, *flags)
     twin = train(folder / "twin", "seqvae", seed, *flags, "--latent", "0")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import record
 from fusegen.train.run import read_log
-from fusegen.train.text import BITS
+from fusegen.train.tasks.text import BITS
 
 BITS_BAR, SECONDS_BAR = 1.66, 300
 WITTEN_BELL = 1.90  # a 5-gram model of the same split

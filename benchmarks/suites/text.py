@@ -12,7 +12,7 @@ from bars import Bar, mean_and_worst, ratios, select
 from fusegen.data import pydocs
 from fusegen.train import TextOptions, TextTask
 from fusegen.train.options import FitOptions
-from fusegen.train.step import make_optimizer, training_step
+from fusegen.train.update import make_optimizer, training_step
 from options import Options
 from peers import BaseRunner
 from problem import Case

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._arguments import whole
+from ..train.update import update
 from .options import GanOptions
 from .step import StepOutput
 from .turns import discriminator_turn, generator_turn
@@ -170,16 +171,16 @@ def _update(
 ) -> None:
     """Backward, the length of the gradient checked (and cut), and the update. Autocast is for the forward
     pass: backward runs without it, and the weights that it cast and keeps are forgotten once they are old."""
-    optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(out.loss.device.type, enabled=False):
-        out.loss.backward()
-    norm = nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
-    if not bool(norm.isfinite()):
-        optimizer.zero_grad(set_to_none=True)
-        raise FloatingPointError(
-            f"step {step}: the {name}'s gradient is of length {norm.item()}; its weights are as before"
-        )
-    if clip:
-        nn.utils.clip_grads_with_norm_(net.parameters(), clip, norm)
-    optimizer.step()
+
+    def backward() -> None:
+        with torch.autocast(out.loss.device.type, enabled=False):
+            out.loss.backward()
+
+    def check(norm: Tensor) -> None:
+        if not bool(norm.isfinite()):
+            raise FloatingPointError(
+                f"step {step}: the {name}'s gradient is of length {norm.item()}; its weights are as before"
+            )
+
+    update(net, optimizer, backward, clip, check=check)
     torch.clear_autocast_cache()

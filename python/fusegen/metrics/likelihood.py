@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .._arguments import number, whole
+from .._modes import evaluating
 
 
 def perplexity(nats: float, tokens: int) -> float:
@@ -68,9 +69,7 @@ def latent_measures(
     threshold = number("threshold", threshold, 0)
     held = [batch if isinstance(batch, tuple | list) else (batch,) for batch in batches]
     likelihood, kl, importance, count = 0.0, 0.0, 0.0, 0
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with evaluating(model):
         for batch in held:
             for _ in range(draws):
                 terms = model.elbo(*batch, generator=generator)
@@ -84,8 +83,5 @@ def latent_measures(
         if not count:
             raise ValueError("batches: expected at least one example, got none")
         active = model.active_units(held, threshold)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     likelihood, kl, importance = likelihood / count, kl / count, importance / count
     return LatentMeasures(likelihood - kl, likelihood, kl, importance if k else None, active, count)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._arguments import choice, flag, number, whole
+from .._errors import NotFiniteError
 from . import _dropout
 from ._beam import beam_search
 from ._sequences import (
@@ -12,8 +13,8 @@ from ._sequences import (
     State,
     check_integers,
     check_range,
+    decoding,
     draw,
-    evaluating,
     finite,
     open_forget_gates,
     recurrent,
@@ -193,7 +194,7 @@ class TextLSTM(nn.Module):
         else:
             generator.manual_seed(whole("seed", seed, 0, 2**64 - 1))
 
-        with evaluating(self):
+        with decoding(self):
             if beams is None:
                 drawn = self._continue(tokens, n, temperature, top_k, top_p, generator)
             else:
@@ -211,7 +212,7 @@ class TextLSTM(nn.Module):
             logits, state = self._advance(step, state, last_only=True)
             logits = logits[-1].float().cpu()
             if not logits.isfinite().all():
-                raise RuntimeError(f"generate: the logits of token {i} are not finite")
+                raise NotFiniteError(f"generate: the logits of token {i} are not finite")
             token = draw(logits, temperature, top_k, top_p, generator)
             drawn[i] = token
             step = token.view(1).to(step.device)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +9,7 @@ from torch.nn.utils import parametrizations
 
 from ... import _backend
 from ..._arguments import check_floats, number, whole
+from ..._modes import evaluating
 from ._checks import INTEGERS, check_any, integers, source_device
 
 
@@ -269,15 +267,3 @@ def normalise(D: nn.Module) -> None:
         elif isinstance(m, nn.RNNBase):
             for name in [n for n, _ in m.named_parameters(recurse=False) if n.startswith("weight")]:
                 parametrizations.spectral_norm(m, name)
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[nn.Module]:
-    """``net`` in evaluation mode; each module's own mode is put back afterwards."""
-    modes = {m: m.training for m in net.modules()}
-    net.eval()
-    try:
-        yield net
-    finally:
-        for m, mode in modes.items():
-            m.training = mode

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from ... import nn as fused
 from ..._arguments import check_floats, choice, number, whole
+from ..._modes import evaluating
 from .._sequences import check_integers
 from ._checks import INTEGERS, check_any, integers, source_device
-from .base import GAN, cast_as, evaluating
+from .base import GAN, cast_as
 
 _CELLS = {"lstm": fused.LSTM, "gru": fused.GRU}
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import files
+from .. import files
 
 _SEED = 0  # of the split: the same for every run, so that runs compare
 

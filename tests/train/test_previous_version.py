@@ -13,7 +13,7 @@ import torch
 pytest.importorskip("PIL")
 pytest.importorskip("sacrebleu")
 
-SCRIPT = Path(__file__).parent / "fixtures/v0_1/previous.py"
+SCRIPT = Path(__file__).parents[1] / "fixtures/v0_1/previous.py"
 RECORDED = json.loads((SCRIPT.parent / "recorded.json").read_text())
 
 

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +12,108 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data import (
-    Lanes,
-    StreamedLanes,
-    Text,
-    TextStream,
-    Vocabulary,
-    count_characters,
-    open_text,
-    split,
-    tokenize,
-)
-from ..models import TextLSTM
-from ..models.text_lstm import State
-from . import files
-from .options import TextData, TextOptions, TextSampling
-from .step import Task
-from .workers import Shard
+from ..._modes import evaluating
+from ...data import Lanes, StreamedLanes, Text, TextStream, Vocabulary, open_text, split, tokenize
+from ...data.vocabulary import BUILT
+from ...models import TextLSTM
+from ...models.text_lstm import State
+from .. import files
+from ..options import CELLS, Options, option
+from ..task import Task
+from ..workers import Shard
 
-__all__ = ["BITS", "TextBatches", "TextTask", "count_characters"]
+__all__ = ["BITS", "TextBatches", "TextData", "TextOptions", "TextSampling", "TextTask"]
 
 BITS = "held-out bits per character"
 # When measuring: few lanes, since each starts cold, and long chunks, since no graph is kept. Not the batch of
 # training, so that runs compare.
 _LANES, _CHUNK = 16, 256
 _PROMPT = "The "
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions(Options):
+    """Which text model, and how its text is cut. Raises TypeError or ValueError, naming the field."""
+
+    cell: str = option("lstm", "recurrent cell", CELLS)
+    layers: int = option(2, "recurrent layers", least=1)
+    hidden: int = option(256, "units in a layer", least=1)
+    embedding: int = option(128, "size of a byte's vector", least=1)
+    dropout: float = option(
+        0.0, "chance of a zero, before, between and after the layers", least=0, most=1, open_above=True
+    )
+    input_dropout: float | None = option(
+        None, "before the layers, in place of --dropout", least=0, most=1, open_above=True
+    )
+    hidden_dropout: float | None = option(
+        None, "between the layers, in place of --dropout", least=0, most=1, open_above=True
+    )
+    output_dropout: float | None = option(
+        None, "after the layers, in place of --dropout", least=0, most=1, open_above=True
+    )
+    locked_dropout: bool = option(False, "those dropouts draw one mask for all steps of a chunk")
+    embedding_dropout: float = option(
+        0.0, "chance that a token's vector is zero in the whole batch", least=0, most=1, open_above=True
+    )
+    weight_drop: float = option(
+        0.0, "chance of a zero in the recurrent matrices, for a whole chunk", least=0, most=1, open_above=True
+    )
+    ar: float = option(0.0, "weight of the last layer's mean square activation in the loss", least=0)
+    tar: float = option(0.0, "weight of its mean square change from step to step", least=0)
+    batch: int = option(16, "stretches of text read side by side", least=1)
+    chunk: int = option(64, "bytes of each in one step", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextData(Options):
+    """Which text, in which tokens. Errors as in `TextOptions`."""
+
+    data: str = option(
+        "pydocs",
+        "pydocs, a text file, a folder of them, .parquet, .json or .jsonl, token numbers in .npy or .npz, or "
+        "hf:NAME",
+    )
+    tokens: str = option(
+        "byte", "what the model reads and writes: byte, character, word, or a file of tokenizers, FILE.json"
+    )
+    vocabulary: int = option(10_000, "most frequent characters or words that are kept", least=1)
+    column: str = option("text", "of rows (hf:, .parquet, .json); the array's name in an .npz")
+    split: str = option("train", "of an hf: dataset")
+    stream: bool = option(False, "read rows while training, for data that fit neither memory nor disk")
+    held_out: int = option(
+        200, "first rows of a stream, which are measured on; of other data the last 10 %", least=1
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.tokens not in BUILT and not self.tokens.endswith(".json"):
+            raise ValueError(f"tokens: expected one of {', '.join(BUILT)} or FILE.json, got {self.tokens!r}")
+        if self.stream and self.tokens in ("character", "word"):
+            raise ValueError(
+                f"tokens: expected byte or FILE.json for a stream, of unknown words, got {self.tokens!r}"
+            )
+
+    @property
+    def vocabulary_kind(self) -> str:
+        """As `Vocabulary.kind`."""
+        return self.tokens if self.tokens in BUILT else "tokenizer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSampling(Options):
+    """How a text model is asked to write. Errors as in `TextOptions`."""
+
+    prompt: str | None = option(None, "what the sample begins with (by default 'The ')")
+    length: int = option(400, "tokens written", least=0)
+    temperature: float = option(0.7, "the logits are divided by it; 0: the likeliest token always", least=0)
+    top_k: int | None = option(None, "draw from the K likeliest tokens only", least=1)
+    top_p: float | None = option(
+        None, "draw from the likeliest tokens whose chances reach P", least=0, most=1, open_below=True
+    )
+    beams: int | None = option(
+        None, "write the likeliest text that beam search with N beams finds, drawing nothing", least=1
+    )
+    seed: int = option(0, "of the draws", least=0, most=2**63 - 1)
 
 
 class TextTask(Task):
@@ -69,8 +147,8 @@ class TextTask(Task):
         else:
             training, held_out = split(text.tokens)
             if training.numel() <= batch * chunk or not held_out.numel():
-                kind = self.vocabulary.kind
-                unit = "tokens" if kind in ("ids", "tokenizer") else f"{kind}s"
+                made_of = self.vocabulary.kind
+                unit = "tokens" if made_of in ("ids", "tokenizer") else f"{made_of}s"
                 raise ValueError(
                     f"{argument}: too short: one step reads {batch} x {chunk} {unit} (batch x chunk), and "
                     f"the first 90 % of {text.name} are {training.numel()}"
@@ -101,7 +179,7 @@ class TextTask(Task):
     ) -> "TextTask":
         options, source = sections["model"], sections["data"]
         kept = folder / "vocabulary.json" if folder else None
-        vocabulary = Vocabulary.load(kept, source.kind) if kept and kept.exists() else None
+        vocabulary = Vocabulary.load(kept, source.vocabulary_kind) if kept and kept.exists() else None
         if not data:
             if vocabulary is None:
                 raise FileNotFoundError(
@@ -110,7 +188,7 @@ class TextTask(Task):
             task = cls(_model(options, vocabulary), None, options.batch, options.chunk)
             task.vocabulary = vocabulary
             return task
-        if vocabulary is None and source.kind == "tokenizer":
+        if vocabulary is None and source.vocabulary_kind == "tokenizer":
             vocabulary = Vocabulary.from_file(source.tokens, argument.replace("data", "tokens"))
         text, stream = _opened(source, vocabulary, argument)
         task = cls.make(text, options, stream=stream, argument=argument)
@@ -131,43 +209,35 @@ class TextTask(Task):
             shard.count,
         )
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """What step `step` trains on, whole."""
-        return self._lanes[step % len(self._lanes)]
-
-    def carry(self, step: int, carried: State | None) -> State | None:
-        """What step `step` starts from: what the one before returned, or None where the text begins anew."""
-        return None if step % len(self._lanes) == 0 else carried
-
     def loss(
         self, model: TextLSTM, batch: tuple[Tensor, Tensor], carried: State | None
     ) -> tuple[Tensor, State | None]:
         loss, state = model.loss(*batch, carried)
         return loss, model.detach(state)
 
-    @torch.no_grad()
     def evaluate(self, model: TextLSTM | None = None) -> dict[str, float]:
         """Bits per character: -log2 p of all held-out tokens, over the number of characters they spell; with
         other tokens, the perplexity of one (2 to the bits per token), and the share that is unknown.
 
         The lanes start from a zero state, which makes this a little higher than one long read would be.
         """
-        model = model or self.model
-        device = model.embedding.weight.device
-        was_training = model.training
-        model.eval()
-        nats, state = 0.0, None
-        for index in range(len(self._held_out)):
-            tokens, targets = (each.to(device) for each in self._held_out[index])
-            logits, state = model(tokens, state)
-            nats += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
-        model.train(was_training)
+        with evaluating(model or self.model) as measured, torch.no_grad():
+            nats = self._nats(measured)
         measures = {BITS: nats / math.log(2) / self.held_out_characters}
         if self.vocabulary.kind in ("character", "word", "tokenizer"):
             measures["perplexity"] = math.exp(min(nats / self._targets.numel(), 700.0))
         if self.vocabulary.unknown is not None:
             measures["unknown %"] = 100 * (self._targets == self.vocabulary.unknown).double().mean().item()
         return measures
+
+    def _nats(self, model: TextLSTM) -> float:
+        """-log p of all held-out tokens."""
+        nats, state, device = 0.0, None, model.embedding.weight.device
+        for index in range(len(self._held_out)):
+            tokens, targets = (each.to(device) for each in self._held_out[index])
+            logits, state = model(tokens, state)
+            nats += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
+        return nats
 
     def sample(self, how: TextSampling, model: TextLSTM | None = None) -> dict[str, str | bytes]:
         """The prompt and what the model makes of it. Raises ValueError for a prompt that it cannot read."""
@@ -237,6 +307,6 @@ def _opened(source: TextData, vocabulary: Vocabulary | None, argument: str) -> t
         stream = TextStream(source.data, source.column, source.split, source.held_out, argument)
         vocabulary = vocabulary or Vocabulary("byte")
         return Text(stream.name, vocabulary.encode(stream.measured), (), vocabulary), stream
-    utf8 = source.kind != "byte"
+    utf8 = source.vocabulary_kind != "byte"
     text = open_text(source.data, argument, utf8=utf8, column=source.column, split=source.split)
-    return tokenize(text, source.kind, source.vocabulary, vocabulary, argument), None
+    return tokenize(text, source.vocabulary_kind, source.vocabulary, vocabulary, argument), None

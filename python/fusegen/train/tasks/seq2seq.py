@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data import Fetched, Pairs, Shuffled, Vocabulary, read_pairs
-from ..metrics import bleu, exact_match, perplexity
-from ..metrics.translation import check_sacrebleu
-from ..models import Seq2Seq
+from ..._modes import evaluating
+from ...data import Fetched, Pairs, Shuffled, Vocabulary, read_pairs
+from ...metrics import bleu, exact_match, perplexity
+from ...metrics.translation import check_sacrebleu
+from ...models import Seq2Seq
+from ..options import CELLS, FitOptions, Options, option
+from ..task import Task
+from ..workers import Shard
 from .held_out import keep_json, kept_json, parted
-from .options import CELLS, FitOptions, Options, option
-from .sequence_data import TOKENS, count_tokens, decoded, encoded, read_vocabulary, vocabulary_of
-from .step import Task
-from .workers import Shard
+from .token_sequences import TOKENS, count_tokens, decoded, encoded, read_vocabulary, vocabulary_of
 
 __all__ = ["LOSS", "Seq2SeqData", "Seq2SeqFit", "Seq2SeqOptions", "Seq2SeqSampling", "Seq2SeqTask"]
 
@@ -172,13 +173,24 @@ class Seq2SeqTask(Task):
         likelihood = model.log_likelihood(source, target, source_lengths, target_lengths)
         return -likelihood.mean() / self._tokens_a_target, None
 
-    @torch.no_grad()
     def evaluate(self, model: Seq2Seq | None = None) -> dict[str, float]:
         """-log p per token of the targets, ends counted, and its exponential; the share that is decoded
         exactly; of targets with several words BLEU, and that of the sources as they are."""
-        model = model or self.model
-        was_training = model.training
-        model.eval()
+        with evaluating(model or self.model) as measured, torch.no_grad():
+            nats, tokens, written = self._measured(measured)
+        # An unknown token can be written, and a target with one be matched: what is compared is the text.
+        measures = {
+            LOSS: nats / tokens,
+            "perplexity": perplexity(nats, tokens),
+            "exact %": 100 * exact_match(written, self.held_out.targets),
+        }
+        if self._has_words:
+            measures["BLEU"] = bleu(written, self.held_out.targets)
+            measures["BLEU of the sources"] = bleu(self.held_out.sources, self.held_out.targets)
+        return measures
+
+    def _measured(self, model: Seq2Seq) -> tuple[float, int, list[str]]:
+        """Of the held-out pairs: -log p of the targets, their tokens, ends counted, and what is decoded."""
         device = model.output.weight.device
         sources, targets = self._encoded(self.held_out)
         nats, written = 0.0, [""] * len(sources)
@@ -192,18 +204,7 @@ class Seq2SeqTask(Task):
                 index.tolist(), self._written(model, source, source_lengths, self._source.beam), strict=True
             ):
                 written[i] = text
-        model.train(was_training)
-        tokens = int(targets.lengths.sum()) + len(targets)
-        # An unknown token can be written, and a target with one be matched: what is compared is the text.
-        measures = {
-            LOSS: nats / tokens,
-            "perplexity": perplexity(nats, tokens),
-            "exact %": 100 * exact_match(written, self.held_out.targets),
-        }
-        if self._has_words:
-            measures["BLEU"] = bleu(written, self.held_out.targets)
-            measures["BLEU of the sources"] = bleu(self.held_out.sources, self.held_out.targets)
-        return measures
+        return nats, int(targets.lengths.sum()) + len(targets), written
 
     def sample(self, how: Seq2SeqSampling, model: Seq2Seq | None = None) -> dict[str, str | bytes]:
         """Texts, what they are turned into, and in parentheses what was expected where that differs."""

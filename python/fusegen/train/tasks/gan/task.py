@@ -7,21 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data import Shuffled
-from ..gan import GanOptions, discriminator_step, generator_step
-from ..models import GAN
-from . import config
-from .gan_data import Source, described, read_source
-from .gan_options import PRESETS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling
-from .step import Losses, Task, Turn
-from .workers import Shard
+from ....data import Shuffled
+from ....gan import GanOptions
+from ....gan.turns import discriminator_turn, generator_turn
+from ....models import GAN
+from ... import config
+from ...task import Losses, Task, Turn
+from ...workers import Shard
+from .options import PRESETS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling
+from .reading import read_source, revived
+from .source import Source
 
 __all__ = ["GanBatches", "GanTask"]
 
 
 class GanTask(Task):
-    """Teaches both networks of a `GAN`; the discriminator's turn is `discriminator_step`, the generator's
-    `generator_step`, each on fake samples of its own.
+    """Teaches both networks of a `GAN`; the turns are those of `gan_step`, each on fake samples
+    of its own.
 
     source: the data, or what is known of them where they are not to be touched.
     """
@@ -59,7 +61,7 @@ class GanTask(Task):
         elif kept is None or not kept.exists():
             raise FileNotFoundError(f"{argument}: {kept} is missing, without which nothing can be drawn")
         else:
-            source = described(folder, config.read_json(kept, argument))
+            source = revived(folder, config.read_json(kept, argument))
         if options.conditional and not source.classes:
             raise ValueError(f"conditional: {source.name} has no classes")
         return cls(source.model(options), source, fit, cut)
@@ -75,40 +77,45 @@ class GanTask(Task):
         fit = self._fit
         adam = lambda net, lr: torch.optim.Adam(net.parameters(), lr, (fit.beta1, fit.beta2), fused=True)
         return (
-            Turn("discriminator", self.model.discriminator, self.judge, rate=fit.critic_rate, optimizer=adam),
-            Turn("generator", self.model.generator, self.forge, every=fit.generator_every, optimizer=adam),
+            Turn(
+                "discriminator",
+                self.model.discriminator,
+                self.discriminator_turn,
+                rate=fit.critic_rate,
+                optimizer=adam,
+            ),
+            Turn(
+                "generator",
+                self.model.generator,
+                self.generator_turn,
+                every=fit.generator_every,
+                optimizer=adam,
+            ),
         )
 
     def loss(self, model: nn.Module, batch: Any, carried: Any) -> tuple[Losses, Any]:
         """The discriminator's."""
-        return self.judge(model, batch, carried)
+        return self.discriminator_turn(model, batch, carried)
 
-    def judge(self, D: nn.Module, batch: Mapping[str, Tensor], carried: Any) -> tuple[Losses, None]:
-        """The discriminator's turn: its loss with the penalties due, and what to know of it."""
+    def discriminator_turn(
+        self, D: nn.Module, batch: Mapping[str, Tensor], carried: Any
+    ) -> tuple[Losses, None]:
+        """The discriminator's loss with the penalties due, and what to know of it."""
         with torch.no_grad():
             real, fake = self._both(batch)
-        weights = self.rules.penalties(self._step)
-        out = discriminator_step(
-            self.model.critic(bool(weights)),
-            real,
-            fake,
-            self.rules.loss,
-            label_smoothing=self.rules.label_smoothing,
-            **weights,
-        )
+        out = discriminator_turn(self.model, real, fake, self.rules, self._step)
         losses = {
             "discriminator loss": out.loss,
             "real logit": out.real_logits.float().mean(),
             "fake logit": out.fake_logits.float().mean(),
             "real sign": out.real_logits.sign().float().mean(),
         }
-        return losses | ({"penalty": out.penalty} if weights else {}), None
+        return losses | ({"penalty": out.penalty} if self.rules.penalties(self._step) else {}), None
 
-    def forge(self, G: nn.Module, batch: Mapping[str, Tensor], carried: Any) -> tuple[Losses, None]:
-        """The generator's turn: its loss through the discriminator, which learns nothing."""
+    def generator_turn(self, G: nn.Module, batch: Mapping[str, Tensor], carried: Any) -> tuple[Losses, None]:
+        """The generator's loss through the discriminator, which learns nothing."""
         real, fake = self._both(batch)
-        given = generator_step(self.model.critic(False), fake, self.rules.loss, real=real)
-        return {"generator loss": given.loss}, None
+        return {"generator loss": generator_turn(self.model, real, fake, self.rules).loss}, None
 
     def _both(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Real and as many fake samples, of the same labels and lengths, as the discriminator takes them."""

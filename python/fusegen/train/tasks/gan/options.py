@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ..losses import LOSSES
-from .options import FitOptions, Options, RunOptions, option
+from ....losses import LOSSES
+from ...options import FitOptions, Options, RunOptions, option
 
 ARCHS = ("mlp", "dcgan", "recurrent")
 

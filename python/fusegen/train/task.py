@@ -1,4 +1,4 @@
-"""What is learnt (`Task`), and one step of learning it."""
+"""What is learnt (`Task`), from what (`Batches`), and what takes turns in a step (`Turn`)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -112,24 +112,3 @@ class Task(Protocol):
     def fingerprint(self) -> str | None:
         """Changes when the data do; None: unknown. A run is resumed on the data it began with only."""
         return None
-
-
-def make_optimizer(model: nn.Module, lr: float) -> torch.optim.Optimizer:
-    """Adam over the model's parameters."""
-    # beta2 below torch's 0.999: runs here are short, and the large first gradients must be forgotten in time.
-    return torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, 0.95), fused=True)
-
-
-def training_step(
-    task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, carried: Any, clip: float
-) -> tuple[float, Any]:
-    """Forward, backward, gradients clipped to length `clip`, update: what `Learner` does, at its plainest.
-
-    Returns the loss before the update, and what to carry to the next step.
-    """
-    loss, carried = task.loss(model, batch, carried)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
-    return loss.item(), carried

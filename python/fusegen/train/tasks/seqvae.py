@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data import Fetched, Ragged, Shuffled, Vocabulary, lines, open_text, sentences
-from ..metrics import latent_measures, perplexity, self_bleu
-from ..metrics.translation import check_sacrebleu
-from ..models import SequenceVAE
+from ..._modes import evaluating
+from ...data import Fetched, Ragged, Shuffled, Vocabulary, lines, open_text, sentences
+from ...metrics import latent_measures, perplexity, self_bleu
+from ...metrics.translation import check_sacrebleu
+from ...models import SequenceVAE
+from ..options import CELLS, FitOptions, Options, option
+from ..task import Task
+from ..workers import Shard
 from .held_out import keep_json, kept_json, parted
-from .options import CELLS, FitOptions, Options, option
-from .sequence_data import TOKENS, count_tokens, decoded, encoded, read_vocabulary, vocabulary_of
-from .step import Task
-from .workers import Shard
+from .token_sequences import TOKENS, count_tokens, decoded, encoded, read_vocabulary, vocabulary_of
 
 __all__ = [
     "BOUND",
@@ -176,7 +177,15 @@ class SequenceVAETask(Task):
         examples = texts[1][:_EXAMPLES]
         if shown and not shown.exists():
             keep_json(shown, examples)
-        return cls(options, source, vocabulary, examples, tuple(texts), sections["fit"].seed, skipped)
+        return cls(
+            options,
+            source,
+            vocabulary,
+            examples,
+            texts=tuple(texts),
+            seed=sections["fit"].seed,
+            skipped=skipped,
+        )
 
     def data(self, shard: Shard) -> Fetched:
         """(int64 [T, B], lengths int64 [B])."""
@@ -254,10 +263,8 @@ class SequenceVAETask(Task):
     @torch.no_grad()
     def _way(self, model: SequenceVAE, examples: Ragged, steps: int) -> list[str]:
         """Greedy text along the straight line between the first two examples' posterior means."""
-        was_training = model.training
-        model.eval()
-        means = model.encode(*self._padded(model, examples))[0]
-        model.train(was_training)
+        with evaluating(model):
+            means = model.encode(*self._padded(model, examples))[0]
         at = torch.linspace(0, 1, steps, device=means.device, dtype=means.dtype).unsqueeze(1)
         z = means[0].lerp(means[min(1, len(means) - 1)], at)
         return decoded(self.vocabulary, *model.decode(z, self._source.longest))

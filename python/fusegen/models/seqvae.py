@@ -212,7 +212,7 @@ class SequenceVAE(nn.Module):
         def pick(logits: Tensor) -> Tensor:
             return sequences.draw(logits, temperature, top_k, top_p, generator)
 
-        with sequences.evaluating(self):
+        with sequences.decoding(self):
             state = self._initial_state(z)
             first = torch.full((len(z),), self._start, device=z.device)
             return sequences.unroll(advance, pick, first, self._end, max_length)
@@ -246,7 +246,7 @@ class SequenceVAE(nn.Module):
 
         max_length: None for the T of tokens [T, B].
         """
-        with sequences.evaluating(self):
+        with sequences.decoding(self):
             z = self.encode(tokens, lengths)[0]
         max_length = len(tokens) if max_length is None else max_length
         return self.decode(z, max_length, temperature=temperature, generator=generator)
@@ -258,7 +258,7 @@ class SequenceVAE(nn.Module):
             for batch in loader:
                 yield self.encode(*batch if isinstance(batch, tuple | list) else (batch,))[0]
 
-        with sequences.evaluating(self):
+        with sequences.decoding(self):
             return posterior_mean_variance(means())
 
     def active_units(self, loader: Iterable, threshold: float = 0.01) -> int:

@@ -1,20 +1,59 @@
 """`fusegen demo`: a text LSTM learns real English here and now, timed beside the same model on torch.nn."""
 
+import argparse
+import sys
 from dataclasses import asdict
 from time import perf_counter
 
 import torch
 
-from .. import get_backend
-from .._backend import cpu_rule
-from .._info import told
-from ..data import Text
-from .compare import Comparison
-from .loop import History, fit
-from .options import FitOptions, TextOptions
-from .text import BITS, TextTask
+from ... import get_backend
+from ..._backend import cpu_rule
+from ..._info import told
+from ...data import Text, pydocs, read_text
+from ..compare import Comparison
+from ..errors import NotEnoughMemory, typed
+from ..loop import History, fit
+from ..options import FitOptions, add_flags, from_flags
+from ..tasks.text import BITS, TextOptions, TextTask
+from .refusal import refuse
 
 PROMPT, SAMPLE, TEMPERATURE = b"The ", 400, 0.7
+
+_ABOUT = """Trains a byte-level text model, printing held-out bits per character as they fall, a sample of
+what it writes, and the time per training step beside the same model on torch.nn. Nothing is downloaded."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = _ABOUT
+    parser.add_argument(
+        "--text", metavar="PATH", help="a text file, or a folder of them (default: Python's own)"
+    )
+    add_flags(parser, TextOptions)
+    add_flags(parser, FitOptions)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    try:
+        model, how = from_flags(TextOptions, parsed), from_flags(FitOptions, parsed)
+    except ValueError as error:
+        return refuse(parsed, f"--{error}")
+    try:
+        text = pydocs() if parsed.text is None else read_text(parsed.text, argument="--text")
+        with typed():
+            demo = Demo(text, model, how, argument="--text")
+    except (OSError, ValueError) as error:
+        return refuse(parsed, error)
+    except ModuleNotFoundError as error:
+        return refuse(parsed, f"{error}: this Python came without its documentation; give --text PATH")
+    except NotEnoughMemory:
+        return refuse(parsed, "this model does not fit into memory; a smaller --hidden or --embedding would")
+    try:
+        demo.run()
+    except FloatingPointError as error:
+        print(f"fusegen demo: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 class Demo:
@@ -88,7 +127,9 @@ class Demo:
         x = next(rnn.parameters())
         if get_backend() != "auto" or not x.is_cpu:
             return []
-        rule = cpu_rule(how.cell, rnn.input_size, rnn.hidden_size, how.batch, how.chunk, x.dtype, True)
+        rule = cpu_rule(
+            how.cell, rnn.input_size, rnn.hidden_size, how.batch, how.chunk, x.dtype, training=True
+        )
         return [f"  'auto' ran torch's own layers here: {told(rule)}"] if rule else []
 
 

@@ -1,34 +1,29 @@
 """Pictures as a task for the variational autoencoders: the ELBO, and pictures of what was learnt."""
 
 import hashlib
-import io
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data import Fetched, Images, Shuffled, grid, has_test_split, read_images
-from ..metrics import latent_measures
-from ..models import VAE, ConvVAE
-from . import files
+from ..._modes import evaluating
+from ...data import Fetched, Images, Shuffled, has_test_split, read_images
+from ...metrics import latent_measures
+from ...models import VAE, ConvVAE
+from ..options import FitOptions, Options, option
+from ..task import Task, Turn
+from ..workers import Shard
+from .examples import COLUMNS, Examples, check_pillow, drawn, same_class
 from .held_out import parted
-from .options import FitOptions, Options, option
-from .step import Task, Turn
-from .workers import Shard
 
 __all__ = ["BOUND", "VAEData", "VAEFit", "VAEOptions", "VAESampling", "VAETask"]
 
 BOUND = "held-out nats per image"
 _BATCH = 500  # when measuring
-_COLUMNS = 12  # of a picture, and examples kept for it
 _SHARE = 0.2  # held out where there is no split
-_SEEN = 32  # smaller images are enlarged to about so many pixels when drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +128,7 @@ class VAETask(Task):
         self,
         options: VAEOptions,
         source: VAEData,
-        examples: "Examples",
+        examples: Examples,
         images: tuple[Images, Images] | None = None,
         fit: VAEFit | None = None,
     ):
@@ -153,7 +148,7 @@ class VAETask(Task):
         _binarisation(options, source)
         if options.likelihood == "bernoulli" and options.scale is not None:
             raise ValueError(f"scale: expected none for a Bernoulli likelihood, got {options.scale}")
-        _check_pillow()
+        check_pillow()
         kept = folder / "examples.npz" if folder else None
         if not data:
             if kept is None:
@@ -216,10 +211,7 @@ class VAETask(Task):
                 x = torch.bernoulli(x, generator=generator)
             x = self._shaped(x).to(like.device, like.dtype)
             batches.append((x, *(each.to(like.device) for each in labels)))
-        was_training = model.training
-        model.eval()
         found = latent_measures(model, batches, k=self._source.importance, chunk=10, generator=generator)
-        model.train(was_training)
         measures = {
             BOUND: -found.elbo,
             "log likelihood": found.log_likelihood,
@@ -232,35 +224,36 @@ class VAETask(Task):
     @torch.no_grad()
     def sample(self, how: VAESampling, model: VAE | ConvVAE | None = None) -> dict[str, str | bytes]:
         """One picture, a panel for each of what is asked for. Classes go round, where there are any."""
-        model = model or self.model
+        with evaluating(model or self.model) as drawing:
+            return {".png": drawn(self._panels(drawing, how))}
+
+    def _panels(self, model: VAE | ConvVAE, how: VAESampling) -> list[Tensor]:
+        """Images [n, C, H, W] for each of what is asked for."""
         like = next(model.parameters())
-        examples, index = self._examples, torch.arange(_COLUMNS) % len(self._examples.pixels)
+        examples, index = self._examples, torch.arange(COLUMNS) % len(self._examples.pixels)
         x = examples.pixels[index].to(like.device).to(like.dtype) / 255
         if self._binarise != "none":
             x = (x >= 0.5).to(like.dtype)
         flat = self._shaped(x)
         labels = None if examples.labels is None else examples.labels[index].to(like.device)
         panels = []
-        was_training = model.training
-        model.eval()
         if how.what in ("all", "prior"):
-            count = how.rows * _COLUMNS
-            classes = None
-            if labels is not None:
-                classes = torch.arange(count, device=like.device) % len(examples.classes)
+            count = how.rows * COLUMNS
+            asked = (
+                None if labels is None else torch.arange(count, device=like.device) % len(examples.classes)
+            )
             generator = torch.Generator().manual_seed(how.seed)
-            panels.append(model.sample(count, classes, generator=generator))
+            panels.append(model.sample(count, asked, generator=generator))
         if how.what in ("all", "reconstruction"):
             panels.append(torch.cat([flat, model.reconstruct(flat, labels)]))
         if how.what in ("all", "interpolation"):
-            first = torch.arange(how.rows, device=like.device) % _COLUMNS
+            first = torch.arange(how.rows, device=like.device) % COLUMNS
             # Both ends are of one class where the model is told it.
-            last = (first + 1) % _COLUMNS if labels is None else _same_class(labels)[first]
+            last = (first + 1) % COLUMNS if labels is None else same_class(labels)[first]
             told = None if labels is None else labels[first]
-            way = model.interpolate(flat[first], flat[last], _COLUMNS, told)
+            way = model.interpolate(flat[first], flat[last], COLUMNS, told)
             panels.append(way.transpose(0, 1).flatten(0, 1))
-        model.train(was_training)
-        return {".png": _drawn([panel.view(-1, *x.shape[1:]) for panel in panels])}
+        return [panel.view(-1, *x.shape[1:]) for panel in panels]
 
     def fingerprint(self) -> str:
         made = hashlib.sha256()
@@ -278,48 +271,6 @@ class VAETask(Task):
 
     def _shaped(self, x: Tensor) -> Tensor:
         return x.flatten(1) if self._options.network == "dense" else x
-
-
-@dataclass(frozen=True)
-class Examples:
-    """A few held-out images, kept in the run's folder: what sampling needs of the data.
-
-    pixels: uint8 [n, C, H, W]; labels: int64 [n] and classes: their names, where the model is told them.
-    """
-
-    pixels: Tensor
-    labels: Tensor | None
-    classes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, training: Images, held_out: Images, conditional: bool) -> "Examples":
-        pixels = held_out.pixels[:_COLUMNS].clone()
-        if not conditional:
-            return cls(pixels, None, ())
-        count = int(max(training.labels.max(), held_out.labels.max())) + 1
-        names = [*training.classes, *map(str, range(len(training.classes), count))]
-        return cls(pixels, held_out.labels[:_COLUMNS].clone(), tuple(names))
-
-    def write(self, path: Path) -> None:
-        held = {"pixels": self.pixels.numpy(), "classes": np.array(self.classes, dtype=np.str_)}
-        if self.labels is not None:
-            held["labels"] = self.labels.numpy()
-        content = io.BytesIO()
-        np.savez(content, **held)
-        files.write(path, content.getvalue())
-
-    @classmethod
-    def read(cls, path: Path, argument: str) -> "Examples":
-        """Raises OSError or ValueError, naming `argument` and the file."""
-        try:
-            with np.load(path, allow_pickle=False) as held:
-                labels = torch.from_numpy(held["labels"]) if "labels" in held else None
-                return cls(torch.from_numpy(held["pixels"]), labels, tuple(map(str, held["classes"])))
-        except OSError as error:
-            why = error.strerror or error
-            raise type(error)(f"{argument}: cannot read {path}: {why}") from error
-        except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{argument}: {path} does not hold a run's examples: {error}") from error
 
 
 def _read(source: VAEData, argument: str) -> tuple[Images, Images]:
@@ -368,41 +319,3 @@ def _binarisation(options: VAEOptions, source: VAEData) -> str:
             raise ValueError(f"binarise: expected none for a Gaussian likelihood, got {source.binarise!r}")
         return "none"
     return source.binarise or "half"
-
-
-def _same_class(labels: Tensor) -> Tensor:
-    """For each example the number of the next one of its class; its own where there is no other."""
-    count = len(labels)
-    order = (torch.arange(count).unsqueeze(1) + torch.arange(1, count + 1)) % count
-    same = labels.cpu()[order] == labels.cpu().unsqueeze(1)
-    return order.gather(1, same.int().argmax(1, keepdim=True))[:, 0].to(labels.device)
-
-
-def _drawn(panels: Sequence[Tensor]) -> bytes:
-    """Panels of images [n, C, H, W] in 0..1, one below another, as a PNG."""
-    from PIL import Image
-
-    C, H, W = panels[0].shape[1:]
-    times = max(1, round(_SEEN / max(H, W)))
-    drawn = []
-    for panel in panels:
-        enlarged = F.interpolate(panel.double(), scale_factor=times, mode="nearest")
-        # The seams show where an image ends; between panels there are more of them.
-        framed = F.pad(enlarged, (1, 1, 1, 1), value=0.5)
-        drawn.append(F.pad(grid(framed * 2 - 1, _COLUMNS), (0, 0, 0, 3), value=128))
-    picture = torch.cat(drawn, 1)
-    if C not in (1, 3):
-        picture = picture[:1]  # what PNG has no colours for
-    array = picture[0].numpy() if len(picture) == 1 else picture.permute(1, 2, 0).contiguous().numpy()
-    content = io.BytesIO()
-    Image.fromarray(array).save(content, "PNG", optimize=True)
-    return content.getvalue()
-
-
-def _check_pillow() -> None:
-    try:
-        import PIL.Image  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "pillow is needed to draw samples: pip install pillow", name=error.name
-        ) from error
