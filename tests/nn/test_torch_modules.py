@@ -52,6 +52,8 @@ def same(got, want):
 
 def test_there_are_cases():
     assert {info.module_cls for info in INFOS} == set(OWN)
+    for info in INFOS:
+        assert len(list(cases(info, torch.float32, True))) >= 2, info.name
 
 
 @each_mode
