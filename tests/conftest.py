@@ -66,28 +66,3 @@ def saved_bytes():
         return sum(seen.values())
 
     return measure
-
-
-# What follows imports in place what most tests, those on a GPU among them, do without.
-
-
-@pytest.fixture
-def story(tmp_path):
-    from runs import STORY
-
-    path = tmp_path / "story.txt"
-    path.write_text(STORY, encoding="utf-8")
-    return str(path)
-
-
-@pytest.fixture
-def done(tmp_path, story, capsys):
-    """A run of four steps, checkpoints after each second one."""
-    from fusegen.cli import main
-    from runs import QUIET, SHAPE
-
-    folder = tmp_path / "done"
-    arguments = ["train", "text", *SHAPE, *QUIET, "--data", story, "--steps", "4", "--folder", str(folder)]
-    assert main([*arguments, "--tokens", "character"]) == 0
-    capsys.readouterr()
-    return folder

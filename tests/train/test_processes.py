@@ -11,6 +11,7 @@ import pytest
 from fusegen.train.run import Run, read_log
 from fusegen.train.workers import Workers
 from processes import ENVIRONMENT, torchrun
+from runs import SHAPE
 
 torch_distributed = pytest.importorskip("torch.distributed")
 pytestmark = pytest.mark.skipif(
@@ -18,18 +19,9 @@ pytestmark = pytest.mark.skipif(
     reason="this torch has no gloo",
 )
 
-SHAPE = ["--hidden", "16", "--embedding", "8", "--batch", "4", "--chunk", "8", "--no-tensorboard"]
-
-
-@pytest.fixture
-def story(tmp_path):
-    path = tmp_path / "story.txt"
-    path.write_text("a short story about a short story, zwölf lines long. " * 12, encoding="utf-8")
-    return str(path)
-
 
 def train(story, folder, *arguments):
-    return ["train", "text", *SHAPE, "--data", story, "--folder", str(folder), *arguments]
+    return ["train", "text", *SHAPE, "--no-tensorboard", "--data", story, "--folder", str(folder), *arguments]
 
 
 def workers_of(agent):
