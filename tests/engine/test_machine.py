@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from fusegen import _C, _info
 from fusegen.cli import main
+from processes import WITH_TESTS
 
 KIB, MIB = 1024, 1024 * 1024
 DEFAULT = (32 * KIB, 512 * KIB, 8 * MIB)
@@ -180,7 +180,6 @@ def test_info_tells_the_caches(monkeypatch, capsys):
 # Several blocks of a panel, of the rows of a product and of a gradient's columns, whatever this machine has.
 ANY_SIZES = """
 import sys
-from pathlib import Path
 import torch
 import fusegen
 from tolerances import close
@@ -207,8 +206,7 @@ for cell, (I, H, B, T) in (("LSTM", (300, 61, 7, 40)), ("GRU", (33, 130, 70, 6))
 
 @pytest.mark.parametrize("caches", ["4,32,128", "16,100,999", "64,65536,1048576"])
 def test_results_are_right_with_any_caches(caches):
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    found = run(ANY_SIZES, FUSEGEN_CACHES=caches, PYTHONPATH=path)
+    found = run(ANY_SIZES, FUSEGEN_CACHES=caches, **WITH_TESTS)
     assert found.returncode == 0, found.stderr
 
 

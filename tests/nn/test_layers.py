@@ -24,7 +24,7 @@ from cases import (
     through_reference,
     tree,
 )
-from tolerances import close
+from tolerances import TOLERANCE, close
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -220,7 +220,7 @@ def test_nan_and_inf_travel_as_in_torch(kind, value):
     for a, b in zip(flat(mine(x)), flat(oracle(x)), strict=True):
         assert torch.equal(a.isnan(), b.isnan())
         assert torch.equal(a.isinf(), b.isinf())
-        assert torch.allclose(a, b, atol=1e-4, equal_nan=True)
+        assert torch.allclose(a, b, atol=TOLERANCE[torch.float32, "value"], equal_nan=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
