@@ -16,7 +16,15 @@ if "FUSEGEN_SIMT_MODULE" in os.environ:
     fusegen._simt = sys.modules["fusegen._simt"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fusegen._simt)
 
-THREADS = int(os.environ.get("FUSEGEN_TEST_THREADS", "2"))
+# Whose tests are of how a call's work is divided. The others' calls are too small to gain from a second
+# thread, and `make test` runs a second process beside this one.
+OF_TWO_THREADS = {"nn", "ops", "gan", "engine"}
+
+
+def threads_of(path):
+    """FUSEGEN_TEST_THREADS, or what suits the test's folder."""
+    folder = path.relative_to(Path(__file__).parent).parts[0]
+    return int(os.environ.get("FUSEGEN_TEST_THREADS") or (2 if folder in OF_TWO_THREADS else 1))
 
 
 def pytest_report_header(config):
@@ -26,10 +34,10 @@ def pytest_report_header(config):
 
 
 @pytest.fixture(autouse=True)
-def _steady():
+def _steady(request):
     """The same seed, thread count and backend for every test."""
     torch.manual_seed(0)
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(threads_of(request.path))
     before = fusegen.get_backend()
     fusegen.set_backend("fused")
     yield

@@ -17,12 +17,6 @@ SOURCE_LENGTHS, TARGET_LENGTHS = [4, 5, 0, 1], [3, 0, 2, 4]
 STACKS = [{}, {"num_layers": 2}, {"bidirectional": True}, {"num_layers": 2, "bidirectional": True}]
 
 
-@pytest.fixture(autouse=True)
-def one_thread(_steady):
-    """These models are too small to gain from a second one."""
-    torch.set_num_threads(1)
-
-
 def small(cell="lstm", **options):
     sizes = {
         "source_vocab_size": SOURCES,

@@ -16,12 +16,6 @@ VOCAB = 9
 LENGTHS = [4, 6, 0, 1]
 
 
-@pytest.fixture(autouse=True)
-def one_thread(_steady):
-    """These models are too small to gain from a second one."""
-    torch.set_num_threads(1)
-
-
 def small(cell="lstm", **options):
     sizes = {"vocab_size": VOCAB, "embedding_size": 5, "hidden_size": 7, "latent_size": 3}
     return SequenceVAE(**sizes | {"cell": cell} | options)

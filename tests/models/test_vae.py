@@ -22,12 +22,6 @@ MODELS = {
 LIKELIHOODS = ("bernoulli", "gaussian")
 
 
-@pytest.fixture(autouse=True)
-def one_thread(_steady):
-    """These models are too small to gain from a second one."""
-    torch.set_num_threads(1)
-
-
 def make(kind, **options):
     return MODELS[kind](**options)
 
