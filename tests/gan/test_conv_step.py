@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
+THREADS = 2  # a call's work is divided
 LANES = convolution.lanes(torch.float64)
 ENOUGH = 4 * LANES  # samples that fill a block
 

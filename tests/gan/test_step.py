@@ -17,6 +17,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import parametrizations
 
+THREADS = 2  # a call's work is divided
+
 
 def cases():
     for path, loss, penalty in itertools.product(PATHS, losses.LOSSES, PENALTIES):

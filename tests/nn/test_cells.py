@@ -6,6 +6,7 @@ from cases import CELLS, DTYPES, SHAPES, cell, flat, grads, oracle_of, pair, thr
 from tolerances import TOLERANCE, close
 
 pytestmark = pytest.mark.usefixtures("poisoned")
+THREADS = 2  # a call's work is divided
 
 
 def state(kind, H, B, dtype):

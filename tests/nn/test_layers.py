@@ -27,6 +27,7 @@ from cases import (
 from tolerances import TOLERANCE, close
 
 pytestmark = pytest.mark.usefixtures("poisoned")
+THREADS = 2  # a call's work is divided
 
 
 def compare(kind, mine, oracle, x, hx=None):
