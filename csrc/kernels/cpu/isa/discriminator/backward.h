@@ -91,7 +91,7 @@ private:
       a.push_back(tangent(saved, l - 1, static_cast<int64_t>(i)));
     this->forward_product(l, a, rank, size, [&](int64_t i, int64_t u, int, V v) {
       const V h = load(saved.H[l - 1] + tangent_rows_[i] * stride(l) + u);
-      store(T_[l - 1] + i * stride(l) + u, this->masked(v, h, l));
+      store(T_[l - 1] + i * stride(l) + u, this->activation_gradient(h, v, l));
     });
   }
   const C* tangent(const MlpSaved<C>& saved, int l, int64_t i) const {

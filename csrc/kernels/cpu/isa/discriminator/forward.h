@@ -116,8 +116,7 @@ private:
     const C slope = static_cast<C>(layer.slope);
     this->forward_product(l, a, rank, size, [&](int64_t row, int64_t u, int lanes, V v) {
       if (b) v += load(b + u, lanes);
-      const V below = slope == 0 ? V{} : slope * v;
-      store(saved.H[l - 1] + row * stride(l) + u, v < V{} ? below : v);
+      store(saved.H[l - 1] + row * stride(l) + u, activations::activated(v, slope));
     });
   }
 
@@ -168,7 +167,7 @@ private:
     return real ? losses::real(p_.loss, z, p_.target) : losses::fake(p_.loss, z);
   }
 
-  // U of the last hidden layer: the last weights behind its mask.
+  // U of the last hidden layer: the last weights through its activation.
   void seed(MlpSaved<C>& saved, int rank, int size) const {
     if (!hidden_) return;
     const int64_t n = width(hidden_), ld = stride(hidden_);
@@ -177,7 +176,7 @@ private:
       const int64_t row = adjoint_rows_[i];
       for (int64_t u = 0; u < n; u += L)
         store(saved.U[hidden_ - 1] + row * ld + u,
-              this->masked(load(last_ + u), load(saved.H[hidden_ - 1] + row * ld + u), hidden_));
+              this->activation_gradient(load(saved.H[hidden_ - 1] + row * ld + u), load(last_ + u), hidden_));
     }
   }
 
@@ -186,7 +185,7 @@ private:
     for (int64_t row : adjoint_rows_) a.push_back(saved.U[l] + row * stride(l + 1));
     this->adjoint_product(l + 1, a, rank, size, [&](int64_t i, int64_t u, int, V v) {
       const int64_t at = adjoint_rows_[i] * stride(l) + u;
-      store(saved.U[l - 1] + at, this->masked(v, load(saved.H[l - 1] + at), l));
+      store(saved.U[l - 1] + at, this->activation_gradient(load(saved.H[l - 1] + at), v, l));
     });
   }
 

@@ -9,6 +9,7 @@
 
 #include <vector>
 
+#include "kernels/activations.h"
 #include "kernels/cpu/isa/recurrent/forward.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
@@ -71,10 +72,9 @@ protected:
   }
   static int lanes_left(int64_t n, int64_t u) { return n - u < L ? static_cast<int>(n - u) : L; }
 
-  // What passes below zero.
-  FUSEGEN_INLINE V masked(V v, V h, int l) const {
-    const double slope = p_.layers[l - 1].slope;
-    return h > V{} ? v : slope == 0 ? V{} : static_cast<C>(slope) * v;
+  // v times the derivative of layer l's activation, which gave h.
+  FUSEGEN_INLINE V activation_gradient(V h, V v, int l) const {
+    return activations::activation_gradient(h, v, static_cast<C>(p_.layers[l - 1].slope));
   }
 
   // each(row, u, lanes, sums) for every row of `a` times every panel. Threads share the panels, each packed

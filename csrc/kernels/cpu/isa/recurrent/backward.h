@@ -302,8 +302,7 @@ private:
         store(direct, d.h_prev);
       } else {
         const V h = load(row_of<S>(p_.y, t, b) + u, lanes);
-        const V d = cell == Cell::rnn_tanh ? cells::rnn_tanh_backward(h, dh) : (h > V{} ? dh : V{});
-        store(dg, d, lanes);
+        store(dg, cells::rnn_backward(cell == Cell::rnn_relu, h, dh), lanes);
       }
     }
   }

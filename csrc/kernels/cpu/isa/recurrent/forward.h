@@ -436,7 +436,7 @@ private:
         if (!lanes) break;
         const int64_t u = shape_.row<C>(panel, j);
         const V v = load(a[j]);
-        const V h = cell == Cell::rnn_tanh ? Math::tanh(v) : (v < V{} ? V{} : v);
+        const V h = cells::rnn<Math>(cell == Cell::rnn_relu, v);
         keep_state(s, (step + 1) % 2, row, u, h, lanes);
         store(y + u, h, lanes);
       }

@@ -146,7 +146,7 @@ private:
       }
     } else {
       const V a = load(in, lanes);
-      h = cell == Cell::rnn_tanh ? Math::tanh(a) : (a < V{} ? V{} : a);
+      h = cells::rnn<Math>(cell == Cell::rnn_relu, a);
     }
     store(y, h, lanes);
     store(h_n, h, lanes);
@@ -256,7 +256,7 @@ private:
       store(direct_ + b * ldh_ + u, d.h_prev);
     } else {
       const V h = load(row_of<S>(p_.y, 0, b) + u, lanes);
-      store(in, cell == Cell::rnn_tanh ? cells::rnn_tanh_backward(h, dh) : (h > V{} ? dh : V{}), lanes);
+      store(in, cells::rnn_backward(cell == Cell::rnn_relu, h, dh), lanes);
     }
   }
 
