@@ -10,6 +10,7 @@
 
 #include "kernels/activations.h"
 #include "kernels/cpu/arena.h"
+#include "kernels/cpu/isa/vector/pack.h"
 #include "kernels/cpu/isa/vector/segments.h"
 #include "kernels/cpu/plan.h"
 
@@ -233,10 +234,7 @@ public:
   explicit ConvWeightPass(const ConvWeightGradient& p) : Base(p), p_(p) {}
 
   void run() {
-    cpu::Arena measure{cpu::Arena::Measure{}};
-    lay_out(measure);
-    cpu::Arena arena(measure.used());
-    lay_out(arena);
+    cpu::Arena arena([&](cpu::Arena& a) { lay_out(a); });
     this->with_vectors(vectors_ * L, [&](auto nw) {
 #pragma omp parallel num_threads(this->threads_)
       {

@@ -15,7 +15,6 @@ class MlpForwardStep : MlpRows<S> {
   using Base::fresh_;
   using Base::hidden_;
   using Base::L;
-  using Base::lanes_left;
   using Base::p_;
   using Base::rows_;
   using Base::stride;
@@ -47,10 +46,7 @@ public:
   void run() {
     cpu::Arena saved_memory(out_.saved);
     MlpSaved<C> saved(p_, saved_memory);
-    cpu::Arena measure{cpu::Arena::Measure{}};
-    lay_out(measure);
-    cpu::Arena arena(measure.used());
-    lay_out(arena);
+    cpu::Arena arena([&](cpu::Arena& a) { lay_out(a); });
 #pragma omp parallel num_threads(threads_)
     {
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
@@ -101,11 +97,11 @@ private:
       const Range mine = share(rows_, rank, size);
       for (int64_t row = mine.begin; row < mine.end; ++row)
         for (int64_t u = 0; u < p_.inputs; u += L)
-          store(x_ + row * stride(0) + u, load(this->input(row) + u, lanes_left(p_.inputs, u)));
+          store(x_ + row * stride(0) + u, load(this->input(row) + u, lanes_left<C>(p_.inputs, u)));
     }
     if (rank == 0)
       for (int64_t u = 0, n = width(hidden_); u < n; u += L)
-        store(last_ + u, load(this->weight_row(p_.depth, 0) + u, lanes_left(n, u)));
+        store(last_ + u, load(this->weight_row(p_.depth, 0) + u, lanes_left<C>(n, u)));
   }
 
   void activations(MlpSaved<C>& saved, int l, int rank, int size) const {
@@ -129,7 +125,7 @@ private:
       const C* h = activation(saved, hidden_, row);
       V sum{};
       for (int64_t u = 0; u < n; u += L) {
-        const int lanes = lanes_left(n, u);
+        const int lanes = lanes_left<C>(n, u);
         sum += load(h + u, lanes) * load(last_ + u, lanes);
       }
       logit_[row] = sum_lanes<C>(sum) + b;
@@ -216,7 +212,7 @@ private:
       const C* v = input_gradient_row(saved, row);
       V sum{};
       for (int64_t u = 0; u < p_.inputs; u += L) {
-        const V part = load(v + u, lanes_left(p_.inputs, u));
+        const V part = load(v + u, lanes_left<C>(p_.inputs, u));
         sum += part * part;
       }
       const double n2 = norm2_[row] = static_cast<double>(sum_lanes<C>(sum));

@@ -4,7 +4,8 @@
 #pragma once
 #include <vector>
 
-#include "product.h"
+#include "team.h"
+#include "tile.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
