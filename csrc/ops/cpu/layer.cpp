@@ -1,5 +1,10 @@
 #include "layer.h"
 
+#include <array>
+#include <exception>
+
+#include "kernels/cpu/arena.h"
+#include "kernels/cpu/plan.h"
 #include "kernels/cpu/recurrent.h"
 #include "ops/checks.h"
 
@@ -7,12 +12,6 @@ namespace fusegen {
 namespace {
 
 int per_direction(Cell cell) { return cell == Cell::lstm ? 5 : 4; }
-
-// What a call tells of its sizes, and how many directions it has.
-struct Sizes {
-  RecurrentSizes s;
-  int64_t D;
-};
 
 void check_lengths(const View& lengths, RecurrentSizes& s) {
   if (!lengths) return;
@@ -25,7 +24,7 @@ void check_lengths(const View& lengths, RecurrentSizes& s) {
 
 // Of a LayerForward or LayerBackward.
 template <class Layer>
-Sizes sizes(const Layer& layer) {
+RecurrentSizes sizes(const Layer& layer) {
   const Cell cell = layer.cell;
   const View& x = required(layer.x, "x");
   const Views& weights = layer.weights;
@@ -36,39 +35,38 @@ Sizes sizes(const Layer& layer) {
   const View& R = required(weights[1], "R");
   check(R.ndim == 2, "R: expected shape [G*H, P], got ", R);
   const bool project = cell == Cell::lstm && weights[4];
-  Sizes z{.s = {.cell = cell,
-                .dtype = float_dtype(x, "x"),
-                .T = x.shape[0],
-                .B = x.shape[1],
-                .I = x.shape[2],
-                .H = R.shape[0] / gate_count(cell),
-                .P = R.shape[1],
-                .project = project,
-                .reverse = false,
-                .lengths = nullptr,
-                .threads = layer.threads},
-          .D = static_cast<int64_t>(weights.size() / step)};
-  const RecurrentSizes& s = z.s;
-  check(z.D == 1 || cell != Cell::lstm || weights[9].present == project,
+  RecurrentSizes s{.cell = cell,
+                   .dtype = float_dtype(x, "x"),
+                   .T = x.shape[0],
+                   .B = x.shape[1],
+                   .I = x.shape[2],
+                   .H = R.shape[0] / gate_count(cell),
+                   .P = R.shape[1],
+                   .D = static_cast<int64_t>(weights.size() / step),
+                   .project = project,
+                   .reverse = false,
+                   .lengths = nullptr,
+                   .threads = layer.threads};
+  check(s.D == 1 || cell != Cell::lstm || weights[9].present == project,
         "W_hr: expected both directions to have it, or neither");
   check(s.I >= 1 && s.H >= 1 && s.P >= 1, "x, R: expected sizes of at least 1, got I = ", s.I, ", H = ", s.H,
         ", P = ", s.P);
   check(project || s.P == s.H, "R: expected shape [", gate_count(cell) * s.H, ", ", s.H, "], got ", R);
   check(s.B <= INT32_MAX, "x: expected a batch below 2^31, got ", s.B);
-  check_lengths(layer.lengths, z.s);
-  return z;
+  check_lengths(layer.lengths, s);
+  return s;
 }
 
 // The part of a call's tensors that is direction d's.
 struct Direction {
-  const Sizes& z;
+  const RecurrentSizes& s;
   int64_t d;
-  ElementType e = element_type(z.s.dtype);
+  ElementType e = element_type(s.dtype);
 
   // Plane d, of this shape, of [D,...].
   Rows plane(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType type) const {
     if (!v) return {};
-    check(v.ndim >= 1 && v.shape[0] == z.D, name, ": expected a first dimension of ", z.D,
+    check(v.ndim >= 1 && v.shape[0] == s.D, name, ": expected a first dimension of ", s.D,
           ", one plane a direction, got ", v);
     View p = v;
     p.ndim = v.ndim - 1;
@@ -85,7 +83,7 @@ struct Direction {
 
   // Its columns of [T,B,D*n].
   Rows columns(const View& v, const char* name, int64_t n) const {
-    Rows r = rows(v, name, {z.s.T, z.s.B, z.D * n}, e);
+    Rows r = rows(v, name, {s.T, s.B, s.D * n}, e);
     if (r.data) r.data = static_cast<char*>(r.data) + d * n * element_bytes(e);
     return r;
   }
@@ -93,7 +91,7 @@ struct Direction {
   // What a kernel's parameters have in both directions of time.
   template <class Params, class Layer>
   void set_inputs(Params& p, const Layer& layer) const {
-    static_cast<RecurrentSizes&>(p) = z.s;
+    static_cast<RecurrentSizes&>(p) = s;
     p.reverse = d == 1;
     p.x = rows(layer.x, "x", {p.T, p.B, p.I}, e);
     p.h0 = plane(layer.h0, "h0", {p.B, p.P});
@@ -128,13 +126,53 @@ void set_gradients(RecurrentBackward& p, const LayerBackward& layer, const Direc
   if (p.project) p.dW_hr = contiguous(g[4], "dW_hr", p.P, p.H);
 }
 
+// run(direction) for each of D, which is the caller's whole work or, one direction a thread, half of it.
+template <class Params, class Run>
+void run_directions(std::array<Params, 2>& directions, int64_t D, bool apart, const Run& run) {
+  if (!apart) {
+    for (int64_t d = 0; d < D; ++d) run(directions[d]);
+    return;
+  }
+  std::array<std::exception_ptr, 2> errors;  // none may leave the region of threads
+#pragma omp parallel for num_threads(2) schedule(static, 1)
+  for (int d = 0; d < 2; ++d) {
+    directions[d].threads = 1;
+    try {
+      run(directions[d]);
+    } catch (...) { errors[d] = std::current_exception(); }
+  }
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
+}
+
+// The same where both write dx [T,B,I]: the second has its own until both are there. Of 32 or 64 bits (see
+// plan_backward), so the sum is the one that adding in the kernel gives.
+template <class X, class Run>
+void run_directions_with_dx(std::array<RecurrentBackward, 2>& directions, const Run& run) {
+  const RecurrentSizes& s = directions[0];
+  cpu::Arena arena(s.T * s.B * s.I * sizeof(X));
+  X* const own = arena.take<X>(s.T * s.B * s.I);
+  directions[1].dx = {own, s.B * s.I, s.I};
+  directions[1].add_dx = false;
+  run_directions(directions, 2, true, run);
+  const Rows& dx = directions[0].dx;
+#pragma omp parallel for num_threads(2)
+  for (int64_t t = 0; t < s.T; ++t)
+    for (int64_t b = 0; b < s.B; ++b) {
+      X* const sum = static_cast<X*>(dx.data) + t * dx.stride_t + b * dx.stride_b;
+      const X* const more = own + (t * s.B + b) * s.I;
+      for (int64_t i = 0; i < s.I; ++i) sum[i] += more[i];
+    }
+}
+
 }  // namespace
 
 void layer_forward(const LayerForward& layer) {
-  const Sizes z = sizes(layer);
-  for (int64_t d = 0; d < z.D; ++d) {
-    const Direction direction{z, d};
-    RecurrentForward p{};
+  const RecurrentSizes s = sizes(layer);
+  std::array<RecurrentForward, 2> directions{};
+  for (int64_t d = 0; d < s.D; ++d) {
+    const Direction direction{s, d};
+    RecurrentForward& p = directions[d];
     direction.set_inputs(p, layer);
     if (!layer.packed.empty()) {
       const View& blob = layer.packed.at(d);
@@ -148,17 +186,19 @@ void layer_forward(const LayerForward& layer) {
     p.gates = direction.plane(layer.gates, "gates", {p.T, p.B, saved_gates(p.cell) * p.H});
     p.cells = direction.plane(layer.cells, "cells", {p.T, p.B, p.H}, wide_type(p.dtype));
     check(p.cell != Cell::lstm || !p.gates.data == !p.cells.data, "gates, cells: expected both or neither");
-    cpu::recurrent_forward(p);
   }
+  run_directions(directions, s.D, cpu::plan_forward(s).over_directions,
+                 [](const RecurrentForward& p) { cpu::recurrent_forward(p); });
 }
 
 void layer_backward(const LayerBackward& layer) {
-  const Sizes z = sizes(layer);
+  const RecurrentSizes s = sizes(layer);
   check(layer.dweights.size() == layer.weights.size(), "dweights: expected ", layer.weights.size(),
         " tensors or None, got ", layer.dweights.size());
-  for (int64_t d = 0; d < z.D; ++d) {
-    const Direction direction{z, d};
-    RecurrentBackward p{};
+  std::array<RecurrentBackward, 2> directions{};
+  for (int64_t d = 0; d < s.D; ++d) {
+    const Direction direction{s, d};
+    RecurrentBackward& p = directions[d];
     direction.set_inputs(p, layer);
     p.dy = direction.columns(layer.dy, "dy", p.P);
     p.dh_n = direction.plane(layer.dh_n, "dh_n", {p.B, p.P});
@@ -172,8 +212,12 @@ void layer_backward(const LayerBackward& layer) {
     if (p.cell == Cell::lstm)
       p.cells = direction.plane(required(layer.cells, "cells"), "cells", {p.T, p.B, p.H}, wide_type(p.dtype));
     set_gradients(p, layer, direction);
-    cpu::recurrent_backward(p);
   }
+  const auto run = [](const RecurrentBackward& p) { cpu::recurrent_backward(p); };
+  const bool apart = cpu::plan_backward(s).over_directions;
+  if (apart && layer.dx && s.dtype == Dtype::f64) run_directions_with_dx<double>(directions, run);
+  else if (apart && layer.dx) run_directions_with_dx<float>(directions, run);
+  else run_directions(directions, s.D, apart, run);
 }
 
 int64_t packed_bytes(Cell cell, Dtype dtype, int64_t I, int64_t H, int64_t P) {
