@@ -100,8 +100,6 @@ struct Direction {
     const View* w = layer.weights.data() + d * per_direction(p.cell);
     p.W = matrix(required(w[0], "W"), "W", {GH, p.I}, e);
     p.R = matrix(required(w[1], "R"), "R", {GH, p.P}, e);
-    p.b_ih = vector(w[2], "b_ih", GH, e);
-    p.b_hh = vector(w[3], "b_hh", GH, e);
     if (p.project) p.W_hr = matrix(w[4], "W_hr", {p.P, p.H}, e);
   }
 };
@@ -174,6 +172,9 @@ void layer_forward(const LayerForward& layer) {
     const Direction direction{s, d};
     RecurrentForward& p = directions[d];
     direction.set_inputs(p, layer);
+    const View* b = layer.weights.data() + d * per_direction(p.cell) + 2;
+    p.b_ih = vector(b[0], "b_ih", gate_count(p.cell) * p.H, direction.e);
+    p.b_hh = vector(b[1], "b_hh", gate_count(p.cell) * p.H, direction.e);
     if (!layer.packed.empty()) {
       const View& blob = layer.packed.at(d);
       const int64_t bytes = packed_bytes(p.cell, p.dtype, p.I, p.H, p.project ? p.P : 0);
