@@ -8,16 +8,9 @@ namespace fusegen::FUSEGEN_ISA_NS {
 template <class S>
 class MlpBackwardStep : MlpRows<S> {
   using Base = MlpRows<S>;
-  using Base::fresh_;
-  using Base::hidden_;
-  using Base::L;
-  using Base::p_;
-  using Base::rows_;
-  using Base::stride;
-  using Base::threads_;
-  using Base::width;
-  using typename Base::C;
-  using typename Base::V;
+  using Base::fresh_, Base::hidden_, Base::L, Base::p_, Base::rows_, Base::stride, Base::threads_,
+      Base::width;
+  using typename Base::C, typename Base::V;
 
   const MlpBackward& out_;
   const C scale_;

@@ -12,16 +12,9 @@ namespace fusegen::FUSEGEN_ISA_NS {
 template <class S>
 class MlpForwardStep : MlpRows<S> {
   using Base = MlpRows<S>;
-  using Base::fresh_;
-  using Base::hidden_;
-  using Base::L;
-  using Base::p_;
-  using Base::rows_;
-  using Base::stride;
-  using Base::threads_;
-  using Base::width;
-  using typename Base::C;
-  using typename Base::V;
+  using Base::fresh_, Base::hidden_, Base::L, Base::p_, Base::rows_, Base::stride, Base::threads_,
+      Base::width;
+  using typename Base::C, typename Base::V;
 
   const MlpForward& out_;
   std::vector<int64_t> adjoint_rows_;  // those whose U is wanted

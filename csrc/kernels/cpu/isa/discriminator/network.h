@@ -83,15 +83,15 @@ protected:
   // once as it is used; where there are too few to go round evenly they share the rows, and each packs for
   // itself.
   template <class Pack, class Each>
-  void product(const std::vector<const C*>& a, int64_t N, int64_t K, int rank, int size, const Pack& pack,
+  void product(const std::vector<const C*>& a, int64_t N, int64_t K, const Team& team, const Pack& pack,
                const Each& each) const {
     const PanelShape shape{N, 1};
     const int64_t count = shape.count<C>(), all = static_cast<int64_t>(a.size());
-    const bool over_rows = count < size || (count % size && count < 3 * size);
-    const Range panels = over_rows ? Range{0, count} : share(count, rank, size);
-    const Range rows = over_rows ? share(all, rank, size) : Range{0, all};
+    const bool over_rows = count < team.size || (count % team.size && count < 3 * team.size);
+    const Range panels = over_rows ? Range{0, count} : share(count, team);
+    const Range rows = over_rows ? share(all, team) : Range{0, all};
     multiply_rows<C, kTileVectors>(ProductRows<C>(a, K).part(rows.begin, rows.end),
-                                   FreshPanels{pack, fresh_ + rank * kFreshElements<C>}, Sweep{panels},
+                                   FreshPanels{pack, fresh_ + team.rank * kFreshElements<C>}, Sweep{panels},
                                    Nothing<C>{}, each_row([&](int row, int64_t panel, const auto& sums) {
                                      for (int j = 0; j < kTileVectors; ++j) {
                                        const int lanes = shape.lanes<C>(panel, j);
@@ -106,7 +106,7 @@ protected:
     const int64_t N = width(l), K = width(l - 1);
     const Matrix& W = p_.layers[l - 1].W;
     product(
-        a, N, K, rank, size,
+        a, N, K, {rank, size},
         [&](const PanelBlock& block, C* buffer) {
           pack_panel<S, Step::one>(PanelShape{N, 1}, {static_cast<const S*>(W.data), W.stride, K}, block,
                                    buffer);
@@ -118,7 +118,7 @@ protected:
   void adjoint_product(int l, const std::vector<const C*>& a, int rank, int size, const Each& each) const {
     const int64_t N = width(l - 1), K = width(l);
     product(
-        a, N, K, rank, size,
+        a, N, K, {rank, size},
         [&](const PanelBlock& block, C* buffer) {
           pack_rows<S>([&](int64_t k) { return weight_row(l, block.k0 + k); }, N, 0, block.k1 - block.k0,
                        block.panel, buffer);

@@ -1,31 +1,19 @@
 // What forward and backward share: how a call is cut into teams of rows and chunks of steps, and what each
 // thread runs of it.
 #pragma once
-#include <omp.h>
-
-#include <cstring>
-
 #include "batch.h"
-#include "kernels/cells.h"
-#include "kernels/cpu/arena.h"
+#include "kernel.h"
 #include "kernels/cpu/isa/vector/product.h"
-#include "kernels/cpu/isa/vector/rows.h"
-#include "kernels/cpu/isa/vector/vmath.h"
-#include "kernels/cpu/plan.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
 template <class Params, class S, Cell cell>
-class Sequence {
+class Sequence : protected RecurrentKernel<Params, S, cell> {
 protected:
-  using C = Compute<S>;
-  using V = Vector<C>;
-  static constexpr int L = kLanes<C>;
-  static constexpr int G = gate_count(cell);
-  static constexpr bool kRelu = cell == Cell::rnn_relu;
+  using Base = RecurrentKernel<Params, S, cell>;
+  using Base::p_, Base::plan_;
+  using typename Base::C;
 
-  const Params& p_;
-  const cpu::Plan plan_;
   const bool project_;
   const std::vector<Batch> batches_;   // a team's rows each
   const std::vector<int64_t> bounds_;  // of the chunks
@@ -33,8 +21,7 @@ protected:
 
   // Chunks are of `chunk_rows` rows over all teams.
   Sequence(const Params& p, const cpu::Plan& plan, int64_t chunk_rows)
-      : p_(p),
-        plan_(plan),
+      : Base(p, plan),
         project_(p.project),
         batches_(make_batches(p, teams(plan))),
         bounds_(make_chunks(batches_, chunk_rows)) {}

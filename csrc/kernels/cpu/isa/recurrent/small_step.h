@@ -1,36 +1,23 @@
 // One step of a few rows: bound by reading each weight once, so they are read as they lie, nothing is packed;
 // 16-bit weights are widened as they are loaded. What forward and backward share.
 #pragma once
-#include <omp.h>
-
-#include <algorithm>
-
-#include "kernels/cells.h"
-#include "kernels/cpu/arena.h"
-#include "kernels/cpu/isa/vector/rows.h"
-#include "kernels/cpu/isa/vector/team.h"
-#include "kernels/cpu/isa/vector/vmath.h"
-#include "kernels/cpu/plan.h"
+#include "kernel.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
 template <class Params, class S, Cell cell>
-class SmallStep {
+class SmallStep : protected RecurrentKernel<Params, S, cell> {
 protected:
-  using C = Compute<S>;
-  using V = Vector<C>;
-  static constexpr int L = kLanes<C>;
-  static constexpr int G = gate_count(cell);
-  static constexpr bool kRelu = cell == Cell::rnn_relu;
+  using Base = RecurrentKernel<Params, S, cell>;
+  using Base::G, Base::L, Base::p_;
+  using typename Base::C, typename Base::V;
 
-  const Params& p_;
-  const cpu::Plan plan_;
   const int64_t GH_, ldx_, ldh_, ldg_;
   C *x_, *h_;           // [B][ldx], [B][ldh] the input and state in the compute type
   C *input_, *hidden_;  // [B][ldg] of the products W x and R h, or their gradients; one array but for GRU
 
   SmallStep(const Params& p, const cpu::Plan& plan)
-      : p_(p), plan_(plan), GH_(G * p.H), ldx_(padded<C>(p.I)), ldh_(padded<C>(p.H)), ldg_(padded<C>(GH_)) {}
+      : Base(p, plan), GH_(G * p.H), ldx_(padded<C>(p.I)), ldh_(padded<C>(p.H)), ldg_(padded<C>(GH_)) {}
 
   void lay_out(cpu::Arena& arena) {
     x_ = arena.take<C>(p_.B * ldx_);

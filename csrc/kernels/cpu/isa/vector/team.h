@@ -5,8 +5,8 @@
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
-// The threads that share one batch. A barrier counts all threads of the parallel region, so either every
-// thread is its own team (size 1, no barrier inside) or all are one.
+// Threads that share work, and which of them this is. A barrier counts all threads of the parallel region, so
+// either every thread is its own team (size 1, no barrier inside) or all are one.
 struct Team {
   int rank, size;
   void barrier() const {
