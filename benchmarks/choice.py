@@ -25,10 +25,10 @@ from math import hypot, isqrt, log
 from pathlib import Path
 from typing import NamedTuple
 
-import record
-from bars import select
 from fusegen._choice import ANY, step_name
-from record import Row
+from harness import record
+from harness.bars import select
+from harness.record import Row
 
 LARGEST = ANY[1]
 CELLS = ("lstm", "gru", "rnn", "lstm_cell", "gru_cell", "rnn_cell")
