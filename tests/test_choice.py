@@ -9,6 +9,7 @@ from fusegen import _C, _backend, _choice, _cpu_rules, _info
 from fusegen.gan import discriminator_step
 from fusegen.ops import torch_path
 from gan_networks import dense as dense_network
+from tolerances import agree
 from torch import nn
 
 ISA, VENDOR = _C.isa(), _C.machine()["vendor"]
@@ -171,10 +172,9 @@ def test_a_step_left_to_torch_is_the_same_step(penalty, auto):
         outs.append(out)
         grads.append(torch.autograd.grad(out.loss, [*D.parameters(), real, fake]))
     assert outs[0].reason == "torch measured faster at this size (made-up.csv)"
-    close = {"rtol": 1e-9, "atol": 1e-12}
-    torch.testing.assert_close(grads[0], grads[1], **close)
+    agree(grads[0], grads[1])
     for name in ("loss", "penalty", "real_logits", "fake_logits"):
-        torch.testing.assert_close(getattr(outs[0], name), getattr(outs[1], name), **close)
+        agree(getattr(outs[0], name), getattr(outs[1], name))
     for name, value in outs[0].stats.items():
         assert value == pytest.approx(outs[1].stats[name], rel=1e-6, nan_ok=True), name
 

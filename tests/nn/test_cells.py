@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cases import CELLS, DTYPES, SHAPES, cell, flat, grads, oracle_of, pair, through_reference, tree
-from tolerances import close
+from tolerances import TOLERANCE, close
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -135,7 +135,7 @@ def test_nan_and_inf_travel_as_in_torch(kind, value):
     x = torch.randn(5, 7)
     x[2, 4] = value
     for a, b in zip(flat(mine(x)), flat(oracle.float()(x)), strict=True):
-        assert torch.allclose(a, b, atol=1e-4, equal_nan=True)
+        assert torch.allclose(a, b, atol=TOLERANCE[torch.float32, "value"], equal_nan=True)
 
 
 @pytest.mark.parametrize("kind", CELLS)
