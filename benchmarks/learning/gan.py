@@ -62,7 +62,7 @@ def gan(asked: Asked) -> Iterator[Figure]:
     for by, run in done.items():
         for measure in run.last:
             figure = run.figure(measure, asked.bar if by == "fusegen" else f"{asked.bar} in plain torch")
-            yield figure.beside("plain torch", plain.last[measure]) if plain not in (None, run) else figure
+            yield figure.beside("plain torch", plain.last[measure]) if plain and by == "fusegen" else figure
 
 
 def measured(asked: Asked, by: str) -> Trained:
@@ -81,5 +81,5 @@ def measured(asked: Asked, by: str) -> Trained:
         fusegen.set_backend(backend)
         del TASKS[PLAIN]
     pairs = (line.rsplit("  ", 1) for line in said.getvalue().splitlines())
-    found = {name.strip(): float(value) for name, value in pairs}
+    found = {name: float(value) for name, value in pairs if name != "step"}
     return replace(done, last=found | {SECONDS: done.cpu_seconds})

@@ -75,11 +75,9 @@ class GanProblem:
 
     flops = bytes = 0  # not reckoned: what has to be computed depends on how it is written
 
-    # WGAN-GP's ||v|| - 1 and the recurrent network's biases cancel: autograd itself is off by 5e-4.
-    # Behind batch norms torch's own convolutions, held to AVX2, are off by 3.4e-3.
     @property
-    def tolerance(self) -> float:
-        return 1e-2 if self.case.cell == "dcgan" else 2e-3
+    def compared(self) -> str:
+        return "benchmark of batch norms" if self.case.cell == "dcgan" else "benchmark of a step"
 
     def __init__(self, case: GanCase):
         self.case, self.tokens = case, 2 * case.B
