@@ -30,6 +30,7 @@ struct RecurrentSizes {
   Cell cell;
   Dtype dtype;
   int64_t T, B, I, H, P;
+  int64_t D;               // directions of the layer, of which a kernel runs one
   bool project;            // h_t is W_hr times the cell's output, whether or not P is H
   bool reverse;            // runs from the last step to the first
   const int64_t* lengths;  // [B], or null: all T

@@ -39,6 +39,27 @@ def test_thread_count_changes_little(kind):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("B", "lengths", "wants_dx"),
+    [(1, None, True), (5, None, True), (5, [0, 9, 3, 9, 1], True), (33, None, True), (7, None, False)],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_thread_takes_a_direction(kind, B, lengths, wants_dx, dtype):
+    """Two directions, two threads: each direction runs on one thread, so to the same bits as on one."""
+    m = layer(kind, 24, 40, bidirectional=True).to(dtype)
+    x = torch.randn(9, B, 24, dtype=dtype).requires_grad_(wants_dx)
+    wanted = [*([x] if wants_dx else []), *m.parameters()]
+
+    def results(threads):
+        torch.set_num_threads(threads)
+        out = flat(m(x, lengths=lengths))
+        return [*out, *torch.autograd.grad(sum(o.square().sum() for o in out), wanted)]
+
+    for one, two in zip(results(1), results(2), strict=True):
+        assert torch.equal(one, two)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_backward_in_another_thread(kind):
     m, x = layer(kind, 12, 24), torch.randn(9, 5, 12)

@@ -1,6 +1,11 @@
 #include "layer.h"
 
+#include <array>
+#include <exception>
+
+#include "kernels/cpu/arena.h"
 #include "kernels/cpu/kernels.h"
+#include "kernels/cpu/plan.h"
 #include "ops/checks.h"
 
 namespace fusegen {
@@ -56,12 +61,7 @@ Rows columns(const View& v, const char* name, int64_t T, int64_t B, int64_t n, i
   return r;
 }
 
-struct Sizes {
-  RecurrentSizes s;
-  int64_t D;
-};
-
-Sizes sizes(Cell cell, const View& x, const Views& weights, const View& lengths, int threads) {
+RecurrentSizes sizes(Cell cell, const View& x, const Views& weights, const View& lengths, int threads) {
   const int step = per_direction(cell);
   if (weights.empty() || weights.size() % step || weights.size() / step > 2)
     throw std::invalid_argument("weights: expected " + std::to_string(step) +
@@ -71,11 +71,10 @@ Sizes sizes(Cell cell, const View& x, const Views& weights, const View& lengths,
   if (x.ndim != 3) throw std::invalid_argument("x: expected shape [T, B, I], got " + shape_text(x));
   const View& R = required(weights[1], "R");
   if (R.ndim != 2) throw std::invalid_argument("R: expected shape [G*H, P], got " + shape_text(R));
-  Sizes z{};
-  z.D = static_cast<int64_t>(weights.size()) / step;
-  RecurrentSizes& s = z.s;
+  RecurrentSizes s{};
+  s.D = static_cast<int64_t>(weights.size()) / step;
   s.project = cell == Cell::lstm && weights[4];
-  if (z.D == 2 && cell == Cell::lstm && weights[9].present != s.project)
+  if (s.D == 2 && cell == Cell::lstm && weights[9].present != s.project)
     throw std::invalid_argument("W_hr: expected both directions to have it, or neither");
   s.cell = cell;
   s.dtype = float_dtype(x, "x");
@@ -101,7 +100,7 @@ Sizes sizes(Cell cell, const View& x, const Views& weights, const View& lengths,
         throw std::invalid_argument("lengths: expected values in [0, " + std::to_string(s.T) + "], got " +
                                     std::to_string(s.lengths[b]));
   }
-  return z;
+  return s;
 }
 
 template <class Params>
@@ -118,65 +117,111 @@ void set_weights(Params& p, const Views& weights, int64_t d) {
 
 }  // namespace
 
+namespace {
+
+// run(direction) for each of D, which is the caller's whole work or, one direction a thread, half of it.
+template <class Params, class Run>
+void run_directions(std::array<Params, 2>& directions, int64_t D, bool apart, const Run& run) {
+  if (!apart) {
+    for (int64_t d = 0; d < D; ++d) run(directions[d]);
+    return;
+  }
+  std::array<std::exception_ptr, 2> errors;  // none may leave the region of threads
+#pragma omp parallel for num_threads(2) schedule(static, 1)
+  for (int d = 0; d < 2; ++d) {
+    directions[d].threads = 1;
+    try {
+      run(directions[d]);
+    } catch (...) { errors[d] = std::current_exception(); }
+  }
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
+}
+
+// The same where both write dx [T,B,I]: the second has its own until both are there. Of 32 or 64 bits (see
+// plan_backward), so the sum is the one that adding in the kernel gives.
+template <class X, class Run>
+void run_directions_with_dx(std::array<RecurrentBackward, 2>& directions, const Run& run) {
+  const RecurrentSizes& s = directions[0];
+  cpu::Arena arena(s.T * s.B * s.I * sizeof(X));
+  X* const own = arena.take<X>(s.T * s.B * s.I);
+  directions[1].dx = {own, s.B * s.I, s.I};
+  directions[1].add_dx = false;
+  run_directions(directions, 2, true, run);
+  const Rows& dx = directions[0].dx;
+#pragma omp parallel for num_threads(2)
+  for (int64_t t = 0; t < s.T; ++t)
+    for (int64_t b = 0; b < s.B; ++b) {
+      X* const sum = static_cast<X*>(dx.data) + t * dx.stride_t + b * dx.stride_b;
+      const X* const more = own + (t * s.B + b) * s.I;
+      for (int64_t i = 0; i < s.I; ++i) sum[i] += more[i];
+    }
+}
+
+}  // namespace
+
 void layer_forward(const LayerForward& layer) {
-  const Sizes z = sizes(layer.cell, layer.x, layer.weights, layer.lengths, layer.threads);
-  const ElementType e = element_type(z.s.dtype);
-  const ElementType wide = z.s.dtype == Dtype::f64 ? ElementType::f64 : ElementType::f32;
-  for (int64_t d = 0; d < z.D; ++d) {
-    RecurrentForward p{};
-    static_cast<RecurrentSizes&>(p) = z.s;
+  const RecurrentSizes s = sizes(layer.cell, layer.x, layer.weights, layer.lengths, layer.threads);
+  const ElementType e = element_type(s.dtype);
+  const ElementType wide = s.dtype == Dtype::f64 ? ElementType::f64 : ElementType::f32;
+  std::array<RecurrentForward, 2> directions{};
+  for (int64_t d = 0; d < s.D; ++d) {
+    RecurrentForward& p = directions[d];
+    static_cast<RecurrentSizes&>(p) = s;
     p.reverse = d == 1;
     p.x = rows(layer.x, "x", {p.T, p.B, p.I}, e);
-    p.h0 = plane(layer.h0, "h0", z.D, d, {p.B, p.P}, e);
-    p.c0 = plane(layer.c0, "c0", z.D, d, {p.B, p.H}, e);
+    p.h0 = plane(layer.h0, "h0", s.D, d, {p.B, p.P}, e);
+    p.c0 = plane(layer.c0, "c0", s.D, d, {p.B, p.H}, e);
     set_weights(p, layer.weights, d);
     if (!layer.packed.empty()) {
       const View& blob = layer.packed.at(d);
       check(blob, "packed", {packed_bytes(p.cell, p.dtype, p.I, p.H, p.project ? p.P : 0)}, ElementType::u8);
       p.packed = blob.data;
     }
-    p.y = columns(required(layer.y, "y"), "y", p.T, p.B, p.P, z.D, d, e);
-    p.h_n = plane(required(layer.h_n, "h_n"), "h_n", z.D, d, {p.B, p.P}, e);
-    if (p.cell == Cell::lstm) p.c_n = plane(required(layer.c_n, "c_n"), "c_n", z.D, d, {p.B, p.H}, e);
-    p.gates = plane(layer.gates, "gates", z.D, d, {p.T, p.B, saved_gates(p.cell) * p.H}, e);
-    p.cells = plane(layer.cells, "cells", z.D, d, {p.T, p.B, p.H}, wide);
+    p.y = columns(required(layer.y, "y"), "y", p.T, p.B, p.P, s.D, d, e);
+    p.h_n = plane(required(layer.h_n, "h_n"), "h_n", s.D, d, {p.B, p.P}, e);
+    if (p.cell == Cell::lstm) p.c_n = plane(required(layer.c_n, "c_n"), "c_n", s.D, d, {p.B, p.H}, e);
+    p.gates = plane(layer.gates, "gates", s.D, d, {p.T, p.B, saved_gates(p.cell) * p.H}, e);
+    p.cells = plane(layer.cells, "cells", s.D, d, {p.T, p.B, p.H}, wide);
     if (p.cell == Cell::lstm && !p.gates.data != !p.cells.data)
       throw std::invalid_argument("gates, cells: expected both or neither");
-    cpu::kernels().forward(p);
   }
+  run_directions(directions, s.D, cpu::plan_forward(s).over_directions,
+                 [](const RecurrentForward& p) { cpu::kernels().forward(p); });
 }
 
 void layer_backward(const LayerBackward& layer) {
-  const Sizes z = sizes(layer.cell, layer.x, layer.weights, layer.lengths, layer.threads);
-  const ElementType e = element_type(z.s.dtype);
-  const ElementType wide = z.s.dtype == Dtype::f64 ? ElementType::f64 : ElementType::f32;
+  const RecurrentSizes s = sizes(layer.cell, layer.x, layer.weights, layer.lengths, layer.threads);
+  const ElementType e = element_type(s.dtype);
+  const ElementType wide = s.dtype == Dtype::f64 ? ElementType::f64 : ElementType::f32;
   const int step = per_direction(layer.cell);
   if (layer.dweights.size() != layer.weights.size())
     throw std::invalid_argument("dweights: expected " + std::to_string(layer.weights.size()) +
                                 " tensors or None, got " + std::to_string(layer.dweights.size()));
-  for (int64_t d = 0; d < z.D; ++d) {
-    RecurrentBackward p{};
-    static_cast<RecurrentSizes&>(p) = z.s;
+  std::array<RecurrentBackward, 2> directions{};
+  for (int64_t d = 0; d < s.D; ++d) {
+    RecurrentBackward& p = directions[d];
+    static_cast<RecurrentSizes&>(p) = s;
     p.reverse = d == 1;
-    p.dy = columns(layer.dy, "dy", p.T, p.B, p.P, z.D, d, e);
-    p.dh_n = plane(layer.dh_n, "dh_n", z.D, d, {p.B, p.P}, e);
-    p.dc_n = plane(layer.dc_n, "dc_n", z.D, d, {p.B, p.H}, e);
+    p.dy = columns(layer.dy, "dy", p.T, p.B, p.P, s.D, d, e);
+    p.dh_n = plane(layer.dh_n, "dh_n", s.D, d, {p.B, p.P}, e);
+    p.dc_n = plane(layer.dc_n, "dc_n", s.D, d, {p.B, p.H}, e);
     p.x = rows(layer.x, "x", {p.T, p.B, p.I}, e);
-    p.h0 = plane(layer.h0, "h0", z.D, d, {p.B, p.P}, e);
-    p.c0 = plane(layer.c0, "c0", z.D, d, {p.B, p.H}, e);
+    p.h0 = plane(layer.h0, "h0", s.D, d, {p.B, p.P}, e);
+    p.c0 = plane(layer.c0, "c0", s.D, d, {p.B, p.H}, e);
     set_weights(p, layer.weights, d);
     // An LSTM and a GRU read h of the step before alone, which of the first step is h0.
     const bool reads_y = p.T > 1 || !saved_gates(p.cell);
-    p.y = columns(reads_y ? required(layer.y, "y") : layer.y, "y", p.T, p.B, p.P, z.D, d, e);
+    p.y = columns(reads_y ? required(layer.y, "y") : layer.y, "y", p.T, p.B, p.P, s.D, d, e);
     if (saved_gates(p.cell))
       p.gates =
-          plane(required(layer.gates, "gates"), "gates", z.D, d, {p.T, p.B, saved_gates(p.cell) * p.H}, e);
+          plane(required(layer.gates, "gates"), "gates", s.D, d, {p.T, p.B, saved_gates(p.cell) * p.H}, e);
     if (p.cell == Cell::lstm)
-      p.cells = plane(required(layer.cells, "cells"), "cells", z.D, d, {p.T, p.B, p.H}, wide);
+      p.cells = plane(required(layer.cells, "cells"), "cells", s.D, d, {p.T, p.B, p.H}, wide);
     p.dx = rows(layer.dx, "dx", {p.T, p.B, p.I}, e);
     p.add_dx = d == 1;
-    p.dh0 = plane(layer.dh0, "dh0", z.D, d, {p.B, p.P}, e);
-    p.dc0 = plane(layer.dc0, "dc0", z.D, d, {p.B, p.H}, e);
+    p.dh0 = plane(layer.dh0, "dh0", s.D, d, {p.B, p.P}, e);
+    p.dc0 = plane(layer.dc0, "dc0", s.D, d, {p.B, p.H}, e);
     const int64_t GH = gate_count(p.cell) * p.H;
     const View* g = layer.dweights.data() + d * step;
     const auto gradient = [&](const View& v, const char* name, std::initializer_list<int64_t> shape) {
@@ -190,8 +235,12 @@ void layer_backward(const LayerBackward& layer) {
     p.db_ih = vector(g[2], kGradients.b_ih, GH, e);
     p.db_hh = vector(g[3], kGradients.b_hh, GH, e);
     if (p.project) p.dW_hr = gradient(g[4], kGradients.W_hr, {p.P, p.H});
-    cpu::kernels().backward(p);
   }
+  const auto run = [](const RecurrentBackward& p) { cpu::kernels().backward(p); };
+  const bool apart = cpu::plan_backward(s).over_directions;
+  if (apart && layer.dx && s.dtype == Dtype::f64) run_directions_with_dx<double>(directions, run);
+  else if (apart && layer.dx) run_directions_with_dx<float>(directions, run);
+  else run_directions(directions, s.D, apart, run);
 }
 
 namespace {
