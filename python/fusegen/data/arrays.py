@@ -3,6 +3,7 @@
 import os
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ def _read_npz(path: Path, name: str | None, argument: str) -> np.ndarray:
         shape, fortran, dtype = header[version](file)
         if dtype.hasobject:
             raise ValueError("it holds Python objects, which are not loaded")
-        order = "F" if fortran else "C"
+        order: Literal["F", "C"] = "F" if fortran else "C"
         if 0 in shape:
             return np.empty(shape, dtype)
         return np.memmap(path, dtype, mode="c", offset=file.tell(), shape=shape, order=order)

@@ -145,8 +145,8 @@ def read_text(path: str | os.PathLike, argument: str = "path", *, utf8: bool = F
     except OSError as error:
         reason = error.strerror or str(error)
         raise type(error)(f"{argument}: cannot read {error.filename or path}: {reason}") from error
-    if reason := _why_not_text(content, utf8):
-        raise ValueError(f"{argument}: {path} {reason}")
+    if fault := _why_not_text(content, utf8):
+        raise ValueError(f"{argument}: {path} {fault}")
     return Text(str(path), _as_tokens(content))
 
 

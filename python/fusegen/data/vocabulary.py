@@ -124,6 +124,8 @@ class Vocabulary:
         return max(1, int(lengths[tokens.long()].sum()))
 
     def to_json(self) -> str:
+        """The text of a file that `load` reads."""
+        held: dict[str, str | list[str] | int]
         if self.kind == "tokenizer":
             held = {"definition": self.definition}
         elif self.kind in ("character", "word"):

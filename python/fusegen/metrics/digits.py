@@ -57,7 +57,7 @@ def digits_classifier(seed: int = 0) -> DigitsClassifier:
     data = digits(_SIDE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        x, y = data.samples(), data.labels
+        x, y = data.samples(), torch.as_tensor(data.labels)
         order = torch.randperm(len(data))
         seen, unseen = order[:TRAINED_ON], order[TRAINED_ON:]
         model = DigitsClassifier()
