@@ -274,7 +274,7 @@ def tables(files: list[Path]) -> tuple[dict[str, list[tuple]], dict[tuple[str, s
 
 
 def gpu_text(tables: dict[str, list[tuple]]) -> str:
-    lines = [GPU_HEAD, "MEASURED = {"]
+    lines = [GPU_HEAD, "MEASURED: dict[str, tuple] = {"]
     for gpu, made in tables.items():
         lines += [f'    "{gpu}": (']
         for cell, dtype, train, *sizes, source in made:

@@ -35,6 +35,7 @@ class PostHoc:
         number("lr", self.lr, 0, open_below=True)
 
     def gru(self, features: int) -> fused.GRU:
+        """A new one, for inputs of so many features."""
         return fused.GRU(features, self.hidden_size or max(8, features // 2), self.num_layers)
 
 

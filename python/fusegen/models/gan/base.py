@@ -207,6 +207,7 @@ class ImageGAN(GAN):
         return samples if labels is None else self._joined(samples, labels)
 
     def critic(self, penalised: bool) -> nn.Module:
+        """As in ``GAN``: with classes and a penalty, the discriminator behind ``HeldLabels``."""
         held = penalised and self.num_classes
         return HeldLabels(self.discriminator, self._own_width) if held else self.discriminator
 
@@ -225,6 +226,7 @@ class HeldLabels(nn.Module):
         self.D, self.width = D, width
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: [N, width + labels, ...], the samples first -> D's logits."""
         return self.D(torch.cat((x[:, : self.width], x[:, self.width :].detach()), 1))
 
 

@@ -114,6 +114,7 @@ class RecurrentGAN(GAN):
         lengths: Integers = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
+        """As in ``GAN``; ``like`` [T, B, ·] gives the steps too."""
         noise = self.noise(like.shape[1], like.shape[0], generator=generator)
         return cast_as(self.generate(noise, labels, lengths, generator), like)
 
@@ -199,6 +200,7 @@ class SeriesGenerator(nn.Module):
         self.tanh = tanh
 
     def forward(self, noise: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """lengths: [B], past which the sequences are zero; None: all T."""
         x = self.head(self.rnn(noise, lengths=lengths)[0])
         return ended(x.tanh() if self.tanh else x, lengths)
 
@@ -223,6 +225,7 @@ class TokenGenerator(nn.Module):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
+        """lengths: [B], past which the sequences are zero; None: all T. generator: of the Gumbel noise."""
         (T, B, _), V = noise.shape, self.head.out_features
         gumbel = gumbel_noise((T, B, V), noise, generator)
         token, state, drawn = noise.new_zeros(B, V), None, []
@@ -247,6 +250,8 @@ class SequenceCritic(nn.Module):
         self.head = nn.Linear(2 * hidden_size, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: values, one-hot labels, and 1 within a sequence, 0 past its end; behind a sequence's end nothing
+        is read."""
         values, labels, inside = x.split((self.features, x.shape[2] - self.features - 1, 1), 2)
         lengths = inside.detach().sum((0, 2)).round().long()
         y, final = self.rnn(torch.cat((values, labels.detach()), 2), lengths=lengths)
