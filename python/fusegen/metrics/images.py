@@ -54,10 +54,10 @@ def image_measures(
             f"real, fake: expected images of one shape, got {list(real.shape[1:])} and {list(fake.shape[1:])}"
         )
     if isinstance(by, nn.Module):
-        return _own(real, fake, by, generator)
+        return _by_module(real, fake, by, generator)
     if by == "digits":
-        return _digits(real, fake, generator)
-    return _inception(real, fake, Path(by))
+        return _by_digits(real, fake, generator)
+    return _by_inception(real, fake, Path(by))
 
 
 @torch.no_grad()
@@ -84,7 +84,7 @@ def _by_features(r: Tensor, f: Tensor, generator: torch.Generator | None) -> dic
     }
 
 
-def _digits(real: Tensor, fake: Tensor, generator: torch.Generator | None) -> dict[str, float]:
+def _by_digits(real: Tensor, fake: Tensor, generator: torch.Generator | None) -> dict[str, float]:
     classifier = digits_classifier()
     r, f = (in_batches(classifier.features, x) for x in (real, fake))
     found = _by_features(r, f, generator)
@@ -92,7 +92,7 @@ def _digits(real: Tensor, fake: Tensor, generator: torch.Generator | None) -> di
     return {f"digits {name}": value for name, value in found.items()}
 
 
-def _own(
+def _by_module(
     real: Tensor, fake: Tensor, module: nn.Module, generator: torch.Generator | None
 ) -> dict[str, float]:
     was_training = module.training
@@ -105,7 +105,7 @@ def _own(
     return {f"{name} by {type(module).__name__}": value for name, value in found.items()}
 
 
-def _inception(real: Tensor, fake: Tensor, path: Path) -> dict[str, float]:
+def _by_inception(real: Tensor, fake: Tensor, path: Path) -> dict[str, float]:
     if not path.is_file():
         raise FileNotFoundError(
             f"by: expected 'digits', a module, or the path of Inception's weights; there is no file {path}"
