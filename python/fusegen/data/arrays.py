@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-def read_array(path: str | os.PathLike, name: str | None = None, argument: str = "path") -> np.ndarray:
+def read_array(path: str | os.PathLike[str], name: str | None = None, argument: str = "path") -> np.ndarray:
     """The array in a .npy file, or array `name` of a .npz (which may be left out where there is one only).
 
     Memory-mapped, changes not written back; an array that is compressed inside its .npz is read into memory.
@@ -36,7 +36,7 @@ def read_array(path: str | os.PathLike, name: str | None = None, argument: str =
 
 
 def read_tokens(
-    path: str | os.PathLike, name: str | None = None, argument: str = "path"
+    path: str | os.PathLike[str], name: str | None = None, argument: str = "path"
 ) -> tuple[Tensor, int]:
     """Numbers of tokens [N], and how many different ones there can be: 256 for uint8, else the largest + 1.
 

@@ -84,7 +84,7 @@ def eeg(steps: int = 64, stride: int = 4) -> Series:
 
 
 def read_series(
-    path: str | os.PathLike, steps: int = 24, stride: int | None = None, *, argument: str = "path"
+    path: str | os.PathLike[str], steps: int = 24, stride: int | None = None, *, argument: str = "path"
 ) -> Series:
     """Sequences of a .npy, .csv or .wav file, or of all .wav files below a folder, in windows of ``steps``.
 

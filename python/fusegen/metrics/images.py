@@ -23,7 +23,7 @@ _BATCH = 250
 def image_measures(
     real: Tensor,
     fake: Tensor,
-    by: str | os.PathLike | nn.Module = "digits",
+    by: str | os.PathLike[str] | nn.Module = "digits",
     *,
     generator: torch.Generator | None = None,
 ) -> dict[str, float]:
