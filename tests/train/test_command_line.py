@@ -15,7 +15,7 @@ OPTIONS = {
     "demo": 20,
     "info": 2,
     "train text": 41,
-    "train vae": 41,
+    "train vae": 40,
     "train seqvae": 41,
     "train seq2seq": 33,
     "train gan": 53,

@@ -10,7 +10,7 @@ from typing import Any
 from .options import FitOptions, Options, RunOptions
 
 # The options of one run by section: "model" and "data" are the task's, "fit" and "run" those of every run.
-Sections = dict[str, Options]
+Sections = dict[str, Any]
 
 COMMON: dict[str, type[Options]] = {"fit": FitOptions, "run": RunOptions}
 _BESIDES = ("fusegen", "task", "id")  # what a file may hold besides the sections

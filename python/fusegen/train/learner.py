@@ -64,13 +64,14 @@ class Learner:
         """The model that is evaluated and sampled: the average where there is one."""
         return self._average.module if self._average is not None else self.task.model
 
-    def advance(self, comparison: Comparison | None = None) -> dict[str, Tensor]:
+    def advance(self, comparison: Comparison | None = None) -> Mapping[str, Tensor]:
         """One step. Returns this process's losses from before it by name, the minimised one first.
 
         Each a float64 scalar on the device: reading one waits for all that is queued there.
         """
         self.task.at(self.done, self.options.steps)
         batches = [self._next(part) for part in range(len(self._data))]
+        losses: Mapping[str, Tensor]
         if comparison is None:
             losses = self._take_turns(batches)
         else:
@@ -89,7 +90,8 @@ class Learner:
 
     def _take_turns(self, batches: list[Any]) -> dict[str, Tensor]:
         """Each turn that is due, in order, on the same batches. What the last of them carries is kept."""
-        carried, sums = self._carried, {}
+        sums: dict[str, Tensor] = {}
+        carried = self._carried
         for turn in self._turns:
             if self.done % turn.turn.every == 0:
                 carried = self._take(turn, batches, sums)

@@ -76,7 +76,7 @@ class RunOptions(Options):
 
 
 def add_flags(
-    parser: argparse.ArgumentParser,
+    parser: argparse._ActionsContainer,
     options: type[Options],
     *,
     given_only: bool = False,

@@ -4,7 +4,7 @@ import contextlib
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class Reporter:
     progress: Progress
     marks: Marks
     history: History = field(default_factory=list)
-    _unread: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
+    _unread: list[tuple[int, Mapping[str, Tensor]]] = field(default_factory=list)
     _loss: float | None = None
 
     def __enter__(self) -> "Reporter":
@@ -63,7 +63,7 @@ class Reporter:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def keep(self, losses: dict[str, Tensor]) -> None:
+    def keep(self, losses: Mapping[str, Tensor]) -> None:
         """What is to be done after a step. Raises FloatingPointError, and as `Recorder` does."""
         self._unread.append((self.learner.done, losses))
         stop = self.stop()

@@ -20,7 +20,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
     name, key, *rest = np.random.get_state()  # noqa: NPY002
     return {
         "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(key.astype(np.int64)), *rest),
+        "numpy": (name, torch.from_numpy(np.asarray(key, np.int64)), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }

@@ -60,8 +60,8 @@ class Task(Protocol):
     """
 
     options: ClassVar[dict[str, type[Options]]]
-    sampling: ClassVar[type[Options]]
-    measuring: ClassVar[type[Options]] = Options
+    sampling: ClassVar[type[Any]]
+    measuring: ClassVar[type[Any]] = Options
     better: ClassVar[str] = "lower"
     skipped: tuple[str, ...] = ()
 
@@ -86,13 +86,13 @@ class Task(Protocol):
     def data(self, shard: Shard) -> Batches:
         """The training data of one part. Raises ValueError where the batch does not divide so."""
 
-    def loss(self, model: nn.Module, batch: Any, carried: Any) -> tuple[Losses, Any]:
+    def loss(self, model: Any, batch: Any, carried: Any) -> tuple[Losses, Any]:
         """The loss, a mean over the batch, and what the next step may start from, detached.
 
         What is carried: None, or a recurrent state: a tensor [layers, B, ...] or a tuple of them.
         """
 
-    def evaluate(self, model: nn.Module | None = None) -> dict[str, float]:
+    def evaluate(self, model: Any = None) -> dict[str, float]:
         """Measures of `model` (or the task's own) on held-out data by name, the one that matters first."""
 
     def measure(self, how: Any) -> dict[str, float]:
@@ -106,7 +106,7 @@ class Task(Protocol):
     def at(self, step: int, steps: int) -> None:
         """Told before step `step` (from 0) of `steps`: for what changes on the way, such as a KL weight."""
 
-    def sample(self, how: Any, model: nn.Module | None = None) -> dict[str, str | bytes]:
+    def sample(self, how: Any, model: Any = None) -> dict[str, str | bytes]:
         """Samples by file suffix: text under ".txt", a picture's bytes under ".png"."""
 
     def fingerprint(self) -> str | None:

@@ -67,6 +67,8 @@ def training_step(
 
     def backward() -> tuple[Tensor, Any]:
         loss, state = task.loss(model, batch, carried)
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"loss: expected one Tensor, got {type(loss).__name__}")
         loss.backward()
         return loss.detach(), state
 

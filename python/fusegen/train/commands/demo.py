@@ -96,6 +96,7 @@ class Demo:
 
     def _show_sample(self) -> None:
         sample = self.task.model.generate(PROMPT, SAMPLE, temperature=TEMPERATURE, seed=self.how.seed)
+        assert isinstance(sample, bytes)  # as the prompt is
         print(f"\nIt now writes, begun with {PROMPT.decode()!r} (temperature {TEMPERATURE}):\n")
         print(_quoted(PROMPT + sample))
 
@@ -127,9 +128,7 @@ class Demo:
         x = next(rnn.parameters())
         if get_backend() != "auto" or not x.is_cpu:
             return []
-        rule = cpu_rule(
-            how.cell, rnn.input_size, rnn.hidden_size, how.batch, how.chunk, x.dtype, training=True
-        )
+        rule = cpu_rule(how.cell, rnn.input_size, rnn.hidden_size, how.batch, how.chunk, x.dtype, train=True)
         return [f"  'auto' ran torch's own layers here: {told(rule)}"] if rule else []
 
 

@@ -40,8 +40,11 @@ def refuse_unknown(parser: argparse.ArgumentParser, unknown: list[str]) -> None:
 
 def as_flag(error: BaseException) -> str:
     """The message, with the option that it begins with spelled as a flag."""
-    own = isinstance(error, OSError) and error.strerror and error.filename is None
-    message = error.strerror if own else str(error)  # str() would put the number in front
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        message = error.strerror  # str() would put the number in front
     name, colon, _ = message.partition(":")
-    is_field = colon and name.isidentifier() and name.islower() and not isinstance(error, CheckpointError)
+    is_field = (
+        bool(colon) and name.isidentifier() and name.islower() and not isinstance(error, CheckpointError)
+    )
     return flag(name) + message[len(name) :] if is_field else message

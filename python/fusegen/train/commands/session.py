@@ -158,7 +158,8 @@ def _failed(command: str, workers: Workers, reason: object) -> int:
 def _first_then_others(workers: Workers, action: Callable[[], T]) -> T:
     """`action` on the first process, then on the others; an error of any is raised on all, and none goes on
     before all are done."""
-    error, value = None, None
+    error: BaseException | None = None
+    value: Any = None
     for turn in (workers.first, not workers.first):
         if turn:
             try:

@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,14 +33,17 @@ class Examples:
     @classmethod
     def of(cls, training: Images, held_out: Images, conditional: bool) -> "Examples":
         pixels = held_out.pixels[:COLUMNS].clone()
-        if not conditional:
+        if not conditional or training.labels is None or held_out.labels is None:
             return cls(pixels, None, ())
         count = int(max(training.labels.max(), held_out.labels.max())) + 1
         names = [*training.classes, *map(str, range(len(training.classes), count))]
         return cls(pixels, held_out.labels[:COLUMNS].clone(), tuple(names))
 
     def write(self, path: Path) -> None:
-        held = {"pixels": self.pixels.numpy(), "classes": np.array(self.classes, dtype=np.str_)}
+        held: dict[str, Any] = {
+            "pixels": self.pixels.numpy(),
+            "classes": np.array(self.classes, dtype=np.str_),
+        }
         if self.labels is not None:
             held["labels"] = self.labels.numpy()
         content = io.BytesIO()

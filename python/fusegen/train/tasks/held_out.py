@@ -29,8 +29,10 @@ def keep_json(path: Path, value: Any) -> None:
     files.write(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
-def kept_json(path: Path, argument: str) -> Sequence[Any]:
+def kept_json(path: Path | None, argument: str) -> Sequence[Any]:
     """The list in a run's file. Raises OSError or ValueError, naming `argument` and the file."""
+    if path is None:
+        raise ValueError(f"{argument}: expected a run's folder, got none")
     try:
         found = json.loads(path.read_bytes().decode())
     except OSError as error:

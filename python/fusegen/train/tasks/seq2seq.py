@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..._modes import evaluating
-from ...data import Fetched, Pairs, Shuffled, Vocabulary, read_pairs
+from ...data import Fetched, Pairs, Ragged, Shuffled, Vocabulary, read_pairs
 from ...metrics import bleu, exact_match, perplexity
 from ...metrics.translation import check_sacrebleu
 from ...models import Seq2Seq
@@ -107,7 +107,8 @@ class Seq2SeqTask(Task):
         seed: int = 0,
     ):
         self.model = Seq2Seq(
-            *map(len, vocabularies),
+            len(vocabularies[0]),
+            len(vocabularies[1]),
             options.embedding,
             options.hidden,
             options.layers,
@@ -140,8 +141,8 @@ class Seq2SeqTask(Task):
         kept = [folder / f"{side}-vocabulary.json" if folder else None for side in ("source", "target")]
         shown = folder / "examples.json" if folder else None
         if not data:
-            vocabularies = tuple(read_vocabulary(path, source.tokens, argument) for path in kept)
-            return cls(options, source, vocabularies, kept_json(shown, argument))
+            source_words, target_words = (read_vocabulary(path, source.tokens, argument) for path in kept)
+            return cls(options, source, (source_words, target_words), kept_json(shown, argument))
         check_sacrebleu()
         training, held_out = _read(source, argument)
         if len(training) < options.batch:
@@ -149,14 +150,21 @@ class Seq2SeqTask(Task):
                 f"{argument}: too short: one step reads {options.batch} pairs (batch), and there are "
                 f"{len(training)} to learn from"
             )
-        vocabularies = tuple(
+        source_words, target_words = (
             vocabulary_of(source.tokens, texts, source.vocabulary, path, argument)
             for texts, path in zip((training.sources, training.targets), kept, strict=True)
         )
         examples = list(zip(held_out.sources[:_EXAMPLES], held_out.targets[:_EXAMPLES], strict=True))
         if shown and not shown.exists():
             keep_json(shown, examples)
-        return cls(options, source, vocabularies, examples, (training, held_out), sections["fit"].seed)
+        return cls(
+            options,
+            source,
+            (source_words, target_words),
+            examples,
+            (training, held_out),
+            sections["fit"].seed,
+        )
 
     def data(self, shard: Shard) -> Fetched:
         """(sources int64 [S, B], lengths [B], targets int64 [T, B], lengths [B])."""
@@ -229,7 +237,7 @@ class Seq2SeqTask(Task):
             made.update(repr((pairs.sources, pairs.targets)).encode())
         return made.hexdigest()
 
-    def _encoded(self, pairs: Pairs):
+    def _encoded(self, pairs: Pairs) -> tuple[Ragged, Ragged]:
         source, target = self.vocabularies
         return encoded(source, pairs.sources), encoded(target, pairs.targets)
 

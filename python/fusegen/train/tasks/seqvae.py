@@ -1,6 +1,5 @@
 """Lines or sentences as a task for the `SequenceVAE`: the ELBO without collapse, and text from z."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from ...models import SequenceVAE
 from ..options import CELLS, FitOptions, Options, option
 from ..task import Task
 from ..workers import Shard
+from .fingerprint import fingerprint_of
 from .held_out import keep_json, kept_json, parted
 from .token_sequences import TOKENS, count_tokens, decoded, encoded, read_vocabulary, vocabulary_of
 
@@ -167,14 +167,14 @@ class SequenceVAETask(Task):
             vocabulary = read_vocabulary(kept, source.tokens, argument)
             return cls(options, source, vocabulary, kept_json(shown, argument))
         check_sacrebleu()
-        *texts, skipped = _read(source, argument)
-        if len(texts[0]) < options.batch:
+        learn, held_out, skipped = _read(source, argument)
+        if len(learn) < options.batch:
             raise ValueError(
                 f"{argument}: too short: one step reads {options.batch} {source.unit}s (batch), and there "
-                f"are {len(texts[0])} to learn from"
+                f"are {len(learn)} to learn from"
             )
-        vocabulary = vocabulary_of(source.tokens, texts[0], source.vocabulary, kept, argument)
-        examples = texts[1][:_EXAMPLES]
+        vocabulary = vocabulary_of(source.tokens, learn, source.vocabulary, kept, argument)
+        examples = held_out[:_EXAMPLES]
         if shown and not shown.exists():
             keep_json(shown, examples)
         return cls(
@@ -182,7 +182,7 @@ class SequenceVAETask(Task):
             source,
             vocabulary,
             examples,
-            texts=tuple(texts),
+            texts=(learn, held_out),
             seed=sections["fit"].seed,
             skipped=skipped,
         )
@@ -254,11 +254,8 @@ class SequenceVAETask(Task):
         return {".txt": "\n\n".join("\n".join(part) for part in parts) + "\n"}
 
     def fingerprint(self) -> str:
-        made = hashlib.sha256()
-        for part in (self.training, self.held_out):
-            made.update(part.tokens.numpy())
-            made.update(part.lengths.numpy())
-        return made.hexdigest()
+        sides = self.training, self.held_out
+        return fingerprint_of(*(part for side in sides for part in (side.tokens, side.lengths)))
 
     @torch.no_grad()
     def _way(self, model: SequenceVAE, examples: Ragged, steps: int) -> list[str]:

@@ -1,7 +1,6 @@
 """Text as a task: contiguous lanes read chunk by chunk with the state carried; bits per character."""
 
 import copy
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from .. import files
 from ..options import CELLS, Options, option
 from ..task import Task
 from ..workers import Shard
+from .fingerprint import fingerprint_of
 
 __all__ = ["BITS", "TextBatches", "TextData", "TextOptions", "TextSampling", "TextTask"]
 
@@ -256,10 +256,11 @@ class TextTask(Task):
                 raise ValueError(f"prompt: {how.prompt!r} has what is not in the vocabulary of this run")
         drawing = (how.temperature, how.top_k, how.top_p, how.seed)
         drawn = model.generate(prompt.long(), how.length, *drawing, beams=how.beams)
+        assert isinstance(drawn, Tensor)  # as the prompt is
         return {".txt": self.vocabulary.decode(torch.cat([prompt.long(), drawn]))}
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(self._tokens.numpy()).hexdigest()
+        return fingerprint_of(self._tokens)
 
 
 class TextBatches:

@@ -46,8 +46,8 @@ def encoded(vocabulary: Vocabulary, texts: Sequence[str]) -> Ragged:
 
 def decoded(vocabulary: Vocabulary, tokens: Tensor, lengths: Tensor) -> list[str]:
     """tokens [T, B] up to lengths [B] -> B texts."""
-    tokens, lengths = tokens.cpu(), lengths.tolist()
-    return [vocabulary.decode(tokens[:length, b]) for b, length in enumerate(lengths)]
+    tokens = tokens.cpu()
+    return [vocabulary.decode(tokens[:length, b]) for b, length in enumerate(lengths.tolist())]
 
 
 def count_tokens(tokens: str, text: str) -> int:

@@ -1,6 +1,5 @@
 """Pictures as a task for the variational autoencoders: the ELBO, and pictures of what was learnt."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..options import FitOptions, Options, option
 from ..task import Task, Turn
 from ..workers import Shard
 from .examples import COLUMNS, Examples, check_pillow, drawn, same_class
+from .fingerprint import fingerprint_of
 from .held_out import parted
 
 __all__ = ["BOUND", "VAEData", "VAEFit", "VAEOptions", "VAESampling", "VAETask"]
@@ -185,7 +185,7 @@ class VAETask(Task):
         rise = self._options.beta_rise * steps
         self._beta = self._options.beta * (min(1.0, step / rise) if rise else 1.0)
 
-    def loss(self, model: VAE | ConvVAE, batch: tuple[Tensor, ...], carried: None) -> tuple[Any, None]:
+    def loss(self, model: Any, batch: tuple[Tensor, ...], carried: None) -> tuple[Any, None]:
         x, *labels = batch
         if self._binarise == "draw":
             x = torch.bernoulli(x)
@@ -256,18 +256,17 @@ class VAETask(Task):
         return [panel.view(-1, *x.shape[1:]) for panel in panels]
 
     def fingerprint(self) -> str:
-        made = hashlib.sha256()
-        for images in (self.training, self.held_out):
-            made.update(images.pixels.contiguous().numpy())
-            if images.labels is not None:
-                made.update(images.labels.numpy())
-        return made.hexdigest()
+        sides = self.training, self.held_out
+        parts = (part for side in sides for part in (side.pixels, side.labels))
+        return fingerprint_of(*(part for part in parts if part is not None))
 
     def _batch(self, images: Images, index: Tensor) -> tuple[Tensor, ...]:
         x = images.pixels[index].float() / 255
         if self._binarise == "half":
             x = (x >= 0.5).float()
-        return (x, images.labels[index]) if self._options.conditional else (x,)
+        if not self._options.conditional or images.labels is None:
+            return (x,)
+        return x, images.labels[index]
 
     def _shaped(self, x: Tensor) -> Tensor:
         return x.flatten(1) if self._options.network == "dense" else x
@@ -297,7 +296,7 @@ def _part(images: Images, index: Tensor) -> Images:
 
 def _model(options: VAEOptions, examples: Examples) -> VAE | ConvVAE:
     C, H, W = examples.pixels.shape[1:]
-    shared = {
+    shared: dict[str, Any] = {
         "likelihood": options.likelihood,
         "scale": options.scale,
         "beta": options.beta,

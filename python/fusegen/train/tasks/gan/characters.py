@@ -1,6 +1,5 @@
 """Characters of a text as the data of a GAN."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from .... import data as sources
 from ....data import Text, Vocabulary
 from ....models import GAN, RecurrentGAN
 from ... import files
+from ..fingerprint import fingerprint_of
 from .options import GanData, GanMeasuring, GanModel, GanSampling
 from .source import Source, draw
 
@@ -56,14 +56,19 @@ class Characters(Source):
     def skipped(self) -> tuple[str, ...]:
         return self.text.skipped if self.text is not None else ()
 
+    @property
+    def _text(self) -> Text:
+        assert self.text is not None, "of this source only the description is known"
+        return self.text
+
     def __len__(self) -> int:
-        return (len(self.text.tokens) - self.steps) // self.stride + 1
+        return (len(self._text.tokens) - self.steps) // self.stride + 1
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
-        return {"real": self.text.tokens[index * self.stride + torch.arange(self.steps)[:, None]].long()}
+        return {"real": self._text.tokens[index * self.stride + torch.arange(self.steps)[:, None]].long()}
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(self.text.tokens.numpy()).hexdigest()
+        return fingerprint_of(self._text.tokens)
 
     def model(self, options: GanModel) -> GAN:
         return RecurrentGAN(
@@ -79,11 +84,12 @@ class Characters(Source):
 
     def measures(self, gan: GAN, how: GanMeasuring, *, full: bool) -> dict[str, float]:
         random = torch.Generator().manual_seed(how.seed)
+        assert how.samples is not None
         tokens = draw(gan, how.samples, random)
         V = len(self.vocabulary)
         pairs = [
             torch.bincount((x[:-1].long() * V + x[1:].long()).flatten(), minlength=V * V).double()
-            for x in (self.text.tokens, tokens)
+            for x in (self._text.tokens, tokens)
         ]
         return {"bigram divergence": jensen_shannon(*pairs)}
 

@@ -1,6 +1,5 @@
 """Images as the data of a GAN."""
 
-import hashlib
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ....metrics import (
     image_measures,
 )
 from ....models import DCGAN, GAN, MLPGAN
+from ..fingerprint import fingerprint_of
 from .options import GanData, GanMeasuring, GanModel, GanSampling
 from .source import Source, draw
 
@@ -46,11 +46,13 @@ class Pictures(Source):
             images = sources.read_images(name, argument, split=options.split, column=options.column)
         channels = options.channels or (3 if images.pixels.shape[1] >= 3 else 1)
         images = fitted(images, options.size, channels)
-        return cls(name, tuple(images.pixels.shape[1:]), images.classes, images)
+        C, H, W = images.pixels.shape[1:]
+        return cls(name, (C, H, W), images.classes, images)
 
     @classmethod
     def revive(cls, content: Mapping[str, Any], folder: Path) -> "Pictures":
-        return cls(content["name"], tuple(content["shape"]), tuple(content["classes"]))
+        C, H, W = content["shape"]
+        return cls(content["name"], (C, H, W), tuple(content["classes"]))
 
     def describe(self) -> dict[str, Any]:
         return {"shape": list(self.shape), "classes": list(self.classes)}
@@ -59,18 +61,23 @@ class Pictures(Source):
     def skipped(self) -> tuple[str, ...]:
         return self.images.skipped if self.images is not None else ()
 
+    @property
+    def _images(self) -> Images:
+        assert self.images is not None, "of this source only the description is known"
+        return self.images
+
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self._images)
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
-        own = {"real": self.images.samples(index)}
-        return own if self.images.labels is None else own | {"labels": self.images.labels[index]}
+        own = {"real": self._images.samples(index)}
+        return own if self._images.labels is None else own | {"labels": self._images.labels[index]}
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(self.images.pixels.contiguous().numpy()).hexdigest()
+        return fingerprint_of(self._images.pixels)
 
     def model(self, options: GanModel) -> GAN:
-        shared = {
+        shared: dict[str, Any] = {
             "num_classes": len(self.classes) if options.conditional else 0,
             "spectral_norm": options.spectral_norm,
         }
@@ -81,22 +88,25 @@ class Pictures(Source):
 
     def measures(self, gan: GAN, how: GanMeasuring, *, full: bool) -> dict[str, float]:
         random = torch.Generator().manual_seed(how.seed)
-        features = how.features
+        features, samples = how.features, how.samples
+        assert features is not None and samples is not None
         if features == "auto":
             features = "digits" if self.name == "digits" else "pixels"
-        real = self._some(how.samples)
-        labels = torch.arange(how.samples) % gan.num_classes if gan.num_classes else None
-        fake = draw(gan, how.samples, random, labels=labels)
+        real = self._some(samples)
+        labels = torch.arange(samples) % gan.num_classes if gan.num_classes else None
+        fake = draw(gan, samples, random, labels=labels)
         if features == "pixels":
             return {"Frechet distance of 8 x 8 pixels": frechet_distance(_pixels(real), _pixels(fake))}
         if features != "digits":
-            by = _own_features(features) if ":" in features and not Path(features).exists() else features
+            by: Any = _own_features(features) if ":" in features and not Path(features).exists() else features
             return image_measures(real, fake, by, generator=random)
         found = {"digits Frechet distance": digits_frechet_distance(real, fake)}
-        found["of a Gaussian fit's"] = found["digits Frechet distance"] / self._gaussian(real, how)
+        found["of a Gaussian fit's"] = found["digits Frechet distance"] / self._gaussian(
+            real, samples, how.seed
+        )
         if full:
             found |= image_measures(real, fake, "digits", generator=random)
-            found["digits Frechet distance of a Gaussian fit"] = self._gaussian(real, how)
+            found["digits Frechet distance of a Gaussian fit"] = self._gaussian(real, samples, how.seed)
             if labels is not None and self.name == "digits":
                 read = digits_classifier()(fake).argmax(1)
                 found["share read as the digit asked for"] = (read == labels).double().mean().item()
@@ -105,14 +115,14 @@ class Pictures(Source):
     def _some(self, most: int) -> Tensor:
         """All images, or `most` of them, the same each time."""
         rows = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
-        return self.images.samples(rows[:most].sort().values)
+        return self._images.samples(rows[:most].sort().values)
 
-    def _gaussian(self, real: Tensor, how: GanMeasuring) -> float:
+    def _gaussian(self, real: Tensor, samples: int, seed: int) -> float:
         """The distance of a Gaussian with the mean and covariance of `real`, kept for the next measure."""
-        key = (how.samples, how.seed)
+        key = (samples, seed)
         if getattr(self, "_base", (None,))[0] != key:
-            random = torch.Generator().manual_seed(how.seed)
-            fake = GaussianFit(real).sample(how.samples, random)
+            random = torch.Generator().manual_seed(seed)
+            fake = GaussianFit(real).sample(samples, random)
             self._base = key, digits_frechet_distance(real, fake)
         return self._base[1]
 

@@ -1,6 +1,5 @@
 """Real-valued series as the data of a GAN."""
 
-import hashlib
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ....data import Series, Whitening
 from ....data.pictures import curves, png
 from ....metrics import GaussianFit, PostHoc, discriminative_score, predictive_score
 from ....models import GAN, RecurrentGAN
+from ..fingerprint import fingerprint_of
 from .options import GanData, GanMeasuring, GanModel, GanSampling
 from .source import Source, draw
 
@@ -67,8 +67,9 @@ class Sequences(Source):
             content["name"],
             content["steps"],
             tuple(content["features"]),
-            *(torch.tensor(content[end], dtype=torch.float64) for end in ("low", "high")),
-            None if kept is None else Whitening.from_json(kept),
+            low=torch.tensor(content["low"], dtype=torch.float64),
+            high=torch.tensor(content["high"], dtype=torch.float64),
+            whitening=None if kept is None else Whitening.from_json(kept),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -80,15 +81,20 @@ class Sequences(Source):
             "whitening": None if self.whitening is None else self.whitening.to_json(),
         }
 
+    @property
+    def _series(self) -> Series:
+        assert self.series is not None, "of this source only the description is known"
+        return self.series
+
     def __len__(self) -> int:
-        return len(self.series)
+        return len(self._series)
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
         own = {"real": self._values[:, index]}
-        return own if self.series.lengths is None else own | {"lengths": self.series.lengths[index]}
+        return own if self._series.lengths is None else own | {"lengths": self._series.lengths[index]}
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(self.series.values.contiguous().numpy()).hexdigest()
+        return fingerprint_of(self._series.values)
 
     def model(self, options: GanModel) -> GAN:
         return RecurrentGAN(
@@ -103,10 +109,10 @@ class Sequences(Source):
         )
 
     def measures(self, gan: GAN, how: GanMeasuring, *, full: bool) -> dict[str, float]:
-        real, lengths = self.series.values, self.series.lengths
+        real, lengths = self._series.values, self._series.lengths
         random = torch.Generator().manual_seed(how.seed)
         fake = self._scaled(draw(gan, len(self), random, lengths=lengths), lengths)
-        besides = {"real_lengths": lengths, "fake_lengths": lengths}
+        besides: dict[str, Any] = {"real_lengths": lengths, "fake_lengths": lengths}
         if not full:
             quick = PostHoc(steps=how.score_steps)
             score = discriminative_score(real, fake, **besides, options=quick, seed=how.seed)

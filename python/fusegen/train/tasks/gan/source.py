@@ -77,7 +77,9 @@ def draw(
     parts = []
     for begin in range(0, count, _AT_ONCE):
         rows = slice(begin, min(begin + _AT_ONCE, count))
-        more = {name: x[rows] for name, x in (("labels", labels), ("lengths", lengths)) if x is not None}
+        more: dict[str, Any] = {
+            name: x[rows] for name, x in (("labels", labels), ("lengths", lengths)) if x is not None
+        }
         parts.append(gan.sample(rows.stop - begin, generator=random, **more, **how).cpu())
     drawn = torch.cat(parts, gan.sample_dim)
     return drawn.float() if drawn.is_floating_point() else drawn

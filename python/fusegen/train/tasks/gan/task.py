@@ -50,15 +50,16 @@ class GanTask(Task):
     ) -> "GanTask":
         options, cut, fit = sections["model"], sections["data"], sections["fit"]
         kept = folder / "data.json" if folder else None
+        source: Source
         if data:
             source = read_source(options.arch, cut, argument, folder)
             if len(source) < cut.batch:
                 raise ValueError(
                     f"batch: expected at most {len(source)}, the number of samples, got {cut.batch}"
                 )
-            if kept and not kept.exists():
+            if folder and kept and not kept.exists():
                 source.keep(folder)
-        elif kept is None or not kept.exists():
+        elif folder is None or kept is None or not kept.exists():
             raise FileNotFoundError(f"{argument}: {kept} is missing, without which nothing can be drawn")
         else:
             source = revived(folder, config.read_json(kept, argument))
@@ -104,6 +105,7 @@ class GanTask(Task):
         with torch.no_grad():
             real, fake = self._both(batch)
         out = discriminator_turn(self.model, real, fake, self.rules, self._step)
+        assert out.real_logits is not None
         losses = {
             "discriminator loss": out.loss,
             "real logit": out.real_logits.float().mean(),
@@ -124,7 +126,7 @@ class GanTask(Task):
         real = model.critic_input(batch["real"], *besides)
         return real, model.critic_input(model.fakes(real, *besides), *besides)
 
-    def evaluate(self, model: nn.Module | None = None) -> dict[str, float]:
+    def evaluate(self, model: GAN | None = None) -> dict[str, float]:
         """The measure that tells of progress, the quickest of `measure`."""
         cut = self._cut
         how = GanMeasuring(features=cut.features, samples=cut.samples, score_steps=cut.score_steps)
@@ -135,7 +137,7 @@ class GanTask(Task):
         asked = {name: value for name, value in vars(how).items() if value is not None}
         return self.source.measures(self.model, GanMeasuring(**{**own, **asked}), full=True)
 
-    def sample(self, how: GanSampling, model: nn.Module | None = None) -> dict[str, str | bytes]:
+    def sample(self, how: GanSampling, model: GAN | None = None) -> dict[str, str | bytes]:
         """A grid of images or of curves under ".png", sequences in the units of the data under ".npy" too;
         text under ".txt". Raises ValueError for a class that there is not."""
         gan = self.model if model is None else model
