@@ -167,8 +167,8 @@ def _finite(step: int, what: str, *tensors: Tensor | None) -> None:
         if x is None or x.is_meta:
             continue  # for a later check to name its device
         if not bool(x.detach().isfinite().all()):
-            kind = "NaN" if bool(x.detach().isnan().any()) else "infinity"
-            raise FloatingPointError(f"step {step}: {what} {kind}; nothing was updated with it")
+            value = "NaN" if bool(x.detach().isnan().any()) else "infinity"
+            raise FloatingPointError(f"step {step}: {what} {value}; nothing was updated with it")
 
 
 def _update(
