@@ -27,8 +27,9 @@ void fill(cuda::Recurrence& r, const GpuCall& call, const GpuChecker& check, int
           int64_t P, int D, const View& lengths, const View& workspace, const View& error, bool backward) {
   if (T >= INT32_MAX)
     throw std::invalid_argument("recurrence: expected fewer than 2^31 - 1 steps, got " + std::to_string(T));
-  r.kind = kind_of(call.cell);
+  r.cell = call.cell;
   r.format = cuda::format_of(check.dtype(), call.tf32);
+  r.backward = backward;
   r.T = T;
   r.B = static_cast<int>(B);
   r.H = static_cast<int>(H);
@@ -61,8 +62,14 @@ cuda::Plan gpu_plan(const GpuCall& call, Dtype dtype, bool backward, int64_t B, 
   if (B > 1 << 24 || H > 1 << 20 || P > 1 << 20)
     throw std::invalid_argument("recurrence: expected B <= 2^24 and H <= 2^20, got B = " + std::to_string(B) +
                                 ", H = " + std::to_string(H));
-  return cuda::choose(device, kind_of(call.cell), cuda::format_of(dtype, call.tf32), backward,
-                      static_cast<int>(B), static_cast<int>(H), static_cast<int>(P), D, call.transport);
+  const cuda::LayerSizes sizes{.cell = call.cell,
+                               .format = cuda::format_of(dtype, call.tf32),
+                               .backward = backward,
+                               .B = static_cast<int>(B),
+                               .H = static_cast<int>(H),
+                               .P = static_cast<int>(P),
+                               .D = D};
+  return cuda::choose(device, sizes, call.transport);
 }
 
 cuda::Transport gpu_forward(const GpuCall& call, const GpuForward& layer) {
@@ -77,7 +84,7 @@ cuda::Transport gpu_forward(const GpuCall& call, const GpuForward& layer) {
   fill(p, call, check, T, B, H, P, D, layer.lengths, layer.workspace, layer.error, false);
   p.gx = check.need(layer.gx, "gx", {T, B, D * G * H});
   for (int d = 0; d < D; ++d) {
-    p.A[d] = check.need(layer.R[d], "R", {G * H, P});
+    p.R[d] = check.need(layer.R[d], "R", {G * H, P});
     if (!layer.W_hr.empty()) p.W_hr[d] = check.need(layer.W_hr.at(d), "W_hr", {P, H});
     if (!layer.b_hn.empty()) p.b_hn[d] = check.of(layer.b_hn.at(d), "b_hn", {H});
   }
@@ -107,7 +114,7 @@ cuda::Transport gpu_backward(const GpuCall& call, const GpuBackward& layer) {
   cuda::BackwardPass p{};
   fill(p, call, check, T, B, H, P, D, layer.lengths, layer.workspace, layer.error, true);
   for (int d = 0; d < D; ++d) {
-    p.A[d] = check.need(layer.R[d], "R", {P, G * H});
+    p.R[d] = check.need(layer.R[d], "R", {P, G * H});
     if (!layer.W_hr.empty()) p.W_hr[d] = check.need(layer.W_hr.at(d), "W_hr", {H, P});
   }
   if (P != H && !p.W_hr[0])
