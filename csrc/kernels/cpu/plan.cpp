@@ -17,6 +17,7 @@ Plan plan(const RecurrentSizes& s, int64_t chunk_rows) {
   Plan p{};
   const int64_t gates = gate_count(s.cell) * s.H;
   const int64_t weight_bytes = gates * s.P * (s.dtype == Dtype::f64 ? 8 : 4);
+  const bool resident = weight_bytes <= blocks().resident_bytes;
   const int64_t step_work = s.B * gates * s.P;
   p.threads = std::max(1, s.threads);
   p.chunk_rows = chunk_rows;
@@ -27,8 +28,10 @@ Plan plan(const RecurrentSizes& s, int64_t chunk_rows) {
     p.why = "too little work for a second thread";
   } else if (s.T == 1) {
     p.why = "a single step: threads share units, weights are packed block by block as they are used";
-  } else if (s.B >= 2 * p.threads &&
-             (weight_bytes <= blocks().resident_bytes || step_work < p.threads * kWorkPerThread)) {
+  } else if (s.D == 2 && p.threads == 2 && (resident || step_work < p.threads * kWorkPerThread)) {
+    p.over_directions = true;
+    p.why = "recurrent weights fit each core's L2, so each thread takes a direction and needs no barrier";
+  } else if (s.B >= 2 * p.threads && (resident || step_work < p.threads * kWorkPerThread)) {
     p.over_rows = true;
     p.why = "recurrent weights fit each core's L2, so threads take rows and need no barrier";
   } else if (step_work < p.threads * kWorkPerThread) {
@@ -81,7 +84,12 @@ const Blocks& blocks() {
 }
 
 Plan plan_forward(const RecurrentSizes& s) { return plan(s, input_rows(s)); }
-Plan plan_backward(const RecurrentSizes& s) { return plan(s, kGradientRows); }
+Plan plan_backward(const RecurrentSizes& s) {
+  RecurrentSizes each = s;
+  // A dX of 16 bits that two directions sum up in memory of their own would be rounded once more.
+  if (s.dtype == Dtype::bf16 || s.dtype == Dtype::f16) each.D = 1;
+  return plan(each, kGradientRows);
+}
 
 int plan_threads(const MlpStep& s) {
   int64_t work = 0, inputs = s.inputs;

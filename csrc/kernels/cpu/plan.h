@@ -7,10 +7,11 @@
 namespace fusegen::cpu {
 
 struct Plan {
-  int threads;         // of the parallel region
-  bool small_step;     // one step of few rows: dot products on the weights as they lie, nothing packed
-  bool over_rows;      // each thread runs the whole sequence on rows of its own; else threads share units
-  int64_t chunk_rows;  // rows (steps times active sequences) whose input product is made at once
+  int threads;           // of the parallel region
+  bool small_step;       // one step of few rows: dot products on the weights as they lie, nothing packed
+  bool over_directions;  // each of two threads runs one direction of a layer, alone
+  bool over_rows;        // each thread runs the whole sequence on rows of its own; else threads share units
+  int64_t chunk_rows;    // rows (steps times active sequences) whose input product is made at once
   const char* why;
 };
 

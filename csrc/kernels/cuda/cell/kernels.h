@@ -48,7 +48,7 @@ FUSEGEN_DEVICE void step_of_unit(const CellForwardPass& p, int b, int unit, cons
     write_if_wanted<T>(p.h_out, i, s.h);
   } else {
     const float x = a[0] + (b_ih(0) + b_hh(0));
-    write_if_wanted<T>(p.h_out, i, p.cell == Cell::rnn_tanh ? Math::tanh(x) : x > 0 || x != x ? x : 0.0f);
+    write_if_wanted<T>(p.h_out, i, cells::rnn<Math>(p.cell == Cell::rnn_relu, x));
   }
 }
 
@@ -170,10 +170,7 @@ FUSEGEN_KERNEL void cell_backward_kernel(FUSEGEN_ARGUMENT CellBackwardPass p) {
     write_if_wanted<T>(p.dh_direct, i, d.h_prev);
   } else {
     const float h = read_or_zero<T>(p.h_out, i);
-    write_if_wanted<T>(p.dx_gates, at,
-                       p.cell == Cell::rnn_tanh ? cells::rnn_tanh_backward(h, dh)
-                       : h > 0 || h != h        ? dh
-                                                : 0.0f);
+    write_if_wanted<T>(p.dx_gates, at, cells::rnn_backward(p.cell == Cell::rnn_relu, h, dh));
   }
 }
 

@@ -12,9 +12,7 @@ struct Rnn {
   static FUSEGEN_DEVICE Made step(const Arguments<ForwardPass>& a, const float (&x)[1],
                                   const float (&sums)[1], const Before& before) {
     const float v = x[0] + sums[0];
-    const float h = a.half == Half::projection      ? v
-                    : a.pass.cell == Cell::rnn_tanh ? Math::tanh(v)
-                                                    : (v > 0 || v != v ? v : 0.0f);
+    const float h = a.half == Half::projection ? v : cells::rnn<Math>(a.pass.cell == Cell::rnn_relu, v);
     return {before.c, h, {}};
   }
 
@@ -28,9 +26,7 @@ struct Rnn {
 
   static FUSEGEN_DEVICE void gradient(const Arguments<BackwardPass>& a, const Saved& s, float (&g)[1], float&,
                                       float& dh) {
-    g[0] = a.half == Half::projection      ? dh
-           : a.pass.cell == Cell::rnn_tanh ? cells::rnn_tanh_backward(s.h, dh)
-                                           : (s.h > 0 || s.h != s.h ? dh : 0.0f);
+    g[0] = a.half == Half::projection ? dh : cells::rnn_backward(a.pass.cell == Cell::rnn_relu, s.h, dh);
     dh = 0;
   }
   static constexpr int column_of(int segment) { return segment; }
