@@ -1,4 +1,4 @@
-// fusegen._simt: the GPU backend's functions on CPU tensors, its kernels run by the emulator.
+// _simt: the GPU backend's functions on CPU tensors, its kernels run by the emulator.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
