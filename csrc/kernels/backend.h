@@ -95,8 +95,7 @@ struct BackwardPass : Recurrence {
   void *dh0, *dc0;  // or null: not wanted
 };
 
-// -- One step of a cell
-// ----------------------------------------------------------------------------------------------
+// -- One step of a cell --
 
 // The products W x and R h are the kernel's own where the plan says so; else torch's, and what it made comes
 // in.
@@ -142,8 +141,7 @@ CellPlan choose_cell(const Device& device, Cell cell, Format format, int B, int 
 void cell_forward(const CellForwardPass& pass);
 void cell_backward(const CellBackwardPass& pass);
 
-// -- The discriminator step of a dense network: params.h, all of it in device memory
-// -----------------------------------
+// -- The discriminator step of a dense network: params.h, all of it in device memory --
 
 struct MlpPlace {
   Format format;
@@ -166,8 +164,7 @@ int64_t mlp_workspace_bytes(const MlpStep& step);  // of backward
 void mlp_forward(const MlpForwardPass& pass);
 void mlp_backward(const MlpBackwardPass& pass);
 
-// -- The device
-// -------------------------------------------------------------------------------------------------------
+// -- The device --
 
 int device_type();  // of its tensors, in DLPack's numbers
 Device device(int index);

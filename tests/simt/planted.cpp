@@ -75,8 +75,7 @@ void ring_kernel(const Arguments a) {
   a.out[me] = next + numbers[0];
 }
 
-// -- The maps of layout.h are bijections, at compile time
-// -----------------------------------------------------------
+// -- The maps of layout.h are bijections, at compile time --
 
 template <int Gates>
 constexpr bool rows_meet_once() {
