@@ -12,7 +12,7 @@
 
 namespace fusegen::cuda {
 
-// What a lane does in a step of a slice, part by part.
+// What a lane that owns units does in a step of a slice, part by part.
 template <class C, class T, int NT>
 class BackwardLane {
 public:
@@ -50,7 +50,8 @@ public:
     });
   }
 
-  // The cell's maths; gates' gradients go to the stage. `t` is -1 where only dh0 is left to be made.
+  // The cell's maths; gates' gradients go to the stage. `only_dh0`: forward had no such step, so there are
+  // none.
   FUSEGEN_DEVICE void compute(Outputs& out, const Inputs& seen, const Sums& sums, int slice, int t,
                               bool only_dh0) const {
     for_each_pair<NT, kPairs>([&](int n, int pair) {

@@ -10,7 +10,7 @@
 
 namespace fusegen::cuda {
 
-// What a lane does in a step of a slice, part by part.
+// What a lane that owns units does in a step of a slice, part by part.
 template <class C, class T, int NT>
 class ForwardLane {
 public:
@@ -26,14 +26,12 @@ public:
 
   // h0, for the first hand-over.
   FUSEGEN_DEVICE void stage_start(int slice) const {
-    if (!at_.owner()) return;
     for (int n = 0; n < NT; ++n)
       for (int pair = 0; pair < kPairs; ++pair)
         at_.template put_on_stage<1>(n, pair, 0, at_.carried(slice, n, pair, kH));
   }
 
   FUSEGEN_DEVICE void fetch(Inputs& x, int slice, int t) const {
-    if (!at_.owner()) return;
     const ForwardPass& pass = a_.pass;
     for_each_pair<NT, kPairs>([&](int n, int pair) {
       const int unit = at_.unit(pair), b = at_.batch(slice, n, pair);
@@ -47,7 +45,6 @@ public:
 
   // The cell's maths; h_t goes to the stage.
   FUSEGEN_DEVICE void compute(Outputs& out, const Inputs& x, const Sums& sums, int slice, int t) const {
-    if (!at_.owner()) return;
     for_each_pair<NT, kPairs>([&](int n, int pair) {
       float sum[C::kGates];
 #pragma unroll
@@ -70,7 +67,6 @@ public:
   }
 
   FUSEGEN_DEVICE void store(const Outputs& out, int slice, int t) const {
-    if (!at_.owner()) return;
     const ForwardPass& pass = a_.pass;
     for_each_pair<NT, kPairs>([&](int n, int pair) {
       if (!at_.real(slice, n, pair)) return;
@@ -106,8 +102,9 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT Arguments<ForwardPass> a) {
   const typename Lane::At at(pass, a.geometry, me);
   const Lane lane(a, at, me);
   const bool halved = a.half == Half::cell;  // h is the other half's
+  const bool owner = at.owner();
   at.read_lengths();
-  if (at.owner()) at.begin(a.carry, a.first <= 0, C::kHasC ? pass.c0 : nullptr, halved ? nullptr : pass.h0);
+  if (owner) at.begin(a.carry, a.first <= 0, C::kHasC ? pass.c0 : nullptr, halved ? nullptr : pass.h0);
   wire.begin();
 
   bool stopped = false;
@@ -115,14 +112,14 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT Arguments<ForwardPass> a) {
     const int t = at.reverse() ? at.steps() - 1 - step : step;
     for (int slice = 0; slice < a.geometry.slices; ++slice) {
       if (step < 0) {
-        lane.stage_start(slice);
+        if (owner) lane.stage_start(slice);
         device::sync_block();
         wire.publish(slice, 0, 1, at.segment_bytes(), at.own_bytes());
         device::sync_block();
         continue;
       }
       typename Lane::Inputs x;
-      lane.fetch(x, slice, t);
+      if (owner) lane.fetch(x, slice, t);
       const unsigned char* gathered = wire.wait(slice, step);
       typename Lane::Sums sums;
       weights.product(sums, gathered, wire.stride());
@@ -130,17 +127,17 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT Arguments<ForwardPass> a) {
       if (stopped) break;
 
       typename Lane::Outputs out;
-      lane.compute(out, x, sums, slice, t);
+      if (owner) lane.compute(out, x, sums, slice, t);
       device::sync_block();
       // Not the last h: nobody waits for it, and a store must not be under way to a block that ends.
       if (halved || step < at.steps() - 1)
         wire.publish(slice, step + 1, 1, at.segment_bytes(), at.own_bytes());
-      lane.store(out, slice, t);
+      if (owner) lane.store(out, slice, t);
     }
   }
   wire.end();
 
-  if (!at.owner()) return;
+  if (!owner) return;
   at.end(a.carry, a.last == at.steps() - 1, stopped, C::kHasC ? pass.c_n : nullptr,
          halved ? nullptr : pass.h_n, [&](int b, int unit) {
            for (int t = 0; pass.y && t < at.steps(); ++t)

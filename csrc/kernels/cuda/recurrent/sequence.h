@@ -46,7 +46,7 @@ public:
   // Whether the lane has sums, hence units of its own.
   FUSEGEN_DEVICE bool owner() const { return me_.k_split == 0; }
   FUSEGEN_DEVICE int steps() const { return static_cast<int>(pass_.T); }
-  // The time of a step: the reverse direction runs from the end.
+  // Whether the sequences run from their ends.
   FUSEGEN_DEVICE bool reverse() const { return me_.direction == 1; }
 
   FUSEGEN_DEVICE int unit(int pair) const { return me_.first_unit + Rows::pair_unit(lane_, pair); }
