@@ -16,15 +16,9 @@ if "FUSEGEN_SIMT_MODULE" in os.environ:
     fusegen._simt = sys.modules["fusegen._simt"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fusegen._simt)
 
-# Whose tests are of how a call's work is divided. The others' calls are too small to gain from a second
-# thread, and `make test` runs a second process beside this one.
-OF_TWO_THREADS = {"nn", "ops", "gan", "engine"}
-
-
-def threads_of(path):
-    """FUSEGEN_TEST_THREADS, or what suits the test's folder."""
-    folder = path.relative_to(Path(__file__).parent).parts[0]
-    return int(os.environ.get("FUSEGEN_TEST_THREADS") or (2 if folder in OF_TWO_THREADS else 1))
+# For all tests; else a module says how many in THREADS. One is the default, since small calls gain nothing
+# from a second thread, and `make test` runs a second process beside this one.
+THREADS = os.environ.get("FUSEGEN_TEST_THREADS")
 
 
 def pytest_report_header(config):
@@ -37,7 +31,7 @@ def pytest_report_header(config):
 def _steady(request):
     """The same seed, thread count and backend for every test."""
     torch.manual_seed(0)
-    torch.set_num_threads(threads_of(request.path))
+    torch.set_num_threads(int(THREADS or getattr(request.module, "THREADS", 1)))
     before = fusegen.get_backend()
     fusegen.set_backend("fused")
     yield

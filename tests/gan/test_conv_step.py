@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
+THREADS = 2  # a call's work is divided
 LANES = convolution.lanes(torch.float64)
 ENOUGH = 4 * LANES  # samples that fill a block
 
@@ -61,6 +62,33 @@ def test_passes_equal_torch(geometry, vectors):
     same(got, blocked(torch.where(x > 0, dx, 0.2 * dx), width), "the same behind an activation", "pass")
     got = convolution.weight_gradient(at, blocked(dy, width), blocked(x, width), W)
     same(got, dW, "gradient by the weights", "pass")
+
+
+@pytest.mark.parametrize(("slope", "sign"), [(0.0, 1.0), (0.2, -1.0)], ids=["relu", "leaky relu"])
+def test_gradients_pass_nan_as_in_torch(slope, sign):
+    """To the gradient, NaN that an activation gave is positive with ReLU, negative with LeakyReLU."""
+    size, kernel, stride, padding, dilation = GEOMETRIES["few channels"]
+    at = Geometry(*size[1:], *stride, *padding, *dilation)
+    x, W = torch.randn(LANES, *size, dtype=torch.float64), torch.randn(kernel, dtype=torch.float64)
+    y = F.conv2d(x, W, None, stride, padding)
+    assert (
+        convolution.forward(at, blocked(x * torch.nan, LANES), W, None, slope, y[0, 0].numel()).isnan().all()
+    )
+    dirty, clean = x.clone(), x.clone()
+    dirty[1, 2, 3, 4], clean[1, 2, 3, 4] = torch.nan, sign
+    dy = blocked(torch.randn_like(y), LANES)
+    got, want = (convolution.input_gradient(at, dy, W, blocked(t, LANES), slope) for t in (dirty, clean))
+    assert torch.equal(got, want)
+
+    of = torch.randn_like(blocked(x, LANES))
+    mean, var = convolution.batch_norm(of, LANES, None, None, 1e-3, slope, torch.empty_like(of))
+    results = []
+    for t in (dirty, clean):
+        dx = torch.empty_like(of)
+        results.append([dx, *convolution.batch_norm_backward(
+            torch.ones_like(of), blocked(t, LANES), of, LANES, None, mean, var, 1e-3, slope, dx
+        )])  # fmt: skip
+    assert all(map(torch.equal, *results))
 
 
 @pytest.mark.parametrize("affine", [True, False])

@@ -10,6 +10,8 @@ from cases import CELLS, KINDS, cell, flat, layer
 from processes import WITH_TESTS
 from tolerances import agree
 
+THREADS = 2  # a call's work is divided
+
 
 def run(m, x):
     x = x.detach().requires_grad_()

@@ -1,8 +1,7 @@
-#include "recurrent.h"
+#include "kernels/cpu/isa/recurrent/run_forward.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
 template void run_forward<Cell::lstm>(const RecurrentForward&);
-template void run_backward<Cell::lstm>(const RecurrentBackward&);
 
 }  // namespace fusegen::FUSEGEN_ISA_NS
