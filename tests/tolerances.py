@@ -10,7 +10,8 @@ The kind says what is compared and by which measure:
 - "pass": as "norm", of one pass over one layer.
 - "ways": two ways to one result in one dtype, neither of them the oracle, by ``agree``.
 - "training": losses of whole training runs that should be one, and "weights", what those runs end with.
-- "benchmark": as "norm", of any contestant before it is timed; "benchmark on GPU".
+- "benchmark": as "norm", of any contestant before it is timed; "benchmark on GPU"; "benchmark of a step", a
+  discriminator's, and "benchmark of batch norms", one with such.
 
 What chance may do (a frequency over 4,000 draws), what learning must reach and the decimals of a figure
 worked by hand stand beside their tests: they are no rounding.
@@ -70,6 +71,12 @@ TOLERANCE = {
     ("tf32", "benchmark"): 8e-3,
     # Sums of up to 131,072 terms, and tensor cores cut off where they add. Well below the 1e-3 of TF32.
     (torch.float32, "benchmark on GPU"): 1e-4,
+    # WGAN-GP's ||v|| - 1 and a recurrent network's biases cancel: autograd itself is off by 5e-4.
+    (torch.float32, "benchmark of a step"): 2e-3,
+    ("tf32", "benchmark of a step"): 8e-3,
+    # Behind batch norms torch's own convolutions, held to AVX2, are off by 3.4e-3.
+    (torch.float32, "benchmark of batch norms"): 1e-2,
+    ("tf32", "benchmark of batch norms"): 1e-2,
 }
 
 

@@ -64,6 +64,33 @@ def test_passes_equal_torch(geometry, vectors):
     same(got, dW, "gradient by the weights", "pass")
 
 
+@pytest.mark.parametrize(("slope", "sign"), [(0.0, 1.0), (0.2, -1.0)], ids=["relu", "leaky relu"])
+def test_gradients_pass_nan_as_in_torch(slope, sign):
+    """To the gradient, NaN that an activation gave is positive with ReLU, negative with LeakyReLU."""
+    size, kernel, stride, padding, dilation = GEOMETRIES["few channels"]
+    at = Geometry(*size[1:], *stride, *padding, *dilation)
+    x, W = torch.randn(LANES, *size, dtype=torch.float64), torch.randn(kernel, dtype=torch.float64)
+    y = F.conv2d(x, W, None, stride, padding)
+    assert (
+        convolution.forward(at, blocked(x * torch.nan, LANES), W, None, slope, y[0, 0].numel()).isnan().all()
+    )
+    dirty, clean = x.clone(), x.clone()
+    dirty[1, 2, 3, 4], clean[1, 2, 3, 4] = torch.nan, sign
+    dy = blocked(torch.randn_like(y), LANES)
+    got, want = (convolution.input_gradient(at, dy, W, blocked(t, LANES), slope) for t in (dirty, clean))
+    assert torch.equal(got, want)
+
+    of = torch.randn_like(blocked(x, LANES))
+    mean, var = convolution.batch_norm(of, LANES, None, None, 1e-3, slope, torch.empty_like(of))
+    results = []
+    for t in (dirty, clean):
+        dx = torch.empty_like(of)
+        results.append([dx, *convolution.batch_norm_backward(
+            torch.ones_like(of), blocked(t, LANES), of, LANES, None, mean, var, 1e-3, slope, dx
+        )])  # fmt: skip
+    assert all(map(torch.equal, *results))
+
+
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("n", sorted({2 * LANES, 2 * LANES - 1, LANES + 1}))

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 import torch
-from fusegen import gan, losses
+from fusegen import gan, losses, reference
 from fusegen.gan import DiscriminatorStep, discriminator_step, generator_step
 from fusegen.models import RecurrentGAN
 from fusegen.ops.discriminator import MlpOptions, mlp_discriminator_step
@@ -350,6 +350,40 @@ def test_nan_travels(value):
     assert out.loss.isfinite() == want.isfinite()
     for p, q in zip(D.parameters(), plain.parameters(), strict=True):
         assert torch.equal(p.grad.isfinite(), q.grad.isfinite())
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+@pytest.mark.parametrize("penalty", ["none", "r1"])
+def test_gradients_pass_nan_as_in_torch(penalty, slope):
+    """Where an activation gave NaN, ReLU passes the gradient on as it is and LeakyReLU scales it."""
+    D = dense(activation=lambda: nn.LeakyReLU(slope) if slope else nn.ReLU()).double()
+    twin = copy.deepcopy(D)
+    real, fake = samples((13,), 4, 0), samples((13,), 4, 0)
+    real[1, 2] = torch.nan
+    real.requires_grad_()
+    fake.requires_grad_()
+    weights = PENALTIES[penalty]
+    out = discriminator_step(D, real, fake, "wasserstein", **weights)
+    assert out.path == "fused_mlp", out.reason
+    want, *_ = eager(twin, real, fake, "wasserstein", 0, None, **weights)
+    got = torch.autograd.grad(out.loss, [*D.parameters(), real, fake])
+    want = torch.autograd.grad(want, [*twin.parameters(), real, fake])
+    assert want[-2].isfinite().all()
+    for g, w in zip(got, want, strict=True):
+        assert torch.equal(g.isnan(), w.isnan())
+        same(g.nan_to_num(), w.nan_to_num(), "gradient")
+    second = reference.mlp_discriminator_step(
+        real,
+        fake,
+        None,
+        [m.weight for m in D[::2]],
+        [m.bias for m in D[::2]],
+        [slope] * 2,
+        "wasserstein",
+        **weights,
+    )
+    for g, w in zip(torch.autograd.grad(second.loss, [real, fake]), want[-2:], strict=True):
+        same(g, w, "gradient of the formula that is differentiated twice")
 
 
 def test_spectral_norm_iterates_once_a_step():

@@ -224,6 +224,27 @@ def test_nan_and_inf_travel_as_in_torch(kind, value):
         assert torch.allclose(a, b, atol=TOLERANCE[torch.float32, "value"], equal_nan=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("T", "B"), [(4, 20), (1, 20), (1, 3)], ids=["sequence", "step", "small step"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_pass_nan_as_in_torch(kind, T, B, dtype):
+    """A ReLU whose output is NaN passes its gradient on, so that the one by x is finite."""
+    mine, oracle = pair(layer, kind, 7, 19, dtype)
+    x = torch.randn(T, B, 7, dtype=dtype)
+    x[T - 1, 1, 3] = torch.nan
+    x64 = x.double().requires_grad_()
+    x.requires_grad_()
+    w = torch.randn(T, B, 19, dtype=torch.float64)
+    got, want = (
+        grads(mine(x)[0], [x, *mine.parameters()], [w]),
+        grads(oracle(x64)[0], [x64, *oracle.parameters()], [w]),
+    )
+    assert want[0].isfinite().all() == (kind == "RNN_RELU")
+    for a, b in zip(got, want, strict=True):
+        assert torch.equal(a.isnan(), b.isnan())
+        close(a.nan_to_num(), b.nan_to_num(), "grad")
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("H", [4, 5, 17, 33])
 @pytest.mark.parametrize("kind", KINDS)

@@ -329,6 +329,20 @@ def test_nan_and_inf_travel(value, dtype):
     assert torch.equal(got[3][1], want[3][1]) and not got[3][2].isfinite().all()
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+def test_gradients_pass_nan_as_in_torch(slope):
+    """Where an activation gave NaN, ReLU passes the gradient on as it is and LeakyReLU scales it."""
+    case = Case((13, 40, 33, 1), (3, 3), "float32", "wasserstein", "r1", "samples", slope)
+    case.real[1, 2] = torch.nan
+    *_, got = case.run()
+    args = cases.oracle_of(case.real, case.fake, None, case.weights, case.biases)
+    want = reference.mlp_discriminator_step(*args, case.slopes, "wasserstein", r1=case.options.r1)
+    want = torch.autograd.grad(1.5 * want.loss, args[:2])
+    assert want[0].isfinite().all()
+    for g, w in zip(got, want, strict=True):
+        close(g, w, "grad")
+
+
 def test_no_gradient_is_no_penalty_direction():
     """At v = 0 WGAN-GP's direction is 0, not NaN."""
     D = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))

@@ -325,6 +325,34 @@ def test_nan_and_inf_travel(kind, way, monkeypatch):
     assert torch.equal(got[0][:, [0, 1, 3]], want[0][:, [0, 1, 3]])
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_relu_passes_gradients_at_nan(way, monkeypatch):
+    """As torch does: a NaN that a last step gave leaves the gradients by x finite, and right."""
+    monkeypatch.setattr(gpu, "transport", way)
+    case = Case("rnn_relu", 33, 5, 3, "float32")
+    case.x = case.x.clone()
+    case.x[2, 1, 0] = torch.nan
+    (y, _), grads = case.run()
+    inputs = cases.oracle_of(case.x, *case.starts, *case.weights)
+    want = reference.rnn(inputs[0], inputs[1], list(inputs[2:]), None, True)
+    wanted = torch.autograd.grad(want, inputs[:2], [g.double() for g in case.grads])
+    assert y[2, 1].isnan().all() and wanted[0].isfinite().all()
+    close(grads[:2], list(wanted), "grad")
+
+
+@pytest.mark.parametrize("B", [3, 40])
+def test_relu_passes_gradients_at_nan_in_cells(B, layers_on_gpu):
+    mine, oracle = cases.pair(cases.cell, "RNNCell_relu", 70, 33, torch.float32)
+    x = torch.randn(B, 70)
+    x[1, 4] = torch.nan
+    (x64,) = cases.oracle_of(x)
+    x.requires_grad_()
+    w = [torch.randn(B, 33, dtype=torch.float64)]
+    got, want = (cases.grads([m(t)], [t], w) for m, t in ((mine, x), (oracle, x64)))
+    assert want[0].isfinite().all()
+    close(got, want, "grad")
+
+
 @pytest.mark.parametrize(
     "sms, shared_kib, major",
     [(108, 163, 8), (84, 99, 8), (142, 99, 8), (132, 227, 9), (148, 227, 10), (170, 99, 12)],

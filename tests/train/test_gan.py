@@ -5,7 +5,6 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from fusegen.train.learner import Learner
 from fusegen.train.run import Run, read_log
 from fusegen.train.tasks import find_task
 from fusegen.train.workers import Shard, Workers
+from learning.gan import PlainGan
 from runs import equal
 from tolerances import TOLERANCE
 
@@ -360,9 +360,6 @@ def test_two_processes_compute_what_one_does(tmp_path, places):
 
 @pytest.mark.parametrize("kind", ["mlp", "dcgan"])
 def test_the_plain_torch_of_the_benchmark_is_the_same_gan(places, monkeypatch, kind):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    from learning_gan import PlainGan
-
     own = sections(kind, places, penalty_every=2)
     runs = []
     for task in (GanTask, PlainGan):
