@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -16,10 +17,11 @@ def whole(name: str, value: object, least: int, most: int | None = None) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected an integer, got {type(value).__name__} {value!r}")
-    if value < least or (most is not None and value > most):
+    integer = int(value)
+    if integer < least or (most is not None and integer > most):
         bounds = f"at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name}: expected an integer {bounds}, got {value}")
-    return int(value)
+    return integer
 
 
 def number(
@@ -37,14 +39,15 @@ def number(
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__} {value!r}")
-    too_low = value <= least if open_below else value < least
-    too_high = value >= most if open_above else value > most
+    real = cast(float, value)  # Real says nothing of comparisons
+    too_low = real <= least if open_below else real < least
+    too_high = real >= most if open_above else real > most
     # Not math.isfinite, for which an int may be too large.
-    if not abs(value) <= sys.float_info.max or too_low or too_high:
+    if not abs(real) <= sys.float_info.max or too_low or too_high:
         low = f"above {least:g}" if open_below else f"at least {least:g}"
         high = "" if math.isinf(most) else f" and {'below' if open_above else 'at most'} {most:g}"
         raise ValueError(f"{name}: expected a number {low}{high}, got {value}")
-    return float(value)
+    return float(real)
 
 
 def wholes(name: str, value: object, least: int) -> tuple[int, ...]:

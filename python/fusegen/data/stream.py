@@ -82,18 +82,20 @@ class StreamedLanes:
         index: int = 0,
         count: int = 1,
     ):
+        self._window: dict[str, Any] | None = None  # where it starts in the data
         self._stream, self._encode = stream, encode
         self._batch, self._chunk, self._part = batch, chunk, (index, count)
         self._begin(None)
 
     def __next__(self) -> tuple[tuple[Tensor, Tensor], bool]:
         """The next chunk, and whether a window begins with it."""
-        if self._lanes is None or self._next == len(self._lanes):
+        lanes = self._lanes
+        if lanes is None or self._next == len(lanes):
             rows = None if self._rows is None else self._rows.state_dict()
             self._window = {"rows": rows, "row": self._row, "left": self._left}
-            self._fill()
+            lanes = self._fill()
         self._next += 1
-        return self._lanes[self._next - 1], self._next == 1
+        return lanes[self._next - 1], self._next == 1
 
     def state_dict(self) -> dict[str, Any]:
         """The position: that of the window's start in the data, and of the chunk in the window."""
@@ -110,12 +112,15 @@ class StreamedLanes:
             self._next = state["next"]
 
     def _begin(self, window: dict[str, Any] | None) -> None:
-        self._window, self._lanes, self._next = window, None, 0
-        self._left = torch.empty(0, dtype=torch.uint8) if window is None else window["left"]
-        self._rows, self._row = None, 0
+        self._window = window
+        self._lanes: Lanes | None = None
+        self._next = 0  # chunk of the window
+        self._left: Tensor = torch.empty(0, dtype=torch.uint8) if window is None else window["left"]
+        self._rows: Any = None  # what `datasets` reads from
+        self._row: int = 0
         self._texts = self._read(window)
 
-    def _fill(self) -> None:
+    def _fill(self) -> Lanes:
         """The next window. Its first token is the last one's last target."""
         needed = self._batch * self._chunk * WINDOW + 1
         pieces, count = [self._left], len(self._left)
@@ -123,8 +128,10 @@ class StreamedLanes:
             pieces.append(self._encode(next(self._texts) + "\n\n"))
             count += len(pieces[-1])
         tokens = torch.cat(pieces)
-        self._lanes, self._next = Lanes(tokens[:needed], self._batch, self._chunk, drop_last=True), 0
+        lanes = Lanes(tokens[:needed], self._batch, self._chunk, drop_last=True)
+        self._lanes, self._next = lanes, 0
         self._left = tokens[needed - 1 :].clone()
+        return lanes
 
     def _read(self, window: dict[str, Any] | None) -> Iterator[str]:
         """This part's texts from a window's start on."""

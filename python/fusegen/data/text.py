@@ -125,7 +125,7 @@ def tokenize(
     return replace(text, tokens=vocabulary.encode_pieces(pieces), vocabulary=vocabulary)
 
 
-def read_text(path: str | os.PathLike, argument: str = "path", *, utf8: bool = False) -> Text:
+def read_text(path: str | os.PathLike[str], argument: str = "path", *, utf8: bool = False) -> Text:
     """The text in a file, or in every file below a folder (sorted by path, joined by a blank line).
 
     Any encoding without NUL bytes is taken as it is, or with `utf8` UTF-8 alone. Of a folder, hidden files
@@ -145,8 +145,8 @@ def read_text(path: str | os.PathLike, argument: str = "path", *, utf8: bool = F
     except OSError as error:
         reason = error.strerror or str(error)
         raise type(error)(f"{argument}: cannot read {error.filename or path}: {reason}") from error
-    if reason := _why_not_text(content, utf8):
-        raise ValueError(f"{argument}: {path} {reason}")
+    if fault := _why_not_text(content, utf8):
+        raise ValueError(f"{argument}: {path} {fault}")
     return Text(str(path), _as_tokens(content))
 
 

@@ -36,7 +36,7 @@ class Vocabulary:
     size: int = 256
     definition: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {self.kind!r}")
         if self.kind == "tokenizer":
@@ -51,7 +51,7 @@ class Vocabulary:
         return cls(kind, (UNKNOWN, *ranked[:limit]))
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike, argument: str = "path") -> "Vocabulary":
+    def from_file(cls, path: str | os.PathLike[str], argument: str = "path") -> "Vocabulary":
         """That of a tokenizer.json, as Hugging Face's `tokenizers` saves it.
 
         Raises OSError or ValueError, beginning with `argument` and naming the file.
@@ -124,6 +124,8 @@ class Vocabulary:
         return max(1, int(lengths[tokens.long()].sum()))
 
     def to_json(self) -> str:
+        """The text of a file that `load` reads."""
+        held: dict[str, str | list[str] | int]
         if self.kind == "tokenizer":
             held = {"definition": self.definition}
         elif self.kind in ("character", "word"):

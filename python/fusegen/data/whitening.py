@@ -88,15 +88,16 @@ class Whitening:
         return len(self.wanders)
 
     def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads: the tensors as lists."""
         return {name: value.tolist() for name, value in vars(self).items()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Whitening:
         """What `to_json` gave. Raises KeyError for a missing part."""
-        kinds = {"wanders": torch.bool}
+        dtypes = {"wanders": torch.bool}
         return cls(
             **{
-                name: torch.tensor(content[name], dtype=kinds.get(name, torch.float64))
+                name: torch.tensor(content[name], dtype=dtypes.get(name, torch.float64))
                 for name in cls.__dataclass_fields__
             }
         )

@@ -36,6 +36,7 @@ class DigitsClassifier(nn.Module):
         self.accuracy = float("nan")
 
     def features(self, x: Tensor) -> Tensor:
+        """x: [N, 1, H, W] -> [N, 64]. Raises ValueError for another shape."""
         if x.dim() != 4 or x.shape[1] != 1:
             raise ValueError(f"images: expected grey ones [N, 1, H, W], got shape {list(x.shape)}")
         if x.shape[2:] != (_SIDE, _SIDE):
@@ -43,6 +44,7 @@ class DigitsClassifier(nn.Module):
         return self.trunk(x)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: [N, 1, H, W] -> logits [N, 10]. Raises ValueError for another shape."""
         return self.head(self.features(x))
 
 
@@ -57,7 +59,7 @@ def digits_classifier(seed: int = 0) -> DigitsClassifier:
     data = digits(_SIDE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        x, y = data.samples(), data.labels
+        x, y = data.samples(), torch.as_tensor(data.labels)
         order = torch.randperm(len(data))
         seen, unseen = order[:TRAINED_ON], order[TRAINED_ON:]
         model = DigitsClassifier()

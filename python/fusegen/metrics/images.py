@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ _BATCH = 250
 def image_measures(
     real: Tensor,
     fake: Tensor,
-    by: str | os.PathLike | nn.Module = "digits",
+    by: str | os.PathLike[str] | nn.Module = "digits",
     *,
     generator: torch.Generator | None = None,
 ) -> dict[str, float]:
@@ -42,8 +43,8 @@ def image_measures(
     """
     for name, x in (("real", real), ("fake", fake)):
         if not isinstance(x, Tensor) or not x.is_floating_point():
-            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"{name}: expected a floating-point tensor of images, got {kind}")
+            found = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"{name}: expected a floating-point tensor of images, got {found}")
         if x.dim() != 4:
             raise ValueError(f"{name}: expected shape [N, C, H, W], got {list(x.shape)}")
         if not bool(x.isfinite().all()):
@@ -53,10 +54,10 @@ def image_measures(
             f"real, fake: expected images of one shape, got {list(real.shape[1:])} and {list(fake.shape[1:])}"
         )
     if isinstance(by, nn.Module):
-        return _own(real, fake, by, generator)
+        return _by_module(real, fake, by, generator)
     if by == "digits":
-        return _digits(real, fake, generator)
-    return _inception(real, fake, Path(by))
+        return _by_digits(real, fake, generator)
+    return _by_inception(real, fake, Path(by))
 
 
 @torch.no_grad()
@@ -72,7 +73,7 @@ def digits_frechet_distance(real: Tensor, fake: Tensor) -> float:
     return frechet_distance(*(in_batches(classifier.features, x) for x in (real, fake)))
 
 
-def _by_features(r: Tensor, f: Tensor, generator) -> dict[str, float]:
+def _by_features(r: Tensor, f: Tensor, generator: torch.Generator | None) -> dict[str, float]:
     size = min(1000, len(r), len(f))
     near = precision_recall(r, f)
     return {
@@ -83,7 +84,7 @@ def _by_features(r: Tensor, f: Tensor, generator) -> dict[str, float]:
     }
 
 
-def _digits(real: Tensor, fake: Tensor, generator) -> dict[str, float]:
+def _by_digits(real: Tensor, fake: Tensor, generator: torch.Generator | None) -> dict[str, float]:
     classifier = digits_classifier()
     r, f = (in_batches(classifier.features, x) for x in (real, fake))
     found = _by_features(r, f, generator)
@@ -91,7 +92,9 @@ def _digits(real: Tensor, fake: Tensor, generator) -> dict[str, float]:
     return {f"digits {name}": value for name, value in found.items()}
 
 
-def _own(real: Tensor, fake: Tensor, module: nn.Module, generator) -> dict[str, float]:
+def _by_module(
+    real: Tensor, fake: Tensor, module: nn.Module, generator: torch.Generator | None
+) -> dict[str, float]:
     was_training = module.training
     module.eval()
     try:
@@ -102,15 +105,14 @@ def _own(real: Tensor, fake: Tensor, module: nn.Module, generator) -> dict[str, 
     return {f"{name} by {type(module).__name__}": value for name, value in found.items()}
 
 
-def _inception(real: Tensor, fake: Tensor, path: Path) -> dict[str, float]:
+def _by_inception(real: Tensor, fake: Tensor, path: Path) -> dict[str, float]:
     if not path.is_file():
         raise FileNotFoundError(
             f"by: expected 'digits', a module, or the path of Inception's weights; there is no file {path}"
         )
     metrics = _torchmetrics()
     net = metrics("fid").NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path))
-    given = nn.Identity()  # Inception runs once, the metrics are given what it found
-    given.num_features = 2048
+    given = _Pooled()
     fid = metrics("fid").FrechetInceptionDistance(given)
     kid = metrics("kid").KernelInceptionDistance(given, subset_size=min(1000, len(real), len(fake)))
     score = metrics("inception").InceptionScore(given, splits=min(10, len(fake)))
@@ -122,8 +124,14 @@ def _inception(real: Tensor, fake: Tensor, path: Path) -> dict[str, float]:
     return {"FID": fid.compute().item(), "KID": kid.compute()[0].item(), "IS": score.compute()[0].item()}
 
 
-def _torchmetrics() -> Callable:
-    def part(name: str):
+class _Pooled(nn.Identity):
+    """Stands in for Inception, which runs once: the metrics are given what it found."""
+
+    num_features = 2048
+
+
+def _torchmetrics() -> Callable[[str], Any]:
+    def part(name: str) -> Any:
         try:
             importlib.import_module("torch_fidelity")
             return importlib.import_module(f"torchmetrics.image.{name}")

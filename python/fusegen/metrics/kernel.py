@@ -5,7 +5,7 @@ With Inception's features, and only then, it is called KID.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ def kernel_distance(
     subsets: int = 100,
     subset_size: int = 1000,
     generator: torch.Generator | None = None,
-    **kernel: float,
+    **kernel: Any,
 ) -> KernelDistance:
     """``polynomial_mmd`` (whose options ``kernel`` takes), averaged over ``subsets`` random subsets of
     ``subset_size`` rows each, drawn without replacement from ``generator``, as the paper's figures are. Where

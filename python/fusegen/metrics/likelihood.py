@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import nn
 
 from .._arguments import number, whole
+
+if TYPE_CHECKING:
+    from ..models import VAE, ConvVAE, SequenceVAE
 
 
 def perplexity(nats: float, tokens: int) -> float:
@@ -44,12 +46,12 @@ class LatentMeasures(NamedTuple):
     kl: float
     importance: float | None
     active_units: int
-    count: int
+    count: int  # type: ignore[assignment]  # the name, which hides a tuple's method, is public
 
 
 @torch.no_grad()
 def latent_measures(
-    model: nn.Module,
+    model: VAE | ConvVAE | SequenceVAE,
     batches: Iterable[Any],
     *,
     k: int = 0,

@@ -19,6 +19,8 @@ class InceptionScore(NamedTuple):
 
 
 class PrecisionRecall(NamedTuple):
+    """Shares from 0 to 1 of samples that lie among those of the other side."""
+
     precision: float
     recall: float
 

@@ -7,6 +7,7 @@ whole next step (the code: one layer, and the last feature from the others; ``ta
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,7 @@ class PostHoc:
         number("lr", self.lr, 0, open_below=True)
 
     def gru(self, features: int) -> fused.GRU:
+        """A new one, for inputs of so many features."""
         return fused.GRU(features, self.hidden_size or max(8, features // 2), self.num_layers)
 
 
@@ -137,8 +139,8 @@ class _Sequences:
 
     def __init__(self, name: str, x: Tensor, lengths: Tensor | None) -> None:
         if not isinstance(x, Tensor) or not x.is_floating_point():
-            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"{name}: expected a floating-point tensor of sequences, got {kind}")
+            found = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"{name}: expected a floating-point tensor of sequences, got {found}")
         if x.dim() != 3 or 0 in x.shape:
             raise ValueError(f"{name}: expected shape [T, N, F], got {list(x.shape)}")
         if not bool(x.isfinite().all()):
@@ -192,7 +194,7 @@ class _Predictor(nn.Module):
         return self.head(self.rnn(x, lengths=lengths)[0])
 
 
-def _learn(model: nn.Module, loss, options: PostHoc) -> None:
+def _learn(model: nn.Module, loss: Callable[[], Tensor], options: PostHoc) -> None:
     optimizer = torch.optim.Adam(model.parameters(), options.lr, fused=True)
     for _ in range(options.steps):
         optimizer.zero_grad(set_to_none=True)

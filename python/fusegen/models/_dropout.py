@@ -3,7 +3,7 @@
 Each draws from torch's global random numbers of the device, and scales what is kept by 1 / (1 - p).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,7 @@ def embedding(embedded: Tensor, tokens: Tensor, vocab_size: int, p: float) -> Te
 
 
 def run_layers(
-    rnn: nn.Module, x: Tensor, state: State | None, between: Callable[[Tensor], Tensor], weight_drop: float
+    rnn: nn.RNNBase, x: Tensor, state: State | None, between: Callable[[Tensor], Tensor], weight_drop: float
 ) -> tuple[Tensor, State]:
     """The layers of an `rnn` one by one on x [T, B, I]; results as the module's own.
 
@@ -41,8 +41,10 @@ def run_layers(
     recurrent matrices, one mask a call for all steps (DropConnect, Wan et al. 2013). The rnn's own dropout
     and its hooks take no part.
     """
-    count = 2 if rnn.mode == "LSTM" else 1
-    given = (None,) * count if state is None else (state,) if isinstance(state, Tensor) else tuple(state)
+    parts = 2 if rnn.mode == "LSTM" else 1
+    given: Sequence[Tensor | None] = (None,) * parts
+    if state is not None:
+        given = (state,) if isinstance(state, Tensor) else state
     finals = []
     for layer in range(rnn.num_layers):
         if layer:
@@ -53,14 +55,17 @@ def run_layers(
             weights[1] = F.dropout(weights[1], weight_drop)
         x, *final = _layer(rnn, x, [None if s is None else s[layer : layer + 1] for s in given], weights)
         finals.append(final)
-    states = tuple(torch.cat(each) for each in zip(*finals, strict=True))
-    return x, states if count == 2 else states[0]
+    h_n, *c_n = (torch.cat(each) for each in zip(*finals, strict=True))
+    return x, (h_n, c_n[0]) if c_n else h_n
 
 
-def _layer(rnn: nn.Module, x: Tensor, state: list, weights: list[Tensor]) -> tuple[Tensor, ...]:
-    kind = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh"}[rnn.mode]
+def _layer(
+    rnn: nn.RNNBase, x: Tensor, state: list[Tensor | None], weights: list[Tensor]
+) -> tuple[Tensor, ...]:
+    cell = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh"}[rnn.mode]
     if not isinstance(rnn, Recurrent):
-        return torch_path.layers(kind, x, state, weights, None)
-    if kind == "lstm":
-        return functional.lstm(x, *state, [*weights, None])
-    return (functional.gru if kind == "gru" else functional.rnn)(x, *state, weights)
+        return torch_path.layers(cell, x, state, weights, None)
+    if cell == "lstm":
+        h_0, c_0 = state
+        return functional.lstm(x, h_0, c_0, [*weights, None])
+    return (functional.gru if cell == "gru" else functional.rnn)(x, state[0], weights)

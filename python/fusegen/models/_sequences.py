@@ -1,19 +1,23 @@
 """What the models over token sequences share: cells, checks, shifted targets, drawing, decoding."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from .. import frozen
 from .. import nn as fused
+from ..nn.frozen import frozen
 from ..ops._common import as_lengths
 
 # The recurrent state: h for a GRU or an RNN, (h, c) for an LSTM; each [num_layers, B, hidden_size].
 State = Tensor | tuple[Tensor, Tensor]
+
+# Of the sequences of a batch, integers [B]; None where all are full.
+Lengths = Sequence[int] | Tensor | None
 
 LAYERS = {"lstm": fused.LSTM, "gru": fused.GRU, "rnn": fused.RNN}
 
@@ -21,15 +25,15 @@ LEFT_OUT = -100  # the target that F.cross_entropy ignores
 
 
 def recurrent(
-    cell: str, input_size: int, hidden_size: int, num_layers: int, dropout: float, **options
-) -> nn.Module:
+    cell: str, input_size: int, hidden_size: int, num_layers: int, dropout: float, **options: Any
+) -> nn.RNNBase:
     """A layer of `LAYERS`, with dropout between layers where there is more than one."""
     dropout = dropout if num_layers > 1 else 0.0  # torch.nn warns of one without effect
     return LAYERS[cell](input_size, hidden_size, num_layers, dropout=dropout, **options)
 
 
 @torch.no_grad()
-def open_forget_gates(rnn: nn.Module) -> None:
+def open_forget_gates(rnn: nn.RNNBase) -> None:
     """Adds 1 to the bias of an LSTM's forget gates (Jozefowicz et al. 2015); leaves other cells alone."""
     if rnn.mode == "LSTM":
         for name, bias in rnn.named_parameters():
@@ -37,7 +41,7 @@ def open_forget_gates(rnn: nn.Module) -> None:
                 bias.chunk(4)[1].add_(1.0)
 
 
-def run(rnn: nn.Module, x: Tensor, state: State | None, lengths: Tensor) -> tuple[Tensor, State]:
+def run(rnn: nn.RNNBase, x: Tensor, state: State | None, lengths: Tensor) -> tuple[Tensor, State]:
     """The layer on x [T, B, I], sequences of `lengths` (int64 [B] on the CPU): as fusegen's `lengths=`.
 
     After `fusegen.revert` the layer is torch.nn's: then by packing, which asks for lengths of 1 or more.
@@ -49,9 +53,9 @@ def run(rnn: nn.Module, x: Tensor, state: State | None, lengths: Tensor) -> tupl
     return pad_packed_sequence(output, total_length=len(x))[0], state
 
 
-def states(state: State, function: Callable[[Tensor], Tensor]) -> State:
+def map_state(function: Callable[[Tensor], Tensor], state: State) -> State:
     """`function` of each part of a recurrent state."""
-    return function(state) if isinstance(state, Tensor) else tuple(function(part) for part in state)
+    return function(state) if isinstance(state, Tensor) else (function(state[0]), function(state[1]))
 
 
 # Checks
@@ -74,7 +78,7 @@ def check_range(name: str, tokens: Tensor, size: int) -> None:
 
 
 def padded(
-    name: str, tokens: Tensor, lengths, vocab_size: int, lengths_name: str = "lengths"
+    name: str, tokens: Tensor, lengths: Lengths, vocab_size: int, lengths_name: str = "lengths"
 ) -> tuple[Tensor, Tensor]:
     """A padded batch, checked: (tokens int64 [T, B] with 0 past each end, lengths int64 [B] on the CPU).
 
@@ -87,13 +91,13 @@ def padded(
         raise ValueError(f"{name}: expected shape [T, B], T at least 1, got {list(tokens.shape)}")
     T, B = tokens.shape
     tokens = tokens.long()
-    if lengths is None:
-        lengths = torch.full((B,), T, dtype=torch.int64)
+    of_rows = as_lengths(lengths_name, lengths, torch.empty(T, B, 0, device="cpu"))
+    if of_rows is None:
+        of_rows = torch.full((B,), T, dtype=torch.int64)
     else:
-        lengths = as_lengths(lengths_name, lengths, torch.empty(T, B, 0, device="cpu"))
-        tokens = tokens.masked_fill(past_end(lengths, T, tokens.device), 0)
+        tokens = tokens.masked_fill(past_end(of_rows, T, tokens.device), 0)
     check_range(name, tokens, vocab_size)
-    return tokens, lengths
+    return tokens, of_rows
 
 
 def past_end(lengths: Tensor, T: int, device: torch.device) -> Tensor:

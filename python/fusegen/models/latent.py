@@ -76,7 +76,7 @@ def posterior_mean_variance(means: Iterable[Tensor]) -> Tensor:
     Batches are merged by Chan et al. 1983; the variance is the population's (over the count of examples).
     Raises ValueError where there is no example.
     """
-    count, mean, squares = 0, 0.0, 0.0
+    count, mean, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for batch in means:
         batch = batch.double()
         if not len(batch):

@@ -1,16 +1,17 @@
 """Seq2Seq: from one token sequence to another, with attention."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.types import Device
 
 from .._arguments import choice, flag, number, whole
 from . import _beam
 from . import _sequences as sequences
 from ._beam import Decoded
-from ._sequences import LAYERS, State
+from ._sequences import LAYERS, Lengths, State
 
 
 class _Memory(NamedTuple):
@@ -35,7 +36,7 @@ class Seq2Seq(nn.Module):
     source_vocab_size, target_vocab_size: tokens; 256, the bytes, by default. embedding_size, hidden_size,
     num_layers: sizes, of encoder and decoder alike. cell: "lstm", "gru" or "rnn". bidirectional: the encoder
     reads both ways, at hidden_size / 2 each. dropout: the chance of a zero, on embeddings, between layers and
-    before the softmax.
+    before the softmax. device, dtype: of the parameters, as in torch.nn.
 
     State-dict keys: `source_embedding.weight`, `target_embedding.weight` (the start is its last row),
     `encoder.*`, `decoder.*`, `score.weight`, `combine.weight`, `output.*`. Forget gates start open, as in
@@ -55,9 +56,9 @@ class Seq2Seq(nn.Module):
         cell: str = "lstm",
         bidirectional: bool = False,
         dropout: float = 0.0,
-        device=None,
-        dtype=None,
-    ):
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.source_vocab_size = whole("source_vocab_size", source_vocab_size, 1)
         self.target_vocab_size = whole("target_vocab_size", target_vocab_size, 1)
@@ -73,7 +74,7 @@ class Seq2Seq(nn.Module):
         chance = number("dropout", dropout, 0, 1, open_above=True)
         self._end = self._start = self.target_vocab_size  # one of the classes, one of the embedding's rows
 
-        made = {"device": device, "dtype": dtype}
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
         E, H, L = self.embedding_size, self.hidden_size, self.num_layers
         self.source_embedding = nn.Embedding(self.source_vocab_size, E, **made)
         self.target_embedding = nn.Embedding(self.target_vocab_size + 1, E, **made)
@@ -87,7 +88,9 @@ class Seq2Seq(nn.Module):
         sequences.open_forget_gates(self.encoder)
         sequences.open_forget_gates(self.decoder)
 
-    def forward(self, source: Tensor, target: Tensor, source_lengths=None, target_lengths=None) -> Tensor:
+    def forward(
+        self, source: Tensor, target: Tensor, source_lengths: Lengths = None, target_lengths: Lengths = None
+    ) -> Tensor:
         """source: [S, B], target: [T, B] -> logits [T + 1, B, target_vocab_size + 1], by teacher forcing.
 
         Row t is for token t, given those before; at a target's length, for its end; past it, for nothing.
@@ -96,26 +99,30 @@ class Seq2Seq(nn.Module):
         """
         return self._teach(source, target, source_lengths, target_lengths)[0]
 
-    def loss(self, source: Tensor, target: Tensor, source_lengths=None, target_lengths=None) -> Tensor:
+    def loss(
+        self, source: Tensor, target: Tensor, source_lengths: Lengths = None, target_lengths: Lengths = None
+    ) -> Tensor:
         """Mean cross entropy of the targets' tokens and ends, in nats per token: a scalar."""
         logits, targets, _ = self._teach(source, target, source_lengths, target_lengths)
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=sequences.LEFT_OUT)
 
     def log_likelihood(
-        self, source: Tensor, target: Tensor, source_lengths=None, target_lengths=None
+        self, source: Tensor, target: Tensor, source_lengths: Lengths = None, target_lengths: Lengths = None
     ) -> Tensor:
         """log p(target and its end | source): [B], in nats; arguments as in `forward`."""
         logits, targets, _ = self._teach(source, target, source_lengths, target_lengths)
         return sequences.log_likelihood(logits, targets)
 
-    def alignment(self, source: Tensor, target: Tensor, source_lengths=None, target_lengths=None) -> Tensor:
+    def alignment(
+        self, source: Tensor, target: Tensor, source_lengths: Lengths = None, target_lengths: Lengths = None
+    ) -> Tensor:
         """What each row of `forward` attends to: weights [T + 1, B, S], which add up to 1 over the source.
 
         An empty source has weights of 0.
         """
         return self._teach(source, target, source_lengths, target_lengths)[2]
 
-    def greedy(self, source: Tensor, source_lengths=None, *, max_length: int = 100) -> Decoded:
+    def greedy(self, source: Tensor, source_lengths: Lengths = None, *, max_length: int = 100) -> Decoded:
         """The likeliest token at each step, until the end or max_length tokens: tokens [T, B], their log p.
 
         log p has the end in it, also for a target that was stopped at max_length. No dropout, no gradients;
@@ -141,7 +148,7 @@ class Seq2Seq(nn.Module):
     def beam_search(
         self,
         source: Tensor,
-        source_lengths=None,
+        source_lengths: Lengths = None,
         *,
         width: int = 5,
         max_length: int = 100,
@@ -163,14 +170,14 @@ class Seq2Seq(nn.Module):
         B = source.shape[1]
         with sequences.evaluating(self):
             memory, state = self._encode(source, lengths)
-            state = sequences.states(state, lambda s: s.repeat_interleave(width, 1))
+            state = sequences.map_state(lambda s: s.repeat_interleave(width, 1), state)
             offsets = torch.arange(B, device=source.device).unsqueeze(1) * width
             position = 0
 
             def step(tokens: Tensor, parents: Tensor) -> Tensor:
                 nonlocal state, position
                 rows = (parents + offsets).flatten()
-                state = sequences.states(state, lambda s: s.index_select(1, rows))
+                state = sequences.map_state(lambda s: s.index_select(1, rows), state)
                 hidden, state = self.decoder(self.target_embedding(tokens.reshape(1, -1)), state)
                 vectors, _ = self._attend(hidden.view(B, width, self.hidden_size), memory)
                 logits = sequences.finite(self.output(vectors), position)
@@ -182,26 +189,28 @@ class Seq2Seq(nn.Module):
 
     # On checked sequences: tokens int64 [T, B], 0 past the ends, and lengths int64 [B] on the CPU.
 
-    def _source(self, source: Tensor, lengths) -> tuple[Tensor, Tensor]:
+    def _source(self, source: Tensor, lengths: Lengths) -> tuple[Tensor, Tensor]:
         return sequences.padded("source", source, lengths, self.source_vocab_size, "source_lengths")
 
-    def _teach(self, source, target, source_lengths, target_lengths) -> tuple[Tensor, Tensor, Tensor]:
+    def _teach(
+        self, source: Tensor, target: Tensor, source_lengths: Lengths, target_lengths: Lengths
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """(logits [T + 1, B, V + 1], targets [T + 1, B], weights [T + 1, B, S])."""
-        source, source_lengths = self._source(source, source_lengths)
-        target, target_lengths = sequences.padded(
+        source, in_source = self._source(source, source_lengths)
+        target, in_target = sequences.padded(
             "target", target, target_lengths, self.target_vocab_size, "target_lengths"
         )
         if target.shape[1] != source.shape[1]:
             raise ValueError(
                 f"target: expected as many sequences as the source, {source.shape[1]}, got {target.shape[1]}"
             )
-        return self._decode(*self._encode(source, source_lengths), target, target_lengths)
+        return self._decode(*self._encode(source, in_source), target, in_target)
 
     def _encode(self, source: Tensor, lengths: Tensor) -> tuple[_Memory, State]:
         embedded = self.drop(self.source_embedding(source))
         values, state = sequences.run(self.encoder, embedded, None, lengths)
         if self.bidirectional:
-            state = sequences.states(state, self._both_ways)
+            state = sequences.map_state(self._both_ways, state)
         values = values.transpose(0, 1).contiguous()
         past = sequences.past_end(lengths, len(source), source.device).T.unsqueeze(1)
         return _Memory(self.score(values), values, past), state

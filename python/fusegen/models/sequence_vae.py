@@ -1,14 +1,16 @@
 """SequenceVAE: a variational autoencoder of token sequences."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
 from .._arguments import choice, flag, number, whole
 from . import _sequences as sequences
-from ._sequences import LAYERS, State
+from ._sequences import LAYERS, Lengths, State
 from .latent import (
     Elbo,
     check_latents,
@@ -36,7 +38,8 @@ class SequenceVAE(nn.Module):
     each. dropout: the chance of a zero, on embeddings, between layers and before the softmax. word_dropout:
     the chance that the decoder reads "unknown" for a token in training, which makes it look to z. inputless:
     it reads "unknown" for every token, always (the paper's inputless decoder): p(x | z) is then a product
-    over positions, and all that tokens have in common is in z.
+    over positions, and all that tokens have in common is in z. device, dtype: of the parameters, as in
+    torch.nn.
 
     State-dict keys: `embedding.weight` (start and unknown are its last two rows), `encoder.*`, `posterior.*`,
     `initial.*`, `decoder.*`, `output.*`. Forget gates start open, as in `TextLSTM`.
@@ -57,9 +60,9 @@ class SequenceVAE(nn.Module):
         dropout: float = 0.0,
         word_dropout: float = 0.0,
         inputless: bool = False,
-        device=None,
-        dtype=None,
-    ):
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.vocab_size = whole("vocab_size", vocab_size, 1)
         self.embedding_size = whole("embedding_size", embedding_size, 1)
@@ -74,7 +77,7 @@ class SequenceVAE(nn.Module):
         self._end = self._start = self.vocab_size  # one of the decoder's classes, one of the embedding's rows
         self._unknown = self.vocab_size + 1
 
-        made = {"device": device, "dtype": dtype}
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
         E, H, Z, L = self.embedding_size, self.hidden_size, self.latent_size, self.num_layers
         self.embedding = nn.Embedding(self.vocab_size + 2, E, **made)
         self.drop = nn.Dropout(chance)
@@ -88,12 +91,12 @@ class SequenceVAE(nn.Module):
         sequences.open_forget_gates(self.encoder)
         sequences.open_forget_gates(self.decoder)
 
-    def encode(self, tokens: Tensor, lengths=None) -> tuple[Tensor, Tensor]:
+    def encode(self, tokens: Tensor, lengths: Lengths = None) -> tuple[Tensor, Tensor]:
         """tokens: [T, B] -> mean and log variance of q(z | tokens), each [B, latent_size]."""
         return self._encode(*self._padded(tokens, lengths))
 
     def forward(
-        self, tokens: Tensor, lengths=None, *, generator: torch.Generator | None = None
+        self, tokens: Tensor, lengths: Lengths = None, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """tokens: [T, B] -> (logits [T + 1, B, vocab_size + 1] for one z from q, mean, log variance).
 
@@ -108,7 +111,7 @@ class SequenceVAE(nn.Module):
         return self._logits(z, tokens, lengths, generator)[0], mean, log_variance
 
     def log_likelihood(
-        self, z: Tensor, tokens: Tensor, lengths=None, *, generator: torch.Generator | None = None
+        self, z: Tensor, tokens: Tensor, lengths: Lengths = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         """log p(tokens and their end | z) of z [B, latent_size] and tokens [T, B]: [B], in nats.
 
@@ -120,7 +123,9 @@ class SequenceVAE(nn.Module):
             raise ValueError(f"z: expected as many rows as sequences, {tokens.shape[1]}, got {len(z)}")
         return sequences.log_likelihood(*self._logits(z, tokens, lengths, generator))
 
-    def elbo(self, tokens: Tensor, lengths=None, *, generator: torch.Generator | None = None) -> Elbo:
+    def elbo(
+        self, tokens: Tensor, lengths: Lengths = None, *, generator: torch.Generator | None = None
+    ) -> Elbo:
         """The bound's terms, log p(tokens | z) [B] and KL [B, latent_size], from one z for each sequence."""
         tokens, lengths = self._padded(tokens, lengths)
         mean, log_variance = self._encode(tokens, lengths)
@@ -131,7 +136,7 @@ class SequenceVAE(nn.Module):
     def loss(
         self,
         tokens: Tensor,
-        lengths=None,
+        lengths: Lengths = None,
         *,
         kl_weight: float = 1.0,
         free_bits: float = 0.0,
@@ -154,7 +159,7 @@ class SequenceVAE(nn.Module):
         self,
         tokens: Tensor,
         k: int,
-        lengths=None,
+        lengths: Lengths = None,
         *,
         chunk: int | None = None,
         generator: torch.Generator | None = None,
@@ -230,13 +235,14 @@ class SequenceVAE(nn.Module):
         """n sequences, each from its own z of N(0, I): (tokens [T, n], lengths [n]), as in `decode`."""
         like = self.initial.weight
         z = standard_normal((whole("n", n, 0), self.latent_size), like, generator)
-        options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "generator": generator}
-        return self.decode(z, max_length, **options)
+        return self.decode(
+            z, max_length, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator
+        )
 
     def reconstruct(
         self,
         tokens: Tensor,
-        lengths=None,
+        lengths: Lengths = None,
         max_length: int | None = None,
         *,
         temperature: float = 0.0,
@@ -251,17 +257,17 @@ class SequenceVAE(nn.Module):
         max_length = len(tokens) if max_length is None else max_length
         return self.decode(z, max_length, temperature=temperature, generator=generator)
 
-    def posterior_mean_variance(self, loader: Iterable) -> Tensor:
+    def posterior_mean_variance(self, loader: Iterable[Any]) -> Tensor:
         """Var over the data of E[z | x], float64 [latent_size], in evaluation mode; the loader as below."""
 
-        def means():
+        def means() -> Iterator[Tensor]:
             for batch in loader:
                 yield self.encode(*batch if isinstance(batch, tuple | list) else (batch,))[0]
 
         with sequences.evaluating(self):
             return posterior_mean_variance(means())
 
-    def active_units(self, loader: Iterable, threshold: float = 0.01) -> int:
+    def active_units(self, loader: Iterable[Any], threshold: float = 0.01) -> int:
         """How many dimensions of z are used: those with Var_x E[z | x] above `threshold` (Burda et al. 2016).
 
         loader: batches tokens or (tokens, lengths), read once. Raises ValueError if it is empty.
@@ -271,7 +277,7 @@ class SequenceVAE(nn.Module):
 
     # On checked sequences: tokens int64 [T, B], 0 past the ends, and lengths int64 [B] on the CPU.
 
-    def _padded(self, tokens: Tensor, lengths) -> tuple[Tensor, Tensor]:
+    def _padded(self, tokens: Tensor, lengths: Lengths) -> tuple[Tensor, Tensor]:
         return sequences.padded("tokens", tokens, lengths, self.vocab_size)
 
     def _encode(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -281,7 +287,9 @@ class SequenceVAE(nn.Module):
         mean, log_variance = self.posterior(last).chunk(2, -1)
         return mean, log_variance
 
-    def _logits(self, z: Tensor, tokens: Tensor, lengths: Tensor, generator) -> tuple[Tensor, Tensor]:
+    def _logits(
+        self, z: Tensor, tokens: Tensor, lengths: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
         """(logits [T + 1, B, vocab_size + 1], targets [T + 1, B])."""
         read, targets = sequences.shifted(tokens, lengths, self._start, self._end)
         if self.inputless:
@@ -301,5 +309,5 @@ class SequenceVAE(nn.Module):
     def _initial_state(self, z: Tensor) -> State:
         count = 2 if self.cell == "lstm" else 1
         parts = self.initial(z).tanh().view(len(z), count, self.num_layers, self.hidden_size)
-        parts = tuple(part.transpose(0, 1).contiguous() for part in parts.unbind(1))
-        return parts if count == 2 else parts[0]
+        h, *c = (part.transpose(0, 1).contiguous() for part in parts.unbind(1))
+        return (h, c[0]) if c else h

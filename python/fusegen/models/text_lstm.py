@@ -1,8 +1,12 @@
 """TextLSTM: a recurrent language model over tokens, bytes by default."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.types import Device
 
 from .._arguments import choice, flag, number, whole
 from . import _dropout
@@ -15,9 +19,9 @@ from ._sequences import (
     draw,
     evaluating,
     finite,
+    map_state,
     open_forget_gates,
     recurrent,
-    states,
 )
 from .latent import at_least_float
 
@@ -39,7 +43,7 @@ class TextLSTM(nn.Module):
     activation_penalty: AR's alpha, `loss` adds alpha times the mean square of the last layer's output after
     dropout. temporal_penalty: TAR's beta, beta times the mean square of that output's change from one step to
     the next, before dropout. Dropped values are made up for by 1 / (1 - chance). In evaluation mode none of
-    it acts, and the state dict is that of the plain model.
+    it acts, and the state dict is that of the plain model. device, dtype: of the parameters, as in torch.nn.
 
     State-dict keys: `embedding.weight`, `rnn.*` as in torch.nn, `projection.*` (tied, sizes differing only),
     `decoder.weight`, `decoder.bias`. The forget gates' bias starts at 1 above torch's
@@ -66,9 +70,9 @@ class TextLSTM(nn.Module):
         weight_drop: float = 0.0,
         activation_penalty: float = 0.0,
         temporal_penalty: float = 0.0,
-        device=None,
-        dtype=None,
-    ):
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.vocab_size = whole("vocab_size", vocab_size, 1)
         self.embedding_size = whole("embedding_size", embedding_size, 1)
@@ -91,7 +95,7 @@ class TextLSTM(nn.Module):
         self.temporal_penalty = number("temporal_penalty", temporal_penalty, 0)
         tie_weights = flag("tie_weights", tie_weights)
 
-        made = {"device": device, "dtype": dtype}
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
         self.embedding = nn.Embedding(self.vocab_size, self.embedding_size, **made)
         between = 0.0 if self.locked_dropout else self.hidden_dropout
         self.rnn = recurrent(cell, self.embedding_size, self.hidden_size, self.num_layers, between, **made)
@@ -148,7 +152,7 @@ class TextLSTM(nn.Module):
     @staticmethod
     def detach(state: State | None) -> State | None:
         """The same state without its history: carried over chunks, gradients stop there (truncated BPTT)."""
-        return None if state is None else states(state, Tensor.detach)
+        return None if state is None else map_state(Tensor.detach, state)
 
     def generate(
         self,
@@ -193,9 +197,12 @@ class TextLSTM(nn.Module):
         else:
             generator.manual_seed(whole("seed", seed, 0, 2**64 - 1))
 
+        def choose(logits: Tensor) -> Tensor:
+            return draw(logits, temperature, top_k, top_p, generator)
+
         with evaluating(self):
             if beams is None:
-                drawn = self._continue(tokens, n, temperature, top_k, top_p, generator)
+                drawn = self._continue(tokens, n, choose)
             else:
                 drawn = self._search(tokens, n, beams)
         if isinstance(prompt, Tensor):
@@ -203,7 +210,7 @@ class TextLSTM(nn.Module):
         content = bytes(drawn.tolist())
         return content if isinstance(prompt, bytes) else content.decode("utf-8", errors="replace")
 
-    def _continue(self, tokens, n, temperature, top_k, top_p, generator) -> Tensor:
+    def _continue(self, tokens: Tensor, n: int, choose: Callable[[Tensor], Tensor]) -> Tensor:
         """tokens: int64 [T] -> int64 [n] on the CPU."""
         drawn = torch.empty(n, dtype=torch.int64)
         step, state = tokens.to(self.embedding.weight.device), None
@@ -212,7 +219,7 @@ class TextLSTM(nn.Module):
             logits = logits[-1].float().cpu()
             if not logits.isfinite().all():
                 raise RuntimeError(f"generate: the logits of token {i} are not finite")
-            token = draw(logits, temperature, top_k, top_p, generator)
+            token = choose(logits)
             drawn[i] = token
             step = token.view(1).to(step.device)
         return drawn
@@ -223,7 +230,7 @@ class TextLSTM(nn.Module):
         state = None
         if len(tokens) > 1:
             _, state = self._advance(tokens[:-1], None, last_only=True)
-            state = states(state, lambda part: part.repeat_interleave(width, 1))
+            state = map_state(lambda part: part.repeat_interleave(width, 1), state)
         position = 0
 
         def step(last: Tensor, parents: Tensor) -> Tensor:
@@ -232,7 +239,7 @@ class TextLSTM(nn.Module):
             if position == n:
                 return torch.zeros(1, width, self.vocab_size + 1, device=last.device)
             if state is not None:
-                state = states(state, lambda part: part.index_select(1, parents[0]))
+                state = map_state(lambda part: part.index_select(1, parents[0]), state)
             # A beam without any text, of chance 0, may bear the end for its last token.
             logits, state = self._advance(last.clamp(max=self.vocab_size - 1), state)
             log_p = finite(logits, position).log_softmax(-1)
@@ -257,10 +264,10 @@ class TextLSTM(nn.Module):
             return self.rnn(x, state)
         alone = x.dim() == 2
         if alone:
-            x, state = x.unsqueeze(1), None if state is None else states(state, lambda s: s.unsqueeze(1))
+            x, state = x.unsqueeze(1), None if state is None else map_state(lambda s: s.unsqueeze(1), state)
         between = lambda y: self._drop(y, self.hidden_dropout)
         output, state = _dropout.run_layers(self.rnn, x, state, between, self.weight_drop)
-        return (output.squeeze(1), states(state, lambda s: s.squeeze(1))) if alone else (output, state)
+        return (output.squeeze(1), map_state(lambda s: s.squeeze(1), state)) if alone else (output, state)
 
     def _drop(self, x: Tensor, chance: float) -> Tensor:
         """x: [T, ..., F]."""

@@ -1,11 +1,13 @@
 """VAE and ConvVAE: variational autoencoders of vectors and of images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.types import Device
 
 from .._arguments import choice, number, whole, wholes
 from ._sequences import check_integers, check_range
@@ -30,17 +32,18 @@ class _VAE(nn.Module):
 
     def __init__(
         self,
-        data_shape,
-        inner,
-        latent_size,
-        hidden_sizes,
-        likelihood,
-        scale,
-        beta,
-        num_classes,
-        encoder_dropout,
-        made,
-    ):
+        data_shape: tuple[int, ...],
+        inner: int,
+        *,
+        latent_size: int,
+        hidden_sizes: Sequence[int],
+        likelihood: str,
+        scale: float | None,
+        beta: float,
+        num_classes: int | None,
+        encoder_dropout: float,
+        made: dict[str, Any],
+    ) -> None:
         super().__init__()
         self.data_shape = data_shape
         self.latent_size = whole("latent_size", latent_size, 1)
@@ -190,20 +193,20 @@ class _VAE(nn.Module):
         return torch.stack([self.mean(self.decode(start.lerp(stop, w), labels)) for w in way])
 
     @torch.no_grad()
-    def posterior_mean_variance(self, loader: Iterable) -> Tensor:
+    def posterior_mean_variance(self, loader: Iterable[Any]) -> Tensor:
         """Var over the data of E[z | x]: float64 [latent_size], which `active_units` holds to a threshold.
 
         loader: batches x or (x, labels); labels are ignored by a model without classes.
         """
 
-        def means():
+        def means() -> Iterator[Tensor]:
             for batch in loader:
                 x, *labels = batch if isinstance(batch, tuple | list) else (batch,)
                 yield self.encode(x, labels[0] if labels and self.num_classes else None)[0]
 
         return posterior_mean_variance(means())
 
-    def active_units(self, loader: Iterable, threshold: float = 0.01) -> int:
+    def active_units(self, loader: Iterable[Any], threshold: float = 0.01) -> int:
         """How many dimensions of z are used: those with Var_x E[z | x] above `threshold` (Burda et al. 2016).
 
         loader: batches x or (x, labels), read once. Raises ValueError if it is empty.
@@ -258,7 +261,7 @@ class VAE(_VAE):
     num_classes: if given, encoder and decoder also read a label (Sohn et al. 2015), and every method asks
     for `labels`, integers [N] from 0 to num_classes - 1. encoder_dropout: the share of x (of a ConvVAE the
     features) that is hidden from the dense encoder in training: an encoder that denoises fits the held-out
-    better (Im et al. 2017, arXiv:1511.06406).
+    better (Im et al. 2017, arXiv:1511.06406). device, dtype: of the parameters, as in torch.nn.
 
     State-dict keys: `encoder.*` (ending in mean and log variance), `decoder.*`, `log_scale` if Gaussian.
     Everything is in nats. Raises TypeError or ValueError, naming the argument, for a wrong option.
@@ -275,22 +278,22 @@ class VAE(_VAE):
         beta: float = 1.0,
         num_classes: int | None = None,
         encoder_dropout: float = 0.0,
-        device=None,
-        dtype=None,
-    ):
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         data_size = whole("data_size", data_size, 1)
-        made = {"device": device, "dtype": dtype}
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
         super().__init__(
             (data_size,),
             data_size,
-            latent_size,
-            hidden_sizes,
-            likelihood,
-            scale,
-            beta,
-            num_classes,
-            encoder_dropout,
-            made,
+            latent_size=latent_size,
+            hidden_sizes=hidden_sizes,
+            likelihood=likelihood,
+            scale=scale,
+            beta=beta,
+            num_classes=num_classes,
+            encoder_dropout=encoder_dropout,
+            made=made,
         )
 
 
@@ -299,8 +302,8 @@ class ConvVAE(_VAE):
 
     image_size: C, h, w. channels: of the convolutions, each of which halves height and width (4 x 4, stride
     2, ReLU; odd sizes are rounded down); transposed ones mirror them to exactly h x w. Labels join at the
-    dense layers. latent_size, hidden_sizes, likelihood, scale, beta, num_classes, encoder_dropout, methods
-    and errors: as in `VAE`.
+    dense layers. latent_size, hidden_sizes, likelihood, scale, beta, num_classes, encoder_dropout, device,
+    dtype, methods and errors: as in `VAE`.
 
     State-dict keys: `VAE`'s, with `convolutions.*` and `transposed.*`.
     """
@@ -317,9 +320,9 @@ class ConvVAE(_VAE):
         beta: float = 1.0,
         num_classes: int | None = None,
         encoder_dropout: float = 0.0,
-        device=None,
-        dtype=None,
-    ):
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         image_size, channels = wholes("image_size", image_size, 1), wholes("channels", channels, 1)
         if len(image_size) != 3:
             raise ValueError(f"image_size: expected three integers C, h, w, got {image_size}")
@@ -333,18 +336,18 @@ class ConvVAE(_VAE):
             )
         sizes = [(h >> i, w >> i) for h, w in [image_size[1:]] for i in range(len(channels) + 1)]
         inner_shape = (channels[-1], *sizes[-1])
-        made = {"device": device, "dtype": dtype}
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
         super().__init__(
             image_size,
             inner_shape[0] * inner_shape[1] * inner_shape[2],
-            latent_size,
-            hidden_sizes,
-            likelihood,
-            scale,
-            beta,
-            num_classes,
-            encoder_dropout,
-            made,
+            latent_size=latent_size,
+            hidden_sizes=hidden_sizes,
+            likelihood=likelihood,
+            scale=scale,
+            beta=beta,
+            num_classes=num_classes,
+            encoder_dropout=encoder_dropout,
+            made=made,
         )
         self.convolutions, self.transposed = nn.Sequential(), nn.Sequential(nn.ReLU())
         self.transposed.append(nn.Unflatten(1, inner_shape))
@@ -366,7 +369,7 @@ class ConvVAE(_VAE):
         return self.transposed(features)
 
 
-def _mlp(*sizes: int, made: dict) -> nn.Sequential:
+def _mlp(*sizes: int, made: dict[str, Any]) -> nn.Sequential:
     """Linear layers with ReLU between."""
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):

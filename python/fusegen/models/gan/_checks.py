@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,15 +12,16 @@ from torch import Tensor
 from ..._arguments import whole
 from .._sequences import check_integers
 
-INTEGERS = int | Sequence[int] | Tensor | None
+Integers = int | Sequence[int] | Tensor | None
 
 
 def check_any(samples: Tensor) -> None:
+    """Raises ValueError for a tensor without elements."""
     if samples.numel() == 0:
         raise ValueError(f"samples: expected at least one, got shape {list(samples.shape)}")
 
 
-def integers(name: str, given: INTEGERS, n: int, least: int, most: int) -> Tensor:
+def integers(name: str, given: Integers, n: int, least: int, most: int) -> Tensor:
     """int64 [n] from an integer for all, a sequence of n of them or an integer tensor [n].
 
     Raises TypeError for another type, ValueError for another number of them or one outside [least, most].
@@ -40,16 +42,16 @@ def integers(name: str, given: INTEGERS, n: int, least: int, most: int) -> Tenso
     return given
 
 
-def _listed(name: str, given: object) -> list:
+def _listed(name: str, given: Any) -> list[Any]:
     try:
-        if not isinstance(given, str | bytes):
-            return list(given)
+        if isinstance(given, str | bytes):
+            raise TypeError
+        return list(given)
     except TypeError:
-        pass
-    raise TypeError(
-        f"{name}: expected an integer, a sequence of them or an integer tensor, "
-        f"got {type(given).__name__} {given!r}"
-    )
+        raise TypeError(
+            f"{name}: expected an integer, a sequence of them or an integer tensor, "
+            f"got {type(given).__name__} {given!r}"
+        ) from None
 
 
 def source_device(generator: torch.Generator | None, like: Tensor) -> torch.device:

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations
 
 from ... import _backend
 from ..._arguments import check_floats, number, whole
-from ._checks import INTEGERS, check_any, integers, source_device
+from ._checks import Integers, check_any, integers, source_device
 
 
 class GAN(nn.Module):
@@ -64,7 +64,7 @@ class GAN(nn.Module):
         (Brock et al. 2019, arXiv:1809.11096, section 3.1): closer to the usual, less varied."""
         return self._normal((whole("n", n, 1), self.noise_size), truncation, generator)
 
-    def generate(self, noise: Tensor, labels: INTEGERS = None) -> Tensor:
+    def generate(self, noise: Tensor, labels: Integers = None) -> Tensor:
         """Samples of ``noise`` [N, noise_size] and ``labels`` [N], with gradient to the generator."""
         self._check_noise(noise, "N")
         return self.generator(self._with_labels(noise, labels))
@@ -72,8 +72,8 @@ class GAN(nn.Module):
     def fakes(
         self,
         like: Tensor,
-        labels: INTEGERS = None,
-        lengths: INTEGERS = None,
+        labels: Integers = None,
+        lengths: Integers = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """As many samples as ``like`` holds, of the same labels (and lengths), with gradient. ``like`` is
@@ -82,7 +82,7 @@ class GAN(nn.Module):
         noise = self.noise(like.shape[self.sample_dim], generator=generator)
         return cast_as(self.generate(noise, labels), like)
 
-    def critic_input(self, samples: Tensor, labels: INTEGERS = None, lengths: INTEGERS = None) -> Tensor:
+    def critic_input(self, samples: Tensor, labels: Integers = None, lengths: Integers = None) -> Tensor:
         """What the discriminator takes: the samples, and their labels (and lengths) beside them.
 
         Raises TypeError or ValueError for samples that do not fit the model.
@@ -107,7 +107,7 @@ class GAN(nn.Module):
         self,
         n: int,
         *,
-        labels: INTEGERS = None,
+        labels: Integers = None,
         truncation: float | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
@@ -135,7 +135,9 @@ class GAN(nn.Module):
         """A parameter: the device and dtype of this model."""
         return next(self.generator.parameters())
 
-    def _normal(self, shape, truncation: float | None, generator: torch.Generator | None) -> Tensor:
+    def _normal(
+        self, shape: tuple[int, ...], truncation: float | None, generator: torch.Generator | None
+    ) -> Tensor:
         like = self._like
         device = source_device(generator, like)
         z = torch.empty(shape, device=device, dtype=torch.float32)
@@ -146,7 +148,7 @@ class GAN(nn.Module):
             nn.init.trunc_normal_(z, 0.0, 1.0, -t, t, generator=generator)
         return z.to(like.device, like.dtype)
 
-    def _labels(self, n: int, labels: INTEGERS, generator: torch.Generator | None) -> Tensor | None:
+    def _labels(self, n: int, labels: Integers, generator: torch.Generator | None) -> Tensor | None:
         """int64 [n] on the model's device, or None for a model without classes."""
         if labels is None and self.num_classes:
             at = source_device(generator, self._like)
@@ -154,7 +156,7 @@ class GAN(nn.Module):
         labels = self.checked_labels(labels, n)
         return None if labels is None else labels.to(self._like.device)
 
-    def checked_labels(self, labels: INTEGERS, n: int) -> Tensor | None:
+    def checked_labels(self, labels: Integers, n: int) -> Tensor | None:
         """Labels as int64 [n]. Raises TypeError or ValueError where they do not fit the model or n."""
         if labels is None:
             if self.num_classes:
@@ -177,7 +179,7 @@ class GAN(nn.Module):
         """[N, num_classes]"""
         return F.one_hot(labels, self.num_classes).to(like.device, like.dtype)
 
-    def _with_labels(self, noise: Tensor, labels: INTEGERS) -> Tensor:
+    def _with_labels(self, noise: Tensor, labels: Integers) -> Tensor:
         labels = self.checked_labels(labels, noise.shape[0])
         return noise if labels is None else torch.cat((noise, self._one_hot(labels, noise)), 1)
 
@@ -192,7 +194,7 @@ class ImageGAN(GAN):
         """Samples and labels int64 [N] along dim 1."""
         raise NotImplementedError
 
-    def critic_input(self, samples: Tensor, labels: INTEGERS = None, lengths: INTEGERS = None) -> Tensor:
+    def critic_input(self, samples: Tensor, labels: Integers = None, lengths: Integers = None) -> Tensor:
         """samples [N, *shape] as they are, or with the one-hot vectors of labels [N] behind them."""
         _no_lengths(lengths)
         check_floats("samples", samples)
@@ -205,6 +207,7 @@ class ImageGAN(GAN):
         return samples if labels is None else self._joined(samples, labels)
 
     def critic(self, penalised: bool) -> nn.Module:
+        """As in ``GAN``: with classes and a penalty, the discriminator behind ``HeldLabels``."""
         held = penalised and self.num_classes
         return HeldLabels(self.discriminator, self._own_width) if held else self.discriminator
 
@@ -223,6 +226,7 @@ class HeldLabels(nn.Module):
         self.D, self.width = D, width
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: [N, width + labels, ...], the samples first -> D's logits."""
         return self.D(torch.cat((x[:, : self.width], x[:, self.width :].detach()), 1))
 
 
@@ -237,6 +241,9 @@ def _no_lengths(lengths: object) -> None:
         raise ValueError("lengths: only sequences have them, this model makes samples of one shape")
 
 
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
 class _Average:
     """The update of an exponential moving average for ``AveragedModel``.
 
@@ -248,7 +255,7 @@ class _Average:
     def __init__(self, decay: float) -> None:
         self.decay = decay
 
-    def __call__(self, averages: list[Tensor], now: list[Tensor], updates: Tensor) -> None:
+    def __call__(self, averages: _Tensors, now: _Tensors, updates: Tensor | int) -> None:
         t = int(updates)
         decay = min(self.decay, (1 + t) / (10 + t))
         if averages[0].is_floating_point():

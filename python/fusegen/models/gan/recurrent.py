@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from ... import nn as fused
 from ..._arguments import check_floats, choice, number, whole
 from .._sequences import check_integers
-from ._checks import INTEGERS, check_any, integers, source_device
+from ._checks import Integers, check_any, integers, source_device
 from .base import GAN, cast_as, evaluating
 
-_CELLS = {"lstm": fused.LSTM, "gru": fused.GRU}
+_Cell = type[fused.LSTM] | type[fused.GRU]
+_CELLS: dict[str, _Cell] = {"lstm": fused.LSTM, "gru": fused.GRU}
 
 
 class RecurrentGAN(GAN):
@@ -96,8 +97,8 @@ class RecurrentGAN(GAN):
     def generate(
         self,
         noise: Tensor,
-        labels: INTEGERS = None,
-        lengths: INTEGERS = None,
+        labels: Integers = None,
+        lengths: Integers = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Sequences [T, B, F] (one-hot [T, B, V] of tokens) of ``noise`` [T, B, noise_size], zero past
@@ -106,11 +107,18 @@ class RecurrentGAN(GAN):
         lengths = self.checked_lengths(lengths, *noise.shape[:2])
         return self._run(self.generator, noise, labels, lengths, generator)
 
-    def fakes(self, like, labels=None, lengths=None, generator=None) -> Tensor:
+    def fakes(
+        self,
+        like: Tensor,
+        labels: Integers = None,
+        lengths: Integers = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """As in ``GAN``; ``like`` [T, B, ·] gives the steps too."""
         noise = self.noise(like.shape[1], like.shape[0], generator=generator)
         return cast_as(self.generate(noise, labels, lengths, generator), like)
 
-    def critic_input(self, samples: Tensor, labels: INTEGERS = None, lengths: INTEGERS = None) -> Tensor:
+    def critic_input(self, samples: Tensor, labels: Integers = None, lengths: Integers = None) -> Tensor:
         """samples: [T, B, F], or tokens as integers [T, B] or one-hot [T, B, V]. lengths: integers from 1 to
         T, one for all sequences, a sequence or a tensor [B]."""
         if self.vocab_size is not None and isinstance(samples, Tensor) and samples.dim() == 2:
@@ -133,11 +141,11 @@ class RecurrentGAN(GAN):
         self,
         n: int,
         *,
-        labels: INTEGERS = None,
+        labels: Integers = None,
         truncation: float | None = None,
         generator: torch.Generator | None = None,
         steps: int | None = None,
-        lengths: INTEGERS = None,
+        lengths: Integers = None,
     ) -> Tensor:
         """n sequences [steps, n, F], or int64 tokens [steps, n]; zero past ``lengths`` [n]. The rest as in
         ``GAN.sample``."""
@@ -149,13 +157,20 @@ class RecurrentGAN(GAN):
             out = self._run(net, noise, labels, lengths, generator)
         return out if self.vocab_size is None else out.argmax(2)
 
-    def checked_lengths(self, lengths: INTEGERS, T: int, B: int) -> Tensor | None:
+    def checked_lengths(self, lengths: Integers, T: int, B: int) -> Tensor | None:
         """int64 [B] on the model's device. Raises TypeError or ValueError where they do not fit."""
         if lengths is None:
             return None
         return integers("lengths", lengths, B, 1, T).to(self._like.device)
 
-    def _run(self, net: nn.Module, noise, labels, lengths, generator) -> Tensor:
+    def _run(
+        self,
+        net: nn.Module,
+        noise: Tensor,
+        labels: Integers,
+        lengths: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
         labels = self.checked_labels(labels, noise.shape[1])
         if labels is not None:
             noise = torch.cat((noise, self._one_hot(labels, noise).expand(noise.shape[0], -1, -1)), 2)
@@ -176,13 +191,16 @@ class RecurrentGAN(GAN):
 class SeriesGenerator(nn.Module):
     """Noise [T, B, inputs] -> [T, B, features]: a recurrent stack and a linear map of its output."""
 
-    def __init__(self, inputs, features, hidden_size, num_layers, cell, *, tanh: bool) -> None:
+    def __init__(
+        self, inputs: int, features: int, hidden_size: int, num_layers: int, cell: _Cell, *, tanh: bool
+    ) -> None:
         super().__init__()
         self.rnn = cell(inputs, hidden_size, num_layers)
         self.head = nn.Linear(hidden_size, features)
         self.tanh = tanh
 
     def forward(self, noise: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """lengths: [B], past which the sequences are zero; None: all T."""
         x = self.head(self.rnn(noise, lengths=lengths)[0])
         return ended(x.tanh() if self.tanh else x, lengths)
 
@@ -194,7 +212,7 @@ class TokenGenerator(nn.Module):
     softmax((logits + Gumbel noise) / temperature).
     """
 
-    def __init__(self, inputs, vocab_size, hidden_size, num_layers, cell) -> None:
+    def __init__(self, inputs: int, vocab_size: int, hidden_size: int, num_layers: int, cell: _Cell) -> None:
         super().__init__()
         self.embedding = nn.Linear(vocab_size, hidden_size, bias=False)  # of one-hot vectors
         self.rnn = cell(inputs + hidden_size, hidden_size, num_layers)
@@ -207,6 +225,7 @@ class TokenGenerator(nn.Module):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
+        """lengths: [B], past which the sequences are zero; None: all T. generator: of the Gumbel noise."""
         (T, B, _), V = noise.shape, self.head.out_features
         gumbel = gumbel_noise((T, B, V), noise, generator)
         token, state, drawn = noise.new_zeros(B, V), None, []
@@ -222,13 +241,17 @@ class SequenceCritic(nn.Module):
 
     sample_dim = 1
 
-    def __init__(self, features, num_classes, hidden_size, num_layers, cell) -> None:
+    def __init__(
+        self, features: int, num_classes: int, hidden_size: int, num_layers: int, cell: _Cell
+    ) -> None:
         super().__init__()
         self.features = features
         self.rnn = cell(features + num_classes, hidden_size, num_layers)
         self.head = nn.Linear(2 * hidden_size, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: values, one-hot labels, and 1 within a sequence, 0 past its end; behind a sequence's end nothing
+        is read."""
         values, labels, inside = x.split((self.features, x.shape[2] - self.features - 1, 1), 2)
         lengths = inside.detach().sum((0, 2)).round().long()
         y, final = self.rnn(torch.cat((values, labels.detach()), 2), lengths=lengths)
@@ -247,7 +270,7 @@ def ended(x: Tensor, lengths: Tensor | None) -> Tensor:
     return x if lengths is None else torch.where(within(lengths, x.shape[0]).unsqueeze(2), x, 0.0)
 
 
-def gumbel_noise(shape, like: Tensor, generator: torch.Generator | None) -> Tensor:
+def gumbel_noise(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
     """-log of exponential noise, with a generator of its own (torch's gumbel_softmax takes none)."""
     device = source_device(generator, like)
     e = torch.empty(shape, device=device, dtype=torch.float32).exponential_(generator=generator)
