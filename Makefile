@@ -8,10 +8,14 @@ VENV ?= .venv
 STAGE ?= all
 SUITES ?= rnn cells
 ARGS ?=
+# Processes that share out the tests.
+JOBS ?= 2
 
 py := $(VENV)/bin/python
 pip := $(py) -m pip --disable-pip-version-check install -q
 stamps := $(VENV)/.fusegen
+# Threads that wait leave the cores to the other process.
+pytest = OMP_WAIT_POLICY=passive $(py) -m pytest -q -n $(JOBS) --dist worksteal
 say := @printf 'fusegen: %s\n'
 # Two builds at a time would write the same build folder.
 lock := $(if $(shell command -v flock),flock build/.lock)
@@ -29,10 +33,10 @@ demo: $(stamps)/built
 	@$(VENV)/bin/fusegen demo $(ARGS)
 
 test: $(stamps)/built $(stamps)/test-tools
-	@$(py) -m pytest -q -m "not slow and not gpu" $(ARGS)
+	@$(pytest) -m "not slow and not gpu" $(ARGS)
 
 test-full: $(stamps)/built $(stamps)/test-tools
-	@$(py) -m pytest -q -m "not gpu" $(ARGS)
+	@$(pytest) -m "not gpu" $(ARGS)
 
 lint: $(stamps)/runtime $(stamps)/lint-tools
 	@$(VENV)/bin/ruff check .
@@ -78,8 +82,9 @@ $(stamps)/built: $(build_sources) $(stamps)/runtime
 	@touch $@
 
 $(stamps)/test-tools: constraints.txt | $(py)
-	@$(pip) -c constraints.txt pytest hypothesis expecttest \
-	  tensorboard safetensors datasets pillow scikit-learn sacrebleu tokenizers
+	@$(pip) -c constraints.txt pytest pytest-xdist hypothesis expecttest \
+	  tensorboard safetensors datasets pillow scikit-learn sacrebleu tokenizers matplotlib torchmetrics \
+	  onnx onnxruntime openvino onednn-cpu-gomp onednn-devel-cpu-gomp
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/lint-tools: constraints.txt | $(py)

@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib import import_module
+from types import ModuleType
 
-import cap
+from harness import cap
 
 if __name__ == "__main__" and (wrong := cap.apply(sys.argv[1:])):  # before torch is imported
     print(f"run.py: {wrong}", file=sys.stderr)
@@ -21,11 +22,12 @@ if __name__ == "__main__" and (wrong := cap.apply(sys.argv[1:])):  # before torc
 
 import torch
 
-import record
-from bars import select
-from options import Options
-from steadiness import of_this_run
-from sweep import FAILED, WRONG
+from fusegen import _C
+from harness import machine, record
+from harness.bars import select
+from harness.options import Options
+from harness.steadiness import of_this_run
+from harness.sweep import FAILED, WRONG
 
 SUITES = {
     "rnn": "layers against torch.nn, torch.compile, ONNX Runtime, OpenVINO, oneDNN and the machine's peak",
@@ -77,7 +79,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help="only these contestants, e.g. fused torch onednn",
     )
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help=f"(default: {torch.get_num_threads()}; small and models: one, and two)",
+    )
     parser.add_argument(
         "--minutes",
         type=float,
@@ -106,6 +113,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return asked
 
 
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
 def part(text: str) -> tuple[int, int]:
     k, slash, n = text.partition("/")
     if not (slash and k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
@@ -117,15 +130,15 @@ def missing_for_gpu() -> str:
     """Why `--device cuda` cannot run here, in one line; "" if it can."""
     if not torch.cuda.is_available():
         return "this torch sees no NVIDIA GPU; nothing was timed"
-    if not record._C.build_info()["cuda_archs"]:
-        note = record._C.build_info()["cuda_note"]
+    if not _C.build_info()["cuda_archs"]:
+        note = _C.build_info()["cuda_note"]
         return f"this fusegen was built without CUDA kernels ({note}); nothing was timed"
     return ""
 
 
 def wrong_isa(isa: str) -> str:
     """Why `--isa` cannot be obeyed, in one line; "" if it is."""
-    there = record._C.available_isas()
+    there = _C.available_isas()
     if isa not in there:
         return f"expected one of {', '.join(there)} (which this machine and build have), got {isa!r}"
     if isa != cap.applied:
@@ -141,45 +154,51 @@ def main(argv: list[str] | None = None) -> int:
     if asked.device == "cuda" and (missing := missing_for_gpu()):
         print(f"run.py: --device cuda: {missing}", file=sys.stderr)
         return 2
-    torch.set_num_threads(asked.threads)
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
     options = Options(
-        asked.quick, tuple(asked.only), tuple(asked.peers), asked.minutes, asked.device, asked.part
-    )
-    environment = record.environment(asked.device)
-    print("  ".join(f"{name} {value}" for name, value in environment.items()), flush=True)
+        quick=asked.quick, only=tuple(asked.only), peers=tuple(asked.peers), minutes=asked.minutes,
+        device=asked.device, part=asked.part, threads=asked.threads,
+    )  # fmt: skip
+    described = machine.environment(asked.device)
+    print("  ".join(f"{name} {value}" for name, value in described.items()), flush=True)
     for library, why in cap.unreached().items():
         print(f"--isa {asked.isa} does not reach {library}: {why}", flush=True)
-    if not asked.isa and asked.device == "cpu" and record._C.isa() != cap.best():
-        isa, best = record._C.isa(), cap.best()
+    if not asked.isa and asked.device == "cpu" and _C.isa() != cap.best():
+        isa, best = _C.isa(), cap.best()
         print(f"peers may use {best}, for which this build has no kernels: --isa {isa} holds them too")
 
     rows = ceilings("before", options)
     for name in asked.suites:
         print(f"\n{name}: {SUITES[name]}", flush=True)
-        rows += import_module(f"suites.{name}").run(options)
+        rows += suite(name, options).run(options)
     if not select(rows, suite=tuple(asked.suites)):
         print("no case has all the words of --only", file=sys.stderr)
         return 2
     rows += ceilings("after", options)
     if asked.device == "cpu":
-        print(f"\nsteady loop between rounds: {of_this_run(asked.threads)}")
+        print(f"\nsteady loop between rounds: {of_this_run(torch.get_num_threads())}")
     amiss = select(rows, unit=(WRONG, FAILED))
     print_bars(asked.suites, [entry for entry in rows if entry not in amiss], options)
     if asked.save or not options.partial:
         k, n = options.part
         suffix = "-partial" if options.partial else ""
         path = record.write(rows, suffix=suffix + (f"-{k}of{n}" if n > 1 else ""), device=asked.device)
-        print(f"\nwritten: {path.relative_to(record.ROOT)}")
+        print(f"\nwritten: {path.relative_to(machine.ROOT)}")
     for entry in amiss:
         print(f"{entry.unit}: {entry.suite} {entry.peer} {entry.note}", file=sys.stderr)
     return 1 if amiss else 0
+
+
+def suite(name: str, options: Options) -> ModuleType:
+    return import_module(f"{'gpu' if options.device == 'cuda' else 'speed'}.{name}")
 
 
 def ceilings(when: str, options: Options) -> list[record.Row]:
     """What the GPU does at best, before and after: a drift between them is the machine's."""
     if options.device != "cuda":
         return []
-    from peers.ceilings import measure
+    from gpu.ceilings import measure
 
     return measure(when)
 
@@ -190,9 +209,7 @@ def print_bars(names: list[str], rows: list[record.Row], options: Options) -> No
     if unsteady:
         print(f"  {len(unsteady)} of {len(rows)} rows were read on an unsteady machine: their notes say so")
     for name in names:
-        suite = import_module(f"suites.{name}")
-        judge = suite.bars_cuda if options.device == "cuda" else suite.bars
-        for bar in judge(select(rows, suite=(name, "ceilings"))):
+        for bar in suite(name, options).bars(select(rows, suite=(name, "ceilings"))):
             print(bar)
 
 

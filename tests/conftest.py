@@ -16,7 +16,9 @@ if "FUSEGEN_SIMT_MODULE" in os.environ:
     fusegen._simt = sys.modules["fusegen._simt"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fusegen._simt)
 
-THREADS = int(os.environ.get("FUSEGEN_TEST_THREADS", "2"))
+# For all tests; else a module says how many in THREADS. One is the default, since small calls gain nothing
+# from a second thread, and `make test` runs a second process beside this one.
+THREADS = os.environ.get("FUSEGEN_TEST_THREADS")
 
 
 def pytest_report_header(config):
@@ -26,10 +28,10 @@ def pytest_report_header(config):
 
 
 @pytest.fixture(autouse=True)
-def _steady():
+def _steady(request):
     """The same seed, thread count and backend for every test."""
     torch.manual_seed(0)
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(int(THREADS or getattr(request.module, "THREADS", 1)))
     before = fusegen.get_backend()
     fusegen.set_backend("fused")
     yield
@@ -66,28 +68,3 @@ def saved_bytes():
         return sum(seen.values())
 
     return measure
-
-
-# What follows imports in place what most tests, those on a GPU among them, do without.
-
-
-@pytest.fixture
-def story(tmp_path):
-    from runs import STORY
-
-    path = tmp_path / "story.txt"
-    path.write_text(STORY, encoding="utf-8")
-    return str(path)
-
-
-@pytest.fixture
-def done(tmp_path, story, capsys):
-    """A run of four steps, checkpoints after each second one."""
-    from fusegen.cli import main
-    from runs import QUIET, SHAPE
-
-    folder = tmp_path / "done"
-    arguments = ["train", "text", *SHAPE, *QUIET, "--data", story, "--steps", "4", "--folder", str(folder)]
-    assert main([*arguments, "--tokens", "character"]) == 0
-    capsys.readouterr()
-    return folder

@@ -15,7 +15,6 @@ PENALTIES = {
     "gp": {"gp": 10.0},
     "all": {"r1": 2.0, "r2": 1.0, "gp": 5.0},
 }
-EXACT = 1e-9  # relative, in float64: both sides round at 1e-16, sums have a few thousand terms
 
 
 def dense(sizes=(13, 40, 70, 1), activation=lambda: nn.LeakyReLU(0.2), flatten=False, bias=True):
@@ -132,10 +131,3 @@ def eager(D, real, fake, loss, dim, generator, r1=0.0, r2=0.0, gp=0.0, smoothing
         norm = gradient(torch.lerp(real.detach(), fake.detach(), share)).norm(dim=1)
         penalty = penalty + gp * (norm - 1).square().mean()
     return losses.discriminator_loss(loss, r, f, smoothing) + penalty, r, f
-
-
-def same(got, want, what, limit=EXACT):
-    error = (got.double() - want.double()).norm().item()
-    scale = want.double().norm().item()
-    # A sum that cancels to nothing leaves the rounding of its terms.
-    assert error <= limit * max(scale, 1e-4), f"{what}: off by {error:.2e} of {scale:.2e}"

@@ -35,25 +35,35 @@ def gradients(wrap, step):
         return [p.grad.clone() for p in step.parameters()]
 
 
-def distributed(rank, file, queue, wrap):
+def distributed(rank, file, queue):
+    """Puts (name of the wrapper, largest difference of a gradient from that of one process) for each case."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-    for name in ("dense", "conv", "smooth", "recurrent"):
-        make, shape, dim, _ = PATHS[name]
-        for penalties in PENALTIES.values():
-            torch.manual_seed(0)
-            D = make().double()
-            alone = copy.deepcopy(D)
-            real, fake = samples(shape, 6, dim), samples(shape, 6, dim)
-            with pytest.raises(RuntimeError, match="DiscriminatorStep"):
-                discriminator_step(wrap(copy.deepcopy(D)), real, fake)
-            step = wrap(DiscriminatorStep(D, "hinge", **penalties))
-            mine = torch.Generator().manual_seed(1)
-            torch.rand(3 * rank, dtype=real.dtype, generator=mine)  # the shares of gp that are the other's
-            halves = (x.narrow(dim, 3 * rank, 3) for x in (real, fake))
-            step(*halves, generator=mine).loss.backward()
-            both = torch.Generator().manual_seed(1)
-            discriminator_step(alone, real, fake, "hinge", **penalties, generator=both).loss.backward()
-            pairs = zip(gradients(wrap, step), alone.parameters(), strict=True)
-            queue.put(max((g - q.grad).abs().max().item() for g, q in pairs))
+    for wrap in WRAPPERS:
+        for path in COMPARED:
+            for penalties in PENALTIES.values():
+                queue.put((wrap.__name__, _difference(rank, wrap, path, penalties)))
     torch.distributed.destroy_process_group()
+
+
+def _difference(rank, wrap, path, penalties):
+    make, shape, dim, _ = PATHS[path]
+    torch.manual_seed(0)
+    D = make().double()
+    alone = copy.deepcopy(D)
+    real, fake = samples(shape, 6, dim), samples(shape, 6, dim)
+    with pytest.raises(RuntimeError, match="DiscriminatorStep"):
+        discriminator_step(wrap(copy.deepcopy(D)), real, fake)
+    step = wrap(DiscriminatorStep(D, "hinge", **penalties))
+    mine = torch.Generator().manual_seed(1)
+    torch.rand(3 * rank, dtype=real.dtype, generator=mine)  # the shares of gp that are the other's
+    halves = (x.narrow(dim, 3 * rank, 3) for x in (real, fake))
+    step(*halves, generator=mine).loss.backward()
+    both = torch.Generator().manual_seed(1)
+    discriminator_step(alone, real, fake, "hinge", **penalties, generator=both).loss.backward()
+    pairs = zip(gradients(wrap, step), alone.parameters(), strict=True)
+    return max((g - q.grad).abs().max().item() for g, q in pairs)
+
+
+WRAPPERS = (ddp, fsdp1, fsdp2)
+COMPARED = ("dense", "conv", "smooth", "recurrent")

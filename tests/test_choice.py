@@ -1,8 +1,6 @@
 """What "auto" leaves to torch on a CPU: the calls of the committed table, on the machines it is about."""
 
 import copy
-import sys
-from pathlib import Path
 
 import fusegen
 import pytest
@@ -11,9 +9,9 @@ from fusegen import _C, _backend, _choice, _cpu_rules, _info
 from fusegen.gan import discriminator_step
 from fusegen.ops import torch_path
 from gan_networks import dense as dense_network
+from tolerances import agree
 from torch import nn
 
-FOLDER = Path(__file__).parent.parent / "benchmarks"
 ISA, VENDOR = _C.isa(), _C.machine()["vendor"]
 I, H, B, T = 7, 16, 4, 5
 
@@ -174,10 +172,9 @@ def test_a_step_left_to_torch_is_the_same_step(penalty, auto):
         outs.append(out)
         grads.append(torch.autograd.grad(out.loss, [*D.parameters(), real, fake]))
     assert outs[0].reason == "torch measured faster at this size (made-up.csv)"
-    close = {"rtol": 1e-9, "atol": 1e-12}
-    torch.testing.assert_close(grads[0], grads[1], **close)
+    agree(grads[0], grads[1])
     for name in ("loss", "penalty", "real_logits", "fake_logits"):
-        torch.testing.assert_close(getattr(outs[0], name), getattr(outs[1], name), **close)
+        agree(getattr(outs[0], name), getattr(outs[1], name))
     for name, value in outs[0].stats.items():
         assert value == pytest.approx(outs[1].stats[name], rel=1e-6, nan_ok=True), name
 
@@ -277,184 +274,29 @@ def test_the_demo_tells(auto, capsys):
         assert ("'auto' ran torch's own layers here: lstm, float32" in capsys.readouterr().out) == told
 
 
-# ---------------------------------------------------------------- benchmarks/choice.py
+def test_auto_obeys_the_table_of_its_gpu(monkeypatch):
+    class OnGpu:
+        """What use_torch looks at of a tensor that lies on a GPU."""
 
+        is_cpu, is_cuda, dtype, shape = False, True, torch.bfloat16, (512, 16, 128)
+        device = torch.device("cuda", 0)
 
-AMD = "AMD EPYC (family 25 model 17), 2 cores"
+    monkeypatch.setattr(_backend, "FUSED_DEVICES", ("cpu", "meta", "cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Made Up H1")
+    rule = _choice.Rule("made-up-h1", "lstm", "bfloat16", False, (1, 64), (1, 64), (1, 1000), "a test")
 
+    def goes_to_torch(H):
+        return _backend.use_torch("lstm", OnGpu(), H, 16, 512, (), ())
 
-@pytest.fixture
-def choice_py(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    import choice
-
-    yield choice
-    for name in ("choice", "record", "bars"):
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture
-def results(tmp_path, choice_py):
-    """A function: a result file with these (suite, cell, form, train, I, H, B, T, ratio) of torch's rows."""
-    import record
-
-    def written(
-        rows, machine=AMD, isa="avx2", threads="2", spread=0.01, peer="torch", suffix="", minute="00"
-    ):
-        made = []
-        for suite, cell, form, train, I, H, B, T, ratio in rows:
-            mode = "training" if train else "inference"
-            for name, value, figure in (("fused", 1.0, 1.0), (peer, ratio, ratio)):
-                figures = {"p20": value - spread, "p80": value + spread, "rounds": 4, "ratio_fused": figure}
-                made.append(
-                    record.Row(suite, cell, form, mode, "float32", I, H, B, T, B * T, name, value, **figures)
-                )
-        shared = {
-            "date": f"2026-12-01T00{minute}Z",
-            "commit": "abc",
-            "machine": machine,
-            "isa": isa,
-            "threads": threads,
-        }
-        names = list(record.Row.__dataclass_fields__)
-        with record.new_file(names, tmp_path, shared, suffix) as (path, add):
-            add(vars(one) for one in made)
-        return path
-
-    return written
-
-
-def made_of(choice_py, tmp_path, *paths):
-    assert choice_py.main([*map(str, paths), "--output", str(tmp_path)]) == 0
-    scope = {}
-    exec((tmp_path / "_cpu_rules.py").read_text(), scope)
-    return scope["MEASURED"]
-
-
-def test_a_table_is_made_from_results_and_obeyed(choice_py, results, tmp_path, monkeypatch):
-    grid = {
-        (64, 1): 2.0,
-        (64, 16): 0.9,
-        (256, 1): 0.8,
-        (256, 16): 0.9,
-        (1024, 1): 1.2,
-    }  # (1024, 16) is a hole
-    layers = [("rnn", "lstm", "layer", False, h, h, b, 50, ratio) for (h, b), ratio in grid.items()]
-    steps = [
-        ("gan", "mlp-6-4-1", "none", True, 0, 0, 64, 0, 0.9),
-        ("gan", "mlp-6-40-1", "none", True, 0, 0, 64, 0, 1.5),
-        ("gan", "dcgan", "none", True, 0, 0, 64, 0, 0.5),
-    ]
-    small = [
-        ("small", "gru", f"cell threads{n}", True, 32, 32, 1, 1, ratio) for n, ratio in ((1, 0.9), (2, 1.5))
-    ]
-    paths = results(layers), results(small), results(steps, peer="concatenated")
-    made = made_of(choice_py, tmp_path, *paths)
-    assert list(made) == [("avx2", "amd")]
-    monkeypatch.setattr(_cpu_rules, "MEASURED", made)
-    rules = tuple(
-        _choice.Rule("cpu", cell, dtype, train, H, B, T, source, I, threads, isa, vendor)
-        for (isa, vendor), rows in made.items()
-        for cell, dtype, train, I, H, B, T, threads, source in rows
-    )
-    monkeypatch.setattr(_choice, "RULES", rules)
-
-    def torch_wins(cell, I, H, B, T, train=False, isa="avx2", vendor="amd", threads=2):
-        return _choice.rule_for(cell, I, H, B, T, "float32", "cpu", train, isa, vendor, threads)
-
-    for (h, b), ratio in grid.items():
-        found = torch_wins("lstm", h, h, b, 50)
-        assert (found is not None) == (ratio < 1), (h, b)
-        assert found is None or found.source == paths[0].name
-        assert not torch_wins("lstm", h, h, b, 50, isa="avx512") and not torch_wins(
-            "lstm", h, h, b, 50, vendor="intel"
-        )
-        assert not torch_wins("lstm", h, h, b, 50, train=True) and not torch_wins("gru", h, h, b, 50)
-        assert not torch_wins("lstm", h, h, b, 1)  # a single step is a way of its own, not measured
-    assert torch_wins("lstm", 9, 128, 5, 50) and not torch_wins("lstm", 9, 128, 4, 50)  # geometric middles
-    assert torch_wins("lstm", 129, 129, 4, 2) and torch_wins("lstm", 512, 512, 4, 10**6)
-    assert not torch_wins("lstm", 1024, 1024, 1, 50) and torch_wins("lstm", 512, 512, 16, 50)
-    assert torch_wins("lstm", 64, 64, 10**6, 50, threads=16) and torch_wins("lstm", 64, 64, 16, 50, threads=1)
-    # the hole's nearest neighbour is at the same B, a quarter of H away, not at a sixteenth of B
-    assert torch_wins("lstm", 1024, 1024, 16, 50)
-    assert torch_wins("gru_cell", 32, 32, 1, 1, True, threads=1)
-    assert not torch_wins("gru_cell", 32, 32, 1, 1, True, threads=2)
-    step = "discriminator_step none"
-    assert torch_wins(step, 2, 28, 64, 1, True) and not torch_wins(step, 2, 280, 64, 1, True)
-    assert not torch_wins(step, 3, 28, 64, 1, True)  # of more layers than measured
-    assert len(rules) == 5 and "discriminator_step r1" not in {r.cell for r in rules}
-
-
-@pytest.mark.parametrize(
-    ("ratio", "spread", "lost"),
-    [
-        (0.95, 0.01, True),
-        (0.985, 0.001, True),
-        (0.995, 0.0001, False),
-        (0.95, 0.1, False),
-        (1.2, 0.01, False),
-    ],
-)
-def test_a_loss_is_more_than_the_noise(ratio, spread, lost, choice_py, results, tmp_path):
-    path = results([("cells", "lstm", "cell", True, 64, 64, 8, 1, ratio)], spread=spread)
-    assert len(made_of(choice_py, tmp_path, path)["avx2", "amd"]) == lost
-
-
-def test_readings_of_one_place_are_told_apart_by_input_size_and_steps(choice_py, results, tmp_path):
-    rows = [
-        ("rnn", "gru", "layer", False, 16, 64, 8, 50, 0.5),
-        ("rnn", "gru", "layer", False, 256, 64, 8, 50, 2.0),
-        ("rnn", "gru", "layer", False, 256, 64, 8, 2, 0.5),
-        ("small", "gru", "layer threads2", False, 64, 64, 8, 1, 2.0),
-    ]
-    made = made_of(choice_py, tmp_path, results(rows))["avx2", "amd"]
-    most = _choice.ANY[1]
-    assert [(I, T) for _, _, _, I, _, _, T, _, _ in made] == [((1, 64), (2, most)), ((65, most), (2, 10))]
-
-
-def test_a_later_reading_and_every_machine_count(choice_py, results, tmp_path):
-    row = ("cells", "rnn", "cell", False, 8, 8, 8, 1)
-    before, after = results([(*row, 0.5)]), results([(*row, 1.5)], minute="01")
-    other = results([(*row, 0.5)], machine="Intel Xeon @ 2.50GHz, 2 cores", isa="avx512")
-    third = results([(*row, 0.5)], machine="Zhaoxin, 4 cores")
-    made = made_of(choice_py, tmp_path, before, after, other, third)
-    assert {kind: len(rows) for kind, rows in made.items()} == {
-        ("avx2", "amd"): 0, ("avx512", "intel"): 1, ("avx2", "other"): 1,
-    }  # fmt: skip
-
-
-def test_files_that_tell_nothing_are_refused(choice_py, results, tmp_path, capsys):
-    partial = results([("cells", "rnn", "cell", False, 8, 8, 8, 1, 0.5)], suffix="-partial")
-    nothing = results([("ragged", "rnn", "ragged", False, 8, 8, 8, 9, 0.5)])
-    for path, words in (
-        (partial, "expected a complete run"),
-        (nothing, "expected rows of torch in the suites"),
-    ):
-        assert choice_py.main([str(path), "--output", str(tmp_path)]) == 2
-        assert words in capsys.readouterr().err
-    assert not (tmp_path / "_cpu_rules.py").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "expected rows of benchmarks/run.py, got none"),
-        ("suite,peer,unit,date\n", "expected rows of benchmarks/run.py, got none"),
-        ("a,b\n1,2\n", "expected a result of run.py, which has suite, peer, unit, date"),
-    ],
-    ids=["empty", "header alone", "another table"],
-)
-def test_files_of_another_kind_are_refused(text, words, choice_py, tmp_path, capsys):
-    path = tmp_path / "foreign.csv"
-    path.write_text(text)
-    assert choice_py.main([str(path), "--output", str(tmp_path)]) == 2
-    assert words in capsys.readouterr().err
-
-
-def test_a_folder_that_is_not_there_is_refused(choice_py, results, tmp_path, capsys):
-    path = results([("cells", "rnn", "cell", False, 8, 8, 8, 1, 0.5)])
-    assert choice_py.main([str(path), "--output", str(tmp_path / "none")]) == 2
-    assert "--output: expected a folder" in capsys.readouterr().err
+    fusegen.set_backend("auto")
+    assert goes_to_torch(64) and goes_to_torch(128)  # no GPU was measured
+    monkeypatch.setattr(_choice, "RULES", (rule,))
+    monkeypatch.setattr(_choice, "MEASURED_GPUS", ("another",))
+    assert goes_to_torch(128)
+    monkeypatch.setattr(_choice, "MEASURED_GPUS", ("made-up-h1",))
+    assert goes_to_torch(64) and not goes_to_torch(128)
+    fusegen.set_backend("fused")
+    assert not goes_to_torch(64)
 
 
 def test_the_committed_table_has_the_form_that_is_read():

@@ -1,8 +1,20 @@
-"""How far a result may be from the float64 oracle. One table, each number with its reason.
+"""How far rounding may move a result. One table for tests and benchmarks, each number with its reason.
 
-``close(got, want, kind)`` asks max|got - want| <= tolerance * max(1, max|want|): absolute for outputs and
-states, whose scale is 1, and relative to the largest element for gradients, whose elements are sums over
-steps and batch.
+The kind says what is compared and by which measure:
+
+- "value", "grad": with the float64 oracle, by ``close``. max|got - want| <= tolerance * max(1, max|want|):
+  absolute for outputs and states, whose scale is 1, and relative to the largest element for gradients, whose
+  elements are sums over steps and batch.
+- "norm": with the oracle, by the L2 norm of the difference over that of what is wanted (``same``): where
+  single elements may jump, as at relu's zero, or cancel.
+- "pass": as "norm", of one pass over one layer.
+- "ways": two ways to one result in one dtype, neither of them the oracle, by ``agree``.
+- "training": losses of whole training runs that should be one, and "weights", what those runs end with.
+- "benchmark": as "norm", of any contestant before it is timed; "benchmark on GPU"; "benchmark of a step", a
+  discriminator's, and "benchmark of batch norms", one with such.
+
+What chance may do (a frequency over 4,000 draws), what learning must reach and the decimals of a figure
+worked by hand stand beside their tests: they are no rounding.
 """
 
 import torch
@@ -25,6 +37,46 @@ TOLERANCE = {
     # As bfloat16 with 11 bits (2.4e-4 at 1).
     (torch.float16, "value"): 3e-3,
     (torch.float16, "grad"): 6e-3,
+    # TF32 keeps 10 bits of fraction, as float16 does; it adds up in float32.
+    ("tf32", "value"): 3e-3,
+    ("tf32", "grad"): 6e-3,
+    # A step of a discriminator with its penalties: sums of a few thousand terms, each side rounding at 1e-16,
+    # of which a penalty takes the difference from 1 and squares it.
+    (torch.float64, "norm"): 1e-9,
+    # The same at 6e-8, of sums that cancel less; 8 and 11 bits round what goes into each product.
+    (torch.float32, "norm"): 1e-5,
+    (torch.bfloat16, "norm"): 2e-2,
+    (torch.float16, "norm"): 5e-3,
+    # One convolution, norm or product: sums of at most 300 x 9 terms of one sign each, 1e-13 in float64.
+    (torch.float64, "pass"): 1e-12,
+    (torch.float32, "pass"): 1e-6,
+    # Sums in another order, or split over other threads: a few roundings of what is up to 9 in size.
+    (torch.float64, "ways"): 1e-11,
+    (torch.float32, "ways"): 1e-5,
+    # A weight, product or gate that is rounded once more or less.
+    (torch.bfloat16, "ways"): 2e-2,
+    (torch.float16, "ways"): 2e-2,
+    # Up to 50 steps of an optimiser, whose batch is cut another way: losses near 5, Adam's division by small
+    # second moments magnifies what weights differ by.
+    (torch.float64, "training"): 1e-11,
+    (torch.float64, "weights"): 1e-9,
+    (torch.float32, "training"): 1e-5,
+    # Sums of up to 51,200 terms (weight gradients over T*B rows), met by every peer with a factor of 10 in
+    # hand.
+    (torch.float32, "benchmark"): 2e-5,
+    # 0.4 % per rounding of h, carried over 100 steps, and forgotten over more.
+    (torch.bfloat16, "benchmark"): 5e-2,
+    # 11 bits.
+    (torch.float16, "benchmark"): 8e-3,
+    ("tf32", "benchmark"): 8e-3,
+    # Sums of up to 131,072 terms, and tensor cores cut off where they add. Well below the 1e-3 of TF32.
+    (torch.float32, "benchmark on GPU"): 1e-4,
+    # WGAN-GP's ||v|| - 1 and a recurrent network's biases cancel: autograd itself is off by 5e-4.
+    (torch.float32, "benchmark of a step"): 2e-3,
+    ("tf32", "benchmark of a step"): 8e-3,
+    # Behind batch norms torch's own convolutions, held to AVX2, are off by 3.4e-3.
+    (torch.float32, "benchmark of batch norms"): 1e-2,
+    ("tf32", "benchmark of batch norms"): 1e-2,
 }
 
 
@@ -52,3 +104,23 @@ def close(got, want, kind: str, what: str = "result") -> None:
         f"{what}: off by {error.flatten()[worst]:.2e} of {scale:.2e} (allowed {limit:.0e}) at {worst}: "
         f"got {got64.flatten()[worst]:.8g}, want {want64.flatten()[worst]:.8g}"
     )
+
+
+def same(got, want, what: str, kind: str = "norm") -> None:
+    """Asserts that a tensor is the oracle's to the table's tolerance for got's dtype, by its L2 norm."""
+    error = (got.double() - want.double()).norm().item()
+    scale = want.double().norm().item()
+    # A sum that cancels to nothing leaves the rounding of its terms.
+    limit = TOLERANCE[got.dtype, kind] * max(scale, 1e-4)
+    assert error <= limit, f"{what}: off by {error:.2e} of {scale:.2e} (allowed {limit:.0e})"
+
+
+def agree(got, want, what: str | None = None) -> None:
+    """Asserts that two ways to one result agree, in tensors and nested tuples or lists of them."""
+    if isinstance(want, (tuple, list)):
+        for i, (g, w) in enumerate(zip(got, want, strict=True)):
+            agree(g, w, f"{what or 'result'}[{i}]")
+        return
+    limit = TOLERANCE[want.dtype, "ways"]
+    said = None if what is None else lambda said: f"{what}: {said}"
+    torch.testing.assert_close(got, want, rtol=limit, atol=limit, msg=said)

@@ -4,7 +4,7 @@
 #   build      the package for this GPU, into the interpreter
 #   test       tests/gpu/test_gpu.py
 #   sanitize   its smallest cases under compute-sanitizer
-#   micro      what the chip does by itself (benchmarks/micro)
+#   micro      what the chip does by itself (benchmarks/gpu/micro.py)
 #   bench-quick      24 layer cases beside cuDNN
 #   bench-1 ... -4   the whole grid of layers, a quarter each
 #   bench-5          cells
@@ -49,6 +49,7 @@ tests() { # COMMAND-IN-FRONT... -- PYTEST-ARGUMENTS...
   (cd / && FUSEGEN_TEST_THREADS=$(nproc) "${front[@]}" "$python" -m pytest -q -p no:cacheprovider -m gpu --rootdir "$root" \
     -c "$root/pyproject.toml" "$root/tests/gpu/test_gpu.py" "$@")
 }
+program() { (cd / && PYTHONPATH=$root/benchmarks "$python" -m "$@"); } # a module of benchmarks/
 bench() { (cd / && "$python" "$root/benchmarks/run.py" "$@" --device cuda); }
 
 # Only our kernels are watched, where this version of the tool can choose: torch's are many, and theirs to check.
@@ -83,8 +84,8 @@ run() {
     build) build ;;
     test) tests -- ;;
     sanitize) sanitize ;;
-    micro) (cd / && "$python" "$root/benchmarks/micro/run.py") ;;
-    worst) (cd / && "$python" "$root/benchmarks/worst.py" $(command -v ncu >/dev/null && echo --ncu "$root/build/ncu")) ;;
+    micro) program gpu.micro ;;
+    worst) program gpu.worst $(command -v ncu >/dev/null && echo --ncu "$root/build/ncu") ;;
     bench-quick) bench rnn --quick --save --minutes 5 ;;
     bench-[1-4]) bench rnn --part "${1#bench-}/4" --minutes 6 ;;
     bench-5) bench cells --minutes 6 ;;

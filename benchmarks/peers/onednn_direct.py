@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from peers import BaseRunner, NotCompared, Unavailable
-from problem import GATES
+from harness.peer import BaseRunner, NotCompared, Unavailable
+from harness.problem import GATES
 
 SOURCE = Path(__file__).parent / "onednn" / "onednn_rnn.cpp"
 # Position of oneDNN's gates in torch's order: GRU u(=z),r,o(=n) from r,z,n; LSTM is torch's i,f,g,o.
@@ -49,6 +49,15 @@ def split_bias(cell: str, dbias: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     return permute(cell, torch.cat([gates, n_x])), permute(cell, torch.cat([gates, n_h]))
 
 
+class Shape(ctypes.Structure):
+    """struct Shape of onednn_rnn.cpp."""
+
+    _fields_ = [
+        ("cell", ctypes.c_char_p),
+        *((name, ctypes.c_int) for name in ("T", "B", "I", "H", "bf16", "train")),
+    ]
+
+
 @cache
 def library() -> ctypes.CDLL:
     """Build if the source, the compiler flags or the installation changed, then load."""
@@ -68,7 +77,7 @@ def library() -> ctypes.CDLL:
             raise Unavailable(f"{command[0]} failed: {done.stderr.strip().splitlines()[0]}")
     loaded = ctypes.CDLL(str(built))
     loaded.fg_onednn_create.restype = ctypes.c_void_p
-    loaded.fg_onednn_create.argtypes = [ctypes.c_char_p] + [ctypes.c_int] * 6 + [ctypes.c_void_p]
+    loaded.fg_onednn_create.argtypes = [ctypes.POINTER(Shape), ctypes.c_void_p]
     loaded.fg_onednn_run.argtypes = loaded.fg_onednn_destroy.argtypes = [ctypes.c_void_p]
     loaded.fg_onednn_error.restype = loaded.fg_onednn_version.restype = ctypes.c_char_p
     return loaded
@@ -91,7 +100,8 @@ class OnednnRunner(BaseRunner):
         }  # fmt: skip
         pointers = (ctypes.c_void_p * len(self.buffers))(*(b.data_ptr() for b in self.buffers.values()))
         bf16 = case.dtype == "bfloat16"
-        self.layer = self.library.fg_onednn_create(case.cell.encode(), T, B, I, H, bf16, case.train, pointers)
+        shape = Shape(cell=case.cell.encode(), T=T, B=B, I=I, H=H, bf16=bf16, train=case.train)
+        self.layer = self.library.fg_onednn_create(shape, pointers)
         if not self.layer:
             raise Unavailable(self.library.fg_onednn_error().decode())
 

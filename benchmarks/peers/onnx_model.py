@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from peers import Unavailable
+from harness.peer import Unavailable
 
 try:
     import onnx

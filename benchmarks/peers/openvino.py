@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from peers import BaseRunner, NotCompared, Unavailable, onnx_model
+from harness.peer import BaseRunner, NotCompared, Unavailable
+from peers import onnx_model
 
 try:
     import openvino

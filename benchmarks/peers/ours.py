@@ -10,8 +10,8 @@ import torch
 
 import fusegen
 from fusegen._choice import MEASURED_GPUS, slug
-from peers import NotCompared
-from peers.torch_eager import LayerRunner, ModuleRunner, module_runner
+from harness.peer import NotCompared
+from harness.runners import LayerRunner, ModuleRunner, module_runner
 
 
 class Ours:

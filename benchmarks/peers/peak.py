@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 
 from fusegen import _C
-from peers import BaseRunner, NotCompared
-from problem import GATES
+from harness.peer import BaseRunner, NotCompared
+from harness.problem import GATES
 
 
 class PeakRunner(BaseRunner):

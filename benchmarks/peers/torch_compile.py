@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from peers import NotCompared
-from peers.torch_eager import ModuleRunner, module_runner
+from harness.peer import NotCompared
+from harness.runners import ModuleRunner, module_runner
 
 # (H, B) that is compiled on a GPU, in bfloat16: it takes seconds a shape.
 ON_GPU = ((128, 16), (512, 16), (512, 64), (1024, 64))

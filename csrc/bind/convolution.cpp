@@ -39,12 +39,12 @@ void bind_convolution(py::module_& m) {
   m.def("batch_norm_forward", [](View x, int64_t n, View weight, View bias, double eps, double slope, View y,
                                  View mean, View var, int threads) {
     py::gil_scoped_release unlocked;
-    batch_norm_forward({n, eps, slope, threads}, x, weight, bias, y, mean, var);
+    batch_norm_forward({n, eps, slope, threads}, {x, weight, bias, y, mean, var});
   });
   m.def("batch_norm_backward", [](View dy, View y, View x, int64_t n, View weight, View mean, View var,
                                   double eps, double slope, View dx, View dweight, View dbias, int threads) {
     py::gil_scoped_release unlocked;
-    batch_norm_backward({n, eps, slope, threads}, dy, y, x, weight, mean, var, dx, dweight, dbias);
+    batch_norm_backward({n, eps, slope, threads}, {dy, y, x, weight, mean, var, dx, dweight, dbias});
   });
 }
 

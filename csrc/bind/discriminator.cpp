@@ -41,7 +41,7 @@ void bind_gpu_discriminator(py::module_& m) {
                                View workspace, Views dweights, Views dbiases, View dx_real, View dx_fake) {
     const GpuMlpCall call = call_of(step, tf32, stream);
     py::gil_scoped_release unlocked;
-    gpu_mlp_backward(call, scale, saved, workspace, dweights, dbiases, dx_real, dx_fake);
+    gpu_mlp_backward(call, scale, saved, workspace, {dweights, dbiases, dx_real, dx_fake});
   });
 }
 

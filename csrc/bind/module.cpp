@@ -7,9 +7,11 @@
 #include "build_info.h"
 #include "convolution.h"
 #include "discriminator.h"
-#include "kernels/cpu/kernels.h"
 #include "kernels/cpu/machine.h"
+#include "kernels/cpu/peak.h"
 #include "kernels/cpu/plan.h"
+#include "kernels/cpu/select.h"
+#include "ops/cpu/cell.h"
 #include "ops/cpu/discriminator.h"
 #include "ops/cpu/layer.h"
 #include "recurrent.h"
@@ -40,7 +42,7 @@ py::dict choose(const std::string& cell, int64_t I, int64_t H, int64_t B, int64_
   s.threads = threads;
   const cpu::Plan forward = cpu::plan_forward(s), backward = cpu::plan_backward(s);
   py::dict d;
-  d["kernel"] = std::string("cpu ") + cpu::kernels().isa;
+  d["kernel"] = std::string("cpu ") + cpu::isa_name();
   d["threads"] = forward.threads;
   d["threads_over"] = forward.threads == 1 ? "none" : forward.over_rows ? "rows" : "units";
   d["input_gemm"] = forward.chunk_rows >= B * T ? "hoisted" : "chunked";
@@ -213,7 +215,7 @@ PYBIND11_MODULE(_C, m) {
                            View dx_real, View dx_fake) {
     const MlpCall call = mlp_call(step);
     py::gil_scoped_release unlocked;
-    mlp_backward(call, scale, saved, dweights, dbiases, dx_real, dx_fake);
+    mlp_backward(call, scale, saved, {dweights, dbiases, dx_real, dx_fake});
   });
 
   bind_recurrence(m);
@@ -221,7 +223,7 @@ PYBIND11_MODULE(_C, m) {
   bind_convolution(m);
 
   m.def("choose", &choose);
-  m.def("isa", [] { return cpu::kernels().isa; });
+  m.def("isa", [] { return cpu::isa_name(); });
   m.def("available_isas", [] { return py::str(cpu::available_isas()).attr("split")(); });
   m.def("machine", [] { return described(cpu::machine()); });
   m.def("blocks", [] { return described(cpu::blocks()); });
@@ -231,6 +233,6 @@ PYBIND11_MODULE(_C, m) {
   m.def("build_info", &build_info);
   m.def("peak_gflops", [](int threads) {
     py::gil_scoped_release unlocked;
-    return cpu::kernels().peak_gflops(threads);
+    return cpu::peak_gflops(threads);
   });
 }

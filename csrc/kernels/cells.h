@@ -3,12 +3,7 @@
 // `Math` supplies sigmoid(V) and tanh(V); V is float, double or a vector of either. Derivatives are
 // written from the outputs of the activations, so that backward needs the saved gates alone.
 #pragma once
-
-#ifdef __CUDACC__
-#define FUSEGEN_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define FUSEGEN_HOST_DEVICE inline __attribute__((always_inline))
-#endif
+#include "activations.h"
 
 namespace fusegen::cells {
 
@@ -107,10 +102,16 @@ FUSEGEN_HOST_DEVICE GruGradient<V> gru_backward(V r, V z, V n, V q, V h_prev, V 
   return d;
 }
 
-// d tanh(a) and d relu(a), from the output h.
+// h = tanh(a), or relu(a)                                             (torch.nn.RNN)
+template <class Math, class V>
+FUSEGEN_HOST_DEVICE V rnn(bool relu, V a) {
+  return relu ? activations::relu(a) : Math::tanh(a);
+}
+
+// The gradient of the pre-activation, from the output h.
 template <class V>
-FUSEGEN_HOST_DEVICE V rnn_tanh_backward(V h, V dh) {
-  return dh * (1 - h * h);
+FUSEGEN_HOST_DEVICE V rnn_backward(bool relu, V h, V dh) {
+  return relu ? activations::relu_backward(h, dh) : dh * (1 - h * h);
 }
 
 }  // namespace fusegen::cells

@@ -37,17 +37,17 @@ struct RecurrentSizes {
   int threads;
 };
 
-// One direction of one layer. `cells`, `c_n` hold float32 (float64 for f64) where the dtype has 16 bits:
-// cells always, c_n in the dtype of the call.
+// One direction of one layer. All in the dtype of the call but `cells`, which is float32 also of 16-bit
+// types.
 struct RecurrentForward : RecurrentSizes {
   Rows x;                   // [T,B,I]
   Rows h0, c0;              // [B,P], [B,H]; absent: zero
   Matrix W, R, W_hr;        // [G*H,I], [G*H,P], [P,H]
   const void *b_ih, *b_hh;  // [G*H], or null
-  const void* packed;       // W, R, W_hr as pack() laid them out, or null
+  const void* packed;       // W, R, W_hr as recurrent_pack() laid them out, or null
   Rows y;                   // [T,B,P], written; zero past a sequence's end
   Rows h_n, c_n;            // [B,P], [B,H], written
-  Rows gates;               // [T,B,saved*H], written where present (training)
+  Rows gates;               // [T,B,saved_gates*H], written where present (training)
   Rows cells;               // [T,B,H], written where present (LSTM training)
 };
 
@@ -55,13 +55,12 @@ struct RecurrentBackward : RecurrentSizes {
   Rows dy, dh_n, dc_n;  // gradients that came in; absent: zero
   Rows x, h0, c0;
   Matrix W, R, W_hr;
-  const void *b_ih, *b_hh;  // tells only whether the layer has biases
-  Rows y, gates, cells;     // what forward wrote; y may be absent of one step of an LSTM or GRU
-  Rows dx;                  // [T,B,I], absent: not wanted
-  bool add_dx;              // the second direction adds to what the first wrote
-  Rows dh0, dc0;
+  Rows y, gates, cells;  // what forward wrote; y may be absent of one step of an LSTM or GRU
+  Rows dx;               // [T,B,I], absent: not wanted
+  bool add_dx;           // the second direction adds to what the first wrote
+  Rows dh0, dc0;         // absent: not wanted
   Matrix dW, dR, dW_hr;  // written, contiguous; absent: not wanted
-  void *db_ih, *db_hh;
+  void *db_ih, *db_hh;   // or null: not wanted
 };
 
 // W, R, W_hr of one direction into the layout that the kernels of this instruction set read.
@@ -74,8 +73,7 @@ struct RecurrentPack {
   int threads;
 };
 
-// -- The discriminator step of a network of dense layers (one logit a sample, piecewise linear)
-// --------------
+// -- The discriminator step of a network of dense layers (one logit a sample, piecewise linear) ---------
 
 enum class GanLoss : uint8_t { non_saturating, minimax, hinge, least_squares, wasserstein, relativistic };
 
@@ -123,7 +121,7 @@ struct MlpStep {
 struct MlpForward : MlpStep {
   double* scalars;  // [kMlpScalars], written; norms and signs NaN where there is nothing to tell
   void* logits;     // [real + fake] in the dtype of the call, written
-  void* saved;      // bytes of mlp_saved_bytes(), 64-byte aligned, written: what backward needs
+  void* saved;      // of mlp_saved_bytes(), written: what backward needs. Of a GPU, 16-byte aligned
 };
 
 struct MlpBackward : MlpStep {
@@ -134,11 +132,10 @@ struct MlpBackward : MlpStep {
   Rows dx[2];  // of real and fake, written where wanted
 };
 
-// -- Convolutions
-// ------------------------------------------------------------------------------------------------------- Of
-// tensors [blocks, pixels, channels, width]: samples lie side by side, `width` in a block, so that a vector
-// holds the same value of so many of them. Two spatial dims, one of size 1 where there is but one; a dense
-// layer is one pixel.
+// -- Convolutions and batch norms ---------------------------------------------------------------------------
+// Of tensors [blocks, pixels, channels, width]: samples lie side by side, `width` in a block, so that a
+// vector holds the same value of so many of them. Two spatial dims, one of size 1 where there is but one; a
+// dense layer is one pixel.
 
 struct ConvShape {
   Dtype dtype;            // f32 or f64

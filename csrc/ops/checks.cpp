@@ -3,10 +3,6 @@
 namespace fusegen {
 namespace {
 
-[[noreturn]] void fail(const std::string& name, const std::string& expected, const std::string& got) {
-  throw std::invalid_argument(name + ": expected " + expected + ", got " + got);
-}
-
 const char* text(ElementType t) {
   switch (t) {
     case ElementType::f32: return "float32";
@@ -43,8 +39,9 @@ Dtype float_dtype(const View& v, const char* name) {
     case ElementType::bf16: return Dtype::bf16;
     case ElementType::f16: return Dtype::f16;
     case ElementType::f64: return Dtype::f64;
-    default: fail(name, "float32, bfloat16, float16 or float64", text(v.dtype));
+    default: break;
   }
+  detail::fail(name, ": expected float32, bfloat16, float16 or float64, got ", text(v.dtype));
 }
 
 ElementType element_type(Dtype d) {
@@ -57,31 +54,55 @@ ElementType element_type(Dtype d) {
   return ElementType::other;
 }
 
-void check(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype,
-           Site site) {
-  if (v.device_type != site.device_type || (v.device_type != 1 && v.device_id != site.device_id))
-    fail(name,
-         site.device_type == 1 ? "a CPU tensor"
-                               : "a tensor on GPU " + std::to_string(site.device_id) + " of the call",
-         v.device_type == 1
-             ? "one on the CPU"
-             : "one on device " + std::to_string(v.device_id) + " of type " + std::to_string(v.device_type));
-  if (v.dtype != dtype) fail(name, text(dtype), text(v.dtype));
+int64_t element_bytes(ElementType type) {
+  switch (type) {
+    case ElementType::f64:
+    case ElementType::i64: return 8;
+    case ElementType::f32: return 4;
+    case ElementType::bf16:
+    case ElementType::f16: return 2;
+    case ElementType::u8: return 1;
+    case ElementType::other: break;
+  }
+  return 0;
+}
+
+namespace {
+
+constexpr int kCpu = 1;
+
+void check_site(const View& v, const char* name, Site site) {
+  if (site.device_type == kCpu)
+    return check(v.device_type == kCpu, name, ": expected a CPU tensor, got one on device ", v.device_id,
+                 " of type ", v.device_type);
+  check(v.device_type != kCpu, name, ": expected a tensor on GPU ", site.device_id,
+        " of the call, got one on the CPU");
+  check(v.device_type == site.device_type && v.device_id == site.device_id, name,
+        ": expected a tensor on GPU ", site.device_id, " of the call, got one on device ", v.device_id,
+        " of type ", v.device_type);
+}
+
+}  // namespace
+
+void check_tensor(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype,
+                  Site site) {
+  check_site(v, name, site);
+  check(v.dtype == dtype, name, ": expected ", text(dtype), ", got ", text(v.dtype));
   bool same = v.ndim == static_cast<int>(shape.size());
   int64_t elements = 1;
   for (int i = 0; same && i < v.ndim; ++i) {
     same = v.shape[i] == shape.begin()[i];
     elements *= v.shape[i];
   }
-  if (!same) fail(name, "shape " + shape_text(shape), shape_text(v));
-  if (v.ndim && elements && v.shape[v.ndim - 1] > 1 && v.strides[v.ndim - 1] != 1)
-    fail(name, "a contiguous last dimension", "stride " + std::to_string(v.strides[v.ndim - 1]));
+  if (!same) detail::fail(name, ": expected shape ", shape_text(shape), ", got ", v);
+  check(!v.ndim || !elements || v.shape[v.ndim - 1] <= 1 || v.strides[v.ndim - 1] == 1, name,
+        ": expected a contiguous last dimension, got stride ", v.ndim ? v.strides[v.ndim - 1] : 0);
 }
 
 Rows rows(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype,
           Site site) {
   if (!v) return {};
-  check(v, name, shape, dtype, site);
+  check_tensor(v, name, shape, dtype, site);
   if (v.ndim == 3) return {v.data, v.strides[0], v.strides[1]};
   return {v.data, 0, v.strides[0]};
 }
@@ -89,18 +110,18 @@ Rows rows(const View& v, const char* name, std::initializer_list<int64_t> shape,
 Matrix matrix(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype,
               Site site) {
   if (!v) return {};
-  check(v, name, shape, dtype, site);
+  check_tensor(v, name, shape, dtype, site);
   return {v.data, v.strides[0]};
 }
 
 void* vector(const View& v, const char* name, int64_t n, ElementType dtype, Site site) {
   if (!v) return nullptr;
-  check(v, name, {n}, dtype, site);
+  check_tensor(v, name, {n}, dtype, site);
   return v.data;
 }
 
 const View& required(const View& v, const char* name) {
-  if (!v) fail(name, "a tensor", "None");
+  check(v.present, name, ": expected a tensor, got None");
   return v;
 }
 

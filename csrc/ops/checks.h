@@ -2,6 +2,7 @@
 // for users; these keep a wrong direct call from reading foreign memory.
 #pragma once
 #include <initializer_list>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 
@@ -12,8 +13,37 @@ namespace fusegen {
 std::string shape_text(const View& v);
 std::string shape_text(std::initializer_list<int64_t> shape);
 
-// The dtype of a call, from its first tensor. Throws std::invalid_argument.
+namespace detail {
+inline void write(std::ostream& to, const View& v) { to << shape_text(v); }
+template <class T>
+void write(std::ostream& to, const T& part) {
+  to << part;
+}
+
+template <class... Parts>
+[[noreturn, gnu::cold, gnu::noinline]] void fail(const Parts&... parts) {
+  std::ostringstream text;
+  (write(text, parts), ...);
+  throw std::invalid_argument(text.str());
+}
+}  // namespace detail
+
+// Where the condition does not hold, throws std::invalid_argument of the parts side by side: text, numbers,
+// and of a View its shape. They are read only then.
+template <class... Parts>
+void check(bool condition, const Parts&... parts) {
+  if (!condition) [[unlikely]]
+    detail::fail(parts...);
+}
+
+// The dtype of a call, from its first tensor.
 Dtype float_dtype(const View& v, const char* name);
+ElementType element_type(Dtype dtype);
+// What a kernel computes in, and saves cells in.
+constexpr ElementType wide_type(Dtype dtype) {
+  return dtype == Dtype::f64 ? ElementType::f64 : ElementType::f32;
+}
+int64_t element_bytes(ElementType type);  // 0 of another
 
 // Where the tensors of a call lie, in DLPack's numbers.
 struct Site {
@@ -21,9 +51,8 @@ struct Site {
 };
 
 // v has this shape, the call's dtype, lies at `site` and has a contiguous last dimension.
-void check(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype,
-           Site site = {});
-ElementType element_type(Dtype d);
+void check_tensor(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype,
+                  Site site = {});
 
 // [T,B,n] or [B,n] -> Rows; absent stays absent.
 Rows rows(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType dtype,
@@ -32,7 +61,7 @@ Matrix matrix(const View& v, const char* name, std::initializer_list<int64_t> sh
               Site site = {});
 void* vector(const View& v, const char* name, int64_t n, ElementType dtype, Site site = {});
 
-// The same with a missing tensor refused.
+// A missing tensor is refused.
 const View& required(const View& v, const char* name);
 
 }  // namespace fusegen

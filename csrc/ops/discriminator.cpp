@@ -10,9 +10,9 @@ GanLoss loss_named(const std::string& name) {
   if (name == "least_squares") return GanLoss::least_squares;
   if (name == "wasserstein") return GanLoss::wasserstein;
   if (name == "relativistic") return GanLoss::relativistic;
-  throw std::invalid_argument(
-      "loss: expected non_saturating, minimax, hinge, least_squares, wasserstein or relativistic, got '" +
-      name + "'");
+  detail::fail(
+      "loss: expected non_saturating, minimax, hinge, least_squares, wasserstein or relativistic, got '",
+      name, "'");
 }
 
 Rows samples(const View& v, const char* name, int64_t inputs, ElementType e, Site site, int64_t& count) {
@@ -22,13 +22,9 @@ Rows samples(const View& v, const char* name, int64_t inputs, ElementType e, Sit
 
 }  // namespace
 
-void expect(bool holds, const std::string& what) {
-  if (!holds) throw std::invalid_argument(what);
-}
-
 CheckedMlpStep::CheckedMlpStep(const MlpCall& call, int device_type) {
   const View& fake = required(call.fake, "fake");
-  expect(fake.ndim == 2, "fake: expected shape [N, inputs], got " + shape_text(fake));
+  check(fake.ndim == 2, "fake: expected shape [N, inputs], got ", fake);
   site = {device_type, fake.device_id};
   p.dtype = float_dtype(fake, "fake");
   e = element_type(p.dtype);
@@ -38,20 +34,18 @@ CheckedMlpStep::CheckedMlpStep(const MlpCall& call, int device_type) {
   p.r1 = call.r1;
   p.r2 = call.r2;
   p.gp = call.gp;
-  expect(p.r1 >= 0 && p.r2 >= 0 && p.gp >= 0, "r1, r2, gp: expected weights of at least 0");
+  check(p.r1 >= 0 && p.r2 >= 0 && p.gp >= 0, "r1, r2, gp: expected weights of at least 0");
   p.inputs = fake.shape[1];
   p.x_real = samples(call.real, "real", p.inputs, e, site, p.real);
   p.x_fake = samples(fake, "fake", p.inputs, e, site, p.fake);
   p.x_mixed = samples(call.mixed, "mixed", p.inputs, e, site, p.mixed);
-  expect(p.inputs > 0 && p.fake > 0,
-         "fake: expected at least one sample and one input, got " + shape_text(fake));
-  expect(p.generator || p.real > 0, "real: expected at least one sample");
-  expect(p.loss != GanLoss::relativistic || p.real == p.fake,
-         "real, fake: expected equal sizes for the relativistic loss, got " + std::to_string(p.real) +
-             " and " + std::to_string(p.fake));
-  expect((p.gp > 0) == (p.mixed > 0), "mixed: expected samples where gp is above 0, and only there");
-  expect(!p.generator || (p.r1 == 0 && p.r2 == 0 && p.gp == 0),
-         "r1, r2, gp: expected 0 in a generator's step");
+  check(p.inputs > 0 && p.fake > 0, "fake: expected at least one sample and one input, got ", fake);
+  check(p.generator || p.real > 0, "real: expected at least one sample");
+  check(p.loss != GanLoss::relativistic || p.real == p.fake,
+        "real, fake: expected equal sizes for the relativistic loss, got ", p.real, " and ", p.fake);
+  check((p.gp > 0) == (p.mixed > 0), "mixed: expected samples where gp is above 0, and only there");
+  check(!p.generator || (p.r1 == 0 && p.r2 == 0 && p.gp == 0),
+        "r1, r2, gp: expected 0 in a generator's step");
   set_layers(call);
   p.weight_gradients = call.weight_gradients && !p.generator;
   p.dx_real = call.dx_real && p.real > 0;
@@ -61,51 +55,55 @@ CheckedMlpStep::CheckedMlpStep(const MlpCall& call, int device_type) {
 
 void CheckedMlpStep::set_layers(const MlpCall& call) {
   const size_t depth = call.weights.size();
-  expect(depth > 0 && call.biases.size() == depth && call.slopes.size() + 1 == depth,
-         "weights, biases, slopes: expected n, n and n - 1 of them, got " + std::to_string(depth) + ", " +
-             std::to_string(call.biases.size()) + " and " + std::to_string(call.slopes.size()));
+  check(depth > 0 && call.biases.size() == depth && call.slopes.size() + 1 == depth,
+        "weights, biases, slopes: expected n, n and n - 1 of them, got ", depth, ", ", call.biases.size(),
+        " and ", call.slopes.size());
   int64_t inputs = p.inputs;
   for (size_t l = 0; l < depth; ++l) {
     const View& W = required(call.weights[l], "weights");
-    expect(W.ndim == 2 && W.shape[1] == inputs && W.shape[0] > 0,
-           "weights[" + std::to_string(l) + "]: expected shape [outputs, " + std::to_string(inputs) +
-               "], got " + shape_text(W));
+    check(W.ndim == 2 && W.shape[1] == inputs && W.shape[0] > 0, "weights[", l,
+          "]: expected shape [outputs, ", inputs, "], got ", W);
     const int64_t outputs = W.shape[0];
     const double slope = l + 1 < depth ? call.slopes[l] : 1.0;
-    expect(slope >= 0, "slopes: expected values of at least 0, got " + std::to_string(slope));
-    layers.push_back({matrix(W, "weights", {outputs, inputs}, e, site),
-                      vector(call.biases[l], "biases", outputs, e, site), outputs, slope});
+    check(slope >= 0, "slopes: expected values of at least 0, got ", slope);
+    layers.push_back({.W = matrix(W, "weights", {outputs, inputs}, e, site),
+                      .b = vector(call.biases[l], "biases", outputs, e, site),
+                      .outputs = outputs,
+                      .slope = slope});
     inputs = outputs;
   }
-  expect(inputs == 1, "weights: expected the last layer to have one output, got " + std::to_string(inputs));
+  check(inputs == 1, "weights: expected the last layer to have one output, got ", inputs);
   p.layers = layers.data();
   p.depth = static_cast<int>(depth);
 }
 
-MlpGradients::MlpGradients(const CheckedMlpStep& step, const Views& dweights, const Views& dbiases) {
+CheckedMlpGradients::CheckedMlpGradients(const CheckedMlpStep& step, const MlpGradients& gradients) {
+  const Views &dweights = gradients.dweights, &dbiases = gradients.dbiases;
+  const MlpStep& p = step.p;
   const size_t depth = step.layers.size();
-  expect(dweights.size() == depth && dbiases.size() == depth,
-         "dweights, dbiases: expected " + std::to_string(depth) + " tensors or None each");
-  int64_t inputs = step.p.inputs;
+  check(dweights.size() == depth && dbiases.size() == depth, "dweights, dbiases: expected ", depth,
+        " tensors or None each");
+  int64_t inputs = p.inputs;
   for (size_t l = 0; l < depth; ++l) {
     const int64_t outputs = step.layers[l].outputs;
     dW.push_back(matrix(dweights[l], "dweights", {outputs, inputs}, step.e, step.site));
-    expect(!dW[l].data || outputs == 1 || dW[l].stride == inputs, "dweights: expected contiguous tensors");
+    check(!dW[l].data || outputs == 1 || dW[l].stride == inputs, "dweights: expected contiguous tensors");
     db.push_back(vector(dbiases[l], "dbiases", outputs, step.e, step.site));
-    expect(step.p.weight_gradients || (!dW[l].data && !db[l]),
-           "dweights, dbiases: expected None without weight_gradients");
+    check(p.weight_gradients || (!dW[l].data && !db[l]),
+          "dweights, dbiases: expected None without weight_gradients");
     inputs = outputs;
   }
+  dx[0] = rows(gradients.dx_real, "dx_real", {p.real, p.inputs}, step.e, step.site);
+  dx[1] = rows(gradients.dx_fake, "dx_fake", {p.fake, p.inputs}, step.e, step.site);
+  check((p.dx_real || !dx[0].data) && (p.dx_fake || !dx[1].data),
+        "dx_real, dx_fake: not what forward was told");
 }
 
-void set_outputs(MlpBackward& p, const CheckedMlpStep& step, MlpGradients& gradients, const View& dx_real,
-                 const View& dx_fake) {
-  p.dW = gradients.dW.data();
-  p.db = gradients.db.data();
-  p.dx[0] = rows(dx_real, "dx_real", {p.real, p.inputs}, step.e, step.site);
-  p.dx[1] = rows(dx_fake, "dx_fake", {p.fake, p.inputs}, step.e, step.site);
-  expect((p.dx_real || !p.dx[0].data) && (p.dx_fake || !p.dx[1].data),
-         "dx_real, dx_fake: not what forward was told");
+void CheckedMlpGradients::set(MlpBackward& p) {
+  p.dW = dW.data();
+  p.db = db.data();
+  p.dx[0] = dx[0];
+  p.dx[1] = dx[1];
 }
 
 }  // namespace fusegen

@@ -18,8 +18,6 @@ struct MlpCall {
   int threads;  // of the CPU
 };
 
-void expect(bool holds, const std::string& what);
-
 // The checked step; the layers that it points to live beside it.
 struct CheckedMlpStep {
   MlpStep p{};
@@ -35,14 +33,20 @@ private:
   void set_layers(const MlpCall& call);
 };
 
-// Where backward's gradients go, checked against the step.
+// Where backward's gradients go; what is absent is not wanted.
 struct MlpGradients {
+  Views dweights, dbiases;
+  View dx_real, dx_fake;
+};
+
+// The same checked against the step.
+struct CheckedMlpGradients {
   std::vector<Matrix> dW;
   std::vector<void*> db;
+  Rows dx[2];
 
-  MlpGradients(const CheckedMlpStep& step, const Views& dweights, const Views& dbiases);
+  CheckedMlpGradients(const CheckedMlpStep& step, const MlpGradients& gradients);
+  void set(MlpBackward& p);  // which then points into this
 };
-void set_outputs(MlpBackward& p, const CheckedMlpStep& step, MlpGradients& gradients, const View& dx_real,
-                 const View& dx_fake);
 
 }  // namespace fusegen

@@ -210,8 +210,10 @@ def _dense(
     masks = []
     for W, b, slope in zip(weights[:-1], biases[:-1], slopes, strict=True):
         a = F.linear(x, W, b)
-        masks.append(torch.where(a > 0, torch.ones_like(a), torch.full_like(a, slope)).detach())
-        x = F.leaky_relu(a, slope)
+        # At NaN, torch's relu passes a gradient on and its leaky_relu scales it.
+        passes = a > 0 if slope else ~(a <= 0)
+        masks.append(torch.where(passes, torch.ones_like(a), torch.full_like(a, slope)).detach())
+        x = F.leaky_relu(a, slope) if slope else F.relu(a)
     return F.linear(x, weights[-1], biases[-1]).squeeze(-1), masks
 
 

@@ -1,29 +1,28 @@
 """The benchmark suites `models` and `small`: whose models they are, that all of each is converted and
 checked, and that each number of threads is a row of its own."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import fusegen
 import pytest
+import run as program
 import torch
+from harness import record
+from harness.check import verify
+from harness.options import Options
+from harness.peer import NotCompared
+from harness.problem import Case, Problem
+from harness.record import Row
+from harness.sweep import WRONG, Budget
+from harness.threads import sweep_by_threads, with_form, with_threads
+from peers.ours import Ours
+from speed import models, small
+from speed.models import PEERS, Converted, ModelCase, ModelProblem, OnTorch
+from speed.published import MODELS
+from speed.small import SmallCase
 from torch import nn
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
-sys.path.insert(0, str(FOLDER))  # for what is parametrised below; the modules import each other from there
-
-from published import MODELS  # noqa: E402
-
-sys.path.remove(str(FOLDER))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _on_path():
-    sys.path.insert(0, str(FOLDER))
-    yield
-    sys.path.remove(str(FOLDER))
 
 
 def label(model):
@@ -73,8 +72,6 @@ def test_the_shapes_are_those_of_the_models():
 @pytest.mark.parametrize("model", MODELS, ids=label)
 def test_convert_changes_every_recurrent_layer(model):
     """No torch.nn layer is left, and each call goes through fusegen's."""
-    from suites.models import Converted, ModelCase, ModelProblem
-
     problem = ModelProblem(ModelCase(tiny(model), True, 2))
     before = [name for name, m in problem.net.named_modules() if isinstance(m, RECURRENT)]
     runner = Converted("fused").prepare(problem)
@@ -94,9 +91,6 @@ def test_convert_changes_every_recurrent_layer(model):
 @pytest.mark.parametrize("model", MODELS, ids=label)
 def test_contestants_agree_with_float64(model, train):
     """Dropout's masks included: without the same seed a training case would be far off."""
-    from check import verify
-    from suites.models import PEERS, ModelCase, ModelProblem
-
     of = ModelProblem(ModelCase(tiny(model), train, 2))
     expected = of.reference()
     inputs = {f"d{name}" for name in model.leaves}
@@ -114,10 +108,6 @@ def test_contestants_agree_with_float64(model, train):
 
 
 def test_a_wrong_contestant_is_not_timed(capsys):
-    from suites.models import Converted, ModelCase, ModelProblem, OnTorch
-    from sweep import WRONG, Budget
-    from threads import sweep_by_threads
-
     class Wrong(Converted):
         """One gradient of one weight is off by a hundredth."""
 
@@ -144,11 +134,6 @@ def test_a_wrong_contestant_is_not_timed(capsys):
 
 
 def test_each_case_has_its_threads_and_the_old_number_comes_back():
-    from problem import Case
-    from suites.small import SmallCase
-    from sweep import Budget
-    from threads import sweep_by_threads, with_form, with_threads
-
     seen = []
 
     class Watching:
@@ -182,20 +167,17 @@ def test_each_case_has_its_threads_and_the_old_number_comes_back():
     "argv, forms",
     [
         (["models", "--quick", "--only", "deepar", "inference"], ["recurrent threads2"]),
+        (["models", "--quick", "--only", "deepar", "inference", "--threads", "1"], ["recurrent threads1"]),
         (["small", "--only", "gru", "H32", "inference", "cell"], ["cell threads1", "cell threads2"]),
+        (["small", "--only", "gru", "H32", "inference", "cell", "--threads", "1"], ["cell threads1"]),
     ],
-    ids=["models", "small"],
 )
 def test_a_quick_run_writes_rows(argv, forms, tmp_path, monkeypatch, capsys):
-    import record
-    import run as program
-
     write = record.write
-    monkeypatch.setattr(program.record, "ROOT", tmp_path)
+    monkeypatch.setattr(program.machine, "ROOT", tmp_path)
     monkeypatch.setattr(record, "write", lambda rows, **given: write(rows, tmp_path, **given))
-    threads = ["--threads", str(torch.get_num_threads())]
     peers = ["--peers", "fused", "torch"]
-    assert program.main([*argv, *threads, *peers, "--minutes", "0.001", "--save"]) == 0
+    assert program.main([*argv, *peers, "--minutes", "0.001", "--save"]) == 0
     (path,) = tmp_path.rglob("*-partial.csv")
     rows = record.read(path)
     assert [(row.form, row.peer) for row in rows] == [(f, p) for f in forms for p in ("fused", "torch")]
@@ -204,9 +186,6 @@ def test_a_quick_run_writes_rows(argv, forms, tmp_path, monkeypatch, capsys):
 
 
 def test_cases_of_models_can_be_chosen_and_shared_out():
-    from options import Options
-    from suites import models
-
     cases = models.cases(quick=False)
     assert len(cases) == len(MODELS) * 2 * 2 and len({case.name for case in cases}) == len(cases)
     chosen = Options(only=("awd_lstm", "training", "threads1")).cases(cases)
@@ -216,14 +195,11 @@ def test_cases_of_models_can_be_chosen_and_shared_out():
 
 
 def model_row(ratio, cell="crnn", form="recurrent threads1", mode="inference", peer="torch", **figures):
-    from record import Row
-
-    return Row("models", cell, form, mode, "float32", 8, 8, 1, 1, 1, peer, 1.0, ratio_fused=ratio, **figures)
+    case = {"cell": cell, "form": form, "mode": mode, "dtype": "float32"}
+    return Row("models", **case, peer=peer, value=1.0, ratio_fused=ratio, **figures)
 
 
 def test_bars_of_models_judge_threads_apart_and_the_whole_step_aside():
-    from suites import models
-
     rows = [
         model_row(1.2), model_row(1.8, mode="training"), model_row(0.99, form="step threads1"),
         model_row(1.1, form="recurrent threads2"),
@@ -238,11 +214,6 @@ def test_bars_of_models_judge_threads_apart_and_the_whole_step_aside():
 
 
 def test_small_covers_the_small_sizes_and_asks_whether_freezing_costs():
-    from peers import NotCompared
-    from peers.ours import Ours
-    from problem import Problem
-    from suites import small
-
     cases = small.cases(quick=False)
     assert all((case.B, case.T, case.I) == (1, 1, case.H) for case in cases)
     covered = {(c.form, c.cell, c.H, c.train, c.threads) for c in cases}

@@ -17,7 +17,7 @@ def content(text):
 def test_pydocs_is_english_text_and_the_same_each_time():
     text = pydocs()
     assert text.tokens.dtype == torch.uint8 and len(text) > 300_000
-    assert b"The import statement" in content(text) or b"import" in content(text)
+    assert content(text).count(b"import") > 50
     assert torch.equal(text.tokens, pydocs().tokens)
 
 

@@ -78,8 +78,8 @@ public:
     const Buffer x(dtype_, shape, x_), w(dtype_, {C}, weight), b(dtype_, {C}, bias), g(dtype_, shape, dy);
     Buffer y(dtype_, shape), mean(dtype_, {C}), var(dtype_, {C}), dx(dtype_, shape), dw(dtype_, {C}),
         db(dtype_, {C});
-    batch_norm_forward(call, x, w, b, y, mean, var);
-    batch_norm_backward(call, g, y, x, w, mean, var, dx, dw, db);
+    batch_norm_forward(call, {x, w, b, y, mean, var});
+    batch_norm_backward(call, {g, y, x, w, mean, var, dx, dw, db});
     Values want_mean(C), want_var(C), want_dx(x_.size()), want_dw(C), want_db(C), h(x_.size()), dz(x_.size());
     const double count = static_cast<double>(n * pixels);
     const auto each = [&](const std::function<void(int64_t, size_t)>& f) {

@@ -12,7 +12,7 @@
 #include <string>
 
 #include "buffer.h"
-#include "ops/cpu/layer.h"
+#include "ops/cpu/cell.h"
 #include "reference.h"
 #include "report.h"
 

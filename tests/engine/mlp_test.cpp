@@ -103,7 +103,7 @@ public:
       dweights.push_back(out[i]);
       dbiases.push_back(out[i + 1]);
     }
-    mlp_backward(call, 0.5, saved, dweights, dbiases, out[0], out[1]);
+    mlp_backward(call, 0.5, saved, {dweights, dbiases, out[0], out[1]});
     Result result{loss.values()[0], logits.values(), {}};
     for (const Buffer& b : out) result.gradients.push_back(View(b).present ? b.values() : Values{});
     return result;

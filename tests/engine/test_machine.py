@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from fusegen import _C, _info
 from fusegen.cli import main
+from processes import WITH_TESTS
 
 KIB, MIB = 1024, 1024 * 1024
 DEFAULT = (32 * KIB, 512 * KIB, 8 * MIB)
@@ -152,15 +152,14 @@ def test_this_machine_has_plausible_caches():
 )  # fmt: skip
 def test_a_wrong_environment_is_one_line(name, value, words):
     words = words.format(isas=" ".join(_C.available_isas()))
-    done = run("import sys; from fusegen.cli import main; sys.exit(main(['info']))", **{name: value})
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"fusegen info: error: {words}\n")
-    raised = run(
-        "import torch, fusegen\n"
+    done = run(
+        "import torch, fusegen, fusegen.cli\n"
+        "print(fusegen.cli.main(['info']))\n"
         "try: fusegen.nn.LSTM(4, 4)(torch.zeros(2, 2, 4)); fusegen.info()\n"
         "except RuntimeError as error: print(error)",
         **{name: value},
     )
-    assert raised.stdout == words + "\n", raised.stderr
+    assert (done.stdout, done.stderr) == (f"2\n{words}\n", f"fusegen info: error: {words}\n")
 
 
 def test_info_tells_the_caches(monkeypatch, capsys):
@@ -180,7 +179,6 @@ def test_info_tells_the_caches(monkeypatch, capsys):
 # Several blocks of a panel, of the rows of a product and of a gradient's columns, whatever this machine has.
 ANY_SIZES = """
 import sys
-from pathlib import Path
 import torch
 import fusegen
 from tolerances import close
@@ -207,8 +205,7 @@ for cell, (I, H, B, T) in (("LSTM", (300, 61, 7, 40)), ("GRU", (33, 130, 70, 6))
 
 @pytest.mark.parametrize("caches", ["4,32,128", "16,100,999", "64,65536,1048576"])
 def test_results_are_right_with_any_caches(caches):
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    found = run(ANY_SIZES, FUSEGEN_CACHES=caches, PYTHONPATH=path)
+    found = run(ANY_SIZES, FUSEGEN_CACHES=caches, **WITH_TESTS)
     assert found.returncode == 0, found.stderr
 
 

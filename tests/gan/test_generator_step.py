@@ -6,7 +6,8 @@ import pytest
 import torch
 from fusegen import losses
 from fusegen.gan import discriminator_step, generator_step
-from gan_networks import PATHS, Checkpointed, Recurrent, dense, same, samples, ways
+from gan_networks import PATHS, Checkpointed, Recurrent, dense, samples, ways
+from tolerances import same
 from torch import nn
 
 

@@ -11,7 +11,7 @@ from fusegen.gan.training import _finite
 from fusegen.models import MLPGAN, RecurrentGAN
 from fusegen.models.gan.recurrent import gumbel_noise, straight_through
 from gan_models import MODELS, N, T, dcgan, labels_of, mlp, real_of, same_state, series, state, text
-from tolerances import close
+from tolerances import agree, close
 from torch import nn
 
 # ---- models -----------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_what_lies_past_a_sequences_end_changes_nothing(make):
     # and equals the sequence cut there, alone
     for i, n in enumerate(lengths.tolist()):
         alone = model.discriminator(model.critic_input(real[:n, i : i + 1], labels[i : i + 1]))
-        assert torch.allclose(judge(real, lengths=lengths)[i], alone[0], rtol=1e-12)
+        agree(judge(real, lengths=lengths)[i], alone[0])
     assert not torch.allclose(judge(real, lengths=lengths), judge(real))
     fake = model.fakes(real, labels, lengths)
     assert (fake[past] == 0).all() and (fake[~past].abs().sum(-1) > 0).all()
@@ -104,7 +104,7 @@ def test_straight_through_is_one_hot_with_the_gradient_of_softmax():
     weight = torch.randn(2, 3, dtype=torch.float64)
     (got,) = torch.autograd.grad((out * weight).sum(), scores)
     (want,) = torch.autograd.grad(((scores / 0.7).softmax(-1) * weight).sum(), scores)
-    assert torch.allclose(got, want, rtol=1e-12)
+    agree(got, want)
 
 
 def test_gumbel_noise_makes_argmax_a_draw_from_softmax():
@@ -167,7 +167,7 @@ def test_the_average_follows_parameters_and_buffers():
     got = model.average.module.state_dict()
     assert any(name.endswith("running_var") for name in got)
     for name in want:
-        assert torch.allclose(got[name], want[name], rtol=1e-5, atol=1e-6), name
+        agree(got[name], want[name], name)
     assert model.drawn_from is model.average.module
     assert not any(p.requires_grad for p in model.average.parameters())
 
@@ -248,12 +248,10 @@ def test_equals_the_step_in_plain_torch(make, classes, penalty):
         model, real, optimizers, options, labels=labels, generator=torch.Generator().manual_seed(1)
     )
     d, p, g = by_hand(twin, real, labels, options, weights, torch.Generator().manual_seed(1))
-    assert report.discriminator_loss == pytest.approx(d, rel=1e-4, abs=1e-5)
-    assert report.generator_loss == pytest.approx(g, rel=1e-4, abs=1e-5)
-    assert (report.penalty or 0) == pytest.approx(p, rel=1e-4, abs=1e-6)
+    found = [report.discriminator_loss, report.generator_loss, report.penalty or 0]
+    agree(torch.tensor(found), torch.tensor([d, g, p]), "losses")
     for name, want in twin.state_dict().items():
-        got = model.state_dict()[name]
-        assert torch.allclose(got.double(), want.double(), rtol=1e-4, atol=2e-6), name
+        agree(model.state_dict()[name], want, name)
 
 
 @pytest.mark.parametrize(
@@ -287,8 +285,8 @@ def test_a_lazy_penalty_is_as_strong_on_average():
     ]
     always, lazy = run(), run(penalty_every=4)
     assert lazy[1:4] == lazy[5:8] == [None] * 3
-    assert lazy[0] == pytest.approx(4 * always[0], rel=1e-5)
-    assert sum(p or 0 for p in lazy) == pytest.approx(sum(always), rel=1e-5)
+    agree(torch.tensor(lazy[0]), torch.tensor(4 * always[0]))
+    agree(torch.tensor(sum(p or 0 for p in lazy)), torch.tensor(sum(always)))
 
 
 def test_the_generator_may_be_trained_less_often():

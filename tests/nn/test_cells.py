@@ -3,9 +3,10 @@
 import pytest
 import torch
 from cases import CELLS, DTYPES, SHAPES, cell, flat, grads, oracle_of, pair, through_reference, tree
-from tolerances import close
+from tolerances import TOLERANCE, close
 
 pytestmark = pytest.mark.usefixtures("poisoned")
+THREADS = 2  # a call's work is divided
 
 
 def state(kind, H, B, dtype):
@@ -135,7 +136,23 @@ def test_nan_and_inf_travel_as_in_torch(kind, value):
     x = torch.randn(5, 7)
     x[2, 4] = value
     for a, b in zip(flat(mine(x)), flat(oracle.float()(x)), strict=True):
-        assert torch.allclose(a, b, atol=1e-4, equal_nan=True)
+        assert torch.allclose(a, b, atol=TOLERANCE[torch.float32, "value"], equal_nan=True)
+
+
+@pytest.mark.parametrize("B", [5, 20])
+@pytest.mark.parametrize("kind", CELLS)
+def test_gradients_pass_nan_as_in_torch(kind, B):
+    """A ReLU whose output is NaN passes its gradient on, so that the one by x is finite."""
+    mine, oracle = pair(cell, kind, 7, 19)
+    x = torch.randn(B, 7, dtype=torch.float64)
+    x[2, 4] = torch.nan
+    x.requires_grad_()
+    w = [torch.randn(B, 19, dtype=torch.float64) for _ in flat(mine(x))]
+    got, want = (grads(flat(m(x)), [x, *m.parameters()], w) for m in (mine, oracle))
+    assert want[0].isfinite().all() == (kind == "RNNCell_relu")
+    for a, b in zip(got, want, strict=True):
+        assert torch.equal(a.isnan(), b.isnan())
+        close(a.nan_to_num(), b.nan_to_num(), "grad")
 
 
 @pytest.mark.parametrize("kind", CELLS)

@@ -275,20 +275,33 @@ ERRORS = (ValueError, TypeError, RuntimeError)
 @RANDOM
 @given(st.data())
 def test_random_weights_and_states(data):
-    """The ops themselves, with tensors that do not fit together: an error or a result, never the end of the
-    process."""
+    """Both forms of the ops, with up to three tensors that do not fit the others: an error or a result, never
+    the end of the process; and no error where all fit."""
+    T, B, I, H = 4, 3, 5, 6
     name = data.draw(st.sampled_from(["lstm", "gru", "rnn", "lstm_cell", "gru_cell", "rnn_cell"]))
-    some = st.one_of(st.none(), tensors())
-    states = [data.draw(some) for _ in range(2 if name.startswith("lstm") else 1)]
-    weights = [data.draw(some) for _ in range(data.draw(st.sampled_from([0, 1, 4, 4, 5, 5, 8, 10])))]
-    more = (data.draw(st.booleans()),) if name.startswith("rnn") else ()
-    lengths = () if name.endswith("cell") else (data.draw(st.one_of(st.none(), tensors())),)
-    args = (data.draw(tensors()), *states, weights, *more, *lengths)
-    for call in (getattr(torch.ops.fusegen, name), getattr(ops, name)):
+    is_cell, is_lstm = name.endswith("cell"), name.startswith("lstm")
+    G = {"l": 4, "g": 3, "r": 1}[name[0]]
+    given = [torch.randn(*((B, I) if is_cell else (T, B, I)))]
+    given += [torch.randn(*((B, H) if is_cell else (1, B, H))) for _ in range(1 + is_lstm)]
+    given += [torch.randn(G * H, I), torch.randn(G * H, H), torch.randn(G * H), None]
+    given += [None] * (is_lstm and not is_cell) + [torch.tensor([4, 0, 2])] * (not is_cell)
+    wrong = data.draw(st.sets(st.integers(0, len(given) - 1), max_size=3))
+    for at in wrong:
+        given[at] = data.draw(st.one_of(st.none(), tensors()) if at else tensors())
+    lengths = [] if is_cell else [given.pop()]
+    x, states, weights = given[0], given[1 : 2 + is_lstm], given[2 + is_lstm :]
+    weights = weights[: data.draw(st.sampled_from([len(weights)] * 4 + [0, 1, 3]))]
+    whole = len(weights) >= 4 and not wrong
+    relu = {"relu": data.draw(st.booleans())} if name.startswith("rnn") else {}
+    for call in (
+        lambda: getattr(torch.ops.fusegen, name)(x, *states, weights, *relu.values(), *lengths),
+        lambda: getattr(ops, name)(x, *states, weights, *lengths, **relu),
+    ):
         try:
-            call(*args)
-        except (*ERRORS, IndexError):
-            pass
+            call()
+        except (*ERRORS, IndexError) as error:
+            assert not whole, f"tensors that fit: {error}"
+            assert str(error), "an error without a message"
 
 
 @RANDOM

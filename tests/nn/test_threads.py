@@ -1,13 +1,16 @@
 """Many Python threads calling one module, and thread counts: the results of one by one."""
 
 import concurrent.futures
-import os
 import subprocess
 import sys
 
 import pytest
 import torch
 from cases import CELLS, KINDS, cell, flat, layer
+from processes import WITH_TESTS
+from tolerances import agree
+
+THREADS = 2  # a call's work is divided
 
 
 def run(m, x):
@@ -33,10 +36,11 @@ def test_calls_from_many_threads(make, kind):
 def test_thread_count_changes_little(kind):
     """One thread and two agree to rounding; the split of sums may differ."""
     m, x = layer(kind, 24, 40), torch.randn(7, 9, 24)
+    torch.set_num_threads(2)
     two = run(m, x)
     torch.set_num_threads(1)
     for a, b in zip(run(m, x), two, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+        agree(a, b)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -68,13 +72,14 @@ def test_backward_in_another_thread(kind):
         pool.submit(loss.backward).result()
     want = torch.autograd.grad(flat(m(x))[0].sum(), list(m.parameters()))
     for p, w in zip(m.parameters(), want, strict=True):
-        torch.testing.assert_close(p.grad, w, rtol=1e-5, atol=1e-5)
+        agree(p.grad, w)
 
 
 def test_fewer_threads_than_asked_for():
     """OpenMP may give fewer threads than a region asks for: shares must follow the real number."""
     program = """
 import itertools, torch, fusegen
+from tolerances import agree
 
 fusegen.set_backend("fused")
 for kind, B in itertools.product(("LSTM", "GRU", "RNN"), (1, 33)):
@@ -85,9 +90,8 @@ for kind, B in itertools.product(("LSTM", "GRU", "RNN"), (1, 33)):
         torch.set_num_threads(threads)
         y = layer(x)[0]
         results.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
-    for one, four in zip(*results):
-        torch.testing.assert_close(one, four, rtol=1e-4, atol=1e-4, msg=f"{kind}, B={B}")
+    agree(*results, f"{kind}, B={B}")
 """
-    environment = {**os.environ, "OMP_THREAD_LIMIT": "1"}
+    environment = {**WITH_TESTS, "OMP_THREAD_LIMIT": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -22,6 +22,7 @@ from fusegen.train.vae import BOUND, Examples, _same_class
 from fusegen.train.workers import Workers
 from processes import ENVIRONMENT, torchrun
 from runs import QUIET, StopAt, equal, silent
+from tolerances import TOLERANCE
 
 pytest.importorskip("sacrebleu")
 Image = pytest.importorskip("PIL.Image")
@@ -205,8 +206,8 @@ def test_pairs_in_parts_are_the_whole_batch(sources):
         setup = RunOptions(device="cpu", precision="float64", accumulate=accumulate)
         learner = Learner(task, FitOptions(steps=8, lr=0.01), setup, Workers("cpu"))
         runs.append([learner.advance()["loss"] for _ in range(4)])
-    assert np.abs(np.subtract(runs[0], runs[1])).max() < 1e-11
-    assert np.abs(np.subtract(runs[0], runs[2])).max() < 1e-11
+    assert np.abs(np.subtract(runs[0], runs[1])).max() < TOLERANCE[torch.float64, "training"]
+    assert np.abs(np.subtract(runs[0], runs[2])).max() < TOLERANCE[torch.float64, "training"]
 
 
 @pytest.mark.slow
@@ -225,7 +226,7 @@ def test_two_processes(name, sources, tmp_path):
         assert Run.open(folder).load("last")["step"] == 4
     assert len(losses[1]) == 4
     if name == "seq2seq":
-        assert np.abs(np.subtract(*losses)).max() < 1e-11
+        assert np.abs(np.subtract(*losses)).max() < TOLERANCE[torch.float64, "training"]
 
 
 @pytest.mark.parametrize(

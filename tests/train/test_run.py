@@ -11,29 +11,11 @@ from fusegen.cli import main
 from fusegen.train import checkpoint
 from fusegen.train.run import Run, read_log
 from processes import ENVIRONMENT
-from runs import SHAPE
-
-QUIET = ["--no-tensorboard", "--evaluations", "2", "--log-every", "1"]
-
-
-@pytest.fixture
-def story(tmp_path):
-    path = tmp_path / "story.txt"
-    path.write_text("a short story about a short story, zwölf lines long. " * 12, encoding="utf-8")
-    return str(path)
+from runs import QUIET, SHAPE
 
 
 def train(story, folder, *arguments):
     return ["train", "text", *SHAPE, *QUIET, "--data", story, "--folder", str(folder), *arguments]
-
-
-@pytest.fixture
-def done(tmp_path, story, capsys):
-    """A run of four steps, checkpoints after each second one."""
-    folder = tmp_path / "done"
-    assert main(train(story, folder, "--steps", "4")) == 0
-    capsys.readouterr()
-    return folder
 
 
 def refusal(capsys, *arguments, status=2):

@@ -32,7 +32,7 @@ def test_a_run_is_a_folder_that_samples_evaluates_and_exports(tmp_path, story, c
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
     measured = [line for line in lines if BITS in line]
     assert [line["step"] for line in measured] == [0, 3, 6] and "perplexity" in measured[0]
-    assert (folder / "samples/step-00000006.txt").read_text().endswith("") and len(lines) == 9
+    assert len((folder / "samples/step-00000006.txt").read_text()) > 20 and len(lines) == 9
 
     assert main(["evaluate", str(folder), "--checkpoint", "last"]) == 0
     assert f"{BITS}  {measured[-1][BITS]:.6g}" in capsys.readouterr().out  # those of the averaged weights

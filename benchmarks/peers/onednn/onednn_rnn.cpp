@@ -18,6 +18,8 @@ using dnnl::memory;
 
 namespace {
 
+constexpr auto direction = dnnl::rnn_direction::unidirectional_left2right;
+
 thread_local std::string last_error;
 
 // The base's protected constructors take every cell and the flags that the per-cell classes hide.
@@ -38,10 +40,56 @@ struct Buffers {
   void *dw, *dr, *dbias;  // as w, r, bias; float
 };
 
+// What is computed. The other side of `Shape` in onednn_direct.py.
+struct Shape {
+  const char* cell;  // lstm, gru or rnn
+  int T, B, I, H;
+  int bf16, train;  // 0 or 1
+};
+
+// The memories' shapes and layouts: as the caller has them, and (any) left to the primitive.
+struct Formats {
+  using dt = memory::data_type;
+  using tag = memory::format_tag;
+  bool lstm, gru, train;
+  dt real;
+  memory::dims w_dims, r_dims, state_dims;
+  memory::desc x, y, bias, h, c, h0, c0, w_any, r_any, w_user, r_user;
+
+  explicit Formats(const Shape& shape)
+      : lstm(shape.cell == std::string("lstm")),
+        gru(shape.cell == std::string("gru")),
+        train(shape.train != 0),
+        real(shape.bf16 ? dt::bf16 : dt::f32) {
+    const memory::dim T = shape.T, B = shape.B, I = shape.I, H = shape.H;
+    const memory::dim G = lstm ? 4 : gru ? 3 : 1, GB = gru ? 4 : G;
+    w_dims = {1, 1, I, G, H}, r_dims = {1, 1, H, G, H}, state_dims = {1, 1, B, H};
+    x = {{T, B, I}, real, tag::tnc};
+    y = {{T, B, H}, real, tag::tnc};
+    bias = {{1, 1, GB, H}, dt::f32, tag::ldgo};
+    h = {state_dims, real, tag::ldnc};
+    if (lstm) c = {state_dims, dt::f32, tag::ldnc};
+    // Without an initial state, LSTM and RNN backward read garbage for it in 3.2 (dR nonzero at T=1).
+    if (train) h0 = h, c0 = c;
+    w_any = {w_dims, real, tag::any}, r_any = {r_dims, real, tag::any};
+    w_user = {w_dims, real, tag::ldgoi}, r_user = {r_dims, real, tag::ldgoi};
+  }
+
+  dnnl::algorithm algorithm() const {
+    return lstm  ? dnnl::algorithm::vanilla_lstm
+           : gru ? dnnl::algorithm::lbr_gru
+                 : dnnl::algorithm::vanilla_rnn;
+  }
+  dnnl::algorithm activation() const {
+    return lstm || gru ? dnnl::algorithm::undef : dnnl::algorithm::eltwise_tanh;
+  }
+};
+
 struct Layer {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
-  bool train;
+  Formats formats;
+  Buffers user;
   dnnl::primitive forward, backward;
   std::unordered_map<int, memory> forward_args, backward_args;
   struct Copy {
@@ -50,97 +98,88 @@ struct Layer {
   };
   std::vector<Copy> before_forward, before_backward, after_backward;
 
-  Layer(const std::string& cell, memory::dim T, memory::dim B, memory::dim I, memory::dim H, bool bf16,
-        bool train_, const Buffers& user)
-      : train(train_) {
-    using tag = memory::format_tag;
-    using dt = memory::data_type;
-    const bool lstm = cell == "lstm", gru = cell == "gru";
-    const auto kind = lstm  ? dnnl::algorithm::vanilla_lstm
-                      : gru ? dnnl::algorithm::lbr_gru
-                            : dnnl::algorithm::vanilla_rnn;
-    const auto act = lstm || gru ? dnnl::algorithm::undef : dnnl::algorithm::eltwise_tanh;
-    const auto direction = dnnl::rnn_direction::unidirectional_left2right;
-    const memory::dim G = lstm ? 4 : gru ? 3 : 1, GB = gru ? 4 : G;
-    const dt real = bf16 ? dt::bf16 : dt::f32;
-
-    const memory::dims x_dims{T, B, I}, w_dims{1, 1, I, G, H}, r_dims{1, 1, H, G, H}, b_dims{1, 1, GB, H},
-        y_dims{T, B, H}, state_dims{1, 1, B, H};
-    const memory::desc none, x_md(x_dims, real, tag::tnc), y_md(y_dims, real, tag::tnc),
-        b_md(b_dims, dt::f32, tag::ldgo), h_md(state_dims, real, tag::ldnc), w_any(w_dims, real, tag::any),
-        r_any(r_dims, real, tag::any), w_user(w_dims, real, tag::ldgoi), r_user(r_dims, real, tag::ldgoi);
-    const memory::desc c_md = lstm ? memory::desc(state_dims, dt::f32, tag::ldnc) : none;
-    // Without an initial state, LSTM and RNN backward read garbage for it in 3.2 (dR nonzero at T=1).
-    const memory::desc h0_md = train ? h_md : none, c0_md = train ? c_md : none;
-    const dnnl::primitive_attr attr;
-
-    const auto prop = train ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference;
-    const Descriptor fpd(engine, kind, prop, act, direction, x_md, h0_md, &c0_md, nullptr, w_any, r_any,
-                         nullptr, nullptr, b_md, y_md, h_md, &c_md, dnnl::rnn_flags::undef, 0.f, 0.f, attr,
-                         false);
-    forward = dnnl::primitive(fpd.get());
-    const auto at = [&](const memory::desc& md, void* p) { return memory(md, engine, p); };
-    const auto own = [&](const memory::desc& md) { return memory(md, engine); };
-    const auto desc = [](const Descriptor& pd, int arg) {
-      return pd.query_md(dnnl::query::exec_arg_md, arg);
-    };
-    const auto copy = [&](std::vector<Copy>& list, const memory& from, const memory& to) {
-      list.push_back({dnnl::reorder(from, to), from, to});
-    };
-    // A memory in the primitive's layout, filled from the plain one by a listed reorder.
-    const auto weight = [&](const Descriptor& pd, int arg, const memory& plain, std::vector<Copy>& list) {
-      memory m = own(desc(pd, arg));
-      copy(list, plain, m);
-      return m;
-    };
-
-    const memory w = at(w_user, user.w), r = at(r_user, user.r), bias = at(b_md, user.bias);
-    forward_args = {{DNNL_ARG_SRC_LAYER, at(x_md, user.x)},
-                    {DNNL_ARG_WEIGHTS_LAYER, weight(fpd, DNNL_ARG_WEIGHTS_LAYER, w, before_forward)},
-                    {DNNL_ARG_WEIGHTS_ITER, weight(fpd, DNNL_ARG_WEIGHTS_ITER, r, before_forward)},
-                    {DNNL_ARG_BIAS, bias},
-                    {DNNL_ARG_DST_LAYER, at(y_md, user.y)},
-                    {DNNL_ARG_DST_ITER, at(h_md, user.h_n)}};
-    if (lstm) forward_args.emplace(DNNL_ARG_DST_ITER_C, at(c_md, user.c_n));
-    if (!train) {
-      run(before_forward);
-      before_forward.clear();
-      stream.wait();
+  Layer(const Shape& shape, const Buffers& buffers) : formats(shape), user(buffers) {
+    const Descriptor pd = make_forward();
+    if (formats.train) {
+      make_backward(pd);
       return;
     }
+    run(before_forward);
+    before_forward.clear();
+    stream.wait();
+  }
 
-    const memory::desc dx_md(x_dims, dt::f32, tag::tnc), dy_md(y_dims, dt::f32, tag::tnc),
-        dw_any(w_dims, dt::f32, tag::any), dr_any(r_dims, dt::f32, tag::any),
-        dh_md(state_dims, dt::f32, tag::ldnc);
-    const memory::desc dc_md = lstm ? dh_md : none;
-    const auto overwrite = dnnl::rnn_flags::diff_weights_overwrite;
-    const Descriptor bpd(engine, kind, dnnl::prop_kind::backward, act, direction, x_md, h0_md, &c0_md,
-                         nullptr, w_any, r_any, nullptr, nullptr, b_md, y_md, h_md, &c_md, dx_md, dh_md,
-                         &dc_md, nullptr, dw_any, dr_any, nullptr, nullptr, b_md, dy_md, dh_md, &dc_md,
-                         overwrite, 0.f, 0.f, fpd, attr, false);
-    backward = dnnl::primitive(bpd.get());
-    forward_args.emplace(DNNL_ARG_SRC_ITER, zeros(h_md));
-    if (lstm) forward_args.emplace(DNNL_ARG_SRC_ITER_C, zeros(c_md));
-    const memory workspace = own(desc(fpd, DNNL_ARG_WORKSPACE));
-    forward_args.emplace(DNNL_ARG_WORKSPACE, workspace);
+  Descriptor make_forward() {
+    const Formats& f = formats;
+    const auto prop = f.train ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference;
+    Descriptor pd(engine, f.algorithm(), prop, f.activation(), direction, f.x, f.h0, &f.c0, nullptr, f.w_any,
+                  f.r_any, nullptr, nullptr, f.bias, f.y, f.h, &f.c, dnnl::rnn_flags::undef, 0.f, 0.f,
+                  dnnl::primitive_attr(), false);
+    forward = dnnl::primitive(pd.get());
+    forward_args = {{DNNL_ARG_SRC_LAYER, at(f.x, user.x)},
+                    {DNNL_ARG_WEIGHTS_LAYER, weight(pd, DNNL_ARG_WEIGHTS_LAYER, w(), before_forward)},
+                    {DNNL_ARG_WEIGHTS_ITER, weight(pd, DNNL_ARG_WEIGHTS_ITER, r(), before_forward)},
+                    {DNNL_ARG_BIAS, at(f.bias, user.bias)},
+                    {DNNL_ARG_DST_LAYER, at(f.y, user.y)},
+                    {DNNL_ARG_DST_ITER, at(f.h, user.h_n)}};
+    if (f.lstm) forward_args.emplace(DNNL_ARG_DST_ITER_C, at(f.c, user.c_n));
+    if (!f.train) return pd;
+    forward_args.emplace(DNNL_ARG_SRC_ITER, zeros(f.h));
+    if (f.lstm) forward_args.emplace(DNNL_ARG_SRC_ITER_C, zeros(f.c));
+    forward_args.emplace(DNNL_ARG_WORKSPACE, own(layout(pd, DNNL_ARG_WORKSPACE)));
+    return pd;
+  }
 
-    const memory dw = own(desc(bpd, DNNL_ARG_DIFF_WEIGHTS_LAYER));
-    const memory dr = own(desc(bpd, DNNL_ARG_DIFF_WEIGHTS_ITER));
-    copy(after_backward, dw, at(memory::desc(w_dims, dt::f32, tag::ldgoi), user.dw));
-    copy(after_backward, dr, at(memory::desc(r_dims, dt::f32, tag::ldgoi), user.dr));
+  void make_backward(const Descriptor& forward_pd) {
+    using dt = memory::data_type;
+    using tag = memory::format_tag;
+    const Formats& f = formats;
+    const memory::desc dx(f.x.get_dims(), dt::f32, tag::tnc), dy(f.y.get_dims(), dt::f32, tag::tnc),
+        dw_any(f.w_dims, dt::f32, tag::any), dr_any(f.r_dims, dt::f32, tag::any),
+        dh(f.state_dims, dt::f32, tag::ldnc);
+    const memory::desc dc = f.lstm ? dh : memory::desc();
+    const Descriptor pd(engine, f.algorithm(), dnnl::prop_kind::backward, f.activation(), direction, f.x,
+                        f.h0, &f.c0, nullptr, f.w_any, f.r_any, nullptr, nullptr, f.bias, f.y, f.h, &f.c, dx,
+                        dh, &dc, nullptr, dw_any, dr_any, nullptr, nullptr, f.bias, dy, dh, &dc,
+                        dnnl::rnn_flags::diff_weights_overwrite, 0.f, 0.f, forward_pd, dnnl::primitive_attr(),
+                        false);
+    backward = dnnl::primitive(pd.get());
+    const memory dw = own(layout(pd, DNNL_ARG_DIFF_WEIGHTS_LAYER));
+    const memory dr = own(layout(pd, DNNL_ARG_DIFF_WEIGHTS_ITER));
+    copy(after_backward, dw, at({f.w_dims, dt::f32, tag::ldgoi}, user.dw));
+    copy(after_backward, dr, at({f.r_dims, dt::f32, tag::ldgoi}, user.dr));
     backward_args = forward_args;
-    backward_args.at(DNNL_ARG_WEIGHTS_LAYER) = weight(bpd, DNNL_ARG_WEIGHTS_LAYER, w, before_backward);
-    backward_args.at(DNNL_ARG_WEIGHTS_ITER) = weight(bpd, DNNL_ARG_WEIGHTS_ITER, r, before_backward);
-    backward_args.emplace(DNNL_ARG_DIFF_SRC_LAYER, at(dx_md, user.dx));
-    backward_args.emplace(DNNL_ARG_DIFF_SRC_ITER, zeros(dh_md));
-    if (lstm) backward_args.emplace(DNNL_ARG_DIFF_SRC_ITER_C, zeros(dc_md));
+    backward_args.at(DNNL_ARG_WEIGHTS_LAYER) = weight(pd, DNNL_ARG_WEIGHTS_LAYER, w(), before_backward);
+    backward_args.at(DNNL_ARG_WEIGHTS_ITER) = weight(pd, DNNL_ARG_WEIGHTS_ITER, r(), before_backward);
+    backward_args.emplace(DNNL_ARG_DIFF_SRC_LAYER, at(dx, user.dx));
+    backward_args.emplace(DNNL_ARG_DIFF_SRC_ITER, zeros(dh));
     backward_args.emplace(DNNL_ARG_DIFF_WEIGHTS_LAYER, dw);
     backward_args.emplace(DNNL_ARG_DIFF_WEIGHTS_ITER, dr);
-    backward_args.emplace(DNNL_ARG_DIFF_BIAS, at(b_md, user.dbias));
-    backward_args.emplace(DNNL_ARG_DIFF_DST_LAYER, at(dy_md, user.dy));
+    backward_args.emplace(DNNL_ARG_DIFF_BIAS, at(f.bias, user.dbias));
+    backward_args.emplace(DNNL_ARG_DIFF_DST_LAYER, at(dy, user.dy));
     // The primitive wants a gradient wherever forward had an output; the loss does not use h_n and c_n.
-    backward_args.emplace(DNNL_ARG_DIFF_DST_ITER, zeros(dh_md));
-    if (lstm) backward_args.emplace(DNNL_ARG_DIFF_DST_ITER_C, zeros(dc_md));
+    backward_args.emplace(DNNL_ARG_DIFF_DST_ITER, zeros(dh));
+    if (!f.lstm) return;
+    backward_args.emplace(DNNL_ARG_DIFF_SRC_ITER_C, zeros(dc));
+    backward_args.emplace(DNNL_ARG_DIFF_DST_ITER_C, zeros(dc));
+  }
+
+  memory at(const memory::desc& md, void* p) { return memory(md, engine, p); }
+  memory own(const memory::desc& md) { return memory(md, engine); }
+  memory w() { return at(formats.w_user, user.w); }
+  memory r() { return at(formats.r_user, user.r); }
+
+  static memory::desc layout(const Descriptor& pd, int arg) {
+    return pd.query_md(dnnl::query::exec_arg_md, arg);
+  }
+  static void copy(std::vector<Copy>& list, const memory& from, const memory& to) {
+    list.push_back({dnnl::reorder(from, to), from, to});
+  }
+  // A memory in the primitive's layout, filled from the plain one by a listed reorder.
+  memory weight(const Descriptor& pd, int arg, const memory& plain, std::vector<Copy>& list) {
+    memory m = own(layout(pd, arg));
+    copy(list, plain, m);
+    return m;
   }
 
   memory zeros(const memory::desc& md) {
@@ -156,7 +195,7 @@ struct Layer {
   void run() {
     run(before_forward);
     forward.execute(stream, forward_args);
-    if (train) {
+    if (formats.train) {
       run(before_backward);
       backward.execute(stream, backward_args);
       run(after_backward);
@@ -179,10 +218,9 @@ const char* fg_onednn_version() {
 }
 
 // Null on failure, for example a type that this CPU has no kernel for; fg_onednn_error says why.
-void* fg_onednn_create(const char* cell, int T, int B, int I, int H, int bf16, int train,
-                       const Buffers* buffers) {
+void* fg_onednn_create(const Shape* shape, const Buffers* buffers) {
   try {
-    return new Layer(cell, T, B, I, H, bf16 != 0, train != 0, *buffers);
+    return new Layer(*shape, *buffers);
   } catch (const std::exception& e) {
     last_error = e.what();
     return nullptr;

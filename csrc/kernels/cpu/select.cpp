@@ -1,22 +1,15 @@
-// The instruction set in use, decided once.
+#include "select.h"
+
 #include <cstdlib>
+#include <iterator>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
-#include "build_info.h"
-#include "kernels.h"
-
-namespace fusegen {
-
-#define FUSEGEN_DECLARE(name)      \
-  namespace name {                 \
-  extern const cpu::Kernels table; \
-  }
-FUSEGEN_FOR_EACH_ISA(FUSEGEN_DECLARE)
-
-namespace cpu {
+namespace fusegen::cpu {
 namespace {
+
+#define FUSEGEN_NAME(isa) #isa,
+constexpr const char* kBuilt[] = {FUSEGEN_FOR_EACH_ISA(FUSEGEN_NAME)};
 
 bool machine_has(const std::string& isa) {
 #if defined(__x86_64__)
@@ -32,41 +25,36 @@ bool machine_has(const std::string& isa) {
   return isa == "baseline";
 }
 
-const std::vector<const Kernels*>& available() {
-  static const std::vector<const Kernels*> sets = [] {
-    std::vector<const Kernels*> v;
-#define FUSEGEN_APPEND(name) \
-  if (machine_has(name::table.isa)) v.push_back(&name::table);
-    FUSEGEN_FOR_EACH_ISA(FUSEGEN_APPEND)
-    return v;
-  }();
-  return sets;
-}
-
-const Kernels& choose() {
+int choose() {
   const char* forced = std::getenv("FUSEGEN_ISA");
-  if (!forced || !*forced) return *available().back();
-  for (const Kernels* k : available())
-    if (std::string(k->isa) == forced) return *k;
+  int best = -1;
+  for (int i = 0; i < static_cast<int>(std::size(kBuilt)); ++i) {
+    if (!machine_has(kBuilt[i])) continue;
+    if (forced && *forced && std::string(kBuilt[i]) == forced) return i;
+    best = i;
+  }
+  if (!forced || !*forced) return best;
   throw std::runtime_error(std::string("FUSEGEN_ISA: expected one of: ") + available_isas() + "; got '" +
                            forced + "'");
 }
 
 }  // namespace
 
-const Kernels& kernels() {
-  static const Kernels& chosen = choose();  // a throw leaves it to be decided again
+int isa_in_use() {
+  static const int chosen = choose();  // a throw leaves it to be decided again
   return chosen;
 }
+
+const char* isa_name() { return kBuilt[isa_in_use()]; }
 
 const char* available_isas() {
   static const std::string names = [] {
     std::string s;
-    for (const Kernels* k : available()) s += (s.empty() ? "" : " ") + std::string(k->isa);
+    for (const char* isa : kBuilt)
+      if (machine_has(isa)) s += (s.empty() ? "" : " ") + std::string(isa);
     return s;
   }();
   return names.c_str();
 }
 
-}  // namespace cpu
-}  // namespace fusegen
+}  // namespace fusegen::cpu

@@ -165,9 +165,9 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
                 g[0] = v.n, g[1] = v.r, g[2] = v.z, g[3] = v.q;
                 dh = v.h_prev;
               } else {
-                g[0] = pass.kind == Kind::rnn_tanh   ? cells::rnn_tanh_backward(s.gate[0], dh)
-                       : pass.kind == Kind::rnn_relu ? (s.gate[0] > 0 || s.gate[0] != s.gate[0] ? dh : 0.0f)
-                                                     : dh;
+                g[0] = pass.kind == Kind::identity
+                           ? dh
+                           : cells::rnn_backward(pass.kind == Kind::rnn_relu, s.gate[0], dh);
                 dh = 0;
               }
             }

@@ -47,7 +47,7 @@ FUSEGEN_DEVICE void step_of_unit(const CellForwardPass& p, int b, int unit, cons
     write<T>(p.h_out, i, s.h);
   } else {
     const float x = a[0] + (b_ih(0) + b_hh(0));
-    write<T>(p.h_out, i, p.kind == Kind::rnn_tanh ? Math::tanh(x) : x > 0 || x != x ? x : 0.0f);
+    write<T>(p.h_out, i, cells::rnn<Math>(p.kind == Kind::rnn_relu, x));
   }
 }
 
@@ -174,10 +174,7 @@ FUSEGEN_KERNEL void cell_backward_kernel(FUSEGEN_ARGUMENT CellBackwardPass p) {
     write<T>(p.dh_direct, i, d.h_prev);
   } else {
     const float h = read<T>(p.h_out, i);
-    write<T>(p.dx_gates, at,
-             p.kind == Kind::rnn_tanh ? cells::rnn_tanh_backward(h, dh)
-             : h > 0 || h != h        ? dh
-                                      : 0.0f);
+    write<T>(p.dx_gates, at, cells::rnn_backward(p.kind == Kind::rnn_relu, h, dh));
   }
 }
 

@@ -147,9 +147,7 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT ForwardArguments a) {
               y = v.h;
             } else {
               const float x = gx[n][pair][0] + sum(0);
-              y = pass.kind == Kind::rnn_tanh   ? Math::tanh(x)
-                  : pass.kind == Kind::rnn_relu ? (x > 0 || x != x ? x : 0.0f)
-                                                : x;
+              y = pass.kind == Kind::identity ? x : cells::rnn<Math>(pass.kind == Kind::rnn_relu, x);
             }
             if (t < length) {
               h = y = device::widen(device::narrow<T>(y));  // as every reader sees it

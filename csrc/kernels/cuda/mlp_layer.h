@@ -2,6 +2,7 @@
 #pragma once
 #include <device/warp.h>
 
+#include "../activations.h"
 #include "gemm.h"
 
 namespace fusegen::cuda {
@@ -11,11 +12,6 @@ FUSEGEN_DEVICE V sum_of_warp(V v) {
 #pragma unroll
   for (int mask = 16; mask > 0; mask /= 2) v += device::from_lane_xor(v, mask);
   return v;
-}
-
-// What passes an activation below zero.
-FUSEGEN_DEVICE float masked(float v, float h, float slope) {
-  return h > 0 ? v : slope == 0 ? 0.0f : slope * v;
 }
 
 // Two neighbours of a row of our own memory, whose length is even.
@@ -54,12 +50,12 @@ FUSEGEN_KERNEL void layer_kernel(FUSEGEN_ARGUMENT LayerArguments a) {
       if (n + 1 < a.N) y += device::widen(b[n + 1]);
     }
     if (a.activate) {
-      x = x < 0 ? masked(x, x, a.slope) : x;
-      y = y < 0 ? masked(y, y, a.slope) : y;
+      x = activations::activated(x, a.slope);
+      y = activations::activated(y, a.slope);
     } else if (a.mask.data) {
       const T* h = row_of_own<const T>(a.mask, row) + n;
-      x = masked(x, device::widen(h[0]), a.slope);
-      y = masked(y, device::widen(h[1]), a.slope);
+      x = activations::activation_gradient(device::widen(h[0]), x, a.slope);
+      y = activations::activation_gradient(device::widen(h[1]), y, a.slope);
     }
     store_pair(row_of_own<T>(a.out, row) + n, x, y);
   });
@@ -86,7 +82,8 @@ FUSEGEN_KERNEL void head_kernel(FUSEGEN_ARGUMENT HeadArguments a) {
   T* out = row_of_own<T>(a.out, row);
   for (int n = lane; n < a.out.stride; n += 32) {
     const float u = n < a.n ? device::widen(w[n]) : 0.0f;
-    out[n] = device::narrow<T>(a.masked && n < a.n ? masked(u, device::widen(in[n]), a.slope) : u);
+    out[n] = device::narrow<T>(
+        a.masked && n < a.n ? activations::activation_gradient(device::widen(in[n]), u, a.slope) : u);
   }
 }
 

@@ -28,10 +28,17 @@ struct BatchNormCall {
   int threads;
 };
 
-void batch_norm_forward(const BatchNormCall& call, const View& x, const View& weight, const View& bias,
-                        const View& y, const View& mean, const View& var);
-void batch_norm_backward(const BatchNormCall& call, const View& dy, const View& y, const View& x,
-                         const View& weight, const View& mean, const View& var, const View& dx,
-                         const View& dweight, const View& dbias);
+// weight and bias may be absent; y, mean and var are written.
+struct BatchNormTensors {
+  View x, weight, bias, y, mean, var;
+};
+// y, mean and var are forward's; dx may be absent, dweight and dbias are written.
+struct BatchNormGradients {
+  View dy, y, x, weight, mean, var;
+  View dx, dweight, dbias;
+};
+
+void batch_norm_forward(const BatchNormCall& call, const BatchNormTensors& t);
+void batch_norm_backward(const BatchNormCall& call, const BatchNormGradients& t);
 
 }  // namespace fusegen

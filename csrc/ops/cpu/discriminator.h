@@ -8,7 +8,6 @@ namespace fusegen {
 int64_t mlp_saved_bytes(const MlpCall& call);
 void mlp_forward(const MlpCall& call, const View& loss, const View& scalars, const View& logits,
                  const View& saved);
-void mlp_backward(const MlpCall& call, double scale, const View& saved, const Views& dweights,
-                  const Views& dbiases, const View& dx_real, const View& dx_fake);
+void mlp_backward(const MlpCall& call, double scale, const View& saved, const MlpGradients& gradients);
 
 }  // namespace fusegen

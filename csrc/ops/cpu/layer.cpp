@@ -4,120 +4,125 @@
 #include <exception>
 
 #include "kernels/cpu/arena.h"
-#include "kernels/cpu/kernels.h"
 #include "kernels/cpu/plan.h"
+#include "kernels/cpu/recurrent.h"
 #include "ops/checks.h"
 
 namespace fusegen {
 namespace {
 
-struct Names {
-  const char *W, *R, *b_ih, *b_hh, *W_hr;
-};
-constexpr Names kWeights{"W", "R", "b_ih", "b_hh", "W_hr"};
-constexpr Names kGradients{"dW", "dR", "db_ih", "db_hh", "dW_hr"};
-
 int per_direction(Cell cell) { return cell == Cell::lstm ? 5 : 4; }
 
-// A step's [B,n] as the one step of a sequence [1,B,n].
-View sequence(View v) {
-  if (!v || v.ndim != 2) return v;
-  v.ndim = 3;
-  v.shape = {1, v.shape[0], v.shape[1]};
-  v.strides = {0, v.strides[0], v.strides[1]};
-  return v;
+void check_lengths(const View& lengths, RecurrentSizes& s) {
+  if (!lengths) return;
+  check_tensor(lengths, "lengths", {s.B}, ElementType::i64);
+  s.lengths = static_cast<const int64_t*>(lengths.data);
+  for (int64_t b = 0; b < s.B; ++b)
+    check(s.lengths[b] >= 0 && s.lengths[b] <= s.T, "lengths: expected values in [0, ", s.T, "], got ",
+          s.lengths[b]);
 }
 
-// Plane d, of this shape, of [D,...].
-Rows plane(const View& v, const char* name, int64_t D, int64_t d, std::initializer_list<int64_t> shape,
-           ElementType dtype) {
-  if (!v) return {};
-  if (v.ndim < 1 || v.shape[0] != D)
-    throw std::invalid_argument(std::string(name) + ": expected a first dimension of " + std::to_string(D) +
-                                ", one plane a direction, got " + shape_text(v));
-  View p = v;
-  p.ndim = v.ndim - 1;
-  const int64_t bytes = v.dtype == ElementType::f64 || v.dtype == ElementType::i64 ? 8
-                        : v.dtype == ElementType::f32                              ? 4
-                        : v.dtype == ElementType::u8                               ? 1
-                                                                                   : 2;
-  p.data = static_cast<char*>(v.data) + d * v.strides[0] * bytes;
-  for (int i = 0; i < p.ndim; ++i) {
-    p.shape[i] = v.shape[i + 1];
-    p.strides[i] = v.strides[i + 1];
-  }
-  return rows(p, name, shape, dtype);
-}
-
-// The n columns of direction d in y or dy.
-Rows columns(const View& v, const char* name, int64_t T, int64_t B, int64_t n, int64_t D, int64_t d,
-             ElementType dtype) {
-  Rows r = rows(v, name, {T, B, D * n}, dtype);
-  if (r.data)
-    r.data = static_cast<char*>(r.data) + d * n *
-                                              (dtype == ElementType::f64   ? 8
-                                               : dtype == ElementType::f32 ? 4
-                                                                           : 2);
-  return r;
-}
-
-RecurrentSizes sizes(Cell cell, const View& x, const Views& weights, const View& lengths, int threads) {
-  const int step = per_direction(cell);
-  if (weights.empty() || weights.size() % step || weights.size() / step > 2)
-    throw std::invalid_argument("weights: expected " + std::to_string(step) +
-                                " tensors for each of 1 or 2 directions, got " +
-                                std::to_string(weights.size()));
-  required(x, "x");
-  if (x.ndim != 3) throw std::invalid_argument("x: expected shape [T, B, I], got " + shape_text(x));
+// Of a LayerForward or LayerBackward.
+template <class Layer>
+RecurrentSizes sizes(const Layer& layer) {
+  const Cell cell = layer.cell;
+  const View& x = required(layer.x, "x");
+  const Views& weights = layer.weights;
+  const size_t step = per_direction(cell);
+  check(weights.size() == step || weights.size() == 2 * step, "weights: expected ", step,
+        " tensors for each of 1 or 2 directions, got ", weights.size());
+  check(x.ndim == 3, "x: expected shape [T, B, I], got ", x);
   const View& R = required(weights[1], "R");
-  if (R.ndim != 2) throw std::invalid_argument("R: expected shape [G*H, P], got " + shape_text(R));
-  RecurrentSizes s{};
-  s.D = static_cast<int64_t>(weights.size()) / step;
-  s.project = cell == Cell::lstm && weights[4];
-  if (s.D == 2 && cell == Cell::lstm && weights[9].present != s.project)
-    throw std::invalid_argument("W_hr: expected both directions to have it, or neither");
-  s.cell = cell;
-  s.dtype = float_dtype(x, "x");
-  s.T = x.shape[0];
-  s.B = x.shape[1];
-  s.I = x.shape[2];
-  s.H = R.shape[0] / gate_count(cell);
-  s.P = R.shape[1];
-  if (s.I < 1 || s.H < 1 || s.P < 1)
-    throw std::invalid_argument("x, R: expected sizes of at least 1, got I = " + std::to_string(s.I) +
-                                ", H = " + std::to_string(s.H) + ", P = " + std::to_string(s.P));
-  if (!s.project && s.P != s.H)
-    throw std::invalid_argument("R: expected shape " + shape_text({gate_count(cell) * s.H, s.H}) + ", got " +
-                                shape_text(R));
-  if (s.B > INT32_MAX)
-    throw std::invalid_argument("x: expected a batch below 2^31, got " + std::to_string(s.B));
-  s.threads = threads;
-  if (lengths) {
-    check(lengths, "lengths", {s.B}, ElementType::i64);
-    s.lengths = static_cast<const int64_t*>(lengths.data);
-    for (int64_t b = 0; b < s.B; ++b)
-      if (s.lengths[b] < 0 || s.lengths[b] > s.T)
-        throw std::invalid_argument("lengths: expected values in [0, " + std::to_string(s.T) + "], got " +
-                                    std::to_string(s.lengths[b]));
-  }
+  check(R.ndim == 2, "R: expected shape [G*H, P], got ", R);
+  const bool project = cell == Cell::lstm && weights[4];
+  RecurrentSizes s{.cell = cell,
+                   .dtype = float_dtype(x, "x"),
+                   .T = x.shape[0],
+                   .B = x.shape[1],
+                   .I = x.shape[2],
+                   .H = R.shape[0] / gate_count(cell),
+                   .P = R.shape[1],
+                   .D = static_cast<int64_t>(weights.size() / step),
+                   .project = project,
+                   .reverse = false,
+                   .lengths = nullptr,
+                   .threads = layer.threads};
+  check(s.D == 1 || cell != Cell::lstm || weights[9].present == project,
+        "W_hr: expected both directions to have it, or neither");
+  check(s.I >= 1 && s.H >= 1 && s.P >= 1, "x, R: expected sizes of at least 1, got I = ", s.I, ", H = ", s.H,
+        ", P = ", s.P);
+  check(project || s.P == s.H, "R: expected shape [", gate_count(cell) * s.H, ", ", s.H, "], got ", R);
+  check(s.B <= INT32_MAX, "x: expected a batch below 2^31, got ", s.B);
+  check_lengths(layer.lengths, s);
   return s;
 }
 
-template <class Params>
-void set_weights(Params& p, const Views& weights, int64_t d) {
+// The part of a call's tensors that is direction d's.
+struct Direction {
+  const RecurrentSizes& s;
+  int64_t d;
+  ElementType e = element_type(s.dtype);
+
+  // Plane d, of this shape, of [D,...].
+  Rows plane(const View& v, const char* name, std::initializer_list<int64_t> shape, ElementType type) const {
+    if (!v) return {};
+    check(v.ndim >= 1 && v.shape[0] == s.D, name, ": expected a first dimension of ", s.D,
+          ", one plane a direction, got ", v);
+    View p = v;
+    p.ndim = v.ndim - 1;
+    p.data = static_cast<char*>(v.data) + d * v.strides[0] * element_bytes(v.dtype);
+    for (int i = 0; i < p.ndim; ++i) {
+      p.shape[i] = v.shape[i + 1];
+      p.strides[i] = v.strides[i + 1];
+    }
+    return rows(p, name, shape, type);
+  }
+  Rows plane(const View& v, const char* name, std::initializer_list<int64_t> shape) const {
+    return plane(v, name, shape, e);
+  }
+
+  // Its columns of [T,B,D*n].
+  Rows columns(const View& v, const char* name, int64_t n) const {
+    Rows r = rows(v, name, {s.T, s.B, s.D * n}, e);
+    if (r.data) r.data = static_cast<char*>(r.data) + d * n * element_bytes(e);
+    return r;
+  }
+
+  // What a kernel's parameters have in both directions of time.
+  template <class Params, class Layer>
+  void set_inputs(Params& p, const Layer& layer) const {
+    static_cast<RecurrentSizes&>(p) = s;
+    p.reverse = d == 1;
+    p.x = rows(layer.x, "x", {p.T, p.B, p.I}, e);
+    p.h0 = plane(layer.h0, "h0", {p.B, p.P});
+    p.c0 = plane(layer.c0, "c0", {p.B, p.H});
+    const int64_t GH = gate_count(p.cell) * p.H;
+    const View* w = layer.weights.data() + d * per_direction(p.cell);
+    p.W = matrix(required(w[0], "W"), "W", {GH, p.I}, e);
+    p.R = matrix(required(w[1], "R"), "R", {GH, p.P}, e);
+    if (p.project) p.W_hr = matrix(w[4], "W_hr", {p.P, p.H}, e);
+  }
+};
+
+void set_gradients(RecurrentBackward& p, const LayerBackward& layer, const Direction& direction) {
+  const ElementType e = direction.e;
   const int64_t GH = gate_count(p.cell) * p.H;
-  const View* w = weights.data() + d * per_direction(p.cell);
-  const ElementType e = element_type(p.dtype);
-  p.W = matrix(required(w[0], kWeights.W), kWeights.W, {GH, p.I}, e);
-  p.R = matrix(required(w[1], kWeights.R), kWeights.R, {GH, p.P}, e);
-  p.b_ih = vector(w[2], kWeights.b_ih, GH, e);
-  p.b_hh = vector(w[3], kWeights.b_hh, GH, e);
-  if (p.project) p.W_hr = matrix(w[4], kWeights.W_hr, {p.P, p.H}, e);
+  const View* g = layer.dweights.data() + direction.d * per_direction(p.cell);
+  const auto contiguous = [&](const View& v, const char* name, int64_t rows, int64_t columns) {
+    const Matrix m = matrix(v, name, {rows, columns}, e);
+    check(!m.data || rows <= 1 || m.stride == columns, name, ": expected a contiguous tensor");
+    return m;
+  };
+  p.dx = rows(layer.dx, "dx", {p.T, p.B, p.I}, e);
+  p.add_dx = direction.d == 1;
+  p.dh0 = direction.plane(layer.dh0, "dh0", {p.B, p.P});
+  p.dc0 = direction.plane(layer.dc0, "dc0", {p.B, p.H});
+  p.dW = contiguous(g[0], "dW", GH, p.I);
+  p.dR = contiguous(g[1], "dR", GH, p.P);
+  p.db_ih = vector(g[2], "db_ih", GH, e);
+  p.db_hh = vector(g[3], "db_hh", GH, e);
+  if (p.project) p.dW_hr = contiguous(g[4], "dW_hr", p.P, p.H);
 }
-
-}  // namespace
-
-namespace {
 
 // run(direction) for each of D, which is the caller's whole work or, one direction a thread, half of it.
 template <class Params, class Run>
@@ -161,175 +166,96 @@ void run_directions_with_dx(std::array<RecurrentBackward, 2>& directions, const 
 }  // namespace
 
 void layer_forward(const LayerForward& layer) {
-  const RecurrentSizes s = sizes(layer.cell, layer.x, layer.weights, layer.lengths, layer.threads);
-  const ElementType e = element_type(s.dtype);
-  const ElementType wide = s.dtype == Dtype::f64 ? ElementType::f64 : ElementType::f32;
+  const RecurrentSizes s = sizes(layer);
   std::array<RecurrentForward, 2> directions{};
   for (int64_t d = 0; d < s.D; ++d) {
+    const Direction direction{s, d};
     RecurrentForward& p = directions[d];
-    static_cast<RecurrentSizes&>(p) = s;
-    p.reverse = d == 1;
-    p.x = rows(layer.x, "x", {p.T, p.B, p.I}, e);
-    p.h0 = plane(layer.h0, "h0", s.D, d, {p.B, p.P}, e);
-    p.c0 = plane(layer.c0, "c0", s.D, d, {p.B, p.H}, e);
-    set_weights(p, layer.weights, d);
+    direction.set_inputs(p, layer);
+    const View* b = layer.weights.data() + d * per_direction(p.cell) + 2;
+    p.b_ih = vector(b[0], "b_ih", gate_count(p.cell) * p.H, direction.e);
+    p.b_hh = vector(b[1], "b_hh", gate_count(p.cell) * p.H, direction.e);
     if (!layer.packed.empty()) {
       const View& blob = layer.packed.at(d);
-      check(blob, "packed", {packed_bytes(p.cell, p.dtype, p.I, p.H, p.project ? p.P : 0)}, ElementType::u8);
+      const int64_t bytes = packed_bytes(p.cell, p.dtype, p.I, p.H, p.project ? p.P : 0);
+      check_tensor(blob, "packed", {bytes}, ElementType::u8);
       p.packed = blob.data;
     }
-    p.y = columns(required(layer.y, "y"), "y", p.T, p.B, p.P, s.D, d, e);
-    p.h_n = plane(required(layer.h_n, "h_n"), "h_n", s.D, d, {p.B, p.P}, e);
-    if (p.cell == Cell::lstm) p.c_n = plane(required(layer.c_n, "c_n"), "c_n", s.D, d, {p.B, p.H}, e);
-    p.gates = plane(layer.gates, "gates", s.D, d, {p.T, p.B, saved_gates(p.cell) * p.H}, e);
-    p.cells = plane(layer.cells, "cells", s.D, d, {p.T, p.B, p.H}, wide);
-    if (p.cell == Cell::lstm && !p.gates.data != !p.cells.data)
-      throw std::invalid_argument("gates, cells: expected both or neither");
+    p.y = direction.columns(required(layer.y, "y"), "y", p.P);
+    p.h_n = direction.plane(required(layer.h_n, "h_n"), "h_n", {p.B, p.P});
+    if (p.cell == Cell::lstm) p.c_n = direction.plane(required(layer.c_n, "c_n"), "c_n", {p.B, p.H});
+    p.gates = direction.plane(layer.gates, "gates", {p.T, p.B, saved_gates(p.cell) * p.H});
+    p.cells = direction.plane(layer.cells, "cells", {p.T, p.B, p.H}, wide_type(p.dtype));
+    check(p.cell != Cell::lstm || !p.gates.data == !p.cells.data, "gates, cells: expected both or neither");
   }
   run_directions(directions, s.D, cpu::plan_forward(s).over_directions,
-                 [](const RecurrentForward& p) { cpu::kernels().forward(p); });
+                 [](const RecurrentForward& p) { cpu::recurrent_forward(p); });
 }
 
 void layer_backward(const LayerBackward& layer) {
-  const RecurrentSizes s = sizes(layer.cell, layer.x, layer.weights, layer.lengths, layer.threads);
-  const ElementType e = element_type(s.dtype);
-  const ElementType wide = s.dtype == Dtype::f64 ? ElementType::f64 : ElementType::f32;
-  const int step = per_direction(layer.cell);
-  if (layer.dweights.size() != layer.weights.size())
-    throw std::invalid_argument("dweights: expected " + std::to_string(layer.weights.size()) +
-                                " tensors or None, got " + std::to_string(layer.dweights.size()));
+  const RecurrentSizes s = sizes(layer);
+  check(layer.dweights.size() == layer.weights.size(), "dweights: expected ", layer.weights.size(),
+        " tensors or None, got ", layer.dweights.size());
   std::array<RecurrentBackward, 2> directions{};
   for (int64_t d = 0; d < s.D; ++d) {
+    const Direction direction{s, d};
     RecurrentBackward& p = directions[d];
-    static_cast<RecurrentSizes&>(p) = s;
-    p.reverse = d == 1;
-    p.dy = columns(layer.dy, "dy", p.T, p.B, p.P, s.D, d, e);
-    p.dh_n = plane(layer.dh_n, "dh_n", s.D, d, {p.B, p.P}, e);
-    p.dc_n = plane(layer.dc_n, "dc_n", s.D, d, {p.B, p.H}, e);
-    p.x = rows(layer.x, "x", {p.T, p.B, p.I}, e);
-    p.h0 = plane(layer.h0, "h0", s.D, d, {p.B, p.P}, e);
-    p.c0 = plane(layer.c0, "c0", s.D, d, {p.B, p.H}, e);
-    set_weights(p, layer.weights, d);
+    direction.set_inputs(p, layer);
+    p.dy = direction.columns(layer.dy, "dy", p.P);
+    p.dh_n = direction.plane(layer.dh_n, "dh_n", {p.B, p.P});
+    p.dc_n = direction.plane(layer.dc_n, "dc_n", {p.B, p.H});
     // An LSTM and a GRU read h of the step before alone, which of the first step is h0.
     const bool reads_y = p.T > 1 || !saved_gates(p.cell);
-    p.y = columns(reads_y ? required(layer.y, "y") : layer.y, "y", p.T, p.B, p.P, s.D, d, e);
+    p.y = direction.columns(reads_y ? required(layer.y, "y") : layer.y, "y", p.P);
     if (saved_gates(p.cell))
       p.gates =
-          plane(required(layer.gates, "gates"), "gates", s.D, d, {p.T, p.B, saved_gates(p.cell) * p.H}, e);
+          direction.plane(required(layer.gates, "gates"), "gates", {p.T, p.B, saved_gates(p.cell) * p.H});
     if (p.cell == Cell::lstm)
-      p.cells = plane(required(layer.cells, "cells"), "cells", s.D, d, {p.T, p.B, p.H}, wide);
-    p.dx = rows(layer.dx, "dx", {p.T, p.B, p.I}, e);
-    p.add_dx = d == 1;
-    p.dh0 = plane(layer.dh0, "dh0", s.D, d, {p.B, p.P}, e);
-    p.dc0 = plane(layer.dc0, "dc0", s.D, d, {p.B, p.H}, e);
-    const int64_t GH = gate_count(p.cell) * p.H;
-    const View* g = layer.dweights.data() + d * step;
-    const auto gradient = [&](const View& v, const char* name, std::initializer_list<int64_t> shape) {
-      const Matrix m = matrix(v, name, shape, e);
-      if (m.data && shape.begin()[0] > 1 && m.stride != shape.begin()[1])
-        throw std::invalid_argument(std::string(name) + ": expected a contiguous tensor");
-      return m;
-    };
-    p.dW = gradient(g[0], kGradients.W, {GH, p.I});
-    p.dR = gradient(g[1], kGradients.R, {GH, p.P});
-    p.db_ih = vector(g[2], kGradients.b_ih, GH, e);
-    p.db_hh = vector(g[3], kGradients.b_hh, GH, e);
-    if (p.project) p.dW_hr = gradient(g[4], kGradients.W_hr, {p.P, p.H});
+      p.cells = direction.plane(required(layer.cells, "cells"), "cells", {p.T, p.B, p.H}, wide_type(p.dtype));
+    set_gradients(p, layer, direction);
   }
-  const auto run = [](const RecurrentBackward& p) { cpu::kernels().backward(p); };
+  const auto run = [](const RecurrentBackward& p) { cpu::recurrent_backward(p); };
   const bool apart = cpu::plan_backward(s).over_directions;
   if (apart && layer.dx && s.dtype == Dtype::f64) run_directions_with_dx<double>(directions, run);
   else if (apart && layer.dx) run_directions_with_dx<float>(directions, run);
   else run_directions(directions, s.D, apart, run);
 }
 
-namespace {
-
-// States of a cell [B,H] and saved values [B,n] as those of one direction.
-View one_direction(View v) {
-  if (!v || v.ndim != 2) return v;
-  return sequence(v);
-}
-View saved(View v) {  // [B,n] -> [1,1,B,n]
-  if (!v || v.ndim != 2) return v;
-  v.ndim = 4;
-  v.shape = {1, 1, v.shape[0], v.shape[1]};
-  v.strides = {0, 0, v.strides[0], v.strides[1]};
-  return v;
-}
-
-}  // namespace
-
-void cell_forward(const LayerForward& step) {
-  LayerForward layer = step;
-  layer.x = sequence(step.x);
-  layer.h0 = one_direction(step.h0);
-  layer.c0 = one_direction(step.c0);
-  layer.y = sequence(step.y);
-  layer.h_n = one_direction(step.h_n);
-  layer.c_n = one_direction(step.c_n);
-  layer.gates = saved(step.gates);
-  layer.cells = saved(step.cells);
-  layer_forward(layer);
-}
-
-void cell_backward(const LayerBackward& step) {
-  LayerBackward layer = step;
-  layer.dy = sequence(step.dy);
-  layer.dc_n = one_direction(step.dc_n);
-  layer.x = sequence(step.x);
-  layer.h0 = one_direction(step.h0);
-  layer.c0 = one_direction(step.c0);
-  layer.y = sequence(step.y);
-  layer.gates = saved(step.gates);
-  layer.cells = saved(step.cells);
-  layer.dx = sequence(step.dx);
-  layer.dh0 = one_direction(step.dh0);
-  layer.dc0 = one_direction(step.dc0);
-  layer_backward(layer);
-}
-
-namespace {
-
-RecurrentPack pack_params(Cell cell, Dtype dtype, int64_t I, int64_t H, int64_t P) {
-  RecurrentPack p{};
-  p.cell = cell;
-  p.dtype = dtype;
-  p.I = I;
-  p.H = H;
-  p.P = P ? P : H;
-  return p;
-}
-
-}  // namespace
-
 int64_t packed_bytes(Cell cell, Dtype dtype, int64_t I, int64_t H, int64_t P) {
-  RecurrentPack p = pack_params(cell, dtype, I, H, P);
-  int marker = 0;
-  if (P) p.W_hr.data = &marker;  // only its presence is read
-  return cpu::kernels().packed_bytes(p);
+  int marker = 0;  // of W_hr, only the presence is read
+  return cpu::recurrent_packed_bytes({.cell = cell,
+                                      .dtype = dtype,
+                                      .I = I,
+                                      .H = H,
+                                      .P = P ? P : H,
+                                      .W = {},
+                                      .R = {},
+                                      .W_hr = {.data = P ? &marker : nullptr, .stride = 0},
+                                      .packed = nullptr,
+                                      .threads = 1});
 }
 
 void pack_weights(Cell cell, const Views& weights, const View& blob, int threads) {
-  if (static_cast<int>(weights.size()) != per_direction(cell))
-    throw std::invalid_argument("weights: expected " + std::to_string(per_direction(cell)) +
-                                " tensors, got " + std::to_string(weights.size()));
+  check(static_cast<int>(weights.size()) == per_direction(cell), "weights: expected ", per_direction(cell),
+        " tensors, got ", weights.size());
   const View& W = required(weights[0], "W");
   const View& R = required(weights[1], "R");
-  if (W.ndim != 2 || R.ndim != 2)
-    throw std::invalid_argument("W, R: expected matrices, got " + shape_text(W) + " and " + shape_text(R));
+  check(W.ndim == 2 && R.ndim == 2, "W, R: expected matrices, got ", W, " and ", R);
   const bool project = cell == Cell::lstm && weights[4];
   const Dtype dtype = float_dtype(W, "W");
   const ElementType e = element_type(dtype);
-  const int64_t H = R.shape[0] / gate_count(cell), GH = gate_count(cell) * H;
-  RecurrentPack p = pack_params(cell, dtype, W.shape[1], H, R.shape[1]);
-  p.W = matrix(W, "W", {GH, p.I}, e);
-  p.R = matrix(R, "R", {GH, p.P}, e);
-  if (project) p.W_hr = matrix(weights[4], "W_hr", {p.P, H}, e);
-  check(blob, "blob", {packed_bytes(cell, dtype, p.I, H, project ? p.P : 0)}, ElementType::u8);
-  p.packed = blob.data;
-  p.threads = threads;
-  cpu::kernels().pack(p);
+  const int64_t I = W.shape[1], H = R.shape[0] / gate_count(cell), P = R.shape[1], GH = gate_count(cell) * H;
+  check_tensor(blob, "blob", {packed_bytes(cell, dtype, I, H, project ? P : 0)}, ElementType::u8);
+  cpu::recurrent_pack({.cell = cell,
+                       .dtype = dtype,
+                       .I = I,
+                       .H = H,
+                       .P = P ? P : H,
+                       .W = matrix(W, "W", {GH, I}, e),
+                       .R = matrix(R, "R", {GH, P ? P : H}, e),
+                       .W_hr = project ? matrix(weights[4], "W_hr", {P, H}, e) : Matrix{},
+                       .packed = blob.data,
+                       .threads = threads});
 }
 
 }  // namespace fusegen

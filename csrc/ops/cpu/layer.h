@@ -30,10 +30,7 @@ struct LayerBackward {
 void layer_forward(const LayerForward& layer);
 void layer_backward(const LayerBackward& layer);
 
-// One step for a batch: [B,I], [B,H]. A cell is a layer of one step without directions.
-void cell_forward(const LayerForward& step);
-void cell_backward(const LayerBackward& step);
-
+// Weights of one direction as the kernels read them. P of a projection, else 0.
 int64_t packed_bytes(Cell cell, Dtype dtype, int64_t I, int64_t H, int64_t P);
 void pack_weights(Cell cell, const Views& weights, const View& blob, int threads);
 

@@ -6,15 +6,12 @@ namespace fusegen {
 namespace {
 
 void check_sizes(int64_t B, int64_t I, int64_t H) {
-  if (B > 1 << 24 || I > 1 << 20 || H > 1 << 20 || B * H > int64_t{1} << 38)
-    throw std::invalid_argument(
-        "cell: expected B <= 2^24, I and H <= 2^20 and B * H <= 2^38, got B = " + std::to_string(B) +
-        ", I = " + std::to_string(I) + ", H = " + std::to_string(H));
+  check(B <= 1 << 24 && I <= 1 << 20 && H <= 1 << 20 && B * H <= int64_t{1} << 38,
+        "cell: expected B <= 2^24, I and H <= 2^20 and B * H <= 2^38, got B = ", B, ", I = ", I, ", H = ", H);
 }
 
 void check_matrix(const View& v, const char* name) {
-  if (required(v, name).ndim != 2)
-    throw std::invalid_argument(std::string(name) + ": expected a matrix, got " + shape_text(v));
+  check(required(v, name).ndim == 2, name, ": expected a matrix, got ", v);
 }
 
 }  // namespace
@@ -26,68 +23,68 @@ cuda::CellPlan gpu_cell_plan(Cell cell, Dtype dtype, bool tf32, int64_t B, int64
 }
 
 void gpu_cell_forward(const GpuCellForward& call) {
-  const GpuChecker check(call.x, "x");
+  const GpuChecker checked(call.x, "x");
   check_matrix(call.x, "x");
   check_matrix(call.R, "R");
   const int G = gate_count(call.cell);
   const int64_t B = call.x.shape[0], I = call.x.shape[1], H = call.R.shape[1];
   cuda::CellForwardPass p{};
   p.kind = kind_of(call.cell);
-  p.format = cuda::format_of(check.dtype(), call.tf32);
-  p.plan = gpu_cell_plan(call.cell, check.dtype(), call.tf32, B, I, H, check.device());
+  p.format = cuda::format_of(checked.dtype(), call.tf32);
+  p.plan = gpu_cell_plan(call.cell, checked.dtype(), call.tf32, B, I, H, checked.device());
   p.B = static_cast<int>(B);
   p.I = static_cast<int>(I);
   p.H = static_cast<int>(H);
-  p.x = check.need(call.x, "x", {B, I});
-  p.h = check.of(call.h, "h", {B, H});
-  p.c = check.of(call.c, "c", {B, H});
-  p.W = check.need(call.W, "W", {G * H, I});
-  p.R = check.need(call.R, "R", {G * H, H});
-  p.b_ih = check.of(call.b_ih, "b_ih", {G * H});
-  p.b_hh = check.of(call.b_hh, "b_hh", {G * H});
+  p.x = checked.need(call.x, "x", {B, I});
+  p.h = checked.of(call.h, "h", {B, H});
+  p.c = checked.of(call.c, "c", {B, H});
+  p.W = checked.need(call.W, "W", {G * H, I});
+  p.R = checked.need(call.R, "R", {G * H, H});
+  p.b_ih = checked.of(call.b_ih, "b_ih", {G * H});
+  p.b_hh = checked.of(call.b_hh, "b_hh", {G * H});
   if (!p.plan.multiplies) {
-    p.x_gates = check.need(call.x_gates, "x_gates", {B, G * H});
-    p.h_gates = check.of(call.h_gates, "h_gates", {B, G * H});
+    p.x_gates = checked.need(call.x_gates, "x_gates", {B, G * H});
+    p.h_gates = checked.of(call.h_gates, "h_gates", {B, G * H});
   }
-  p.h_out = check.need(call.h_out, "h_out", {B, H});
-  if (call.cell == Cell::lstm) p.c_out = check.need(call.c_out, "c_out", {B, H});
-  if (saved_gates(call.cell)) p.gates = check.of(call.gates, "gates", {B, 4 * H});
+  p.h_out = checked.need(call.h_out, "h_out", {B, H});
+  if (call.cell == Cell::lstm) p.c_out = checked.need(call.c_out, "c_out", {B, H});
+  if (saved_gates(call.cell)) p.gates = checked.of(call.gates, "gates", {B, 4 * H});
   if (call.cell == Cell::lstm)
-    p.cells = static_cast<float*>(check.of(call.cells, "cells", {B, H}, ElementType::f32));
+    p.cells = static_cast<float*>(checked.of(call.cells, "cells", {B, H}, ElementType::f32));
   p.stream = call.stream;
-  p.device = check.device();
+  p.device = checked.device();
   if (B) cuda::cell_forward(p);
 }
 
 void gpu_cell_backward(const GpuCellBackward& call) {
-  const GpuChecker check(call.dx_gates, "dx_gates");
+  const GpuChecker checked(call.dx_gates, "dx_gates");
   check_matrix(call.dx_gates, "dx_gates");
   const int G = gate_count(call.cell);
   const int64_t B = call.dx_gates.shape[0], H = call.dx_gates.shape[1] / G;
   check_sizes(B, 1, H);
   cuda::CellBackwardPass p{};
   p.kind = kind_of(call.cell);
-  p.format = cuda::format_of(check.dtype(), false);
+  p.format = cuda::format_of(checked.dtype(), false);
   p.B = static_cast<int>(B);
   p.H = static_cast<int>(H);
-  p.dx_gates = check.need(call.dx_gates, "dx_gates", {B, G * H});
-  p.dh = check.of(call.dh, "dh", {B, H});
-  p.dc = check.of(call.dc, "dc", {B, H});
-  p.h = check.of(call.h, "h", {B, H});
-  p.c = check.of(call.c, "c", {B, H});
+  p.dx_gates = checked.need(call.dx_gates, "dx_gates", {B, G * H});
+  p.dh = checked.of(call.dh, "dh", {B, H});
+  p.dc = checked.of(call.dc, "dc", {B, H});
+  p.h = checked.of(call.h, "h", {B, H});
+  p.c = checked.of(call.c, "c", {B, H});
   if (saved_gates(call.cell)) {
-    p.gates = check.need(call.gates, "gates", {B, 4 * H});
+    p.gates = checked.need(call.gates, "gates", {B, 4 * H});
   } else {
-    p.h_out = check.need(call.h_out, "h_out", {B, H});
+    p.h_out = checked.need(call.h_out, "h_out", {B, H});
   }
   if (call.cell == Cell::lstm)
-    p.cells =
-        static_cast<const float*>(check.of(required(call.cells, "cells"), "cells", {B, H}, ElementType::f32));
-  if (call.cell == Cell::gru) p.dh_gates = check.need(call.dh_gates, "dh_gates", {B, G * H});
-  p.dh_direct = check.of(call.dh_direct, "dh_direct", {B, H});
-  p.dc_in = check.of(call.dc_in, "dc_in", {B, H});
+    p.cells = static_cast<const float*>(
+        checked.of(required(call.cells, "cells"), "cells", {B, H}, ElementType::f32));
+  if (call.cell == Cell::gru) p.dh_gates = checked.need(call.dh_gates, "dh_gates", {B, G * H});
+  p.dh_direct = checked.of(call.dh_direct, "dh_direct", {B, H});
+  p.dc_in = checked.of(call.dc_in, "dc_in", {B, H});
   p.stream = call.stream;
-  p.device = check.device();
+  p.device = checked.device();
   if (B) cuda::cell_backward(p);
 }
 

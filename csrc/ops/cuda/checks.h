@@ -11,12 +11,9 @@ public:
   explicit GpuChecker(const View& first, const char* name) : device_(first.device_id) {
     dtype_ = float_dtype(required(first, name), name);
     element_ = element_type(dtype_);
-    if (dtype_ == Dtype::f64)
-      throw std::invalid_argument(std::string(name) + ": expected float32, bfloat16 or float16, got float64");
-    if (first.device_type != cuda::device_type())
-      throw std::invalid_argument(std::string(name) +
-                                  ": expected a tensor of the GPU backend's device, got one of device type " +
-                                  std::to_string(first.device_type));
+    check(dtype_ != Dtype::f64, name, ": expected float32, bfloat16 or float16, got float64");
+    check(first.device_type == cuda::device_type(), name,
+          ": expected a tensor of the GPU backend's device, got one of device type ", first.device_type);
   }
   Dtype dtype() const { return dtype_; }
   int device() const { return device_; }
@@ -35,14 +32,11 @@ public:
       n *= size;
     }
     if (!right && n)
-      throw std::invalid_argument(std::string(name) + ": expected a contiguous tensor of shape " +
-                                  shape_text(shape) + ", got " + shape_text(v));
-    if (v.dtype != dtype) throw std::invalid_argument(std::string(name) + ": expected the dtype of the call");
-    if (v.device_type != cuda::device_type() || v.device_id != device_)
-      throw std::invalid_argument(std::string(name) + ": expected a tensor on device " +
-                                  std::to_string(device_) + " of the call, got one on " +
-                                  std::to_string(v.device_id) + " (device type " +
-                                  std::to_string(v.device_type) + ")");
+      detail::fail(name, ": expected a contiguous tensor of shape ", shape_text(shape), ", got ", v);
+    check(v.dtype == dtype, name, ": expected the dtype of the call");
+    check(v.device_type == cuda::device_type() && v.device_id == device_, name,
+          ": expected a tensor on device ", device_, " of the call, got one on ", v.device_id,
+          " (device type ", v.device_type, ")");
     return v.data;
   }
   void* need(const View& v, const char* name, std::initializer_list<int64_t> shape) const {

@@ -17,6 +17,6 @@ int64_t gpu_mlp_workspace_bytes(const GpuMlpCall& call);  // of backward
 void gpu_mlp_forward(const GpuMlpCall& call, const View& loss, const View& scalars, const View& logits,
                      const View& saved);
 void gpu_mlp_backward(const GpuMlpCall& call, const View& scale, const View& saved, const View& workspace,
-                      const Views& dweights, const Views& dbiases, const View& dx_real, const View& dx_fake);
+                      const MlpGradients& gradients);
 
 }  // namespace fusegen

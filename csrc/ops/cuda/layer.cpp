@@ -6,51 +6,46 @@ namespace fusegen {
 namespace {
 
 void raise_what_was_left(const View& error) {
-  if (required(error, "error").dtype != ElementType::i64 || error.ndim != 1 || error.shape[0] != 1)
-    throw std::invalid_argument("error: expected an int64 tensor of one element in host memory");
+  check(required(error, "error").dtype == ElementType::i64 && error.ndim == 1 && error.shape[0] == 1,
+        "error: expected an int64 tensor of one element in host memory, got ", error);
   auto* word = static_cast<volatile int64_t*>(error.data);
   const int64_t code = *word;
   if (code == cuda::kNoError) return;
   *word = cuda::kNoError;
-  if (code == cuda::kBadLength)
-    throw std::invalid_argument(
+  check(code != cuda::kBadLength,
         "lengths: an earlier call on this GPU had a length outside 0..T; the outputs and gradients of that "
         "sequence are NaN");
   throw std::runtime_error(
       "fusegen: an earlier call on this GPU was given up after its blocks had waited 2 s for each other (a "
-      "hung or "
-      "preempted GPU); its outputs are NaN. set_backend('torch') runs torch's own kernels");
+      "hung or preempted "
+      "GPU); its outputs are NaN. set_backend('torch') runs torch's own kernels");
 }
 
 // Sizes, lengths, workspace and plan; R's shapes differ between the passes, so each sets its own.
-void fill(cuda::Recurrence& r, const GpuCall& call, const GpuChecker& check, int64_t T, int64_t B, int64_t H,
-          int64_t P, int D, const View& lengths, const View& workspace, const View& error, bool backward) {
-  if (T >= INT32_MAX)
-    throw std::invalid_argument("recurrence: expected fewer than 2^31 - 1 steps, got " + std::to_string(T));
+void fill(cuda::Recurrence& r, const GpuCall& call, const GpuChecker& checked, int64_t T, int64_t B,
+          int64_t H, int64_t P, int D, const View& lengths, const View& workspace, const View& error,
+          bool backward) {
+  check(T < INT32_MAX, "recurrence: expected fewer than 2^31 - 1 steps, got ", T);
   r.kind = kind_of(call.cell);
-  r.format = cuda::format_of(check.dtype(), call.tf32);
+  r.format = cuda::format_of(checked.dtype(), call.tf32);
   r.T = T;
   r.B = static_cast<int>(B);
   r.H = static_cast<int>(H);
   r.P = static_cast<int>(P);
   r.D = D;
-  r.lengths = static_cast<const int64_t*>(check.of(lengths, "lengths", {B}, ElementType::i64));
-  r.plan = gpu_plan(call, check.dtype(), backward, B, H, P, D, cuda::device(check.device()));
-  required(workspace, "workspace");
-  if (workspace.ndim != 1 || workspace.shape[0] < r.plan.workspace_bytes)
-    throw std::invalid_argument("workspace: expected " + std::to_string(r.plan.workspace_bytes) +
-                                " bytes, got " + shape_text(workspace));
-  r.workspace = check.of(workspace, "workspace", {workspace.shape[0]}, ElementType::u8);
+  r.lengths = static_cast<const int64_t*>(checked.of(lengths, "lengths", {B}, ElementType::i64));
+  r.plan = gpu_plan(call, checked.dtype(), backward, B, H, P, D, cuda::device(checked.device()));
+  check(required(workspace, "workspace").ndim == 1 && workspace.shape[0] >= r.plan.workspace_bytes,
+        "workspace: expected ", r.plan.workspace_bytes, " bytes, got ", workspace);
+  r.workspace = checked.of(workspace, "workspace", {workspace.shape[0]}, ElementType::u8);
   r.error = static_cast<int*>(error.data);
   r.stream = call.stream;
-  r.device = check.device();
+  r.device = checked.device();
 }
 
 int directions(const Views& R) {
-  if (R.size() != 1 && R.size() != 2)
-    throw std::invalid_argument("R: expected 1 or 2 directions, got " + std::to_string(R.size()));
-  if (required(R[0], "R").ndim != 2)
-    throw std::invalid_argument("R: expected a matrix, got " + shape_text(R[0]));
+  check(R.size() == 1 || R.size() == 2, "R: expected 1 or 2 directions, got ", R.size());
+  check(required(R[0], "R").ndim == 2, "R: expected a matrix, got ", R[0]);
   return static_cast<int>(R.size());
 }
 
@@ -58,74 +53,68 @@ int directions(const Views& R) {
 
 cuda::Plan gpu_plan(const GpuCall& call, Dtype dtype, bool backward, int64_t B, int64_t H, int64_t P, int D,
                     const cuda::Device& device) {
-  if (B > 1 << 24 || H > 1 << 20 || P > 1 << 20)
-    throw std::invalid_argument("recurrence: expected B <= 2^24 and H <= 2^20, got B = " + std::to_string(B) +
-                                ", H = " + std::to_string(H));
+  check(B <= 1 << 24 && H <= 1 << 20 && P <= 1 << 20,
+        "recurrence: expected B <= 2^24 and H <= 2^20, got B = ", B, ", H = ", H);
   return cuda::choose(device, kind_of(call.cell), cuda::format_of(dtype, call.tf32), backward,
                       static_cast<int>(B), static_cast<int>(H), static_cast<int>(P), D, call.transport);
 }
 
 cuda::Transport gpu_forward(const GpuCall& call, const GpuForward& layer) {
   raise_what_was_left(layer.error);
-  const GpuChecker check(layer.gx, "gx");
+  const GpuChecker checked(layer.gx, "gx");
   const int D = directions(layer.R), G = gate_count(call.cell);
-  if (layer.gx.ndim != 3)
-    throw std::invalid_argument("gx: expected shape [T, B, D*G*H], got " + shape_text(layer.gx));
+  check(layer.gx.ndim == 3, "gx: expected shape [T, B, D*G*H], got ", layer.gx);
   const int64_t T = layer.gx.shape[0], B = layer.gx.shape[1], H = layer.R[0].shape[0] / G,
                 P = layer.R[0].shape[1];
   cuda::ForwardPass p{};
-  fill(p, call, check, T, B, H, P, D, layer.lengths, layer.workspace, layer.error, false);
-  p.gx = check.need(layer.gx, "gx", {T, B, D * G * H});
+  fill(p, call, checked, T, B, H, P, D, layer.lengths, layer.workspace, layer.error, false);
+  p.gx = checked.need(layer.gx, "gx", {T, B, D * G * H});
   for (int d = 0; d < D; ++d) {
-    p.A[d] = check.need(layer.R[d], "R", {G * H, P});
-    if (!layer.W_hr.empty()) p.W_hr[d] = check.need(layer.W_hr.at(d), "W_hr", {P, H});
-    if (!layer.b_hn.empty()) p.b_hn[d] = check.of(layer.b_hn.at(d), "b_hn", {H});
+    p.A[d] = checked.need(layer.R[d], "R", {G * H, P});
+    if (!layer.W_hr.empty()) p.W_hr[d] = checked.need(layer.W_hr.at(d), "W_hr", {P, H});
+    if (!layer.b_hn.empty()) p.b_hn[d] = checked.of(layer.b_hn.at(d), "b_hn", {H});
   }
-  if (P != H && !p.W_hr[0])
-    throw std::invalid_argument("W_hr: expected a projection, since R has " + std::to_string(P) + " columns");
-  if (P == H && p.W_hr[0])
-    throw std::invalid_argument("W_hr: expected fewer rows than H = " + std::to_string(H));
-  p.h0 = check.of(layer.h0, "h0", {D, B, P});
-  p.c0 = check.of(layer.c0, "c0", {D, B, H});
-  p.y = check.need(layer.y, "y", {T, B, D * P});
-  p.h_n = check.need(layer.h_n, "h_n", {D, B, P});
-  if (call.cell == Cell::lstm) p.c_n = check.need(layer.c_n, "c_n", {D, B, H});
-  if (saved_gates(call.cell)) p.gates = check.of(layer.gates, "gates", {D, T, B, 4 * H});
+  check(P == H || p.W_hr[0], "W_hr: expected a projection, since R has ", P, " columns");
+  check(P != H || !p.W_hr[0], "W_hr: expected fewer rows than H = ", H);
+  p.h0 = checked.of(layer.h0, "h0", {D, B, P});
+  p.c0 = checked.of(layer.c0, "c0", {D, B, H});
+  p.y = checked.need(layer.y, "y", {T, B, D * P});
+  p.h_n = checked.need(layer.h_n, "h_n", {D, B, P});
+  if (call.cell == Cell::lstm) p.c_n = checked.need(layer.c_n, "c_n", {D, B, H});
+  if (saved_gates(call.cell)) p.gates = checked.of(layer.gates, "gates", {D, T, B, 4 * H});
   if (call.cell == Cell::lstm)
-    p.cells = static_cast<float*>(check.of(layer.cells, "cells", {D, T, B, H}, ElementType::f32));
+    p.cells = static_cast<float*>(checked.of(layer.cells, "cells", {D, T, B, H}, ElementType::f32));
   return B && T ? cuda::forward(p) : p.plan.transport;
 }
 
 cuda::Transport gpu_backward(const GpuCall& call, const GpuBackward& layer) {
   raise_what_was_left(layer.error);
-  const GpuChecker check(layer.y, "y");
+  const GpuChecker checked(layer.y, "y");
   const int D = directions(layer.R), G = gate_count(call.cell), columns = saved_gates(call.cell) ? 4 : 1;
-  if (layer.y.ndim != 3)
-    throw std::invalid_argument("y: expected shape [T, B, D*P], got " + shape_text(layer.y));
+  check(layer.y.ndim == 3, "y: expected shape [T, B, D*P], got ", layer.y);
   const int64_t T = layer.y.shape[0], B = layer.y.shape[1], P = layer.R[0].shape[0],
                 H = layer.R[0].shape[1] / G;
   cuda::BackwardPass p{};
-  fill(p, call, check, T, B, H, P, D, layer.lengths, layer.workspace, layer.error, true);
+  fill(p, call, checked, T, B, H, P, D, layer.lengths, layer.workspace, layer.error, true);
   for (int d = 0; d < D; ++d) {
-    p.A[d] = check.need(layer.R[d], "R", {P, G * H});
-    if (!layer.W_hr.empty()) p.W_hr[d] = check.need(layer.W_hr.at(d), "W_hr", {H, P});
+    p.A[d] = checked.need(layer.R[d], "R", {P, G * H});
+    if (!layer.W_hr.empty()) p.W_hr[d] = checked.need(layer.W_hr.at(d), "W_hr", {H, P});
   }
-  if (P != H && !p.W_hr[0])
-    throw std::invalid_argument("W_hr: expected a projection, since R has " + std::to_string(P) + " rows");
-  p.dy = check.of(layer.dy, "dy", {T, B, D * P});
-  p.dh_n = check.of(layer.dh_n, "dh_n", {D, B, P});
-  p.dc_n = check.of(layer.dc_n, "dc_n", {D, B, H});
-  p.y = check.need(layer.y, "y", {T, B, D * P});
-  p.h0 = check.of(layer.h0, "h0", {D, B, P});
-  p.c0 = check.of(layer.c0, "c0", {D, B, H});
-  if (columns == 4) p.gates = check.need(layer.gates, "gates", {D, T, B, 4 * H});
+  check(P == H || p.W_hr[0], "W_hr: expected a projection, since R has ", P, " rows");
+  p.dy = checked.of(layer.dy, "dy", {T, B, D * P});
+  p.dh_n = checked.of(layer.dh_n, "dh_n", {D, B, P});
+  p.dc_n = checked.of(layer.dc_n, "dc_n", {D, B, H});
+  p.y = checked.need(layer.y, "y", {T, B, D * P});
+  p.h0 = checked.of(layer.h0, "h0", {D, B, P});
+  p.c0 = checked.of(layer.c0, "c0", {D, B, H});
+  if (columns == 4) p.gates = checked.need(layer.gates, "gates", {D, T, B, 4 * H});
   if (call.cell == Cell::lstm)
     p.cells = static_cast<const float*>(
-        check.of(required(layer.cells, "cells"), "cells", {D, T, B, H}, ElementType::f32));
-  p.dgates = check.need(layer.dgates, "dgates", {T, B, D * columns * H});
-  if (P != H) p.dh = check.need(layer.dh, "dh", {T, B, D * P});
-  p.dh0 = check.of(layer.dh0, "dh0", {D, B, P});
-  p.dc0 = check.of(layer.dc0, "dc0", {D, B, H});
+        checked.of(required(layer.cells, "cells"), "cells", {D, T, B, H}, ElementType::f32));
+  p.dgates = checked.need(layer.dgates, "dgates", {T, B, D * columns * H});
+  if (P != H) p.dh = checked.need(layer.dh, "dh", {T, B, D * P});
+  p.dh0 = checked.of(layer.dh0, "dh0", {D, B, P});
+  p.dc0 = checked.of(layer.dc0, "dc0", {D, B, H});
   return B && T ? cuda::backward(p) : p.plan.transport;
 }
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 
+#include "kernels/activations.h"
 #include "kernels/cpu/isa/vector/segments.h"
 #include "kernels/cpu/plan.h"
 
@@ -99,7 +100,7 @@ private:
     this->vectors(mine, 0, p_.blocks * p_.pixels, [&](int64_t c, int64_t at, int n) {
       V v = (load(x + at) - splat(mean[c])) * splat(scale[c - mine.begin]);
       if (bias) v += splat(bias[c]);
-      store(y + at, n ? first_lanes<C>(activated<C>(v, slope), n) : V{});
+      store(y + at, n ? first_lanes<C>(activations::activated(v, slope), n) : V{});
     });
   }
 };
@@ -119,17 +120,19 @@ public:
   }
 
 private:
-  FUSEGEN_INLINE V behind_activation(int64_t at) const {
+  // The gradient before the activation.
+  FUSEGEN_INLINE V gradient(int64_t at) const {
     const V dy = load(static_cast<const C*>(p_.dy) + at);
-    return p_.slope == 1 ? dy
-                         : behind<C>(dy, load(static_cast<const C*>(p_.y) + at), static_cast<C>(p_.slope));
+    if (p_.slope == 1) return dy;
+    return activations::activation_gradient(load(static_cast<const C*>(p_.y) + at), dy,
+                                            static_cast<C>(p_.slope));
   }
 
   void gradients(Range mine) const {
     const C *x = static_cast<const C*>(p_.x), *weight = static_cast<const C*>(p_.weight);
     const C *mean = static_cast<const C*>(p_.mean), *var = static_cast<const C*>(p_.var);
     const auto [sum, product] = this->template sums<2>(mine, [&](int64_t c, int64_t at) {
-      const V dy = behind_activation(at);
+      const V dy = gradient(at);
       return std::array<V, 2>{dy, dy * (load(x + at) - splat(mean[c]))};
     });
     std::vector<C> scale(sum.size()), shift(sum.size()), lean(sum.size());
@@ -145,7 +148,7 @@ private:
     if (!p_.dx) return;
     this->vectors(mine, 0, p_.blocks * p_.pixels, [&](int64_t c, int64_t at, int n) {
       const int64_t i = c - mine.begin;
-      const V v = behind_activation(at) - splat(shift[i]) - (load(x + at) - splat(mean[c])) * splat(lean[i]);
+      const V v = gradient(at) - splat(shift[i]) - (load(x + at) - splat(mean[c])) * splat(lean[i]);
       store(static_cast<C*>(p_.dx) + at, n ? first_lanes<C>(v * splat(scale[i]), n) : V{});
     });
   }

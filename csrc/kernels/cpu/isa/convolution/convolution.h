@@ -8,7 +8,9 @@
 #pragma once
 #include <omp.h>
 
+#include "kernels/activations.h"
 #include "kernels/cpu/arena.h"
+#include "kernels/cpu/isa/vector/pack.h"
 #include "kernels/cpu/isa/vector/segments.h"
 #include "kernels/cpu/plan.h"
 
@@ -173,7 +175,7 @@ public:
         [&](int64_t g, int64_t o) { return Taps{W + (g * Og_ + o) * Cg_ * taps_, taps_}; }, [](int64_t) {},
         [&](int64_t at, int64_t o, V v) {
           if (b) v += splat(b[o]);
-          store(static_cast<C*>(p_.y) + at, activated<C>(v, slope));
+          store(static_cast<C*>(p_.y) + at, activations::activated(v, slope));
         });
   }
 };
@@ -203,7 +205,7 @@ public:
             __builtin_prefetch(below + at + n, 0, 2);
         },
         [&](int64_t at, int64_t, V v) {
-          if (below) v = behind<C>(v, load(below + at), slope);
+          if (below) v = activations::activation_gradient(load(below + at), v, slope);
           store(static_cast<C*>(p_.dx) + at, v);
         });
   }
@@ -232,10 +234,7 @@ public:
   explicit ConvWeightPass(const ConvWeightGradient& p) : Base(p), p_(p) {}
 
   void run() {
-    cpu::Arena measure{cpu::Arena::Measure{}};
-    lay_out(measure);
-    cpu::Arena arena(measure.used());
-    lay_out(arena);
+    cpu::Arena arena([&](cpu::Arena& a) { lay_out(a); });
     this->with_vectors(vectors_ * L, [&](auto nw) {
 #pragma omp parallel num_threads(this->threads_)
       {

@@ -8,17 +8,9 @@ namespace fusegen::FUSEGEN_ISA_NS {
 template <class S>
 class MlpBackwardStep : MlpRows<S> {
   using Base = MlpRows<S>;
-  using Base::fresh_;
-  using Base::hidden_;
-  using Base::L;
-  using Base::lanes_left;
-  using Base::p_;
-  using Base::rows_;
-  using Base::stride;
-  using Base::threads_;
-  using Base::width;
-  using typename Base::C;
-  using typename Base::V;
+  using Base::fresh_, Base::hidden_, Base::L, Base::p_, Base::rows_, Base::stride, Base::threads_,
+      Base::width;
+  using typename Base::C, typename Base::V;
 
   const MlpBackward& out_;
   const C scale_;
@@ -43,10 +35,7 @@ public:
   void run() {
     cpu::Arena saved_memory(const_cast<void*>(out_.saved));
     const MlpSaved<C> saved(p_, saved_memory);
-    cpu::Arena measure{cpu::Arena::Measure{}};
-    lay_out(measure);
-    cpu::Arena arena(measure.used());
-    lay_out(arena);
+    cpu::Arena arena([&](cpu::Arena& a) { lay_out(a); });
 #pragma omp parallel num_threads(threads_)
     {
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
@@ -91,7 +80,7 @@ private:
       a.push_back(tangent(saved, l - 1, static_cast<int64_t>(i)));
     this->forward_product(l, a, rank, size, [&](int64_t i, int64_t u, int, V v) {
       const V h = load(saved.H[l - 1] + tangent_rows_[i] * stride(l) + u);
-      store(T_[l - 1] + i * stride(l) + u, this->masked(v, h, l));
+      store(T_[l - 1] + i * stride(l) + u, this->activation_gradient(h, v, l));
     });
   }
   const C* tangent(const MlpSaved<C>& saved, int l, int64_t i) const {
@@ -130,7 +119,7 @@ private:
     S* dW = static_cast<S*>(out_.dW[l - 1].data);
     C* out = sums_;
     if constexpr (sizeof(S) == sizeof(C)) out = dW;
-    multiply_columns(saved.U[l - 1], stride(l), columns, panels_, N, used_, false,
+    multiply_columns(ColumnProduct<C>{saved.U[l - 1], stride(l), columns, panels_, N, used_, false},
                      [&](int64_t m) { return out + m * N; });
     if constexpr (sizeof(S) != sizeof(C))
       for (int64_t i = columns.begin * N; i < columns.end * N; ++i) from_float(out[i], dW[i]);
@@ -149,10 +138,10 @@ private:
       for (int64_t begin = 0; begin < rows; begin += kBlock) {
         V block[kWidth] = {};
         for (int64_t row = begin, end = std::min(rows, begin + kBlock); row < end; ++row)
-          for (int j = 0; j < width; ++j) block[j] += term(row, u + j * L, lanes_left(n, u + j * L));
+          for (int j = 0; j < width; ++j) block[j] += term(row, u + j * L, lanes_left<C>(n, u + j * L));
         for (int j = 0; j < width; ++j) sum[j] += block[j];
       }
-      for (int j = 0; j < width; ++j) store(out + u + j * L, sum[j], lanes_left(n, u + j * L));
+      for (int j = 0; j < width; ++j) store(out + u + j * L, sum[j], lanes_left<C>(n, u + j * L));
     }
   }
 
@@ -185,7 +174,7 @@ private:
         const C* v = saved.v + (first + i - saved.v_begin) * stride(0);
         const C factor = scale_ * saved.s[first + i];
         for (int64_t u = 0; u < p_.inputs; u += L)
-          store(row_of<S>(out_.dx[half], 0, i) + u, factor * load(v + u), lanes_left(p_.inputs, u));
+          store(row_of<S>(out_.dx[half], 0, i) + u, factor * load(v + u), lanes_left<C>(p_.inputs, u));
       }
     }
   }

@@ -1,6 +1,6 @@
 #include "backward.h"
 #include "forward.h"
-#include "kernels/cpu/isa/vector/dispatch.h"
+#include "kernels/cpu/isa/vector/storage.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 

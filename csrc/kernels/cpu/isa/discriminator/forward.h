@@ -12,17 +12,9 @@ namespace fusegen::FUSEGEN_ISA_NS {
 template <class S>
 class MlpForwardStep : MlpRows<S> {
   using Base = MlpRows<S>;
-  using Base::fresh_;
-  using Base::hidden_;
-  using Base::L;
-  using Base::lanes_left;
-  using Base::p_;
-  using Base::rows_;
-  using Base::stride;
-  using Base::threads_;
-  using Base::width;
-  using typename Base::C;
-  using typename Base::V;
+  using Base::fresh_, Base::hidden_, Base::L, Base::p_, Base::rows_, Base::stride, Base::threads_,
+      Base::width;
+  using typename Base::C, typename Base::V;
 
   const MlpForward& out_;
   std::vector<int64_t> adjoint_rows_;  // those whose U is wanted
@@ -47,10 +39,7 @@ public:
   void run() {
     cpu::Arena saved_memory(out_.saved);
     MlpSaved<C> saved(p_, saved_memory);
-    cpu::Arena measure{cpu::Arena::Measure{}};
-    lay_out(measure);
-    cpu::Arena arena(measure.used());
-    lay_out(arena);
+    cpu::Arena arena([&](cpu::Arena& a) { lay_out(a); });
 #pragma omp parallel num_threads(threads_)
     {
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
@@ -101,11 +90,11 @@ private:
       const Range mine = share(rows_, rank, size);
       for (int64_t row = mine.begin; row < mine.end; ++row)
         for (int64_t u = 0; u < p_.inputs; u += L)
-          store(x_ + row * stride(0) + u, load(this->input(row) + u, lanes_left(p_.inputs, u)));
+          store(x_ + row * stride(0) + u, load(this->input(row) + u, lanes_left<C>(p_.inputs, u)));
     }
     if (rank == 0)
       for (int64_t u = 0, n = width(hidden_); u < n; u += L)
-        store(last_ + u, load(this->weight_row(p_.depth, 0) + u, lanes_left(n, u)));
+        store(last_ + u, load(this->weight_row(p_.depth, 0) + u, lanes_left<C>(n, u)));
   }
 
   void activations(MlpSaved<C>& saved, int l, int rank, int size) const {
@@ -116,8 +105,7 @@ private:
     const C slope = static_cast<C>(layer.slope);
     this->forward_product(l, a, rank, size, [&](int64_t row, int64_t u, int lanes, V v) {
       if (b) v += load(b + u, lanes);
-      const V below = slope == 0 ? V{} : slope * v;
-      store(saved.H[l - 1] + row * stride(l) + u, v < V{} ? below : v);
+      store(saved.H[l - 1] + row * stride(l) + u, activations::activated(v, slope));
     });
   }
 
@@ -130,7 +118,7 @@ private:
       const C* h = activation(saved, hidden_, row);
       V sum{};
       for (int64_t u = 0; u < n; u += L) {
-        const int lanes = lanes_left(n, u);
+        const int lanes = lanes_left<C>(n, u);
         sum += load(h + u, lanes) * load(last_ + u, lanes);
       }
       logit_[row] = sum_lanes<C>(sum) + b;
@@ -168,7 +156,7 @@ private:
     return real ? losses::real(p_.loss, z, p_.target) : losses::fake(p_.loss, z);
   }
 
-  // U of the last hidden layer: the last weights behind its mask.
+  // U of the last hidden layer: the last weights through its activation.
   void seed(MlpSaved<C>& saved, int rank, int size) const {
     if (!hidden_) return;
     const int64_t n = width(hidden_), ld = stride(hidden_);
@@ -177,7 +165,7 @@ private:
       const int64_t row = adjoint_rows_[i];
       for (int64_t u = 0; u < n; u += L)
         store(saved.U[hidden_ - 1] + row * ld + u,
-              this->masked(load(last_ + u), load(saved.H[hidden_ - 1] + row * ld + u), hidden_));
+              this->activation_gradient(load(saved.H[hidden_ - 1] + row * ld + u), load(last_ + u), hidden_));
     }
   }
 
@@ -186,7 +174,7 @@ private:
     for (int64_t row : adjoint_rows_) a.push_back(saved.U[l] + row * stride(l + 1));
     this->adjoint_product(l + 1, a, rank, size, [&](int64_t i, int64_t u, int, V v) {
       const int64_t at = adjoint_rows_[i] * stride(l) + u;
-      store(saved.U[l - 1] + at, this->masked(v, load(saved.H[l - 1] + at), l));
+      store(saved.U[l - 1] + at, this->activation_gradient(load(saved.H[l - 1] + at), v, l));
     });
   }
 
@@ -217,7 +205,7 @@ private:
       const C* v = input_gradient_row(saved, row);
       V sum{};
       for (int64_t u = 0; u < p_.inputs; u += L) {
-        const V part = load(v + u, lanes_left(p_.inputs, u));
+        const V part = load(v + u, lanes_left<C>(p_.inputs, u));
         sum += part * part;
       }
       const double n2 = norm2_[row] = static_cast<double>(sum_lanes<C>(sum));

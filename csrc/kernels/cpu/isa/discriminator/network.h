@@ -9,7 +9,11 @@
 
 #include <vector>
 
-#include "kernels/cpu/isa/recurrent/forward.h"
+#include "kernels/activations.h"
+#include "kernels/cpu/arena.h"
+#include "kernels/cpu/isa/vector/product.h"
+#include "kernels/cpu/isa/vector/rows.h"
+#include "kernels/cpu/plan.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
@@ -69,27 +73,25 @@ protected:
   bool input_gradient(int64_t row) const {
     return row < p_.real ? p_.dx_real : row < p_.real + p_.fake ? p_.dx_fake : false;
   }
-  static int lanes_left(int64_t n, int64_t u) { return n - u < L ? static_cast<int>(n - u) : L; }
 
-  // What passes below zero.
-  FUSEGEN_INLINE V masked(V v, V h, int l) const {
-    const double slope = p_.layers[l - 1].slope;
-    return h > V{} ? v : slope == 0 ? V{} : static_cast<C>(slope) * v;
+  // v times the derivative of layer l's activation, which gave h.
+  FUSEGEN_INLINE V activation_gradient(V h, V v, int l) const {
+    return activations::activation_gradient(h, v, static_cast<C>(p_.layers[l - 1].slope));
   }
 
   // each(row, u, lanes, sums) for every row of `a` times every panel. Threads share the panels, each packed
   // once as it is used; where there are too few to go round evenly they share the rows, and each packs for
   // itself.
   template <class Pack, class Each>
-  void product(const std::vector<const C*>& a, int64_t N, int64_t K, int rank, int size, const Pack& pack,
+  void product(const std::vector<const C*>& a, int64_t N, int64_t K, const Team& team, const Pack& pack,
                const Each& each) const {
     const PanelShape shape{N, 1};
     const int64_t count = shape.count<C>(), all = static_cast<int64_t>(a.size());
-    const bool over_rows = count < size || (count % size && count < 3 * size);
-    const Range panels = over_rows ? Range{0, count} : share(count, rank, size);
-    const Range rows = over_rows ? share(all, rank, size) : Range{0, all};
-    multiply_rows<C, kTileVectors>(a.data() + rows.begin, static_cast<int>(rows.end - rows.begin),
-                                   FreshPanels{pack, fresh_ + rank * kFreshElements<C>}, K, panels, 0,
+    const bool over_rows = count < team.size || (count % team.size && count < 3 * team.size);
+    const Range panels = over_rows ? Range{0, count} : share(count, team);
+    const Range rows = over_rows ? share(all, team) : Range{0, all};
+    multiply_rows<C, kTileVectors>(ProductRows<C>(a, K).part(rows.begin, rows.end),
+                                   FreshPanels{pack, fresh_ + team.rank * kFreshElements<C>}, Sweep{panels},
                                    Nothing<C>{}, each_row([&](int row, int64_t panel, const auto& sums) {
                                      for (int j = 0; j < kTileVectors; ++j) {
                                        const int lanes = shape.lanes<C>(panel, j);
@@ -104,10 +106,10 @@ protected:
     const int64_t N = width(l), K = width(l - 1);
     const Matrix& W = p_.layers[l - 1].W;
     product(
-        a, N, K, rank, size,
-        [&](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
-          pack_panel<S, Step::one>(PanelShape{N, 1}, static_cast<const S*>(W.data), W.stride, K, k0, k1,
-                                   panel, 0, buffer);
+        a, N, K, {rank, size},
+        [&](const PanelBlock& block, C* buffer) {
+          pack_panel<S, Step::one>(PanelShape{N, 1}, {static_cast<const S*>(W.data), W.stride, K}, block,
+                                   buffer);
         },
         each);
   }
@@ -116,9 +118,10 @@ protected:
   void adjoint_product(int l, const std::vector<const C*>& a, int rank, int size, const Each& each) const {
     const int64_t N = width(l - 1), K = width(l);
     product(
-        a, N, K, rank, size,
-        [&](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
-          pack_rows<S>([&](int64_t k) { return weight_row(l, k0 + k); }, N, 0, k1 - k0, panel, buffer);
+        a, N, K, {rank, size},
+        [&](const PanelBlock& block, C* buffer) {
+          pack_rows<S>([&](int64_t k) { return weight_row(l, block.k0 + k); }, N, 0, block.k1 - block.k0,
+                       block.panel, buffer);
         },
         each);
   }

@@ -8,16 +8,16 @@
 // Columns of dgates: LSTM i|f|g|o, RNN a; GRU n_x|r|z|n_h, so that [0,3H) feeds dX and dW (rows n,r,z) and
 // [H,4H) feeds dR and dh in torch's order.
 #pragma once
-#include "forward.h"
+#include "sequence.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
 template <class S, Cell cell>
-class Backward {
-  using C = Compute<S>;
-  using V = Vector<C>;
-  static constexpr int L = kLanes<C>;
-  static constexpr int G = gate_count(cell);
+class Backward : Sequence<RecurrentBackward, S, cell> {
+  using Base = Sequence<RecurrentBackward, S, cell>;
+  using Base::batches_, Base::bounds_, Base::fresh_, Base::p_, Base::plan_, Base::project_;
+  using Base::G, Base::L;
+  using typename Base::C, typename Base::V;
   static constexpr bool kGru = cell == Cell::gru;
   static constexpr int64_t kBiasBlock = 16;
 
@@ -25,27 +25,30 @@ class Backward {
     C* dc;         // [rows][ldc] LSTM: gradient of c_t from step t+1
     C* dh_direct;  // [rows][ldc] GRU: the part of dh that does not pass through R
   };
+  // A row at a step.
   struct Token {
     int32_t b;
     int64_t t;
     bool first;  // its state came from h0
   };
+  // One step of a team.
+  struct TeamStep {
+    int k;  // the team
+    int64_t step;
+    int rows;        // that take part, the first so many
+    int64_t first;   // row of dgates where they begin
+    int64_t buffer;  // of dgates
+  };
 
-  const RecurrentBackward& p_;
-  const cpu::Plan plan_;
-  const std::vector<Batch> batches_;
-  const std::vector<int64_t> bounds_;
-  const bool project_;
   const int64_t columns_;    // of dgates
   const int64_t recurrent_;  // first column that R sees
   const int64_t GH_;
   const int64_t ldg_, ldc_, ldp_;
 
-  const bool fresh_W_, fresh_R_;  // used once in this call: packed block by block, when needed
-  C *R_, *W_, *W_hr_;             // packed for products with dgates on the left
-  C* fresh_;                      // [threads][kFreshElements]
-  C* dgates_[2];      // [chunk rows][ldg], this chunk's and the one before it in time order reversed
-  C *dhp_, *hidden_;  // projection: dh [chunk rows][ldp] and o tanh(c) [chunk rows][ldc]
+  const bool fresh_W_, fresh_R_;
+  C *R_, *W_, *W_hr_;  // packed for products with dgates on the left
+  C* dgates_[2];       // [chunk rows][ldg], this chunk's and the one before it in time order reversed
+  C *dhp_, *hidden_;   // projection: dh [chunk rows][ldp] and o tanh(c) [chunk rows][ldc]
   C *sum_W_, *sum_R_, *sum_hr_;               // sums of weight gradients where they are stored in 16 bits
   double* sum_b_;                             // [columns]
   C *x_panels_, *h_panels_, *hidden_panels_;  // right-hand sides of dW, dR and dW_hr, in plain panels
@@ -53,26 +56,19 @@ class Backward {
   std::vector<TeamScratch> scratch_;
 
 public:
-  explicit Backward(const RecurrentBackward& p)
-      : p_(p),
-        plan_(cpu::plan_backward(p)),
-        batches_(make_batches(p, plan_.over_rows ? plan_.threads : 1)),
-        bounds_(make_chunks(batches_, plan_.chunk_rows)),
-        project_(p.project),
+  Backward(const RecurrentBackward& p, const cpu::Plan& plan)
+      : Base(p, plan, plan.chunk_rows),
         columns_((kGru ? 4 : G) * p.H),
         recurrent_(kGru ? p.H : 0),
         GH_(G * p.H),
         ldg_(padded<C>(columns_)),
         ldc_(padded<C>(p.H)),
         ldp_(padded<C>(p.P)),
-        fresh_W_(!plan_.over_rows && bounds_.size() == 2),
-        fresh_R_(!plan_.over_rows && p.T == 1) {}
+        fresh_W_(this->reads_W_once()),
+        fresh_R_(this->reads_R_once()) {}
 
   void run() {
-    cpu::Arena measure{cpu::Arena::Measure{}};
-    lay_out(measure);
-    cpu::Arena arena(measure.used());
-    lay_out(arena);
+    cpu::Arena arena([&](cpu::Arena& a) { lay_out(a); });
     std::memset(static_cast<void*>(zero_row_), 0, p_.P * sizeof(S));
     const int64_t chunks = static_cast<int64_t>(bounds_.size()) - 1;
 #pragma omp parallel num_threads(plan_.threads)
@@ -83,11 +79,7 @@ public:
 #pragma omp barrier
       std::vector<Token> tokens;
       for (int64_t chunk = chunks - 1; chunk >= 0; --chunk) {
-        if (plan_.over_rows) {
-          for (int k = rank; k < static_cast<int>(batches_.size()); k += size) run_team(k, {0, 1}, chunk);
-        } else {
-          run_team(0, {rank, size}, chunk);
-        }
+        this->each_team(rank, size, [&](int k, const Team& team) { run_team(k, team, chunk); });
 #pragma omp barrier
         list_tokens(chunk, tokens);
         chunk_gradients(tokens, chunk % 2, chunk + 1 < chunks, rank, size);
@@ -95,11 +87,7 @@ public:
 #pragma omp barrier
         }
       }
-      if (plan_.over_rows) {
-        for (int k = rank; k < static_cast<int>(batches_.size()); k += size) initial_state(k, {0, 1});
-      } else {
-        initial_state(0, {rank, size});
-      }
+      this->each_team(rank, size, [&](int k, const Team& team) { initial_state(k, team); });
       write_gradients(chunks == 0, rank, size);
     }
   }
@@ -153,8 +141,9 @@ private:
   // Rows of a weight as panels packed when needed.
   template <class RowPointer>
   auto fresh_panels(int64_t N, int rank, const RowPointer& row) const {
-    const auto pack = [N, row](int64_t panel, int, int64_t k0, int64_t k1, C* buffer) {
-      pack_rows<S>([&](int64_t k) { return row(k0 + k); }, N, 0, k1 - k0, panel, buffer);
+    const auto pack = [N, row](const PanelBlock& block, C* buffer) {
+      pack_rows<S>([&](int64_t k) { return row(block.k0 + k); }, N, 0, block.k1 - block.k0, block.panel,
+                   buffer);
     };
     return FreshPanels{pack, fresh_ + rank * kFreshElements<C>};
   }
@@ -182,37 +171,30 @@ private:
 
   // ---- the steps of one chunk -------------------------------------------------------------------------
 
-  void run_team(int k, const Team team, int64_t chunk) {
+  void run_team(int k, const Team& team, int64_t chunk) {
     const Batch& batch = batches_[k];
     const int64_t begin = bounds_[chunk], end = std::min(bounds_[chunk + 1], batch.steps());
     const Range units = share(PanelShape{p_.H, 1}.template count<C>(), team);
     const Range states = share(PanelShape{p_.P, 1}.template count<C>(), team);
     std::vector<const C*> next(batch.size()), dhp(batch.size());
     for (int64_t step = end - 1; step >= begin; --step) {
-      const int n = batch.active(step);
-      const int n_next = next_rows(k, step, chunk, next);
-      const int64_t row0 = first_row(k, step, chunk);
+      const TeamStep now{k, step, batch.active(step), first_row(k, step, chunk), chunk % 2};
+      const ProductRows<C> after(next.data(), next_rows(k, step, chunk, next), GH_);
       const auto fetch_saved = [&](int row, int64_t panel) {
-        const int end = std::min(row + kTileRows<kTileVectors>, n);
+        const int end = std::min(row + kTileRows<kTileVectors>, now.rows);
         for (int i = row; i < end; ++i) prefetch_saved(batch, step, i, panel);
         return TileAddend<C>{};
       };
+      const auto finish = [&](int row, int64_t panel, const auto& sums) { step_row(now, row, panel, sums); };
       if (!project_) {
-        recur(next, n_next, n, recurrent_panels(), GH_, states, step, fetch_saved,
-              [&](int row, int64_t panel, const auto& sums) {
-                step_row(k, step, row, row0, chunk, panel, sums);
-              });
+        recur(after, now.rows, recurrent_panels(), Sweep{states, step}, fetch_saved, finish);
       } else {
-        recur(next, n_next, n, recurrent_panels(), GH_, states, step, Nothing<C>{},
-              [&](int row, int64_t panel, const auto& sums) {
-                projected_row(k, step, row, row0, panel, sums);
-              });
+        recur(after, now.rows, recurrent_panels(), Sweep{states, step}, Nothing<C>{},
+              [&](int row, int64_t panel, const auto& sums) { projected_row(now, row, panel, sums); });
         team.barrier();
-        for (int i = 0; i < n; ++i) dhp[i] = dhp_ + (row0 + i) * ldp_;
-        recur(dhp, n, n, PackedPanels<C, kTileVectors>{W_hr_, p_.P}, p_.P, units, step, fetch_saved,
-              [&](int row, int64_t panel, const auto& sums) {
-                step_row(k, step, row, row0, chunk, panel, sums);
-              });
+        for (int i = 0; i < now.rows; ++i) dhp[i] = dhp_ + (now.first + i) * ldp_;
+        recur(ProductRows<C>(dhp.data(), now.rows, p_.P), now.rows,
+              PackedPanels<C, kTileVectors>{W_hr_, p_.P}, Sweep{units, step}, fetch_saved, finish);
       }
       team.barrier();
     }
@@ -228,14 +210,15 @@ private:
     return n;
   }
 
-  // Rows [0, n_product) bring the product with `source`, rows up to n zero; epilogue(row, panel, sums).
+  // The rows of `a` bring their product with `source`, further ones up to `rows` zero; epilogue(row, panel,
+  // sums).
   template <class Source, class Addend, class Epilogue>
-  void recur(const std::vector<const C*>& a, int n_product, int n, const Source& source, int64_t K,
-             const Range& panels, int64_t turn, const Addend& addend, const Epilogue& epilogue) const {
-    multiply_rows<C, kTileVectors>(a.data(), n_product, source, K, panels, turn, addend, each_row(epilogue));
+  void recur(const ProductRows<C>& a, int rows, const Source& source, const Sweep& sweep,
+             const Addend& addend, const Epilogue& epilogue) const {
+    multiply_rows<C, kTileVectors>(a, source, sweep, addend, each_row(epilogue));
     static constexpr RowSums<C, kTileVectors> zero{};
-    for (int64_t panel = panels.begin; panel < panels.end; ++panel)
-      for (int row = n_product; row < n; ++row) epilogue(row, panel, zero);
+    for (int64_t panel = sweep.panels.begin; panel < sweep.panels.end; ++panel)
+      for (int row = a.count; row < rows; ++row) epilogue(row, panel, zero);
   }
   PackedPanels<C, kTileVectors> recurrent_panels() const { return {R_, GH_}; }
 
@@ -246,26 +229,24 @@ private:
     return dh;
   }
 
-  void projected_row(int k, int64_t step, int row, int64_t row0, int64_t panel,
-                     const RowSums<C, kTileVectors>& sums) {
+  void projected_row(const TeamStep& now, int row, int64_t panel, const RowSums<C, kTileVectors>& sums) {
     const PanelShape shape{p_.P, 1};
+    C* dh = dhp_ + (now.first + row) * ldp_;
     for (int j = 0; j < kTileVectors; ++j) {
       const int lanes = shape.lanes<C>(panel, j);
       if (!lanes) break;
       const int64_t u = shape.row<C>(panel, j);
-      store(dhp_ + (row0 + row) * ldp_ + u, load(sums[j]) + incoming(batches_[k], row, step, u, lanes),
-            lanes);
+      store(dh + u, load(sums[j]) + incoming(batches_[now.k], row, now.step, u, lanes), lanes);
     }
   }
 
-  void step_row(int k, int64_t step, int row, int64_t row0, int64_t chunk, int64_t panel,
-                const RowSums<C, kTileVectors>& sums) {
-    const Batch& batch = batches_[k];
+  void step_row(const TeamStep& now, int row, int64_t panel, const RowSums<C, kTileVectors>& sums) {
+    const Batch& batch = batches_[now.k];
     const PanelShape shape{p_.H, 1};
-    const int64_t H = p_.H, b = batch.row[row], t = batch.time(row, step);
+    const int64_t H = p_.H, step = now.step, b = batch.row[row], t = batch.time(row, step);
     const int64_t t_prev = batch.reverse ? t + 1 : t - 1;
     const bool last = batch.last(row, step);
-    C* dg_row = dgates_[chunk % 2] + (row0 + row) * ldg_;
+    C* dg_row = dgates_[now.buffer] + (now.first + row) * ldg_;
     for (int j = 0; j < kTileVectors; ++j) {
       const int lanes = shape.lanes<C>(panel, j);
       if (!lanes) break;
@@ -278,7 +259,7 @@ private:
         const V i = load(gates, lanes), f = load(gates + H, lanes), g = load(gates + 2 * H, lanes),
                 o = load(gates + 3 * H, lanes);
         const V c = load(row_of<C>(p_.cells, t, b) + u, lanes);
-        C* carry = scratch_[k].dc + row * ldc_ + u;
+        C* carry = scratch_[now.k].dc + row * ldc_ + u;
         const V dc = !last ? load(carry) : p_.dc_n.data ? load(row_of<S>(p_.dc_n, 0, b) + u, lanes) : V{};
         const auto d =
             cells::lstm_backward<Math>(i, f, g, o, cell_before(step, t_prev, b, u, lanes), c, dh, dc);
@@ -287,12 +268,12 @@ private:
         store(dg + 2 * H, d.g, lanes);
         store(dg + 3 * H, d.o, lanes);
         store(carry, d.c_prev);
-        if (project_) store(hidden_ + (row0 + row) * ldc_ + u, o * Math::tanh(c));
+        if (project_) store(hidden_ + (now.first + row) * ldc_ + u, o * Math::tanh(c));
       } else if constexpr (kGru) {
         const S* gates = row_of<S>(p_.gates, t, b) + u;
         const V r = load(gates, lanes), z = load(gates + H, lanes), n = load(gates + 2 * H, lanes),
                 q = load(gates + 3 * H, lanes);
-        C* direct = scratch_[k].dh_direct + row * ldc_ + u;
+        C* direct = scratch_[now.k].dh_direct + row * ldc_ + u;
         if (!last) dh += load(direct);
         const auto d = cells::gru_backward(r, z, n, q, state_before(step, t_prev, b, u, lanes), dh);
         store(dg, d.n, lanes);
@@ -302,8 +283,7 @@ private:
         store(direct, d.h_prev);
       } else {
         const V h = load(row_of<S>(p_.y, t, b) + u, lanes);
-        const V d = cell == Cell::rnn_tanh ? cells::rnn_tanh_backward(h, dh) : (h > V{} ? dh : V{});
-        store(dg, d, lanes);
+        store(dg, cells::rnn_backward(Base::kRelu, h, dh), lanes);
       }
     }
   }
@@ -333,26 +313,26 @@ private:
   }
 
   // dh_0 and dc_0.
-  void initial_state(int k, const Team team) {
+  void initial_state(int k, const Team& team) {
     if (!p_.dh0.data && !p_.dc0.data) return;
     const Batch& batch = batches_[k];
     const int n = batch.size();
     std::vector<const C*> next(n);
-    const int n_next = batch.steps() ? next_rows(k, -1, 0, next) : 0;
+    const ProductRows<C> after(next.data(), batch.steps() ? next_rows(k, -1, 0, next) : 0, GH_);
     if (p_.dh0.data) {
-      const Range panels = share(PanelShape{p_.P, 1}.template count<C>(), team);
+      const Sweep sweep{share(PanelShape{p_.P, 1}.template count<C>(), team), 1};
       const auto finish = [&](int row, int64_t panel, const auto& sums) { initial_row(k, row, panel, sums); };
       if (fresh_R_)
-        recur(next, n_next, n, fresh_panels(p_.P, team.rank, [this](int64_t r) { return recurrent_row(r); }),
-              GH_, panels, 1, Nothing<C>{}, finish);
-      else recur(next, n_next, n, recurrent_panels(), GH_, panels, 1, Nothing<C>{}, finish);
+        recur(after, n, fresh_panels(p_.P, team.rank, [this](int64_t r) { return recurrent_row(r); }), sweep,
+              Nothing<C>{}, finish);
+      else recur(after, n, recurrent_panels(), sweep, Nothing<C>{}, finish);
     }
     if (p_.dc0.data) {
       const Range mine = share(n, team);
       for (int64_t i = mine.begin; i < mine.end; ++i) {
         const int64_t b = batch.row[i];
         for (int64_t u = 0; u < p_.H; u += L) {
-          const int lanes = p_.H - u < L ? static_cast<int>(p_.H - u) : L;
+          const int lanes = lanes_left<C>(p_.H, u);
           const V dc = batch.length[i] ? load(scratch_[k].dc + i * ldc_ + u)
                        : p_.dc_n.data  ? load(row_of<S>(p_.dc_n, 0, b) + u, lanes)
                                        : V{};
@@ -422,13 +402,11 @@ private:
     };
     if (fresh_W_) {
       multiply_rows<C, kTileVectors>(
-          a.data(), static_cast<int>(a.size()),
-          fresh_panels(p_.I, rank, [this](int64_t k) { return input_row_of_W(k); }), GH_,
-          share(panels, rank, size), 0, Nothing<C>{}, each_row(finish));
+          ProductRows<C>(a, GH_), fresh_panels(p_.I, rank, [this](int64_t k) { return input_row_of_W(k); }),
+          Sweep{share(panels, rank, size)}, Nothing<C>{}, each_row(finish));
     } else {
-      multiply_rows<C, kTileVectors>(a.data(), static_cast<int>(a.size()),
-                                     PackedPanels<C, kTileVectors>{W_, GH_}, GH_, {0, panels}, 0,
-                                     Nothing<C>{}, each_row(finish));
+      multiply_rows<C, kTileVectors>(ProductRows<C>(a, GH_), PackedPanels<C, kTileVectors>{W_, GH_},
+                                     Sweep{{0, panels}}, Nothing<C>{}, each_row(finish));
     }
   }
 
@@ -441,17 +419,18 @@ private:
     const Range columns = share(GH_, rank, size, kGradientColumns);
     if (p_.dW.data) {
       C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dW.data) : sum_W_;
-      multiply_columns(dgates, ldg_, columns, x_panels_, p_.I, K, add,
+      multiply_columns(ColumnProduct<C>{dgates, ldg_, columns, x_panels_, p_.I, K, add},
                        [&](int64_t m) { return out + input_row(m) * p_.I; });
     }
     if (p_.dR.data) {
       C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dR.data) : sum_R_;
-      multiply_columns(dgates + recurrent_, ldg_, columns, h_panels_, p_.P, K, add,
+      multiply_columns(ColumnProduct<C>{dgates + recurrent_, ldg_, columns, h_panels_, p_.P, K, add},
                        [&](int64_t m) { return out + m * p_.P; });
     }
     if (p_.dW_hr.data) {
       C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dW_hr.data) : sum_hr_;
-      multiply_columns(dhp_, ldp_, share(p_.P, rank, size, kGradientColumns), hidden_panels_, p_.H, K, add,
+      const Range rows = share(p_.P, rank, size, kGradientColumns);
+      multiply_columns(ColumnProduct<C>{dhp_, ldp_, rows, hidden_panels_, p_.H, K, add},
                        [&](int64_t m) { return out + m * p_.H; });
     }
     if (p_.db_ih || p_.db_hh) {

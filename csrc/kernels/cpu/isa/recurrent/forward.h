@@ -5,84 +5,17 @@
 // registers, the input product added, and the cell's maths follows while the tile is in L1. Only the state is
 // exchanged between steps.
 #pragma once
-#include <omp.h>
-
-#include "kernels/cells.h"
-#include "kernels/cpu/arena.h"
-#include "kernels/cpu/isa/vector/product.h"
-#include "kernels/cpu/isa/vector/vmath.h"
-#include "kernels/cpu/plan.h"
+#include "packed.h"
+#include "sequence.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
-// Row strides of scratch: whole vectors, and one more so that rows do not fall on the same cache sets.
-template <class C>
-constexpr int64_t padded(int64_t n) {
-  return (n + kLanes<C> - 1) / kLanes<C> * kLanes<C> + kLanes<C>;
-}
-
-template <class S>
-S* row_of(const Rows& r, int64_t t, int64_t b) {
-  return static_cast<S*>(r.data) + t * r.stride_t + b * r.stride_b;
-}
-
-// The packed weights of one direction: W, then R, then W_hr.
-template <class S>
-struct Packed {
-  using C = Compute<S>;
-  PanelShape gates;  // of W and R
-  PanelShape projection;
-  int64_t I, P;  // of W and R, counted in elements; their panels count in steps
-  C *W, *R, *W_hr;
-
-  Packed(Cell cell, int64_t I, int64_t H, int64_t P, bool project, void* base)
-      : gates{H, gate_count(cell)}, projection{project ? P : 0, 1}, I(I), P(P) {
-    W = static_cast<C*>(base);
-    R = W + gates.size<C>(steps<S>(I));
-    W_hr = R + gates.size<C>(steps<S>(P));
-  }
-  int64_t elements() const {
-    return gates.size<C>(steps<S>(I)) + gates.size<C>(steps<S>(P)) + projection.size<C>(gates.units);
-  }
-
-  // This thread's part of the panels; absent matrices are left out.
-  void pack(const Matrix& w, const Matrix& r, const Matrix& w_hr, int rank, int size) const {
-    if (w.data) pack_gates(w, I, W, rank, size);
-    if (r.data) pack_gates(r, P, R, rank, size);
-    if (w_hr.data) pack_projection(w_hr, rank, size);
-  }
-
-private:
-  void pack_gates(const Matrix& m, int64_t K, C* out, int rank, int size) const {
-    const int passes = gates.passes();
-    const int64_t part = steps<S>(K) * gates.vectors() / passes * kLanes<C>;
-    const Range mine = share(gates.count<C>() * passes, rank, size);
-    for (int64_t i = mine.begin; i < mine.end; ++i)
-      pack_panel(gates, static_cast<const S*>(m.data), m.stride, K, 0, steps<S>(K), i / passes,
-                 static_cast<int>(i % passes), out + i * part);
-  }
-  // o tanh(c) is not rounded before it is projected, so these panels are in the compute type.
-  void pack_projection(const Matrix& m, int rank, int size) const {
-    constexpr int L = kLanes<C>;
-    const int64_t K = gates.units, panel = K * projection.vectors() * L;
-    const Range mine = share(projection.count<C>(), rank, size);
-    std::vector<C> rows(kTileColumns<C> * K);
-    for (int64_t p = mine.begin; p < mine.end; ++p) {
-      const int64_t first = p * kTileColumns<C>, count = std::min<int64_t>(kTileColumns<C>, P - first);
-      for (int64_t i = 0; i < count; ++i)
-        for (int64_t k = 0; k < K; ++k)
-          rows[i * K + k] = to_float(static_cast<const S*>(m.data)[(first + i) * m.stride + k]);
-      pack_panel(PanelShape{count, 1}, rows.data(), K, K, 0, K, 0, 0, W_hr + p * panel);
-    }
-  }
-};
-
 template <class S, Cell cell>
-class Forward {
-  using C = Compute<S>;
-  using V = Vector<C>;
-  static constexpr int L = kLanes<C>;
-  static constexpr int G = gate_count(cell);
+class Forward : Sequence<RecurrentForward, S, cell> {
+  using Base = Sequence<RecurrentForward, S, cell>;
+  using Base::batches_, Base::bounds_, Base::fresh_, Base::p_, Base::plan_, Base::project_;
+  using Base::G, Base::L;
+  using typename Base::C, typename Base::V;
   static constexpr int NW = G == 1 ? kTileVectors : G;
   static constexpr bool kPairs = kStep<S> == Step::pair;
 
@@ -97,75 +30,69 @@ class Forward {
   };
 
   // Where a row's results of one step go.
-  struct Place {
+  struct Outputs {
     S* y;
     S* gates;
     C* cells;
   };
 
-  const RecurrentForward& p_;
-  const cpu::Plan plan_;
-  const std::vector<Batch> batches_;
-  const std::vector<int64_t> bounds_;
-  const bool project_;
+  // One step of a team.
+  struct TeamStep {
+    const TeamScratch& s;
+    int64_t step;
+    int rows;           // that take part, the first so many
+    int64_t first;      // of them in `pre`
+    const C* const* h;  // the state before, of each
+    const Outputs* outputs;
+  };
+
   const PanelShape shape_;
   const int64_t width_;  // of a row of `pre`
   const int64_t ldx_, ldh_, ldc_;
 
   const C *W_, *R_, *W_hr_;
   C* own_packed_ = nullptr;
-  const bool fresh_W_, fresh_R_;  // used once in this call: packed block by block, when needed
-  C* fresh_;                      // [threads][kFreshElements]
-  C* bias_;                       // [panel][NW][L]: b_ih + b_hh, of GRU's n only b_in
-  C* bias_q_;                     // [panel][L]: GRU's b_hn
+  const bool fresh_W_, fresh_R_;
+  C* bias_;    // [panel][NW][L]: b_ih + b_hh, of GRU's n only b_in
+  C* bias_q_;  // [panel][L]: GRU's b_hn
   std::vector<TeamScratch> scratch_;
 
 public:
-  explicit Forward(const RecurrentForward& p)
-      : p_(p),
-        plan_(cpu::plan_forward(p)),
-        batches_(make_batches(p, plan_.over_rows ? plan_.threads : 1)),
-        bounds_(make_chunks(batches_, plan_.chunk_rows * static_cast<int64_t>(batches_.size()))),
-        project_(p.project),
+  Forward(const RecurrentForward& p, const cpu::Plan& plan)
+      : Base(p, plan, plan.chunk_rows * Base::teams(plan)),
         shape_{p.H, G},
         width_(shape_.count<C>() * NW * L),
         ldx_(padded<C>(steps<S>(p.I))),
         ldh_(padded<C>(p.P)),
         ldc_(padded<C>(p.H)),
-        fresh_W_(!p.packed && !plan_.over_rows && bounds_.size() == 2),
-        fresh_R_(!p.packed && !plan_.over_rows && p.T == 1) {}
+        fresh_W_(!p.packed && this->reads_W_once()),
+        fresh_R_(!p.packed && this->reads_R_once()) {}
 
   void run() {
-    cpu::Arena measure{cpu::Arena::Measure{}};
-    lay_out(measure);
-    cpu::Arena arena(measure.used());
-    lay_out(arena);
+    cpu::Arena arena([&](cpu::Arena& a) { lay_out(a); });
 #pragma omp parallel num_threads(plan_.threads)
     {
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
       if (own_packed_)
-        Packed<S>(cell, p_.I, p_.H, p_.P, project_, own_packed_)
-            .pack(fresh_W_ ? Matrix{} : p_.W, fresh_R_ ? Matrix{} : p_.R, p_.W_hr, rank, size);
+        packed(own_packed_).pack(fresh_W_ ? Matrix{} : p_.W, fresh_R_ ? Matrix{} : p_.R, p_.W_hr, rank, size);
       pack_biases(rank, size);
 #pragma omp barrier
-      if (plan_.over_rows) {
-        for (int k = rank; k < static_cast<int>(batches_.size()); k += size) run_team(k, {0, 1});
-      } else {
-        run_team(0, {rank, size});
-      }
+      this->each_team(rank, size, [&](int k, const Team& team) { run_team(k, team); });
     }
   }
 
 private:
+  Packed<S> packed(void* base) const { return {cell, p_.I, p_.H, p_.P, project_, base}; }
+
   void lay_out(cpu::Arena& arena) {
-    Packed<S> packed(cell, p_.I, p_.H, p_.P, project_, const_cast<void*>(p_.packed));
+    Packed<S> weights = packed(const_cast<void*>(p_.packed));
     if (!p_.packed) {
-      own_packed_ = arena.take<C>(packed.elements());
-      packed = Packed<S>(cell, p_.I, p_.H, p_.P, project_, own_packed_);
+      own_packed_ = arena.take<C>(weights.elements());
+      weights = packed(own_packed_);
     }
-    W_ = packed.W;
-    R_ = packed.R;
-    W_hr_ = packed.W_hr;
+    W_ = weights.W;
+    R_ = weights.R;
+    W_hr_ = weights.W_hr;
     fresh_ = arena.take<C>(fresh_W_ || fresh_R_ ? plan_.threads * kFreshElements<C> : 0);
     bias_ = arena.take<C>(width_);
     bias_q_ = arena.take<C>(cell == Cell::gru ? shape_.count<C>() * L : 0);
@@ -204,7 +131,7 @@ private:
     }
   }
 
-  void run_team(int k, const Team team) {
+  void run_team(int k, const Team& team) {
     const Batch& batch = batches_[k];
     const TeamScratch& s = scratch_[k];
     const Range panels = share(shape_.count<C>(), team);
@@ -213,7 +140,7 @@ private:
     team.barrier();
 
     std::vector<const C*> x_rows, h_rows[2], hidden_rows;
-    std::vector<Place> places(batch.size());
+    std::vector<Outputs> outputs(batch.size());
     for (int i = 0; i < batch.size(); ++i) {
       for (int k = 0; k < 2; ++k) h_rows[k].push_back((kPairs ? s.pairs[k] : s.h[k]) + i * ldh_);
       hidden_rows.push_back(s.hidden + i * ldc_);
@@ -222,31 +149,19 @@ private:
       const int64_t begin = bounds_[chunk], end = std::min(bounds_[chunk + 1], batch.steps());
       // teams whose sequences have all ended; only teams of one thread get here early
       if (begin >= end) break;
-      input_rows(batch, s, begin, end, team, x_rows);
-      with_panels(fresh_W_, p_.W, W_, p_.I, team, [&](const auto& source) {
-        multiply_rows<C, NW, kStep<S>>(x_rows.data(), static_cast<int>(x_rows.size()), source, steps<S>(p_.I),
-                                       panels, 0, Nothing<C>{},
-                                       each_row([&](int row, int64_t panel, const auto& sums) {
-                                         store_input_product(s, row, panel, sums);
-                                       }));
-      });
-      int64_t offset = 0;
-      for (int64_t step = begin; step < end; ++step) {
-        const int n = batch.active(step);
-        const C* const* h = h_rows[step % 2].data();
-        locate(batch, step, n, places);
-        with_panels(fresh_R_, p_.R, R_, p_.P, team,
-                    [&](const auto& source) { recur(places, s, step, n, offset, h, panels, source); });
+      input_rows(batch, s, {begin, end}, team, x_rows);
+      input_product(x_rows, s, panels, team);
+      TeamStep now{s, begin, 0, 0, nullptr, outputs.data()};
+      for (; now.step < end; now.first += now.rows, ++now.step) {
+        now.rows = batch.active(now.step);
+        now.h = h_rows[now.step % 2].data();
+        locate(batch, now.step, now.rows, outputs);
+        with_panels(fresh_R_, p_.R, R_, p_.P, team, [&](const auto& source) { recur(now, panels, source); });
         team.barrier();
         if (project_) {
-          multiply_rows<C, kTileVectors>(hidden_rows.data(), n, PackedPanels<C, kTileVectors>{W_hr_, p_.H},
-                                         p_.H, projection, step, Nothing<C>{},
-                                         each_row([&](int row, int64_t panel, const auto& sums) {
-                                           finish_projection(places[row], s, step, row, panel, sums);
-                                         }));
+          project(now, hidden_rows, projection);
           team.barrier();
         }
-        offset += n;
       }
     }
     finish(batch, s, team);
@@ -258,7 +173,7 @@ private:
       const int64_t b = batch.row[i];
       copy_in(p_.h0, b, p_.P, s.h[0] + i * ldh_);
       for (int64_t u = 0; u < p_.P; u += L)
-        keep_state(s, 0, i, u, load(s.h[0] + i * ldh_ + u), lanes_left(p_.P, u));
+        keep_state(s, 0, i, u, load(s.h[0] + i * ldh_ + u), lanes_left<C>(p_.P, u));
       if constexpr (cell == Cell::lstm) copy_in(p_.c0, b, p_.H, s.c + i * ldc_);
       for (int64_t t = batch.length[i]; t < p_.T; ++t) {
         std::memset(static_cast<void*>(row_of<S>(p_.y, t, b)), 0, p_.P * sizeof(S));
@@ -271,7 +186,7 @@ private:
 
   static void copy_in(const Rows& from, int64_t b, int64_t n, C* to) {
     for (int64_t u = 0; u < n; u += L)
-      *reinterpret_cast<V*>(to + u) = from.data ? load(row_of<S>(from, 0, b) + u, lanes_left(n, u)) : V{};
+      *reinterpret_cast<V*>(to + u) = from.data ? load(row_of<S>(from, 0, b) + u, lanes_left<C>(n, u)) : V{};
   }
 
   // L units of a row's state, from u on, for the next step; lanes past the last unit hold zero, since a
@@ -282,8 +197,6 @@ private:
     if constexpr (kPairs) store(reinterpret_cast<S*>(s.pairs[buffer] + row * ldh_) + u, h);
   }
 
-  static int lanes_left(int64_t n, int64_t u) { return n - u < L ? static_cast<int>(n - u) : L; }
-
   // h_n and c_n: a row's last state stays where its last step left it.
   void finish(const Batch& batch, const TeamScratch& s, const Team& team) {
     const Range mine = share(batch.size(), team);
@@ -291,18 +204,18 @@ private:
       const int64_t b = batch.row[i];
       const C* h = s.h[batch.length[i] % 2] + i * ldh_;
       for (int64_t u = 0; u < p_.P; u += L)
-        store(row_of<S>(p_.h_n, 0, b) + u, load(h + u), lanes_left(p_.P, u));
+        store(row_of<S>(p_.h_n, 0, b) + u, load(h + u), lanes_left<C>(p_.P, u));
       if constexpr (cell == Cell::lstm)
         for (int64_t u = 0; u < p_.H; u += L)
-          store(row_of<S>(p_.c_n, 0, b) + u, load(s.c + i * ldc_ + u), lanes_left(p_.H, u));
+          store(row_of<S>(p_.c_n, 0, b) + u, load(s.c + i * ldc_ + u), lanes_left<C>(p_.H, u));
     }
   }
 
   // Where the chunk's input rows are, in the order of `pre`.
-  void input_rows(const Batch& batch, const TeamScratch& s, int64_t begin, int64_t end, const Team& team,
-                  std::vector<const C*>& rows) {
+  void input_rows(const Batch& batch, const TeamScratch& s, const Range& steps_of_chunk, const Team& team,
+                  std::vector<const C*>& rows) const {
     rows.clear();
-    for (int64_t step = begin; step < end; ++step) {
+    for (int64_t step = steps_of_chunk.begin; step < steps_of_chunk.end; ++step) {
       const int n = batch.active(step);
       for (int i = 0; i < n; ++i) {
         const S* x = row_of<S>(p_.x, batch.time(i, step), batch.row[i]);
@@ -312,7 +225,7 @@ private:
           C* to = s.x + static_cast<int64_t>(rows.size()) * ldx_;
           if (static_cast<int>(rows.size()) % team.size == team.rank)
             for (int64_t k = 0, K = steps<S>(p_.I); k < K; k += L)
-              *reinterpret_cast<V*>(to + k) = load_steps(x, p_.I, k, lanes_left(K, k));
+              *reinterpret_cast<V*>(to + k) = load_steps(x, p_.I, k, lanes_left<C>(K, k));
           rows.push_back(to);
         }
       }
@@ -320,6 +233,15 @@ private:
     if constexpr (sizeof(S) != sizeof(C)) team.barrier();
   }
 
+  void input_product(const std::vector<const C*>& rows, const TeamScratch& s, const Range& panels,
+                     const Team& team) const {
+    with_panels(fresh_W_, p_.W, W_, p_.I, team, [&](const auto& source) {
+      multiply_rows<C, NW, kStep<S>>(ProductRows<C>(rows, steps<S>(p_.I)), source, Sweep{panels},
+                                     Nothing<C>{}, each_row([&](int row, int64_t panel, const auto& sums) {
+                                       store_input_product(s, row, panel, sums);
+                                     }));
+    });
+  }
   void store_input_product(const TeamScratch& s, int row, int64_t panel, const RowSums<C, NW>& sums) const {
     C* out = pre(s, row, panel);
     const C* b = bias_ + panel * NW * L;
@@ -327,11 +249,11 @@ private:
     for (int j = 0; j < NW; ++j) store(out + j * L, load(sums[j]) + load(b + j * L));
   }
 
-  void locate(const Batch& batch, int64_t step, int n, std::vector<Place>& places) const {
+  void locate(const Batch& batch, int64_t step, int n, std::vector<Outputs>& outputs) const {
     for (int i = 0; i < n; ++i) {
       const int64_t t = batch.time(i, step), b = batch.row[i];
-      places[i] = {row_of<S>(p_.y, t, b), p_.gates.data ? row_of<S>(p_.gates, t, b) : nullptr,
-                   p_.cells.data ? row_of<C>(p_.cells, t, b) : nullptr};
+      outputs[i] = {row_of<S>(p_.y, t, b), p_.gates.data ? row_of<S>(p_.gates, t, b) : nullptr,
+                    p_.cells.data ? row_of<C>(p_.cells, t, b) : nullptr};
     }
   }
 
@@ -339,27 +261,30 @@ private:
   void with_panels(bool fresh, const Matrix& m, const C* packed, int64_t K, const Team& team,
                    const F& f) const {
     if (!fresh) return f(PackedPanels<C, NW>{packed, steps<S>(K)});
-    const auto pack = [&](int64_t panel, int pass, int64_t k0, int64_t k1, C* buffer) {
-      pack_panel(shape_, static_cast<const S*>(m.data), m.stride, K, k0, k1, panel, pass, buffer);
-    };
+    const WeightRows<S> w{static_cast<const S*>(m.data), m.stride, K};
+    const auto pack = [&](const PanelBlock& block, C* buffer) { pack_panel(shape_, w, block, buffer); };
     f(FreshPanels{pack, fresh_ + team.rank * kFreshElements<C>});
   }
 
   template <class Source>
-  void recur(const std::vector<Place>& places, const TeamScratch& s, int64_t step, int n, int64_t offset,
-             const C* const* h, const Range& panels, const Source& source) const {
+  void recur(const TeamStep& now, const Range& panels, const Source& source) const {
     multiply_rows<C, NW, kStep<S>>(
-        h, n, source, steps<S>(p_.P), panels, step,
+        ProductRows<C>(now.h, now.rows, steps<S>(p_.P)), source, Sweep{panels, now.step},
         [&](int row, int64_t panel) {
-          return TileAddend<C>{pre(s, offset + row, panel), width_,
+          return TileAddend<C>{pre(now.s, now.first + row, panel), width_,
                                cell == Cell::gru ? bias_q_ + panel * L : nullptr};
         },
         [&](int row, int rows, int64_t panel, auto& sums) {
           activate_gates(sums, rows);
-          for (int r = 0; r < rows; ++r)
-            finish_row(places[row + r], s, step, row + r, panel, pre(s, offset + row + r, panel),
-                       sums.value[r]);
+          for (int r = 0; r < rows; ++r) finish_row(now, row + r, panel, sums.value[r]);
         });
+  }
+  void project(const TeamStep& now, const std::vector<const C*>& hidden, const Range& panels) const {
+    multiply_rows<C, kTileVectors>(ProductRows<C>(hidden.data(), now.rows, p_.H),
+                                   PackedPanels<C, kTileVectors>{W_hr_, p_.H}, Sweep{panels, now.step},
+                                   Nothing<C>{}, each_row([&](int row, int64_t panel, const auto& sums) {
+                                     finish_projection(now, row, panel, sums);
+                                   }));
   }
   C* pre(const TeamScratch& s, int64_t row, int64_t panel) const {
     return s.pre + row * width_ + panel * NW * L;
@@ -389,12 +314,11 @@ private:
   }
 
   // The cell's state from its gates, for one row of a tile.
-  // `input` is the row's input product, which GRU's n still needs apart.
-  void finish_row(const Place& place, const TeamScratch& s, int64_t step, int row, int64_t panel,
-                  [[maybe_unused]] const C* input, const RowSums<C, NW>& a) const {
+  void finish_row(const TeamStep& now, int row, int64_t panel, const RowSums<C, NW>& a) const {
     [[maybe_unused]] const int64_t H = p_.H;
-    [[maybe_unused]] const C* h_prev = s.h[step % 2] + row * ldh_;
-    S* y = place.y;
+    const TeamScratch& s = now.s;
+    const Outputs& to = now.outputs[row];
+    const int64_t after = (now.step + 1) % 2;
     if constexpr (cell == Cell::lstm) {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);
@@ -405,26 +329,28 @@ private:
       if (project_) {
         store(s.hidden + row * ldc_ + u, state.h);
       } else {
-        keep_state(s, (step + 1) % 2, row, u, state.h, lanes);
-        store(y + u, state.h, lanes);
+        keep_state(s, after, row, u, state.h, lanes);
+        store(to.y + u, state.h, lanes);
       }
-      if (place.gates) {
-        S* saved = place.gates + u;
+      if (to.gates) {
+        S* saved = to.gates + u;
         store(saved, state.i, lanes);
         store(saved + H, state.f, lanes);
         store(saved + 2 * H, state.g, lanes);
         store(saved + 3 * H, state.o, lanes);
-        store(place.cells + u, state.c, lanes);
+        store(to.cells + u, state.c, lanes);
       }
     } else if constexpr (cell == Cell::gru) {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);
       const cells::GruGates<V> gates{load(a[0]), load(a[1])};
-      const auto state = cells::gru_state<Math>(gates, load(input + 2 * L), load(a[2]), load(h_prev + u));
-      keep_state(s, (step + 1) % 2, row, u, state.h, lanes);
-      store(y + u, state.h, lanes);
-      if (place.gates) {
-        S* saved = place.gates + u;
+      // n still needs its input product apart.
+      const C *x_n = pre(s, now.first + row, panel) + 2 * L, *h = s.h[now.step % 2] + row * ldh_ + u;
+      const auto state = cells::gru_state<Math>(gates, load(x_n), load(a[2]), load(h));
+      keep_state(s, after, row, u, state.h, lanes);
+      store(to.y + u, state.h, lanes);
+      if (to.gates) {
+        S* saved = to.gates + u;
         store(saved, state.r, lanes);
         store(saved + H, state.z, lanes);
         store(saved + 2 * H, state.n, lanes);
@@ -435,25 +361,23 @@ private:
         const int lanes = shape_.lanes<C>(panel, j);
         if (!lanes) break;
         const int64_t u = shape_.row<C>(panel, j);
-        const V v = load(a[j]);
-        const V h = cell == Cell::rnn_tanh ? Math::tanh(v) : (v < V{} ? V{} : v);
-        keep_state(s, (step + 1) % 2, row, u, h, lanes);
-        store(y + u, h, lanes);
+        const V h = cells::rnn<Math>(Base::kRelu, load(a[j]));
+        keep_state(s, after, row, u, h, lanes);
+        store(to.y + u, h, lanes);
       }
     }
   }
 
-  void finish_projection(const Place& place, const TeamScratch& s, int64_t step, int row, int64_t panel,
+  void finish_projection(const TeamStep& now, int row, int64_t panel,
                          const RowSums<C, kTileVectors>& sums) const {
     const PanelShape shape{p_.P, 1};
-    S* y = place.y;
     for (int j = 0; j < kTileVectors; ++j) {
       const int lanes = shape.lanes<C>(panel, j);
       if (!lanes) break;
       const int64_t u = shape.row<C>(panel, j);
       const V v = load(sums[j]);
-      keep_state(s, (step + 1) % 2, row, u, v, lanes);
-      store(y + u, v, lanes);
+      keep_state(now.s, (now.step + 1) % 2, row, u, v, lanes);
+      store(now.outputs[row].y + u, v, lanes);
     }
   }
 };

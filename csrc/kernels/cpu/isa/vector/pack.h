@@ -75,23 +75,38 @@ FUSEGEN_INLINE Vector<Compute<S>> load_steps(const S* row, int64_t K, int64_t k,
   }
 }
 
-// Vectors j of one pass: out[k - k0][j][lane] = w[row(p, j) + lane][k], k in [k0, k1) steps of K elements:
-// torch's own layout, turned. In pairs, bf16 stays as it is, a word holding elements 2k and 2k + 1.
+// A weight as it lies: rows of K elements, `stride` apart.
+template <class S>
+struct WeightRows {
+  const S* data;
+  int64_t stride;
+  int64_t K;
+};
+
+// Steps [k0, k1) of one pass over a panel.
+struct PanelBlock {
+  int64_t panel;
+  int pass;
+  int64_t k0, k1;
+};
+
+// out[k - k0][j][lane] = w[row(p, j) + lane][k] for the vectors j of the pass: torch's own layout, turned. In
+// pairs, bf16 stays as it is, a word holding elements 2k and 2k + 1.
 template <class S, Step step = kStep<S>>
-void pack_panel(const PanelShape& shape, const S* w, int64_t stride, int64_t K, int64_t k0, int64_t k1,
-                int64_t p, int pass, Compute<S>* out) {
+void pack_panel(const PanelShape& shape, const WeightRows<S>& w, const PanelBlock& block, Compute<S>* out) {
+  const auto [p, pass, k0, k1] = block;
   using C = Compute<S>;
   constexpr int L = kLanes<C>;
   const int count = pass_vectors(shape.vectors());
   for (int i = 0; i < count; ++i) {
     const int j = pass * count + i, lanes = shape.lanes<C>(p, j);
-    const S* src = w + (lanes ? shape.row<C>(p, j) * stride : 0);
+    const S* src = w.data + (lanes ? shape.row<C>(p, j) * w.stride : 0);
     C* dst = out + i * L;
     for (int64_t k = k0; k < k1; k += L) {
       const int width = k1 - k < L ? static_cast<int>(k1 - k) : L;
       Vector<C> v[L];
       for (int l = 0; l < L; ++l)
-        v[l] = l < lanes ? load_steps<S, step>(src + l * stride, K, k, width) : Vector<C>{};
+        v[l] = l < lanes ? load_steps<S, step>(src + l * w.stride, w.K, k, width) : Vector<C>{};
       transpose<C>(v);
       for (int l = 0; l < width; ++l) *reinterpret_cast<Vector<C>*>(dst + (k - k0 + l) * count * L) = v[l];
     }

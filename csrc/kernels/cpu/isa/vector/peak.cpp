@@ -50,15 +50,11 @@ double peak_gflops(int threads) {
   const PanelShape shape{N, 1};
   const int64_t panels = shape.count<float>();
   float *a, *w, *out;
-  const auto lay_out = [&](cpu::Arena& arena) {
+  cpu::Arena arena([&](cpu::Arena& arena) {
     a = arena.take<float>(kRows * (K + 16));
     w = arena.take<float>(shape.size<float>(K));
     out = arena.take<float>(kRows * (N + 16));
-  };
-  cpu::Arena measure{cpu::Arena::Measure{}};
-  lay_out(measure);
-  cpu::Arena arena(measure.used());
-  lay_out(arena);
+  });
   for (int64_t i = 0; i < kRows * (K + 16); ++i) a[i] = 0.01f * static_cast<float>(i % 97 - 48);
   for (int64_t i = 0; i < shape.size<float>(K); ++i) w[i] = 0.01f * static_cast<float>(i % 89 - 44);
   double best = 0;
@@ -76,11 +72,11 @@ double peak_gflops(int threads) {
       for (int i = 0; i < kRows; ++i) rows[i] = a + i * (K + 16);
       const Range mine = share(panels, omp_get_thread_num(), omp_get_num_threads());
       for (int again = 0; again < 4; ++again)
-        multiply_rows<float, kTileVectors>(rows, kRows, PackedPanels<float, kTileVectors>{w, K}, K, mine, 0,
-                                           Nothing<float>{},
-                                           each_row([&](int row, int64_t p, const auto& sums) {
-                                             store_row<float>(N, p, sums, false, out + row * (N + 16));
-                                           }));
+        multiply_rows<float, kTileVectors>(
+            ProductRows<float>(rows, kRows, K), PackedPanels<float, kTileVectors>{w, K}, Sweep{mine},
+            Nothing<float>{}, each_row([&](int row, int64_t p, const auto& sums) {
+              store_row<float>(N, p, sums, false, out + row * (N + 16));
+            }));
     }
     best = std::max(best, 4 * 2.0 * kRows * K * N / seconds_since(start) / 1e9);
   }

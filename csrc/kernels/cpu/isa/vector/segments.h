@@ -4,7 +4,8 @@
 #pragma once
 #include <vector>
 
-#include "product.h"
+#include "team.h"
+#include "tile.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
@@ -56,17 +57,6 @@ void tile_segments(const Segment<C>* segments, int64_t count, int64_t first, boo
 template <class C, int NW>
 void tile_segments(int rows, const Segment<C>* segments, int64_t count, int64_t first, bool add,
                    TileSums<C, NW>& sums);
-
-// What an activation of this slope below zero makes of v, and a gradient behind one that gave h. NaN goes
-// where torch lets it: through ReLU's gradient, not through LeakyReLU's.
-template <class C>
-FUSEGEN_INLINE Vector<C> activated(Vector<C> v, C slope) {
-  return slope == 1 ? v : v < Vector<C>{} ? (slope == 0 ? Vector<C>{} : slope * v) : v;
-}
-template <class C>
-FUSEGEN_INLINE Vector<C> behind(Vector<C> v, Vector<C> h, C slope) {
-  return slope == 0 ? (h <= Vector<C>{} ? Vector<C>{} : v) : h > Vector<C>{} ? v : slope * v;
-}
 
 template <int NW>
 constexpr int64_t tile_count(int64_t rows) {

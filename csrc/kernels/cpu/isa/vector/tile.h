@@ -40,6 +40,11 @@ constexpr int kTileRows = std::min(kRegisters * 3 / 4 / V, (kRegisters - V - 1 -
 template <class C>
 constexpr int kTileColumns = kTileVectors * kLanes<C>;
 
+// Steps of a block of a panel, which stays near while the tiles of all rows pass over it: in L1 where that
+// holds so many, else in L2. Each block is summed by itself, so that short ones keep rounding down: narrow
+// vectors would fit blocks that sum to twice torch's error.
+constexpr int64_t kPanelBlockSteps = 256;
+
 // Cuts n rows into tiles of nearly equal height: a short last tile would be bound by loads. f(tile, row,
 // rows)
 template <int NW, int highest = kTileRows<NW>, class F>
@@ -67,6 +72,10 @@ template <class C, int NW>
 struct TileSums {
   alignas(64) C value[kTileRows<NW>][NW][kLanes<C>];
 };
+
+// Of one row.
+template <class C, int NW>
+using RowSums = C[NW][kLanes<C>];
 
 // What is added to a tile's finished sums: nothing, or vector j of row m at rows + m * stride + j * lanes;
 // vector 2 instead at `third`, the same for each row, where given (GRU's b_hn, since its x part stays out of
@@ -145,11 +154,23 @@ constexpr int kApart = M * V >= 8 || 2 * M > kTileRows<V, V>  ? 1
                        : M* V >= 4 || 4 * M > kTileRows<V, V> ? 2
                                                               : 4;
 
-// sums[m * ld + j * lanes] = addend[m][j] + sum_k a[m][k0 + k] w[k][j], for M rows, V vectors and k in [0,
-// K), k counting steps.
+// What a tile multiplies: rows from step k0 on with K steps of a panel.
+template <class C>
+struct TileProduct {
+  int rows;
+  const C* const* a;
+  int64_t k0;
+  const C* w;
+  int64_t K;
+};
+
+// sums[m * ld + j * lanes] = addend[m][j] + sum_k a[m][k0 + k] w[k][j], for M rows and V vectors.
 template <class C, int V, Step step, int M>
-void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, const TileAddend<C>& addend,
-               const TileFetch<C>& fetch, C* sums, int64_t ld) {
+void tile_rows(const TileProduct<C>& product, const TileAddend<C>& addend, const TileFetch<C>& fetch, C* sums,
+               int64_t ld) {
+  const C* const* const a = product.a;
+  const C* __restrict w = product.w;
+  const int64_t k0 = product.k0, K = product.K;
   constexpr int L = kLanes<C>, apart = kApart<V, M>;
   constexpr int kLine = 64 / static_cast<int>(sizeof(C));
   Vector<C> acc[apart][M][V] = {};
@@ -202,10 +223,22 @@ void tile_rows(const C* const* a, int64_t k0, const C* __restrict w, int64_t K, 
     }
 }
 
-// sums[m] (+)= sum_k a[k][m] w[k]: the rows of the tile are neighbouring columns of a (weight gradients).
+// What a tile of a weight gradient multiplies: neighbouring columns of a with K rows of a panel.
+template <class C>
+struct TileColumns {
+  const C* a;
+  int64_t stride;
+  const C* w;
+  int64_t K;
+  bool add;  // to the sums
+};
+
+// sums[m] (+)= sum_k a[k][m] w[k].
 template <class C, int M>
-void tile_columns(const C* __restrict a, int64_t stride, const C* __restrict w, int64_t K, bool add,
-                  TileSums<C, kTileVectors>& sums) {
+void tile_columns(const TileColumns<C>& product, TileSums<C, kTileVectors>& sums) {
+  const C* __restrict a = product.a, * __restrict w = product.w;
+  const int64_t stride = product.stride, K = product.K;
+  const bool add = product.add;
   constexpr int L = kLanes<C>, V = kTileVectors;
   Vector<C> acc[M][V] = {};
   for (int64_t k = 0; k < K; ++k, a += stride, w += V * L) {
@@ -232,10 +265,9 @@ void tile_columns(const C* __restrict a, int64_t stride, const C* __restrict w, 
 
 // The two for a number of rows known at run time; compiled once each (tile.cpp).
 template <class C, int V, Step step>
-void tile_rows(int rows, const C* const* a, int64_t k0, const C* w, int64_t K, const TileAddend<C>& addend,
-               const TileFetch<C>& fetch, C* sums, int64_t ld);
+void tile_rows(const TileProduct<C>& product, const TileAddend<C>& addend, const TileFetch<C>& fetch, C* sums,
+               int64_t ld);
 template <class C>
-void tile_columns(int rows, const C* a, int64_t stride, const C* w, int64_t K, bool add,
-                  TileSums<C, kTileVectors>& sums);
+void tile_columns(int rows, const TileColumns<C>& product, TileSums<C, kTileVectors>& sums);
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

@@ -1,0 +1,1 @@
+"""What the tasks learn on this machine; `benchmarks/learn.py` runs it."""

@@ -1,0 +1,85 @@
+"""What the GANs learn, and whether the same GANs in plain torch learn the same: `--arch ARCH` of `fusegen
+train gan`.
+
+In plain torch are the same networks from the same seeds with torch's autograd alone: D on real and on fake
+samples in two passes, penalties by a second backward.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+import fusegen
+from fusegen.cli import main as command
+from fusegen.train.gan import GanTask
+from fusegen.train.tasks import TASKS
+from learning.figures import Asked, Figure, Trained, train
+
+PLAIN = "gan-in-plain-torch"
+SECONDS = "CPU seconds of training"
+
+
+class PlainGan(GanTask):
+    """`GanTask` without the fused step: the non-saturating loss with R1, as one writes it with torch."""
+
+    def judge(self, D, batch, carried):
+        rules, model = self.rules, self.model
+        if (rules.loss, rules.r2, rules.gp, model.num_classes) != ("non_saturating", 0.0, 0.0, 0):
+            raise ValueError("loss: plain torch stands for non_saturating with R1 alone, without classes")
+        with torch.no_grad():
+            real, fake = self._both(batch)
+        weights = rules.penalties(self._step)
+        real.requires_grad_(bool(weights))
+        r, f = D(real).flatten(), D(fake).flatten()
+        loss = F.softplus(-r).mean() + F.softplus(f).mean()
+        losses = {}
+        if weights:
+            (gradient,) = torch.autograd.grad(r.sum(), real, create_graph=True)
+            gradient = gradient.movedim(model.sample_dim, 0).flatten(1)
+            losses["penalty"] = weights["r1"] / 2 * gradient.square().sum(1).mean()
+        return {"discriminator loss": loss + sum(losses.values()), **losses}, None
+
+    def forge(self, G, batch, carried):
+        D = self.model.discriminator
+        D.requires_grad_(False)
+        try:
+            loss = F.softplus(-D(self._both(batch)[1])).mean()
+        finally:
+            D.requires_grad_(True)
+        return {"generator loss": loss}, None
+
+
+def gan(asked: Asked) -> Iterator[Figure]:
+    """Distances to the data after training, beside those of the same GAN in plain torch (--by)."""
+    done = {by: measured(asked, by) for by in ("fusegen", "torch") if asked.by in (by, "both")}
+    plain = done.get("torch")
+    for by, run in done.items():
+        for measure in run.last:
+            figure = run.figure(measure, asked.bar if by == "fusegen" else f"{asked.bar} in plain torch")
+            yield figure.beside("plain torch", plain.last[measure]) if plain and by == "fusegen" else figure
+
+
+def measured(asked: Asked, by: str) -> Trained:
+    """A run with what `fusegen evaluate` says of it."""
+    TASKS[PLAIN] = ("learning.gan:PlainGan", "the same in plain torch")
+    backend, folder = fusegen.get_backend(), asked.folder / by
+    fusegen.set_backend("auto" if by == "fusegen" else "torch")
+    said = io.StringIO()
+    try:
+        done = train(asked, "gan" if by == "fusegen" else PLAIN, folder=folder)
+        fusegen.set_backend(backend)
+        with contextlib.redirect_stdout(said):
+            if command(["evaluate", str(folder), "--checkpoint", "last"]):
+                raise SystemExit("fusegen evaluate failed")
+    finally:
+        fusegen.set_backend(backend)
+        del TASKS[PLAIN]
+    pairs = (line.rsplit("  ", 1) for line in said.getvalue().splitlines())
+    found = {name: float(value) for name, value in pairs if name != "step"}
+    return replace(done, last=found | {SECONDS: done.cpu_seconds})

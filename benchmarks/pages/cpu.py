@@ -1,0 +1,186 @@
+"""What README.md and docs/benchmarks.md say of CPUs: tables of layers, steps and models, losses included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import record
+from harness.bars import ratios, select
+from harness.problem import CELLS
+from harness.record import Row
+from pages.markdown import joined, link, short, spread, table
+from pages.measured import PEERS, Platform, compared
+from pages.picture import MODES
+from speed.gan import best_of_all
+from speed.gan_problem import PENALTIES
+
+OTHERS = {
+    "cells": "a single step (cells)",
+    "ragged": "a ragged batch, packed",
+    "text": "a text model's whole step",
+}
+LEGEND = """\
+Time of each peer over fusegen's: geometric mean over the grid (smallest–largest); above 1 fusegen is faster.
+Beside ONNX Runtime, OpenVINO and oneDNN, which pack weights before inference, fusegen does so too
+(`fusegen.frozen`)."""
+SUMMARY = """\
+A line a machine and instruction set, the worst first. Time of torch.nn, or of the peer named, over fusegen's,
+fp32: geometric mean (smallest); above 1 fusegen is faster. GAN step: a dense discriminator's, beside the best
+of all ways to write it in torch. Every table and every lost case, versions and commits:
+[docs/benchmarks.md](docs/benchmarks.md)."""
+STEP = """\
+Time of plain torch over fusegen's, one discriminator step: geometric mean over dense networks and batches
+(smallest–largest)"""
+GAN_FORMS = {"none": "no penalty", "r1": "R1", "gp": "WGAN-GP"}
+VERSIONS = {"torch": "torch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "onednn": "oneDNN wheel"}
+
+
+def layer_table(rows: list[Row]) -> list[str]:
+    lines = []
+    for cell in CELLS:
+        for mode in MODES:
+            part = select(rows, cell=cell, mode=mode)
+            fp32 = [spread(map(compared, select(part, dtype="float32", peer=peer))) for peer in PEERS]
+            bf16 = spread(map(compared, select(part, dtype="bfloat16", peer="torch")))
+            lines.append([f"{cell.upper()} {mode}", *fp32, bf16])
+    return table(["layer, fp32", *PEERS.values(), "torch.nn, bf16"], lines)
+
+
+def other_table(rows: list[Row]) -> list[str]:
+    """Cells, ragged batches and the demo's step, all against torch.nn."""
+    lines = []
+    for suite, label in OTHERS.items():
+        for mode in MODES:
+            part = select(rows, suite=suite, mode=mode, peer="torch")
+            if part:
+                lines.append(
+                    [f"{label}, {mode}", *(spread(ratios(select(part, cell=cell))) for cell in CELLS)]
+                )
+    return table(["against torch.nn", *map(str.upper, CELLS)], lines)
+
+
+def place(e: Row) -> str:
+    """A layer's case in few words; T belongs to H and B in the grid."""
+    return f"{e.cell.upper()} {e.mode} {'bf16 ' if e.dtype == 'bfloat16' else ''}H{e.H} B{e.B}"
+
+
+def losses(rows: list[Row]) -> str:
+    """Every layer case in which a peer was faster, the worst first."""
+    lost = [entry for entry in select(rows, peer=tuple(PEERS)) if compared(entry) < 1]
+    if not lost:
+        return "In no case of the grid was a peer faster."
+    items = [f"{place(e)} {PEERS[e.peer]} {compared(e):.2f}×" for e in sorted(lost, key=compared)]
+    return f"A peer was faster in {len(lost)} readings of {len(rows)}: {'; '.join(items)}."
+
+
+def provenance(platform: Platform, page: Path) -> list[str]:
+    """For each file: what was measured, where and with what."""
+    lines = []
+    for path in dict.fromkeys(platform.files.values()):
+        shared = record.shared(path)
+        suites = ", ".join(suite for suite, of in platform.files.items() if of == path)
+        versions = [
+            f"{name} {shared[column]}"
+            for column, name in VERSIONS.items()
+            if shared.get(column, "absent") != "absent"
+        ]
+        capped = f", both sides held to {shared['capped']}" if shared.get("capped") else ""
+        plural = "" if shared["threads"] == "1" else "s"
+        lines.append(
+            f"- {suites}: [{path.name}]({link(path, page)}): {shared['threads']} thread{plural}{capped}, "
+            f"{', '.join(versions)}, commit {shared['commit']}."
+        )
+    return lines
+
+
+def gan_table(rows: list[Row]) -> list[str]:
+    """The discriminator step beside each way to write it in torch; nothing if it was not measured."""
+    steps = select(rows, suite="gan")
+    dense = select(steps, cell=lambda name: name.startswith("mlp"))
+    lines = []
+    for form in PENALTIES:
+        part = select(dense, form=form)
+        compiled = select(part, peer=("compile", "func"))
+        values = (ratios(select(part, peer="eager")), best_of_all(part), ratios(compiled))
+        lines.append([GAN_FORMS[form], *map(spread, values), spread(best_of_all(part, "auto"))])
+    for cell in ("dcgan", "lstm"):
+        part = select(steps, cell=cell)
+        values = (ratios(select(part, peer="eager")), best_of_all(part), [])
+        lines.append([cell.upper(), *map(spread, values), spread(best_of_all(part, "auto"))])
+    head = ["", "two calls of D", "the best of all ways", "torch.compile", "the best / `auto`"]
+    return table(head, lines) if steps else []
+
+
+def columns() -> dict[str, Callable[[list[Row]], list[float]]]:
+    """Of the summary: head -> the figures of a platform."""
+
+    def layers(peer="torch", **wanted):
+        return lambda rows: [
+            compared(e) for e in select(rows, suite="rnn", dtype="float32", peer=peer, **wanted)
+        ]
+
+    def suite(name, **wanted):
+        return lambda rows: ratios(select(rows, suite=name, peer="torch", **wanted))
+
+    def step(rows):
+        plain = select(rows, suite="gan", form="none", cell=lambda name: name.startswith("mlp"))
+        return best_of_all(plain)
+
+    return {
+        "LSTM inference": layers(cell="lstm", mode="inference"),
+        "LSTM training": layers(cell="lstm", mode="training"),
+        "GRU": layers(cell="gru"),
+        "RNN": layers(cell="rnn"),
+        "cells": suite("cells"),
+        "ragged": suite("ragged"),
+        "text model's step": suite("text"),
+        "people's models": suite("models"),
+        "GAN step": step,
+        "ONNX Runtime": layers("onnxruntime"),
+        "OpenVINO": layers("openvino"),
+        "oneDNN": layers("onednn"),
+    }
+
+
+def summary(found: list[Platform]) -> list[str]:
+    """A line for each platform."""
+    of = columns()
+    lines = [
+        [platform.name, *(short(figures(platform.rows)) for figures in of.values())] for platform in found
+    ]
+    return table(["machine", *of], lines)
+
+
+def picture_line(drawn: Path | None, page: Path) -> list[str]:
+    return [f"![Time of each peer over fusegen's]({link(drawn, page)})"] if drawn else []
+
+
+def front(found: list[Platform], drawn: Path | None, page: Path) -> str:
+    """For the README: a line for each platform, and the worst one's picture."""
+    layers = select(found[0].rows, suite="rnn", peer=tuple(PEERS))
+    lost = [entry for entry in layers if compared(entry) < 1]
+    worst = f"The first of them in detail: a peer was faster in {len(lost)} readings of {len(layers)}."
+    return joined([[SUMMARY], summary(found), [worst], picture_line(drawn, page)])
+
+
+def gan_front(platform: Platform) -> str:
+    """For the README: the step on one platform."""
+    made = gan_table(platform.rows)
+    return joined([[f"{STEP}, {platform.name}:"], made] if made else [["Not measured."]])
+
+
+def details(platform: Platform, drawn: Path | None, page: Path) -> str:
+    """Everything measured on a platform, losses included."""
+    layers = select(platform.rows, suite="rnn", peer=tuple(PEERS))
+    steps = gan_table(platform.rows)
+    return joined(
+        [
+            [f"## {platform.name}"],
+            picture_line(drawn, page),
+            *([layer_table(layers), [losses(layers)]] if layers else []),
+            other_table(platform.rows) if select(platform.rows, suite=tuple(OTHERS)) else [],
+            *([[f"{STEP}:"], steps] if steps else []),
+            provenance(platform, page),
+        ]
+    )

@@ -1,0 +1,55 @@
+#include "recurrent.h"
+
+#include <omp.h>
+
+#include <type_traits>
+
+#include "kernels/cpu/arena.h"
+#include "kernels/cpu/isa/vector/storage.h"
+#include "packed.h"
+
+namespace fusegen::FUSEGEN_ISA_NS {
+namespace {
+
+// f(the cell as a constant)
+template <class F>
+void with_cell(Cell cell, const F& f) {
+  switch (cell) {
+    case Cell::lstm: return f(std::integral_constant<Cell, Cell::lstm>{});
+    case Cell::gru: return f(std::integral_constant<Cell, Cell::gru>{});
+    case Cell::rnn_tanh: return f(std::integral_constant<Cell, Cell::rnn_tanh>{});
+    case Cell::rnn_relu: return f(std::integral_constant<Cell, Cell::rnn_relu>{});
+  }
+}
+
+template <class F>
+void with_packed(const RecurrentPack& p, const F& f) {
+  with_storage(p.dtype, [&](auto s) {
+    f(Packed<decltype(s)>(p.cell, p.I, p.H, p.P, p.W_hr.data != nullptr, p.packed));
+  });
+}
+
+}  // namespace
+
+void recurrent_forward(const RecurrentForward& p) {
+  with_cell(p.cell, [&](auto cell) { run_forward<cell>(p); });
+}
+void recurrent_backward(const RecurrentBackward& p) {
+  with_cell(p.cell, [&](auto cell) { run_backward<cell>(p); });
+}
+
+int64_t recurrent_packed_bytes(const RecurrentPack& p) {
+  int64_t bytes = 0;
+  with_packed(
+      p, [&](const auto& packed) { bytes = packed.elements() * static_cast<int64_t>(sizeof(*packed.W)); });
+  return bytes + cpu::kReadPast;
+}
+
+void recurrent_pack(const RecurrentPack& p) {
+  with_packed(p, [&](const auto& packed) {
+#pragma omp parallel num_threads(p.threads)
+    packed.pack(p.W, p.R, p.W_hr, omp_get_thread_num(), omp_get_num_threads());
+  });
+}
+
+}  // namespace fusegen::FUSEGEN_ISA_NS

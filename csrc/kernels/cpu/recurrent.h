@@ -1,0 +1,14 @@
+// The recurrence of one direction of one layer, in the instruction set in use (isa/recurrent).
+#pragma once
+#include "kernels/params.h"
+#include "select.h"
+
+namespace fusegen {
+
+FUSEGEN_KERNEL(void, recurrent_forward, const RecurrentForward&)
+FUSEGEN_KERNEL(void, recurrent_backward, const RecurrentBackward&)
+// Of what recurrent_pack writes; of W_hr, only the presence is read.
+FUSEGEN_KERNEL(int64_t, recurrent_packed_bytes, const RecurrentPack&)
+FUSEGEN_KERNEL(void, recurrent_pack, const RecurrentPack&)
+
+}  // namespace fusegen

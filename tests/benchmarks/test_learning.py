@@ -1,0 +1,120 @@
+"""What is learnt: its bars, its baselines and its rows."""
+
+import csv
+from itertools import pairwise
+
+import fusegen
+import learn
+import pytest
+import torch
+from fusegen.train.tasks import TASKS
+from harness import record
+from learning import gan, vae
+from learning.figures import Asked, Figure, Trained, shown
+from learning.mixture import BernoulliMixture, best_of
+
+
+def test_a_bar_is_run_from_each_seed_and_its_figures_are_rows(tmp_path, monkeypatch, capsys):
+    def bar(asked):
+        assert asked.flags == ("--steps", "7")
+        figure = Figure(asked.bar, asked.seed, "nats", 1.5 + asked.seed, seconds=2.0)
+        yield figure.beside("a twin", 2.0, figure.value < 2)
+        yield Figure(asked.bar, asked.seed, "KL", 0.25, step=3)
+
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setitem(learn.BARS, "vae", bar)
+    assert learn.main(["vae", "--seeds", "2", "--first", "4", "--steps", "7", "--dry"]) == 1
+    assert not list(tmp_path.iterdir()) and capsys.readouterr().out.count("MISSED") == 2
+    assert learn.main(["vae", "--seeds", "1", "--steps", "7"]) == 0
+    (path,) = tmp_path.rglob("learning/*-vae.csv")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["measure"], row["value"], row["step"], row["passed"]) for row in rows] == [
+        ("nats", "1.5", "", "True"), ("KL", "0.25", "3", ""),
+    ]  # fmt: skip
+    assert rows[0]["baseline"] == "a twin" and "onednn" not in rows[0]
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        (["vae", "--by", "torch"], "--by: expected the bar gan, got vae"),
+        (["gan", "--picture", "x.png"], "--picture: expected the bar text, got gan"),
+        (["rnn"], "invalid choice: 'rnn'"),
+    ],
+)
+def test_what_no_bar_takes(argv, said, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        learn.main(argv)
+    assert stopped.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_a_place_of_this_machine_is_in_no_row():
+    assert shown("mo:/a/place/of/mine:de") == "mo:FOLDER:de" and shown("--steps") == "--steps"
+
+
+def trained(asked, **last):
+    return Trained(asked, None, last, 3.0, 2.0, "fusegen train")
+
+
+def test_a_gan_stands_beside_the_same_in_plain_torch(tmp_path, monkeypatch):
+    def train(asked, task, folder):
+        assert task in TASKS
+        ran.append((task, fusegen.get_backend()))
+        return trained(asked)
+
+    def command(argv):
+        print("step  9\nof a Gaussian fit's  0.5")
+        return 0
+
+    ran = []
+    monkeypatch.setattr(gan, "train", train)
+    monkeypatch.setattr(gan, "command", command)
+    for by, bars in (("both", ["gan"] * 2 + ["gan in plain torch"] * 2), ("fusegen", ["gan"] * 2)):
+        figures = list(gan.gan(Asked("gan", 0, tmp_path, by=by)))
+        assert [figure.bar for figure in figures] == bars
+        assert [(f.measure, f.value) for f in figures[:2]] == [
+            ("of a Gaussian fit's", 0.5),
+            (gan.SECONDS, 2.0),
+        ]
+        assert figures[0].baseline == ("plain torch" if by == "both" else "")
+    assert ran == [("gan", "auto"), (gan.PLAIN, "torch"), ("gan", "auto")]
+    assert fusegen.get_backend() == "fused" and gan.PLAIN not in TASKS
+
+
+def test_a_sequence_vae_is_held_against_its_twin_without_z(tmp_path, monkeypatch):
+    def train(asked, task, folder):
+        twin = "--latent" in asked.flags
+        measures = dict.fromkeys(("log likelihood", "KL", "perplexity", "self-BLEU"), 1.0)
+        bounds = {vae.sentences.BOUND: 11.0 if twin else 10.0, "active units": 6.0, "nats, 5 samples": 9.0}
+        return trained(asked, **measures | bounds)
+
+    monkeypatch.setattr(vae, "train", train)
+    figures = list(vae.seqvae(Asked("seqvae", 0, tmp_path)))
+    assert [figure.passed for figure in figures[:2]] == [True, True]
+    assert figures[0].baseline_value == 11 and figures[-1].bar == "seqvae twin"
+    assert "nats, 5 samples" in [figure.measure for figure in figures]
+
+
+def test_a_mixture_of_bernoullis_by_hand_and_by_em():
+    # one component, a pseudo image each way: chances (3 + 1) / (4 + 2) and (1 + 1) / 6
+    x = torch.tensor([[1, 0], [1, 0], [1, 1], [0, 0]])
+    one = BernoulliMixture(x, 1, 0).fit()
+    assert one.chances[0].tolist() == pytest.approx([4 / 6, 2 / 6])
+    assert one.log_likelihood(x[:1]).item() == pytest.approx(2 * torch.tensor(4 / 6).log().item())
+
+    random = torch.Generator().manual_seed(0)
+    chances = torch.tensor([[0.9] * 8 + [0.1] * 8, [0.1] * 8 + [0.9] * 8, [0.5] * 16])
+    which = torch.randint(3, (3000,), generator=random)
+    x = torch.bernoulli(chances[which], generator=random)
+    mixture, objectives = BernoulliMixture(x, 3, 1), []
+    for _ in range(25):
+        objectives.append(mixture.objective())
+        mixture.fit(steps=1, until=-torch.inf)
+    assert all(b >= a - 1e-6 for a, b in pairwise(objectives))
+    logits = chances.log() @ x.T + (1 - chances).log() @ (1 - x).T
+    truth = -(logits.logsumexp(0) - torch.tensor(3.0).log()).mean().item()
+    assert best_of(x[:2000], x[2000:], 3, restarts=3) == pytest.approx(truth, rel=0.03)
+    with torch.no_grad():  # each image has a chance, and all together 1
+        every = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 16)
+        assert mixture.log_likelihood(every).exp().sum().item() == pytest.approx(1)
