@@ -4,8 +4,8 @@ import torch
 from fusegen.cli import main
 from fusegen.data import open_text
 from fusegen.train import FitOptions, RunOptions, TextOptions, TextTask, fit
-from fusegen.train.options import TextData
 from fusegen.train.run import Run
+from fusegen.train.tasks.text import TextData
 
 SHAPE = ["--hidden", "16", "--embedding", "8", "--batch", "4", "--chunk", "8"]
 SMALL = {"hidden": 16, "embedding": 8, "batch": 4, "chunk": 8}

@@ -264,7 +264,7 @@ def test_info_tells_the_rule_and_its_source(auto):
 def test_the_demo_tells(auto, capsys):
     from fusegen.data import Text
     from fusegen.train import FitOptions, TextOptions
-    from fusegen.train.demo import Demo
+    from fusegen.train.commands.demo import Demo
 
     text = Text("here", torch.tensor(list(b"a short story. " * 99), dtype=torch.uint8))
     options = TextOptions(cell="lstm", hidden=16, embedding=8, batch=4, chunk=16)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 import fusegen
 from fusegen.cli import main as command
-from fusegen.train.gan import GanTask
+from fusegen.train import GanTask
 from fusegen.train.tasks import TASKS
 from learning.figures import Asked, Figure, Trained, train
 
@@ -28,7 +28,7 @@ SECONDS = "CPU seconds of training"
 class PlainGan(GanTask):
     """`GanTask` without the fused step: the non-saturating loss with R1, as one writes it with torch."""
 
-    def judge(self, D, batch, carried):
+    def discriminator_turn(self, D, batch, carried):
         rules, model = self.rules, self.model
         if (rules.loss, rules.r2, rules.gp, model.num_classes) != ("non_saturating", 0.0, 0.0, 0):
             raise ValueError("loss: plain torch stands for non_saturating with R1 alone, without classes")
@@ -45,7 +45,7 @@ class PlainGan(GanTask):
             losses["penalty"] = weights["r1"] / 2 * gradient.square().sum(1).mean()
         return {"discriminator loss": loss + sum(losses.values()), **losses}, None
 
-    def forge(self, G, batch, carried):
+    def generator_turn(self, G, batch, carried):
         D = self.model.discriminator
         D.requires_grad_(False)
         try:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fusegen.train.run import read_log
-from fusegen.train.text import BITS
+from fusegen.train.tasks.text import BITS
 from learning.figures import Asked, Figure
 
 BITS_BAR, SECONDS_BAR = 1.66, 300

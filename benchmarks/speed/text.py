@@ -11,7 +11,7 @@ import fusegen
 from fusegen.data import pydocs
 from fusegen.train import TextOptions, TextTask
 from fusegen.train.options import FitOptions
-from fusegen.train.step import make_optimizer, training_step
+from fusegen.train.update import make_optimizer, training_step
 from harness.bars import Bar, mean_and_worst, ratios, select
 from harness.options import Options
 from harness.peer import BaseRunner

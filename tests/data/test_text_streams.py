@@ -13,7 +13,7 @@ from fusegen.cli import main
 from fusegen.data import StreamedLanes, StreamError, TextStream, Vocabulary, open_text, tokenize
 from fusegen.data import stream as streams
 from fusegen.train.run import Run, read_log
-from fusegen.train.text import BITS
+from fusegen.train.tasks.text import BITS
 from runs import QUIET, SHAPE, equal
 
 SENTENCES = [
@@ -287,7 +287,7 @@ def test_a_run_with_a_tokenizer_keeps_it(tmp_path, tokenizer, rows, capsys):
 def test_a_streamed_run_stopped_and_resumed_equals_one_that_was_not(
     tmp_path, rows, request, monkeypatch, tokens, accumulate
 ):
-    from fusegen.train.text import TextTask
+    from fusegen.train.tasks.text import TextTask
 
     monkeypatch.setattr(streams, "WINDOW", 3)
     if tokens == "tokenizer":

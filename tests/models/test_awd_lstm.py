@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from fusegen import reference
 from fusegen.models import TextLSTM, _dropout
-from fusegen.train.options import TextOptions
-from fusegen.train.text import _model
+from fusegen.train.tasks.text import TextOptions, _model
 from tolerances import agree
 from torch.utils.checkpoint import checkpoint
 

@@ -9,11 +9,11 @@ import time
 import pytest
 import torch
 from fusegen.cli import main
-from fusegen.data import Text, pydocs
-from fusegen.train import Comparison, FitOptions, TextOptions, TextTask
-from fusegen.train.demo import Demo, _learnt, _quoted
-from fusegen.train.loop import FINAL_RATE, learning_rate
-from fusegen.train.text import BITS, count_characters
+from fusegen.data import Text, count_characters, pydocs
+from fusegen.train import Comparison, FitOptions, Shard, TextOptions, TextTask
+from fusegen.train.commands.demo import Demo, _learnt, _quoted
+from fusegen.train.learner import FINAL_RATE, learning_rate
+from fusegen.train.tasks.text import BITS
 from processes import ENVIRONMENT
 from runs import silent
 from tolerances import TOLERANCE
@@ -74,15 +74,21 @@ def test_steps_compared_are_spread_over_the_run():
 
 
 def test_the_state_is_carried_and_begins_anew_with_the_text():
-    task, _ = tiny()
-    last = len(task._lanes) - 1
-    assert task.carry(0, "state") is None and task.carry(1, "state") == "state"
-    assert task.carry(last, "state") == "state" and task.carry(last + 1, "state") is None
-    assert torch.equal(task.batch(0)[0], task.batch(last + 1)[0])
-    _, state = task.loss(task.model, task.batch(0), None)
+    task, how = tiny()
+    batches = task.data(Shard())
+    chunks = [next(batches) for _ in range(2 * len(task._lanes))]
+    begins = [anew for _, anew in chunks]
+    assert begins == [index % len(task._lanes) == 0 for index in range(len(chunks))]
+    assert torch.equal(chunks[0][0][0], chunks[len(task._lanes)][0][0])
+    _, state = task.loss(task.model, chunks[0][0], None)
     assert not any(part.requires_grad for part in state)
-    carried, fresh = (task.loss(task.model, task.batch(1), s)[0] for s in (state, None))
+    carried, fresh = (task.loss(task.model, chunks[1][0], s)[0] for s in (state, None))
     assert carried != fresh
+
+    given, loss = [], task.loss
+    task.loss = lambda model, batch, state: (given.append(state), loss(model, batch, state))[1]
+    silent(task, FitOptions(steps=len(task._lanes) + 2, lr=how.lr))
+    assert [state is None for state in given] == begins[: len(given)]
 
 
 def test_bits_per_character_is_the_mean_over_every_held_out_character():

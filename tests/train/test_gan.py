@@ -12,11 +12,14 @@ import torch
 from fusegen.cli import main
 from fusegen.data import Images, Shuffled, Whitening, curves, fitted, png
 from fusegen.train import GanTask, RunOptions, config
-from fusegen.train.gan_data import Characters, Pictures, Sequences, draw, jensen_shannon
-from fusegen.train.gan_options import ARCHS, PRESETS, GanData, GanFit, GanModel, GanRun
 from fusegen.train.learner import Learner
 from fusegen.train.run import Run, read_log
 from fusegen.train.tasks import find_task
+from fusegen.train.tasks.gan.characters import Characters, jensen_shannon
+from fusegen.train.tasks.gan.options import ARCHS, PRESETS, GanData, GanFit, GanModel, GanRun
+from fusegen.train.tasks.gan.pictures import Pictures
+from fusegen.train.tasks.gan.series import Sequences
+from fusegen.train.tasks.gan.source import draw
 from fusegen.train.workers import Shard, Workers
 from learning.gan import PlainGan
 from runs import equal
@@ -281,7 +284,7 @@ def test_each_arch_brings_its_defaults_and_flags_override_them(tmp_path, capsys,
 def test_presets_name_options_that_there_are():
     for preset in PRESETS.values():
         for section, values in preset.items():
-            made = vars(config.kinds(find_task("gan"))[section](**values))
+            made = vars(config.classes(find_task("gan"))[section](**values))
             assert {name: made[name] for name in values} == values
 
 
@@ -292,7 +295,7 @@ FIXED = '''
 import sys
 import torch
 from fusegen.train import GanTask, fit
-from fusegen.train.learner import seed_all
+from fusegen.train.seeds import seed_all
 
 class Fixed(GanTask):
     """Noise that each real sample brings along, so that parts and processes draw what one would."""
@@ -334,7 +337,7 @@ def alone(own, parts=1, task=None):
     setup = RunOptions(device="cpu", precision="float64", accumulate=parts)
     learner = Learner(task or fixed_task(own), own["fit"], setup, Workers("cpu"))
     steps = [learner.advance() for _ in range(own["fit"].steps)]
-    return [[step[n] for n in ("discriminator loss", "generator loss")] for step in steps]
+    return [[step[n].item() for n in ("discriminator loss", "generator loss")] for step in steps]
 
 
 @pytest.mark.parametrize("kind", ["mlp"])
@@ -429,13 +432,13 @@ def test_curves_draw_a_line_for_each_feature():
 
 
 def test_what_is_kept_of_the_data_is_enough_to_draw(tmp_path, places):
-    from fusegen.train.gan_data import described, read_source
+    from fusegen.train.tasks.gan.reading import read_source, revived
 
     for kind, cls in (("dcgan", Pictures), ("series", Sequences), ("text", Characters)):
         own = sections(kind, places)
         source = read_source(own["model"].arch, own["data"], "data", None)
         source.keep(tmp_path)
-        again = described(tmp_path, json.loads((tmp_path / "data.json").read_text()))
+        again = revived(tmp_path, json.loads((tmp_path / "data.json").read_text()))
         assert type(source) is type(again) is cls and again.describe() == source.describe()
         torch.manual_seed(0)
         gan = source.model(own["model"])
@@ -444,7 +447,7 @@ def test_what_is_kept_of_the_data_is_enough_to_draw(tmp_path, places):
         how = GanTask.sampling(count=3)
         assert source.drawn(gan, how) == again.drawn(gan, how)
     with pytest.raises(ValueError, match="does not describe data"):
-        described(tmp_path, {"kind": "smells"})
+        revived(tmp_path, {"kind": "smells"})
 
 
 def test_series_without_whitening_stay_as_they_are(places):

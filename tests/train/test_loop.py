@@ -1,5 +1,6 @@
 """Every task on the one loop: killed and resumed, in turns, the best kept, compiled."""
 
+import math
 import random
 
 import numpy as np
@@ -8,9 +9,10 @@ import torch
 from fusegen.data import Shuffled
 from fusegen.train import FitOptions, RunOptions
 from fusegen.train.learner import Learner
-from fusegen.train.options import TextSampling
+from fusegen.train.recorder import Marks, Reporter
 from fusegen.train.run import read_log
-from fusegen.train.step import Task, Turn
+from fusegen.train.task import Task, Turn
+from fusegen.train.tasks.text import TextSampling
 from fusegen.train.workers import Workers
 from runs import (
     AWD,
@@ -84,17 +86,17 @@ class Adversaries(Autoencoder):
     def turns(self):
         sgd = lambda module, lr: torch.optim.SGD(module.parameters(), lr=lr)
         return (
-            Turn("discriminator", self.model["D"], self.judge),
-            Turn("generator", self.model["G"], self.forge, every=2, rate=0.5, optimizer=sgd),
+            Turn("discriminator", self.model["D"], self.discriminator_turn),
+            Turn("generator", self.model["G"], self.generator_turn, every=2, rate=0.5, optimizer=sgd),
         )
 
-    def judge(self, D, real, carried):
+    def discriminator_turn(self, D, real, carried):
         self.taken.append("D")
         with torch.no_grad():
             fake = self.model["G"](torch.randn(len(real), 2))
         return {"D": D(fake).mean() - D(real).mean(), "penalty": D(real).square().mean()}, None
 
-    def forge(self, G, real, carried):
+    def generator_turn(self, G, real, carried):
         self.taken.append("G")
         fixed = {name: value.detach() for name, value in self.model["D"].named_parameters()}
         fake = G(torch.randn(len(real), 2))
@@ -152,6 +154,39 @@ def test_turns_are_taken_in_order_and_each_as_often_as_it_says(tmp_path):
     assert (run.folder / "samples/step-00000004.png").read_bytes() == b"bytes"
 
 
+@pytest.mark.parametrize(
+    ("setup", "read"),
+    [({"log_every": 10}, [10, 14, 20]), ({"log_every": 50, "checkpoint_every": 8}, [8, 14, 16, 20])],
+)
+def test_losses_are_read_where_something_is_made_of_them(tmp_path, monkeypatch, setup, read):
+    """At a line of the log, a checkpoint, a measure and the end: nothing else waits for the device."""
+    seen, own = [], Reporter._read
+    monkeypatch.setattr(Reporter, "_read", lambda self: (seen.append(self.learner.done), own(self))[1])
+    run = run_of(tmp_path / "run", **setup)
+    task = Autoencoder()
+    monkeypatch.setattr(Marks, "spread", lambda steps, evaluations: Marks(frozenset([14])))
+    silent(task, FitOptions(steps=20), setup=run.sections["run"], run=run)
+    assert seen == read
+    logged = [line["step"] for line in read_log(run.folder) if "elbo" in line]
+    assert logged == [step for step in range(1, 21) if step % setup["log_every"] == 0 or step == 20]
+
+
+def test_the_first_loss_that_is_not_finite_is_named_and_nothing_after_it_is_saved(tmp_path):
+    task = Autoencoder()
+    at = task.at
+
+    def poison(step, steps):
+        at(step, steps)
+        if step == 3:
+            task.samples.fill_(math.nan)
+
+    task.at = poison
+    run = run_of(tmp_path / "run", log_every=50, checkpoint_every=7)
+    with pytest.raises(FloatingPointError, match="the elbo is nan at step 4; a lower lr may help"):
+        silent(task, FitOptions(steps=20), setup=run.sections["run"], run=run, evaluations=1)
+    assert not run.checkpoints.steps()
+
+
 @pytest.mark.parametrize("better", ["lower", "higher"])
 def test_the_best_is_that_of_the_first_measure(tmp_path, better):
     task, values = Autoencoder(), iter([0.0, 3.0, 1.0, 2.0, 2.5])
@@ -169,5 +204,5 @@ def test_compiled_steps_give_the_same_losses(options):
     for compiled in (False, True):
         setup = RunOptions(device="cpu", compile=compiled)
         learner = Learner(text_task(dropout=0.0, **options), FitOptions(steps=4), setup, Workers("cpu"))
-        losses.append([learner.advance()["loss"] for _ in range(4)])
+        losses.append([learner.advance()["loss"].item() for _ in range(4)])
     assert losses[0] == pytest.approx(losses[1], rel=TOLERANCE[torch.float32, "training"])

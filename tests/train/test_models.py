@@ -12,13 +12,14 @@ import torch
 from fusegen.cli import main
 from fusegen.data import Images, Pairs
 from fusegen.train import FitOptions, RunOptions, Shard, config
-from fusegen.train.held_out import parted
 from fusegen.train.learner import Learner
 from fusegen.train.run import Run, read_log
-from fusegen.train.seq2seq import LOSS
-from fusegen.train.seqvae import BOUND as SEQUENCE_BOUND
 from fusegen.train.tasks import find_task
-from fusegen.train.vae import BOUND, Examples, _same_class
+from fusegen.train.tasks.examples import Examples, same_class
+from fusegen.train.tasks.held_out import parted
+from fusegen.train.tasks.seq2seq import LOSS
+from fusegen.train.tasks.seqvae import BOUND as SEQUENCE_BOUND
+from fusegen.train.tasks.vae import BOUND
 from fusegen.train.workers import Workers
 from processes import ENVIRONMENT, torchrun
 from runs import QUIET, StopAt, equal, silent
@@ -83,7 +84,7 @@ def flags(name, source, **changed):
 
 
 def sections_of(name, source, **changed):
-    kinds = config.kinds(find_task(name))
+    kinds = config.classes(find_task(name))
     given = {**SMALL[name], "data": source, **changed}
     return {
         section: kind(**{key: given[key] for key in kind.__dataclass_fields__ if key in given})
@@ -116,6 +117,17 @@ def test_measures_are_those_of_evaluation_mode(name, sources):
     assert task.model.training and not any(modes[1:])
     torch.manual_seed(7)
     assert task.evaluate() == pytest.approx(wanted, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_part_in_evaluation_mode_stays_in_it(name, sources):
+    """As a frozen batch norm is: measures and samples leave every part of the model as it was."""
+    task = task_of(name, sources[name])
+    frozen = next(task.model.children()).eval()
+    task.evaluate()
+    task.sample(task.sampling())
+    modes = {part: part.training for part in task.model.modules()}
+    assert all(mode != (part in set(frozen.modules())) for part, mode in modes.items())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -368,8 +380,8 @@ def test_examples_come_back_from_their_file(tmp_path):
     assert read.classes == ("x", "y", "2")
 
 
-def test_ways_end_at_an_example_of_the_same_class():
-    assert _same_class(torch.tensor([0, 1, 0, 2, 1, 0])).tolist() == [2, 4, 5, 3, 1, 0]
+def test_ways_end_at_an_example_of_thesame_class():
+    assert same_class(torch.tensor([0, 1, 0, 2, 1, 0])).tolist() == [2, 4, 5, 3, 1, 0]
 
 
 # Text

@@ -6,8 +6,8 @@ import pathlib
 import pytest
 from fusegen.cli import main
 from fusegen.train import config
-from fusegen.train.options import TextSampling
 from fusegen.train.tasks import TASKS, find_task
+from fusegen.train.tasks.text import TextSampling
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -81,7 +81,7 @@ def test_help_shows_every_option(capsys, name):
         main(["train", name, "--help"])
     shown = capsys.readouterr().out
     assert caught.value.code == 0
-    names = [each for kind in config.kinds(find_task(name)).values() for each in kind.__dataclass_fields__]
+    names = [each for kind in config.classes(find_task(name)).values() for each in kind.__dataclass_fields__]
     assert len(names) == len(set(names))
     assert all(f"--{each.replace('_', '-')}" in shown for each in [*names, "folder", "config", "resume"])
 
@@ -91,7 +91,7 @@ def test_no_flag_is_one_that_torchrun_takes_for_its_own(name):
     from torch.distributed.run import get_args_parser
 
     theirs = [each for action in get_args_parser()._actions for each in action.option_strings]
-    names = [each for kind in config.kinds(find_task(name)).values() for each in kind.__dataclass_fields__]
+    names = [each for kind in config.classes(find_task(name)).values() for each in kind.__dataclass_fields__]
     for flag in [
         f"--{each.replace('_', '-')}" for each in [*names, "folder", "config", "save_config", "resume"]
     ]:

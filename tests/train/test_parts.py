@@ -18,7 +18,7 @@ def test_a_batch_in_parts_is_the_whole_batch(parts):
         task = text_task(dropout=0.0)
         setup = RunOptions(device="cpu", precision="float64", accumulate=accumulate)
         learner = Learner(task, FitOptions(steps=20, lr=0.01), setup, Workers("cpu"))
-        runs.append(([learner.advance()["loss"] for _ in range(20)], weights_of(task.model)))
+        runs.append(([learner.advance()["loss"].item() for _ in range(20)], weights_of(task.model)))
     assert np.abs(np.subtract(runs[0][0], runs[1][0])).max() < TOLERANCE[torch.float64, "training"]
     for name, value in runs[0][1].items():
         assert (value - runs[1][1][name]).abs().max() < TOLERANCE[torch.float64, "weights"]
@@ -32,7 +32,7 @@ def test_a_run_goes_on_with_another_number_of_parts(tmp_path):
             learner = Learner(text_task(dropout=0.0), FitOptions(steps=20, lr=0.01), setup, Workers("cpu"))
             if state is not None:
                 learner.load_state_dict(state, "here")
-            losses += [learner.advance()["loss"] for _ in range(5)]
+            losses += [learner.advance()["loss"].item() for _ in range(5)]
             state = learner.state_dict()
         return losses
 

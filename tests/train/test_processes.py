@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from fusegen.cli import main
+from fusegen.train.errors import ProcessLost, type_of, typed
 from fusegen.train.run import Run, read_log
-from fusegen.train.workers import Workers
 from processes import ENVIRONMENT, torchrun
 from runs import SHAPE
 from tolerances import TOLERANCE
@@ -120,6 +120,12 @@ def test_torchrun_begins_anew_from_the_last_checkpoint_and_a_signal_to_one_stops
 
 
 def test_an_error_of_ones_own_is_not_blamed_on_another_process():
-    assert not Workers.lost(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    own = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    assert type_of(own) is RuntimeError
     gloo = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer"
-    assert Workers.lost(RuntimeError(gloo)) and Workers.lost(torch_distributed.DistBackendError("x"))
+    for error in (RuntimeError(gloo), torch_distributed.DistBackendError("x")):
+        with pytest.raises(ProcessLost, match=str(error)[-6:]), typed():
+            raise error
+    with pytest.raises(RuntimeError) as caught, typed():
+        raise own
+    assert caught.value is own

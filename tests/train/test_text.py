@@ -11,7 +11,7 @@ from fusegen.cli import main
 from fusegen.data import read_text
 from fusegen.train import TextOptions, TextTask
 from fusegen.train.run import read_log
-from fusegen.train.text import BITS
+from fusegen.train.tasks.text import BITS
 from runs import (
     QUIET,
     SHAPE,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._errors import first_line
 from .hub import hub_name, read_hub
 from .text import Lanes
 
@@ -38,7 +39,7 @@ class TextStream:
         try:
             first = list(islice(self.rows, held_out + 1))
         except Exception as error:  # those of every library beneath it
-            raise ValueError(f"{argument}: cannot read {source}: {_first_line(error)}") from error
+            raise ValueError(f"{argument}: cannot read {source}: {first_line(error)}") from error
         if first and column not in first[0]:
             there = ", ".join(first[0])
             raise ValueError(f"{argument}: {source} has no column {column!r}: {there}")
@@ -157,14 +158,10 @@ class StreamedLanes:
                     break
                 except Exception as error:  # those of every library beneath it
                     raise StreamError(
-                        f"cannot read on in {name} after {self._row} rows: {_first_line(error)}"
+                        f"cannot read on in {name} after {self._row} rows: {first_line(error)}"
                     ) from error
                 if text:
                     found = True
                     yield text
             if not found:
                 raise StreamError(f"{name} has no text for part {index} of {count}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,8 +7,10 @@ out.loss.backward()
 """
 
 from ..losses import LOSSES, discriminator_loss, generator_loss
-from .step import DiscriminatorStep, StepOutput, discriminator_step, generator_step
-from .training import GanOptions, GanReport, Optimizers, gan_step
+from .options import GanOptions
+from .request import StepOutput
+from .step import DiscriminatorStep, discriminator_step, generator_step
+from .training import GanReport, Optimizers, gan_step
 
 __all__ = [
     "LOSSES",

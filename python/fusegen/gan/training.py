@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .. import losses
-from .._arguments import number, whole
-from .step import StepOutput, discriminator_step, generator_step
+from .._arguments import whole
+from ..train.update import update
+from .options import GanOptions
+from .request import StepOutput
+from .turns import discriminator_turn, generator_turn
 
 if TYPE_CHECKING:
     from ..models.gan import GAN
@@ -25,57 +26,18 @@ class Optimizers(NamedTuple):
     discriminator: torch.optim.Optimizer
 
     @classmethod
-    def adam(cls, model: GAN, lr: float = 2e-4, critic_lr: float | None = None, betas=(0.5, 0.99)):
+    def adam(
+        cls,
+        model: GAN,
+        lr: float = 2e-4,
+        critic_lr: float | None = None,
+        betas: tuple[float, float] = (0.5, 0.99),
+    ) -> Optimizers:
         """Adam for both; betas as DCGAN's (arXiv:1511.06434) and StyleGAN2's."""
         return cls(
             torch.optim.Adam(model.generator.parameters(), lr, betas, fused=True),
             torch.optim.Adam(model.discriminator.parameters(), critic_lr or lr, betas, fused=True),
         )
-
-
-@dataclass(frozen=True)
-class GanOptions:
-    """What ``gan_step`` does.
-
-    loss, r1, r2, gp, label_smoothing: those of ``discriminator_step``. penalty_every: k computes the
-    penalties at every k-th step only, the first included, with k times their weight (lazy regularisation,
-    Karras et al. 2020, arXiv:1912.04958, appendix B): on average the gradient is that of every step. (Their
-    correction of Adam's rates is for a penalty with an optimiser step of its own; here loss and penalty share
-    one.) generator_every: k trains the generator at every k-th step only. clip: the gradient of each network
-    is cut to this length; 0 for no limit.
-
-    Raises TypeError or ValueError, naming the option.
-    """
-
-    loss: str = "non_saturating"
-    r1: float = 0.0
-    r2: float = 0.0
-    gp: float = 0.0
-    penalty_every: int = 1
-    label_smoothing: float = 0.0
-    generator_every: int = 1
-    clip: float = 0.0
-
-    def __post_init__(self) -> None:
-        losses.check_loss(self.loss, self.label_smoothing)
-        for name in ("r1", "r2", "gp", "clip"):
-            number(name, getattr(self, name), 0)
-        for name in ("penalty_every", "generator_every"):
-            whole(name, getattr(self, name), 1)
-        for name in ("r1", "r2", "gp"):
-            weight = getattr(self, name)
-            if weight and self.penalty_every > sys.float_info.max / weight:
-                raise ValueError(
-                    f"{name}, penalty_every: expected a finite product, the weight of a lazy penalty, "
-                    f"got {weight} and {self.penalty_every}"
-                )
-
-    def penalties(self, step: int) -> dict[str, float]:
-        """The weights at this step, by name; empty where there is no penalty."""
-        if step % self.penalty_every:
-            return {}
-        given = {"r1": self.r1, "r2": self.r2, "gp": self.gp}
-        return {name: float(w) * self.penalty_every for name, w in given.items() if w}
 
 
 @dataclass(frozen=True)
@@ -144,33 +106,30 @@ def gan_step(
     _finite(step, "real holds", real)
 
     fake = model.fakes(real, labels, lengths, generator)
-    weights = options.penalties(step)
-    out = discriminator_step(
-        model.critic(bool(weights)),
-        real,
-        model.critic_input(fake.detach(), labels, lengths),
-        options.loss,
-        label_smoothing=options.label_smoothing,
-        generator=generator,
-        **weights,
+    out = discriminator_turn(
+        model, real, model.critic_input(fake.detach(), labels, lengths), options, step, generator
     )
     _finite(step, "the discriminator's step gives", out.real_logits, out.fake_logits, out.loss)
     _update(step, "discriminator", model.discriminator, opt_d, out, options.clip)
 
     generator_loss = None
     if (step + 1) % options.generator_every == 0:
-        given = generator_step(
-            model.critic(False), model.critic_input(fake, labels, lengths), options.loss, real=real
-        )
+        given = generator_turn(model, real, model.critic_input(fake, labels, lengths), options)
         _finite(step, "the generator's step gives", given.fake_logits, given.loss)
         _update(step, "generator", model.generator, opt_g, given, options.clip)
         model.update_average()
         generator_loss = given.loss.item()
     penalty = out.penalty.item()
     return GanReport(
-        step, out.loss.item() - penalty, penalty if weights else None, options.penalty_every, generator_loss,
-        out.stats, out.path, out.reason,
-    )  # fmt: skip
+        step=step,
+        discriminator_loss=out.loss.item() - penalty,
+        penalty=penalty if options.penalties(step) else None,
+        penalty_every=options.penalty_every,
+        generator_loss=generator_loss,
+        stats=out.stats,
+        path=out.path,
+        reason=out.reason,
+    )
 
 
 def _check_model(model: GAN) -> None:
@@ -204,13 +163,13 @@ def _check_holds(name: str, optimizer: torch.optim.Optimizer, net: nn.Module) ->
         )
 
 
-def _finite(step: int, what: str, *tensors: Tensor) -> None:
+def _finite(step: int, what: str, *tensors: Tensor | None) -> None:
     for x in tensors:
-        if x.is_meta:
+        if x is None or x.is_meta:
             continue  # for a later check to name its device
         if not bool(x.detach().isfinite().all()):
-            kind = "NaN" if bool(x.detach().isnan().any()) else "infinity"
-            raise FloatingPointError(f"step {step}: {what} {kind}; nothing was updated with it")
+            value = "NaN" if bool(x.detach().isnan().any()) else "infinity"
+            raise FloatingPointError(f"step {step}: {what} {value}; nothing was updated with it")
 
 
 def _update(
@@ -218,16 +177,16 @@ def _update(
 ) -> None:
     """Backward, the length of the gradient checked (and cut), and the update. Autocast is for the forward
     pass: backward runs without it, and the weights that it cast and keeps are forgotten once they are old."""
-    optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(out.loss.device.type, enabled=False):
-        out.loss.backward()
-    norm = nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
-    if not bool(norm.isfinite()):
-        optimizer.zero_grad(set_to_none=True)
-        raise FloatingPointError(
-            f"step {step}: the {name}'s gradient is of length {norm.item()}; its weights are as before"
-        )
-    if clip:
-        nn.utils.clip_grads_with_norm_(net.parameters(), clip, norm)
-    optimizer.step()
+
+    def backward() -> None:
+        with torch.autocast(out.loss.device.type, enabled=False):
+            out.loss.backward()
+
+    def check(norm: Tensor) -> None:
+        if not bool(norm.isfinite()):
+            raise FloatingPointError(
+                f"step {step}: the {name}'s gradient is of length {norm.item()}; its weights are as before"
+            )
+
+    update(net, optimizer, backward, clip, check=check)
     torch.clear_autocast_cache()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .._arguments import whole
+from .._modes import evaluating
 from .digits import digits_classifier
 from .frechet import frechet_distance
 from .kernel import kernel_distance
@@ -95,12 +96,8 @@ def _by_digits(real: Tensor, fake: Tensor, generator: torch.Generator | None) ->
 def _by_module(
     real: Tensor, fake: Tensor, module: nn.Module, generator: torch.Generator | None
 ) -> dict[str, float]:
-    was_training = module.training
-    module.eval()
-    try:
+    with evaluating(module):
         r, f = (in_batches(module, x) for x in (real, fake))
-    finally:
-        module.train(was_training)
     found = _by_features(r, f, generator)
     return {f"{name} by {type(module).__name__}": value for name, value in found.items()}
 

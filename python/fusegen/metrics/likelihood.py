@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from .._arguments import number, whole
+from .._modes import evaluating
 
 if TYPE_CHECKING:
     from ..models import VAE, ConvVAE, SequenceVAE
@@ -70,9 +71,7 @@ def latent_measures(
     threshold = number("threshold", threshold, 0)
     held = [batch if isinstance(batch, tuple | list) else (batch,) for batch in batches]
     likelihood, kl, importance, count = 0.0, 0.0, 0.0, 0
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with evaluating(model):
         for batch in held:
             for _ in range(draws):
                 terms = model.elbo(*batch, generator=generator)
@@ -86,8 +85,5 @@ def latent_measures(
         if not count:
             raise ValueError("batches: expected at least one example, got none")
         active = model.active_units(held, threshold)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     likelihood, kl, importance = likelihood / count, kl / count, importance / count
     return LatentMeasures(likelihood - kl, likelihood, kl, importance if k else None, active, count)

@@ -3,7 +3,7 @@
 from .gan import DCGAN, GAN, MLPGAN, RecurrentGAN
 from .latent import Elbo
 from .seq2seq import Decoded, Seq2Seq
-from .sequence_vae import SequenceVAE
+from .seqvae import SequenceVAE
 from .text_lstm import TextLSTM
 from .vae import VAE, ConvVAE
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from .. import nn as fused
+from .._errors import NotFiniteError
+from .._modes import evaluating
 from ..nn.frozen import frozen
 from ..ops._common import as_lengths
 
@@ -133,23 +135,17 @@ def log_likelihood(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def decoding(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, no gradients, recurrent weights packed once; every training flag returns after it."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        # no_grad, not inference_mode: what comes out may be trained on
-        with torch.no_grad(), frozen(model):
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    # no_grad, not inference_mode: what comes out may be trained on
+    with evaluating(model), torch.no_grad(), frozen(model):
+        yield
 
 
 def finite(logits: Tensor, position: int) -> Tensor:
-    """logits, in float32 or wider. Raises RuntimeError where they are not finite."""
+    """logits, in float32 or wider. Raises NotFiniteError where they are not finite."""
     if not logits.isfinite().all():
-        raise RuntimeError(f"decoding: the logits of token {position} are not finite")
+        raise NotFiniteError(f"decoding: the logits of token {position} are not finite")
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 

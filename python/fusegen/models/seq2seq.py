@@ -131,7 +131,7 @@ class Seq2Seq(nn.Module):
         """
         source, lengths = self._source(source, source_lengths)
         max_length = whole("max_length", max_length, 0)
-        with sequences.evaluating(self):
+        with sequences.decoding(self):
             memory, begin = self._encode(source, lengths)
             state = begin
 
@@ -168,7 +168,7 @@ class Seq2Seq(nn.Module):
         max_length = whole("max_length", max_length, 0)
         length_penalty = number("length_penalty", length_penalty, 0, 10)
         B = source.shape[1]
-        with sequences.evaluating(self):
+        with sequences.decoding(self):
             memory, state = self._encode(source, lengths)
             state = sequences.map_state(lambda s: s.repeat_interleave(width, 1), state)
             offsets = torch.arange(B, device=source.device).unsqueeze(1) * width

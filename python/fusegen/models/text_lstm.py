@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.types import Device
 
 from .._arguments import choice, flag, number, whole
+from .._errors import NotFiniteError
 from . import _dropout
 from ._beam import beam_search
 from ._sequences import (
@@ -16,8 +17,8 @@ from ._sequences import (
     State,
     check_integers,
     check_range,
+    decoding,
     draw,
-    evaluating,
     finite,
     map_state,
     open_forget_gates,
@@ -200,7 +201,7 @@ class TextLSTM(nn.Module):
         def choose(logits: Tensor) -> Tensor:
             return draw(logits, temperature, top_k, top_p, generator)
 
-        with evaluating(self):
+        with decoding(self):
             if beams is None:
                 drawn = self._continue(tokens, n, choose)
             else:
@@ -218,7 +219,7 @@ class TextLSTM(nn.Module):
             logits, state = self._advance(step, state, last_only=True)
             logits = logits[-1].float().cpu()
             if not logits.isfinite().all():
-                raise RuntimeError(f"generate: the logits of token {i} are not finite")
+                raise NotFiniteError(f"generate: the logits of token {i} are not finite")
             token = choose(logits)
             drawn[i] = token
             step = token.view(1).to(step.device)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._errors import first_line
 from . import files
 
 FORMAT = 1
@@ -49,7 +50,7 @@ def load(path: Path) -> dict[str, Any]:
     except CheckpointError:
         raise
     except Exception as error:  # whatever torch makes of an archive that is not its own
-        raise CheckpointError(f"checkpoint {path} is foreign: {_first_line(error)}") from error
+        raise CheckpointError(f"checkpoint {path} is foreign: {first_line(error)}") from error
     if not isinstance(state, dict) or _MARK not in state:
         raise CheckpointError(f"checkpoint {path} is foreign: it was not written by fusegen train")
     if state.pop(_MARK) != FORMAT:
@@ -68,7 +69,7 @@ def _check_whole(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(f"checkpoint {path} is torn or cut short: {_first_line(error)}") from error
+        raise CheckpointError(f"checkpoint {path} is torn or cut short: {first_line(error)}") from error
     if damaged:
         raise CheckpointError(f"checkpoint {path} is damaged: {damaged} does not match its checksum")
 
@@ -193,7 +194,3 @@ def export(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
             seen[key] = name
             tensors[name] = value.contiguous()
     files.write(path, as_bytes(tensors, {**metadata, **shared}))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import revert
-from .step import Task, make_optimizer, training_step
+from .task import Task
+from .update import make_optimizer, training_step
 
 BURSTS = 6  # spread over a run, so that one busy moment of the machine does not decide
 PAIRS = 5  # steps in a burst; its first pair warms the caches and is not counted
@@ -61,7 +62,7 @@ class Comparison:
 
         def twins_step():
             with torch.random.fork_rng():
-                return training_step(task, self.twin, self.optimizer, batch, carried, clip)[0]
+                return training_step(task, self.twin, self.optimizer, batch, carried, clip)[0].item()
 
         if self.pairs % 2:
             (ours, losses), (theirs, loss) = timed(own), timed(twins_step)

@@ -10,21 +10,21 @@ from typing import Any
 from .options import FitOptions, Options, RunOptions
 
 # The options of one run by section: "model" and "data" are the task's, "fit" and "run" those of every run.
-Sections = dict[str, Options]
+Sections = dict[str, Any]
 
 COMMON: dict[str, type[Options]] = {"fit": FitOptions, "run": RunOptions}
 _BESIDES = ("fusegen", "task", "id")  # what a file may hold besides the sections
 
 
-def kinds(task: Any) -> dict[str, type[Options]]:
+def classes(task: Any) -> dict[str, type[Options]]:
     """The option classes of a task by section; a task's own "fit" or "run" replaces the common one."""
-    return {**task.options, **{name: kind for name, kind in COMMON.items() if name not in task.options}}
+    return {**task.options, **{name: each for name, each in COMMON.items() if name not in task.options}}
 
 
 def defaults(task: Any, given: Mapping[str, Any] | None = None) -> Sections:
     """The options of a task where nothing but `given`, by name, was asked for (and is not yet set)."""
     presets = task.presets(given or {})
-    return {name: kind(**presets.get(name, {})) for name, kind in kinds(task).items()}
+    return {name: each(**presets.get(name, {})) for name, each in classes(task).items()}
 
 
 def to_json(task_name: str, sections: Sections, **besides: Any) -> str:
@@ -54,20 +54,20 @@ def from_json(
     Raises ValueError or TypeError, beginning with `where`, for a key that does not exist (the nearest one is
     named) or a value that its option does not take.
     """
-    classes = kinds(task)
+    known = classes(task)
     sections = {}
-    check_keys(content, (*classes, *_BESIDES), where)
+    check_keys(content, (*known, *_BESIDES), where)
     flat = {
         key: value for each in content.values() if isinstance(each, Mapping) for key, value in each.items()
     }
     presets = task.presets({**flat, **(given or {})})
-    for name, kind in classes.items():
+    for name, options in known.items():
         own = content.get(name, {})
         if not isinstance(own, Mapping):
             raise ValueError(f"{where}: {name}: expected an object, got {type(own).__name__}")
-        check_keys(own, [each.name for each in fields(kind)], f"{where}: {name}")
+        check_keys(own, [each.name for each in fields(options)], f"{where}: {name}")
         try:
-            sections[name] = kind(**{**presets.get(name, {}), **own})
+            sections[name] = options(**{**presets.get(name, {}), **own})
         except (TypeError, ValueError) as error:
             raise type(error)(f"{where}: {name}.{error}") from error
     return sections

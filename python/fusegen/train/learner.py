@@ -2,11 +2,9 @@
 
 import contextlib
 import math
-import random
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -15,7 +13,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from .checkpoint import CheckpointError, fill
 from .compare import Comparison
 from .options import FitOptions, RunOptions
-from .step import Losses, Task, Turn, make_optimizer
+from .seeds import random_state, restore_random, seed_all
+from .task import Losses, Task, Turn
+from .update import make_optimizer, update
 from .workers import Shard, Workers
 
 WARM_UP = 0.05  # of all steps
@@ -64,10 +64,14 @@ class Learner:
         """The model that is evaluated and sampled: the average where there is one."""
         return self._average.module if self._average is not None else self.task.model
 
-    def advance(self, comparison: Comparison | None = None) -> dict[str, float]:
-        """One step. Returns this process's losses from before it by name, the minimised one first."""
+    def advance(self, comparison: Comparison | None = None) -> Mapping[str, Tensor]:
+        """One step. Returns this process's losses from before it by name, the minimised one first.
+
+        Each a float64 scalar on the device: reading one waits for all that is queued there.
+        """
         self.task.at(self.done, self.options.steps)
         batches = [self._next(part) for part in range(len(self._data))]
+        losses: Mapping[str, Tensor]
         if comparison is None:
             losses = self._take_turns(batches)
         else:
@@ -76,8 +80,7 @@ class Learner:
         if self._average is not None:
             self._average.update_parameters(self.task.model)
         self.done += 1
-        # One transfer for all.
-        return dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+        return losses
 
     def _next(self, part: int) -> Any:
         batch, begins = next(self._data[part])
@@ -87,7 +90,8 @@ class Learner:
 
     def _take_turns(self, batches: list[Any]) -> dict[str, Tensor]:
         """Each turn that is due, in order, on the same batches. What the last of them carries is kept."""
-        carried, sums = self._carried, {}
+        sums: dict[str, Tensor] = {}
+        carried = self._carried
         for turn in self._turns:
             if self.done % turn.turn.every == 0:
                 carried = self._take(turn, batches, sums)
@@ -96,10 +100,24 @@ class Learner:
 
     def _take(self, turn: "_Trained", batches: list[Any], sums: dict[str, Tensor]) -> list[Any]:
         """One update. Adds the means of its losses to `sums`, returns what is carried on."""
-        carried, parts = [], len(batches)
         for group in turn.optimizer.param_groups:
             group["lr"] = learning_rate(self.done, self.options) * turn.turn.rate
-        turn.optimizer.zero_grad(set_to_none=True)
+        scaler = self._scaler if self._scaler.is_enabled() else None
+        carried, norm = update(
+            turn.turn.module,
+            turn.optimizer,
+            lambda: self._backward(turn, batches, sums),
+            self.options.clip,
+            scaler=scaler,
+        )
+        if scaler is None:  # which skips what overflowed
+            name = "gradient norm" if turn.turn.name == "model" else f"{turn.turn.name} gradient norm"
+            sums[name] = norm.double()
+        return carried
+
+    def _backward(self, turn: "_Trained", batches: list[Any], sums: dict[str, Tensor]) -> list[Any]:
+        """The gradients of all parts. Adds the means of the losses to `sums`, returns what is carried on."""
+        carried, parts = [], len(batches)
         for part, batch in enumerate(batches):
             # Gradients are exchanged once, with the last part.
             with turn.exchange(part + 1 == parts):
@@ -111,13 +129,6 @@ class Learner:
             carried.append(state)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach().double() / parts
-        self._scaler.unscale_(turn.optimizer)
-        norm = nn.utils.clip_grad_norm_(turn.turn.module.parameters(), self.options.clip or math.inf)
-        if not self._scaler.is_enabled():  # which skips what overflowed
-            name = "gradient norm" if turn.turn.name == "model" else f"{turn.turn.name} gradient norm"
-            sums[name] = norm.detach().double()
-        self._scaler.step(turn.optimizer)
-        self._scaler.update()
         return carried
 
     def _lower_precision(self) -> contextlib.AbstractContextManager:
@@ -245,31 +256,3 @@ def _recut(carried: list[Any], count: int) -> list[Any]:
     if isinstance(carried[0], Tensor):
         return list(torch.cat(carried, 1).tensor_split(count, 1))
     return list(zip(*(_recut(list(each), count) for each in zip(*carried, strict=True)), strict=True))
-
-
-def seed_all(seed: int) -> None:
-    """Begins the random numbers of python, numpy and torch anew."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 (what users of np.random draw from)
-    torch.manual_seed(seed % 2**64)
-
-
-def random_state(device: torch.device) -> dict[str, Any]:
-    """Where the random numbers of python, numpy, torch and the GPU stand."""
-    kind, key, *rest = np.random.get_state()  # noqa: NPY002
-    return {
-        "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(key.astype(np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-    }
-
-
-def restore_random(state: Mapping[str, Any], device: torch.device) -> None:
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    kind, key, *rest = state["numpy"]
-    np.random.set_state((kind, key.numpy().astype(np.uint32), *rest))  # noqa: NPY002
-    torch.set_rng_state(state["torch"])
-    if device.type == "cuda" and state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"], device)

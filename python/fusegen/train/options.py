@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, get_args
 
 from .._arguments import number, whole
-from ..data.vocabulary import BUILT
 
 T = TypeVar("T", bound="Options")
 
@@ -76,93 +75,8 @@ class RunOptions(Options):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextOptions(Options):
-    """Which text model, and how its text is cut. Raises TypeError or ValueError, naming the field."""
-
-    cell: str = option("lstm", "recurrent cell", CELLS)
-    layers: int = option(2, "recurrent layers", least=1)
-    hidden: int = option(256, "units in a layer", least=1)
-    embedding: int = option(128, "size of a byte's vector", least=1)
-    dropout: float = option(
-        0.0, "chance of a zero, before, between and after the layers", least=0, most=1, open_above=True
-    )
-    input_dropout: float | None = option(
-        None, "before the layers, in place of --dropout", least=0, most=1, open_above=True
-    )
-    hidden_dropout: float | None = option(
-        None, "between the layers, in place of --dropout", least=0, most=1, open_above=True
-    )
-    output_dropout: float | None = option(
-        None, "after the layers, in place of --dropout", least=0, most=1, open_above=True
-    )
-    locked_dropout: bool = option(False, "those dropouts draw one mask for all steps of a chunk")
-    embedding_dropout: float = option(
-        0.0, "chance that a token's vector is zero in the whole batch", least=0, most=1, open_above=True
-    )
-    weight_drop: float = option(
-        0.0, "chance of a zero in the recurrent matrices, for a whole chunk", least=0, most=1, open_above=True
-    )
-    ar: float = option(0.0, "weight of the last layer's mean square activation in the loss", least=0)
-    tar: float = option(0.0, "weight of its mean square change from step to step", least=0)
-    batch: int = option(16, "stretches of text read side by side", least=1)
-    chunk: int = option(64, "bytes of each in one step", least=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextData(Options):
-    """Which text, in which tokens. Errors as in `TextOptions`."""
-
-    data: str = option(
-        "pydocs",
-        "pydocs, a text file, a folder of them, .parquet, .json or .jsonl, token numbers in .npy or .npz, or "
-        "hf:NAME",
-    )
-    tokens: str = option(
-        "byte", "what the model reads and writes: byte, character, word, or a file of tokenizers, FILE.json"
-    )
-    vocabulary: int = option(10_000, "most frequent characters or words that are kept", least=1)
-    column: str = option("text", "of rows (hf:, .parquet, .json); the array's name in an .npz")
-    split: str = option("train", "of an hf: dataset")
-    stream: bool = option(False, "read rows while training, for data that fit neither memory nor disk")
-    held_out: int = option(
-        200, "first rows of a stream, which are measured on; of other data the last 10 %", least=1
-    )
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.tokens not in BUILT and not self.tokens.endswith(".json"):
-            raise ValueError(f"tokens: expected one of {', '.join(BUILT)} or FILE.json, got {self.tokens!r}")
-        if self.stream and self.tokens in ("character", "word"):
-            raise ValueError(
-                f"tokens: expected byte or FILE.json for a stream, of unknown words, got {self.tokens!r}"
-            )
-
-    @property
-    def kind(self) -> str:
-        """Of the vocabulary."""
-        return self.tokens if self.tokens in BUILT else "tokenizer"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextSampling(Options):
-    """How a text model is asked to write. Errors as in `TextOptions`."""
-
-    prompt: str | None = option(None, "what the sample begins with (by default 'The ')")
-    length: int = option(400, "tokens written", least=0)
-    temperature: float = option(0.7, "the logits are divided by it; 0: the likeliest token always", least=0)
-    top_k: int | None = option(None, "draw from the K likeliest tokens only", least=1)
-    top_p: float | None = option(
-        None, "draw from the likeliest tokens whose chances reach P", least=0, most=1, open_below=True
-    )
-    beams: int | None = option(
-        None, "write the likeliest text that beam search with N beams finds, drawing nothing", least=1
-    )
-    seed: int = option(0, "of the draws", least=0, most=2**63 - 1)
-
-
 def add_flags(
-    parser: argparse.ArgumentParser,
+    parser: argparse._ActionsContainer,
     options: type[Options],
     *,
     given_only: bool = False,
@@ -171,14 +85,14 @@ def add_flags(
     """One flag for each field of `options`. given_only: what is not given is left out of the namespace.
     shown: whose values the help names as defaults (by default the fields' own)."""
     for each in fields(options):
-        kind, choices = _kind(each), each.metadata["choices"]
+        its_type, choices = _type(each), each.metadata["choices"]
         default = each.default if shown is None else getattr(shown, each.name)
         said = "" if default is None else f" (default: {default})"
-        how: dict[str, Any] = {"type": kind, "choices": choices}
-        if kind is bool:
+        how: dict[str, Any] = {"type": its_type, "choices": choices}
+        if its_type is bool:
             how = {"action": argparse.BooleanOptionalAction}
         elif not choices:
-            how["metavar"] = {int: "N", float: "X", str: each.name.upper()}[kind]
+            how["metavar"] = {int: "N", float: "X", str: each.name.upper()}[its_type]
         parser.add_argument(
             flag(each.name),
             dest=each.name,
@@ -199,21 +113,21 @@ def from_flags(options: type[T], parsed: argparse.Namespace, base: T | None = No
     return options(**{name: getattr(parsed, name, value) for name, value in missing.items()})
 
 
-def _kind(each: Any) -> type:
+def _type(each: Any) -> type:
     """int, float, str or bool: the type of a field, None left aside."""
-    return next(kind for kind in (*get_args(each.type), each.type) if kind is not type(None))
+    return next(one for one in (*get_args(each.type), each.type) if one is not type(None))
 
 
 def _check(each: Any, value: Any) -> None:
-    kind, choices = _kind(each), each.metadata["choices"]
+    its_type, choices = _type(each), each.metadata["choices"]
     if value is None and type(None) in get_args(each.type):
         return
-    if kind is int:
+    if its_type is int:
         whole(each.name, value, **{"least": 0, **each.metadata["bounds"]})
-    elif kind is float:
+    elif its_type is float:
         number(each.name, value, **{"least": 0, **each.metadata["bounds"]})
     elif choices and value not in choices:
         raise ValueError(f"{each.name}: expected one of {', '.join(choices)}, got {value!r}")
-    elif not isinstance(value, kind):
-        expected = {bool: "true or false", str: "text"}[kind]
+    elif not isinstance(value, its_type):
+        expected = {bool: "true or false", str: "text"}[its_type]
         raise TypeError(f"{each.name}: expected {expected}, got {type(value).__name__} {value!r}")

@@ -63,7 +63,7 @@ class Run:
         if not path.exists():
             raise FileNotFoundError(f"there is no run in {folder}: {path} is missing")
         content = config.read_json(path, "run")
-        name = content.get("task")
+        name = str(content.get("task"))
         task = find_task(name, str(path))
         return cls(folder, name, config.from_json(task, content, str(path)), str(content.get("id")))
 

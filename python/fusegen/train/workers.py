@@ -63,14 +63,20 @@ class Workers:
         """Whether this is the process that writes, measures and speaks."""
         return self.rank == 0
 
-    def mean(self, values: list[float], flags: list[bool]) -> tuple[list[float], list[bool]]:
-        """The mean of each value over the processes, and of each flag whether any process raised it."""
+    def mean(self, values: list[float]) -> list[float]:
+        """The mean of each value over the processes."""
+        return [total / self.count for total in self._sum(values)]
+
+    def any(self, flags: list[bool]) -> list[bool]:
+        """Of each flag, whether any process raised it."""
+        return [total > 0 for total in self._sum([float(flag) for flag in flags])]
+
+    def _sum(self, values: list[float]) -> list[float]:
         if self.count == 1:
-            return values, flags
-        both = torch.tensor([*values, *map(float, flags)], dtype=torch.float64)
-        dist.all_reduce(both, group=self._group)
-        means = (both[: len(values)] / self.count).tolist()
-        return means, [count > 0 for count in both[len(values) :].tolist()]
+            return values
+        totals = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(totals, group=self._group)
+        return totals.tolist()
 
     def gather(self, own: Any) -> list[Any]:
         """What each process gave, by rank, on the first; an empty list on the others."""
@@ -121,12 +127,6 @@ class Workers:
             return absent
         except RuntimeError:  # the store went with the process or the machine that kept it
             return [0]
-
-    @staticmethod
-    def lost(error: RuntimeError) -> bool:
-        """Whether an error came from talking to another process, rather than from this one's own work."""
-        text = str(error).lower()
-        return isinstance(error, dist.DistError) or any(word in text for word in ("gloo", "nccl", "tcpstore"))
 
     def leave(self) -> None:
         if self._group is not None:

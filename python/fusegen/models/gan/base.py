@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +9,8 @@ from torch.nn.utils import parametrizations
 
 from ... import _backend
 from ..._arguments import check_floats, number, whole
-from ._checks import Integers, check_any, integers, source_device
+from ..._modes import evaluating
+from ._checks import Integers, check_not_empty, integers, source_device
 
 
 class GAN(nn.Module):
@@ -48,7 +46,7 @@ class GAN(nn.Module):
         if not isinstance(spectral_norm, bool):
             raise TypeError(f"spectral_norm: expected a bool, got {type(spectral_norm).__name__}")
         if spectral_norm:
-            normalise(self.discriminator)
+            add_spectral_norm(self.discriminator)
         self.average = None
         if self.ema:
             self.average = torch.optim.swa_utils.AveragedModel(
@@ -202,7 +200,7 @@ class ImageGAN(GAN):
             raise ValueError(
                 f"samples: expected shape [N, {', '.join(map(str, self.shape))}], got {list(samples.shape)}"
             )
-        check_any(samples)
+        check_not_empty(samples)
         labels = self.checked_labels(labels, samples.shape[0])
         return samples if labels is None else self._joined(samples, labels)
 
@@ -264,7 +262,7 @@ class _Average:
             torch._foreach_copy_(averages, now)
 
 
-def normalise(D: nn.Module) -> None:
+def add_spectral_norm(D: nn.Module) -> None:
     """Spectral norm (Miyato et al. 2018, arXiv:1802.05957) on every weight matrix of D, in place.
 
     One power iteration a forward pass in training mode. Of recurrent layers, input and recurrent weights
@@ -276,15 +274,3 @@ def normalise(D: nn.Module) -> None:
         elif isinstance(m, nn.RNNBase):
             for name in [n for n, _ in m.named_parameters(recurse=False) if n.startswith("weight")]:
                 parametrizations.spectral_norm(m, name)
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[nn.Module]:
-    """``net`` in evaluation mode; each module's own mode is put back afterwards."""
-    modes = {m: m.training for m in net.modules()}
-    net.eval()
-    try:
-        yield net
-    finally:
-        for m, mode in modes.items():
-            m.training = mode

@@ -1,0 +1,54 @@
+"""What a GAN's training step does, in numbers."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from .. import losses
+from .._arguments import number, whole
+
+
+@dataclass(frozen=True)
+class GanOptions:
+    """What ``gan_step`` does.
+
+    loss, r1, r2, gp, label_smoothing: those of ``discriminator_step``. penalty_every: k computes the
+    penalties at every k-th step only, the first included, with k times their weight (lazy regularisation,
+    Karras et al. 2020, arXiv:1912.04958, appendix B): on average the gradient is that of every step. (Their
+    correction of Adam's rates is for a penalty with an optimiser step of its own; here loss and penalty share
+    one.) generator_every: k trains the generator at every k-th step only. clip: the gradient of each network
+    is cut to this length; 0 for no limit.
+
+    Raises TypeError or ValueError, naming the option.
+    """
+
+    loss: str = "non_saturating"
+    r1: float = 0.0
+    r2: float = 0.0
+    gp: float = 0.0
+    penalty_every: int = 1
+    label_smoothing: float = 0.0
+    generator_every: int = 1
+    clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        losses.check_loss(self.loss, self.label_smoothing)
+        for name in ("r1", "r2", "gp", "clip"):
+            number(name, getattr(self, name), 0)
+        for name in ("penalty_every", "generator_every"):
+            whole(name, getattr(self, name), 1)
+        for name in ("r1", "r2", "gp"):
+            weight = getattr(self, name)
+            if weight and self.penalty_every > sys.float_info.max / weight:
+                raise ValueError(
+                    f"{name}, penalty_every: expected a finite product, the weight of a lazy penalty, "
+                    f"got {weight} and {self.penalty_every}"
+                )
+
+    def penalties(self, step: int) -> dict[str, float]:
+        """The weights at this step, by name; empty where there is no penalty."""
+        if step % self.penalty_every:
+            return {}
+        given = {"r1": self.r1, "r2": self.r2, "gp": self.gp}
+        return {name: float(w) * self.penalty_every for name, w in given.items() if w}

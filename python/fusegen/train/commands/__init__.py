@@ -1,0 +1,54 @@
+"""What `fusegen` can be told to do. What a command needs, its flags too, is imported when it is asked for."""
+
+import argparse
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+_ON_RUN = {"allow_abbrev": False}
+_TAKES_REST = {"add_help": False}  # their flags are those of the run's task, so the run must be known first
+
+# name: (what --help says of it, how its parser is made); module `name` here has `add_arguments` and `run`
+COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "demo": ("a text model learns real English here, timed beside torch.nn", {}),
+    "train": ("train a model, in one process or under torchrun; a run is a folder", {}),
+    "resume": ("go on with a run that was stopped or killed", _ON_RUN),
+    "evaluate": ("measure a run's model, on held-out data where there are some", _TAKES_REST),
+    "sample": ("let a run's model write or draw", _TAKES_REST),
+    "export": ("write a run's weights as safetensors", _ON_RUN),
+}
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose arguments are added when it is first used. fill: adds them."""
+
+    def __init__(self, *args: Any, fill: Callable[["CommandParser"], None] | None = None, **how: Any):
+        super().__init__(*args, **how)
+        self._fill = fill
+
+    def filled(self) -> "CommandParser":
+        """This parser, its arguments added."""
+        fill, self._fill = self._fill, None
+        if fill is not None:
+            fill(self)
+        return self
+
+    def parse_known_args(self, *args: Any, **how: Any) -> Any:
+        self.filled()
+        return super().parse_known_args(*args, **how)
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the subcommands to the parser of `fusegen`, which is a `CommandParser`."""
+    for name, (about, how) in COMMANDS.items():
+        parser = commands.add_parser(name, help=about, description=about, fill=_filler(name), **how)
+        parser.set_defaults(parser=parser)
+
+
+def _filler(name: str) -> Callable[[CommandParser], None]:
+    def fill(parser: CommandParser) -> None:
+        module = importlib.import_module(f".{name}", __name__)
+        module.add_arguments(parser)
+        parser.set_defaults(run_command=module.run)
+
+    return fill

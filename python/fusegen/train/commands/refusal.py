@@ -1,0 +1,50 @@
+"""What is said of wrong arguments or data: one line that names them, and exit status 2."""
+
+import argparse
+import os
+import sys
+import time
+
+from ..checkpoint import CheckpointError
+from ..config import nearest
+from ..options import flag
+from ..workers import Workers
+
+# What is wrong with the arguments or the data, as opposed to what went wrong while training.
+Refused = (OSError, ValueError, TypeError, ModuleNotFoundError)
+_PATIENCE = 2.0  # seconds that the first process has to speak before torchrun ends it with the others
+
+
+def refuse(parsed: argparse.Namespace, reason: object, workers: Workers | None = None) -> int:
+    """Says it and returns the exit status. Of several processes the first speaks."""
+    line = f"fusegen {parsed.command}: error: {reason}"
+    if workers is not None:
+        workers.speak(line)
+    elif int(os.environ.get("RANK", 0)) == 0:
+        print(line, file=sys.stderr, flush=True)
+    else:
+        time.sleep(_PATIENCE)
+    return 2
+
+
+def refuse_unknown(parser: argparse.ArgumentParser, unknown: list[str]) -> None:
+    """Exits as argparse does where flags are left over, naming the nearest."""
+    if not unknown:
+        return
+    known = [name for action in parser._actions for name in action.option_strings]
+    word = unknown[0].partition("=")[0]
+    close = nearest(word, known) if word.startswith("--") else ""
+    hint = close if "did you mean" in close else "; --help shows all"
+    parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+
+def as_flag(error: BaseException) -> str:
+    """The message, with the option that it begins with spelled as a flag."""
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        message = error.strerror  # str() would put the number in front
+    name, colon, _ = message.partition(":")
+    is_field = (
+        bool(colon) and name.isidentifier() and name.islower() and not isinstance(error, CheckpointError)
+    )
+    return flag(name) + message[len(name) :] if is_field else message

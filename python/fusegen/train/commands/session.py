@@ -1,0 +1,187 @@
+"""A run opened, trained and reported on, in one process or several: what `train` and `resume` share."""
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from ..._errors import NotFiniteError, first_line
+from ...data import StreamError
+from .. import config
+from ..checkpoint import CheckpointError
+from ..config import Sections
+from ..errors import NotEnoughMemory, ProcessLost, typed
+from ..loop import Stopped, fit
+from ..options import FitOptions, RunOptions, from_flags
+from ..run import Run
+from ..seeds import seed_all
+from ..workers import Workers
+from .refusal import Refused, as_flag, refuse
+
+T = TypeVar("T")
+
+_SHOWN = 3  # things that were left out of the data
+
+
+def override(base: Sections, parsed: argparse.Namespace, task: Any) -> Sections:
+    """The options of `base`, those that flags were given for in their place."""
+    return {name: from_flags(kind, parsed, base[name]) for name, kind in config.classes(task).items()}
+
+
+def reopen(folder: Path, parsed: argparse.Namespace, task: Any) -> Run:
+    """The run, with the flags that were given; what a checkpoint depends on cannot be changed by them."""
+    run = Run.open(folder)
+    if getattr(parsed, "task", run.task_name) != run.task_name:
+        raise ValueError(f"run: {folder} is of the task {run.task_name!r}, not {parsed.task!r}")
+    changed = override(run.sections, parsed, task)
+    for section in changed.keys() - config.COMMON.keys():
+        before, now = asdict(run.sections[section]), asdict(changed[section])
+        for name in before:
+            if before[name] != now[name]:
+                raise ValueError(f"{name}: {folder} was begun with {before[name]!r}, got {now[name]!r}")
+    run = Run(folder, run.task_name, changed, run.id)
+    if int(os.environ.get("RANK", 0)) == 0:
+        run.claim()
+    return run
+
+
+def train_and_report(
+    parsed: argparse.Namespace, workers: Workers, opened: Callable[[], Run], which: str | None
+) -> int:
+    """Trains the run that `opened` opens, from the checkpoint `which` or anew. Returns the exit status."""
+    command = f"fusegen {parsed.command}"
+    try:
+        with typed():
+            return _Session(parsed, workers).train(opened, which)
+    except NotEnoughMemory as error:
+        return _failed(command, workers, f"not enough memory: {error}")
+    except NotFiniteError as error:
+        if workers.count == 1:
+            return _failed(command, workers, f"{error}; a lower lr may help")
+        _give_up(command, workers, error)
+    except RuntimeError as error:
+        if workers.count == 1:
+            raise
+        _give_up(command, workers, error)
+
+
+class _Session:
+    """One command that trains: what it opened, and what it says."""
+
+    def __init__(self, parsed: argparse.Namespace, workers: Workers):
+        self._parsed, self._workers, self._command = parsed, workers, f"fusegen {parsed.command}"
+        self._run: Run | None = None
+
+    def train(self, opened: Callable[[], Run], which: str | None) -> int:
+        parsed, workers, created = self._parsed, self._workers, which is None
+        try:
+            try:
+                run = self._run = _first_then_others(workers, opened)
+                options, setup = run.sections["fit"], run.sections["run"]
+                assert isinstance(options, FitOptions) and isinstance(setup, RunOptions)
+                seed_all(options.seed)
+                task = _first_then_others(workers, run.task)
+                if which == "last" and not run.checkpoints.steps():
+                    which = None  # killed before its first checkpoint: it begins anew
+            except Refused as error:
+                self._discard(created)
+                return refuse(parsed, as_flag(error), workers)
+            _introduce(run, task, workers, which)
+            try:
+                fit(task, options, setup=setup, run=run, resume=which, workers=workers)
+            except CheckpointError as error:
+                return refuse(parsed, error, workers)
+            except (ValueError, ModuleNotFoundError) as error:
+                self._discard(created)
+                return refuse(parsed, as_flag(error), workers)
+            except (Stopped, FloatingPointError, OSError, KeyboardInterrupt) as error:
+                return self._ended_early(run, error)
+            if workers.first:
+                print(f"\ndone: {run.folder}; fusegen sample {run.folder} lets it write or draw")
+            workers.leave()
+            return 0
+        finally:
+            if self._run is not None:
+                self._run.release()
+
+    def _ended_early(self, run: Run, error: BaseException) -> int:
+        """Says why and what is saved. Returns the exit status."""
+        workers, command = self._workers, self._command
+        if isinstance(error, Stopped):
+            workers.speak(f"\n{command}: {error}; fusegen resume {run.folder} goes on")
+            workers.leave()
+            return 128 + error.number
+        if isinstance(error, KeyboardInterrupt):
+            print(f"\n{command}: interrupted twice; what was saved before is whole", file=sys.stderr)
+            return 128 + signal.SIGINT
+        if isinstance(error, StreamError):  # of this process alone
+            who = f"rank {workers.rank}: " if workers.count > 1 else ""
+            print(f"{command}: {who}{error}; the last checkpoint is whole", file=sys.stderr, flush=True)
+            return 1
+        return _failed(command, workers, getattr(error, "strerror", None) or error)
+
+    def _discard(self, created: bool) -> None:
+        """Leaves nothing of a new run that is refused: the command is to be given again, mended."""
+        if self._run is not None and self._workers.first and created:
+            self._run.discard()
+
+
+def _give_up(command: str, workers: Workers, error: RuntimeError) -> NoReturn:
+    """Says what failed here, or which processes are gone, and ends this one without waiting for them."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, who has seen it too: first this is said
+    lost = isinstance(error, ProcessLost)
+    if not lost:
+        traceback.print_exc()
+    missing = workers.missing() if lost else []
+    who = ", ".join(f"rank {rank}" for rank in missing)
+    reason = first_line(error)[:200]
+    what = f"{who} of {workers.count} no longer answers ({reason})" if missing else reason
+    print(
+        f"{command}: rank {workers.rank}: {what}; stopped, the last checkpoint is whole",
+        file=sys.stderr,
+        flush=True,
+    )
+    sys.stdout.flush()
+    os._exit(1)
+
+
+def _failed(command: str, workers: Workers, reason: object) -> int:
+    workers.speak(f"{command}: {reason}")
+    return 1
+
+
+def _first_then_others(workers: Workers, action: Callable[[], T]) -> T:
+    """`action` on the first process, then on the others; an error of any is raised on all, and none goes on
+    before all are done."""
+    error: BaseException | None = None
+    value: Any = None
+    for turn in (workers.first, not workers.first):
+        if turn:
+            try:
+                value = action()
+            except Refused as caught:
+                error = caught if workers.first else ValueError(f"rank {workers.rank}: {as_flag(caught)}")
+        found = [each for each in workers.gather(error) if each is not None]
+        error = workers.broadcast(found[0] if found else None)
+        if error is not None:
+            raise error
+    return value
+
+
+def _introduce(run: Run, task: Any, workers: Workers, which: str | None) -> None:
+    if not workers.first:
+        return
+    weights = sum(p.numel() for p in task.model.parameters())
+    processes = f"{workers.count} processes, " if workers.count > 1 else ""
+    print(f"run       {run.folder}{'' if which is None else f', going on from {which}'}")
+    print(f"task      {run.task_name}, {weights:,} weights")
+    for left_out in task.skipped[:_SHOWN]:
+        print(f"left out  {left_out}")
+    if len(task.skipped) > _SHOWN:
+        print(f"left out  and {len(task.skipped) - _SHOWN} more")
+    print(f"training  {run.sections['fit'].steps} steps, {processes}{workers.device}\n", flush=True)

@@ -1,0 +1,41 @@
+"""Errors of torch that have no type of their own, given one: its words are read here and nowhere else."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+
+from .._errors import first_line
+
+
+class NotEnoughMemory(RuntimeError):
+    """What was asked for does not fit into the memory of the CPU or the GPU."""
+
+
+class ProcessLost(RuntimeError):
+    """Another process of the run did not answer."""
+
+
+@contextlib.contextmanager
+def typed() -> Iterator[None]:
+    """Raises NotEnoughMemory and ProcessLost where torch raises a RuntimeError that says so; others pass."""
+    try:
+        yield
+    except RuntimeError as error:
+        found = type_of(error)
+        if found is type(error):
+            raise
+        raise found(first_line(error)) from error
+
+
+def type_of(error: RuntimeError) -> type[RuntimeError]:
+    """What `typed` would raise for an error."""
+    text = str(error).lower()
+    # The CPU's allocator raises a plain RuntimeError, CUDA's own calls one of several types.
+    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text or "out of memory" in text:
+        return NotEnoughMemory
+    # An exchange of gradients that fails within backward is a plain RuntimeError too.
+    if isinstance(error, dist.DistError) or any(word in text for word in ("gloo", "nccl", "tcpstore")):
+        return ProcessLost
+    return type(error)

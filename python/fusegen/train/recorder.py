@@ -1,0 +1,218 @@
+"""What a run does besides learning: it measures and tells; with a folder it logs, samples and saves too."""
+
+import contextlib
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .learner import Learner, learning_rate
+from .progress import Progress
+from .run import Log, Run
+
+# (steps done, measures) of each evaluation, in order.
+History = list[tuple[int, dict[str, float]]]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_UNREAD = 100  # steps whose losses may lie on the device unread
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has saved itself. number: of the signal; step, path: the checkpoint."""
+
+    def __init__(self, number: int, step: int, path: Path):
+        super().__init__(f"stopped by {signal.Signals(number).name} at step {step}; saved in {path}")
+        self.number, self.step, self.path = number, step, path
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The steps after which something is due. They follow from the options, so a resumed run has the same."""
+
+    evaluations: frozenset[int]
+
+    @classmethod
+    def spread(cls, steps: int, evaluations: int) -> "Marks":
+        return cls(frozenset(round(steps * i / evaluations) for i in range(1, evaluations + 1)))
+
+
+@dataclass
+class Reporter:
+    """What a run without a folder does besides learning: it measures and tells.
+
+    The losses of each step stay on the device until something is made of them: the log, a measure, a
+    checkpoint. They are then read at once, and the first that is not finite ends the run.
+    """
+
+    learner: Learner
+    progress: Progress
+    marks: Marks
+    history: History = field(default_factory=list)
+    _unread: list[tuple[int, Mapping[str, Tensor]]] = field(default_factory=list)
+    _loss: float | None = None
+
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def keep(self, losses: Mapping[str, Tensor]) -> None:
+        """What is to be done after a step. Raises FloatingPointError, and as `Recorder` does."""
+        self._unread.append((self.learner.done, losses))
+        stop = self.stop()
+        evaluated, saved = self.learner.done in self.marks.evaluations, self.saves(stop)
+        if evaluated or saved or self.logs() or len(self._unread) >= _UNREAD or self._last:
+            self.log(self._read())
+        self.progress.advance(self._loss)
+        best = self.evaluate() if evaluated else False
+        if saved:
+            self.save(best, stop)
+
+    @property
+    def _last(self) -> bool:
+        return self.learner.done == self.learner.options.steps
+
+    def _read(self) -> dict[str, float]:
+        """The losses of the last step, means over all processes. Raises FloatingPointError where one of them
+        or of those before is not finite, naming the first."""
+        values = torch.stack([loss for _, losses in self._unread for loss in losses.values()])
+        means = iter(self.learner.workers.mean(values.tolist()))
+        read: dict[str, float] = {}
+        for step, losses in self._unread:
+            read = {name: next(means) for name in losses}
+            for name, loss in read.items():
+                if not math.isfinite(loss):
+                    raise FloatingPointError(f"the {name} is {loss} at step {step}; a lower lr may help")
+        self._unread.clear()
+        self._loss = next(iter(read.values()))
+        return read
+
+    def evaluate(self) -> bool:
+        """Measures on the first process. Returns whether it is the best so far."""
+        learner = self.learner
+        first = learner.workers.first
+        measures = learner.workers.broadcast(learner.task.evaluate(learner.measured) if first else None)
+        self.history.append((learner.done, measures))
+        shown = "   ".join(f"{name} {value:.3f}" for name, value in measures.items())
+        self.progress.say(f"  step {learner.done:>5} of {learner.options.steps}   {shown}")
+        if learner.done == 0:
+            return False
+        name, value = next(iter(measures.items()))
+        if math.isnan(value):
+            raise FloatingPointError(f"{name}: it is {value} at step {learner.done}; a lower lr may help")
+        sign = -1 if learner.task.better == "higher" else 1
+        best = learner.best is None or sign * value < sign * learner.best
+        if best:
+            learner.best = value
+        return best
+
+    def stop(self) -> int | None:
+        """The signal that any process of the run was sent."""
+        return None
+
+    def logs(self) -> bool:
+        """Whether the losses of this step go to the log."""
+        return False
+
+    def log(self, losses: dict[str, float]) -> None:
+        pass
+
+    def saves(self, stop: int | None) -> bool:
+        """Whether a checkpoint is due."""
+        return False
+
+    def save(self, best: bool, stop: int | None) -> None:
+        pass
+
+
+class Recorder(Reporter):
+    """What a run with a folder does: it logs, samples and saves too, and is stopped by signals."""
+
+    def __init__(self, learner: Learner, progress: Progress, marks: Marks, run: Run):
+        super().__init__(learner, progress, marks)
+        self.run = run
+        self._received: list[int] = []
+        self._open = contextlib.ExitStack()
+        self._log: Callable[[int, dict[str, float]], None] = lambda step, values: None
+
+    def __enter__(self) -> "Recorder":
+        self._open.enter_context(_signals(self._received))
+        if self.learner.workers.first:
+            log = Log(self.run.folder, self.learner.done, tensorboard=self.learner.setup.tensorboard)
+            self._open.callback(log.close)
+            self._log = log
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def stop(self) -> int | None:
+        sent = self.learner.workers.any([number in self._received for number in SIGNALS])
+        return next((number for number, any_of in zip(SIGNALS, sent, strict=True) if any_of), None)
+
+    def evaluate(self) -> bool:
+        best = super().evaluate()
+        learner = self.learner
+        step, measures = self.history[-1]
+        self._log(step, measures)
+        if learner.workers.first and learner.done:
+            sampling = learner.task.sampling(seed=learner.options.seed)
+            self.run.save_sample(step, learner.task.sample(sampling, learner.measured))
+        return best
+
+    def logs(self) -> bool:
+        return self.learner.done % self.learner.setup.log_every == 0 or self._last
+
+    def log(self, losses: dict[str, float]) -> None:
+        if self.logs():
+            step = self.learner.done
+            self._log(step, {**losses, "lr": learning_rate(step - 1, self.learner.options)})
+
+    def saves(self, stop: int | None) -> bool:
+        step, every = self.learner.done, self.learner.setup.checkpoint_every
+        due = step in self.marks.evaluations or self._last or (every and step % every == 0)
+        return bool(due) or stop is not None
+
+    def save(self, best: bool, stop: int | None) -> None:
+        """Raises Stopped after a signal, OSError where it cannot be written."""
+        learner, step = self.learner, self.learner.done
+        state = {"run": self.run.id, "is_best": best, **learner.state_dict()}
+        error = None
+        if learner.workers.first:
+            try:
+                self.run.checkpoints.save(step, state, best=best)
+            except OSError as caught:
+                error = (caught.errno, caught.strerror or str(caught))
+        if error := learner.workers.broadcast(error):
+            there = self.run.checkpoints.steps()
+            last = f"that of step {there[-1]} is whole" if there else "there is none yet"
+            raise OSError(error[0], f"the checkpoint of step {step} is not saved: {error[1]}; {last}")
+        if stop is not None and not self._last:
+            raise Stopped(stop, step, self.run.checkpoints.path(step))
+
+
+@contextlib.contextmanager
+def _signals(received: list[int]) -> Iterator[None]:
+    """Collects SIGTERM and Ctrl-C; a second Ctrl-C interrupts at once."""
+
+    def handle(number: int, frame: Any) -> None:
+        if number == signal.SIGINT and number in received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""The task `gan`: two networks that take turns, on images, series or text."""

@@ -1,0 +1,40 @@
+"""Which data a GAN learns, by the options of its task or by what a run keeps of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .characters import Characters
+from .options import GanData
+from .pictures import Pictures
+from .series import READERS, Sequences
+from .source import Source
+
+_IMAGES, _TEXT = ("digits", "photos"), ("pydocs",)
+_SOURCES = {each.kind: each for each in (Pictures, Sequences, Characters)}
+
+
+def read_source(arch: str, options: GanData, argument: str, folder: Path | None) -> Source:
+    """The data that the options name. Raises OSError, ValueError or ModuleNotFoundError, naming `argument`
+    or the option."""
+    name = options.data if options.data is not None else ("prices" if arch == "recurrent" else "digits")
+    ordered = name in (*READERS, *_TEXT) or name.endswith((".wav", ".csv", ".txt"))
+    if arch == "recurrent" and name in _IMAGES:
+        raise ValueError(f"{argument}: {name} are images, and recurrent networks take series or text")
+    if arch != "recurrent" and ordered:
+        raise ValueError(
+            f"{argument}: {name} has sequences, which --arch recurrent takes; {arch} takes images"
+        )
+    if arch != "recurrent":
+        return Pictures.read(name, options, argument)
+    if name in _TEXT or name.endswith(".txt"):
+        return Characters.read(name, options, argument, folder)
+    return Sequences.read(name, options, argument)
+
+
+def revived(folder: Path, content: Mapping[str, Any]) -> Source:
+    """What a run's folder keeps of its data. Raises ValueError where it is not what `Source.keep` writes."""
+    try:
+        return _SOURCES[content["kind"]].revive(content, folder)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'data.json'} does not describe data: {error}") from error

@@ -1,0 +1,85 @@
+"""The data of a GAN: what the task asks of pictures, series and characters alike."""
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ....models import GAN
+from ... import files
+from .options import GanMeasuring, GanModel, GanSampling
+
+_AT_ONCE = 500  # samples drawn in one pass
+
+
+class Source(ABC):
+    """The data of a GAN; as `revived` makes it, what is known of them alone.
+
+    Each reads its data, makes the model that fits them, measures it against them, draws its samples, and
+    keeps in the run what drawing needs. kind: what data.json calls it.
+    """
+
+    kind: ClassVar[str]
+    name: str
+    classes: tuple[str, ...] = ()
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """What was left out, and why."""
+        return ()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many samples there are."""
+
+    @abstractmethod
+    def batch(self, index: Tensor) -> dict[str, Tensor]:
+        """ "real", the samples at `index` [B], and their "labels" or "lengths" where they have some."""
+
+    @abstractmethod
+    def fingerprint(self) -> str: ...
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What data.json holds."""
+
+    def keep(self, folder: Path) -> None:
+        """Writes into the run's folder what `revived` reads."""
+        content = {"kind": self.kind, "name": self.name, **self.describe()}
+        files.write(folder / "data.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    @abstractmethod
+    def model(self, options: GanModel) -> GAN:
+        """A new model for them. Raises ValueError, naming the option, for one that does not fit."""
+
+    @abstractmethod
+    def measures(self, gan: GAN, how: GanMeasuring, *, full: bool) -> dict[str, float]:
+        """Measures of what `gan` draws, the one that matters first; full: all, else what is quick."""
+
+    @abstractmethod
+    def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
+        """Samples by file suffix."""
+
+
+def draw(
+    gan: GAN,
+    count: int,
+    random: torch.Generator,
+    *,
+    labels: Tensor | None = None,
+    lengths: Tensor | None = None,
+    **how: Any,
+) -> Tensor:
+    """`gan.sample` in parts, on the CPU; labels and lengths [count]."""
+    parts = []
+    for begin in range(0, count, _AT_ONCE):
+        rows = slice(begin, min(begin + _AT_ONCE, count))
+        more: dict[str, Any] = {
+            name: x[rows] for name, x in (("labels", labels), ("lengths", lengths)) if x is not None
+        }
+        parts.append(gan.sample(rows.stop - begin, generator=random, **more, **how).cpu())
+    drawn = torch.cat(parts, gan.sample_dim)
+    return drawn.float() if drawn.is_floating_point() else drawn

@@ -1,0 +1,166 @@
+"""A GAN as a task: the discriminator's and the generator's turns, on images, series or text."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ....data import Shuffled
+from ....gan import GanOptions
+from ....gan.turns import discriminator_turn, generator_turn
+from ....models import GAN
+from ... import config
+from ...task import Losses, Task, Turn
+from ...workers import Shard
+from .options import PRESETS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling
+from .reading import read_source, revived
+from .source import Source
+
+__all__ = ["GanBatches", "GanTask"]
+
+
+class GanTask(Task):
+    """Teaches both networks of a `GAN`; the turns are those of `gan_step`, each on fake samples
+    of its own.
+
+    source: the data, or what is known of them where they are not to be touched.
+    """
+
+    options = {"model": GanModel, "data": GanData, "fit": GanFit, "run": GanRun}  # noqa: RUF012
+    sampling = GanSampling
+    measuring = GanMeasuring
+
+    def __init__(self, model: GAN, source: Source, fit: GanFit, cut: GanData):
+        self.model, self.source, self._fit, self._cut = model, source, fit, cut
+        self.skipped = source.skipped
+        names = ("loss", "r1", "r2", "gp", "penalty_every", "label_smoothing", "generator_every")
+        self.rules = GanOptions(**{name: getattr(fit, name) for name in names})
+        self._step = 0
+
+    @classmethod
+    def presets(cls, given: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+        arch = given.get("arch")
+        return PRESETS.get(arch, {}) if isinstance(arch, str) else {}
+
+    @classmethod
+    def from_options(
+        cls, sections: Mapping[str, Any], folder: Path | None, *, data: bool = True, argument: str = "data"
+    ) -> "GanTask":
+        options, cut, fit = sections["model"], sections["data"], sections["fit"]
+        kept = folder / "data.json" if folder else None
+        source: Source
+        if data:
+            source = read_source(options.arch, cut, argument, folder)
+            if len(source) < cut.batch:
+                raise ValueError(
+                    f"batch: expected at most {len(source)}, the number of samples, got {cut.batch}"
+                )
+            if folder and kept and not kept.exists():
+                source.keep(folder)
+        elif folder is None or kept is None or not kept.exists():
+            raise FileNotFoundError(f"{argument}: {kept} is missing, without which nothing can be drawn")
+        else:
+            source = revived(folder, config.read_json(kept, argument))
+        if options.conditional and not source.classes:
+            raise ValueError(f"conditional: {source.name} has no classes")
+        return cls(source.model(options), source, fit, cut)
+
+    def data(self, shard: Shard) -> "GanBatches":
+        rows = Shuffled(len(self.source), self._cut.batch, self._fit.seed, shard.of(self._cut.batch))
+        return GanBatches(self.source, rows)
+
+    def at(self, step: int, steps: int) -> None:
+        self._step = step
+
+    def turns(self) -> tuple[Turn, ...]:
+        fit = self._fit
+        adam = lambda net, lr: torch.optim.Adam(net.parameters(), lr, (fit.beta1, fit.beta2), fused=True)
+        return (
+            Turn(
+                "discriminator",
+                self.model.discriminator,
+                self.discriminator_turn,
+                rate=fit.critic_rate,
+                optimizer=adam,
+            ),
+            Turn(
+                "generator",
+                self.model.generator,
+                self.generator_turn,
+                every=fit.generator_every,
+                optimizer=adam,
+            ),
+        )
+
+    def loss(self, model: nn.Module, batch: Any, carried: Any) -> tuple[Losses, Any]:
+        """The discriminator's."""
+        return self.discriminator_turn(model, batch, carried)
+
+    def discriminator_turn(
+        self, D: nn.Module, batch: Mapping[str, Tensor], carried: Any
+    ) -> tuple[Losses, None]:
+        """The discriminator's loss with the penalties due, and what to know of it."""
+        with torch.no_grad():
+            real, fake = self._both(batch)
+        out = discriminator_turn(self.model, real, fake, self.rules, self._step)
+        assert out.real_logits is not None
+        losses = {
+            "discriminator loss": out.loss,
+            "real logit": out.real_logits.float().mean(),
+            "fake logit": out.fake_logits.float().mean(),
+            "real sign": out.real_logits.sign().float().mean(),
+        }
+        return losses | ({"penalty": out.penalty} if self.rules.penalties(self._step) else {}), None
+
+    def generator_turn(self, G: nn.Module, batch: Mapping[str, Tensor], carried: Any) -> tuple[Losses, None]:
+        """The generator's loss through the discriminator, which learns nothing."""
+        real, fake = self._both(batch)
+        return {"generator loss": generator_turn(self.model, real, fake, self.rules).loss}, None
+
+    def _both(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Real and as many fake samples, of the same labels and lengths, as the discriminator takes them."""
+        model = self.model
+        besides = batch.get("labels") if model.num_classes else None, batch.get("lengths")
+        real = model.critic_input(batch["real"], *besides)
+        return real, model.critic_input(model.fakes(real, *besides), *besides)
+
+    def evaluate(self, model: GAN | None = None) -> dict[str, float]:
+        """The measure that tells of progress, the quickest of `measure`."""
+        cut = self._cut
+        how = GanMeasuring(features=cut.features, samples=cut.samples, score_steps=cut.score_steps)
+        return self.source.measures(self.model if model is None else model, how, full=False)
+
+    def measure(self, how: GanMeasuring) -> dict[str, float]:
+        own = {"features": self._cut.features, "samples": self._cut.samples}
+        asked = {name: value for name, value in vars(how).items() if value is not None}
+        return self.source.measures(self.model, GanMeasuring(**{**own, **asked}), full=True)
+
+    def sample(self, how: GanSampling, model: GAN | None = None) -> dict[str, str | bytes]:
+        """A grid of images or of curves under ".png", sequences in the units of the data under ".npy" too;
+        text under ".txt". Raises ValueError for a class that there is not."""
+        gan = self.model if model is None else model
+        if how.class_ is not None and not gan.num_classes:
+            raise ValueError("class_: this run's model has no classes; train with --conditional")
+        return self.source.drawn(gan, how)
+
+    def fingerprint(self) -> str:
+        return self.source.fingerprint()
+
+
+class GanBatches:
+    """Rows of a source for ever, in an order of `Shuffled`: {"real", and "labels" or "lengths"}."""
+
+    def __init__(self, source: Source, rows: Shuffled):
+        self._source, self._rows = source, rows
+
+    def __next__(self) -> tuple[dict[str, Tensor], bool]:
+        index, begins = next(self._rows)
+        return self._source.batch(index), begins
+
+    def state_dict(self) -> dict[str, int]:
+        return self._rows.state_dict()
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._rows.load_state_dict(state)

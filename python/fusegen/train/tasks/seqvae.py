@@ -1,0 +1,293 @@
+"""Lines or sentences as a task for the `SequenceVAE`: the ELBO without collapse, and text from z."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._modes import evaluating
+from ...data import Fetched, Ragged, Shuffled, Vocabulary, lines, open_text, sentences
+from ...metrics import latent_measures, perplexity, self_bleu
+from ...metrics.translation import check_sacrebleu
+from ...models import SequenceVAE
+from ..options import CELLS, FitOptions, Options, option
+from ..task import Task
+from ..workers import Shard
+from .fingerprint import fingerprint_of
+from .held_out import keep_json, kept_json, parted
+from .token_sequences import TOKENS, count_tokens, decoded, encoded, read_vocabulary, vocabulary_of
+
+__all__ = [
+    "BOUND",
+    "SequenceVAEData",
+    "SequenceVAEFit",
+    "SequenceVAEOptions",
+    "SequenceVAESampling",
+    "SequenceVAETask",
+]
+
+BOUND = "held-out nats per sequence"
+_BATCH = 32  # when measuring
+_EXAMPLES = 8  # held-out sequences that a run keeps
+_NARROW = -4.0  # log variance of the posterior at first
+_COMPARED = 50  # samples for self-BLEU
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceVAEOptions(Options):
+    """Which model, and how its posterior is kept from collapsing. Raises TypeError or ValueError."""
+
+    cell: str = option("lstm", "recurrent cell", CELLS)
+    layers: int = option(1, "recurrent layers, of encoder and decoder", least=1)
+    hidden: int = option(128, "units in a layer", least=1)
+    embedding: int = option(64, "size of a token's vector", least=1)
+    latent: int = option(16, "size of z; 0: none, a language model of the same decoder", least=0)
+    bidirectional: bool = option(False, "the encoder reads both ways")
+    dropout: float = option(
+        0.0, "chance of a zero, before, between and after the layers", least=0, most=1, open_above=True
+    )
+    word_dropout: float = option(
+        0.0, "chance that the decoder does not see a token in training", least=0, most=1
+    )
+    inputless: bool = option(True, "the decoder sees no token at all, so that z says everything")
+    kl_rise: float = option(
+        0.5, "share of the steps over which the KL's weight rises from 0 to 1", least=0, most=1
+    )
+    free_bits: float = option(0.1, "nats of each dimension's KL that cost nothing in training", least=0)
+    batch: int = option(64, "sequences in a step", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceVAEData(Options):
+    """Which sequences, in which tokens. Errors as in `SequenceVAEOptions`."""
+
+    data: str = option(
+        "unicode",
+        "unicode: the names of its characters; pydocs, a text file, a folder of them, or hf:NAME",
+    )
+    unit: str = option("line", "what a sequence is", ("line", "sentence"))
+    tokens: str = option("word", "what the model reads and writes", TOKENS)
+    vocabulary: int = option(1500, "most frequent characters or words that are kept", least=1)
+    longest: int = option(20, "longer sequences, in tokens, are left out", least=1)
+    held_out: float = option(
+        0.1, "share that is measured on", least=0, most=1, open_below=True, open_above=True
+    )
+    column: str = option("text", "of an hf: dataset")
+    split: str = option("train", "of an hf: dataset")
+    importance: int = option(20, "draws for the importance-weighted bound; 0: not measured", least=0)
+    measured: int = option(500, "held-out sequences that are measured, at most", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceVAEFit(FitOptions):
+    """How to train it. Errors as in `FitOptions`."""
+
+    steps: int = option(2500, "optimiser steps", least=1)
+    lr: float = option(
+        6e-3,
+        "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
+        least=0,
+        open_below=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceVAESampling(Options):
+    """What is written. Errors as in `SequenceVAEOptions`."""
+
+    what: str = option(
+        "all",
+        "samples of the prior; held-out sequences and what comes back; ways between two of them",
+        ("all", "prior", "reconstruction", "interpolation"),
+    )
+    count: int = option(8, "samples of the prior", least=1, most=10_000)
+    steps: int = option(6, "of an interpolation", least=2, most=1000)
+    temperature: float = option(
+        1.0, "of the prior's samples; 0: the likeliest token always, as in the others", least=0
+    )
+    top_p: float | None = option(
+        None, "draw from the likeliest tokens whose chances reach P", least=0, most=1, open_below=True
+    )
+    seed: int = option(0, "of the draws", least=0, most=2**63 - 1)
+
+
+class SequenceVAETask(Task):
+    """Teaches a `SequenceVAE` the training sequences, measures it on those held out.
+
+    texts: (to learn from, held out); None: a model that only writes. examples: a few held-out ones.
+    seed: of the order of the sequences. skipped: what of the data was left out.
+    """
+
+    options = {"model": SequenceVAEOptions, "data": SequenceVAEData, "fit": SequenceVAEFit}  # noqa: RUF012
+    sampling = SequenceVAESampling
+
+    def __init__(
+        self,
+        options: SequenceVAEOptions,
+        source: SequenceVAEData,
+        vocabulary: Vocabulary,
+        examples: Sequence[str],
+        texts: tuple[Sequence[str], Sequence[str]] | None = None,
+        seed: int = 0,
+        skipped: tuple[str, ...] = (),
+    ):
+        self.model = SequenceVAE(
+            len(vocabulary),
+            options.embedding,
+            options.hidden,
+            options.latent,
+            options.layers,
+            cell=options.cell,
+            bidirectional=options.bidirectional,
+            dropout=options.dropout,
+            word_dropout=options.word_dropout,
+            inputless=options.inputless,
+        )
+        with torch.no_grad():
+            # As wide as the prior it hides its own mean: z would be noise for long, and be left alone.
+            self.model.posterior.bias[options.latent :] = _NARROW
+        self.vocabulary, self._examples = vocabulary, examples
+        self._options, self._source, self._seed = options, source, seed
+        self._kl_weight = 1.0
+        if texts is not None:
+            self.training, self.held_out = (encoded(vocabulary, part) for part in texts)
+            self.skipped = skipped
+
+    @classmethod
+    def from_options(
+        cls, sections: Mapping[str, Any], folder: Path | None, *, data: bool = True, argument: str = "data"
+    ) -> "SequenceVAETask":
+        options, source = sections["model"], sections["data"]
+        kept = folder / "vocabulary.json" if folder else None
+        shown = folder / "examples.json" if folder else None
+        if not data:
+            vocabulary = read_vocabulary(kept, source.tokens, argument)
+            return cls(options, source, vocabulary, kept_json(shown, argument))
+        check_sacrebleu()
+        learn, held_out, skipped = _read(source, argument)
+        if len(learn) < options.batch:
+            raise ValueError(
+                f"{argument}: too short: one step reads {options.batch} {source.unit}s (batch), and there "
+                f"are {len(learn)} to learn from"
+            )
+        vocabulary = vocabulary_of(source.tokens, learn, source.vocabulary, kept, argument)
+        examples = held_out[:_EXAMPLES]
+        if shown and not shown.exists():
+            keep_json(shown, examples)
+        return cls(
+            options,
+            source,
+            vocabulary,
+            examples,
+            texts=(learn, held_out),
+            seed=sections["fit"].seed,
+            skipped=skipped,
+        )
+
+    def data(self, shard: Shard) -> Fetched:
+        """(int64 [T, B], lengths int64 [B])."""
+        batch, lengths = self._options.batch, self.training.lengths
+        order = Shuffled(len(lengths), batch, self._seed, shard.of(batch), lengths)
+        return Fetched(order, self.training.padded)
+
+    def at(self, step: int, steps: int) -> None:
+        rise = self._options.kl_rise * steps
+        self._kl_weight = min(1.0, step / rise) if rise else 1.0
+
+    def loss(self, model: SequenceVAE, batch: tuple[Tensor, Tensor], carried: None) -> tuple[Any, None]:
+        terms = model.elbo(*batch)
+        kl = terms.kl.mean(0)
+        likelihood = terms.log_likelihood.mean()
+        cost = kl.clamp(min=self._options.free_bits).sum()
+        losses = {"loss": self._kl_weight * cost - likelihood, "log likelihood": likelihood, "KL": kl.sum()}
+        return losses, None
+
+    def evaluate(self, model: SequenceVAE | None = None) -> dict[str, float]:
+        """-ELBO, its terms, minus the importance-weighted bound, active units (`metrics.latent_measures`);
+        the perplexity of a token, ends counted, by the better bound; self-BLEU of samples of the prior.
+
+        No dropout, the KL at its full weight, z from fixed draws.
+        """
+        model = model or self.model
+        device = model.output.weight.device
+        generator = torch.Generator().manual_seed(0)
+        # Those of one length together, or most of a batch would be padding.
+        index = self.held_out.lengths[: self._source.measured].argsort(stable=True)
+        batches = [self.held_out.padded(part) for part in index.split(_BATCH)]
+        batches = [(tokens.to(device), lengths) for tokens, lengths in batches]
+        k = self._source.importance if self._options.latent else 0
+        found = latent_measures(model, batches, k=k, chunk=5, generator=generator)
+        measures = {BOUND: -found.elbo, "log likelihood": found.log_likelihood, "KL": found.kl}
+        if found.importance is not None:
+            measures[f"nats, {k} draws"] = -found.importance
+        best = found.elbo if found.importance is None else max(found.importance, found.elbo)
+        tokens = int(self.held_out.lengths[index].sum()) + len(index)
+        measures["perplexity"] = perplexity(-best * found.count, tokens)
+        measures["active units"] = float(found.active_units)
+        written = model.sample(_COMPARED, self._source.longest, generator=generator)
+        measures["self-BLEU"] = self_bleu(decoded(self.vocabulary, *written))
+        return measures
+
+    def sample(self, how: SequenceVAESampling, model: SequenceVAE | None = None) -> dict[str, str | bytes]:
+        model = model or self.model
+        parts = []
+        examples = encoded(self.vocabulary, self._examples)
+        if how.what in ("all", "prior"):
+            written = model.sample(
+                how.count,
+                self._source.longest,
+                temperature=how.temperature,
+                top_p=how.top_p,
+                generator=torch.Generator().manual_seed(how.seed),
+            )
+            parts.append(["From the prior", *decoded(self.vocabulary, *written)])
+        if how.what in ("all", "reconstruction"):
+            parts.append(["Held out, and what comes back"])
+            returned = model.reconstruct(*self._padded(model, examples), self._source.longest)
+            for text, back in zip(self._examples, decoded(self.vocabulary, *returned), strict=True):
+                parts[-1] += [text, f"  -> {back}"]
+        if how.what in ("all", "interpolation"):
+            parts.append(["From one to another", *self._way(model, examples, how.steps)])
+        return {".txt": "\n\n".join("\n".join(part) for part in parts) + "\n"}
+
+    def fingerprint(self) -> str:
+        sides = self.training, self.held_out
+        return fingerprint_of(*(part for side in sides for part in (side.tokens, side.lengths)))
+
+    @torch.no_grad()
+    def _way(self, model: SequenceVAE, examples: Ragged, steps: int) -> list[str]:
+        """Greedy text along the straight line between the first two examples' posterior means."""
+        with evaluating(model):
+            means = model.encode(*self._padded(model, examples))[0]
+        at = torch.linspace(0, 1, steps, device=means.device, dtype=means.dtype).unsqueeze(1)
+        z = means[0].lerp(means[min(1, len(means) - 1)], at)
+        return decoded(self.vocabulary, *model.decode(z, self._source.longest))
+
+    def _padded(self, model: SequenceVAE, examples: Ragged) -> tuple[Tensor, Tensor]:
+        tokens, lengths = examples.padded()
+        return tokens.to(model.output.weight.device), lengths
+
+
+def _read(source: SequenceVAEData, argument: str) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """(texts to learn from, texts held out, what was left out), each text once."""
+    text = open_text(source.data, argument, utf8=True, column=source.column, split=source.split)
+    if text.vocabulary.kind == "ids":
+        raise ValueError(
+            f"{argument}: {text.name} holds token numbers, of which no {source.unit}s can be cut"
+        )
+    cut_up = {"sentence": sentences, "line": lines}[source.unit](bytes(text.tokens.numpy()).decode())
+    found = dict.fromkeys(cut_up)
+    texts = [each for each in found if count_tokens(source.tokens, each) <= source.longest]
+    if not texts:
+        raise ValueError(
+            f"{argument}: {text.name} has no {source.unit} of at most {source.longest} {source.tokens}s "
+            "(longest)"
+        )
+    learn, held_out = parted(len(texts), source.held_out, argument, f"{source.unit}s")
+    skipped = text.skipped
+    if long := len(found) - len(texts):
+        skipped += (f"{long} {source.unit}s of more than {source.longest} {source.tokens}s (longest)",)
+    return [texts[i] for i in learn.tolist()], [texts[i] for i in held_out.tolist()], skipped

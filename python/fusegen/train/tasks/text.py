@@ -1,0 +1,313 @@
+"""Text as a task: contiguous lanes read chunk by chunk with the state carried; bits per character."""
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..._modes import evaluating
+from ...data import Lanes, StreamedLanes, Text, TextStream, Vocabulary, open_text, split, tokenize
+from ...data.vocabulary import BUILT
+from ...models import TextLSTM
+from ...models.text_lstm import State
+from .. import files
+from ..options import CELLS, Options, option
+from ..task import Task
+from ..workers import Shard
+from .fingerprint import fingerprint_of
+
+__all__ = ["BITS", "TextBatches", "TextData", "TextOptions", "TextSampling", "TextTask"]
+
+BITS = "held-out bits per character"
+# When measuring: few lanes, since each starts cold, and long chunks, since no graph is kept. Not the batch of
+# training, so that runs compare.
+_LANES, _CHUNK = 16, 256
+_PROMPT = "The "
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions(Options):
+    """Which text model, and how its text is cut. Raises TypeError or ValueError, naming the field."""
+
+    cell: str = option("lstm", "recurrent cell", CELLS)
+    layers: int = option(2, "recurrent layers", least=1)
+    hidden: int = option(256, "units in a layer", least=1)
+    embedding: int = option(128, "size of a byte's vector", least=1)
+    dropout: float = option(
+        0.0, "chance of a zero, before, between and after the layers", least=0, most=1, open_above=True
+    )
+    input_dropout: float | None = option(
+        None, "before the layers, in place of --dropout", least=0, most=1, open_above=True
+    )
+    hidden_dropout: float | None = option(
+        None, "between the layers, in place of --dropout", least=0, most=1, open_above=True
+    )
+    output_dropout: float | None = option(
+        None, "after the layers, in place of --dropout", least=0, most=1, open_above=True
+    )
+    locked_dropout: bool = option(False, "those dropouts draw one mask for all steps of a chunk")
+    embedding_dropout: float = option(
+        0.0, "chance that a token's vector is zero in the whole batch", least=0, most=1, open_above=True
+    )
+    weight_drop: float = option(
+        0.0, "chance of a zero in the recurrent matrices, for a whole chunk", least=0, most=1, open_above=True
+    )
+    ar: float = option(0.0, "weight of the last layer's mean square activation in the loss", least=0)
+    tar: float = option(0.0, "weight of its mean square change from step to step", least=0)
+    batch: int = option(16, "stretches of text read side by side", least=1)
+    chunk: int = option(64, "bytes of each in one step", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextData(Options):
+    """Which text, in which tokens. Errors as in `TextOptions`."""
+
+    data: str = option(
+        "pydocs",
+        "pydocs, a text file, a folder of them, .parquet, .json or .jsonl, token numbers in .npy or .npz, or "
+        "hf:NAME",
+    )
+    tokens: str = option(
+        "byte", "what the model reads and writes: byte, character, word, or a file of tokenizers, FILE.json"
+    )
+    vocabulary: int = option(10_000, "most frequent characters or words that are kept", least=1)
+    column: str = option("text", "of rows (hf:, .parquet, .json); the array's name in an .npz")
+    split: str = option("train", "of an hf: dataset")
+    stream: bool = option(False, "read rows while training, for data that fit neither memory nor disk")
+    held_out: int = option(
+        200, "first rows of a stream, which are measured on; of other data the last 10 %", least=1
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.tokens not in BUILT and not self.tokens.endswith(".json"):
+            raise ValueError(f"tokens: expected one of {', '.join(BUILT)} or FILE.json, got {self.tokens!r}")
+        if self.stream and self.tokens in ("character", "word"):
+            raise ValueError(
+                f"tokens: expected byte or FILE.json for a stream, of unknown words, got {self.tokens!r}"
+            )
+
+    @property
+    def vocabulary_kind(self) -> str:
+        """As `Vocabulary.kind`."""
+        return self.tokens if self.tokens in BUILT else "tokenizer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSampling(Options):
+    """How a text model is asked to write. Errors as in `TextOptions`."""
+
+    prompt: str | None = option(None, "what the sample begins with (by default 'The ')")
+    length: int = option(400, "tokens written", least=0)
+    temperature: float = option(0.7, "the logits are divided by it; 0: the likeliest token always", least=0)
+    top_k: int | None = option(None, "draw from the K likeliest tokens only", least=1)
+    top_p: float | None = option(
+        None, "draw from the likeliest tokens whose chances reach P", least=0, most=1, open_below=True
+    )
+    beams: int | None = option(
+        None, "write the likeliest text that beam search with N beams finds, drawing nothing", least=1
+    )
+    seed: int = option(0, "of the draws", least=0, most=2**63 - 1)
+
+
+class TextTask(Task):
+    """Teaches a `TextLSTM` the first 90 % of a text and measures it on the last 10 %.
+
+    stream: it is taught that instead, and measured on all of the text. text=None: a model that only writes.
+    Raises ValueError, naming `argument`, for a text too short for one
+    training step.
+    """
+
+    options = {"model": TextOptions, "data": TextData}  # noqa: RUF012
+    sampling = TextSampling
+
+    def __init__(
+        self,
+        model: TextLSTM,
+        text: Text | None,
+        batch: int,
+        chunk: int,
+        *,
+        stream: TextStream | None = None,
+        argument: str = "text",
+    ):
+        self.model, self.vocabulary = model, text.vocabulary if text else Vocabulary("byte")
+        self._batch, self._chunk, self._stream = batch, chunk, stream
+        if text is None:
+            return
+        self._tokens, self.skipped = text.tokens, text.skipped
+        if stream is not None:
+            held_out = text.tokens
+        else:
+            training, held_out = split(text.tokens)
+            if training.numel() <= batch * chunk or not held_out.numel():
+                made_of = self.vocabulary.kind
+                unit = "tokens" if made_of in ("ids", "tokenizer") else f"{made_of}s"
+                raise ValueError(
+                    f"{argument}: too short: one step reads {batch} x {chunk} {unit} (batch x chunk), and "
+                    f"the first 90 % of {text.name} are {training.numel()}"
+                )
+            self._lanes = Lanes(training, batch, chunk, drop_last=True)
+            # The last training byte comes first, so that every held-out byte is a target.
+            held_out = text.tokens[training.numel() - 1 :]
+        self._held_out = Lanes(held_out, _LANES, _CHUNK, drop_last=False)
+        self._targets = held_out[1:]
+        self.held_out_characters = self.vocabulary.count_characters(self._targets)
+
+    @classmethod
+    def make(
+        cls,
+        text: Text,
+        options: TextOptions,
+        *,
+        stream: TextStream | None = None,
+        argument: str = "text",
+    ) -> "TextTask":
+        """The task with a new model, its weights from torch's global random numbers."""
+        model = _model(options, text.vocabulary)
+        return cls(model, text, options.batch, options.chunk, stream=stream, argument=argument)
+
+    @classmethod
+    def from_options(
+        cls, sections: Mapping[str, Any], folder: Path | None, *, data: bool = True, argument: str = "data"
+    ) -> "TextTask":
+        options, source = sections["model"], sections["data"]
+        kept = folder / "vocabulary.json" if folder else None
+        vocabulary = Vocabulary.load(kept, source.vocabulary_kind) if kept and kept.exists() else None
+        if not data:
+            if vocabulary is None:
+                raise FileNotFoundError(
+                    f"{argument}: {kept} is missing, without which no text can be written"
+                )
+            task = cls(_model(options, vocabulary), None, options.batch, options.chunk)
+            task.vocabulary = vocabulary
+            return task
+        if vocabulary is None and source.vocabulary_kind == "tokenizer":
+            vocabulary = Vocabulary.from_file(source.tokens, argument.replace("data", "tokens"))
+        text, stream = _opened(source, vocabulary, argument)
+        task = cls.make(text, options, stream=stream, argument=argument)
+        if kept and not kept.exists():
+            files.write(kept, text.vocabulary.to_json())
+        return task
+
+    def data(self, shard: Shard) -> "TextBatches | StreamedLanes":
+        if self._stream is None:
+            return TextBatches(self._lanes, shard)
+        own = shard.of(self._batch)
+        return StreamedLanes(
+            self._stream,
+            self.vocabulary.encode,
+            own.stop - own.start,
+            self._chunk,
+            shard.index,
+            shard.count,
+        )
+
+    def loss(
+        self, model: TextLSTM, batch: tuple[Tensor, Tensor], carried: State | None
+    ) -> tuple[Tensor, State | None]:
+        loss, state = model.loss(*batch, carried)
+        return loss, model.detach(state)
+
+    def evaluate(self, model: TextLSTM | None = None) -> dict[str, float]:
+        """Bits per character: -log2 p of all held-out tokens, over the number of characters they spell; with
+        other tokens, the perplexity of one (2 to the bits per token), and the share that is unknown.
+
+        The lanes start from a zero state, which makes this a little higher than one long read would be.
+        """
+        with evaluating(model or self.model) as measured, torch.no_grad():
+            nats = self._nats(measured)
+        measures = {BITS: nats / math.log(2) / self.held_out_characters}
+        if self.vocabulary.kind in ("character", "word", "tokenizer"):
+            measures["perplexity"] = math.exp(min(nats / self._targets.numel(), 700.0))
+        if self.vocabulary.unknown is not None:
+            measures["unknown %"] = 100 * (self._targets == self.vocabulary.unknown).double().mean().item()
+        return measures
+
+    def _nats(self, model: TextLSTM) -> float:
+        """-log p of all held-out tokens."""
+        nats, state, device = 0.0, None, model.embedding.weight.device
+        for index in range(len(self._held_out)):
+            tokens, targets = (each.to(device) for each in self._held_out[index])
+            logits, state = model(tokens, state)
+            nats += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
+        return nats
+
+    def sample(self, how: TextSampling, model: TextLSTM | None = None) -> dict[str, str | bytes]:
+        """The prompt and what the model makes of it. Raises ValueError for a prompt that it cannot read."""
+        model = model or self.model
+        numbers = self.vocabulary.kind == "ids"
+        try:
+            prompt = self.vocabulary.encode(
+                ("0" if numbers else _PROMPT) if how.prompt is None else how.prompt
+            )
+        except ValueError as error:
+            raise ValueError(f"prompt: {error}") from error
+        if how.prompt is not None:
+            if not prompt.numel():
+                raise ValueError("prompt: expected at least one character, got none")
+            if self.vocabulary.unknown is not None and (prompt == self.vocabulary.unknown).any():
+                raise ValueError(f"prompt: {how.prompt!r} has what is not in the vocabulary of this run")
+        drawing = (how.temperature, how.top_k, how.top_p, how.seed)
+        drawn = model.generate(prompt.long(), how.length, *drawing, beams=how.beams)
+        assert isinstance(drawn, Tensor)  # as the prompt is
+        return {".txt": self.vocabulary.decode(torch.cat([prompt.long(), drawn]))}
+
+    def fingerprint(self) -> str:
+        return fingerprint_of(self._tokens)
+
+
+class TextBatches:
+    """A part of the lanes, chunk by chunk, for ever: (inputs, targets), each int64 [T, B of this part]."""
+
+    def __init__(self, lanes: Lanes, shard: Shard):
+        self._lanes = copy.copy(lanes)
+        self._lanes.keep(shard.of(lanes.batch))
+        self._position = 0
+
+    def __next__(self) -> tuple[tuple[Tensor, Tensor], bool]:
+        index = self._position % len(self._lanes)
+        self._position += 1
+        return self._lanes[index], index == 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self._position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._position = state["position"]
+
+
+def _model(options: TextOptions, vocabulary: Vocabulary) -> TextLSTM:
+    return TextLSTM(
+        len(vocabulary),
+        embedding_size=options.embedding,
+        hidden_size=options.hidden,
+        num_layers=options.layers,
+        cell=options.cell,
+        dropout=options.dropout,
+        input_dropout=options.input_dropout,
+        hidden_dropout=options.hidden_dropout,
+        output_dropout=options.output_dropout,
+        locked_dropout=options.locked_dropout,
+        embedding_dropout=options.embedding_dropout,
+        weight_drop=options.weight_drop,
+        activation_penalty=options.ar,
+        temporal_penalty=options.tar,
+    )
+
+
+def _opened(source: TextData, vocabulary: Vocabulary | None, argument: str) -> tuple[Text, TextStream | None]:
+    """The text in tokens; or, of a stream, the rows held out, and the stream."""
+    if source.stream:
+        stream = TextStream(source.data, source.column, source.split, source.held_out, argument)
+        vocabulary = vocabulary or Vocabulary("byte")
+        return Text(stream.name, vocabulary.encode(stream.measured), (), vocabulary), stream
+    utf8 = source.vocabulary_kind != "byte"
+    text = open_text(source.data, argument, utf8=utf8, column=source.column, split=source.split)
+    return tokenize(text, source.vocabulary_kind, source.vocabulary, vocabulary, argument), None

@@ -1,0 +1,320 @@
+"""Pictures as a task for the variational autoencoders: the ELBO, and pictures of what was learnt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..._modes import evaluating
+from ...data import Fetched, Images, Shuffled, has_test_split, read_images
+from ...metrics import latent_measures
+from ...models import VAE, ConvVAE
+from ..options import FitOptions, Options, option
+from ..task import Task, Turn
+from ..workers import Shard
+from .examples import COLUMNS, Examples, check_pillow, drawn, same_class
+from .fingerprint import fingerprint_of
+from .held_out import parted
+
+__all__ = ["BOUND", "VAEData", "VAEFit", "VAEOptions", "VAESampling", "VAETask"]
+
+BOUND = "held-out nats per image"
+_BATCH = 500  # when measuring
+_SHARE = 0.2  # held out where there is no split
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEOptions(Options):
+    """Which VAE. Raises TypeError or ValueError, naming the field, for a wrong value."""
+
+    network: str = option("dense", "layers: dense, or convolutions around them", ("dense", "convolutional"))
+    latent: int = option(16, "size of z", least=1)
+    hidden: int = option(512, "units in a dense layer", least=1)
+    layers: int = option(2, "dense hidden layers of the encoder, and of the decoder", least=0)
+    channels: int = option(32, "of the first convolution; each next one has twice as many", least=1)
+    convolutions: int = option(2, "each halves height and width", least=1, most=8)
+    likelihood: str = option("bernoulli", "of a pixel, given z", ("bernoulli", "gaussian"))
+    scale: float | None = option(
+        None, "the Gaussian's standard deviation; by default it is learnt", least=0, open_below=True
+    )
+    beta: float = option(1.0, "weight of the KL divergence", least=0)
+    beta_rise: float = option(0.4, "share of the steps over which beta rises from 0", least=0, most=1)
+    conditional: bool = option(False, "encoder and decoder are told the class")
+    encoder_dropout: float = option(
+        0.1,
+        "share of the image (or of its features) that the dense encoder does not see in training",
+        least=0,
+        most=1,
+        open_above=True,
+    )
+    batch: int = option(128, "images in a step", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEData(Options):
+    """Which images. Errors as in `VAEOptions`."""
+
+    data: str = option(
+        "digits", "digits, a folder of images or of MNIST's or CIFAR's files, .npy, .npz, or hf:NAME"
+    )
+    binarise: str | None = option(
+        None,
+        "pixels as 0 and 1: from half on, or drawn anew in each step with the pixel as the chance "
+        "(by default from half on, and not for a Gaussian)",
+        ("none", "half", "draw"),
+    )
+    held_out: float | None = option(
+        None,
+        "share of the images that is measured on (by default the published test split of MNIST and CIFAR, "
+        "else 0.2)",
+        least=0,
+        most=1,
+        open_below=True,
+        open_above=True,
+    )
+    column: str = option("image", "of an hf: dataset; the array's name in an .npz")
+    split: str = option("train", "of an hf: dataset")
+    importance: int = option(50, "draws for the importance-weighted bound; 0: not measured", least=0)
+    measured: int = option(2000, "held-out images that are measured, at most", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEFit(FitOptions):
+    """How to train it. Errors as in `FitOptions`."""
+
+    steps: int = option(3000, "optimiser steps", least=1)
+    lr: float = option(
+        8e-3,
+        "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
+        least=0,
+        open_below=True,
+    )
+    weight_decay: float = option(
+        0.4, "times the learning rate: the share that weights lose in each step (AdamW)", least=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAESampling(Options):
+    """What is drawn. Errors as in `VAEOptions`."""
+
+    what: str = option(
+        "all",
+        "samples of the prior; held-out images, and below each what comes back; ways between two of them",
+        ("all", "prior", "reconstruction", "interpolation"),
+    )
+    rows: int = option(4, "rows of samples, and of interpolations", least=1, most=100)
+    seed: int = option(0, "of the draws", least=0, most=2**63 - 1)
+
+
+class VAETask(Task):
+    """Teaches a `VAE` or `ConvVAE` the training images, measures it on those held out.
+
+    examples: a few held-out images. images: (to learn from, held out); None: a model that only draws.
+    fit: its seed is of the order of the images.
+    """
+
+    options = {"model": VAEOptions, "data": VAEData, "fit": VAEFit}  # noqa: RUF012
+    sampling = VAESampling
+
+    @classmethod
+    def presets(cls, given: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+        return {"run": {"ema": 0.995}}
+
+    def __init__(
+        self,
+        options: VAEOptions,
+        source: VAEData,
+        examples: Examples,
+        images: tuple[Images, Images] | None = None,
+        fit: VAEFit | None = None,
+    ):
+        self.model, self._fit = _model(options, examples), fit or VAEFit()
+        self._options, self._source, self._examples = options, source, examples
+        self._binarise = _binarisation(options, source)
+        self._beta = options.beta
+        if images is not None:
+            self.training, self.held_out = images
+            self.skipped = tuple(dict.fromkeys((*images[0].skipped, *images[1].skipped)))
+
+    @classmethod
+    def from_options(
+        cls, sections: Mapping[str, Any], folder: Path | None, *, data: bool = True, argument: str = "data"
+    ) -> "VAETask":
+        options, source = sections["model"], sections["data"]
+        _binarisation(options, source)
+        if options.likelihood == "bernoulli" and options.scale is not None:
+            raise ValueError(f"scale: expected none for a Bernoulli likelihood, got {options.scale}")
+        check_pillow()
+        kept = folder / "examples.npz" if folder else None
+        if not data:
+            if kept is None:
+                raise ValueError(f"{argument}: expected a run's folder, got none")
+            return cls(options, source, Examples.read(kept, argument))
+        training, held_out = _read(source, argument)
+        if options.conditional and training.labels is None:
+            raise ValueError(f"conditional: {training.name} has no labels")
+        Shuffled(len(training), options.batch, 0)  # refuses a batch that is too large
+        examples = Examples.of(training, held_out, options.conditional)
+        task = cls(options, source, examples, (training, held_out), sections["fit"])
+        if kept and not kept.exists():
+            examples.write(kept)
+        return task
+
+    def data(self, shard: Shard) -> Fetched:
+        """(float32 [B, C, H, W] in 0..1, and int64 [B] of a conditional model)."""
+        order = Shuffled(
+            len(self.training), self._options.batch, self._fit.seed, shard.of(self._options.batch)
+        )
+        return Fetched(order, lambda index: self._batch(self.training, index))
+
+    def turns(self) -> tuple[Turn, ...]:
+        decay = self._fit.weight_decay
+
+        def optimizer(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(
+                model.parameters(), lr, betas=(0.9, 0.95), weight_decay=decay, fused=True
+            )
+
+        return (Turn("model", self.model, self.loss, optimizer=optimizer),)
+
+    def at(self, step: int, steps: int) -> None:
+        rise = self._options.beta_rise * steps
+        self._beta = self._options.beta * (min(1.0, step / rise) if rise else 1.0)
+
+    def loss(self, model: Any, batch: tuple[Tensor, ...], carried: None) -> tuple[Any, None]:
+        x, *labels = batch
+        if self._binarise == "draw":
+            x = torch.bernoulli(x)
+        terms = model.elbo(self._shaped(x), *labels)
+        likelihood, kl = terms.log_likelihood.mean(), terms.kl.sum(-1).mean()
+        return {"loss": self._beta * kl - likelihood, "log likelihood": likelihood, "KL": kl}, None
+
+    @torch.no_grad()
+    def evaluate(self, model: VAE | ConvVAE | None = None) -> dict[str, float]:
+        """-ELBO, its terms, minus the importance-weighted bound, active units (`metrics.latent_measures`).
+
+        With beta = 1 whatever the training's; z from fixed draws. A Gaussian's are densities, of pixels in
+        0..1. Pixels that are drawn as 0 and 1 in training are drawn once here, always the same.
+        """
+        model = model or self.model
+        like = next(model.parameters())
+        generator = torch.Generator().manual_seed(0)
+        count = min(len(self.held_out), self._source.measured)
+        batches = []
+        for index in torch.arange(count).split(_BATCH):
+            x, *labels = self._batch(self.held_out, index)
+            if self._binarise == "draw":
+                x = torch.bernoulli(x, generator=generator)
+            x = self._shaped(x).to(like.device, like.dtype)
+            batches.append((x, *(each.to(like.device) for each in labels)))
+        found = latent_measures(model, batches, k=self._source.importance, chunk=10, generator=generator)
+        measures = {
+            BOUND: -found.elbo,
+            "log likelihood": found.log_likelihood,
+            "KL": found.kl,
+        }
+        if found.importance is not None:
+            measures[f"nats, {self._source.importance} draws"] = -found.importance
+        return {**measures, "active units": float(found.active_units)}
+
+    @torch.no_grad()
+    def sample(self, how: VAESampling, model: VAE | ConvVAE | None = None) -> dict[str, str | bytes]:
+        """One picture, a panel for each of what is asked for. Classes go round, where there are any."""
+        with evaluating(model or self.model) as drawing:
+            return {".png": drawn(self._panels(drawing, how))}
+
+    def _panels(self, model: VAE | ConvVAE, how: VAESampling) -> list[Tensor]:
+        """Images [n, C, H, W] for each of what is asked for."""
+        like = next(model.parameters())
+        examples, index = self._examples, torch.arange(COLUMNS) % len(self._examples.pixels)
+        x = examples.pixels[index].to(like.device).to(like.dtype) / 255
+        if self._binarise != "none":
+            x = (x >= 0.5).to(like.dtype)
+        flat = self._shaped(x)
+        labels = None if examples.labels is None else examples.labels[index].to(like.device)
+        panels = []
+        if how.what in ("all", "prior"):
+            count = how.rows * COLUMNS
+            asked = (
+                None if labels is None else torch.arange(count, device=like.device) % len(examples.classes)
+            )
+            generator = torch.Generator().manual_seed(how.seed)
+            panels.append(model.sample(count, asked, generator=generator))
+        if how.what in ("all", "reconstruction"):
+            panels.append(torch.cat([flat, model.reconstruct(flat, labels)]))
+        if how.what in ("all", "interpolation"):
+            first = torch.arange(how.rows, device=like.device) % COLUMNS
+            # Both ends are of one class where the model is told it.
+            last = (first + 1) % COLUMNS if labels is None else same_class(labels)[first]
+            told = None if labels is None else labels[first]
+            way = model.interpolate(flat[first], flat[last], COLUMNS, told)
+            panels.append(way.transpose(0, 1).flatten(0, 1))
+        return [panel.view(-1, *x.shape[1:]) for panel in panels]
+
+    def fingerprint(self) -> str:
+        sides = self.training, self.held_out
+        parts = (part for side in sides for part in (side.pixels, side.labels))
+        return fingerprint_of(*(part for part in parts if part is not None))
+
+    def _batch(self, images: Images, index: Tensor) -> tuple[Tensor, ...]:
+        x = images.pixels[index].float() / 255
+        if self._binarise == "half":
+            x = (x >= 0.5).float()
+        if not self._options.conditional or images.labels is None:
+            return (x,)
+        return x, images.labels[index]
+
+    def _shaped(self, x: Tensor) -> Tensor:
+        return x.flatten(1) if self._options.network == "dense" else x
+
+
+def _read(source: VAEData, argument: str) -> tuple[Images, Images]:
+    """(the images to learn from, those held out)."""
+    split = source.split if source.data.startswith("hf:") else "train"
+    images = read_images(source.data, argument, split=split, column=source.column)
+    if source.held_out is None and has_test_split(source.data):
+        test = read_images(source.data, argument, split="test")
+        if test.pixels.shape[1:] != images.pixels.shape[1:]:
+            raise ValueError(
+                f"{argument}: the test images are {list(test.pixels.shape[1:])}, the others "
+                f"{list(images.pixels.shape[1:])}"
+            )
+        return images, test
+    share = _SHARE if source.held_out is None else source.held_out
+    learn, held_out = parted(len(images), share, argument, "images")
+    return _part(images, learn), _part(images, held_out)
+
+
+def _part(images: Images, index: Tensor) -> Images:
+    labels = None if images.labels is None else images.labels[index]
+    return Images(images.name, images.pixels[index], labels, images.classes, images.skipped)
+
+
+def _model(options: VAEOptions, examples: Examples) -> VAE | ConvVAE:
+    C, H, W = examples.pixels.shape[1:]
+    shared: dict[str, Any] = {
+        "likelihood": options.likelihood,
+        "scale": options.scale,
+        "beta": options.beta,
+        "num_classes": len(examples.classes) if options.conditional else None,
+        "encoder_dropout": options.encoder_dropout,
+    }
+    hidden = (options.hidden,) * options.layers
+    if options.network == "dense":
+        return VAE(C * H * W, options.latent, hidden, **shared)
+    channels = tuple(options.channels * 2**i for i in range(options.convolutions))
+    if min(H, W) < 2**options.convolutions:
+        raise ValueError(f"convolutions: {options.convolutions} cannot each halve images of {H} x {W}")
+    return ConvVAE((C, H, W), options.latent, channels, hidden, **shared)
+
+
+def _binarisation(options: VAEOptions, source: VAEData) -> str:
+    if options.likelihood == "gaussian":
+        if source.binarise not in (None, "none"):
+            raise ValueError(f"binarise: expected none for a Gaussian likelihood, got {source.binarise!r}")
+        return "none"
+    return source.binarise or "half"
