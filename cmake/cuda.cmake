@@ -1,5 +1,7 @@
 # Decides what to build for NVIDIA GPUs. In: FUSEGEN_CUDA (auto, on, off).
-# Out: FUSEGEN_CUDA_ARCHS (empty: no CUDA) and FUSEGEN_CUDA_NOTE (the decision and its reason, for people).
+# Out: FUSEGEN_CUDA_ARCHS (empty: no CUDA) and FUSEGEN_CUDA_NOTE (the decision and its reason, for people); the sources
+# FUSEGEN_CUDA_KERNELS (of nvcc, and of the emulator of tests/simt), FUSEGEN_CUDA_PLANS (need no CUDA: in every build)
+# and FUSEGEN_CUDA_DEVICE (need its headers).
 
 # Machine code per generation, and portable code of the oldest for whatever comes.
 set(FUSEGEN_CUDA_ALL_ARCHS 80 90a-real 100-real 120-real)
@@ -10,12 +12,16 @@ if(NOT cuda_mode MATCHES "^(auto|on|off)$")
   message(FATAL_ERROR "FUSEGEN_CUDA must be auto, on or off, got '${FUSEGEN_CUDA}'")
 endif()
 
-file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/kernels/cuda/*.cu)
+set(cuda_folder ${PROJECT_SOURCE_DIR}/csrc/kernels/cuda)
+file(GLOB_RECURSE FUSEGEN_CUDA_KERNELS CONFIGURE_DEPENDS ${cuda_folder}/*.cu)
+file(GLOB_RECURSE FUSEGEN_CUDA_PLANS CONFIGURE_DEPENDS ${cuda_folder}/*.cpp)
+file(GLOB FUSEGEN_CUDA_DEVICE CONFIGURE_DEPENDS ${cuda_folder}/device/*.cpp)
+list(REMOVE_ITEM FUSEGEN_CUDA_PLANS ${FUSEGEN_CUDA_DEVICE})
 find_program(FUSEGEN_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
 
 if(cuda_mode STREQUAL "off")
   set(FUSEGEN_CUDA_NOTE "off (FUSEGEN_CUDA=off)")
-elseif(NOT cuda_sources)
+elseif(NOT FUSEGEN_CUDA_KERNELS)
   set(FUSEGEN_CUDA_NOTE "off (version ${PROJECT_VERSION} has no CUDA kernels)")
   if(cuda_mode STREQUAL "on")
     message(FATAL_ERROR "FUSEGEN_CUDA=on, but fusegen ${PROJECT_VERSION} has no CUDA kernels. Use auto or off.")

@@ -1,6 +1,5 @@
 """Which engine is tested, fixed seeds and threads, and outputs that start as NaN."""
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -9,12 +8,16 @@ import fusegen
 import pytest
 import torch
 
-# A folder with another build of the emulator's module: CI's, under AddressSanitizer.
+# The emulator of the CUDA kernels, _simt, is no part of the package: `make test` builds it beside the engine.
+# FUSEGEN_SIMT_MODULE names a folder with another build of it: CI's, under AddressSanitizer.
 if "FUSEGEN_SIMT_MODULE" in os.environ:
-    path = next(Path(os.environ["FUSEGEN_SIMT_MODULE"]).glob("_simt*.so"))
-    spec = importlib.util.spec_from_file_location("fusegen._simt", path)
-    fusegen._simt = sys.modules["fusegen._simt"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fusegen._simt)
+    folders = [Path(os.environ["FUSEGEN_SIMT_MODULE"])]
+    if not any(folders[0].glob("_simt*.so")):
+        raise FileNotFoundError(f"FUSEGEN_SIMT_MODULE: expected a folder with _simt*.so, got {folders[0]}")
+else:
+    tag = "cp{}{}-*".format(*sys.version_info)
+    folders = (Path(__file__).resolve().parents[1] / "build").glob(tag)
+sys.path += map(str, folders)
 
 # For all tests; else a module says how many in THREADS. One is the default, since small calls gain nothing
 # from a second thread, and `make test` runs a second process beside this one.

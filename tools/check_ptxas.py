@@ -15,9 +15,9 @@ ENTRY = re.compile(r"Compiling entry function '([^']+)' for '(sm_\w+)'")
 SPILL = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 STATIC = re.compile(r"(\d+) bytes smem")
-KERNEL = re.compile(
-    r"cuda\d+(forward|backward|cell|cell_step|cell_backward)_kernelILi(\d)E(?:.*?(Format[A-Za-z]+?\d+)ELi(\d)E)?"
-)
+# Of a sequence, with its cell; of a cell's step, with its gates.
+SEQUENCE = re.compile(r"cuda\d+(forward|backward)_kernelINS0_\d([A-Z][a-z]+?)E.*?(Format[A-Za-z]+?\d+)ELi(\d)E")
+CELL = re.compile(r"cuda\d+(cell|cell_step|cell_backward)_kernelILi(\d)E(?:.*?(Format[A-Za-z]+?\d+)ELi(\d)E)?")
 # Of the discriminator step. Kernels that only read rows leave registers for several blocks of an SM.
 STEP = re.compile(r"\d(layer|gradient|head|norm|totals)_kernel(?:I.*?(Format[A-Za-z]+?\d+))?")
 STEP_REGISTERS = {"layer": 200, "gradient": 200, "head": 64, "norm": 64, "totals": 96}
@@ -25,7 +25,9 @@ STEP_REGISTERS = {"layer": 200, "gradient": 200, "head": 64, "norm": 64, "totals
 
 def of_kernel(symbol: str) -> tuple[str, int]:
     """What to call this kernel, and the registers that it may have."""
-    if found := KERNEL.search(symbol):
+    if found := SEQUENCE.search(symbol):
+        return f"{found[1]}, {found[2]}, {found[3]}, {found[4]} tile(s)", REGISTERS
+    if found := CELL.search(symbol):
         tiles = f", {found[3]}, {found[4]} tile(s)" if found[3] else ""
         return f"{found[1]}, {found[2]} gates{tiles}", REGISTERS
     if found := STEP.search(symbol):

@@ -1,4 +1,4 @@
-// Python's way to the discriminator step: on a GPU the same functions in fusegen._C, and in fusegen._simt,
+// Python's way to the discriminator step: on a GPU the same functions in fusegen._C, and in _simt,
 // where an emulator runs the kernels.
 #pragma once
 #include <pybind11/pybind11.h>

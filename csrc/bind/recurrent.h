@@ -1,4 +1,4 @@
-// Python's way to the GPU's recurrence: the same functions in fusegen._C, and in fusegen._simt, where an
+// Python's way to the GPU's recurrence: the same functions in fusegen._C, and in _simt, where an
 // emulator runs the kernels.
 #pragma once
 #include <pybind11/pybind11.h>

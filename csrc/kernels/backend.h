@@ -44,8 +44,6 @@ struct Plan {
   const char* why;
 };
 
-// The maths of a step. `identity` is a plain product: LSTM's projection, launched between its steps.
-enum class Kind : uint8_t { lstm, gru, rnn_tanh, rnn_relu, identity };
 enum class Format : uint8_t { bf16, f16, f32, tf32 };
 
 constexpr Format format_of(Dtype dtype, bool tf32) {
@@ -55,18 +53,22 @@ constexpr Format format_of(Dtype dtype, bool tf32) {
                                : Format::f32;
 }
 
-struct Recurrence {
-  Kind kind;
+// What the plan of a pass over a layer depends on, beside the device.
+struct LayerSizes {
+  Cell cell;
   Format format;
+  bool backward;
+  int B, H, P, D;
+};
+
+struct Recurrence : LayerSizes {
   int64_t T;
-  int B, H, D;
   const int64_t* lengths;  // [B], or null. A value outside 0..T is taken as the nearest; `error` says so
-  const void* A[2];        // of a direction. Forward: R [G*H, P]. Backward: R transposed [P, G*H]
+  const void* R[2];        // of a direction. Forward: [G*H, P]. Backward: transposed [P, G*H]
   const void* W_hr[2];     // or null. Forward: [P, H]. Backward: transposed [H, P]
-  int P;
   Plan plan;
   void* workspace;  // plan.workspace_bytes, 16-byte aligned
-  int* error;       // host memory that the device can write, or null: see kErrors
+  int* error;       // host memory that the device can write, or null: see Error
   void* stream;
   int device;
 };
@@ -93,8 +95,7 @@ struct BackwardPass : Recurrence {
   void *dh0, *dc0;  // or null: not wanted
 };
 
-// -- One step of a cell
-// ----------------------------------------------------------------------------------------------
+// -- One step of a cell --
 
 // The products W x and R h are the kernel's own where the plan says so; else torch's, and what it made comes
 // in.
@@ -106,7 +107,7 @@ struct CellPlan {
 };
 
 struct CellForwardPass {
-  Kind kind;
+  Cell cell;
   Format format;
   int B, I, H;
   CellPlan plan;
@@ -123,7 +124,7 @@ struct CellForwardPass {
 };
 
 struct CellBackwardPass {
-  Kind kind;
+  Cell cell;
   Format format;
   int B, H;
   const void *dh, *dc;                // [B,H], or null: zero
@@ -136,12 +137,11 @@ struct CellBackwardPass {
   int device;
 };
 
-CellPlan choose_cell(const Device& device, Kind kind, Format format, int B, int I, int H);
+CellPlan choose_cell(const Device& device, Cell cell, Format format, int B, int I, int H);
 void cell_forward(const CellForwardPass& pass);
 void cell_backward(const CellBackwardPass& pass);
 
-// -- The discriminator step of a dense network: params.h, all of it in device memory
-// -----------------------------------
+// -- The discriminator step of a dense network: params.h, all of it in device memory --
 
 struct MlpPlace {
   Format format;
@@ -164,19 +164,17 @@ int64_t mlp_workspace_bytes(const MlpStep& step);  // of backward
 void mlp_forward(const MlpForwardPass& pass);
 void mlp_backward(const MlpBackwardPass& pass);
 
-// -- The device
-// -------------------------------------------------------------------------------------------------------
+// -- The device --
 
 int device_type();  // of its tensors, in DLPack's numbers
 Device device(int index);
 
-// A pure function of its arguments. `transport` is the way to take where it can be taken, else the next
+// A pure function of its arguments. `transport` is the one to take where it can be taken, else the next
 // simpler; from -1 the best.
-Plan choose(const Device& device, Kind kind, Format format, bool backward, int B, int H, int P, int D,
-            int transport);
+Plan choose(const Device& device, const LayerSizes& sizes, int transport);
 
-// Return the way that was taken: the plan's, or a launch a step where the device cannot hold all blocks at
-// once.
+// Return the transport that was taken: the plan's, or a launch a step where the device cannot hold all blocks
+// at once.
 Transport forward(const ForwardPass& pass);
 Transport backward(const BackwardPass& pass);
 

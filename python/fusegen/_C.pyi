@@ -228,7 +228,7 @@ def batch_norm_backward(
     threads: int,
 ) -> None: ...
 
-# The discriminator step of a dense network on a GPU; also in fusegen._simt, on CPU tensors. tf32: products
+# The discriminator step of a dense network on a GPU; also in _simt of the tests, on CPU tensors. tf32: products
 # of float32 may round to TF32.
 def gpu_mlp_saved_bytes(step: _Step) -> int: ...
 def gpu_mlp_workspace_bytes(step: _Step) -> int: ...  # of backward
@@ -287,7 +287,7 @@ def choose(
 ) -> dict[str, Any]: ...
 def peak_gflops(threads: int) -> float: ...
 
-# The recurrence of a layer on a GPU; also in fusegen._simt, on CPU tensors. dtype as in "bfloat16"; transport
+# The recurrence of a layer on a GPU; also in _simt of the tests, on CPU tensors. dtype as in "bfloat16"; transport
 # "best", "launch", "block", "l2" or "cluster"; stream a cudaStream_t; both return the transport that ran.
 def gpu_plan(
     cell: str,

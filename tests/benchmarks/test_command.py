@@ -109,4 +109,7 @@ def test_every_stage_of_make_gpu_asks_for_what_there_is():
             argv = arguments.replace('"${1#bench-}/4"', f"{k}/4").split()
             asked = program.parse([*argv, "--device", "cuda"])
             assert asked.minutes * len(asked.suites) <= 8
+    programs = re.findall(r"\) program (\S+)", text)
+    assert programs == ["gpu.micro", "gpu.worst"]
+    assert all((FOLDER / f"{name.replace('.', '/')}.py").exists() for name in programs)
     assert "bench_stages=(bench-1 bench-2 bench-3 bench-4 bench-5 bench-6 bench-7)" in text

@@ -2,6 +2,7 @@
 
 import csv
 from itertools import pairwise
+from types import SimpleNamespace
 
 import fusegen
 import learn
@@ -9,7 +10,7 @@ import pytest
 import torch
 from fusegen.train.tasks import TASKS
 from harness import record
-from learning import gan, vae
+from learning import gan, processes, seq2seq, text, vae
 from learning.figures import Asked, Figure, Trained, shown
 from learning.mixture import BernoulliMixture, best_of
 
@@ -94,6 +95,58 @@ def test_a_sequence_vae_is_held_against_its_twin_without_z(tmp_path, monkeypatch
     assert [figure.passed for figure in figures[:2]] == [True, True]
     assert figures[0].baseline_value == 11 and figures[-1].bar == "seqvae twin"
     assert "nats, 5 samples" in [figure.measure for figure in figures]
+
+
+@pytest.mark.parametrize("bits, passed", [(1.6, True), (1.7, False)])
+def test_a_text_model_is_timed_from_its_start_to_its_end(bits, passed, tmp_path, monkeypatch):
+    log = [{"step": 0, "loss": 5.0}, {"step": 5, "seconds": 1.0, text.BITS: 2.5}]
+    log.append({"step": 9, "seconds": 2.0, text.BITS: bits})
+    monkeypatch.setattr(text.subprocess, "run", lambda command, check: None)
+    monkeypatch.setattr(text, "read_log", lambda folder: log)
+    first, last, seconds = text.text(Asked("text", 3, tmp_path, ("--steps", "9")))
+    assert (first.step, first.value, first.passed) == (5, 2.5, "")
+    assert (last.step, last.value, last.passed, last.baseline_value) == (9, bits, passed, text.BITS_BAR)
+    assert seconds.measure == "seconds" and seconds.passed is True and seconds.value < 1
+    assert first.command == "fusegen train text --steps 1300 --steps 9 --seed 3"
+    text.draw([first, last], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("seed, order", [(0, [2, 1]), (1, [1, 2])])
+def test_two_processes_are_held_against_one(seed, order, tmp_path, monkeypatch):
+    """A second a step alone, half of one for two; what warms up does not count."""
+
+    def trained(folder, count, flags):
+        ran.append(count)
+        sections = {"model": SimpleNamespace(batch=4, chunk=5), "run": SimpleNamespace(precision="float32")}
+        return SimpleNamespace(folder=folder, sections=sections)
+
+    def read_log(folder):
+        slow = 1 if folder.name == "1" else 0.5
+        steps = range(1, 21)
+        return [{"step": n, "seconds": 100 * (n < 10) + slow * n, "loss": 2.0 + 1e-4 * slow} for n in steps]
+
+    ran = []
+    monkeypatch.setattr(processes, "trained", trained)
+    monkeypatch.setattr(processes, "read_log", read_log)
+    speed, ratio, apart = processes.processes(Asked("processes", seed, tmp_path))
+    assert ran == order and (speed.value, speed.baseline_value) == (40.0, 20.0)
+    assert ratio.value == 2 and ratio.passed is True
+    assert apart.value == pytest.approx(5e-5) and apart.passed is False  # 1e-5 in float32
+
+
+def test_a_translation_is_held_against_its_source(tmp_path, monkeypatch):
+    def train(asked, task, *flags):
+        assert "--beam" in flags
+        return trained(asked, **{"BLEU": 9.0, "BLEU of the sources": 8.0, "exact %": 1.0, "perplexity": 20.0})
+
+    monkeypatch.setattr(seq2seq, "train", train)
+    bleu, *rest = seq2seq.translation(Asked("translation", 0, tmp_path))
+    assert (
+        bleu.passed is True
+        and bleu.baseline_value == 8
+        and [f.measure for f in rest] == ["exact %", "perplexity"]
+    )
 
 
 def test_a_mixture_of_bernoullis_by_hand_and_by_em():

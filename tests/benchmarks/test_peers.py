@@ -114,9 +114,7 @@ def test_gan_peers_are_compiled_at_every_dense_size():
 @pytest.mark.parametrize("train", [False, True], ids=["inference", "training"])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_the_recurrence_alone_computes_what_the_layer_does(cell, train, monkeypatch):
-    simt = pytest.importorskip(
-        "fusegen._simt", reason="fusegen._simt is not built (FUSEGEN_SIMT=ON builds it)"
-    )
+    simt = pytest.importorskip("_simt", reason="_simt is not built: `make test` builds it")
 
     monkeypatch.setattr(gpu, "engine", simt)
     monkeypatch.setattr(gpu, "uses_tf32", lambda dtype: False)

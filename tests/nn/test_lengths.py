@@ -1,23 +1,10 @@
 """Ragged batches: ``lengths=`` and PackedSequence against torch.nn in float64, each sequence by itself."""
 
+import cases
 import fusegen
 import pytest
 import torch
-from cases import (
-    DTYPES,
-    KINDS,
-    by_sequence,
-    flat,
-    grads,
-    hidden,
-    label,
-    layer,
-    options_of,
-    oracle_of,
-    pair,
-    through_reference,
-    tree,
-)
+from cases import DTYPES, KINDS, flat, hidden, label, layer, options_of, pair
 from tolerances import close
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
 
@@ -32,13 +19,13 @@ def compare(kind, mine, oracle, x, hx, lengths):
     dirty = x.clone()
     for b, n in enumerate(lengths):
         dirty[n:, b] = torch.nan
-    x64, hx64 = oracle_of(x, hx)
+    x64, hx64 = cases.oracle_of(x, hx)
     dirty.requires_grad_()
-    hx = tree(lambda t: t.detach().requires_grad_(), hx)
+    hx = cases.tree(lambda t: t.detach().requires_grad_(), hx)
     given = dirty.transpose(0, 1) if mine.batch_first else dirty
     y, final = mine(given, hx, lengths=lengths)
     got = (y.transpose(0, 1) if mine.batch_first else y), final
-    want = by_sequence(oracle, x64, hx64, lengths)
+    want = cases.by_sequence(oracle, x64, hx64, lengths)
     close(got, want, "value")
     for b, n in enumerate(lengths):
         assert (got[0][n:, b] == 0).all(), "output past the end is not zero"
@@ -48,10 +35,10 @@ def compare(kind, mine, oracle, x, hx, lengths):
     w = [torch.randn_like(t) for t in flat(want)]
     inputs, inputs64 = [dirty, *flat(hx), *mine.parameters()], [x64, *flat(hx64), *oracle.parameters()]
     if kind == "RNN_RELU" and x.dtype in (torch.bfloat16, torch.float16):
-        with through_reference():  # relu's derivative jumps where rounding moves h across 0
+        with cases.through_reference():  # relu's derivative jumps where rounding moves h across 0
             y, final = mine(given, hx, lengths=lengths)
             want, inputs64 = ((y.transpose(0, 1) if mine.batch_first else y), final), inputs
-    ours, theirs = grads(got, inputs, w), grads(want, inputs64, w)
+    ours, theirs = cases.grads(got, inputs, w), cases.grads(want, inputs64, w)
     theirs = [torch.zeros_like(i) if g is None else g for g, i in zip(theirs, inputs64, strict=True)]
     close(ours, theirs, "grad", "gradient")
 
@@ -178,7 +165,7 @@ def test_packed(kind, options):
     for p in packed_cases(torch.randn(9, 5, 7, dtype=torch.float64)):
         B = int(p.batch_sizes[0])
         for hx in (None, hidden(kind, mine, B)):
-            a, b = oracle_of(p.data, hx), oracle_of(p.data, hx)
+            a, b = cases.oracle_of(p.data, hx), cases.oracle_of(p.data, hx)
             got, want = mine(p._replace(data=a[0]), a[1]), oracle(p._replace(data=b[0]), b[1])
             assert isinstance(got[0], PackedSequence)
             for field in ("batch_sizes", "sorted_indices", "unsorted_indices"):
@@ -187,8 +174,8 @@ def test_packed(kind, options):
             close(out, expected, "value")
             w = [torch.randn_like(t) for t in flat(expected)]
             close(
-                grads(out, [*flat(a), *mine.parameters()], w),
-                grads(expected, [*flat(b), *oracle.parameters()], w),
+                cases.grads(out, [*flat(a), *mine.parameters()], w),
+                cases.grads(expected, [*flat(b), *oracle.parameters()], w),
                 "grad",
             )
 

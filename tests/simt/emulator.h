@@ -36,8 +36,7 @@ struct Stuck : std::runtime_error {
 void run(void (*kernel)(const void*), const void* arguments, int blocks, int threads, int cluster,
          bool together, size_t shared_bytes);
 
-// -- Of the lane that runs, for device/*.h
-// --------------------------------------------------------------------------
+// -- Of the lane that runs, for device/*.h --
 
 int thread();
 int block();

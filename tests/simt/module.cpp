@@ -1,4 +1,4 @@
-// fusegen._simt: the GPU backend's functions on CPU tensors, its kernels run by the emulator.
+// _simt: the GPU backend's functions on CPU tensors, its kernels run by the emulator.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -20,6 +20,12 @@ Device device(int) {
 }
 
 }  // namespace fusegen::cuda
+
+namespace fusegen::ladder {
+
+double worst_error(int version, int T, int B, int H);  // benchmarks/gpu/lstm_forward.cu
+
+}  // namespace fusegen::ladder
 
 PYBIND11_MODULE(_simt, m) {
   m.doc() = "The CUDA kernels of fusegen, run lane by lane on the CPU, for the tests.";
@@ -50,6 +56,9 @@ PYBIND11_MODULE(_simt, m) {
   m.def(
       "leave_free", [](int sms) { simt::settings().free_sms = sms; },
       "Lets a launch find so few SMs free; 0: all.");
+  m.def("ladder_error", &fusegen::ladder::worst_error,
+        "The largest difference of a version of benchmarks/gpu/lstm_forward.cu from a plain loop.",
+        py::arg("version"), py::arg("T"), py::arg("B"), py::arg("H"));
   m.def("planted", &simt::planted, "Runs a kernel with this fault.");
   m.def(
       "hang_at", [](int block) { simt::settings().hang_at = block; },

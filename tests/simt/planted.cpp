@@ -75,12 +75,11 @@ void ring_kernel(const Arguments a) {
   a.out[me] = next + numbers[0];
 }
 
-// -- The maps of layout.h are bijections, at compile time
-// -----------------------------------------------------------
+// -- The maps of layout.h are bijections, at compile time --
 
 template <int Gates>
 constexpr bool rows_meet_once() {
-  using R = fusegen::cuda::Rows<Gates>;
+  using R = fusegen::cuda::WarpRows<Gates>;
   bool seen[Gates * R::kUnits] = {};
   for (int tile = 0; tile < R::kTiles; ++tile)
     for (int row = 0; row < 16; ++row) {
@@ -94,7 +93,7 @@ constexpr bool rows_meet_once() {
 // A lane's sums, by the tensor core's rule for D, are those of its pairs: all gates of one unit and one row.
 template <int Gates>
 constexpr bool sums_belong_to_pairs() {
-  using R = fusegen::cuda::Rows<Gates>;
+  using R = fusegen::cuda::WarpRows<Gates>;
   bool seen[R::kUnits * 8] = {};
   for (int lane = 0; lane < 32; ++lane)
     for (int pair = 0; pair < R::kPairs; ++pair) {

@@ -12,7 +12,7 @@ from fusegen.ops.discriminator import SCALARS, MlpOptions, mlp_discriminator_ste
 from tolerances import TOLERANCE, close, same
 from torch import nn
 
-simt = pytest.importorskip("fusegen._simt", reason="fusegen._simt is not built (FUSEGEN_SIMT=ON builds it)")
+simt = pytest.importorskip("_simt", reason="_simt is not built: `make test` builds it")
 
 DTYPES = ("float32", "tf32", "bfloat16", "float16")
 ORDERS = [("forward", 0), ("reverse", 0)] + [("random", seed) for seed in range(8)]

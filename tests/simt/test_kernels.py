@@ -12,7 +12,7 @@ from fusegen import _backend, reference
 from fusegen.ops import cells, gpu, gpu_cells, recurrent
 from tolerances import TOLERANCE, close
 
-simt = pytest.importorskip("fusegen._simt", reason="fusegen._simt is not built (FUSEGEN_SIMT=ON builds it)")
+simt = pytest.importorskip("_simt", reason="_simt is not built: `make test` builds it")
 
 KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 LAYERS = {"lstm": gpu.LSTM, "gru": gpu.GRU, "rnn_tanh": gpu.RNN, "rnn_relu": gpu.RNN}

@@ -18,8 +18,8 @@ void check_matrix(const View& v, const char* name) {
 
 cuda::CellPlan gpu_cell_plan(Cell cell, Dtype dtype, bool tf32, int64_t B, int64_t I, int64_t H, int device) {
   check_sizes(B, I, H);
-  return cuda::choose_cell(cuda::device(device), kind_of(cell), cuda::format_of(dtype, tf32),
-                           static_cast<int>(B), static_cast<int>(I), static_cast<int>(H));
+  return cuda::choose_cell(cuda::device(device), cell, cuda::format_of(dtype, tf32), static_cast<int>(B),
+                           static_cast<int>(I), static_cast<int>(H));
 }
 
 void gpu_cell_forward(const GpuCellForward& call) {
@@ -29,7 +29,7 @@ void gpu_cell_forward(const GpuCellForward& call) {
   const int G = gate_count(call.cell);
   const int64_t B = call.x.shape[0], I = call.x.shape[1], H = call.R.shape[1];
   cuda::CellForwardPass p{};
-  p.kind = kind_of(call.cell);
+  p.cell = call.cell;
   p.format = cuda::format_of(checked.dtype(), call.tf32);
   p.plan = gpu_cell_plan(call.cell, checked.dtype(), call.tf32, B, I, H, checked.device());
   p.B = static_cast<int>(B);
@@ -63,7 +63,7 @@ void gpu_cell_backward(const GpuCellBackward& call) {
   const int64_t B = call.dx_gates.shape[0], H = call.dx_gates.shape[1] / G;
   check_sizes(B, 1, H);
   cuda::CellBackwardPass p{};
-  p.kind = kind_of(call.cell);
+  p.cell = call.cell;
   p.format = cuda::format_of(checked.dtype(), false);
   p.B = static_cast<int>(B);
   p.H = static_cast<int>(H);

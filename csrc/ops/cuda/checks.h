@@ -49,14 +49,4 @@ private:
   int device_;
 };
 
-inline cuda::Kind kind_of(Cell cell) {
-  switch (cell) {
-    case Cell::lstm: return cuda::Kind::lstm;
-    case Cell::gru: return cuda::Kind::gru;
-    case Cell::rnn_tanh: return cuda::Kind::rnn_tanh;
-    case Cell::rnn_relu: break;
-  }
-  return cuda::Kind::rnn_relu;
-}
-
 }  // namespace fusegen

@@ -26,8 +26,9 @@ void fill(cuda::Recurrence& r, const GpuCall& call, const GpuChecker& checked, i
           int64_t H, int64_t P, int D, const View& lengths, const View& workspace, const View& error,
           bool backward) {
   check(T < INT32_MAX, "recurrence: expected fewer than 2^31 - 1 steps, got ", T);
-  r.kind = kind_of(call.cell);
+  r.cell = call.cell;
   r.format = cuda::format_of(checked.dtype(), call.tf32);
+  r.backward = backward;
   r.T = T;
   r.B = static_cast<int>(B);
   r.H = static_cast<int>(H);
@@ -55,8 +56,14 @@ cuda::Plan gpu_plan(const GpuCall& call, Dtype dtype, bool backward, int64_t B, 
                     const cuda::Device& device) {
   check(B <= 1 << 24 && H <= 1 << 20 && P <= 1 << 20,
         "recurrence: expected B <= 2^24 and H <= 2^20, got B = ", B, ", H = ", H);
-  return cuda::choose(device, kind_of(call.cell), cuda::format_of(dtype, call.tf32), backward,
-                      static_cast<int>(B), static_cast<int>(H), static_cast<int>(P), D, call.transport);
+  const cuda::LayerSizes sizes{.cell = call.cell,
+                               .format = cuda::format_of(dtype, call.tf32),
+                               .backward = backward,
+                               .B = static_cast<int>(B),
+                               .H = static_cast<int>(H),
+                               .P = static_cast<int>(P),
+                               .D = D};
+  return cuda::choose(device, sizes, call.transport);
 }
 
 cuda::Transport gpu_forward(const GpuCall& call, const GpuForward& layer) {
@@ -70,7 +77,7 @@ cuda::Transport gpu_forward(const GpuCall& call, const GpuForward& layer) {
   fill(p, call, checked, T, B, H, P, D, layer.lengths, layer.workspace, layer.error, false);
   p.gx = checked.need(layer.gx, "gx", {T, B, D * G * H});
   for (int d = 0; d < D; ++d) {
-    p.A[d] = checked.need(layer.R[d], "R", {G * H, P});
+    p.R[d] = checked.need(layer.R[d], "R", {G * H, P});
     if (!layer.W_hr.empty()) p.W_hr[d] = checked.need(layer.W_hr.at(d), "W_hr", {P, H});
     if (!layer.b_hn.empty()) p.b_hn[d] = checked.of(layer.b_hn.at(d), "b_hn", {H});
   }
@@ -97,7 +104,7 @@ cuda::Transport gpu_backward(const GpuCall& call, const GpuBackward& layer) {
   cuda::BackwardPass p{};
   fill(p, call, checked, T, B, H, P, D, layer.lengths, layer.workspace, layer.error, true);
   for (int d = 0; d < D; ++d) {
-    p.A[d] = checked.need(layer.R[d], "R", {P, G * H});
+    p.R[d] = checked.need(layer.R[d], "R", {P, G * H});
     if (!layer.W_hr.empty()) p.W_hr[d] = checked.need(layer.W_hr.at(d), "W_hr", {H, P});
   }
   check(P == H || p.W_hr[0], "W_hr: expected a projection, since R has ", P, " rows");

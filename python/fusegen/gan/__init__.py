@@ -8,7 +8,8 @@ out.loss.backward()
 
 from ..losses import LOSSES, discriminator_loss, generator_loss
 from .options import GanOptions
-from .step import DiscriminatorStep, StepOutput, discriminator_step, generator_step
+from .request import StepOutput
+from .step import DiscriminatorStep, discriminator_step, generator_step
 from .training import GanReport, Optimizers, gan_step
 
 __all__ = [

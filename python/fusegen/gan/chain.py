@@ -1,5 +1,5 @@
-"""A discriminator as a chain of linear maps, convolutions and dense layers, each with a piecewise linear
-activation and maybe a batch norm behind it."""
+"""A discriminator as a chain of linear maps, dense layers and convolutions, each with maybe a batch norm and
+a piecewise linear activation behind it: the one place that reads what D is."""
 
 from __future__ import annotations
 
@@ -11,39 +11,178 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from . import network
-from .network import NotKnown
+from .modules import stages
 
-CONVOLUTIONS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}  # and their spatial dims
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Linear = nn.Linear | Convolution
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = {nn.Linear: nn.BatchNorm1d, nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d}
+_CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+# Asking a module for parametrisations that it does not have costs as much as a small layer.
+_USUAL = (nn.Linear, nn.LeakyReLU, nn.ReLU)
+
+
+class Chain(NamedTuple):
+    """What D applies, one after another, down to one logit or one patch of logits.
+
+    layers: its linear maps. slopes: of the activation behind each, below zero, 1 for none. norms: the batch
+    norms between a map and its activation, by the map's number. flattens: the numbers of the maps that
+    nn.Flatten stands before, and how many maps there are where it stands at the end. convolves: whether there
+    is a convolution.
+    """
+
+    layers: tuple[Linear, ...]
+    slopes: tuple[float, ...]
+    norms: dict[int, BatchNorm]
+    flattens: set[int]
+    convolves: bool
+
+
+def parse(D: nn.Module) -> Chain | str:
+    """D as a chain, or what is in the way."""
+    modules = stages(D)
+    if isinstance(modules, str):
+        return modules
+    layers: list[Linear] = []
+    slopes: list[float] = []
+    norms: dict[int, BatchNorm] = {}
+    flattens: set[int] = set()
+    convolves = False
+    for m in modules:
+        layer = type(m)
+        if layer not in _USUAL:
+            layer = type_before_parametrizations(m)
+        if layer is nn.Linear or layer in _CONVOLUTIONS:
+            layers.append(m)  # type: ignore[arg-type]
+            slopes.append(1.0)
+            if layer is not nn.Linear:
+                convolves = True
+        elif layer is nn.Identity:
+            continue
+        elif isinstance(m, nn.Flatten) and layer is nn.Flatten and (m.start_dim, m.end_dim) == (1, -1):
+            flattens.add(len(layers))
+        elif not layers or slopes[-1] != 1.0 or len(layers) in flattens:
+            return f"{layer.__name__} stands where a dense layer or a convolution is known"
+        elif layer is nn.LeakyReLU or layer is nn.ReLU:
+            slope = m.negative_slope if isinstance(m, nn.LeakyReLU) else 0.0
+            if slope < 0:
+                return f"a LeakyReLU of negative slope {slope} is not monotonic"
+            slopes[-1] = slope
+        elif len(layers) - 1 in norms or layer is not _NORMS.get(type_before_parametrizations(layers[-1])):
+            return (
+                f"{layer.__name__} stands where dense layers, convolutions, batch norms and (Leaky)ReLU are "
+                "known"
+            )
+        elif not m.training:
+            return f"{layer.__name__} in evaluation mode takes no statistics"
+        else:
+            norms[len(layers) - 1] = m  # type: ignore[assignment]
+    if not layers:
+        return "there is no dense layer and no convolution"
+    if slopes[-1] != 1.0 or len(layers) - 1 in norms:
+        return "it does not end in a linear map"
+    if _channels(layers[-1])[1] != 1:
+        return "its last layer does not give one logit or one patch of logits a sample"
+    return Chain(tuple(layers), tuple(slopes), norms, flattens, convolves)
+
+
+def _channels(m: Linear) -> tuple[int, int]:
+    """How many a map reads, and how many it gives."""
+    return (m.in_features, m.out_features) if isinstance(m, nn.Linear) else (m.in_channels, m.out_channels)
 
 
 @dataclass(frozen=True)
 class Map:
-    """A linear map; flatten: before it. norm: behind it. slope: of the activation behind that, below zero, 1
-    for none. inner and outer: spatial sizes of what it reads and gives."""
+    """A linear map of a chain; flatten: before it. norm: behind it. slope: of the activation behind that,
+    below zero, 1 for none. inner and outer: spatial sizes of what it reads and gives."""
 
-    module: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+    module: Linear
     flatten: bool
-    norm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
+    norm: BatchNorm | None = None
     slope: float = 1.0
     inner: tuple[int, ...] = ()
     outer: tuple[int, ...] = ()
 
     @property
-    def convolves(self) -> bool:
-        return not isinstance(self.module, nn.Linear)
+    def convolution(self) -> Convolution | None:
+        """The module, where it is one."""
+        return None if isinstance(self.module, nn.Linear) else self.module
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
         """What the weight has to be, a parametrised one too, without reading it."""
         m = self.module
-        if not self.convolves:
+        if isinstance(m, nn.Linear):
             return m.out_features, m.in_features
         return m.out_channels, m.in_channels // m.groups, *m.kernel_size
 
     def shaped(self, x: Tensor) -> Tensor:
         return x.flatten(1) if self.flatten else x
+
+    def apply(self, x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
+        """The linear map alone, of what ``shaped`` gives."""
+        c = self.convolution
+        if c is None:
+            return F.linear(x, W, b)
+        convolve = _CONVOLVE[len(c.kernel_size)]
+        return convolve(x, W, b, c.stride, c.padding, dilation=c.dilation, groups=c.groups)
+
+
+def maps(chain: Chain, shape: tuple[int, ...]) -> tuple[Map, ...] | str:
+    """The chain's maps for samples of this shape [C, *spatial], or what is in the way. What does not fit
+    together is for torch to refuse."""
+    if 0 in shape:
+        return f"its samples of shape {list(shape)} are empty"
+    channels, sizes = shape[0], tuple(shape[1:])
+    found: list[Map] = []
+    for i, module in enumerate(chain.layers):
+        flatten, norm, inner = i in chain.flattens, chain.norms.get(i), sizes
+        name = type_before_parametrizations(module).__name__
+        inputs, outputs = _channels(module)
+        if isinstance(module, nn.Linear):
+            if flatten:
+                channels, sizes = channels * math.prod(sizes), ()
+            if sizes:
+                return "a dense layer stands over more than one dim"
+        else:
+            if flatten and sizes:
+                return "a convolution stands behind Flatten"
+            if reason := _unknown_geometry(module, name):
+                return reason
+            after = _convolved(module, sizes)
+            if after is None:
+                return f"{type(module).__name__} does not fit what it is given"
+            sizes = after
+        fits = channels == inputs and all(n > 0 for n in sizes)
+        if not fits or (norm is not None and norm.num_features != outputs):
+            return f"{name} does not fit what it is given"
+        channels = outputs
+        found.append(Map(module, flatten, norm, chain.slopes[i], inner, sizes))
+    if len(found) in chain.flattens and math.prod(sizes) != 1:
+        return "it does not give one logit or one patch of logits a sample"
+    return tuple(found)
+
+
+def _unknown_geometry(m: Convolution, name: str) -> str:
+    if m.padding_mode != "zeros" or isinstance(m.padding, str):
+        return f"{name} pads in another way than with a number of zeros"
+    if not all(isinstance(v, tuple) for v in (m.stride, m.padding, m.dilation)):
+        return f"{name} has a stride, padding or dilation that is no tuple"
+    return ""
+
+
+def _convolved(m: Convolution, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Spatial sizes behind a convolution, 0 where nothing is left; None where it has other dims."""
+    padding = m.padding
+    if isinstance(padding, str) or len(sizes) != len(m.kernel_size):
+        return None
+    if min(m.stride) < 1 or min(m.dilation) < 1 or min(padding) < 0:
+        return None
+    spans = [d * (k - 1) + 1 for k, d in zip(m.kernel_size, m.dilation, strict=True)]
+    room = [n + 2 * p - span for n, p, span in zip(sizes, padding, spans, strict=True)]
+    return tuple(r // s + 1 if r >= 0 else 0 for r, s in zip(room, m.stride, strict=True))
 
 
 class Parameters(NamedTuple):
@@ -53,6 +192,13 @@ class Parameters(NamedTuple):
     biases: list[Tensor | None]
     norm_weights: list[Tensor | None]
     norm_biases: list[Tensor | None]
+
+    def detached(self) -> Parameters:
+        """The same without gradients, for a step that leaves D alone."""
+        biases, norm_weights, norm_biases = (
+            [t if t is None else t.detach() for t in group] for group in self[1:]
+        )
+        return Parameters([W.detach() for W in self.weights], biases, norm_weights, norm_biases)
 
 
 def parameters(maps: tuple[Map, ...]) -> Parameters:
@@ -65,101 +211,6 @@ def parameters(maps: tuple[Map, ...]) -> Parameters:
     )
 
 
-def possible(D: nn.Module) -> bool:
-    """Whether there is a convolution in D. Without one ``network.dense`` knows D better, and torch is faster
-    at batch norms of dense layers."""
-    return any(isinstance(m, tuple(CONVOLUTIONS)) for m in D.modules())
-
-
-def detached_parameters(maps: tuple[Map, ...]) -> Parameters:
-    """The same without gradients, for a step that leaves D alone."""
-    return Parameters(*([t if t is None else t.detach() for t in kind] for kind in parameters(maps)))
-
-
-def chain(D: nn.Module, shape: tuple[int, ...]) -> tuple[Map, ...]:
-    """D as maps of samples of this shape [C, *spatial], one logit or patch of logits at their end.
-
-    Raises NotKnown, saying what is in the way.
-    """
-    maps: list[dict] = []
-    flatten = False
-    for m in network.stages(D):
-        kind = type_before_parametrizations(m)
-        last = maps[-1] if maps else {}
-        if kind is nn.Flatten and (m.start_dim, m.end_dim) == (1, -1):
-            flatten = True
-        elif kind is nn.Linear or kind in CONVOLUTIONS:
-            maps.append({"module": m, "flatten": flatten, "kind": kind})
-            flatten = False
-        elif flatten or not maps or "slope" in last:
-            if kind is not nn.Identity:
-                raise NotKnown(f"{kind.__name__} stands where a dense layer or a convolution is known")
-        elif kind is _NORMS.get(last["kind"]) and "norm" not in last:
-            last["norm"] = _trained(m)
-        elif kind in (nn.ReLU, nn.LeakyReLU):
-            last["slope"] = network.slope_of(m)
-        elif kind is not nn.Identity:
-            raise NotKnown(
-                f"{kind.__name__} stands where dense layers, convolutions, batch norms and (Leaky)ReLU are "
-                "known"
-            )
-    if not maps or len(maps[-1].keys() & {"slope", "norm"}):
-        raise NotKnown("it does not end in a linear map")
-    known = tuple(_sized(maps, shape))
-    end = known[-1]
-    outputs = end.module.out_channels if end.convolves else end.module.out_features
-    if outputs != 1 or (flatten and math.prod(end.outer) != 1):
-        raise NotKnown("it does not give one logit or one patch of logits a sample")
-    return known
-
-
-def _trained(norm: nn.Module) -> nn.Module:
-    if not norm.training:
-        raise NotKnown(f"{type(norm).__name__} in evaluation mode takes no statistics")
-    return norm
-
-
-def _sized(maps: list[dict], shape: tuple[int, ...]):
-    """The maps with their spatial sizes; what does not fit together is for torch to refuse."""
-    channels, sizes = shape[0], tuple(shape[1:])
-    if 0 in shape:
-        raise NotKnown(f"its samples of shape {list(shape)} are empty")
-    for found in maps:
-        kind = found.pop("kind")
-        module, norm = found["module"], found.get("norm")
-        if kind is nn.Linear:
-            inputs, outputs = module.in_features, module.out_features
-            if found["flatten"]:
-                channels, sizes, inner = channels * math.prod(sizes), (), sizes
-            else:
-                inner = sizes
-            if sizes:
-                raise NotKnown("a dense layer stands over more than one dim")
-        else:
-            inputs, outputs = module.in_channels, module.out_channels
-            if found["flatten"] and sizes:
-                raise NotKnown("a convolution stands behind Flatten")
-            if module.padding_mode != "zeros" or isinstance(module.padding, str):
-                raise NotKnown(f"{kind.__name__} pads in another way than with a number of zeros")
-            if not all(isinstance(v, tuple) for v in (module.stride, module.padding, module.dilation)):
-                raise NotKnown(f"{kind.__name__} has a stride, padding or dilation that is no tuple")
-            inner = sizes
-            sizes = _convolved(module, sizes)
-        fits = channels == inputs and all(n > 0 for n in sizes)
-        if not fits or (norm is not None and norm.num_features != outputs):
-            raise NotKnown(f"{kind.__name__} does not fit what it is given")
-        channels = outputs
-        yield Map(**found, inner=inner, outer=sizes)
-
-
-def _convolved(m: nn.Conv1d | nn.Conv2d | nn.Conv3d, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    if len(sizes) != len(m.kernel_size) or min(m.stride) < 1 or min(m.dilation) < 1 or min(m.padding) < 0:
-        raise NotKnown(f"{type(m).__name__} does not fit what it is given")
-    spans = [d * (k - 1) + 1 for k, d in zip(m.kernel_size, m.dilation, strict=True)]
-    room = [n + 2 * p - span for n, p, span in zip(sizes, m.padding, spans, strict=True)]
-    return tuple(r // s + 1 if r >= 0 else 0 for r, s in zip(room, m.stride, strict=True))
-
-
 def through(maps: tuple[Map, ...], x: Tensor, p: Parameters) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Logits [N] of samples x [N, ...] that pass together, each map's input, and what it gave, in torch's
     operators; differentiable any number of times. Running statistics of norms stay as they are."""
@@ -167,21 +218,11 @@ def through(maps: tuple[Map, ...], x: Tensor, p: Parameters) -> tuple[Tensor, li
     for i, m in enumerate(maps):
         x = m.shaped(x)
         inputs.append(x)
-        x = linear(m, x, p.weights[i], p.biases[i])
+        x = m.apply(x, p.weights[i], p.biases[i])
         if m.norm is not None:
-            x = F.batch_norm(x, None, None, p.norm_weights[i], p.norm_biases[i], True, 0.0, m.norm.eps)
+            affine = p.norm_weights[i], p.norm_biases[i]
+            x = F.batch_norm(x, None, None, *affine, training=True, eps=m.norm.eps)
         outputs.append(x)
         if m.slope != 1.0:
             x = F.leaky_relu(x, m.slope)
     return x.flatten(1).mean(1), inputs, outputs
-
-
-def linear(m: Map, x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:
-    """The map alone."""
-    c = m.module
-    if not m.convolves:
-        return F.linear(x, W, b)
-    return _CONVOLVE[len(c.kernel_size)](x, W, b, c.stride, c.padding, c.dilation, c.groups)
-
-
-_CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,14 +17,15 @@ from torch import Tensor
 
 from ..ops import convolution
 from ..ops.convolution import Geometry
-from .chain import Map, linear
+from .chain import BatchNorm, Convolution, Map
 
 
 class SamplesFirst:
     """Activations [N, C, *spatial], in torch's operators on any device."""
 
     def __init__(self, maps: Sequence[Map], counts: Sequence[int]) -> None:
-        self._maps, self._counts = maps, counts
+        self.counts = tuple(counts)
+        self._maps = maps
         ends = list(accumulate(counts))
         self._parts = [slice(end - n, end) for end, n in zip(ends, counts, strict=True)]
 
@@ -33,7 +35,7 @@ class SamplesFirst:
 
     def rows(self, groups: Sequence[bool], device: torch.device) -> Tensor:
         """Indices by the first dim of what belongs to these groups."""
-        parts = torch.arange(sum(self._counts), device=device).split(list(self._counts))
+        parts = torch.arange(sum(self.counts), device=device).split(list(self.counts))
         return torch.cat([p for p, wanted in zip(parts, groups, strict=True) if wanted])
 
     def spread(self, s: Tensor, groups: Sequence[bool], like: Tensor) -> Tensor:
@@ -46,31 +48,27 @@ class SamplesFirst:
         return v.square().sum(1), torch.linalg.vector_norm(v, dim=1)
 
     def forward(self, i: int, x: Tensor, W: Tensor, b: Tensor | None, slope: float) -> Tensor:
-        x = linear(self._maps[i], self._maps[i].shaped(x), W, b)
+        m = self._maps[i]
+        x = m.apply(m.shaped(x), W, b)
         return x if slope == 1.0 else F.leaky_relu(x, slope)
 
     def input_gradient(self, i: int, u: Tensor, W: Tensor, x: Tensor, slope: float) -> Tensor:
         """By the input x of map i, which an activation of this slope gave."""
         m = self._maps[i]
         x = m.shaped(x)
-        u = self._backward(m, u, x, W, (True, False))[0] if m.convolves else u @ W
-        u = masked(u, x, slope)
+        c = m.convolution
+        u = u @ W if c is None else _by_input(c, u, x, W)
+        u = activation_gradient(u, x, slope)
         return u.reshape(len(u), -1, *m.inner) if m.flatten else u
 
     def weight_gradient(self, i: int, u: Tensor, x: Tensor, W: Tensor) -> Tensor:
         m = self._maps[i]
         x = m.shaped(x)
-        return self._backward(m, u, x, W, (False, True))[1] if m.convolves else u.t() @ x
+        c = m.convolution
+        return u.t() @ x if c is None else _by_weight(c, u, x, W)
 
     def bias_gradient(self, u: Tensor) -> Tensor:
         return u.sum([d for d in range(u.dim()) if d != 1])
-
-    @staticmethod
-    def _backward(m: Map, u: Tensor, x: Tensor, W: Tensor, wanted: tuple[bool, bool]):
-        c, dims = m.module, len(m.inner)
-        return torch.ops.aten.convolution_backward(
-            u, x, W, None, c.stride, c.padding, c.dilation, False, [0] * dims, c.groups, [*wanted, False]
-        )
 
     def logits(self, h: Tensor) -> Tensor:
         return h.flatten(1).mean(1)
@@ -99,7 +97,7 @@ class Blocked:
     FEWEST = 8  # channels of a group, of grouped convolutions
 
     def __init__(self, maps: Sequence[Map], counts: Sequence[int], width: int) -> None:
-        self._counts, self._width = counts, width
+        self.counts, self._width = tuple(counts), width
         blocks = [-(-n // width) for n in counts]
         self._blocks = sum(blocks)
         ends = list(accumulate(blocks))
@@ -115,8 +113,8 @@ class Blocked:
         for m in maps:
             if len(m.inner) > 2:
                 return "there are no kernels of three spatial dims"
-            c = m.module
-            if m.convolves and c.groups > 1 and min(c.in_channels, c.out_channels) < cls.FEWEST * c.groups:
+            c = m.convolution
+            if c is not None and c.groups > 1 and min(c.in_channels, c.out_channels) < cls.FEWEST * c.groups:
                 return f"a convolution has fewer than {cls.FEWEST} channels a group"
         lanes = convolution.lanes(dtype)
 
@@ -148,7 +146,7 @@ class Blocked:
         return [p for p, wanted in zip(self._parts, groups, strict=True) if wanted]
 
     def spread(self, s: Tensor, groups: Sequence[bool], like: Tensor) -> Tensor:
-        counts = [n for n, wanted in zip(self._counts, groups, strict=True) if wanted]
+        counts = [n for n, wanted in zip(self.counts, groups, strict=True) if wanted]
         sizes = [(p.stop - p.start) * self._width for p in self._chosen(groups)]
         padded = [F.pad(t, (0, size - len(t))) for t, size in zip(s.split(counts), sizes, strict=True)]
         return torch.cat(padded).view(-1, 1, 1, self._width)
@@ -159,13 +157,13 @@ class Blocked:
 
     def _samples(self, t: Tensor, groups: Sequence[bool]) -> Tensor:
         """Of values [blocks, width], those that are samples'."""
-        counts = [n for n, wanted in zip(self._counts, groups, strict=True) if wanted]
+        counts = [n for n, wanted in zip(self.counts, groups, strict=True) if wanted]
         sizes = [p.stop - p.start for p in self._chosen(groups)]
         return torch.cat([part.reshape(-1)[:n] for part, n in zip(t.split(sizes), counts, strict=True)])
 
     def forward(self, i: int, x: Tensor, W: Tensor, b: Tensor | None, slope: float) -> Tensor:
-        b = None if b is None else b.detach().contiguous()
-        return convolution.forward(self._at[i], x, self._kernel(i, W), b, slope, self._pixels[i])
+        kernel = self._kernel(i, W)
+        return convolution.forward(self._at[i], x, kernel, _contiguous(b), slope, self._pixels[i])
 
     def input_gradient(self, i: int, u: Tensor, W: Tensor, x: Tensor, slope: float) -> Tensor:
         below = None if slope == 1.0 else x
@@ -185,7 +183,7 @@ class Blocked:
         return W if W.dim() == 4 else W.unsqueeze(2)
 
     def logits(self, h: Tensor) -> Tensor:
-        return self._samples(h.mean((1, 2)), [n > 0 for n in self._counts])
+        return self._samples(h.mean((1, 2)), [n > 0 for n in self.counts])
 
     def seed(self, h: Tensor) -> Tensor:
         return torch.full_like(h, 1 / h.shape[1])
@@ -196,48 +194,98 @@ class Blocked:
     def part(self, group: int) -> slice:
         return self._parts[group]
 
-    def batch_norm(self, m: Map, x: Tensor, weight: Tensor | None, bias: Tensor | None):
-        """What m's norm and activation make of x, each group by itself, and the groups' statistics."""
-        y, stats = torch.empty_like(x), []
-        weight, bias = (None if t is None else t.detach().contiguous() for t in (weight, bias))
-        for part, n in zip(self._parts, self._counts, strict=True):
+    def batch_norm(
+        self, m: Map, x: Tensor, weight: Tensor | None, bias: Tensor | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What m's norm and activation make of x, each group by itself, and the groups' statistics: mean [C]
+        and variance [C] of each."""
+        y, norm = torch.empty_like(x), _norm(m)
+        stats: list[Tensor] = []
+        weight, bias = _contiguous(weight), _contiguous(bias)
+        for part, n in zip(self._parts, self.counts, strict=True):
             if n:
-                stats += convolution.batch_norm(x[part], n, weight, bias, m.norm.eps, m.slope, y[part])
+                of = x[part], n, weight, bias
+                stats += convolution.batch_norm(*of, eps=norm.eps, slope=m.slope, y=y[part])
         return y, stats
 
     def batch_norm_backward(
-        self,
-        m: Map,
-        dy: Tensor,
-        y: Tensor,
-        x: Tensor,
-        weight: Tensor | None,
-        stats: Sequence[Tensor],
-        wanted: bool,
+        self, m: Map, dy: Tensor, normed: Normed, weight: Tensor | None, wanted: bool
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         """The gradients by x, where wanted, and by the norm's weight and bias."""
-        dx, dweight, dbias, stats = torch.empty_like(x) if wanted else None, 0, 0, iter(stats)
-        weight = None if weight is None else weight.detach().contiguous()
-        for part, n in zip(self._parts, self._counts, strict=True):
+        x, y, norm = normed.x, normed.y, _norm(m)
+        dx = torch.empty_like(x) if wanted else None
+        weight, stats = _contiguous(weight), iter(normed.stats)
+        dweight, dbias = x.new_zeros(()), x.new_zeros(())
+        for part, n in zip(self._parts, self.counts, strict=True):
             if n:
-                of = dy[part], y[part], x[part], n, weight, next(stats), next(stats), m.norm.eps, m.slope
-                dw, db = convolution.batch_norm_backward(*of, None if dx is None else dx[part])
+                dw, db = convolution.batch_norm_backward(
+                    dy[part], y[part], x[part], n, weight, mean=next(stats), var=next(stats), eps=norm.eps,
+                    slope=m.slope, dx=None if dx is None else dx[part],
+                )  # fmt: skip
                 dweight, dbias = dw + dweight, db + dbias
         return dx, dweight, dbias
 
 
-def masked(t: Tensor, h: Tensor, slope: float) -> Tensor:
-    """t behind an activation of this slope that gave h; NaN goes where torch lets it, as in the kernels."""
+class Normed(NamedTuple):
+    """What a norm's backward needs of its forward: x, what it and the activation behind it made of x, and the
+    groups' statistics."""
+
+    x: Tensor
+    y: Tensor
+    stats: Sequence[Tensor]
+
+
+Layout = SamplesFirst | Blocked
+
+
+def activation_gradient(dh: Tensor, h: Tensor, slope: float) -> Tensor:
+    """The gradient by what an activation of this slope below zero was given, of that by what it gave, h.
+
+    A NaN of dh stays one, but for a ReLU's where h is 0 or less; where h is NaN, ReLU passes dh on: as torch
+    and the convolutions' kernels have it.
+    """
     if slope == 0.0:
-        return torch.where(h <= 0, 0.0, t)
-    return t if slope == 1.0 else torch.where(h > 0, t, slope * t)
+        return torch.where(h <= 0, 0.0, dh)
+    return dh if slope == 1.0 else torch.where(h > 0, dh, slope * dh)
+
+
+def _by_input(c: Convolution, u: Tensor, x: Tensor, W: Tensor) -> Tensor:
+    return _convolution_backward(c, u, x, W, [True, False, False])[0]
+
+
+def _by_weight(c: Convolution, u: Tensor, x: Tensor, W: Tensor) -> Tensor:
+    return _convolution_backward(c, u, x, W, [False, True, False])[1]
+
+
+def _convolution_backward(
+    c: Convolution, u: Tensor, x: Tensor, W: Tensor, wanted: list[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    none = [0] * len(c.kernel_size)
+    backward = torch.ops.aten.convolution_backward
+    du, dW, db = backward(u, x, W, None, c.stride, c.padding, c.dilation, False, none, c.groups, wanted)
+    return du, dW, db
+
+
+def _contiguous(t: Tensor | None) -> Tensor | None:
+    return None if t is None else t.detach().contiguous()
+
+
+def _norm(m: Map) -> BatchNorm:
+    if m.norm is None:
+        raise ValueError(f"m: expected a map with a batch norm behind it, got {m}")
+    return m.norm
 
 
 def _geometry(m: Map) -> Geometry:
-    sizes = (1,) * (2 - len(m.inner)) + m.inner
-    if not m.convolves:
-        return Geometry(*sizes)
-    c = m.module
+    """Of a convolution in two spatial dims; a dense layer takes every pixel."""
     more = 2 - len(m.inner)
-    one, none = (1,) * more, (0,) * more
-    return Geometry(*sizes, *one, *c.stride, *none, *c.padding, *one, *c.dilation, c.groups)
+    height, width = (1,) * more + m.inner
+    c = m.convolution
+    if c is None:
+        return Geometry(height, width)
+    (stride_h, stride_w), (dilation_h, dilation_w) = (1,) * more + c.stride, (1,) * more + c.dilation
+    padding_h, padding_w = (0,) * more + cast(tuple[int, ...], c.padding)
+    return Geometry(
+        height, width, groups=c.groups, stride_h=stride_h, stride_w=stride_w, padding_h=padding_h,
+        padding_w=padding_w, dilation_h=dilation_h, dilation_w=dilation_w,
+    )  # fmt: skip

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .._arguments import whole
 from ..train.update import update
 from .options import GanOptions
-from .step import StepOutput
+from .request import StepOutput
 from .turns import discriminator_turn, generator_turn
 
 if TYPE_CHECKING:
@@ -26,7 +26,13 @@ class Optimizers(NamedTuple):
     discriminator: torch.optim.Optimizer
 
     @classmethod
-    def adam(cls, model: GAN, lr: float = 2e-4, critic_lr: float | None = None, betas=(0.5, 0.99)):
+    def adam(
+        cls,
+        model: GAN,
+        lr: float = 2e-4,
+        critic_lr: float | None = None,
+        betas: tuple[float, float] = (0.5, 0.99),
+    ) -> Optimizers:
         """Adam for both; betas as DCGAN's (arXiv:1511.06434) and StyleGAN2's."""
         return cls(
             torch.optim.Adam(model.generator.parameters(), lr, betas, fused=True),
@@ -157,13 +163,13 @@ def _check_holds(name: str, optimizer: torch.optim.Optimizer, net: nn.Module) ->
         )
 
 
-def _finite(step: int, what: str, *tensors: Tensor) -> None:
+def _finite(step: int, what: str, *tensors: Tensor | None) -> None:
     for x in tensors:
-        if x.is_meta:
+        if x is None or x.is_meta:
             continue  # for a later check to name its device
         if not bool(x.detach().isfinite().all()):
-            kind = "NaN" if bool(x.detach().isnan().any()) else "infinity"
-            raise FloatingPointError(f"step {step}: {what} {kind}; nothing was updated with it")
+            value = "NaN" if bool(x.detach().isnan().any()) else "infinity"
+            raise FloatingPointError(f"step {step}: {what} {value}; nothing was updated with it")
 
 
 def _update(

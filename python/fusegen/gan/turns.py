@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .step import StepOutput, discriminator_step, generator_step
+from .request import StepOutput
+from .step import discriminator_step, generator_step
 
 if TYPE_CHECKING:
     from ..models.gan import GAN
@@ -35,7 +36,9 @@ def discriminator_turn(
         options.loss,
         label_smoothing=options.label_smoothing,
         generator=generator,
-        **weights,
+        r1=weights.get("r1", 0.0),
+        r2=weights.get("r2", 0.0),
+        gp=weights.get("gp", 0.0),
     )
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def features(real: Tensor, fake: Tensor, *, least: int) -> tuple[Tensor, Tensor]:
+def checked_features(real: Tensor, fake: Tensor, *, least: int) -> tuple[Tensor, Tensor]:
     """Both as float64 [N, D] and [M, D], at least ``least`` rows each.
 
     Raises TypeError or ValueError naming the argument: wrong type, rank, sizes, NaN or infinity.

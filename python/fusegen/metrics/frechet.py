@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._checks import features
+from ._checks import checked_features
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
@@ -18,7 +18,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     Finite samples bias it upwards, more so the fewer they are: compare only figures of equal N and M.
     Raises TypeError or ValueError for features that do not fit, or fewer than two samples.
     """
-    real, fake = features(real, fake, least=2)
+    real, fake = checked_features(real, fake, least=2)
     return gaussian_frechet(real.mean(0), real.T.cov(), fake.mean(0), fake.T.cov())
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._arguments import number, whole
-from ._checks import features
+from ._checks import checked_features
 
 
 class KernelDistance(NamedTuple):
@@ -30,7 +30,7 @@ def polynomial_mmd(
     Unbiased: its mean is 0 where the distributions agree, and it may be negative.
     Raises TypeError or ValueError for features that do not fit, or fewer than two samples.
     """
-    real, fake = features(real, fake, least=2)
+    real, fake = checked_features(real, fake, least=2)
     degree = whole("degree", degree, 1)
     gamma = 1 / real.shape[1] if gamma is None else number("gamma", gamma, 0, open_below=True)
     offset = number("offset", offset, 0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._arguments import whole
-from ._checks import features
+from ._checks import checked_features
 
 
 class InceptionScore(NamedTuple):
@@ -61,7 +61,7 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> PrecisionReca
     Raises TypeError or ValueError for features that do not fit, or fewer than k + 1 samples.
     """
     k = whole("k", k, 1)
-    real, fake = features(real, fake, least=k + 1)
+    real, fake = checked_features(real, fake, least=k + 1)
     return PrecisionRecall(_covered(fake, real, k), _covered(real, fake, k))
 
 

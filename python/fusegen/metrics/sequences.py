@@ -58,7 +58,7 @@ def discriminative_score(
     """
     options = options or PostHoc()
     sides = (_Sequences("real", real, real_lengths), _Sequences("fake", fake, fake_lengths))
-    _same_features(*sides)
+    _check_same_features(*sides)
     for side in sides:
         if side.count < 5:
             raise ValueError(f"{side.name}: expected at least 5 sequences, got {side.count}")
@@ -105,7 +105,7 @@ def predictive_score(
     """
     options = options or PostHoc(steps=5000)
     sides = (_Sequences("real", real, real_lengths), _Sequences("fake", fake, fake_lengths))
-    _same_features(*sides)
+    _check_same_features(*sides)
     features = real.shape[2]
     if real.shape[0] < 2 or fake.shape[0] < 2:
         raise ValueError(f"real, fake: expected at least 2 steps, got {real.shape[0]} and {fake.shape[0]}")
@@ -163,7 +163,7 @@ class _Sequences:
         return self.at(index[torch.randint(len(index), (batch,))])
 
 
-def _same_features(real: _Sequences, fake: _Sequences) -> None:
+def _check_same_features(real: _Sequences, fake: _Sequences) -> None:
     if real.x.shape[2] != fake.x.shape[2]:
         raise ValueError(
             f"real, fake: expected the same number of features, got {real.x.shape[2]} and {fake.x.shape[2]}"

@@ -8,9 +8,9 @@ namespace fusegen::device {
 
 struct Launch {
   int blocks;
-  int cluster;
-  bool together;
-  int shared_bytes;
+  int cluster = 1;
+  bool together = false;
+  int shared_bytes = 0;
   void* stream;
 };
 

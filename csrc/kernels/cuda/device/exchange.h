@@ -5,8 +5,7 @@
 
 namespace fusegen::device {
 
-// -- Flags through L2
-// -----------------------------------------------------------------------------------------------
+// -- Flags through L2 --
 
 FUSEGEN_DEVICE uint32_t load_acquire(const uint32_t* p) {
   uint32_t v;
@@ -25,8 +24,7 @@ FUSEGEN_DEVICE void store_system(int* p, int v) {
   asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
 
-// -- Clusters: sm_90 and later
-// --------------------------------------------------------------------------------------
+// -- Clusters: sm_90 and later --
 
 // in shared memory: one arrival, by arm(), and the bytes it expects, end a phase
 using ByteBarrier = uint64_t;
@@ -68,7 +66,7 @@ FUSEGEN_DEVICE void send16(void* shared, ByteBarrier* barrier, int rank, Word4 v
       "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(on)
       : "memory");
 }
-#else  // the choice of kernel never takes this way on an older GPU
+#else  // no plan takes clusters on an older GPU
 FUSEGEN_DEVICE void cluster_sync() {}
 FUSEGEN_DEVICE void start(ByteBarrier*) {}
 FUSEGEN_DEVICE void arm(ByteBarrier*, uint32_t) {}

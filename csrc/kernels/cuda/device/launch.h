@@ -10,9 +10,9 @@ namespace fusegen::device {
 
 struct Launch {
   int blocks;
-  int cluster;    // blocks of a cluster; 1: none
-  bool together;  // all blocks must be resident at once, because they wait for each other
-  int shared_bytes;
+  int cluster = 1;        // blocks of a cluster; 1: none
+  bool together = false;  // all blocks must be resident at once, because they wait for each other
+  int shared_bytes = 0;
   void* stream;
 };
 

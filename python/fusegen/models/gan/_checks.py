@@ -15,7 +15,7 @@ from .._sequences import check_integers
 Integers = int | Sequence[int] | Tensor | None
 
 
-def check_any(samples: Tensor) -> None:
+def check_not_empty(samples: Tensor) -> None:
     """Raises ValueError for a tensor without elements."""
     if samples.numel() == 0:
         raise ValueError(f"samples: expected at least one, got shape {list(samples.shape)}")

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations
 from ... import _backend
 from ..._arguments import check_floats, number, whole
 from ..._modes import evaluating
-from ._checks import Integers, check_any, integers, source_device
+from ._checks import Integers, check_not_empty, integers, source_device
 
 
 class GAN(nn.Module):
@@ -46,7 +46,7 @@ class GAN(nn.Module):
         if not isinstance(spectral_norm, bool):
             raise TypeError(f"spectral_norm: expected a bool, got {type(spectral_norm).__name__}")
         if spectral_norm:
-            normalise(self.discriminator)
+            add_spectral_norm(self.discriminator)
         self.average = None
         if self.ema:
             self.average = torch.optim.swa_utils.AveragedModel(
@@ -200,7 +200,7 @@ class ImageGAN(GAN):
             raise ValueError(
                 f"samples: expected shape [N, {', '.join(map(str, self.shape))}], got {list(samples.shape)}"
             )
-        check_any(samples)
+        check_not_empty(samples)
         labels = self.checked_labels(labels, samples.shape[0])
         return samples if labels is None else self._joined(samples, labels)
 
@@ -262,7 +262,7 @@ class _Average:
             torch._foreach_copy_(averages, now)
 
 
-def normalise(D: nn.Module) -> None:
+def add_spectral_norm(D: nn.Module) -> None:
     """Spectral norm (Miyato et al. 2018, arXiv:1802.05957) on every weight matrix of D, in place.
 
     One power iteration a forward pass in training mode. Of recurrent layers, input and recurrent weights

@@ -12,7 +12,7 @@ from ... import nn as fused
 from ..._arguments import check_floats, choice, number, whole
 from ..._modes import evaluating
 from .._sequences import check_integers
-from ._checks import Integers, check_any, integers, source_device
+from ._checks import Integers, check_not_empty, integers, source_device
 from .base import GAN, cast_as
 
 _Cell = type[fused.LSTM] | type[fused.GRU]
@@ -127,11 +127,11 @@ class RecurrentGAN(GAN):
         check_floats("samples", samples)
         if samples.dim() != 3 or samples.shape[2] != self.features:
             raise ValueError(f"samples: expected shape [T, B, {self.features}], got {list(samples.shape)}")
-        check_any(samples)
+        check_not_empty(samples)
         T, B, _ = samples.shape
         labels = self.checked_labels(labels, B)
         lengths = self.checked_lengths(lengths, T, B)
-        parts = [ended(samples, lengths)]
+        parts = [zero_past_end(samples, lengths)]
         if labels is not None:
             parts.append(self._one_hot(labels, samples).expand(T, -1, -1))
         inside = samples.new_ones(T, B) if lengths is None else within(lengths, T).to(samples)
@@ -181,7 +181,7 @@ class RecurrentGAN(GAN):
 
     def _tokens_one_hot(self, tokens: Tensor) -> Tensor:
         check_integers("samples", tokens)
-        check_any(tokens)
+        check_not_empty(tokens)
         tokens = tokens.long()
         low, high = (int(end) for end in tokens.aminmax())
         if low < 0 or high >= self.features:
@@ -203,7 +203,7 @@ class SeriesGenerator(nn.Module):
     def forward(self, noise: Tensor, lengths: Tensor | None = None) -> Tensor:
         """lengths: [B], past which the sequences are zero; None: all T."""
         x = self.head(self.rnn(noise, lengths=lengths)[0])
-        return ended(x.tanh() if self.tanh else x, lengths)
+        return zero_past_end(x.tanh() if self.tanh else x, lengths)
 
 
 class TokenGenerator(nn.Module):
@@ -234,7 +234,7 @@ class TokenGenerator(nn.Module):
             y, state = self.rnn(torch.cat((noise[t], self.embedding(token)), 1).unsqueeze(0), state)
             token = straight_through(self.head(y[0]) + gumbel[t], temperature)
             drawn.append(token)
-        return ended(torch.stack(drawn), lengths)
+        return zero_past_end(torch.stack(drawn), lengths)
 
 
 class SequenceCritic(nn.Module):
@@ -266,7 +266,7 @@ def within(lengths: Tensor, T: int) -> Tensor:
     return torch.arange(T, device=lengths.device).unsqueeze(1) < lengths
 
 
-def ended(x: Tensor, lengths: Tensor | None) -> Tensor:
+def zero_past_end(x: Tensor, lengths: Tensor | None) -> Tensor:
     """x [T, B, ·], zero past ``lengths``."""
     return x if lengths is None else torch.where(within(lengths, x.shape[0]).unsqueeze(2), x, 0.0)
 

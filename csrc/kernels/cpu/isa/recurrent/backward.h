@@ -15,7 +15,7 @@ namespace fusegen::FUSEGEN_ISA_NS {
 template <class S, Cell cell>
 class Backward : Sequence<RecurrentBackward, S, cell> {
   using Base = Sequence<RecurrentBackward, S, cell>;
-  using Base::batches_, Base::bounds_, Base::fresh_, Base::p_, Base::plan_, Base::project_;
+  using Base::batches_, Base::bounds_, Base::fresh_, Base::p_, Base::plan_, Base::relu_, Base::project_;
   using Base::G, Base::L;
   using typename Base::C, typename Base::V;
   static constexpr bool kGru = cell == Cell::gru;
@@ -283,7 +283,7 @@ private:
         store(direct, d.h_prev);
       } else {
         const V h = load(row_of<S>(p_.y, t, b) + u, lanes);
-        store(dg, cells::rnn_backward(Base::kRelu, h, dh), lanes);
+        store(dg, cells::rnn_backward(relu_, h, dh), lanes);
       }
     }
   }
@@ -485,5 +485,10 @@ private:
     }
   }
 };
+
+template <Cell cell>
+void sequence_backward(const RecurrentBackward& p, const cpu::Plan& plan) {
+  with_storage(p.dtype, [&](auto s) { Backward<decltype(s), cell>(p, plan).run(); });
+}
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

@@ -13,7 +13,7 @@ namespace fusegen::FUSEGEN_ISA_NS {
 template <class S, Cell cell>
 class Forward : Sequence<RecurrentForward, S, cell> {
   using Base = Sequence<RecurrentForward, S, cell>;
-  using Base::batches_, Base::bounds_, Base::fresh_, Base::p_, Base::plan_, Base::project_;
+  using Base::batches_, Base::bounds_, Base::fresh_, Base::p_, Base::plan_, Base::relu_, Base::project_;
   using Base::G, Base::L;
   using typename Base::C, typename Base::V;
   static constexpr int NW = G == 1 ? kTileVectors : G;
@@ -361,7 +361,7 @@ private:
         const int lanes = shape_.lanes<C>(panel, j);
         if (!lanes) break;
         const int64_t u = shape_.row<C>(panel, j);
-        const V h = cells::rnn<Math>(Base::kRelu, load(a[j]));
+        const V h = cells::rnn<Math>(relu_, load(a[j]));
         keep_state(s, after, row, u, h, lanes);
         store(to.y + u, h, lanes);
       }
@@ -381,5 +381,10 @@ private:
     }
   }
 };
+
+template <Cell cell>
+void sequence_forward(const RecurrentForward& p, const cpu::Plan& plan) {
+  with_storage(p.dtype, [&](auto s) { Forward<decltype(s), cell>(p, plan).run(); });
+}
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

@@ -9,9 +9,10 @@
 #include "kernels/cells.h"
 #include "kernels/cpu/arena.h"
 #include "kernels/cpu/isa/vector/rows.h"
+#include "kernels/cpu/isa/vector/storage.h"
 #include "kernels/cpu/isa/vector/team.h"
 #include "kernels/cpu/isa/vector/vmath.h"
-#include "kernels/cpu/plan.h"
+#include "recurrent.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
@@ -22,12 +23,13 @@ protected:
   using V = Vector<C>;
   static constexpr int L = kLanes<C>;
   static constexpr int G = gate_count(cell);
-  static constexpr bool kRelu = cell == Cell::rnn_relu;
 
   const Params& p_;
   const cpu::Plan plan_;
+  const bool relu_;  // of a plain cell
 
-  RecurrentKernel(const Params& p, const cpu::Plan& plan) : p_(p), plan_(plan) {}
+  RecurrentKernel(const Params& p, const cpu::Plan& plan)
+      : p_(p), plan_(plan), relu_(p.cell == Cell::rnn_relu) {}
 };
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

@@ -11,14 +11,14 @@
 namespace fusegen::FUSEGEN_ISA_NS {
 namespace {
 
-// f(the cell as a constant)
+// f(what a cell's kernels are compiled for, as a constant)
 template <class F>
 void with_cell(Cell cell, const F& f) {
   switch (cell) {
     case Cell::lstm: return f(std::integral_constant<Cell, Cell::lstm>{});
     case Cell::gru: return f(std::integral_constant<Cell, Cell::gru>{});
-    case Cell::rnn_tanh: return f(std::integral_constant<Cell, Cell::rnn_tanh>{});
-    case Cell::rnn_relu: return f(std::integral_constant<Cell, Cell::rnn_relu>{});
+    case Cell::rnn_tanh:
+    case Cell::rnn_relu: return f(std::integral_constant<Cell, Cell::rnn_tanh>{});
   }
 }
 
@@ -32,10 +32,19 @@ void with_packed(const RecurrentPack& p, const F& f) {
 }  // namespace
 
 void recurrent_forward(const RecurrentForward& p) {
-  with_cell(p.cell, [&](auto cell) { run_forward<cell>(p); });
+  const cpu::Plan plan = cpu::plan_forward(p);
+  with_cell(p.cell, [&](auto cell) {
+    if (plan.small_step && !p.packed) small_step_forward<cell>(p, plan);
+    else sequence_forward<cell>(p, plan);
+  });
 }
+
 void recurrent_backward(const RecurrentBackward& p) {
-  with_cell(p.cell, [&](auto cell) { run_backward<cell>(p); });
+  const cpu::Plan plan = cpu::plan_backward(p);
+  with_cell(p.cell, [&](auto cell) {
+    if (plan.small_step) small_step_backward<cell>(p, plan);
+    else sequence_backward<cell>(p, plan);
+  });
 }
 
 int64_t recurrent_packed_bytes(const RecurrentPack& p) {

@@ -1,13 +1,18 @@
-// The recurrence of a cell. Each cell and direction of time is compiled in a file of its own
-// (instantiations/), so that they build side by side.
+// The kernels of a cell: whole sequences, and single steps of a few rows. Each is compiled in a file of its
+// own (instantiations/), so that they build side by side. Cell::rnn_tanh stands for both plain cells, which
+// differ in one function of an element.
 #pragma once
-#include "kernels/params.h"
+#include "kernels/cpu/plan.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
 template <Cell cell>
-void run_forward(const RecurrentForward& p);
+void sequence_forward(const RecurrentForward& p, const cpu::Plan& plan);
 template <Cell cell>
-void run_backward(const RecurrentBackward& p);
+void sequence_backward(const RecurrentBackward& p, const cpu::Plan& plan);
+template <Cell cell>
+void small_step_forward(const RecurrentForward& p, const cpu::Plan& plan);
+template <Cell cell>
+void small_step_backward(const RecurrentBackward& p, const cpu::Plan& plan);
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

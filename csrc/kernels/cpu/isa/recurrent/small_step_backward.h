@@ -10,7 +10,7 @@ class SmallStepBackward : SmallStep<RecurrentBackward, S, cell> {
   using Base = SmallStep<RecurrentBackward, S, cell>;
   using Base::G, Base::L;
   using Base::GH_, Base::h_, Base::hidden_, Base::input_, Base::ldg_, Base::ldh_, Base::ldx_, Base::p_,
-      Base::plan_, Base::x_;
+      Base::plan_, Base::relu_, Base::x_;
   using typename Base::C, typename Base::V;
 
   C *dx_sums_, *dh_sums_;  // [threads][B][ldx] and [threads][B][ldh]
@@ -103,7 +103,7 @@ private:
       store(direct_ + b * ldh_ + u, d.h_prev);
     } else {
       const V h = load(row_of<S>(p_.y, 0, b) + u, lanes);
-      store(in, cells::rnn_backward(Base::kRelu, h, dh), lanes);
+      store(in, cells::rnn_backward(relu_, h, dh), lanes);
     }
   }
 
@@ -154,5 +154,10 @@ private:
     }
   }
 };
+
+template <Cell cell>
+void small_step_backward(const RecurrentBackward& p, const cpu::Plan& plan) {
+  with_storage(p.dtype, [&](auto s) { SmallStepBackward<decltype(s), cell>(p, plan).run(); });
+}
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

@@ -32,7 +32,7 @@ class SmallStepForward : SmallStep<RecurrentForward, S, cell> {
   using Base = SmallStep<RecurrentForward, S, cell>;
   using Base::G, Base::L;
   using Base::GH_, Base::h_, Base::hidden_, Base::input_, Base::ldg_, Base::ldh_, Base::ldx_, Base::p_,
-      Base::plan_, Base::x_;
+      Base::plan_, Base::relu_, Base::x_;
   using typename Base::C, typename Base::V;
   static constexpr int kRowsAtOnce = 8;
 
@@ -106,11 +106,16 @@ private:
         store(gates + 3 * H, q, lanes);
       }
     } else {
-      h = cells::rnn<Math>(Base::kRelu, load(in, lanes));
+      h = cells::rnn<Math>(relu_, load(in, lanes));
     }
     store(y, h, lanes);
     store(h_n, h, lanes);
   }
 };
+
+template <Cell cell>
+void small_step_forward(const RecurrentForward& p, const cpu::Plan& plan) {
+  with_storage(p.dtype, [&](auto s) { SmallStepForward<decltype(s), cell>(p, plan).run(); });
+}
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

@@ -1,7 +1,7 @@
-#include "kernels/cpu/isa/recurrent/run_forward.h"
+#include "kernels/cpu/isa/recurrent/forward.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
-template void run_forward<Cell::gru>(const RecurrentForward&);
+template void sequence_forward<Cell::gru>(const RecurrentForward&, const cpu::Plan&);
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

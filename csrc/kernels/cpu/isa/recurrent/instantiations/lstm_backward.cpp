@@ -1,7 +1,7 @@
-#include "kernels/cpu/isa/recurrent/run_backward.h"
+#include "kernels/cpu/isa/recurrent/backward.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
-template void run_backward<Cell::lstm>(const RecurrentBackward&);
+template void sequence_backward<Cell::lstm>(const RecurrentBackward&, const cpu::Plan&);
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

@@ -1,7 +1,7 @@
-#include "kernels/cpu/isa/recurrent/run_forward.h"
+#include "kernels/cpu/isa/recurrent/forward.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
-template void run_forward<Cell::lstm>(const RecurrentForward&);
+template void sequence_forward<Cell::lstm>(const RecurrentForward&, const cpu::Plan&);
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

@@ -1,7 +1,0 @@
-#include "kernels/cpu/isa/recurrent/run_backward.h"
-
-namespace fusegen::FUSEGEN_ISA_NS {
-
-template void run_backward<Cell::rnn_tanh>(const RecurrentBackward&);
-
-}  // namespace fusegen::FUSEGEN_ISA_NS

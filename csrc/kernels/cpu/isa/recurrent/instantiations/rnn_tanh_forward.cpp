@@ -1,7 +1,0 @@
-#include "kernels/cpu/isa/recurrent/run_forward.h"
-
-namespace fusegen::FUSEGEN_ISA_NS {
-
-template void run_forward<Cell::rnn_tanh>(const RecurrentForward&);
-
-}  // namespace fusegen::FUSEGEN_ISA_NS

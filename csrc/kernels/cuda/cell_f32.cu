@@ -1,3 +1,0 @@
-#include "run_cell.h"
-
-template void fusegen::cuda::run_cell<float, fusegen::device::FormatF32>(const CellForwardPass&);

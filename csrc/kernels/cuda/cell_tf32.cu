@@ -1,3 +1,0 @@
-#include "run_cell.h"
-
-template void fusegen::cuda::run_cell<float, fusegen::device::FormatTf32>(const CellForwardPass&);

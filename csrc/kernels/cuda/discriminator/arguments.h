@@ -1,0 +1,143 @@
+// What the kernels of the discriminator step are launched with.
+//
+// Rows are samples: real, fake, then mixed. With H the activations, U the adjoints of one logit (u_L = 1), v
+// = U_1 W_1 the gradient by the input, T the tangents of v through the same masks, s the derivative of the
+// loss by the logit and c the factor of the penalty's direction c v, every weight gradient is one product:
+// dW_l = U_l' (s H_{l-1} + c T_{l-1}).
+#pragma once
+#include <climits>
+
+#include <device/number.h>
+
+#include "../../params.h"
+#include "../layout.h"
+
+namespace fusegen::cuda {
+
+// Rows of numbers in up to three pieces, one below another.
+struct Input {
+  const void* data[3];
+  int64_t stride[3];  // numbers
+  int first[3];       // row of each piece
+  bool aligned;       // rows begin on 16 bytes, and the last word of one is whole
+};
+
+template <class T>
+FUSEGEN_DEVICE const T* row_of(const Input& s, int row) {
+  // Written out: an index would put the arguments into local memory.
+  const bool second = row >= s.first[1], third = row >= s.first[2];
+  const void* data = third ? s.data[2] : second ? s.data[1] : s.data[0];
+  const int64_t stride = third ? s.stride[2] : second ? s.stride[1] : s.stride[0];
+  const int first = third ? s.first[2] : second ? s.first[1] : s.first[0];
+  return static_cast<const T*>(data) + (row - first) * stride;
+}
+
+// Some of the rows: i goes to first + i, from `split` on to `jump` more.
+struct RowMap {
+  int count, first, split, jump;
+  FUSEGEN_DEVICE int operator()(int i) const { return first + i + (i >= split ? jump : 0); }
+};
+
+// Memory of our own: padded rows of which the first is number `first`.
+struct Scratch {
+  void* data;
+  int stride;  // numbers; what lies past a row's width is zero
+  int first;
+};
+
+template <class T>
+FUSEGEN_DEVICE T* row_of(const Scratch& o, int row) {
+  return static_cast<T*>(o.data) + static_cast<int64_t>(row - o.first) * o.stride;
+}
+
+enum Groups : unsigned { kReal = 1, kFake = 2, kMixed = 4 };
+
+struct Split {
+  int real, plain, rows;  // real; and fake; and mixed
+};
+FUSEGEN_DEVICE bool among(const Split& split, unsigned groups, int row) {
+  return groups & (row < split.real ? kReal : row < split.plain ? kFake : kMixed);
+}
+
+// One layer of all rows: activations, tangents, adjoints or the gradient by the input.
+struct LayerArguments {
+  Input a;  // [rows of the map, K]
+  RowMap rows;
+  Input b;  // W: [N, K], or adjoints [K, N]
+  int K, N;
+  const void* bias;  // [N], or null
+  // activations whose sign masks the result; null: not masked, or by its own sign (`activate`)
+  Scratch mask;
+  bool activate;
+  float slope;
+  Scratch out;  // [rows of the map, N]
+};
+
+// Logits, and the adjoints behind the last layer.
+struct HeadArguments {
+  Input in;           // [rows, n]
+  const void *w, *b;  // [n]; [1] or null
+  int n;
+  Split split;
+  unsigned adjoints;  // groups of rows
+  bool masked;
+  float slope;
+  Scratch out;   // of adjoints
+  float* logit;  // [rows]
+  void* logits;  // [real + fake]
+};
+
+struct NormArguments {
+  Scratch v;
+  int inputs;
+  RowMap rows;
+  float* norm2;  // [rows]
+};
+
+struct TotalArguments {
+  Split split;
+  GanLoss loss;
+  bool generator;
+  float target, r1, r2, gp;
+  const float *logit, *norm2;
+  float *s, *c, *unit;  // s and c are kept as parts of `unit`, a power of two
+  double* scalars;
+  float* loss_out;
+};
+
+// Layers of one launch of the weight gradients; a deeper network takes several.
+constexpr int kLayersOfLaunch = 8;
+
+struct WeightGradient {
+  Scratch u;               // [rows, M]
+  Scratch h = {}, t = {};  // [rows, N]; h null: the samples; t null: no tangents
+  int M, N;
+  void* out;  // [M, N]
+  int first_block = 0;
+};
+
+// out[n] = scale sum over the rows of s x + c t: the gradients of biases and of the last layer.
+struct ColumnSum {
+  Scratch x = {}, t = {};  // x null: the samples, `ones`: 1; t null: none
+  bool ones = false;
+  int n;
+  void* out;
+  int first_block = 0;
+};
+
+struct GradientArguments {
+  Split split;
+  unsigned tangents;  // groups of rows
+  Input samples;
+  int inputs;
+  const float *s, *c, *unit, *scale;
+  int products, sums;
+  WeightGradient product[kLayersOfLaunch];
+  ColumnSum sum[kLayersOfLaunch + 2];
+  Scratch v;
+  void* dx[2];  // [real, inputs], [fake, inputs], or null
+  int tile_blocks, sum_blocks, dx_blocks;
+};
+static_assert(sizeof(GradientArguments) <= 4096, "a kernel's arguments");
+
+}  // namespace fusegen::cuda

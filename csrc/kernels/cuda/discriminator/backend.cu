@@ -1,0 +1,32 @@
+// From a format to its kernels, and what a step needs of memory.
+#include <device/launch.h>
+
+#include "../format.h"
+#include "pass.h"
+#include "saved.h"
+
+namespace fusegen::cuda {
+
+int64_t mlp_saved_bytes(const MlpStep& p) {
+  Parts measure(nullptr);
+  const Saved saved(p, measure);
+  return measure.used();
+}
+
+int64_t mlp_workspace_bytes(const MlpStep& p) {
+  Parts measure(nullptr);
+  tangents_of(p, measure);
+  return measure.used();
+}
+
+void mlp_forward(const MlpForwardPass& p) {
+  const device::DeviceGuard guard(p.device);
+  with_format(p.format, [&]<class T, class Fmt>(T, Fmt) { run_mlp_forward<T, Fmt>(p); });
+}
+
+void mlp_backward(const MlpBackwardPass& p) {
+  const device::DeviceGuard guard(p.device);
+  with_format(p.format, [&]<class T, class Fmt>(T, Fmt) { run_mlp_backward<T, Fmt>(p); });
+}
+
+}  // namespace fusegen::cuda

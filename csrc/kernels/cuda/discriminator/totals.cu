@@ -1,0 +1,163 @@
+// What a discriminator step adds up over its samples: loss, penalty and statistics; and the factors of each
+// sample's gradients. One block. A lane takes every 256th row; what lanes add up goes through the same tree
+// each time.
+#include <device/launch.h>
+#include <device/warp.h>
+
+#include "../../losses.h"
+#include "pass.h"
+
+namespace fusegen::cuda {
+namespace {
+
+using namespace device;
+
+// The loss term of a row and its derivative by the row's logit.
+FUSEGEN_DEVICE losses::Term<float> loss_term(const TotalArguments& a, int row) {
+  if (row >= a.split.plain) return {0, 0};
+  const bool real = row < a.split.real;
+  const float z = a.logit[row];
+  if (a.loss == GanLoss::relativistic) {
+    const float other = a.logit[real ? row + a.split.real : row - a.split.real];
+    const bool first = real != a.generator;  // of the pair
+    losses::Term<float> term = losses::pair(first ? z : other, first ? other : z);
+    if (!first) term.slope = -term.slope;
+    if (!real) term.value = 0;  // a pair counts once
+    if (real && a.generator) term.slope = 0;
+    return term;
+  }
+  if (a.generator) return real ? losses::Term<float>{0, 0} : losses::generator(a.loss, z);
+  return real ? losses::real(a.loss, z, a.target) : losses::fake(a.loss, z);
+}
+
+enum Total {
+  kTerms,
+  kReals,
+  kFakes,
+  kSignReals,
+  kSignFakes,
+  kNorm2Reals,
+  kNormReals,
+  kNorm2Fakes,
+  kNormFakes,
+  kOffs,
+  kNormMixeds,
+  kTotals
+};
+
+// What a lane, later the block, has of its rows.
+struct Tally {
+  double sums[kTotals] = {};
+  float largest = 0;  // of |s| and |c|
+
+  // To i or j, both constants, so that sums stay in registers.
+  FUSEGEN_DEVICE void add(bool first, int i, int j, double x) {
+    sums[i] += first ? x : 0;
+    sums[j] += first ? 0 : x;
+  }
+};
+
+FUSEGEN_DEVICE void take_row(Tally& tally, const TotalArguments& a, int row) {
+  const int real = a.split.real, fake = a.split.plain - real, mixed = a.split.rows - a.split.plain;
+  const bool is_real = row < real, is_mixed = row >= a.split.plain;
+  const losses::Term<float> term = loss_term(a, row);
+  const float n = static_cast<float>(is_real ? real : fake);
+  const float s = is_mixed ? 0.0f : term.slope / n;
+  float c = 0;
+  if (!is_mixed) {
+    const double z = a.logit[row], sign = z > 0 ? 1.0 : z < 0 ? -1.0 : z;
+    tally.sums[kTerms] += term.value / n;
+    tally.add(is_real, kReals, kFakes, z);
+    tally.add(is_real, kSignReals, kSignFakes, sign);
+  }
+  if (is_mixed ? true : is_real ? a.r1 > 0 : a.r2 > 0) {
+    const float norm = sqrtf(a.norm2[row]);
+    if (is_mixed) {
+      tally.sums[kOffs] += (norm - 1) * (norm - 1);
+      tally.sums[kNormMixeds] += norm;
+      // 0 at 0, NaN through
+      c = norm > 0 ? 2 * a.gp * (norm - 1) / norm / static_cast<float>(mixed) : norm;
+    } else {
+      tally.add(is_real, kNorm2Reals, kNorm2Fakes, a.norm2[row]);
+      tally.add(is_real, kNormReals, kNormFakes, norm);
+      c = (is_real ? a.r1 : a.r2) / n;
+    }
+  }
+  a.s[row] = s;
+  a.c[row] = c;
+  tally.largest = fmaxf(tally.largest, fmaxf(fabsf(s), fabsf(c)));
+}
+
+// The lanes' tallies, warp by warp, in shared memory [kWarps][kTotals + 1]; the last number is the largest.
+FUSEGEN_DEVICE const double* tallies_of_warps(Tally& tally) {
+  auto* shared = reinterpret_cast<double*>(shared_memory());
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2) {
+#pragma unroll
+    for (int i = 0; i < kTotals; ++i) tally.sums[i] += from_lane_xor(tally.sums[i], mask);
+    tally.largest = fmaxf(tally.largest, from_lane_xor(tally.largest, mask));
+  }
+  if (lane() == 0) {
+#pragma unroll
+    for (int i = 0; i < kTotals; ++i) shared[warp() * (kTotals + 1) + i] = tally.sums[i];
+    shared[warp() * (kTotals + 1) + kTotals] = tally.largest;
+  }
+  sync_block();
+  return shared;
+}
+
+// 16-bit operands would lose small s and c: they hold parts of the power of two at the largest.
+FUSEGEN_DEVICE float unit_of(const double* tallies) {
+  float largest = 0;
+  for (int w = 0; w < kWarps; ++w)
+    largest = fmaxf(largest, static_cast<float>(tallies[w * (kTotals + 1) + kTotals]));
+  return largest > 1.0e-30f && largest < 1.0e30f ? as_float(as_bits(largest) & 0x7f800000u) : 1.0f;
+}
+
+FUSEGEN_DEVICE void write_scalars(const TotalArguments& a, const double* tallies) {
+  const int real = a.split.real, fake = a.split.plain - real, mixed = a.split.rows - a.split.plain;
+  const auto total = [&](int i) {
+    double sum = 0;
+    for (int w = 0; w < kWarps; ++w) sum += tallies[w * (kTotals + 1) + i];
+    return sum;
+  };
+  const double nan = not_a_number();
+  const auto mean = [&](int i, int n) { return n ? total(i) / n : nan; };
+  double penalty = 0;
+  if (a.r1 > 0) penalty += a.r1 / 2.0 * mean(kNorm2Reals, real);
+  if (a.r2 > 0) penalty += a.r2 / 2.0 * mean(kNorm2Fakes, fake);
+  if (mixed) penalty += a.gp * mean(kOffs, mixed);
+  const double loss = total(kTerms) + penalty;
+  *a.loss_out = static_cast<float>(loss);
+  a.scalars[kLoss] = loss;
+  a.scalars[kPenalty] = penalty;
+  a.scalars[kMeanReal] = mean(kReals, real);
+  a.scalars[kMeanFake] = mean(kFakes, fake);
+  a.scalars[kSignReal] = mean(kSignReals, real);
+  a.scalars[kSignFake] = mean(kSignFakes, fake);
+  a.scalars[kNormReal] = a.r1 > 0 ? mean(kNormReals, real) : nan;
+  a.scalars[kNormFake] = a.r2 > 0 ? mean(kNormFakes, fake) : nan;
+  a.scalars[kNormMixed] = mean(kNormMixeds, mixed);
+}
+
+FUSEGEN_KERNEL void totals_kernel(FUSEGEN_ARGUMENT TotalArguments a) {
+  Tally tally;
+  for (int row = thread(); row < a.split.rows; row += kThreads) take_row(tally, a, row);
+  const double* tallies = tallies_of_warps(tally);
+  const float unit = unit_of(tallies);
+  for (int row = thread(); row < a.split.rows; row += kThreads) {
+    a.s[row] /= unit;
+    a.c[row] /= unit;
+  }
+  if (thread() > 0) return;
+  *a.unit = unit;
+  write_scalars(a, tallies);
+}
+
+}  // namespace
+
+void launch_totals(const TotalArguments& a, void* stream) {
+  launch(totals_kernel, {.blocks = 1, .shared_bytes = kWarps * (kTotals + 1) * 8, .stream = stream}, a);
+}
+
+}  // namespace fusegen::cuda

@@ -1,4 +1,0 @@
-#include "mlp_run.h"
-
-template void fusegen::cuda::run_mlp_forward<float, fusegen::device::FormatTf32>(const MlpForwardPass&);
-template void fusegen::cuda::run_mlp_backward<float, fusegen::device::FormatTf32>(const MlpBackwardPass&);

@@ -1,0 +1,41 @@
+// What a kernel is launched with: a pass, and what the launcher worked out from its plan.
+#pragma once
+#include "product.h"
+
+namespace fusegen::cuda {
+
+struct Exchange {
+  unsigned char* gather;  // [parity][D][groups][slices][rows][gather_bytes]
+  unsigned char* publish;
+  int64_t gather_parity, publish_parity;  // bytes from the even steps' copy to the odd ones'; 0: one copy
+  int gather_bytes, publish_bytes;        // of a row
+  uint32_t* flags;                        // [D*groups*slices][blocks], or null
+};
+
+// How a launch lies on the device: its plan as a block sees it.
+struct Geometry {
+  Transport transport;
+  int blocks, k_splits, slices, groups;
+  bool resident;         // R stays in registers
+  int own_bytes_of_row;  // what a block publishes of a row
+  SharedParts shared;
+};
+
+// What of a layer's step a launch does. With a projection a step has two halves: the cell's part, of which h
+// is not known yet (backward: dh comes from the other half, where dy and dh_n were added), and the plain
+// product with W_hr.
+enum class Half : uint8_t { both, cell, projection };
+
+template <class Pass>
+struct Arguments {
+  Pass pass;
+  Operand operand;
+  Exchange exchange;
+  Geometry geometry;
+  Half half;
+  // Steps of this launch. Forward: -1 hands out h0. Backward: 0 ran last, T only multiplies, which gives dh0.
+  int first, last;
+  float* carry;  // [2][D][B][H], between launches: c and h, or dc and dh
+};
+
+}  // namespace fusegen::cuda

@@ -1,0 +1,103 @@
+// Which transport a recurrence takes on a device, and how it lies there: a pure function of both.
+#include <algorithm>
+
+#include "workspace.h"
+
+namespace fusegen::cuda {
+namespace {
+
+bool split(const Product& p) { return p.format == Format::f32; }
+
+int chunks_of_row(const Product& p, int units) {
+  return ceil_div(static_cast<int64_t>(p.segments) * units * number_bytes(p.format), kChunk);
+}
+
+int power_of_two(int n) {
+  int p = 1;
+  while (p < n) p *= 2;
+  return p;
+}
+
+// Clusters of this size that are surely resident together: those of a GPC (16 usable SMs of about 18).
+int clusters(const Device& device, int size) { return std::max(1, device.sms / 18) * (16 / size); }
+
+// Shared memory of the plan; false where the device has less.
+bool fits(Plan& plan, const Product& p, const Device& device) {
+  plan.shared_bytes = shared_parts(plan, p, static_cast<int>(vector_of(plan, p).bytes)).total;
+  return plan.shared_bytes <= device.shared_bytes;
+}
+
+// Deals the batch, in slices of so many tiles, over at most `most` groups.
+void deal(Plan& plan, const Product& p, int tiles, int most) {
+  plan.tiles = tiles;
+  const int all = std::max(1, ceil_div(p.B, 8 * tiles));
+  plan.slices = ceil_div(all, most);
+  plan.groups = ceil_div(all, plan.slices);
+}
+
+// R in the registers of `blocks` blocks, by the fewest that hold it.
+bool resident(Plan& plan, const Product& p, const Device& device, Transport transport) {
+  const int kept = resident_chunks(p.gates, split(p));
+  for (int k_splits = 1; k_splits <= 8; k_splits *= 2) {
+    const int units = units_of_block(p, k_splits);
+    int blocks = ceil_div(p.units, units);
+    if (transport == Transport::cluster) blocks = power_of_two(blocks);
+    if (ceil_div(chunks_of_row(p, blocks * units), k_splits) > kept) continue;
+    if (transport == Transport::block && blocks > 1) return false;
+    if (transport == Transport::cluster && (blocks == 1 || blocks > device.largest_cluster)) return false;
+    const int most = (transport == Transport::cluster ? clusters(device, blocks) : device.sms / blocks) / p.D;
+    if (most < 1) return false;
+    plan.transport = transport;
+    plan.blocks = blocks;
+    plan.k_splits = k_splits;
+    deal(plan, p, ceil_div(p.B, 8) <= most ? 1 : p.most_tiles, most);
+    if (fits(plan, p, device)) return true;
+    deal(plan, p, 1, most);
+    return fits(plan, p, device);
+  }
+  return false;
+}
+
+const char* why(Transport t) {
+  switch (t) {
+    case Transport::block: return "R fits the registers of one block";
+    case Transport::cluster: return "R fits the registers of a cluster, which hands h on inside itself";
+    case Transport::l2: return "R fits the registers of resident blocks, which hand h on through L2";
+    case Transport::launch: break;
+  }
+  return "R does not fit on the chip: a launch a step";
+}
+
+}  // namespace
+
+// R read from L2 each time: as many blocks as give every SM work.
+Plan choose_stepwise(const Device& device, const Product& p) {
+  Plan plan{};
+  plan.transport = Transport::launch;
+  plan.tiles = p.B > 8 ? p.most_tiles : 1;
+  plan.slices = 1;
+  plan.groups = std::max(1, ceil_div(p.B, 8 * plan.tiles));
+  for (plan.k_splits = 1; plan.k_splits < 8; plan.k_splits *= 2) {
+    plan.blocks = ceil_div(p.units, units_of_block(p, plan.k_splits));
+    if (plan.blocks * plan.groups * p.D >= device.sms || 2 * plan.k_splits > chunks_of_row(p, p.units)) break;
+  }
+  plan.blocks = ceil_div(p.units, units_of_block(p, plan.k_splits));
+  fits(plan, p, device);
+  plan.why = why(plan.transport);
+  return plan;
+}
+
+Plan choose(const Device& device, const LayerSizes& sizes, int transport) {
+  const Product p = product_of(sizes);
+  Plan plan{};
+  bool found = false;
+  if (sizes.P == sizes.H)
+    for (Transport t : {Transport::block, Transport::cluster, Transport::l2})
+      if (!found && (transport < 0 || transport == static_cast<int>(t))) found = resident(plan, p, device, t);
+  if (!found) plan = choose_stepwise(device, p);
+  plan.why = sizes.P != sizes.H ? "a projection follows each step: two launches a step" : why(plan.transport);
+  plan.workspace_bytes = workspace(device, plan, sizes).bytes;
+  return plan;
+}
+
+}  // namespace fusegen::cuda

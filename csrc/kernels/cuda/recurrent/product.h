@@ -1,0 +1,79 @@
+// What a pass multiplies at every step, and how a block's registers and shared memory are dealt for it.
+#pragma once
+#include "../operand.h"
+
+namespace fusegen::cuda {
+
+// Rows of R (backward: of its transpose), or of an LSTM's projection.
+struct Product {
+  int gates;       // rows of a unit. Backward has plain rows of units, whatever the cell
+  int segments;    // numbers of a unit that a step gives: forward h, backward the gradient of each gate
+  int most_tiles;  // of 8 rows of the batch, in a slice
+  Format format;
+  int units, B, D;
+};
+
+// Tiles of a slice: as many as fit in a lane's registers beside R, on every GPU generation. LSTM and GRU with
+// two spill up to 28 bytes on some; RNN of 16-bit numbers has room.
+constexpr int most_tiles(Cell cell, Format format) {
+  return number_bytes(format) == 2 && gate_count(cell) == 1 ? 2 : 1;
+}
+
+constexpr Product product_of(const LayerSizes& s) {
+  const int gates = gate_count(s.cell);
+  return {
+      s.backward ? 1 : gates, s.backward ? gates : 1, most_tiles(s.cell, s.format), s.format, s.H, s.B, s.D};
+}
+// Of W_hr.
+constexpr Product projection_of(const LayerSizes& s) { return {1, 1, 1, s.format, s.P, s.B, s.D}; }
+
+constexpr int units_of_block(const Product& p, int k_splits) { return 8 / k_splits * units_of_warp(p.gates); }
+
+// What the blocks of the plan publish together: of one copy of a row of the batch.
+constexpr PaddedVector vector_of(const Plan& plan, const Product& p) {
+  const int number = number_bytes(p.format);
+  const int64_t padded = static_cast<int64_t>(plan.blocks) * units_of_block(p, plan.k_splits);
+  const int64_t bytes = padded * p.segments * number;
+  return {p.segments, p.units, padded, (bytes + kChunk - 1) / kChunk * kChunk, number};
+}
+
+// A warp keeps this many chunks of its rows of R in registers: with 8 * tiles registers a chunk, 72 to 128 of
+// the 255 that a lane may have. GRU's three sums and the split halves of true float32 leave room for one
+// chunk fewer.
+constexpr int resident_chunks(int gates, bool split) {
+  return gates == 4 ? 8 : gates == 3 ? (split ? 3 : 4) : 16;
+}
+
+// A row of gathered numbers in shared memory: its length is 64 more than a multiple of 128, so that 8 rows of
+// 16-byte reads fall on different banks.
+constexpr int gathered_stride(int row_bytes) { return row_bytes % 128 ? row_bytes : row_bytes + kChunk; }
+
+// Parts of a block's shared memory, in bytes from its start.
+struct SharedParts {
+  int gathered, gathered_size;  // of one buffer
+  int partial, stage, state, lengths, barriers, total;
+};
+
+// Values of float that a lane carries from step to step, for each pair: c and h forward, dc and dh backward.
+constexpr int kCarried = 2;
+
+// `row_bytes`: of the vector that is gathered.
+constexpr SharedParts shared_parts(const Plan& plan, const Product& product, int row_bytes) {
+  const int rows = 8 * plan.tiles, unit_groups = 8 / plan.k_splits;
+  const int pairs = (product.gates == 4 ? 2 : 4) * plan.tiles;
+  const int buffers = plan.transport == Transport::launch ? 0
+                      : plan.transport == Transport::l2   ? 1
+                                                          : 2 * plan.slices;
+  SharedParts p{};
+  p.gathered_size = rows * gathered_stride(row_bytes);
+  p.partial = p.gathered + buffers * p.gathered_size;
+  p.stage = p.partial + (8 - unit_groups) * tiles_of_warp(product.gates) * plan.tiles * 4 * 32 * 4;
+  p.state = p.stage +
+            rows * product.segments * units_of_block(product, plan.k_splits) * number_bytes(product.format);
+  p.lengths = p.state + plan.slices * pairs * kCarried * unit_groups * 32 * 4;
+  p.barriers = p.lengths + plan.slices * rows * 4;
+  p.total = p.barriers + 8 * (buffers + 1);
+  return p;
+}
+
+}  // namespace fusegen::cuda

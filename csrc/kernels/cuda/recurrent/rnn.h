@@ -1,0 +1,35 @@
+// A step of an RNN's unit inside the sequence kernels; and of LSTM's projection, which is a plain product.
+#pragma once
+#include "step.h"
+
+namespace fusegen::cuda {
+
+struct Rnn {
+  static constexpr int kGates = 1, kColumns = 1;
+  static constexpr bool kHasC = false, kSavesGates = false;
+
+  template <class T>
+  static FUSEGEN_DEVICE Made step(const Arguments<ForwardPass>& a, const float (&x)[1],
+                                  const float (&sums)[1], const Before& before) {
+    const float v = x[0] + sums[0];
+    const float h = a.half == Half::projection ? v : cells::rnn<Math>(a.pass.cell == Cell::rnn_relu, v);
+    return {before.c, h, {}};
+  }
+
+  struct Saved {
+    float h;
+  };
+  template <class T>
+  static FUSEGEN_DEVICE Saved read_saved(const Arguments<BackwardPass>& a, const Spot& s) {
+    return {a.half == Half::projection ? 0.0f : read<T>(a.pass.y, s.at)};
+  }
+
+  static FUSEGEN_DEVICE void gradient(const Arguments<BackwardPass>& a, const Saved& s, float (&g)[1], float&,
+                                      float& dh) {
+    g[0] = a.half == Half::projection ? dh : cells::rnn_backward(a.pass.cell == Cell::rnn_relu, s.h, dh);
+    dh = 0;
+  }
+  static constexpr int column_of(int segment) { return segment; }
+};
+
+}  // namespace fusegen::cuda

@@ -1,0 +1,99 @@
+"""What a discriminator's modules tell of it: whether it is a chain, hooked, wrapped, tied to its batch."""
+
+from __future__ import annotations
+
+import sys
+
+from torch import nn
+from torch.nn.modules import module as global_hooks
+from torch.nn.utils.parametrize import type_before_parametrizations
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+# Modules that treat each sample of the first dim by itself and draw no random numbers, so that real and fake
+# samples can pass together.
+_PER_SAMPLE = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Flatten, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Tanh,
+    nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Sigmoid, nn.GroupNorm, nn.LayerNorm, nn.AvgPool1d, nn.AvgPool2d,
+    nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Upsample, nn.ZeroPad2d,
+)  # fmt: skip
+
+
+def _hooked(m: nn.Module) -> bool:
+    """True if something is called whenever this module is, or in place of its forward."""
+    return bool(
+        "forward" in m.__dict__
+        or m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+    )  # fmt: skip
+
+
+def _every_hooked() -> bool:
+    """True if something is called whenever any module is."""
+    every = global_hooks
+    return bool(
+        every._global_forward_hooks or every._global_forward_pre_hooks
+        or every._global_backward_hooks or every._global_backward_pre_hooks
+    )  # fmt: skip
+
+
+def stages(D: nn.Module) -> list[nn.Module] | str:
+    """The modules that an nn.Sequential applies one after another, those of nested ones in their place; of
+    another kind of module, what is in the way."""
+    if type(D) is not nn.Sequential:
+        return f"{type(D).__name__} is not an nn.Sequential but has a forward of its own"
+    if _hooked(D) or _every_hooked():
+        return "the network has hooks, which would see the layers' inputs, or a forward put in its place"
+    found: list[nn.Module] = []
+    for child in D:
+        if type(child) is nn.Sequential:
+            inner = stages(child)
+            if isinstance(inner, str):
+                return inner
+            found += inner
+        elif _hooked(child):
+            name = type(child).__name__
+            return f"{name} has hooks, which would see its input, or a forward put in its place"
+        else:
+            found.append(child)
+    return found
+
+
+def has_batch_norm(D: nn.Module) -> bool:
+    """Whether D takes statistics over the batch."""
+    return any(isinstance(m, BATCH_NORMS) for m in D.modules())
+
+
+def per_sample(D: nn.Module) -> bool:
+    """True if D is a chain of modules known to treat each sample of the first dim by itself."""
+    found = stages(D)
+    return not isinstance(found, str) and all(type_before_parametrizations(m) in _PER_SAMPLE for m in found)
+
+
+def ends_in_sigmoid(D: nn.Module) -> bool:
+    """True if the last module of a chain is a Sigmoid."""
+    last = D
+    while isinstance(last, nn.Sequential) and last._modules:
+        last = next(reversed(last._modules.values()))
+    return isinstance(last, nn.Sigmoid)
+
+
+def has_recurrence(D: nn.Module) -> bool:
+    """Whether fusegen's recurrent layers or cells are in D."""
+    return any(type_before_parametrizations(m).__module__.startswith("fusegen.nn") for m in D.modules())
+
+
+def is_wrapped(D: nn.Module) -> bool:
+    """Whether D is an instance of DDP or FSDP: of FullyShardedDataParallel, or of what fully_shard makes."""
+    return type(D) is not nn.Sequential and isinstance(D, (nn.parallel.DistributedDataParallel, *_fsdp()))
+
+
+def has_sharded_layers(D: nn.Module) -> bool:
+    """Whether FSDP was told to shard parts of D one by one."""
+    classes = _fsdp()
+    return bool(classes) and any(isinstance(m, classes) for m in D.modules())
+
+
+def _fsdp() -> tuple[type, ...]:
+    """FSDP's classes of both generations."""
+    # An instance has imported it, and nobody else should pay.
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return () if fsdp is None else (fsdp.FullyShardedDataParallel, fsdp.FSDPModule)

@@ -1,0 +1,110 @@
+"""What a step is asked for, and what it gives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..ops.discriminator import SCALARS
+from .chain import Chain
+from .objective import Objective
+
+STATS = SCALARS[2:]
+
+
+class Request(NamedTuple):
+    """A step, its arguments checked.
+
+    chain: what D is, or why it is not known as one. real is None in a generator's turn that does not pair,
+    and without gradient in one that does; mixed is None without WGAN-GP. dim: along which samples lie;
+    together: along which D is promised to treat them one by one, None where nothing was promised. reason: why
+    no route before took it.
+    """
+
+    D: nn.Module
+    chain: Chain | str
+    objective: Objective
+    real: Tensor | None
+    fake: Tensor
+    mixed: Tensor | None
+    dim: int
+    together: int | None
+    reason: str = ""
+
+    @property
+    def samples(self) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        return self.real, self.fake, self.mixed
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many real, fake and mixed samples there are along the first dim."""
+        real, fake, mixed = self.samples
+        return 0 if real is None else len(real), len(fake), 0 if mixed is None else len(mixed)
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What a step gives.
+
+    loss: a scalar with gradient, penalties included. penalty: their part of it, without gradient.
+    real_logits [Nr] and fake_logits [Nf], without gradient (real_logits None in a generator's step that
+    does not pair). path: what ran, "fused_mlp", "fused_conv",
+    "recurrent" or "autograd", and reason: why. stats: see there.
+    """
+
+    loss: Tensor
+    real_logits: Tensor | None
+    fake_logits: Tensor
+    penalty: Tensor
+    path: str
+    reason: str
+    # STATS, or the norms alone: the general path leaves the rest to whoever reads it, since a dozen small
+    # operators cost as much as a small network's layer.
+    _scalars: Tensor | dict[str, Tensor] = field(repr=False)
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """mean_real and mean_fake, the mean logits; sign_real and sign_fake, the mean signs; norm_real,
+        norm_fake and norm_mixed, the mean length of D's input gradient where a penalty computed it; NaN
+        stands for nothing computed.
+
+        sign_real is r_t of Karras et al. 2020 (arXiv:2006.06676, eq. 1): near 1 on training samples, the
+        discriminator has overfitted and the generator's gradient is about to vanish; they aim at 0.6.
+        Reading waits for the device.
+        """
+        scalars = self._scalars
+        if isinstance(scalars, dict):
+            scalars = _stats(self.real_logits, self.fake_logits, scalars)
+        return dict(zip(STATS, scalars.tolist(), strict=True))
+
+
+def output(
+    loss: Tensor,
+    r: Tensor | None,
+    f: Tensor,
+    *,
+    penalty: Tensor | None = None,
+    norms: dict[str, Tensor] | None = None,
+    path: str,
+    reason: str,
+) -> StepOutput:
+    """What a step gives of its loss and logits; penalty and norms, the mean lengths of input gradients, where
+    there was a penalty."""
+    r, f, norms = None if r is None else r.detach(), f.detach(), norms or {}
+    penalty = loss.new_zeros(()) if penalty is None else penalty.detach()
+    scalars = _stats(r, f, norms) if torch.compiler.is_compiling() else norms
+    return StepOutput(loss, r, f, penalty, path, reason, _scalars=scalars)
+
+
+@torch.no_grad()
+def _stats(r: Tensor | None, f: Tensor, norms: dict[str, Tensor]) -> Tensor:
+    """STATS as float64 [7], NaN for what was not computed."""
+    nan = f.new_full((), math.nan)
+    values = {"mean_fake": f.mean(), "sign_fake": f.sign().mean(), **norms}
+    if r is not None:
+        values |= {"mean_real": r.mean(), "sign_real": r.sign().mean()}
+    return torch.stack([values.get(name, nan).double() for name in STATS])

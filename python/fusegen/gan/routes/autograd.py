@@ -1,0 +1,121 @@
+"""The discriminator's step of any network, through autograd: penalties by differentiating twice."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import logits, modules
+from ..chain import Chain
+from ..objective import GROUPS, MIXED, PENALTIES, Objective
+from ..request import Request, StepOutput, output
+
+
+class Plan(NamedTuple):
+    """chain: of dense layers, which then run without their modules' calls; None calls D."""
+
+    request: Request
+    chain: Chain | None = None
+
+
+def fits(request: Request) -> Plan:
+    return Plan(request)
+
+
+def run(plan: Plan) -> StepOutput:
+    """Raises RuntimeError where there is a penalty but no gradient to be had for it."""
+    if plan.request.objective.penalties and torch.compiler.is_compiling():
+        # AOTAutograd cannot differentiate twice: the graph breaks; under fullgraph=True dynamo says so.
+        why = "a penalty differentiates twice, which is not compiled"
+        out: StepOutput = torch.compiler.disable(_step, reason=why)(plan)
+        return out
+    return _step(plan)
+
+
+def _step(plan: Plan) -> StepOutput:
+    request, objective = plan.request, plan.request.objective
+    _check_gradients_on(objective)
+    asks_real, asks_fake, asks_mixed = objective.penalised
+    real, fake, mixed = request.samples
+    if real is None:
+        raise ValueError("real: a discriminator's step has real samples, got None")
+    real = _with_gradient(real) if asks_real else real
+    fake = _with_gradient(fake) if asks_fake else fake
+    r, f = _both(plan, real, fake)
+    total = objective.of(r, f)
+    penalty, norms = total.new_zeros(()), {}
+    for group, asks, z, x in ((0, asks_real, r, real), (1, asks_fake, f, fake)):
+        if asks:
+            v = _input_gradient(z, x, PENALTIES[group], request.dim)
+            penalty = penalty + objective.penalty(group, v.square().sum(1))
+            norms[f"norm_{GROUPS[group]}"] = v.detach().norm(dim=1).mean()
+    if asks_mixed and mixed is not None:
+        x = mixed.requires_grad_()
+        v = _input_gradient(_one(plan, x), x, PENALTIES[MIXED], request.dim)
+        norm = torch.linalg.vector_norm(v, dim=1)  # at v = 0 its derivative is 0
+        penalty = penalty + objective.penalty(MIXED, norm)
+        norms[f"norm_{GROUPS[MIXED]}"] = norm.detach().mean()
+    if norms:
+        total = total + penalty
+    recurrent = plan.chain is None and modules.has_recurrence(request.D)
+    path = "recurrent" if recurrent else "autograd"
+    return output(total, r, f, penalty=penalty, norms=norms, path=path, reason=request.reason)
+
+
+def _check_gradients_on(objective: Objective) -> None:
+    name = next(iter(objective.penalties), None)
+    if name is not None and not torch.is_grad_enabled():
+        raise RuntimeError(
+            f"{name}: a penalty is a gradient, but gradients are switched off (torch.no_grad, "
+            "torch.inference_mode)"
+        )
+    if name is not None and torch._C._are_functorch_transforms_active():
+        raise RuntimeError(
+            f"{name}: a penalty of a D that goes through autograd cannot run inside a torch.func transform, "
+            "where no tensor can be made to require a gradient"
+        )
+
+
+def _with_gradient(x: Tensor) -> Tensor:
+    """x for a penalty: an alias, so that x itself keeps only the gradients that it asked for."""
+    return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+
+
+def _one(plan: Plan, x: Tensor) -> Tensor:
+    """Logits [N]."""
+    if plan.chain is not None:
+        return _dense(plan.chain, x)
+    return logits.of_one(plan.request.D, x, x.shape[plan.request.dim])
+
+
+def _both(plan: Plan, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [Nr] and [Nf]; of dense layers in one pass, as a training script would write it."""
+    if plan.chain is None:
+        return logits.of_both(plan.request.D, real, fake, plan.request.together)
+    r, f = _dense(plan.chain, torch.cat((real, fake))).split((len(real), len(fake)))
+    return r, f
+
+
+def _dense(chain: Chain, x: Tensor) -> Tensor:
+    x = x.flatten(1)
+    for m, slope in zip(chain.layers, chain.slopes, strict=True):
+        x = F.linear(x, m.weight, m.bias)
+        if slope != 1.0:
+            x = F.leaky_relu(x, slope) if slope else F.relu(x)
+    return x.squeeze(1)
+
+
+def _input_gradient(z: Tensor, x: Tensor, penalty: str, dim: int) -> Tensor:
+    """The gradient [N, features] of each sample's logit by x, differentiable again.
+
+    Raises RuntimeError where D cannot be differentiated by its input.
+    """
+    if not z.requires_grad:
+        raise RuntimeError(
+            f"{penalty}: D's logits do not depend on its input in a way that can be differentiated"
+        )
+    (v,) = torch.autograd.grad(z.sum(), x, create_graph=True, materialize_grads=True)
+    return v.movedim(dim, 0).reshape(x.shape[dim], -1)
