@@ -12,6 +12,8 @@ from gan_networks import dense as dense_network
 from tolerances import agree
 from torch import nn
 
+THREADS = 2  # some rules are of two
+
 ISA, VENDOR = _C.isa(), _C.machine()["vendor"]
 I, H, B, T = 7, 16, 4, 5
 

@@ -598,15 +598,15 @@ def test_a_wrong_name_of_a_cell_or_dtype(name):
         ({"lengths": torch.ones(4, dtype=torch.int64)}, "lengths: expected"),
         ({"gx": torch.zeros(2, 3, 36, dtype=torch.float64)}, "gx: expected float32, bfloat16 or float16"),
         (
-            {"plan": simt.gpu_plan("lstm", "float32", False, False, 4, 9, 9, 1, 0, "best")},
+            {"plan": ("lstm", "float32", False, False, 4, 9, 9, 1, 0, "best")},
             "plan: expected one of",
         ),
         (
-            {"plan": simt.gpu_plan("lstm", "float32", False, True, 3, 9, 9, 1, 0, "best")},
+            {"plan": ("lstm", "float32", False, True, 3, 9, 9, 1, 0, "best")},
             "got one of backward",
         ),
         (
-            {"plan": simt.gpu_plan("lstm", "float16", False, False, 3, 9, 9, 1, 0, "best")},
+            {"plan": ("lstm", "float16", False, False, 3, 9, 9, 1, 0, "best")},
             "plan: expected one of",
         ),
     ],
