@@ -14,7 +14,6 @@ from fusegen.ops import cells, layers
 from fusegen.ops.cuda import cells as cuda_cells
 from fusegen.ops.cuda import layers as cuda_layers
 from fusegen.ops.cuda.engine import Engine, error_word, stream_of
-from fusegen.ops.recurrent import Call
 from fusegen.ops.spec import GRU, LSTM, RNN
 from tolerances import TOLERANCE, close
 
@@ -87,7 +86,7 @@ class Case:
     def backward(self, kept, grads):
         """The gradients of x, the states and the weights; ``kept``: y, gates, cells."""
         h0, c0 = (*self.starts, None)[:2]
-        call = Call(self.x, h0, c0, self.weights, self.relu, self.lengths)
+        call = (self.x, h0, c0, self.weights, self.relu, self.lengths)
         wanted = [t is not None for t in (self.x, h0, c0, *self.weights)]
         return self.passes.backward(call, kept, (*grads, None)[:3], wanted)
 
@@ -469,7 +468,7 @@ def test_single_steps(kind, B, dtype):
     formula = getattr(reference, f"{spec.name}_cell")
     args = (*inputs[: 1 + len(states)], list(inputs[1 + len(states) :]))
     want = cases.flat(formula(*args, False) if kind == "rnn_tanh" else formula(*args))
-    call = Call(x, *(*states, None)[:2], weights, False, None)
+    call = (x, *(*states, None)[:2], weights, False, None)
     h_out, c_out, gates, kept = passes.forward(*call, None, True)
     close([h_out] if c_out is None else [h_out, c_out], want, "value")
     grads = [torch.randn(B, H).to(dtype) for _ in want]

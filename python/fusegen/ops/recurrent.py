@@ -27,15 +27,8 @@ _grad_enabled = torch.is_grad_enabled
 _any_requires_grad = torch._C._any_requires_grad  # of a list with None in it, it says no: give it tensors
 
 
-class Call(NamedTuple):
-    """The arguments of a call, alike for every cell."""
-
-    x: Any
-    h: Tensor | None
-    c: Tensor | None
-    weights: Weights
-    relu: bool
-    lengths: Tensor | None
+# The arguments of a call, alike for every cell: x, h, c, weights, relu, lengths.
+Call = tuple[Any, Tensor | None, Tensor | None, Weights, bool, Tensor | None]
 
 
 class Passes(NamedTuple):
@@ -179,7 +172,7 @@ class RecurrentOp(Differentiable):
             *given, (*kept, wanted) = self._uniform(args[self.outputs :])
             if self.inputs == 2:
                 wanted = [*wanted[:2], False, *wanted[2:]]  # c
-            return passes.backward(Call(*given), self._all_kept(kept), grads, wanted)
+            return passes.backward(tuple(given), self._all_kept(kept), grads, wanted)
 
         found: dict[str, Callable[..., Any]] = {self.name: infer, f"{self.name}_backward": backward}
         return found | {f"{self.name}_train": train} if self.spec.saved else found
@@ -285,7 +278,7 @@ class RecurrentOp(Differentiable):
         wanted = wanted[:-1]  # lengths have no gradient
         if direct:
             given = grads if self.inputs == 3 else (*grads, None)
-            call = Call(x, h, c, weights, relu, lengths)
+            call = (x, h, c, weights, relu, lengths)
             return self.direct.backward(call, self._all_kept(kept), given, wanted)
         if self.inputs == 2:
             wanted = [*wanted[:2], *wanted[3:]]
