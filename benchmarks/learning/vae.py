@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fusegen.train import seqvae as sentences
-from fusegen.train import vae as images
+from fusegen.train.tasks import seqvae as sentences
+from fusegen.train.tasks import vae as images
 from learning.figures import Asked, Figure, train
 from learning.mixture import best_of
 
