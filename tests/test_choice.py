@@ -12,6 +12,8 @@ from gan_networks import dense as dense_network
 from tolerances import agree
 from torch import nn
 
+THREADS = 2  # some rules are of two
+
 ISA, VENDOR = _C.isa(), _C.machine()["vendor"]
 I, H, B, T = 7, 16, 4, 5
 
@@ -286,7 +288,8 @@ def test_auto_obeys_the_table_of_its_gpu(monkeypatch):
     rule = _choice.Rule("made-up-h1", "lstm", "bfloat16", False, (1, 64), (1, 64), (1, 1000), "a test")
 
     def goes_to_torch(H):
-        return _backend.use_torch("lstm", OnGpu(), H, 16, 512, (), ())
+        R = torch.empty(4 * H, H)
+        return _backend.use_torch("lstm", 4, OnGpu(), (), [None, R])
 
     fusegen.set_backend("auto")
     assert goes_to_torch(64) and goes_to_torch(128)  # no GPU was measured

@@ -9,9 +9,8 @@ import fusegen
 import numpy
 import pytest
 import torch
-from fusegen import _C, _backend, _choice, _info
+from fusegen import _C, _backend, _choice, _info, _precision
 from fusegen.cli import main
-from fusegen.ops import gpu
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,10 +69,25 @@ def test_fallbacks_are_counted(monkeypatch):
 def test_the_kernel_is_the_one_that_the_engine_names(cell, dtype, mode):
     layer, steps = cell.removesuffix("_cell"), 20 if cell in _info.LAYERS else 1
     seen = report(f" {cell}, 64,128, 8,{steps},{dtype},{mode}")
-    chosen = _C.choose(layer, 64, 128, 8, steps, dtype, mode == "train", torch.get_num_threads())
+    chosen = _C.choose(
+        _info.engine_name(layer), 64, 128, 8, steps, dtype, mode == "train", torch.get_num_threads()
+    )
     assert seen["runs"] == "fusegen" and seen["why"] == chosen["why"] != ""
     for name, value in chosen.items():
         assert seen[name.replace("_", " ")] == str(value)
+
+
+@pytest.mark.parametrize(
+    "steps, rows, threads, said",
+    [
+        (1, 8, 1, "as they lie"),
+        (1, 9, 1, "block by block as they are used"),
+        (5, 9, 1, "R packed, W block by block as it is used"),
+        (500, 9, 1, "packed"),
+    ],
+)
+def test_only_what_is_packed_is_called_so(steps, rows, threads, said):
+    assert _C.choose("gru", 64, 128, rows, steps, "float32", False, threads)["weights"] == said
 
 
 def test_the_choice_is_the_same_each_time_and_follows_the_threads():
@@ -143,7 +157,7 @@ def test_the_gpu_plan_is_the_one_that_the_engine_makes(cell, device):
                 sms,
                 shared_kib * 1024,
                 int(device[3:-1]),
-                cell,
+                _info.engine_name(cell),
                 dtype,
                 False,
                 bool(backward),
@@ -154,8 +168,8 @@ def test_the_gpu_plan_is_the_one_that_the_engine_makes(cell, device):
                 "best",
             )
             at = names.index(name)
-            assert lines[at][23:] == f"{p['transport']}: {p['why']}"
-            assert str(p["shared_bytes"]) in lines[at + 3] and p["shared_bytes"] <= shared_kib * 1024
+            assert lines[at][23:] == f"{p.transport}: {p.why}"
+            assert str(p.shared_bytes) in lines[at + 3] and p.shared_bytes <= shared_kib * 1024
 
 
 def test_what_differs_between_gpus_shows(monkeypatch):
@@ -171,7 +185,7 @@ def test_what_differs_between_gpus_shows(monkeypatch):
 
 def test_tf32_is_told(monkeypatch):
     for allowed in (True, False):
-        monkeypatch.setattr(gpu, "uses_tf32", lambda dtype, allowed=allowed: allowed)
+        monkeypatch.setattr(_precision, "recurrence_in_tf32", lambda dtype, allowed=allowed: allowed)
         seen = fusegen.info("gru,64,512,8,100,float32,infer", "sm_80")
         assert f"allow_tf32 is {allowed}" in seen
 

@@ -16,8 +16,12 @@ SPILL = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 STATIC = re.compile(r"(\d+) bytes smem")
 # Of a sequence, with its cell; of a cell's step, with its gates.
-SEQUENCE = re.compile(r"cuda\d+(forward|backward)_kernelINS0_\d([A-Z][a-z]+?)E.*?(Format[A-Za-z]+?\d+)ELi(\d)E")
-CELL = re.compile(r"cuda\d+(cell|cell_step|cell_backward)_kernelILi(\d)E(?:.*?(Format[A-Za-z]+?\d+)ELi(\d)E)?")
+SEQUENCE = re.compile(
+    r"cuda\d+(forward|backward)_kernelINS0_\d([A-Z][a-z]+?)E.*?(Format[A-Za-z]+?\d+)ELi(\d)E"
+)
+CELL = re.compile(
+    r"cuda\d+(cell|cell_step|cell_backward)_kernelILi(\d)E(?:.*?(Format[A-Za-z]+?\d+)ELi(\d)E)?"
+)
 # Of the discriminator step. Kernels that only read rows leave registers for several blocks of an SM.
 STEP = re.compile(r"\d(layer|gradient|head|norm|totals)_kernel(?:I.*?(Format[A-Za-z]+?\d+))?")
 STEP_REGISTERS = {"layer": 200, "gradient": 200, "head": 64, "norm": 64, "totals": 96}

@@ -30,7 +30,6 @@ using namespace fusegen::device;
   } while (0)
 
 // -- Inside a cluster
-// -------------------------------------------------------------------------------------------------
 
 // Rank 0 and the last rank send each other 16 bytes in turn.
 __global__ void __launch_bounds__(256, 1) ping_pong(int cluster, int turns) {
@@ -83,7 +82,6 @@ __global__ void __launch_bounds__(256, 1) cluster_barriers(int turns) {
 }
 
 // -- Through L2
-// -------------------------------------------------------------------------------------------------------
 
 // Each block raises its flag, then one warp waits for those of all: a step's hand-over without its data.
 __global__ void __launch_bounds__(256, 1) flags_through_l2(uint32_t* flags, int turns) {
@@ -99,7 +97,6 @@ __global__ void __launch_bounds__(256, 1) flags_through_l2(uint32_t* flags, int 
 }
 
 // -- Products
-// ---------------------------------------------------------------------------------------------------------
 
 // A warp's 16 x k by k x N, A kept, as the recurrent kernels multiply: N/8 tiles of 64 bytes of k a turn.
 template <class Format, int N>
@@ -146,7 +143,6 @@ __global__ void __launch_bounds__(256, 1) warpgroup_products(const uint32_t* in,
 }
 
 // -- Driver
-// -----------------------------------------------------------------------------------------------------------
 
 template <class Launch>
 double milliseconds(const Launch& launch) {

@@ -8,7 +8,8 @@ from collections import Counter
 
 import torch
 
-from fusegen.ops import gpu
+from fusegen.ops.cuda.engine import ENGINE
+from fusegen.ops.spec import CELLS
 from harness.problem import Case
 
 
@@ -39,16 +40,15 @@ def short(kernel: str) -> str:
 
 def way(case: Case) -> str:
     """The plan of fusegen's kernels for a case on the GPU in use, in words."""
-    dtype = "float32" if case.dtype == "tf32" else case.dtype
+    dtype, tf32 = "float32" if case.dtype == "tf32" else case.dtype, case.dtype == "tf32"
+    cell = next(spec for spec in CELLS if spec.name == case.cell).engine_name(False)
+    kernels, transport = ENGINE
     if case.form == "cell":
-        p = gpu.engine.gpu_cell_plan(case.cell, dtype, case.dtype == "tf32", case.B, case.I, case.H, 0)
-        return p["why"]
+        return kernels.gpu_cell_plan(cell, dtype, tf32, case.B, case.I, case.H, 0).why
     said = []
     for backward in (False, True)[: 1 + case.train]:
-        p = gpu.engine.gpu_plan(
-            case.cell, dtype, case.dtype == "tf32", backward, case.B, case.H, case.H, 1, 0, gpu.transport
-        )
-        said.append(f"{p['transport']} {p['blocks']}x{p['groups']} rows {p['rows']}x{p['slices']}")
+        p = kernels.gpu_plan(cell, dtype, tf32, backward, case.B, case.H, case.H, 1, 0, transport)
+        said.append(f"{p.transport} {p.blocks}x{p.groups} rows {p.rows}x{p.slices}")
     return ", backward ".join(said)
 
 

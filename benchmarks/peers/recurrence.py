@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import torch
 
-from fusegen.ops import gpu
+from fusegen.ops.cuda.engine import ENGINE
+from fusegen.ops.cuda.layers import Steps, gate_inputs, recurrence, recurrence_backward
+from fusegen.ops.spec import CELLS
 from harness.peer import BaseRunner, NotCompared
 
-LAYERS = {"lstm": gpu.LSTM, "gru": gpu.GRU, "rnn": gpu.RNN}
+SPECS = {spec.name: spec for spec in CELLS}
 
 
 class RecurrenceRunner(BaseRunner):
     """fusegen's kernels on gate inputs that are there already; in training, their backward alone."""
 
-    def __init__(self, problem):
+    def __init__(self, problem, engine):
         case = problem.case
-        self.cell, self.problem = LAYERS[case.cell], problem
+        self.engine, self.spec, self.problem = engine, SPECS[case.cell], problem
         weights = [w.to(case.device) for w in problem.weights]
-        self.R = [weights[1]]
-        self.gx, self.b_hn = gpu.gate_inputs(self.cell, problem.x, weights)
+        self.gx, b_hn = gate_inputs(self.spec, problem.x, weights)
+        self.steps = Steps([weights[1]], b_hn=b_hn)
         self.forward(case.train)
 
     def forward(self, train: bool) -> None:
-        self.y, self.h_n, self.c_n, self.gates, self.cells = gpu.recurrence(
-            self.cell, self.gx, self.R, [], self.b_hn, None, None, None, False, train
+        self.y, self.h_n, self.c_n, *self.saved = recurrence(
+            self.engine, self.spec, self.gx, self.steps, train
         )
 
     def run(self) -> None:
         if not self.problem.case.train:
             self.forward(False)
             return
-        gpu.recurrence_backward(
-            self.cell, self.problem.dy, None, None, self.R, [], self.y, None, None, None, self.gates,
-            self.cells, False,
-        )  # fmt: skip
+        grads = (self.problem.dy, None, None)
+        recurrence_backward(self.engine, self.spec, self.steps, (self.y, *self.saved), grads)
 
     def results(self) -> dict[str, torch.Tensor]:
         found = {"y": self.y, "h_n": self.h_n[0]}
@@ -45,7 +45,10 @@ class Recurrence:
 
     name = "recurrence"
 
+    def __init__(self, engine=ENGINE):
+        self.engine = engine
+
     def prepare(self, problem) -> RecurrenceRunner:
         if problem.case.form != "layer":
             raise NotCompared
-        return RecurrenceRunner(problem)
+        return RecurrenceRunner(problem, self.engine)

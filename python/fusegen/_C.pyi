@@ -4,9 +4,10 @@ absent.
 T steps, B batch, I input size, H hidden size, P projected size or H, D directions, G gates (4, 3, 1). All
 tensors of a call have one dtype (float32, bfloat16, float16, float64), but for ``cells`` (float32 for the
 16-bit ones) and ``lengths`` (int64 [B]). The last dim of every tensor is contiguous; x, dy, y and dx may have
-any other strides. ``weights``: per direction W [G*H, I], R [G*H, P], b_ih, b_hh [G*H] or None, and for the
-LSTM W_hr [P, H] or None; ``dweights`` the same, None where not wanted. ``packed``: a blob of ``pack`` per
-direction, in place of W, R and W_hr. A wrong shape, dtype or length raises ValueError.
+any other strides. ``cell``: "lstm", "gru", "rnn_tanh" or "rnn_relu"; what a cell does not have is None.
+``weights``: per direction W [G*H, I], R [G*H, P], b_ih, b_hh [G*H] or None, and for the LSTM W_hr [P, H] or
+None (not of a single step); ``dweights`` the same, None where not wanted. ``packed``: a blob of ``pack`` per
+direction, in place of W, R and W_hr. A wrong shape, dtype, length or name raises ValueError.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ _T = Tensor | None
 _Ts = Sequence[Tensor | None]
 _Blobs = Sequence[Tensor] | None
 
-def lstm_forward(
+def layer_forward(
+    cell: str,
     x: Tensor,  # [T, B, I]
     h0: _T,  # [D, B, P]
     c0: _T,  # [D, B, H]
@@ -26,13 +28,14 @@ def lstm_forward(
     lengths: _T,
     y: Tensor,  # [T, B, D*P]
     h_n: Tensor,  # [D, B, P]
-    c_n: Tensor,  # [D, B, H]
-    gates: _T,  # [D, T, B, 4H], saved for backward: i, f, g, o after their activations
+    c_n: _T,  # [D, B, H]
+    gates: _T,  # [D, T, B, 4H], saved for backward: LSTM i, f, g, o; GRU r, z, n, and R_n h + b_hn
     cells: _T,  # [D, T, B, H], saved for backward
     packed: _Blobs,
     threads: int,
 ) -> None: ...
-def lstm_backward(
+def layer_backward(
+    cell: str,
     dy: _T,
     dh_n: _T,
     dc_n: _T,
@@ -42,120 +45,46 @@ def lstm_backward(
     weights: _Ts,
     lengths: _T,
     y: Tensor,
-    gates: Tensor,
-    cells: Tensor,
+    gates: _T,
+    cells: _T,
     dx: _T,
     dh0: _T,
     dc0: _T,
     dweights: _Ts,
     threads: int,
 ) -> None: ...
-def gru_forward(
-    x: Tensor,
-    h0: _T,
-    weights: _Ts,
-    lengths: _T,
-    y: Tensor,
-    h_n: Tensor,
-    gates: _T,  # [D, T, B, 4H]: r, z, n after their activations, and R_n h + b_hn
-    packed: _Blobs,
-    threads: int,
-) -> None: ...
-def gru_backward(
-    dy: _T,
-    dh_n: _T,
-    x: Tensor,
-    h0: _T,
-    weights: _Ts,
-    lengths: _T,
-    y: Tensor,
-    gates: Tensor,
-    dx: _T,
-    dh0: _T,
-    dweights: _Ts,
-    threads: int,
-) -> None: ...
-def rnn_forward(
-    x: Tensor,
-    h0: _T,
-    weights: _Ts,
-    lengths: _T,
-    relu: bool,
-    y: Tensor,
-    h_n: Tensor,
-    packed: _Blobs,
-    threads: int,
-) -> None: ...
-def rnn_backward(
-    dy: _T,
-    dh_n: _T,
-    x: Tensor,
-    h0: _T,
-    weights: _Ts,
-    lengths: _T,
-    relu: bool,
-    y: Tensor,
-    dx: _T,
-    dh0: _T,
-    dweights: _Ts,
-    threads: int,
-) -> None: ...
-def lstm_cell_forward(
+def cell_forward(
+    cell: str,
     x: Tensor,  # [B, I]
     h: _T,  # [B, H]
     c: _T,
     weights: _Ts,  # W, R, b_ih, b_hh
     h_out: Tensor,
-    c_out: Tensor,
+    c_out: _T,
     gates: _T,  # [B, 4H]
     cells: _T,  # [B, H], c in float32 or wider; c_out itself serves for float32 and float64
     packed: _Blobs,
     threads: int,
 ) -> None: ...
-def lstm_cell_backward(
+def cell_backward(
+    cell: str,
     dh_out: _T,
     dc_out: _T,
     x: Tensor,
     h: _T,
     c: _T,
     weights: _Ts,
-    gates: Tensor,
-    cells: Tensor,
+    h_out: _T,  # RNN
+    gates: _T,
+    cells: _T,
     dx: _T,
     dh: _T,
     dc: _T,
     dweights: _Ts,
     threads: int,
 ) -> None: ...
-def gru_cell_forward(
-    x: Tensor, h: _T, weights: _Ts, h_out: Tensor, gates: _T, packed: _Blobs, threads: int
-) -> None: ...
-def gru_cell_backward(
-    dh_out: Tensor,
-    x: Tensor,
-    h: _T,
-    weights: _Ts,
-    gates: Tensor,
-    dx: _T,
-    dh: _T,
-    dweights: _Ts,
-    threads: int,
-) -> None: ...
-def rnn_cell_forward(
-    x: Tensor, h: _T, weights: _Ts, relu: bool, h_out: Tensor, packed: _Blobs, threads: int
-) -> None: ...
-def rnn_cell_backward(
-    dh: Tensor,
-    x: Tensor,
-    h: _T,
-    weights: _Ts,
-    relu: bool,
-    h_out: Tensor,
-    dx: _T,
-    dh_in: _T,
-    dweights: _Ts,
-    threads: int,
-) -> None: ...
+def packed_bytes(cell: str, I: int, H: int, P: int, dtype: str) -> int: ...  # P 0: no projection
+def pack(cell: str, weights: _Ts, blob: Tensor, threads: int) -> None: ...
 
 # One discriminator step of a dense network; the tuple is, in order: loss: str, generator: bool,
 # target, r1, r2, gp: float, real [Nr, n0] or None, fake [Nf, n0], mixed [Nm, n0] or None, weights,
@@ -228,8 +157,8 @@ def batch_norm_backward(
     threads: int,
 ) -> None: ...
 
-# The discriminator step of a dense network on a GPU; also in _simt of the tests, on CPU tensors. tf32: products
-# of float32 may round to TF32.
+# The discriminator step of a dense network on a GPU; also in _simt of the tests, on CPU tensors. tf32:
+# products of float32 may round to TF32.
 def gpu_mlp_saved_bytes(step: _Step) -> int: ...
 def gpu_mlp_workspace_bytes(step: _Step) -> int: ...  # of backward
 def gpu_mlp_forward(
@@ -253,8 +182,8 @@ def gpu_mlp_backward(
     dx_real: _T,
     dx_fake: _T,
 ) -> None: ...
-def packed_bytes(cell: str, I: int, H: int, P: int, dtype: str) -> int: ...  # P 0: no projection
-def pack(cell: str, weights: _Ts, blob: Tensor, threads: int) -> None: ...
+
+# The build, the processor, the plan of a call.
 def isa() -> str: ...
 def available_isas() -> list[str]: ...
 def build_info() -> dict[str, Any]: ...
@@ -281,14 +210,34 @@ def machine_from(
     sysfs: _Caches = ...,
     caches: str = "",  # as FUSEGEN_CACHES
 ) -> dict[str, Any]: ...
-def openmp_runtime() -> str: ...
 def choose(
     cell: str, I: int, H: int, B: int, T: int, dtype: str, train: bool, threads: int
 ) -> dict[str, Any]: ...
 def peak_gflops(threads: int) -> float: ...
 
-# The recurrence of a layer on a GPU; also in _simt of the tests, on CPU tensors. dtype as in "bfloat16"; transport
-# "best", "launch", "block", "l2" or "cluster"; stream a cudaStream_t; both return the transport that ran.
+# The recurrence of a layer on a GPU; also in _simt of the tests, on CPU tensors. dtype as in "bfloat16";
+# transport "best", "launch", "block", "l2" or "cluster"; stream a cudaStream_t; both passes return the
+# transport that ran. A plan is of one pass over batches of one size.
+class GpuPlan:
+    @property
+    def transport(self) -> str: ...
+    @property
+    def blocks(self) -> int: ...
+    @property
+    def k_splits(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def slices(self) -> int: ...
+    @property
+    def groups(self) -> int: ...
+    @property
+    def shared_bytes(self) -> int: ...
+    @property
+    def workspace_bytes(self) -> int: ...
+    @property
+    def why(self) -> str: ...
+
 def gpu_plan(
     cell: str,
     dtype: str,
@@ -300,8 +249,8 @@ def gpu_plan(
     D: int,
     device: int,
     transport: str,
-) -> dict[str, Any]: ...
-def gpu_plan_on(
+) -> GpuPlan: ...
+def gpu_plan_on(  # for a device that need not be here
     sms: int,
     shared_bytes: int,  # the most a block may have
     major: int,  # of the compute capability
@@ -314,26 +263,67 @@ def gpu_plan_on(
     P: int,
     D: int,
     transport: str,
-) -> dict[str, Any]: ...
-def gpu_workspace(
-    cell: str,
-    dtype: str,
-    tf32: bool,
-    backward: bool,
-    B: int,
-    H: int,
-    P: int,
-    D: int,
-    device: int,
-    transport: str,
-) -> tuple[int, str]: ...
-def gpu_cell_plan(
-    cell: str, dtype: str, tf32: bool, B: int, I: int, H: int, device: int
-) -> dict[str, Any]: ...
+) -> GpuPlan: ...
+def gpu_forward(
+    plan: GpuPlan,
+    stream: int,
+    gx: Tensor,  # [T, B, D*G*H]: W x and the biases, but for GRU's b_hn
+    R: _Ts,  # [G*H, P] each
+    W_hr: _Ts,  # [P, H] each, or none
+    b_hn: _Ts,  # [H] each, or None
+    h0: _T,
+    c0: _T,
+    lengths: _T,
+    y: Tensor,
+    h_n: Tensor,
+    c_n: _T,
+    gates: _T,  # [D, T, B, 4*H]
+    cells: _T,  # [D, T, B, H]
+    workspace: Tensor,  # uint8 [plan.workspace_bytes]
+    error: Tensor,  # int64 [1] in host memory
+) -> str: ...
+def gpu_backward(
+    plan: GpuPlan,
+    stream: int,
+    dy: _T,
+    dh_n: _T,
+    dc_n: _T,
+    R: _Ts,  # transposed: [P, G*H]
+    W_hr: _Ts,  # transposed: [H, P]
+    y: Tensor,
+    h0: _T,
+    c0: _T,
+    lengths: _T,
+    gates: _T,
+    cells: _T,
+    dgates: Tensor,  # [T, B, D*G*H]; GRU [T, B, D*4*H], columns n_x, r, z, n_h
+    dh: _T,  # [T, B, D*P], with a projection
+    dh0: _T,
+    dc0: _T,
+    workspace: Tensor,
+    error: Tensor,
+) -> str: ...
+
+# One step of a cell on a GPU, likewise.
+class GpuCellPlan:
+    @property
+    def multiplies(self) -> bool: ...  # W x and R h too; else torch does
+    @property
+    def blocks(self) -> int: ...
+    @property
+    def k_splits(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def groups(self) -> int: ...
+    @property
+    def shared_bytes(self) -> int: ...
+    @property
+    def why(self) -> str: ...
+
+def gpu_cell_plan(cell: str, dtype: str, tf32: bool, B: int, I: int, H: int, device: int) -> GpuCellPlan: ...
 def gpu_cell_forward(
-    cell: str,
-    relu: bool,
-    tf32: bool,
+    plan: GpuCellPlan,
     stream: int,
     x: Tensor,
     h: _T,
@@ -351,7 +341,6 @@ def gpu_cell_forward(
 ) -> None: ...
 def gpu_cell_backward(
     cell: str,
-    relu: bool,
     stream: int,
     dh: _T,
     dc: _T,
@@ -365,48 +354,3 @@ def gpu_cell_backward(
     dh_direct: _T,
     dc_in: _T,
 ) -> None: ...
-def gpu_forward(
-    cell: str,
-    relu: bool,
-    tf32: bool,
-    transport: str,
-    stream: int,
-    gx: Tensor,  # [T, B, D*G*H]: W x and the biases, but for GRU's b_hn
-    R: list[Tensor],  # [G*H, P] each
-    W_hr: list[Tensor],  # [P, H] each, or none
-    b_hn: _Ts,  # [H] each, or None
-    h0: _T,
-    c0: _T,
-    lengths: _T,
-    y: Tensor,
-    h_n: Tensor,
-    c_n: _T,
-    gates: _T,  # [D, T, B, 4*H]
-    cells: _T,  # [D, T, B, H]
-    workspace: Tensor,  # uint8
-    error: Tensor,  # int64 [1] in host memory
-) -> str: ...
-def gpu_backward(
-    cell: str,
-    relu: bool,
-    tf32: bool,
-    transport: str,
-    stream: int,
-    dy: _T,
-    dh_n: _T,
-    dc_n: _T,
-    R: list[Tensor],  # transposed: [P, G*H]
-    W_hr: list[Tensor],  # transposed: [H, P]
-    y: Tensor,
-    h0: _T,
-    c0: _T,
-    lengths: _T,
-    gates: _T,
-    cells: _T,
-    dgates: Tensor,  # [T, B, D*G*H]; GRU [T, B, D*4*H], columns n_x, r, z, n_h
-    dh: _T,  # [T, B, D*P], with a projection
-    dh0: _T,
-    dc0: _T,
-    workspace: Tensor,
-    error: Tensor,
-) -> str: ...

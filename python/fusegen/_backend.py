@@ -10,11 +10,12 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import _C, _choice
+from . import _C, _choice, _precision
 
 BACKENDS = ("auto", "fused", "torch")
 # meta: shapes only, through the fake implementations.
@@ -75,12 +76,11 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
     return None
 
 
-def _missing(x: Tensor) -> str:
-    """What there are no fused kernels for, of a tensor that is not on the CPU; "" where there are."""
-    device = x.device.type
+def missing(device: str, dtype: torch.dtype) -> str:
+    """What there are no fused kernels for, of a device that is not the CPU; "" where there are."""
     if device not in FUSED_DEVICES:
         return f"this build has no fused kernels for device {device!r} (it has: cpu)"
-    if device == "cuda" and x.dtype == torch.float64:
+    if device == "cuda" and dtype == torch.float64:
         return "on a GPU there are no fused kernels of float64"
     return ""
 
@@ -91,15 +91,15 @@ def why_torch(what: str, x: Tensor, step: bool = False) -> str:
 
     Raises RuntimeError under set_backend("fused") where there are no kernels.
     """
-    missing = _missing(x)
-    if missing:
+    lacking = missing(x.device.type, x.dtype)
+    if lacking:
         if _backend == "fused":
             raise RuntimeError(
-                f"fusegen {what}: {missing}; use set_backend('auto') for torch's own operators there"
+                f"fusegen {what}: {lacking}; use set_backend('auto') for torch's own operators there"
             )
         if not torch.compiler.is_compiling():
-            note(f"{what} on {x.device.type}: {missing}, torch's own operators run")
-        return missing
+            note(f"{what} on {x.device.type}: {lacking}, torch's own operators run")
+        return lacking
     if _backend == "auto" and x.is_cuda and not _measured(x.device.index, step):
         return "the fused kernels were not measured on this GPU yet; set_backend('fused') asks for them"
     return ""
@@ -107,17 +107,15 @@ def why_torch(what: str, x: Tensor, step: bool = False) -> str:
 
 def use_torch(
     cell: str,
+    gates: int,
     x: Tensor,
-    H: int,
-    B: int,
-    T: int,
-    states: Sequence,
-    weights: Sequence,
+    states: Sequence[Tensor | None],
+    weights: Sequence[Tensor | None],
     lengths: Tensor | None = None,
 ) -> bool:
-    """True if this call goes to torch's own operators.
+    """True if this call of a layer (x [T, B, I]) or cell (x [B, I]) goes to torch's own operators.
 
-    x gives dtype, device and I (its last dim); it is a training call if any of x, ``states`` and ``weights``
+    It is a training call if any of x, ``states`` and ``weights`` (of all layers; R [gates * H, P] is second)
     needs a gradient. On the CPU the table's measurements are of full batches: one with ``lengths``, where
     torch has to sort and pack, runs on the fused kernels.
     """
@@ -126,23 +124,34 @@ def use_torch(
     if torch._C._get_tracing_state() is not None:  # TorchScript cannot record a list of optional weights
         note(f"{cell} under torch.jit.trace: torch's own operators are recorded")
         return True
-    if not x.is_cpu and why_torch(cell, x):
+    on_cpu = x.is_cpu
+    if not on_cpu and why_torch(cell, x):
         return True
     if _backend == "fused" or not _choice.RULES:
         return False
-    if not x.is_cpu:
-        device, dtype = x.device.type, str(x.dtype).removeprefix("torch.")
-        if device == "cuda":
-            device, dtype = _gpu(cell, x.device.index, dtype)
-        return _within(_ranges(cell, dtype, needs_grad(x, *states, *weights), device), H, B, T, x.shape[-1])
-    if lengths is not None:
+    compiling = torch.compiler.is_compiling()
+    if on_cpu and (lengths is not None or not (compiling or cell in cpu_cells())):
         return False
-    if torch.compiler.is_compiling():
-        dtype = str(_computed_in(x)).removeprefix("torch.")
-        return _within(_ranges(cell, dtype, needs_grad(x, *states, *weights), "cpu"), H, B, T, x.shape[-1])
-    if cell not in cpu_cells():
-        return False
-    return cpu_rule(cell, x.shape[-1], H, B, T, _computed_in(x), needs_grad(x, *states, *weights)) is not None
+    R = weights[1]
+    assert R is not None
+    H, B, T, I = R.shape[0] // gates, x.shape[-2], x.shape[0] if len(x.shape) == 3 else 1, x.shape[-1]
+    train = needs_grad(x, *states, *weights)
+    if on_cpu and not compiling:
+        return cpu_rule(cell, I, H, B, T, _computed_in(x), train) is not None
+    device, dtype = x.device.type, str(_computed_in(x) if on_cpu else x.dtype).removeprefix("torch.")
+    if device == "cuda":
+        device, dtype = _gpu(cell, x.device.index, dtype)
+    return _within(_ranges(cell, dtype, train, device), H, B, T, I)
+
+
+def why_torch_on_cpu(
+    cell: str, I: int, H: int, B: int, T: int, dtype: torch.dtype, train: bool
+) -> _choice.Rule | str | None:
+    """Why such a call on this process's CPU goes to torch's own operators: what was set, or the rule; None
+    where the fused kernels run."""
+    if _backend == "torch":
+        return "the backend is set so"
+    return None if _backend == "fused" else cpu_rule(cell, I, H, B, T, dtype, train)
 
 
 def cpu_rule(
@@ -167,6 +176,7 @@ def cpu_cells() -> frozenset[str]:
     return _table().cells
 
 
+Ranges = tuple[tuple[_choice.Range, _choice.Range, _choice.Range, _choice.Range], ...]
 _ANSWERS = 4096  # kept of one process, whose batches may each be of another size
 
 
@@ -177,9 +187,11 @@ class _Table:
         self.source = rules
         self.rules = _choice.of_machine("cpu", _C.isa(), _C.machine()["vendor"])
         self.cells = frozenset(r.cell for r in self.rules)
-        self.answers: dict[tuple, _choice.Rule | None] = {}
+        self.answers: dict[tuple[Any, ...], _choice.Rule | None] = {}
 
-    def look_up(self, cell, I, H, B, T, dtype, train, threads) -> _choice.Rule | None:
+    def look_up(
+        self, cell: str, I: int, H: int, B: int, T: int, dtype: torch.dtype, train: bool, threads: int
+    ) -> _choice.Rule | None:
         kind = _choice.of_kind(self.rules, cell, str(dtype).removeprefix("torch."), train, threads)
         return next((r for r in kind if _choice.holds(r.H, r.B, r.T, r.I, (H, B, T, I))), None)
 
@@ -201,7 +213,7 @@ def _computed_in(x: Tensor) -> torch.dtype:
     return x.dtype if cast is None or x.dtype == torch.float64 else cast
 
 
-def _ranges(cell: str, dtype: str, train: bool, device: str) -> tuple:
+def _ranges(cell: str, dtype: str, train: bool, device: str) -> Ranges:
     """Of H, B, T and I, in which such calls go to torch."""
     if device == "cpu":
         kind = _choice.of_kind(_table().rules, cell, dtype, train, torch.get_num_threads())
@@ -210,7 +222,7 @@ def _ranges(cell: str, dtype: str, train: bool, device: str) -> tuple:
     return tuple((r.H, r.B, r.T, r.I) for r in kind)
 
 
-def _within(ranges: tuple, H: int, B: int, T: int, I: int) -> bool:
+def _within(ranges: Ranges, H: int, B: int, T: int, I: int) -> bool:
     return any(_choice.holds(*one, (H, B, T, I)) for one in ranges)
 
 
@@ -222,13 +234,12 @@ def _measured(index: int | None, step: bool) -> bool:
 
 def _gpu(cell: str, index: int | None, dtype: str) -> tuple[str, str]:
     """(the GPU's name, the dtype) as the table of measurements has them."""
-    from .ops import gpu  # it imports this module
-
-    uses_tf32 = gpu.multiplies_in_tf32 if cell.endswith("_cell") else gpu.uses_tf32
-    tf32 = dtype == "float32" and uses_tf32(torch.float32)
+    in_tf32 = _precision.products_in_tf32 if cell.endswith("_cell") else _precision.recurrence_in_tf32
+    tf32 = dtype == "float32" and in_tf32(torch.float32)
     return _choice.slug(torch.cuda.get_device_name(index)), "tf32" if tf32 else dtype
 
 
 # torch.compile shall call them, not look into them: what torch.compiler.assume_constant_result does, but that
 # imports the compiler.
-_measured._dynamo_marked_constant = _gpu._dynamo_marked_constant = _ranges._dynamo_marked_constant = True
+for _asked_once in (_measured, _gpu, _ranges):
+    setattr(_asked_once, "_dynamo_marked_constant", True)  # noqa: B010

@@ -9,12 +9,12 @@ from typing import Any
 import numpy
 import torch
 
-from . import _C, _backend, _choice, get_backend
+from . import _C, _backend, _choice, _precision, get_backend
 from ._arguments import whole
-from .ops import gpu
+from .ops.spec import CELLS as SPECS
 
-LAYERS = ("lstm", "gru", "rnn")
-CELLS = (*LAYERS, "lstm_cell", "gru_cell", "rnn_cell")
+LAYERS = tuple(spec.name for spec in SPECS)
+CELLS = (*LAYERS, *(f"{name}_cell" for name in LAYERS))
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 MODES = ("train", "infer")
 SHAPE = "cell,I,H,B,T,dtype,train|infer"
@@ -43,7 +43,7 @@ def info(shape: str | None = None, device: str = "cpu") -> str:
         raise ValueError("device: expected a shape beside it")
     chosen = None if shape is None else choice(shape) if device == "cpu" else gpu_choice(shape, device)
     lines = [*_versions(), *_processor(), *_gpu(), *_policy()]
-    if chosen is not None:
+    if shape is not None and chosen is not None:
         lines += [("shape", shape), *chosen]
     return "\n".join(f"{name:<22} {value}".rstrip() for name, value in lines)
 
@@ -51,17 +51,22 @@ def info(shape: str | None = None, device: str = "cpu") -> str:
 def choice(shape: str) -> list[tuple[str, str]]:
     """(name, value) pairs for `shape` as in `info`: the path taken, the kernel, and the reason for each."""
     cell, I, H, B, T, dtype, mode = _parse(shape)
-    backend, train = get_backend(), mode == "train"
-    if backend == "torch":
-        return [("runs", "torch's own operators: the backend is set so")]
-    rule = _backend.cpu_rule(cell, I, H, B, T, getattr(torch, dtype), train) if backend == "auto" else None
-    if rule is not None:
-        return [("runs", "torch's own operators: measured faster"), ("rule", told(rule))]
+    train = mode == "train"
+    why_torch = _backend.why_torch_on_cpu(cell, I, H, B, T, getattr(torch, dtype), train)
+    if isinstance(why_torch, str):
+        return [("runs", f"torch's own operators: {why_torch}")]
+    if why_torch is not None:
+        return [("runs", "torch's own operators: measured faster"), ("rule", told(why_torch))]
     # A cell's call is planned as one step of a layer.
-    chosen = _C.choose(cell.removesuffix("_cell"), I, H, B, T, dtype, train, torch.get_num_threads())
+    chosen = _C.choose(engine_name(cell), I, H, B, T, dtype, train, torch.get_num_threads())
     why = chosen.pop("why", "")
     parts = [(name.replace("_", " "), str(value)) for name, value in chosen.items()]
     return [("runs", "fusegen"), *parts, ("why", why)]
+
+
+def engine_name(cell: str) -> str:
+    """A cell of `CELLS` as the engine plans it: without relu, on which no plan depends."""
+    return next(s for s in SPECS if s.name == cell.removesuffix("_cell")).engine_name(False)
 
 
 def told(rule: _choice.Rule) -> str:
@@ -102,7 +107,7 @@ def gpu_choice(shape: str, device: str) -> list[tuple[str, str]]:
         else "torch's own operators: no GPU was measured yet; set_backend('fused') runs what follows"
     )
     seen.append(("runs", "fusegen" if backend == "fused" else auto))
-    tf32 = dtype == "float32" and gpu.uses_tf32(torch.float32)
+    tf32 = dtype == "float32" and _precision.recurrence_in_tf32(torch.float32)
     if dtype == "float32":
         seen.append(
             ("products", f"{'TF32' if tf32 else 'float32'} (torch.backends.cudnn.allow_tf32 is {tf32})")
@@ -110,19 +115,19 @@ def gpu_choice(shape: str, device: str) -> list[tuple[str, str]]:
     for backward in (False, True)[: 1 + (mode == "train")]:
         try:
             p = _C.gpu_plan_on(
-                sms, shared_kib * 1024, major, cell, dtype, tf32, backward, B, H, H, 1, gpu.transport
+                sms, shared_kib * 1024, major, engine_name(cell), dtype, tf32, backward, B, H, H, 1, "best"
             )
         except ValueError as error:
             raise ValueError(f"shape: {error}") from None
         seen += [
-            ("backward" if backward else "forward", f"{p['transport']}: {p['why']}"),
+            ("backward" if backward else "forward", f"{p.transport}: {p.why}"),
             (
                 "  blocks",
-                f"{p['groups']} group(s) of {p['blocks']}, R's columns dealt to {p['k_splits']} warp(s)",
+                f"{p.groups} group(s) of {p.blocks}, R's columns dealt to {p.k_splits} warp(s)",
             ),
-            ("  rows of the batch", f"{p['slices']} slice(s) of {p['rows']} a group"),
-            ("  shared memory", f"{p['shared_bytes']} bytes a block"),
-            ("  workspace", f"{p['workspace_bytes']} bytes"),
+            ("  rows of the batch", f"{p.slices} slice(s) of {p.rows} a group"),
+            ("  shared memory", f"{p.shared_bytes} bytes a block"),
+            ("  workspace", f"{p.workspace_bytes} bytes"),
         ]
     return seen
 
@@ -134,7 +139,7 @@ def _gpu_named(device: str) -> tuple[str, int, int, int]:
         return f"{device}, as {name}", sms, shared_kib, int(device[3:-1])
     if device == "cuda" and torch.cuda.is_available():
         found = torch.cuda.get_device_properties(torch.cuda.current_device())
-        shared_kib = found.shared_memory_per_block_optin // 1024
+        shared_kib = getattr(found, "shared_memory_per_block_optin") // 1024  # noqa: B009  (not in torch's stubs)
         return found.name, found.multi_processor_count, shared_kib, found.major
     here = "" if torch.cuda.is_available() else " (no GPU is here)"
     raise ValueError(f"device: expected one of cpu, cuda{here}, {', '.join(GPUS)}, got {device!r}")
@@ -165,7 +170,8 @@ def _parse(shape: str) -> tuple[str, int, int, int, int, str, str]:
         numbers.append(whole(f"shape: {name}", int(value), 1, 2**31 - 1))
     if cell not in LAYERS and numbers[-1] != 1:
         raise ValueError(f"shape: T: expected 1 of a cell, got {numbers[-1]}")
-    return cell, *numbers, dtype, mode
+    I, H, B, T = numbers
+    return cell, I, H, B, T, dtype, mode
 
 
 def _versions() -> list[tuple[str, str]]:

@@ -6,7 +6,8 @@ import fusegen
 import pytest
 import torch
 from benchmark_rows import problem, run
-from fusegen.ops import gpu
+from fusegen import _precision
+from fusegen.ops.cuda.engine import Engine
 from harness import sweep
 from harness.check import Mismatch, verify
 from harness.peer import Unavailable
@@ -116,10 +117,9 @@ def test_gan_peers_are_compiled_at_every_dense_size():
 def test_the_recurrence_alone_computes_what_the_layer_does(cell, train, monkeypatch):
     simt = pytest.importorskip("_simt", reason="_simt is not built: `make test` builds it")
 
-    monkeypatch.setattr(gpu, "engine", simt)
-    monkeypatch.setattr(gpu, "uses_tf32", lambda dtype: False)
+    monkeypatch.setattr(_precision, "recurrence_in_tf32", lambda dtype: False)
     of = problem(cell, train=train)
-    found = run(Recurrence(), of)
+    found = run(Recurrence(Engine(simt)), of)
     assert set(found) == {"y", "h_n", "c_n"} - ({"c_n"} if cell == "gru" else set())
     verify(of, found)
 

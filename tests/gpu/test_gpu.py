@@ -10,8 +10,9 @@ import cases
 import fusegen
 import pytest
 import torch
-from fusegen import _backend, gan, losses
-from fusegen.ops import gpu
+from fusegen import _C, _backend, _precision, gan, losses
+from fusegen.ops import layers
+from fusegen.ops.cuda import layers as cuda_layers
 from tolerances import TOLERANCE, close, same
 from torch import nn
 
@@ -24,7 +25,7 @@ pytestmark = [
 REPETITIONS = int(os.environ.get("FUSEGEN_REPETITIONS", "10000"))
 
 WAYS = ("launch", "block", "l2", "cluster")
-KINDS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn"}
+KINDS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh"}
 DTYPES = {
     "float32": torch.float32,
     "tf32": torch.float32,
@@ -41,11 +42,48 @@ SHAPES = (
 )
 
 
+class Engine:
+    """The engine of layers, asked for one way; what it was given and took is kept."""
+
+    def __init__(self):
+        self.kernels, self.transport, self.ways, self.workspaces = self, "best", [], []
+
+    def gpu_plan(self, *args):
+        return _C.gpu_plan(*args)
+
+    def gpu_forward(self, *args):
+        return self._run(_C.gpu_forward, args)
+
+    def gpu_backward(self, *args):
+        return self._run(_C.gpu_backward, args)
+
+    def _run(self, kernel, args):
+        self.workspaces.append(args[-2])
+        self.ways.append(kernel(*args))
+        return self.ways[-1]
+
+
+@pytest.fixture(autouse=True)
+def engine():
+    """In place of the layers' own, where the dispatcher looks."""
+    engine, library = Engine(), torch.library.Library("fusegen", "IMPL")
+    for spec, op in layers.OPS.items():
+        for name, run in op.kernels(cuda_layers.passes(engine, spec)).items():
+            library.impl(name, run, "CUDA", allow_override=True)
+    yield engine
+    library._destroy()
+
+
+@pytest.fixture
+def ways(engine):
+    """The ways that calls took, in order."""
+    return engine.ways
+
+
 @pytest.fixture(autouse=True)
 def true_float32(monkeypatch):
     """float32 is float32 in the recurrence and in torch's products around it."""
-    monkeypatch.setattr(gpu, "uses_tf32", lambda dtype: False)
-    monkeypatch.setattr(gpu, "transport", "best")
+    monkeypatch.setattr(_precision, "recurrence_in_tf32", lambda dtype: False)
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False
@@ -57,7 +95,7 @@ def plans(kind, dtype, H, B, way):
     """What the engine would do forward and backward, asked for ``way``."""
     name = str(DTYPES[dtype]).removeprefix("torch.")
     return [
-        gpu.engine.gpu_plan(KINDS[kind], name, dtype == "tf32", backward, B, H, H, 1, 0, way)
+        _C.gpu_plan(KINDS[kind], name, dtype == "tf32", backward, B, H, H, 1, 0, way)
         for backward in (False, True)
     ]
 
@@ -66,19 +104,11 @@ def smallest(kind, dtype, way, B):
     """The least H that goes ``way`` forward and backward, over several blocks where blocks exchange."""
     for H in (8, 24, 64, 96, 128, 200, 256, 384, 512):
         both = plans(kind, dtype, H, B, way)
-        if all(p["transport"] == way and (p["blocks"] > 1 or way in ("launch", "block")) for p in both):
+        if all(p.transport == way and (p.blocks > 1 or way in ("launch", "block")) for p in both):
             return H
     if way == "cluster" and torch.cuda.get_device_capability()[0] < 9:
         pytest.skip("this GPU has no clusters")
     raise AssertionError(f"no size of {kind} in {dtype} goes by {way}")
-
-
-@pytest.fixture
-def ways(monkeypatch):
-    """The ways that calls took, in order."""
-    seen, note = [], gpu._note
-    monkeypatch.setattr(gpu, "_note", lambda kind, way, asked: (seen.append(way), note(kind, way, asked)))
-    return seen
 
 
 def on(t):
@@ -122,10 +152,10 @@ def agree(got, want, what):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_smallest(kind, dtype, way, ways, monkeypatch):
+def test_smallest(kind, dtype, way, ways, monkeypatch, engine):
     """Every kernel once, forward and backward, by every way, as small as it gets: what the sanitizers run."""
-    monkeypatch.setattr(gpu, "transport", way)
-    monkeypatch.setattr(gpu, "uses_tf32", lambda _: dtype == "tf32")
+    engine.transport = way
+    monkeypatch.setattr(_precision, "recurrence_in_tf32", lambda _: dtype == "tf32")
     H = smallest(kind, dtype, way, 3)
     got, want = both(kind, 5, H, 3, 3, DTYPES[dtype])
     assert ways == [way, way]
@@ -140,8 +170,8 @@ def test_smallest(kind, dtype, way, ways, monkeypatch):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_shapes(kind, dtype, way, monkeypatch):
-    monkeypatch.setattr(gpu, "transport", way)
+def test_shapes(kind, dtype, way, engine):
+    engine.transport = way
     for shape in SHAPES:
         agree(*both(kind, *shape, dtype), f"{shape}")
 
@@ -183,9 +213,9 @@ def test_cells(kind, dtype, B):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ("LSTM", "GRU"))
-def test_repetitions_are_bit_equal(kind, way, ways, monkeypatch):
+def test_repetitions_are_bit_equal(kind, way, ways, engine):
     """Forward and backward, 10,000 times; differences are counted on the GPU, so that it is kept busy."""
-    monkeypatch.setattr(gpu, "transport", way)
+    engine.transport = way
     H = smallest(kind, "bfloat16", way, 24)
     m = cases.layer(kind, 64, H, dtype=torch.bfloat16, device=DEVICE)
     x = torch.randn(32, 24, 64, dtype=torch.bfloat16, device=DEVICE, requires_grad=True)
@@ -204,9 +234,9 @@ def test_repetitions_are_bit_equal(kind, way, ways, monkeypatch):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_graph_replays(kind, way, ways, monkeypatch):
+def test_graph_replays(kind, way, ways, engine):
     """A training step captured in a CUDA graph, replayed with other inputs: bit-equal to eager."""
-    monkeypatch.setattr(gpu, "transport", way)
+    engine.transport = way
     H = smallest(kind, "bfloat16", way, 8)
     m = cases.layer(kind, 64, H, dtype=torch.bfloat16, device=DEVICE)
     x = torch.randn(16, 8, 64, dtype=torch.bfloat16, device=DEVICE, requires_grad=True)
@@ -268,9 +298,9 @@ def test_backward_under_autocast_of_a_float32_forward(kind):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_streams(kind, way, monkeypatch):
+def test_streams(kind, way, engine):
     """Calls on several streams at once, forward and backward, give what they give one by one."""
-    monkeypatch.setattr(gpu, "transport", way)
+    engine.transport = way
     H = smallest(kind, "float32", way, 8)
     m = cases.layer(kind, 64, H, device=DEVICE)
     xs = [torch.randn(50, 8, 64, device=DEVICE, requires_grad=True) for _ in range(6)]
@@ -361,18 +391,11 @@ def test_a_bad_length_is_told():
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 @pytest.mark.parametrize("kind", ("LSTM", "GRU"))
-def test_a_hang_is_ended(kind, backward, ways, monkeypatch):
+def test_a_hang_is_ended(kind, backward, ways, engine):
     """Flags of a kernel under way are cleared again and again from another stream, until its blocks wait for
     each other for ever. The watchdog ends it after 2 s: outputs are NaN, the next call raises, the one after
     works."""
-    monkeypatch.setattr(gpu, "transport", "l2")
-    workspaces, plan = [], gpu._plan
-
-    def keep(*args):
-        workspaces.append(plan(*args)[0])
-        return workspaces[-1], "l2"
-
-    monkeypatch.setattr(gpu, "_plan", keep)
+    engine.transport = "l2"
     H = smallest(kind, "bfloat16", "l2", 3)
     m = cases.layer(kind, 8, H, dtype=torch.bfloat16, device=DEVICE)
     short = torch.randn(9, 3, 8, dtype=torch.bfloat16, device=DEVICE)
@@ -390,7 +413,7 @@ def test_a_hang_is_ended(kind, backward, ways, monkeypatch):
     start = time.perf_counter()
     with torch.cuda.stream(other):
         for _ in range(3000):
-            workspaces[-1].zero_()
+            engine.workspaces[-1].zero_()
     torch.cuda.synchronize()
     assert time.perf_counter() - start > 1.5, "the kernel ended before its flags were cleared"
     assert spoilt.isnan().any() and set(ways) == {"l2"}

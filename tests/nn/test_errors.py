@@ -221,7 +221,7 @@ def test_planes_of_forward(name):
     def call(a):
         y = torch.empty(4, 3, 12)
         rest = (y, a["h_n"], a["c_n"], a["gates"], a["cells"], None, 1)
-        fusegen._C.lstm_forward(X, a["h0"], a["c0"], weights, None, *rest)
+        fusegen._C.layer_forward("lstm", X, a["h0"], a["c0"], weights, None, *rest)
 
     call(a)
     for planes in (1, 3):
@@ -239,7 +239,7 @@ def test_planes_of_backward(name):
     def call(a):
         y, out = torch.zeros(4, 3, 12), (None, a["dh0"], a["dc0"], [None] * 10, 1)
         given = (None, a["dh_n"], a["dc_n"], X, a["h0"], a["c0"], weights, None)
-        fusegen._C.lstm_backward(*given, y, a["gates"], a["cells"], *out)
+        fusegen._C.layer_backward("lstm", *given, y, a["gates"], a["cells"], *out)
 
     call(a)
     for planes in (1, 3):

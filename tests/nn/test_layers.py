@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fusegen.ops.recurrent as ops
 import pytest
 import torch
 from cases import (
@@ -24,6 +23,7 @@ from cases import (
     through_reference,
     tree,
 )
+from fusegen.ops import layers
 from tolerances import TOLERANCE, close
 
 pytestmark = pytest.mark.usefixtures("poisoned")
@@ -162,9 +162,10 @@ def test_gradient_subsets(kind, proj, monkeypatch):
     x, hx = torch.randn(4, 3, 7), hidden(kind, m, 3, torch.float32)
     inputs = [x, *flat(hx), *m.parameters()]
     asked = []
-    op = getattr(ops, kind.lower().partition("_")[0])
-    original = op.backward
-    monkeypatch.setattr(op, "backward", lambda *a: asked.append(sum(a[-1])) or original(*a))
+    op = layers.OPS[m._spec]
+    direct = op.direct
+    counted = direct._replace(backward=lambda *a: asked.append(sum(a[-1])) or direct.backward(*a))
+    monkeypatch.setattr(op, "direct", counted)
 
     def run():
         out = flat(m(x, hx))
@@ -299,14 +300,17 @@ def test_training_saves_no_more_than_torch(kind, saved_bytes):
 @pytest.mark.parametrize("kind", KINDS)
 def test_inference_saves_nothing(kind, saved_bytes, monkeypatch):
     m = layer(kind, 7, 9)
-    monkeypatch.setattr(ops, "_lstm_saved", None)
-    monkeypatch.setattr(ops, "_gru_saved", None)
+    op = layers.OPS[m._spec]
+    direct, train = op.direct, []
+    counted = direct._replace(forward=lambda *a: train.append(a[-1]) or direct.forward(*a))
+    monkeypatch.setattr(op, "direct", counted)
     with torch.no_grad():
         assert saved_bytes(lambda: m(torch.randn(4, 3, 7))) == 0
     m.requires_grad_(False)
     assert saved_bytes(lambda: m(torch.randn(4, 3, 7))) == 0
     with torch.inference_mode():
         m(torch.randn(4, 3, 7))
+    assert train == [False] * 3
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc/self/statm")

@@ -210,3 +210,40 @@ def test_import_is_light(tmp_path):
         runs.append(float(out[0]))
         assert not [name for name in out[1:] if not name.startswith("_")], out
     assert min(runs) <= 50, f"import fusegen took {min(runs):.0f} ms"
+
+
+COMMON = {"input_size": inspect.Parameter.empty, "hidden_size": inspect.Parameter.empty}
+WHERE = {"device": None, "dtype": None}
+STACK = {"bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+SIGNATURES = {
+    "LSTM": {**COMMON, "num_layers": 1, **STACK, "proj_size": 0, **WHERE},
+    "GRU": {**COMMON, "num_layers": 1, **STACK, **WHERE},
+    "RNN": {**COMMON, "num_layers": 1, "nonlinearity": "tanh", **STACK, **WHERE},
+    "LSTMCell": {**COMMON, "bias": True, **WHERE},
+    "GRUCell": {**COMMON, "bias": True, **WHERE},
+    "RNNCell": {**COMMON, "bias": True, "nonlinearity": "tanh", **WHERE},
+}
+
+
+@pytest.mark.parametrize("name", fusegen.nn.__all__)
+def test_signatures_are_real(name):
+    """Names, order and defaults are those that torch.nn documents; tools can read them."""
+    own = getattr(fusegen.nn, name)
+    parameters = inspect.signature(own).parameters.values()
+    assert not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    named = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    assert named == SIGNATURES[name] and list(named) == list(SIGNATURES[name])
+    given = [3, 4] + [v for k, v in named.items() if k not in (*COMMON, *WHERE)]
+    at = len(given) + (name in ("GRU", "RNN"))  # torch's own has a projection's place there, for errors
+    theirs = getattr(nn, name)(*given) if at == len(given) else getattr(nn, name)(*given[: at - 1])
+    assert repr(own(*given)) == repr(theirs)
+    assert own(3, 4, dtype=torch.float64).weight_hh.dtype if "Cell" in name else own(3, 4, **WHERE)
+
+
+@pytest.mark.parametrize("name", ["GRU", "RNN"])
+def test_options_that_are_not_there_are_refused(name):
+    own = getattr(fusegen.nn, name)
+    with pytest.raises(ValueError, match="proj_size argument is only supported for LSTM"):
+        own(3, 4, proj_size=2)
+    with pytest.raises(TypeError, match=rf"{name}.__init__\(\) got an unexpected keyword argument 'layers'"):
+        own(3, 4, layers=2)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from cases import CELLS, KINDS, cell, flat, layer, tree
 from fusegen import ops, reference
+from fusegen.ops import torch_path
 from tolerances import close
 from torch.library import opcheck
 
@@ -442,7 +443,7 @@ def test_auto_follows_the_table(monkeypatch):
     rule = _choice.Rule("cpu", "gru", "float32", False, (1, 64), (1, 8), (1, 100), "a test")
     monkeypatch.setattr(_choice, "RULES", (rule,))
     seen = []
-    monkeypatch.setattr(fusegen.nn._base.torch_path, "layers", lambda *a: seen.append(a[0]) or (a[1], a[1]))
+    monkeypatch.setattr(torch_path, "layers", lambda *a: seen.append(a[0]) or (a[1], a[1]))
     fusegen.set_backend("auto")
     m = layer("GRU", I, H)
     with torch.no_grad():

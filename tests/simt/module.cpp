@@ -2,8 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "bind/discriminator.h"
-#include "bind/recurrent.h"
+#include "bind/bind.h"
 #include "emulator.h"
 #include "kernels/backend.h"
 #include "planted.h"
@@ -29,8 +28,9 @@ double worst_error(int version, int T, int B, int H);  // benchmarks/gpu/lstm_fo
 
 PYBIND11_MODULE(_simt, m) {
   m.doc() = "The CUDA kernels of fusegen, run lane by lane on the CPU, for the tests.";
-  fusegen::bind_recurrence(m);
-  fusegen::bind_gpu_discriminator(m);
+  fusegen::bind_cuda_layer(m);
+  fusegen::bind_cuda_cell(m);
+  fusegen::bind_cuda_discriminator(m);
   m.def(
       "set_order",
       [](const std::string& order, uint64_t seed) {

@@ -6,8 +6,9 @@ import itertools
 import cases
 import pytest
 import torch
-from fusegen import gan, losses, reference
-from fusegen.ops import discriminator, gpu
+from fusegen import _precision, gan, losses, reference
+from fusegen.ops import discriminator
+from fusegen.ops.cuda.engine import Engine
 from fusegen.ops.discriminator import SCALARS, MlpOptions, mlp_discriminator_step
 from tolerances import TOLERANCE, close, same
 from torch import nn
@@ -43,10 +44,8 @@ def emulated(monkeypatch):
     """The emulator in its first state, as what runs the op on CPU tensors."""
     simt.set_order("forward")
     simt.set_device()
-    monkeypatch.setattr(gpu, "engine", simt)
-    monkeypatch.setattr(gpu, "multiplies_in_tf32", lambda dtype: False)
-    monkeypatch.setattr(discriminator, "_step", discriminator._step_cuda)
-    monkeypatch.setattr(discriminator, "_step_backward", discriminator._step_backward_cuda)
+    monkeypatch.setattr(_precision, "products_in_tf32", lambda dtype: False)
+    monkeypatch.setattr(discriminator.OP, "direct", discriminator.cuda_passes(Engine(simt)))
     yield
     simt.set_order("forward")
     simt.set_device()
@@ -93,7 +92,7 @@ class Case:
 
     def run(self):
         """(loss, scalars, logits, gradients of 1.5 times the loss)."""
-        gpu.multiplies_in_tf32 = lambda dtype: self.tf32  # the fixture puts it back
+        _precision.products_in_tf32 = lambda dtype: self.tf32  # the fixture puts it back
         real, fake = (None if t is None else t.clone() for t in (self.real, self.fake))
         weights, biases = (
             [None if t is None else t.clone() for t in ts] for ts in (self.weights, self.biases)
@@ -359,8 +358,8 @@ def test_tf32_follows_the_switch_of_torch(monkeypatch):
     try:
         for allowed in (True, False):
             torch.backends.cuda.matmul.allow_tf32 = allowed
-            assert gpu.multiplies_in_tf32(torch.float32) == allowed
-            assert not gpu.multiplies_in_tf32(torch.bfloat16)
+            assert _precision.products_in_tf32(torch.float32) == allowed
+            assert not _precision.products_in_tf32(torch.bfloat16)
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
 

@@ -1,6 +1,7 @@
 """The CUDA kernels, run lane by lane on the CPU by the emulator of tests/simt: every kernel, cell, dtype,
 handing on, direction and odd shape, forward and backward, against the float64 reference."""
 
+import contextlib
 import functools
 import itertools
 import math
@@ -8,14 +9,19 @@ import math
 import cases
 import pytest
 import torch
-from fusegen import _backend, reference
-from fusegen.ops import cells, gpu, gpu_cells, recurrent
+from fusegen import _backend, _precision, reference
+from fusegen.ops import cells, layers
+from fusegen.ops.cuda import cells as cuda_cells
+from fusegen.ops.cuda import layers as cuda_layers
+from fusegen.ops.cuda.engine import Engine, error_word, stream_of
+from fusegen.ops.recurrent import Call
+from fusegen.ops.spec import GRU, LSTM, RNN
 from tolerances import TOLERANCE, close
 
 simt = pytest.importorskip("_simt", reason="_simt is not built: `make test` builds it")
 
 KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
-LAYERS = {"lstm": gpu.LSTM, "gru": gpu.GRU, "rnn_tanh": gpu.RNN, "rnn_relu": gpu.RNN}
+SPECS = {"lstm": LSTM, "gru": GRU, "rnn_tanh": RNN, "rnn_relu": RNN}
 DTYPES = ("float32", "tf32", "bfloat16", "float16")
 WAYS = ("launch", "block", "l2", "cluster")
 ORDERS = [("forward", 0), ("reverse", 0)] + [("random", seed) for seed in range(8)]
@@ -24,15 +30,13 @@ STUCK = "a lane looks at a flag without end"
 
 @pytest.fixture(autouse=True)
 def emulated(monkeypatch):
-    """The emulator in its first state, as the engine of CUDA calls."""
+    """The emulator in its first state."""
     simt.set_order("forward")
     simt.set_device()
     simt.hang_at(0)
     simt.leave_free(0)
-    monkeypatch.setattr(gpu, "engine", simt)
-    monkeypatch.setattr(gpu, "transport", "best")
-    monkeypatch.setattr(gpu, "uses_tf32", lambda dtype: False)
-    gpu.error_word(torch.device("cpu")).zero_()
+    monkeypatch.setattr(_precision, "recurrence_in_tf32", lambda dtype: False)
+    error_word(torch.device("cpu")).zero_()
     yield
     simt.set_order("forward")
     simt.set_device()
@@ -43,12 +47,15 @@ def emulated(monkeypatch):
 class Case:
     """A layer's inputs in the dtype of the call, and what the float64 reference makes of them."""
 
-    def __init__(self, kind, H, B, T, dtype, ragged=False, D=1, P=None, I=5, bias=True, state=True):
+    def __init__(
+        self, kind, H, B, T, dtype, ragged=False, D=1, *, P=None, I=5, bias=True, state=True, way="best"
+    ):
         torch.manual_seed(H * 1000 + B * 10 + T)
-        self.kind, self.layer = kind, LAYERS[kind]
+        self.kind, self.spec = kind, SPECS[kind]
+        self.passes = cuda_layers.passes(Engine(simt, way), self.spec)
         self.dtype = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
         self.tf32 = dtype == "tf32"
-        G, P = self.layer.gates, P or H
+        G, P = self.spec.gates, P or H
         lstm = kind == "lstm"
 
         def some(*shape, scale=0.5):
@@ -71,22 +78,31 @@ class Case:
     def relu(self):
         return self.kind == "rnn_relu"
 
+    def forward(self, train=True):
+        """(y, h_n, c_n, gates, cells)."""
+        _precision.recurrence_in_tf32 = lambda dtype: self.tf32  # the fixture puts it back
+        h0, c0 = (*self.starts, None)[:2]
+        return self.passes.forward(self.x, h0, c0, self.weights, self.relu, self.lengths, None, train)
+
+    def backward(self, kept, grads):
+        """The gradients of x, the states and the weights; ``kept``: y, gates, cells."""
+        h0, c0 = (*self.starts, None)[:2]
+        call = Call(self.x, h0, c0, self.weights, self.relu, self.lengths)
+        wanted = [t is not None for t in (self.x, h0, c0, *self.weights)]
+        return self.passes.backward(call, kept, (*grads, None)[:3], wanted)
+
     def run(self):
         """(outputs, gradients) of the kernels; what lies past a sequence's end is NaN on the way in."""
-        gpu.uses_tf32 = lambda dtype: self.tf32  # the fixture puts it back
         x, grads = self.x, self.grads
         if self.lengths is not None:
             past = torch.arange(x.shape[0]).unsqueeze(1) >= self.lengths
-            x = x.masked_fill(past.unsqueeze(-1), torch.nan)
+            self.x = x.masked_fill(past.unsqueeze(-1), torch.nan)
             grads = [grads[0].masked_fill(past.unsqueeze(-1), torch.nan), *grads[1:]]
-        y, h_n, c_n, gates, kept = gpu.forward(
-            self.layer, x, *(*self.starts, None)[:2], self.weights, self.lengths, self.relu, True
-        )
-        wanted = [t is not None for t in (x, *self.starts, *self.weights)]
-        got = gpu.backward(
-            self.layer, *(*grads, None)[:3], x, self.starts, self.weights, self.lengths, self.relu,
-            (y, gates, kept), wanted,
-        )  # fmt: skip
+        try:
+            y, h_n, c_n, gates, kept = self.forward()
+            got = self.backward((y, gates, kept), grads)
+        finally:
+            self.x = x
         return [y, h_n] + ([c_n] if self.kind == "lstm" else []), got
 
     def oracle(self, y):
@@ -152,9 +168,8 @@ AXES = (
 
 
 @pytest.mark.parametrize("kind, H, B, T, dtype, ragged, way, D", list(cases.covering(*AXES)))
-def test_pairs(kind, H, B, T, dtype, ragged, way, D, monkeypatch):
-    monkeypatch.setattr(gpu, "transport", way)
-    Case(kind, H, B, T, dtype, ragged, D).check()
+def test_pairs(kind, H, B, T, dtype, ragged, way, D):
+    Case(kind, H, B, T, dtype, ragged, D, way=way).check()
 
 
 @functools.cache
@@ -164,10 +179,9 @@ def triples():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(16))
-def test_triples(part, monkeypatch):
+def test_triples(part):
     for kind, H, B, T, dtype, ragged, way, D in triples()[part::16]:
-        monkeypatch.setattr(gpu, "transport", way)
-        Case(kind, H, B, T, dtype, ragged, D).check()
+        Case(kind, H, B, T, dtype, ragged, D, way=way).check()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -185,40 +199,37 @@ def test_no_bias_no_state(kind):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
-def test_many_slices(kind, way, monkeypatch):
+def test_many_slices(kind, way):
     """A device so small that a group's blocks take the batch in several slices."""
-    monkeypatch.setattr(gpu, "transport", way)
     simt.set_device(sms=36)
-    Case(kind, 130, 150, 3, "bfloat16", ragged=True).check()
+    Case(kind, 130, 150, 3, "bfloat16", ragged=True, way=way).check()
 
 
 @pytest.mark.parametrize(
     "way, blocks", [("l2", n) for n in range(1, 17)] + [("cluster", n) for n in (2, 4, 8, 16)]
 )
-def test_group_sizes(way, blocks, monkeypatch):
+def test_group_sizes(way, blocks):
     """Groups of 1 to 16 blocks that hand each other every step."""
-    monkeypatch.setattr(gpu, "transport", way)
 
     def smallest(kind, dtype):
         """The first H whose group has so many blocks."""
         name, tf32 = ("float32", True) if dtype == "tf32" else (dtype, False)
         for H in range(1, 1100, 7):
-            plan = simt.gpu_plan(kind.split("_")[0], name, tf32, False, 3, H, H, 1, 0, way)
-            if plan["transport"] == way and plan["blocks"] == blocks:
+            plan = simt.gpu_plan(kind, name, tf32, False, 3, H, H, 1, 0, way)
+            if plan.transport == way and plan.blocks == blocks:
                 return H
         return None
 
     cells = list(itertools.product(DTYPES, KINDS))
     found = ((smallest(kind, dtype), kind, dtype) for dtype, kind in cells[blocks:] + cells[:blocks])
     H, kind, dtype = next(f for f in found if f[0])
-    Case(kind, H, 3, 2, dtype, ragged=True).check()
+    Case(kind, H, 3, 2, dtype, ragged=True, way=way).check()
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
-def test_any_order_gives_the_same_bits(kind, way, monkeypatch):
-    monkeypatch.setattr(gpu, "transport", way)
-    case = Case(kind, 130, 9, 3, "bfloat16", ragged=True, D=2)
+def test_any_order_gives_the_same_bits(kind, way):
+    case = Case(kind, 130, 9, 3, "bfloat16", ragged=True, D=2, way=way)
     first = None
     for order in ORDERS:
         simt.set_order(*order)
@@ -229,15 +240,12 @@ def test_any_order_gives_the_same_bits(kind, way, monkeypatch):
 
 @pytest.mark.parametrize("way, H, D", [("l2", 130, 1), ("cluster", 130, 2)])
 @pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
-def test_a_hang_is_ended(kind, way, H, D, monkeypatch):
+def test_a_hang_is_ended(kind, way, H, D):
     """The watchdog: a block that never hears of the others leaves, outputs are NaN, the next call raises,
     the one after works."""
-    monkeypatch.setattr(gpu, "transport", way)
-    case = Case(kind, H, 3, 3, "float16", D=D)
+    case = Case(kind, H, 3, 3, "float16", D=D, way=way)
     simt.hang_at(1)
-    y, h_n, *_ = gpu.forward(
-        case.layer, case.x, *(*case.starts, None)[:2], case.weights, None, case.relu, False
-    )
+    y, h_n, *_ = case.forward(train=False)
     assert y.isnan().any() and h_n.isnan().any()
     simt.hang_at(0)
     with pytest.raises(RuntimeError, match="waited 2 s for each other"):
@@ -251,25 +259,21 @@ def test_blocks_that_do_not_fit_at_once(kind, way, free):
     """A device that others use too: a launch a step runs, the results are right, and the fallback is told."""
     simt.set_device(major=8 if way == "l2" else 9)
     case = Case(kind, 130, 5, 3, "float32")
-    assert (
-        simt.gpu_plan(kind.split("_")[0], "float32", False, False, 5, 130, 130, 1, 0, "best")["transport"]
-        == way
-    )
+    assert simt.gpu_plan(kind, "float32", False, False, 5, 130, 130, 1, 0, "best").transport == way
     case.check()
-    told = f"{case.layer.cell} on GPU: {way} does not fit on this device, launch ran"
+    told = f"{case.spec.name} on GPU: {way} does not fit on this device, launch ran"
     before = _backend.fallbacks[told]
     simt.leave_free(free)
     case.check()
     assert _backend.fallbacks[told] == before + 2
 
 
-def test_clusters_need_not_all_fit_at_once(monkeypatch):
+def test_clusters_need_not_all_fit_at_once():
     """They do not wait for each other."""
-    monkeypatch.setattr(gpu, "transport", "cluster")
-    case = Case("lstm", 130, 70, 2, "bfloat16")
+    case = Case("lstm", 130, 70, 2, "bfloat16", way="cluster")
     p = simt.gpu_plan("lstm", "bfloat16", False, False, 70, 130, 130, 1, 0, "cluster")
-    assert p["transport"] == "cluster" and p["groups"] > 1
-    simt.leave_free(p["blocks"])
+    assert p.transport == "cluster" and p.groups > 1
+    simt.leave_free(p.blocks)
     before = sum(_backend.fallbacks.values())
     case.check()
     assert sum(_backend.fallbacks.values()) == before
@@ -280,15 +284,9 @@ def test_autocast_around_backward_changes_nothing(kind):
     case = Case(kind, 33, 5, 4, "float32")
     want = case.run()
     with torch.autocast("cpu", torch.bfloat16):
-        x, starts, weights = case.x, case.starts, case.weights
-        wanted = [t is not None for t in (x, *starts, *weights)]
         with torch.autocast("cpu", enabled=False):
-            y, _, _, gates, kept = gpu.forward(
-                case.layer, x, *(*starts, None)[:2], weights, None, False, True
-            )
-        got = gpu.backward(
-            case.layer, *(*case.grads, None)[:3], x, starts, weights, None, False, (y, gates, kept), wanted
-        )
+            y, _, _, gates, kept = case.forward()
+        got = case.backward((y, gates, kept), case.grads)
     assert all(torch.equal(a, b) for a, b in zip(got, want[1], strict=True))
 
 
@@ -300,9 +298,7 @@ def test_a_bad_length_is_told(kind, bad):
     want, _ = case.run()
     case.lengths = case.lengths.clone()
     case.lengths[2] = bad
-    got = gpu.forward(
-        case.layer, case.x, *(*case.starts, None)[:2], case.weights, case.lengths, case.relu, True
-    )
+    got = case.forward()
     for a, b, rows in zip(got, want, (1, 1, 1), strict=False):
         assert a.select(rows, 2).isnan().all()
         keep = [0, 1, 3]
@@ -313,10 +309,9 @@ def test_a_bad_length_is_told(kind, bad):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", WAYS)
-def test_nan_and_inf_travel(kind, way, monkeypatch):
+def test_nan_and_inf_travel(kind, way):
     """They reach their own sequence alone, and nothing hangs."""
-    monkeypatch.setattr(gpu, "transport", way)
-    case = Case(kind, 130, 5, 4, "bfloat16")
+    case = Case(kind, 130, 5, 4, "bfloat16", way=way)
     want, _ = case.run()
     case.x = case.x.clone()
     case.x[1, 2, 0], case.x[2, 4, 0] = torch.nan, torch.inf
@@ -326,10 +321,9 @@ def test_nan_and_inf_travel(kind, way, monkeypatch):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_relu_passes_gradients_at_nan(way, monkeypatch):
+def test_relu_passes_gradients_at_nan(way):
     """As torch does: a NaN that a last step gave leaves the gradients by x finite, and right."""
-    monkeypatch.setattr(gpu, "transport", way)
-    case = Case("rnn_relu", 33, 5, 3, "float32")
+    case = Case("rnn_relu", 33, 5, 3, "float32", way=way)
     case.x = case.x.clone()
     case.x[2, 1, 0] = torch.nan
     (y, _), grads = case.run()
@@ -357,7 +351,7 @@ def test_relu_passes_gradients_at_nan_in_cells(B, layers_on_gpu):
     "sms, shared_kib, major",
     [(108, 163, 8), (84, 99, 8), (142, 99, 8), (132, 227, 9), (148, 227, 10), (170, 99, 12)],
 )
-@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn"))
+@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
 def test_choice_fits_the_device(kind, sms, shared_kib, major):
     """Plans on sm_80, 86, 89, 90, 100, 120: shared memory, resident blocks, clusters, the whole batch."""
     simt.set_device(sms, shared_kib * 1024, major)
@@ -369,16 +363,16 @@ def test_choice_fits_the_device(kind, sms, shared_kib, major):
         ):
             for backward in (False, True):
                 p = simt.gpu_plan(kind, dtype, tf32, backward, B, H, H, D, 0, "best")
-                ways.add(p["transport"])
-                assert p["shared_bytes"] <= shared_kib * 1024
-                assert p["groups"] * p["slices"] * p["rows"] >= B
-                assert (p["groups"] - 1) * p["slices"] * p["rows"] < B
-                if p["transport"] in ("l2", "cluster"):
-                    assert p["blocks"] * p["groups"] * D <= sms
-                if p["transport"] == "cluster":
-                    assert p["blocks"] <= largest and p["blocks"] & (p["blocks"] - 1) == 0
-                if p["transport"] == "block":
-                    assert p["blocks"] == 1
+                ways.add(p.transport)
+                assert p.shared_bytes <= shared_kib * 1024
+                assert p.groups * p.slices * p.rows >= B
+                assert (p.groups - 1) * p.slices * p.rows < B
+                if p.transport in ("l2", "cluster"):
+                    assert p.blocks * p.groups * D <= sms
+                if p.transport == "cluster":
+                    assert p.blocks <= largest and p.blocks & (p.blocks - 1) == 0
+                if p.transport == "block":
+                    assert p.blocks == 1
     assert ways == {"launch", "block", "l2"} | ({"cluster"} if major >= 9 else set())
 
 
@@ -386,16 +380,17 @@ def test_tf32_follows_the_switch_of_torch(monkeypatch):
     monkeypatch.undo()
     for allowed in (True, False):
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=allowed):
-            assert gpu.uses_tf32(torch.float32) == allowed
-            assert not gpu.uses_tf32(torch.bfloat16)
+            assert _precision.recurrence_in_tf32(torch.float32) == allowed
+            assert not _precision.recurrence_in_tf32(torch.bfloat16)
 
 
 @pytest.fixture
 def layers_on_gpu(monkeypatch):
-    """fusegen's modules on CPU tensors take the CUDA path of their ops."""
-    for op in (recurrent.lstm, recurrent.gru, recurrent.rnn, cells.lstm_cell, cells.gru_cell, cells.rnn_cell):
-        for name, run in zip(("infer", "train", "backward"), op.cuda, strict=True):
-            monkeypatch.setattr(op, name, run)
+    """fusegen's modules on CPU tensors run the CUDA passes of their ops, on the emulator."""
+    engine = Engine(simt)
+    for ops, passes in ((layers.OPS, cuda_layers.passes), (cells.OPS, cuda_cells.passes)):
+        for spec, op in ops.items():
+            monkeypatch.setattr(op, "direct", passes(engine, spec))
 
 
 @pytest.mark.parametrize(
@@ -442,7 +437,7 @@ def cell_cases():
 def test_cells(kind, dtype, I, H, B, bias, state, layers_on_gpu, monkeypatch):
     """With few rows the kernel multiplies itself, with many torch does; gradients through autograd."""
     tf32 = dtype == "tf32"
-    monkeypatch.setattr(gpu, "multiplies_in_tf32", lambda dtype: tf32)
+    monkeypatch.setattr(_precision, "products_in_tf32", lambda dtype: tf32)
     dtype = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
     mine, oracle = cases.pair(cases.cell, kind, I, H, dtype, bias=bias)
     x = torch.randn(B, I).to(dtype).requires_grad_()
@@ -466,22 +461,22 @@ def test_cells(kind, dtype, I, H, B, bias, state, layers_on_gpu, monkeypatch):
 @pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
 def test_single_steps(kind, B, dtype):
     """The kernels of cells without autograd above them: AddressSanitizer cannot see torch throw."""
-    layer, G, I, H = LAYERS[kind], LAYERS[kind].gates, 7, 33
+    spec, I, H = SPECS[kind], 7, 33
+    G, passes = spec.gates, cuda_cells.passes(Engine(simt), spec)
     x, *states = ((torch.randn(B, n) * 0.5).to(dtype) for n in (I, H, H)[: 2 + (kind == "lstm")])
     weights = [(torch.randn(*n) / 6).to(dtype) for n in ((G * H, I), (G * H, H), (G * H,), (G * H,))]
     inputs = cases.oracle_of(x, *states, *weights)
-    formula = getattr(reference, f"{layer.cell}_cell")
+    formula = getattr(reference, f"{spec.name}_cell")
     args = (*inputs[: 1 + len(states)], list(inputs[1 + len(states) :]))
     want = cases.flat(formula(*args, False) if kind == "rnn_tanh" else formula(*args))
-    h_out, c_out, gates, cells = gpu_cells.forward(layer, x, *(*states, None)[:2], weights, False, True)
-    got = [h_out] if c_out is None else [h_out, c_out]
-    close(got, want, "value")
+    call = Call(x, *(*states, None)[:2], weights, False, None)
+    h_out, c_out, gates, kept = passes.forward(*call, None, True)
+    close([h_out] if c_out is None else [h_out, c_out], want, "value")
     grads = [torch.randn(B, H).to(dtype) for _ in want]
-    saved = (h_out if kind == "rnn_tanh" else None, gates, cells)
+    saved = (h_out if kind == "rnn_tanh" else None, gates, kept)
+    wanted = [t is not None for t in (*call[:3], *weights)]
     close(
-        gpu_cells.backward(
-            layer, *(*grads, None)[:2], x, tuple(states), weights, saved, False, [True] * len(inputs)
-        ),
+        passes.backward(call, saved, (*grads, None)[:2], wanted),
         list(torch.autograd.grad(want, inputs, [g.double() for g in grads])),
         "grad",
     )
@@ -534,7 +529,7 @@ def test_nan_and_inf_travel_through_cells(kind, B, layers_on_gpu):
 
 
 @pytest.mark.parametrize("sms, shared_kib, major", [(108, 163, 8), (84, 99, 8), (132, 227, 9), (170, 99, 12)])
-@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn"))
+@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
 def test_choice_of_cells_fits_the_device(kind, sms, shared_kib, major):
     simt.set_device(sms, shared_kib * 1024, major)
     ways = set()
@@ -542,12 +537,12 @@ def test_choice_of_cells_fits_the_device(kind, sms, shared_kib, major):
         ("bfloat16", "float32"), (1, 8, 9, 32, 33, 3000), (1, 100, 5000), (1, 64, 777, 2048)
     ):
         p = simt.gpu_cell_plan(kind, dtype, False, B, I, H, 0)
-        ways.add(p["multiplies"])
-        if p["multiplies"]:
-            units = 8 // p["k_splits"] * (8 if kind == "lstm" else 16)
-            assert p["shared_bytes"] <= shared_kib * 1024
-            assert p["blocks"] * units >= H > (p["blocks"] - 1) * units
-            assert p["groups"] * p["rows"] >= B > (p["groups"] - 1) * p["rows"]
+        ways.add(p.multiplies)
+        if p.multiplies:
+            units = 8 // p.k_splits * (8 if kind == "lstm" else 16)
+            assert p.shared_bytes <= shared_kib * 1024
+            assert p.blocks * units >= H > (p.blocks - 1) * units
+            assert p.groups * p.rows >= B > (p.groups - 1) * p.rows
     assert ways == {True, False}
 
 
@@ -564,19 +559,33 @@ def test_choice_of_cells_fits_the_device(kind, sms, shared_kib, major):
             "x_gates: expected",
         ),
         ({"c_out": None}, "c_out: expected"),
-        ({"cell": "lstmm"}, "cell: expected"),
+        ({"plan": ("lstm", "float32", False, 3, 8, 9, 0)}, "plan: expected one of B = 3, I = 7"),
     ],
 )  # fmt: skip
 def test_bad_arguments_of_cells(change, error):
     z = torch.zeros
     arguments = {
-        "cell": "lstm", "relu": False, "tf32": False, "stream": 0, "x": z(3, 7), "h": z(3, 9), "c": None,
+        "plan": None, "stream": 0, "x": z(3, 7), "h": z(3, 9), "c": None,
         "W": z(36, 7), "R": z(36, 9), "b_ih": None, "b_hh": None, "x_gates": None, "h_gates": None,
         "h_out": z(3, 9), "c_out": z(3, 9), "gates": None, "cells": None,
     }  # fmt: skip
-    simt.gpu_cell_forward(*arguments.values())
-    with pytest.raises(ValueError, match=error):
-        simt.gpu_cell_forward(*(arguments | change).values())
+    for more, told in (({}, None), (change, error)):
+        given = arguments | more
+        x = given["x"]
+        dtype = str(x.dtype).removeprefix("torch.")
+        given["plan"] = simt.gpu_cell_plan(*(given["plan"] or ("lstm", dtype, False, *x.shape, 9, 0)))
+        with pytest.raises(ValueError, match=told) if told else contextlib.nullcontext():
+            simt.gpu_cell_forward(*given.values())
+
+
+@pytest.mark.parametrize("name", ["lstmm", "rnn", "", None, 1])
+def test_a_wrong_name_of_a_cell_or_dtype(name):
+    with pytest.raises(ValueError, match=rf"cell: expected 'lstm', .* or 'rnn_relu', got {name!r}"):
+        simt.gpu_cell_plan(name, "float32", False, 3, 7, 9, 0)
+    with pytest.raises(ValueError, match=rf"dtype: expected 'float32', .* or 'float64', got {name!r}"):
+        simt.gpu_plan("lstm", name, False, False, 3, 9, 9, 1, 0, "best")
+    with pytest.raises(ValueError, match="transport: expected"):
+        simt.gpu_plan("lstm", "float32", False, False, 3, 9, 9, 1, 0, "magic")
 
 
 @pytest.mark.parametrize(
@@ -588,22 +597,36 @@ def test_bad_arguments_of_cells(change, error):
         ({"workspace": torch.empty(1, dtype=torch.uint8)}, "workspace: expected"),
         ({"lengths": torch.ones(4, dtype=torch.int64)}, "lengths: expected"),
         ({"gx": torch.zeros(2, 3, 36, dtype=torch.float64)}, "gx: expected float32, bfloat16 or float16"),
-        ({"transport": "magic"}, "transport: expected"),
-        ({"cell": "lstmm"}, "cell: expected"),
+        (
+            {"plan": ("lstm", "float32", False, False, 4, 9, 9, 1, 0, "best")},
+            "plan: expected one of",
+        ),
+        (
+            {"plan": ("lstm", "float32", False, True, 3, 9, 9, 1, 0, "best")},
+            "got one of backward",
+        ),
+        (
+            {"plan": ("lstm", "float16", False, False, 3, 9, 9, 1, 0, "best")},
+            "plan: expected one of",
+        ),
     ],
 )
 def test_bad_arguments(change, error):
     z = torch.zeros
     arguments = {
-        "cell": "lstm", "relu": False, "tf32": False, "transport": "best", "stream": 0,
+        "plan": None, "stream": 0,
         "gx": z(2, 3, 36), "R": [z(36, 9)], "W_hr": [], "b_hn": [],
         "h0": None, "c0": None, "lengths": None, "y": z(2, 3, 9),
         "h_n": z(1, 3, 9), "c_n": z(1, 3, 9), "gates": None, "cells": None,
         "workspace": torch.empty(1 << 20, dtype=torch.uint8), "error": torch.zeros(1, dtype=torch.int64),
     }  # fmt: skip
-    simt.gpu_forward(*arguments.values())
-    with pytest.raises(ValueError, match=error):
-        simt.gpu_forward(*(arguments | change).values())
+    for more, told in (({}, None), (change, error)):
+        given = arguments | more
+        P = given["R"][0].shape[1]
+        asked = given["plan"] or ("lstm", "float32", False, False, 3, 9, P, 1, 0, "best")
+        given["plan"] = simt.gpu_plan(*asked)
+        with pytest.raises(ValueError, match=told) if told else contextlib.nullcontext():
+            simt.gpu_forward(*given.values())
 
 
 @pytest.mark.parametrize(
@@ -651,5 +674,5 @@ def test_the_engine_is_given_the_current_stream(monkeypatch):
         cuda_stream = 1234
 
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream if device.index == 1 else None)
-    assert gpu.stream_of(OnGpu()) == 1234
-    assert gpu.stream_of(torch.empty(1)) == 0
+    assert stream_of(OnGpu()) == 1234
+    assert stream_of(torch.empty(1)) == 0

@@ -1,7 +1,6 @@
 """The training loop, and `fusegen demo` as a user meets it."""
 
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from fusegen.train import Comparison, FitOptions, Shard, TextOptions, TextTask
 from fusegen.train.commands.demo import Demo, _learnt, _quoted
 from fusegen.train.learner import FINAL_RATE, learning_rate
 from fusegen.train.tasks.text import BITS
+from processes import ENVIRONMENT
 from runs import silent
 from tolerances import TOLERANCE
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -249,7 +249,7 @@ def test_without_tqdm_and_in_a_terminal_that_knows_ascii_only(tmp_path):
         [sys.executable, "-c", code, "demo", *TINY, "--steps", "10", "--text", str(path)],
         capture_output=True,
         timeout=120,
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"},
     )
     assert run.returncode == 0, run.stderr.decode()
     assert b"step    10 of 10" in run.stdout and b"It now writes" in run.stdout
@@ -261,6 +261,7 @@ def test_ctrl_c_ends_cleanly(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=ENVIRONMENT,
         # A job that a shell starts in the background ignores Ctrl-C, and so would all its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )

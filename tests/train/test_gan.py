@@ -284,7 +284,8 @@ def test_each_arch_brings_its_defaults_and_flags_override_them(tmp_path, capsys,
 def test_presets_name_options_that_there_are():
     for preset in PRESETS.values():
         for section, values in preset.items():
-            config.classes(find_task("gan"))[section](**values)
+            made = vars(config.classes(find_task("gan"))[section](**values))
+            assert {name: made[name] for name in values} == values
 
 
 # ---- several parts and processes ----------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from fusegen.cli import main
 from fusegen.train import TextTask
 from fusegen.train.run import Run, read_log
+from processes import ENVIRONMENT
 from runs import (
     QUIET,
     SHAPE,
@@ -232,9 +233,9 @@ def kill_and_resume(tmp_path, story, kills, steps):
     """A run killed at `kills` random moments and resumed each time, beside one that never was."""
     arguments = [*SHAPE, *QUIET, "--data", story, "--steps", steps, "--dropout", 0.1, "--checkpoint-every", 3]
     folders = [tmp_path / name for name in ("never", "killed")]
-    quietly = {"stdout": subprocess.DEVNULL}
+    quietly = {"stdout": subprocess.DEVNULL, "env": ENVIRONMENT}
     begin = command("train", "text", *arguments, "--folder", folders[1], "--resume")
-    subprocess.run(command("train", "text", *arguments, "--folder", folders[0]), check=True, **quietly)
+    assert main(["train", "text", *map(str, arguments), "--folder", str(folders[0])]) == 0
     moments, seen = random.Random(0), []
     for _ in range(kills):
         process = subprocess.Popen(begin, **quietly)

@@ -33,6 +33,14 @@ struct WarpRows {
 
 constexpr int kChunk = 64;  // bytes of a row that one product takes
 
+// A vector as the blocks of a group exchange it: `segments` stretches of `valid` numbers, each padded, and
+// the whole padded to chunks.
+struct PaddedVector {
+  int segments, valid;
+  int64_t padded, bytes;
+  int number;  // bytes of one
+};
+
 constexpr int number_bytes(Format f) { return f == Format::bf16 || f == Format::f16 ? 2 : 4; }
 constexpr int ceil_div(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
 

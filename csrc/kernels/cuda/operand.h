@@ -18,14 +18,6 @@ struct Operand {
   int chunks;    // of the padded row, in all
 };
 
-// A vector as the blocks of a group exchange it: `segments` stretches of `valid` numbers, each padded, and
-// the whole padded to chunks.
-struct PaddedVector {
-  int segments, valid;
-  int64_t padded, bytes;
-  int number;  // bytes of one
-};
-
 // [gates * units, segments * valid] of D directions, to be multiplied with such vectors.
 inline Operand operand_of(const void* const (&data)[2], int D, int units, const PaddedVector& v) {
   Operand a{};

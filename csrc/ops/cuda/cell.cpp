@@ -3,6 +3,12 @@
 #include "checks.h"
 
 namespace fusegen {
+
+static std::ostream& operator<<(std::ostream& to, const GpuCellStep& s) {
+  return to << "B = " << s.B << ", I = " << s.I << ", H = " << s.H << ", dtype " << static_cast<int>(s.dtype)
+            << " on device " << s.device;
+}
+
 namespace {
 
 void check_sizes(int64_t B, int64_t I, int64_t H) {
@@ -14,24 +20,40 @@ void check_matrix(const View& v, const char* name) {
   check(required(v, name).ndim == 2, name, ": expected a matrix, got ", v);
 }
 
-}  // namespace
-
-cuda::CellPlan gpu_cell_plan(Cell cell, Dtype dtype, bool tf32, int64_t B, int64_t I, int64_t H, int device) {
-  check_sizes(B, I, H);
-  return cuda::choose_cell(cuda::device(device), cell, cuda::format_of(dtype, tf32), static_cast<int>(B),
-                           static_cast<int>(I), static_cast<int>(H));
+void check_plan(const GpuCellStep& planned, const GpuCellStep& call) {
+  const bool same = planned.dtype == call.dtype && planned.B == call.B && planned.I == call.I &&
+                    planned.H == call.H && planned.device == call.device;
+  check(same, "plan: expected one of ", call, ", got one of ", planned);
 }
 
-void gpu_cell_forward(const GpuCellForward& call) {
+}  // namespace
+
+GpuCellPlan gpu_cell_plan(const GpuCellStep& step) {
+  check_sizes(step.B, step.I, step.H);
+  return {.step = step,
+          .plan = cuda::choose_cell(cuda::device(step.device), step.cell,
+                                    cuda::format_of(step.dtype, step.tf32), static_cast<int>(step.B),
+                                    static_cast<int>(step.I), static_cast<int>(step.H))};
+}
+
+void gpu_cell_forward(const GpuCellPlan& plan, void* stream, const GpuCellForward& call) {
   const GpuChecker checked(call.x, "x");
   check_matrix(call.x, "x");
   check_matrix(call.R, "R");
-  const int G = gate_count(call.cell);
+  const Cell cell = plan.step.cell;
+  const int G = gate_count(cell);
   const int64_t B = call.x.shape[0], I = call.x.shape[1], H = call.R.shape[1];
+  check_plan(plan.step, {.cell = cell,
+                         .dtype = checked.dtype(),
+                         .tf32 = plan.step.tf32,
+                         .B = B,
+                         .I = I,
+                         .H = H,
+                         .device = checked.device()});
   cuda::CellForwardPass p{};
-  p.cell = call.cell;
-  p.format = cuda::format_of(checked.dtype(), call.tf32);
-  p.plan = gpu_cell_plan(call.cell, checked.dtype(), call.tf32, B, I, H, checked.device());
+  p.cell = cell;
+  p.format = cuda::format_of(checked.dtype(), plan.step.tf32);
+  p.plan = plan.plan;
   p.B = static_cast<int>(B);
   p.I = static_cast<int>(I);
   p.H = static_cast<int>(H);
@@ -47,16 +69,16 @@ void gpu_cell_forward(const GpuCellForward& call) {
     p.h_gates = checked.of(call.h_gates, "h_gates", {B, G * H});
   }
   p.h_out = checked.need(call.h_out, "h_out", {B, H});
-  if (call.cell == Cell::lstm) p.c_out = checked.need(call.c_out, "c_out", {B, H});
-  if (saved_gates(call.cell)) p.gates = checked.of(call.gates, "gates", {B, 4 * H});
-  if (call.cell == Cell::lstm)
+  if (cell == Cell::lstm) p.c_out = checked.need(call.c_out, "c_out", {B, H});
+  if (saved_gates(cell)) p.gates = checked.of(call.gates, "gates", {B, 4 * H});
+  if (cell == Cell::lstm)
     p.cells = static_cast<float*>(checked.of(call.cells, "cells", {B, H}, ElementType::f32));
-  p.stream = call.stream;
+  p.stream = stream;
   p.device = checked.device();
   if (B) cuda::cell_forward(p);
 }
 
-void gpu_cell_backward(const GpuCellBackward& call) {
+void gpu_cell_backward(void* stream, const GpuCellBackward& call) {
   const GpuChecker checked(call.dx_gates, "dx_gates");
   check_matrix(call.dx_gates, "dx_gates");
   const int G = gate_count(call.cell);
@@ -83,7 +105,7 @@ void gpu_cell_backward(const GpuCellBackward& call) {
   if (call.cell == Cell::gru) p.dh_gates = checked.need(call.dh_gates, "dh_gates", {B, G * H});
   p.dh_direct = checked.of(call.dh_direct, "dh_direct", {B, H});
   p.dc_in = checked.of(call.dc_in, "dc_in", {B, H});
-  p.stream = call.stream;
+  p.stream = stream;
   p.device = checked.device();
   if (B) cuda::cell_backward(p);
 }

@@ -3,6 +3,13 @@
 #include "checks.h"
 
 namespace fusegen {
+
+static std::ostream& operator<<(std::ostream& to, const GpuPass& p) {
+  return to << (p.backward ? "backward" : "forward") << " with B = " << p.B << ", H = " << p.H
+            << ", P = " << p.P << ", " << p.D << " direction(s) and dtype " << static_cast<int>(p.dtype)
+            << " on device " << p.device;
+}
+
 namespace {
 
 void raise_what_was_left(const View& error) {
@@ -17,30 +24,37 @@ void raise_what_was_left(const View& error) {
         "sequence are NaN");
   throw std::runtime_error(
       "fusegen: an earlier call on this GPU was given up after its blocks had waited 2 s for each other (a "
-      "hung or preempted "
-      "GPU); its outputs are NaN. set_backend('torch') runs torch's own kernels");
+      "hung "
+      "or preempted GPU); its outputs are NaN. set_backend('torch') runs torch's own kernels");
+}
+
+void check_plan(const GpuPass& planned, const GpuPass& call) {
+  const bool same = planned.dtype == call.dtype && planned.backward == call.backward && planned.B == call.B &&
+                    planned.H == call.H && planned.P == call.P && planned.D == call.D &&
+                    planned.device == call.device;
+  check(same, "plan: expected one of ", call, ", got one of ", planned);
 }
 
 // Sizes, lengths, workspace and plan; R's shapes differ between the passes, so each sets its own.
-void fill(cuda::Recurrence& r, const GpuCall& call, const GpuChecker& checked, int64_t T, int64_t B,
-          int64_t H, int64_t P, int D, const View& lengths, const View& workspace, const View& error,
-          bool backward) {
+void fill(cuda::Recurrence& r, const GpuPlan& plan, void* stream, const GpuChecker& checked, int64_t T,
+          const View& lengths, const View& workspace, const View& error) {
   check(T < INT32_MAX, "recurrence: expected fewer than 2^31 - 1 steps, got ", T);
-  r.cell = call.cell;
-  r.format = cuda::format_of(checked.dtype(), call.tf32);
-  r.backward = backward;
+  const GpuPass& pass = plan.pass;
+  r.cell = pass.cell;
+  r.format = cuda::format_of(pass.dtype, pass.tf32);
+  r.backward = pass.backward;
   r.T = T;
-  r.B = static_cast<int>(B);
-  r.H = static_cast<int>(H);
-  r.P = static_cast<int>(P);
-  r.D = D;
-  r.lengths = static_cast<const int64_t*>(checked.of(lengths, "lengths", {B}, ElementType::i64));
-  r.plan = gpu_plan(call, checked.dtype(), backward, B, H, P, D, cuda::device(checked.device()));
+  r.B = static_cast<int>(pass.B);
+  r.H = static_cast<int>(pass.H);
+  r.P = static_cast<int>(pass.P);
+  r.D = pass.D;
+  r.lengths = static_cast<const int64_t*>(checked.of(lengths, "lengths", {pass.B}, ElementType::i64));
+  r.plan = plan.plan;
   check(required(workspace, "workspace").ndim == 1 && workspace.shape[0] >= r.plan.workspace_bytes,
         "workspace: expected ", r.plan.workspace_bytes, " bytes, got ", workspace);
   r.workspace = checked.of(workspace, "workspace", {workspace.shape[0]}, ElementType::u8);
   r.error = static_cast<int*>(error.data);
-  r.stream = call.stream;
+  r.stream = stream;
   r.device = checked.device();
 }
 
@@ -52,29 +66,38 @@ int directions(const Views& R) {
 
 }  // namespace
 
-cuda::Plan gpu_plan(const GpuCall& call, Dtype dtype, bool backward, int64_t B, int64_t H, int64_t P, int D,
-                    const cuda::Device& device) {
-  check(B <= 1 << 24 && H <= 1 << 20 && P <= 1 << 20,
-        "recurrence: expected B <= 2^24 and H <= 2^20, got B = ", B, ", H = ", H);
-  const cuda::LayerSizes sizes{.cell = call.cell,
-                               .format = cuda::format_of(dtype, call.tf32),
-                               .backward = backward,
-                               .B = static_cast<int>(B),
-                               .H = static_cast<int>(H),
-                               .P = static_cast<int>(P),
-                               .D = D};
-  return cuda::choose(device, sizes, call.transport);
+GpuPlan gpu_plan(const GpuPass& pass, const cuda::Device& device, int transport) {
+  check(pass.B <= 1 << 24 && pass.H <= 1 << 20 && pass.P <= 1 << 20,
+        "recurrence: expected B <= 2^24 and H <= 2^20, got B = ", pass.B, ", H = ", pass.H);
+  const cuda::LayerSizes sizes{.cell = pass.cell,
+                               .format = cuda::format_of(pass.dtype, pass.tf32),
+                               .backward = pass.backward,
+                               .B = static_cast<int>(pass.B),
+                               .H = static_cast<int>(pass.H),
+                               .P = static_cast<int>(pass.P),
+                               .D = pass.D};
+  return {.pass = pass, .plan = cuda::choose(device, sizes, transport)};
 }
 
-cuda::Transport gpu_forward(const GpuCall& call, const GpuForward& layer) {
+cuda::Transport gpu_forward(const GpuPlan& plan, void* stream, const GpuForward& layer) {
   raise_what_was_left(layer.error);
   const GpuChecker checked(layer.gx, "gx");
-  const int D = directions(layer.R), G = gate_count(call.cell);
+  const Cell cell = plan.pass.cell;
+  const int D = directions(layer.R), G = gate_count(cell);
   check(layer.gx.ndim == 3, "gx: expected shape [T, B, D*G*H], got ", layer.gx);
   const int64_t T = layer.gx.shape[0], B = layer.gx.shape[1], H = layer.R[0].shape[0] / G,
                 P = layer.R[0].shape[1];
+  check_plan(plan.pass, {.cell = cell,
+                         .dtype = checked.dtype(),
+                         .tf32 = plan.pass.tf32,
+                         .backward = false,
+                         .B = B,
+                         .H = H,
+                         .P = P,
+                         .D = D,
+                         .device = checked.device()});
   cuda::ForwardPass p{};
-  fill(p, call, checked, T, B, H, P, D, layer.lengths, layer.workspace, layer.error, false);
+  fill(p, plan, stream, checked, T, layer.lengths, layer.workspace, layer.error);
   p.gx = checked.need(layer.gx, "gx", {T, B, D * G * H});
   for (int d = 0; d < D; ++d) {
     p.R[d] = checked.need(layer.R[d], "R", {G * H, P});
@@ -87,22 +110,32 @@ cuda::Transport gpu_forward(const GpuCall& call, const GpuForward& layer) {
   p.c0 = checked.of(layer.c0, "c0", {D, B, H});
   p.y = checked.need(layer.y, "y", {T, B, D * P});
   p.h_n = checked.need(layer.h_n, "h_n", {D, B, P});
-  if (call.cell == Cell::lstm) p.c_n = checked.need(layer.c_n, "c_n", {D, B, H});
-  if (saved_gates(call.cell)) p.gates = checked.of(layer.gates, "gates", {D, T, B, 4 * H});
-  if (call.cell == Cell::lstm)
+  if (cell == Cell::lstm) p.c_n = checked.need(layer.c_n, "c_n", {D, B, H});
+  if (saved_gates(cell)) p.gates = checked.of(layer.gates, "gates", {D, T, B, 4 * H});
+  if (cell == Cell::lstm)
     p.cells = static_cast<float*>(checked.of(layer.cells, "cells", {D, T, B, H}, ElementType::f32));
   return B && T ? cuda::forward(p) : p.plan.transport;
 }
 
-cuda::Transport gpu_backward(const GpuCall& call, const GpuBackward& layer) {
+cuda::Transport gpu_backward(const GpuPlan& plan, void* stream, const GpuBackward& layer) {
   raise_what_was_left(layer.error);
   const GpuChecker checked(layer.y, "y");
-  const int D = directions(layer.R), G = gate_count(call.cell), columns = saved_gates(call.cell) ? 4 : 1;
+  const Cell cell = plan.pass.cell;
+  const int D = directions(layer.R), G = gate_count(cell), columns = saved_gates(cell) ? 4 : 1;
   check(layer.y.ndim == 3, "y: expected shape [T, B, D*P], got ", layer.y);
   const int64_t T = layer.y.shape[0], B = layer.y.shape[1], P = layer.R[0].shape[0],
                 H = layer.R[0].shape[1] / G;
+  check_plan(plan.pass, {.cell = cell,
+                         .dtype = checked.dtype(),
+                         .tf32 = plan.pass.tf32,
+                         .backward = true,
+                         .B = B,
+                         .H = H,
+                         .P = P,
+                         .D = D,
+                         .device = checked.device()});
   cuda::BackwardPass p{};
-  fill(p, call, checked, T, B, H, P, D, layer.lengths, layer.workspace, layer.error, true);
+  fill(p, plan, stream, checked, T, layer.lengths, layer.workspace, layer.error);
   for (int d = 0; d < D; ++d) {
     p.R[d] = checked.need(layer.R[d], "R", {P, G * H});
     if (!layer.W_hr.empty()) p.W_hr[d] = checked.need(layer.W_hr.at(d), "W_hr", {H, P});
@@ -115,7 +148,7 @@ cuda::Transport gpu_backward(const GpuCall& call, const GpuBackward& layer) {
   p.h0 = checked.of(layer.h0, "h0", {D, B, P});
   p.c0 = checked.of(layer.c0, "c0", {D, B, H});
   if (columns == 4) p.gates = checked.need(layer.gates, "gates", {D, T, B, 4 * H});
-  if (call.cell == Cell::lstm)
+  if (cell == Cell::lstm)
     p.cells = static_cast<const float*>(
         checked.of(required(layer.cells, "cells"), "cells", {D, T, B, H}, ElementType::f32));
   p.dgates = checked.need(layer.dgates, "dgates", {T, B, D * columns * H});

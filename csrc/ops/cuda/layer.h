@@ -1,18 +1,28 @@
 // The recurrence of one layer on a GPU, both directions in one call: checks, a plan, then the backend. What
-// is around it (input GEMM, weight gradients) is torch's: python/fusegen/ops/gpu.py. All tensors contiguous,
-// on one device.
+// is around it (input GEMM, weight gradients) is torch's: python/fusegen/ops/cuda/layers.py. All tensors
+// contiguous, on one device.
 #pragma once
 #include "kernels/backend.h"
 #include "ops/view.h"
 
 namespace fusegen {
 
-// How a call is to run, beside its tensors.
-struct GpuCall {
+constexpr int kNoDevice = -1;  // of a plan for a device that is not here
+
+// A pass of a layer over one batch.
+struct GpuPass {
   Cell cell;
-  bool tf32;      // float32 only: products of TF32 numbers
-  int transport;  // cuda::Transport, or -1: the best
-  void* stream;
+  Dtype dtype;
+  bool tf32;  // float32 only: products of TF32 numbers
+  bool backward;
+  int64_t B, H, P;
+  int D, device;
+};
+
+// A pass and how it is to run: made once, for its workspace and for the call.
+struct GpuPlan {
+  GpuPass pass;
+  cuda::Plan plan;
 };
 
 struct GpuForward {
@@ -34,11 +44,12 @@ struct GpuBackward {
   View workspace, error;
 };
 
-cuda::Plan gpu_plan(const GpuCall& call, Dtype dtype, bool backward, int64_t B, int64_t H, int64_t P, int D,
-                    const cuda::Device& device);
+// transport: a cuda::Transport, or -1: the best.
+GpuPlan gpu_plan(const GpuPass& pass, const cuda::Device& device, int transport);
 
-// Return the way that ran. An error that an earlier call left in `error` is raised here, and cleared.
-cuda::Transport gpu_forward(const GpuCall& call, const GpuForward& layer);
-cuda::Transport gpu_backward(const GpuCall& call, const GpuBackward& layer);
+// Run what was planned, whose sizes, dtype and device have to be the tensors'. Return the way that ran. An
+// error that an earlier call left in `error` is raised here, and cleared.
+cuda::Transport gpu_forward(const GpuPlan& plan, void* stream, const GpuForward& layer);
+cuda::Transport gpu_backward(const GpuPlan& plan, void* stream, const GpuBackward& layer);
 
 }  // namespace fusegen

@@ -2,9 +2,10 @@
 
 from .arrays import read_array, read_tokens
 from .batches import Fetched, Shuffled
+from .drawing import curves, grid, png, save_grid
 from .images import Images, has_test_split, read_images
 from .parallel import Pairs, read_pairs, reversals
-from .pictures import curves, digits, fitted, grid, photo_patches, png, save_grid
+from .pictures import digits, fitted, photo_patches
 from .sequences import Ragged, lines, sentences
 from .series import Series, eeg, read_series, share_prices, windows
 from .stream import StreamedLanes, StreamError, TextStream

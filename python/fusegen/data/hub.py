@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from .._errors import first_line
+
 # Loaders of files: hf:parquet:FILE. With any other name the second part is a configuration.
 _FILES = ("arrow", "csv", "json", "parquet", "text", "xml")
 _BY_SUFFIX = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
@@ -42,8 +44,7 @@ def read_hub(source: str, split: str = "train", argument: str = "source", *, str
     try:
         return datasets.load_dataset(name, split=split, streaming=streaming, **from_files)
     except Exception as error:  # it raises those of every library beneath it
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{argument}: cannot load {source}: {reason}") from error
+        raise ValueError(f"{argument}: cannot load {source}: {first_line(error)}") from error
 
 
 def column_of(rows: Any, column: str, source: str, argument: str) -> list[Any]:

@@ -261,8 +261,9 @@ def _convolution_backward(
     c: Convolution, u: Tensor, x: Tensor, W: Tensor, wanted: list[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
     none = [0] * len(c.kernel_size)
-    backward = torch.ops.aten.convolution_backward
-    du, dW, db = backward(u, x, W, None, c.stride, c.padding, c.dilation, False, none, c.groups, wanted)
+    du, dW, db = torch.ops.aten.convolution_backward(
+        u, x, W, None, c.stride, c.padding, c.dilation, False, none, c.groups, wanted
+    )
     return du, dW, db
 
 

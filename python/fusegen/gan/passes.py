@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import _backend
-from ..ops._common import batched, plain, transformed
+from ..ops.route import batched, plain, transformed
 from . import chain, checks
 from .chain import Map, Parameters
 from .layouts import Blocked, Layout

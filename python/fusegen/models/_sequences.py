@@ -13,7 +13,7 @@ from .. import nn as fused
 from .._errors import NotFiniteError
 from .._modes import evaluating
 from ..nn.frozen import frozen
-from ..ops._common import as_lengths
+from ..ops.checks import as_lengths
 
 # The recurrent state: h for a GRU or an RNN, (h, c) for an LSTM; each [num_layers, B, hidden_size].
 State = Tensor | tuple[Tensor, Tensor]

@@ -7,31 +7,34 @@ read by name at every call, so weight_norm, parametrize, functional_call and ``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import RNNBase
 from torch.nn.utils.rnn import PackedSequence
 
-from .. import _backend
-from ..ops import _common, torch_path
+from ..ops import checks, layers
+from ..ops.spec import CellSpec
+from ._frozen import Frozen
 from ._packed import pad, unpad
+
+States = tuple[Tensor | None, ...]
+Given = Tensor | Sequence[Tensor]  # hx: a state, or of the LSTM both
 
 _any_autocast = torch._C._is_any_autocast_enabled
 
 
 class Recurrent(RNNBase):
-    """A stack of recurrent layers. Subclasses name their cell and run one layer of it."""
+    """A stack of recurrent layers. Subclasses name their cell."""
 
-    _cell: str
-    _per_direction = 4
-    _no_states: tuple[None, ...] = (None,)
-    _frozen = None  # Packed of every layer, inside fusegen.frozen
+    _spec: CellSpec
+    _no_states: States = (None,)
+    _frozen: Frozen | None = None  # inside fusegen.frozen
 
-    def _layer(self, x: Tensor, states, weights, lengths: Tensor | None, packed) -> tuple[Tensor, ...]:
-        raise NotImplementedError
-
-    def _given_states(self, hx, rank: int) -> tuple[Tensor, ...]:
+    def _given_states(self, hx: Any, rank: int) -> tuple[Tensor, ...]:
         """hx as a tuple of states, checked for kind and rank (3 batched, 2 unbatched)."""
         if not isinstance(hx, Tensor):
             raise TypeError(f"{self._get_name()}: expected hx to be a Tensor, got {type(hx).__name__}")
@@ -42,10 +45,16 @@ class Recurrent(RNNBase):
             )
         return (hx,)
 
-    def _result(self, states: tuple[Tensor, ...]):
+    def _result(self, states: tuple[Tensor, ...]) -> Any:
         return states[0]
 
-    def forward(self, input, hx=None, *, lengths=None):
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Given | None = None,
+        *,
+        lengths: Iterable[int] | Tensor | int | None = None,
+    ) -> tuple[Any, Any]:
         """Runs the stack.
 
         Args:
@@ -73,21 +82,21 @@ class Recurrent(RNNBase):
             raise ValueError(f"{self._get_name()}: Expected input to be 2D or 3D, got {rank}D instead")
         states = self._no_states
         if hx is not None:
-            states = self._given_states(hx, rank)
-            if rank == 2:
-                states = tuple(s.unsqueeze(1) for s in states)
+            given = self._given_states(hx, rank)
+            states = tuple(s.unsqueeze(1) for s in given) if rank == 2 else given
+        at = None
         if lengths is not None:
             if rank == 2 and (
                 isinstance(lengths, int) or (isinstance(lengths, Tensor) and lengths.dim() == 0)
             ):
-                lengths = [lengths]
-            lengths = _common.as_lengths(self._get_name(), lengths, x)
-        y, final = self._run(x, states, lengths)
+                lengths = [int(lengths)]
+            at = checks.as_lengths(self._get_name(), lengths, x)  # type: ignore[arg-type]
+        out = self._run(x, states, at)
         if rank == 2:
-            return y.squeeze(1), self._result(tuple(s.squeeze(1) for s in final))
-        return (y.transpose(0, 1) if self.batch_first else y), self._result(final)
+            return out[0].squeeze(1), self._result(tuple(s.squeeze(1) for s in out[1:]))
+        return (out[0].transpose(0, 1) if self.batch_first else out[0]), self._result(out[1:])
 
-    def _forward_packed(self, input: PackedSequence, hx, lengths):
+    def _forward_packed(self, input: PackedSequence, hx: Any, lengths: object) -> tuple[PackedSequence, Any]:
         if lengths is not None:
             raise ValueError(
                 f"{self._get_name()}: lengths= is for padded input; a PackedSequence has its own"
@@ -97,24 +106,23 @@ class Recurrent(RNNBase):
             raise RuntimeError(f"input must have 2 dimensions, got {data.dim()}")
         states = self._no_states
         if hx is not None:
-            states = self._given_states(hx, 3)
-            self._check_states(states, int(batch_sizes[0]))
-            if order is not None:
-                states = tuple(s.index_select(1, order) for s in states)
-        x, lengths, where = pad(data, batch_sizes)
-        if lengths is not None:
-            lengths = lengths.to(data.device, non_blocking=True)
-        y, final = self._run(x, states, lengths)
+            given = self._given_states(hx, 3)
+            self._check_states(given, int(batch_sizes[0]))
+            states = given if order is None else tuple(s.index_select(1, order) for s in given)
+        x, at, where = pad(data, batch_sizes)
+        if at is not None:
+            at = at.to(data.device, non_blocking=True)
+        y, *final = self._run(x, states, at)
         if back is not None:
-            final = tuple(s.index_select(1, back) for s in final)
-        return PackedSequence(unpad(y, where), batch_sizes, order, back), self._result(final)
+            final = [s.index_select(1, back) for s in final]
+        return PackedSequence(unpad(y, where), batch_sizes, order, back), self._result(tuple(final))
 
-    def _check_states(self, states, batch: int) -> None:
+    def _check_states(self, states: Sequence[Tensor | None], batch: int) -> None:
         LD = self.num_layers * (2 if self.bidirectional else 1)
         sizes = (self.proj_size or self.hidden_size, self.hidden_size)
         for i, s in enumerate(states):
             expected = (LD, batch, sizes[i])
-            if s.shape != expected:
+            if s is not None and s.shape != expected:
                 name = "hidden" if len(states) == 1 else f"hidden[{i}]"
                 raise RuntimeError(f"Expected {name} size {expected}, got {list(s.shape)}")
 
@@ -124,77 +132,61 @@ class Recurrent(RNNBase):
         own = self._parameters
         out: list[Tensor | None] = []
         for names in self._all_weights[layer * D : (layer + 1) * D]:
+            found: list[Tensor | None]
             try:
                 found = [own[name] for name in names]
             except KeyError:  # computed by a parametrization, or set by a hook: an attribute
                 found = [getattr(self, name) for name in names]
             if not self.bias:
                 found[2:2] = (None, None)
-            if len(found) < self._per_direction:
+            if len(found) < len(self._spec.weights):
                 found.append(None)
             out += found
         return out
 
-    def _run(self, x: Tensor, states, lengths: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The stack on time-major x [T, B, I]: (y [T, B, D*P], final states, each [L*D, B, ...])."""
-        weights = self._weights(0)
+    def _run(self, x: Tensor, states: States, lengths: Tensor | None) -> tuple[Tensor, ...]:
+        """The stack on time-major x [T, B, I]: y [T, B, D*P], final states, each [L*D, B, ...]."""
+        L = self.num_layers
+        weights = [self._weights(layer) for layer in range(L)] if L > 1 else [self._weights(0)]
+        W = weights[0][0]
+        assert W is not None
         (T, B, I), dtype, autocast = x.shape, x.dtype, _any_autocast()
         if self.input_size != I:
             raise RuntimeError(
                 f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {I}"
             )
-        if dtype is not weights[0].dtype and not autocast:
-            W = weights[0].dtype
+        if dtype is not W.dtype and not autocast:
             raise ValueError(
-                f"RNN input dtype ({dtype}) does not match weight dtype ({W}). "
-                f"Convert input: input.to({W}), or convert model: model.to({dtype})"
+                f"RNN input dtype ({dtype}) does not match weight dtype ({W.dtype}). "
+                f"Convert input: input.to({W.dtype}), or convert model: model.to({dtype})"
             )
         if T == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         if states[0] is not None:
             self._check_states(states, B)
-        if _backend.use_torch(self._cell, x, self.hidden_size, B, T, states, weights, lengths):
-            return self._run_torch(x, states, lengths)
         packed = None
         frozen = None if autocast or torch.compiler.is_compiling() else self._frozen
         if frozen and (frozen.pays(T, B, self.hidden_size) or lengths is not None or self.proj_size):
-            packed = frozen.blobs(self)
-        L = self.num_layers
-        if L == 1:
-            y, *final = self._layer(x, states, weights, lengths, packed and packed[0])
-            return y, tuple(final)
-
-        D = 2 if self.bidirectional else 1
-        finals = []
-        for layer in range(L):
-            if layer:
-                if self.dropout and self.training:
-                    x = F.dropout(x, self.dropout, True)
-                weights = self._weights(layer)
-            here = tuple(None if s is None else s[layer * D : (layer + 1) * D] for s in states)
-            x, *final = self._layer(x, here, weights, lengths, packed and packed[layer])
-            finals.append(final)
-        final = [torch.cat(s) for s in zip(*finals, strict=True)]
-        if (
-            len(final) == 2 and final[1].dtype != dtype
-        ):  # autocast: all layers but the first have 16-bit input
-            final[1] = final[1].to(dtype)
-        return x, tuple(final)
-
-    def _run_torch(self, x: Tensor, states, lengths: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        kind = self.mode.lower()
-        flat = [getattr(self, name) for name in self._flat_weights_names]
-        y, *final = torch_path.layers(
-            kind, x, states, flat, lengths, self.num_layers, self.bidirectional, self.dropout, self.training
-        )
-        return y, tuple(final)
+            packed = partial(frozen.blobs, self)
+        return layers.run(
+            self._spec, x, states, weights, relu=self.mode == "RNN_RELU", lengths=lengths,
+            dropout=self.dropout, training=self.training, packed=packed,
+        )  # fmt: skip
 
     def _init_flat_weights(self) -> None:
         super()._init_flat_weights()
         # RNNBase's cache, not read here: a computed weight in it would keep a graph alive and forbid deepcopy
         self._flat_weights = [None if w is None or not w.is_leaf else w for w in self._flat_weights]
 
-    def __getstate__(self):
-        state = super().__getstate__()
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
         state.pop("_frozen", None)
         return state
+
+
+def refuse(module: str, options: dict[str, Any]) -> None:
+    """Raises as torch.nn does for options that a GRU or RNN does not have."""
+    if "proj_size" in options:
+        raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+    for name in options:
+        raise TypeError(f"{module}.__init__() got an unexpected keyword argument {name!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,11 +20,11 @@ class _Scatter(torch.autograd.Function):
         return make((n, data.shape[1])).index_copy_(0, where, data)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return _Gather.apply(grad, *ctx.saved_tensors), None, None, None
 
 
@@ -36,12 +38,12 @@ class _Gather(torch.autograd.Function):
         return padded.index_select(0, where)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
         ctx.n = inputs[0].shape[0]
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return _Scatter.apply(grad, *ctx.saved_tensors, ctx.n, False), None
 
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import RNNCellBase
 
-from .. import _backend
-from ..ops import cells, torch_path
-from ..ops._op import Op
+from ..ops import cells, spec
+from ..ops.recurrent import RecurrentOp
+from ._frozen import Frozen
 
 _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _any_autocast = torch._C._is_any_autocast_enabled
 
 
-class _Cell(RNNCellBase):
-    """What the cells share: arguments at the door, weights by name, the backend choice."""
+class RecurrentCell(RNNCellBase):
+    """What the cells share: arguments at the door, weights by name."""
 
-    _op: Op
-    _kind: str  # torch's name of the cell
+    _op: RecurrentOp
     _state_names: tuple[str, ...] = ("hidden",)
-    _frozen = None  # Packed of this cell, inside fusegen.frozen
+    _frozen: Frozen | None = None  # inside fusegen.frozen
 
     def _weights(self) -> list[Tensor | None]:
         own = self._parameters
@@ -29,110 +32,118 @@ class _Cell(RNNCellBase):
         except KeyError:  # computed by a parametrization, or set by a hook: an attribute
             return [getattr(self, name) for name in _NAMES]
 
-    def _step(self, input: Tensor, states: tuple, options: tuple = ()):
-        """The batched step on checked arguments: fused, or torch's own."""
+    def _step(self, input: Tensor, h: Tensor | None, c: Tensor | None = None, relu: bool = False) -> Any:
+        """The batched step: h, or (h, c)."""
         x, H = input, self.hidden_size
         if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != self.input_size:
-            x, states = self._door(x, states)
+            x, h, c = self._batched(x, h, c)
         B = x.shape[0]
-        for s in states:
+        for s in (h, c):
             if s is not None and (not isinstance(s, Tensor) or s.shape != (B, H)):
-                x, states = self._door(x, states)
-        weights = self._weights()
-        if _backend.use_torch(self._op.name, x, H, B, 1, states, weights):
-            out = torch_path.cell(self._kind, x, states, weights)
-        else:
-            packed = None
-            frozen = self._frozen
-            if frozen and frozen.pays(1, B, H) and not (_any_autocast() or torch.compiler.is_compiling()):
-                packed = frozen.blobs(self)[0]
-            out = self._op((x, *states), weights, options, packed)
+                x, h, c = self._batched(x, h, c)
+        packed, frozen = None, self._frozen
+        if frozen and frozen.pays(1, B, H) and not (_any_autocast() or torch.compiler.is_compiling()):
+            packed = partial(frozen.blobs, self)
+        out = cells.run(self._op, x, h, c, self._weights(), relu, packed)
         if x is input:
             return out
         return tuple(s.squeeze(0) for s in out) if isinstance(out, tuple) else out.squeeze(0)
 
-    def _door(self, input, states) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    def _batched(
+        self, input: Tensor, h: Tensor | None, c: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Batched input and states of the right sizes; errors as torch.nn's cells raise them."""
-        what, names = self._get_name(), self._state_names
+        what, states = self._get_name(), (h, c)
         if not isinstance(input, Tensor):
             raise TypeError(f"{what}: expected input to be a Tensor, got {type(input).__name__}")
         if input.dim() not in (1, 2):
             raise ValueError(f"{what}: Expected input to be 1D or 2D, got {input.dim()}D instead")
-        for s, name in zip(states, names, strict=True):
+        for s, name in zip(states, self._state_names, strict=False):
             if s is not None and not isinstance(s, Tensor):
                 raise TypeError(f"{what}: expected {name} to be a Tensor, got {type(s).__name__}")
             if s is not None and s.dim() not in (1, 2):
                 raise ValueError(f"{what}: Expected {name} to be 1D or 2D, got {s.dim()}D instead")
         if input.dim() == 1:
             input = input.unsqueeze(0)
-            states = tuple(None if s is None else s.unsqueeze(0) for s in states)
+            h, c = (None if s is None else s.unsqueeze(0) for s in states)
         if input.shape[1] != self.input_size:
             raise RuntimeError(
                 f"input has inconsistent input_size: got {input.shape[1]} expected {self.input_size}"
             )
+        self._check_sizes(input, (h, c))
+        return input, h, c
+
+    def _check_sizes(self, x: Tensor, states: Sequence[Tensor | None]) -> None:
         for i, s in enumerate(states):
             if s is None:
                 continue
-            if s.dim() != 2 or s.shape[0] != input.shape[0]:
+            if s.dim() != 2 or s.shape[0] != x.shape[0]:
                 raise RuntimeError(
-                    f"Input batch size {input.shape[0]} doesn't match hidden{i} batch size {s.shape[0]}"
+                    f"Input batch size {x.shape[0]} doesn't match hidden{i} batch size {s.shape[0]}"
                 )
             if s.shape[1] != self.hidden_size:
                 raise RuntimeError(
                     f"hidden{i} has inconsistent hidden_size: got {s.shape[1]}, expected {self.hidden_size}"
                 )
-        return input, states
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("_frozen", None)
         return state
 
 
-class LSTMCell(_Cell):
-    """torch.nn.LSTMCell on a fused kernel. LSTMCell(input_size, hidden_size, bias=True, device=None,
-    dtype=None)."""
+class LSTMCell(RecurrentCell):
+    """torch.nn.LSTMCell on a fused kernel: the same arguments, parameters, results and errors."""
 
-    _op = cells.lstm_cell
-    _kind = "lstm"
+    _op = cells.OPS[spec.LSTM]
     _state_names = ("hx[0]", "hx[1]")
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device=None, dtype=None) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__(input_size, hidden_size, bias, num_chunks=4, device=device, dtype=dtype)
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """input [B, I] or [I], hx (h, c) each [B, H] or [H], zeros if None -> (h, c)."""
-        if hx is None:
-            hx = (None, None)
-        elif not isinstance(hx, (tuple, list)) or len(hx) != 2:
+        if hx is not None and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
             raise TypeError(
                 f"LSTMCell: expected hx to be a tuple of two Tensors (h, c), got {type(hx).__name__}"
             )
-        return self._step(input, tuple(hx))
+        h, c = (None, None) if hx is None else hx
+        out: tuple[Tensor, Tensor] = self._step(input, h, c)
+        return out
 
 
-class GRUCell(_Cell):
-    """torch.nn.GRUCell on a fused kernel. GRUCell(input_size, hidden_size, bias=True, device=None,
-    dtype=None)."""
+class GRUCell(RecurrentCell):
+    """torch.nn.GRUCell on a fused kernel: the same arguments, parameters, results and errors."""
 
-    _op = cells.gru_cell
-    _kind = "gru"
+    _op = cells.OPS[spec.GRU]
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device=None, dtype=None) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__(input_size, hidden_size, bias, num_chunks=3, device=device, dtype=dtype)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """input [B, I] or [I], hx [B, H] or [H], zeros if None -> h."""
-        return self._step(input, (hx,))
+        out: Tensor = self._step(input, hx)
+        return out
 
 
-class RNNCell(_Cell):
-    """torch.nn.RNNCell on a fused kernel.
+class RNNCell(RecurrentCell):
+    """torch.nn.RNNCell on a fused kernel: the same arguments, parameters, results and errors."""
 
-    RNNCell(input_size, hidden_size, bias=True, nonlinearity="tanh", device=None, dtype=None).
-    """
-
-    _op = cells.rnn_cell
+    _op = cells.OPS[spec.RNN]
 
     def __init__(
         self,
@@ -140,18 +151,15 @@ class RNNCell(_Cell):
         hidden_size: int,
         bias: bool = True,
         nonlinearity: str = "tanh",
-        device=None,
-        dtype=None,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, num_chunks=1, device=device, dtype=dtype)
         self.nonlinearity = nonlinearity
-
-    @property
-    def _kind(self) -> str:
-        return f"rnn_{self.nonlinearity}"
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """input [B, I] or [I], hx [B, H] or [H], zeros if None -> h."""
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
-        return self._step(input, (hx,), (self.nonlinearity == "relu",))
+        out: Tensor = self._step(input, hx, relu=self.nonlinearity == "relu")
+        return out

@@ -6,8 +6,8 @@ training flag, optimisers and every reference held elsewhere stay valid.
 
 from __future__ import annotations
 
-import functools
 import warnings
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from .gru import GRU
 from .lstm import LSTM
 from .rnn import RNN
 
-_FUSED: dict[type, type] = {
+_FUSED: dict[type[nn.Module], type[nn.Module]] = {
     nn.RNN: RNN,
     nn.LSTM: LSTM,
     nn.GRU: GRU,
@@ -74,27 +74,30 @@ def revert(model: nn.Module) -> nn.Module:
         elif _is_parametrized(m) and cls.__base__ in _TORCH:
             m.__class__ = _parametrized(cls, _TORCH[cls.__base__])
         elif "_adopted_from" in vars(cls):
-            m.__class__ = cls._adopted_from[0]
+            m.__class__ = vars(cls)["_adopted_from"][0]
     return model
 
 
-def _modules(model: nn.Module, verb: str):
+def _modules(model: nn.Module, verb: str) -> list[tuple[str, nn.Module]]:
     if not isinstance(model, nn.Module):
         raise TypeError(f"fusegen.{verb}: expected model to be a torch.nn.Module, got {type(model).__name__}")
     return list(model.named_modules())
 
 
-def _become(m: nn.Module, cls: type) -> None:
+def _become(m: nn.Module, cls: type[nn.Module]) -> None:
     m.__class__ = cls
     if isinstance(m, nn.RNNBase):
         m._init_flat_weights()  # drops what torch's last forward left there
 
 
 def _is_parametrized(m: nn.Module) -> bool:
-    return parametrize.is_parametrized(m) and type(m).__name__ == f"Parametrized{type(m).__base__.__name__}"
+    base = type(m).__base__
+    if base is None or not parametrize.is_parametrized(m):
+        return False
+    return type(m).__name__ == f"Parametrized{base.__name__}"
 
 
-def _parametrized(cls: type, base: type) -> type:
+def _parametrized(cls: type[nn.Module], base: type[nn.Module]) -> type[nn.Module]:
     """The class that parametrize made for one module, with another base: its properties live in the class
     itself."""
     skip = ("__dict__", "__weakref__", "__doc__", "__module__")
@@ -103,19 +106,25 @@ def _parametrized(cls: type, base: type) -> type:
     )
 
 
-@functools.cache
-def _adopted(cls: type, own: type) -> type:
+_ADOPTED: dict[tuple[type, type], type[nn.Module]] = {}
+
+
+def _adopted(cls: type[nn.Module], own: type[nn.Module]) -> type[nn.Module]:
     """A user's subclass ``cls`` of torch's ``own`` without a forward of its own: the same class with
     fusegen's in front."""
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self: nn.Module, protocol: int) -> tuple[Any, ...]:
         return _remade, (cls, own), self.__getstate__()
 
+    if (cls, own) in _ADOPTED:
+        return _ADOPTED[cls, own]
     body = {"__reduce_ex__": __reduce_ex__, "__module__": cls.__module__, "_adopted_from": (cls, own)}
-    return type(cls.__name__, (_FUSED[own], cls), body)
+    # of two threads that come first at once, both get one class
+    return _ADOPTED.setdefault((cls, own), type(cls.__name__, (_FUSED[own], cls), body))
 
 
-def _remade(cls: type, own: type) -> nn.Module:
+def _remade(cls: type[nn.Module], own: type[nn.Module]) -> nn.Module:
     """An empty module of an adopted class, for pickle and copy to fill."""
     made = _adopted(cls, own)
-    return made.__new__(made)
+    module: nn.Module = made.__new__(made)
+    return module

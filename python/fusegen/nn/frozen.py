@@ -10,47 +10,48 @@ import torch
 from torch import Tensor, nn
 
 from .. import _C
+from ..ops.layout import present
+from ..ops.spec import WEIGHTS_OF_A_CELL, CellSpec
 from ._base import Recurrent
-from .cells import _Cell
+from .cells import RecurrentCell
 
 
-def _stamps(weights: Sequence[Tensor]) -> list[tuple[int, int]]:
+def _stamps(weights: Sequence[Tensor | None]) -> list[tuple[int, int]]:
     """Of each weight what moves when it does, as far as torch tells: by new memory, or a change in place."""
-    return [(w.data_ptr(), w._version) for w in weights]
+    return [(w.data_ptr(), w._version) for w in weights if w is not None]
+
+
+def _pack(spec: CellSpec, given: Sequence[Tensor | None]) -> Tensor:
+    """The blob of one direction's weights."""
+    weights = [None if w is None else w.detach().contiguous() for w in given]
+    W, R = weights[0], weights[1]
+    assert W is not None and R is not None
+    P = R.shape[1] if len(weights) == 5 and weights[4] is not None else 0
+    cell, dtype = spec.engine_name(False), str(W.dtype).removeprefix("torch.")
+    size = _C.packed_bytes(cell, W.shape[1], R.shape[0] // spec.gates, P, dtype)
+    blob = torch.empty(size, dtype=torch.uint8, device="cpu")
+    _C.pack(cell, weights, blob, torch.get_num_threads())
+    return blob
 
 
 class Packed:
     """The packed weights of one module: a blob for each direction of each layer."""
 
-    def __init__(self, module: Recurrent | _Cell) -> None:
+    def __init__(self, module: Recurrent | RecurrentCell) -> None:
         if isinstance(module, Recurrent):
-            layers, per = [module._weights(i) for i in range(module.num_layers)], module._per_direction
-            cell = module._cell
+            spec, layers = module._spec, [module._weights(i) for i in range(module.num_layers)]
         else:
-            layers, per = [module._weights()], 4
-            cell = module._op.name.removesuffix("_cell")
+            absent = [None] * (len(module._op.spec.weights) - WEIGHTS_OF_A_CELL)  # a cell has no projection
+            spec, layers = module._op.spec, [[*module._weights(), *absent]]
         self._names = _names(module)
         self._seen = [module._parameters[name] for name in self._names]
         self._stamps = _stamps(self._seen)
         # New memory shows by its address, so nothing else may be allocated at the old one.
-        self._memory = [w.untyped_storage() for w in self._seen]
+        self._memory = [w.untyped_storage() for w in present(self._seen)]
+        per = len(spec.weights)
         self._blobs = [
-            [self._pack(cell, weights[i : i + per]) for i in range(0, len(weights), per)]
-            for weights in layers
+            [_pack(spec, weights[i : i + per]) for i in range(0, len(weights), per)] for weights in layers
         ]
-
-    @staticmethod
-    def _pack(cell: str, weights: list[Tensor | None]) -> Tensor:
-        weights = [None if w is None else w.detach().contiguous() for w in weights]
-        if cell == "lstm" and len(weights) == 4:
-            weights.append(None)  # a cell has no projection
-        W, R = weights[0], weights[1]
-        H = R.shape[0] // {"lstm": 4, "gru": 3, "rnn": 1}[cell]
-        P = R.shape[1] if cell == "lstm" and weights[4] is not None else 0
-        size = _C.packed_bytes(cell, W.shape[1], H, P, str(W.dtype).removeprefix("torch."))
-        blob = torch.empty(size, dtype=torch.uint8, device="cpu")
-        _C.pack(cell, weights, blob, torch.get_num_threads())
-        return blob
 
     @staticmethod
     def pays(T: int, B: int, H: int) -> bool:
@@ -62,8 +63,8 @@ class Packed:
         return T > 1 or (B > 2 and B * H >= 256)
 
     def blobs(self, module: nn.Module) -> list[list[Tensor]]:
-        """The blobs, layer by layer. Raises RuntimeError if a weight has visibly changed since they were
-        made."""
+        """The blobs, layer by layer; of a cell, as of one layer. Raises RuntimeError if a weight has
+        visibly changed since they were made."""
         now = [*map(module._parameters.get, self._names)]
         if any(map(is_not, now, self._seen)) or _stamps(now) != self._stamps:
             changed = (
@@ -94,10 +95,10 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"fusegen.frozen: expected a torch.nn.Module, got {type(model).__name__}")
-    mine = []
+    mine: list[Recurrent | RecurrentCell] = []
     try:
         for m in model.modules():
-            if isinstance(m, (Recurrent, _Cell)) and m._frozen is None and _fixed(m):
+            if isinstance(m, (Recurrent, RecurrentCell)) and m._frozen is None and _fixed(m):
                 m._frozen = Packed(m)
                 mine.append(m)
         yield model
@@ -106,13 +107,13 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
             del m._frozen
 
 
-def _names(m: Recurrent | _Cell) -> list[str]:
+def _names(m: Recurrent | RecurrentCell) -> list[str]:
     if isinstance(m, Recurrent):
         return m._flat_weights_names
     return ["weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if m.bias else ())]
 
 
-def _fixed(m: Recurrent | _Cell) -> bool:
+def _fixed(m: Recurrent | RecurrentCell) -> bool:
     """True if the module's weights are plain Parameters in the CPU's memory whose changes torch counts."""
-    own = m._parameters
-    return all(name in own and own[name].is_cpu and not own[name].is_inference() for name in _names(m))
+    weights = [m._parameters.get(name) for name in _names(m)]
+    return all(w is not None and w.is_cpu and not w.is_inference() for w in weights)

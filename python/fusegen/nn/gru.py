@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from ..ops import recurrent
-from ._base import Recurrent
+from typing import Any
+
+import torch
+
+from ..ops import spec
+from ._base import Recurrent, refuse
 
 
 class GRU(Recurrent):
     """torch.nn.GRU on fusegen's kernels: the same arguments, parameters, results and errors, and
     ``lengths=``.
 
-    GRU(input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0, bidirectional=False,
-    device=None, dtype=None). Equations as in torch.nn.GRU (Cho et al. 2014, the reset gate after the
-    recurrent product).
+    Equations as in torch.nn.GRU (Cho et al. 2014, the reset gate after the recurrent product).
     """
 
-    _cell = "gru"
+    _spec = spec.GRU
 
-    def __init__(self, *args, **kwargs):
-        if "proj_size" in kwargs:
-            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
-        super().__init__("GRU", *args, **kwargs)
-
-    def _layer(self, x, states, weights, lengths, packed):
-        return recurrent.gru((x, *states), weights, (lengths,), packed)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+        **refused: Any,
+    ) -> None:
+        refuse("GRU", refused)
+        super().__init__(
+            "GRU",
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            device=device,
+            dtype=dtype,
+        )

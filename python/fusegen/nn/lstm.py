@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
-from ..ops import recurrent
+from ..ops import spec
 from ._base import Recurrent
 
 
@@ -12,19 +15,41 @@ class LSTM(Recurrent):
     """torch.nn.LSTM on fusegen's kernels: the same arguments, parameters, results and errors, and
     ``lengths=``.
 
-    LSTM(input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0,
-    bidirectional=False, proj_size=0, device=None, dtype=None). Equations as in torch.nn.LSTM: Hochreiter &
-    Schmidhuber 1997 with forget gates; ``proj_size > 0`` gives the projected form of arXiv:1402.1128.
+    Equations as in torch.nn.LSTM: Hochreiter & Schmidhuber 1997 with forget gates; ``proj_size > 0`` gives
+    the projected form of arXiv:1402.1128.
     """
 
-    _cell = "lstm"
-    _per_direction = 5
+    _spec = spec.LSTM
     _no_states = (None, None)
 
-    def __init__(self, *args, **kwargs):
-        super().__init__("LSTM", *args, **kwargs)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            "LSTM",
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            proj_size=proj_size,
+            device=device,
+            dtype=dtype,
+        )
 
-    def _given_states(self, hx, rank: int) -> tuple[Tensor, ...]:
+    def _given_states(self, hx: Any, rank: int) -> tuple[Tensor, ...]:
         if not isinstance(hx, (tuple, list)) or len(hx) != 2 or not all(isinstance(s, Tensor) for s in hx):
             raise TypeError(
                 f"LSTM: expected hx to be a tuple of two Tensors (h_0, c_0), got {type(hx).__name__}"
@@ -37,8 +62,5 @@ class LSTM(Recurrent):
             )
         return tuple(hx)
 
-    def _result(self, states):
+    def _result(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return states
-
-    def _layer(self, x, states, weights, lengths, packed):
-        return recurrent.lstm((x, *states), weights, (lengths,), packed)

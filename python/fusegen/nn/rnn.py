@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from ..ops import recurrent
-from ._base import Recurrent
+from typing import Any
+
+import torch
+
+from ..ops import spec
+from ._base import Recurrent, refuse
 
 _MODES = {"tanh": "RNN_TANH", "relu": "RNN_RELU"}
 
@@ -12,23 +16,38 @@ class RNN(Recurrent):
     """torch.nn.RNN on fusegen's kernels: the same arguments, parameters, results and errors, and
     ``lengths=``.
 
-    RNN(input_size, hidden_size, num_layers=1, nonlinearity="tanh", bias=True, batch_first=False, dropout=0.0,
-    bidirectional=False, device=None, dtype=None). Elman 1990: h = tanh(W x + b_ih + R h + b_hh), or relu.
+    Elman 1990: h = tanh(W x + b_ih + R h + b_hh), or relu by ``nonlinearity``.
     """
 
-    _cell = "rnn"
+    _spec = spec.RNN
 
-    def __init__(self, *args, **kwargs):
-        if "proj_size" in kwargs:
-            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
-        if len(args) > 3:
-            self.nonlinearity = args[3]
-            args = args[:3] + args[4:]
-        else:
-            self.nonlinearity = kwargs.pop("nonlinearity", "tanh")
-        if self.nonlinearity not in _MODES:
-            raise ValueError(f"Unknown nonlinearity '{self.nonlinearity}'. Select from 'tanh' or 'relu'.")
-        super().__init__(_MODES[self.nonlinearity], *args, **kwargs)
-
-    def _layer(self, x, states, weights, lengths, packed):
-        return recurrent.rnn((x, *states), weights, (self.mode == "RNN_RELU", lengths), packed)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+        **refused: Any,
+    ) -> None:
+        refuse("RNN", refused)
+        if nonlinearity not in _MODES:
+            raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
+        self.nonlinearity = nonlinearity
+        super().__init__(
+            _MODES[nonlinearity],
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            device=device,
+            dtype=dtype,
+        )

@@ -9,23 +9,25 @@ the same masks. Forward computes H, U and v, backward T and the products.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import _C, _backend, reference
-from . import _common as c
-from . import gpu
+from . import route
+from .cuda import discriminator as cuda_discriminator
+from .cuda.engine import ENGINE, Engine
+from .differentiate import Differentiable, Forward, autograd_function
+from .layout import dense_all, empty_grads, present, rows, wider
+from .register import Kernel, below_autograd, register, register_autograd
 
 SCALARS = (
     "loss", "penalty", "mean_real", "mean_fake", "sign_real", "sign_fake",
     "norm_real", "norm_fake", "norm_mixed",
 )  # fmt: skip
-
-_LIB = torch.library.Library("fusegen", "FRAGMENT")
-_TAGS = (torch.Tag.pt2_compliant_tag,)
 
 
 class MlpOptions(NamedTuple):
@@ -39,187 +41,196 @@ class MlpOptions(NamedTuple):
     gp: float = 0.0
 
 
-def _call(real, fake, mixed, weights, biases, slopes, options, gradients):
-    tensors = [c.rows(t) for t in (real, fake, mixed)]
-    return (
-        *options,
-        *tensors,
-        c.dense_all(weights),
-        c.dense_all(biases),
-        list(slopes),
-        *gradients,
-        torch.get_num_threads(),
-    )
+class Passes(NamedTuple):
+    """Forward and backward on one device, with the arguments of the schemas."""
 
-
-def _step(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
-    call = _call(real, fake, mixed, weights, biases, slopes, (loss, generator, target, r1, r2, gp), gradients)
-    # loss, generator, target, r1, r2, gp, real, fake, mixed, ...: the order of csrc/ops/discriminator.h
-    total, scalars, logits = _results(real, fake)
-    saved = fake.new_empty(_C.mlp_saved_bytes(call), dtype=torch.uint8)
-    _C.mlp_forward(call, total, scalars, logits, saved)
-    return total, scalars, logits, saved
-
-
-def _step_cuda(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
-    call = _call(real, fake, mixed, weights, biases, slopes, (loss, generator, target, r1, r2, gp), gradients)
-    total, scalars, logits = _results(real, fake)
-    saved = fake.new_empty(gpu.engine.gpu_mlp_saved_bytes(call), dtype=torch.uint8)
-    tf32 = gpu.multiplies_in_tf32(fake.dtype)
-    gpu.engine.gpu_mlp_forward(call, tf32, gpu.stream_of(fake), total, scalars, logits, saved)
-    return total, scalars, logits, saved
-
-
-def _results(real: Tensor | None, fake: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Empty loss, scalars and logits. The loss is a tensor of its own, which users may change in place."""
-    return (
-        fake.new_empty((), dtype=torch.float64 if fake.dtype == torch.float64 else torch.float32),
-        fake.new_empty(len(SCALARS), dtype=torch.float64),
-        fake.new_empty(fake.shape[0] + (0 if real is None else real.shape[0])),
-    )
-
-
-def _step_fake(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
-    try:
-        bytes_ = torch.library.get_ctx().new_dynamic_size()
-    except RuntimeError:  # meta tensors, or a FakeTensorMode without symbols for what only the engine knows
-        bytes_ = 0
-    return *_results(real, fake), fake.new_empty(bytes_, dtype=torch.uint8)
-
-
-def _step_backward(
-    scale,
-    saved,
-    real,
-    fake,
-    mixed,
-    weights,
-    biases,
-    slopes,
-    loss,
-    generator,
-    target,
-    r1,
-    r2,
-    gp,
-    gradients,
-    wanted,
-):
-    grads = c.empty_grads((real, fake, *weights, *biases), wanted)
-    call = _call(real, fake, mixed, weights, biases, slopes, (loss, generator, target, r1, r2, gp), gradients)
-    dx_real, dx_fake, *rest = grads
-    n = len(weights)
-    _C.mlp_backward(call, float(scale), saved, rest[:n], rest[n:], dx_real, dx_fake)
-    return [g for g in grads if g is not None]
-
-
-def _step_backward_cuda(scale, saved, real, fake, mixed, weights, biases, slopes, *rest):
-    *options, gradients, wanted = rest
-    grads = c.empty_grads((real, fake, *weights, *biases), wanted)
-    call = _call(real, fake, mixed, weights, biases, slopes, options, gradients)
-    dx_real, dx_fake, *parameters = grads
-    n = len(weights)
-    workspace = fake.new_empty(gpu.engine.gpu_mlp_workspace_bytes(call), dtype=torch.uint8)
-    gpu.engine.gpu_mlp_backward(
-        call, gpu.multiplies_in_tf32(fake.dtype), gpu.stream_of(fake), scale, saved, workspace,
-        parameters[:n], parameters[n:], dx_real, dx_fake,
-    )  # fmt: skip
-    return [g for g in grads if g is not None]
+    forward: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
+    backward: Callable[..., list[Tensor]]
 
 
 _INPUTS = "Tensor? real, Tensor fake, Tensor? mixed, Tensor[] weights, Tensor?[] biases, float[] slopes"
 _OPTIONS = "str loss, bool generator, float target, float r1, float r2, float gp, bool[] gradients"
 _OUTPUTS = "(Tensor loss, Tensor scalars, Tensor logits, Tensor saved)"
 _KEPT = "Tensor scale, Tensor saved"
-_LIB.define(f"mlp_discriminator_step({_INPUTS}, {_OPTIONS}) -> {_OUTPUTS}", tags=_TAGS)
-_LIB.define(
-    f"mlp_discriminator_step_backward({_KEPT}, {_INPUTS}, {_OPTIONS}, bool[] wanted) -> Tensor[]", tags=_TAGS
-)
-_LIB.impl("mlp_discriminator_step", _step, "CPU")
-_LIB.impl("mlp_discriminator_step_backward", _step_backward, "CPU")
-_LIB.impl("mlp_discriminator_step", _step_cuda, "CUDA")
-_LIB.impl("mlp_discriminator_step_backward", _step_backward_cuda, "CUDA")
-torch.library.register_fake("fusegen::mlp_discriminator_step", _step_fake, lib=_LIB)
-torch.library.register_fake(
-    "fusegen::mlp_discriminator_step_backward",
-    lambda scale, saved, real, fake, mixed, weights, biases, *rest: [
-        g for g in c.empty_grads((real, fake, *weights, *biases), rest[-1]) if g is not None
-    ],
-    lib=_LIB,
-)
-_step_op = torch.ops.fusegen.mlp_discriminator_step.default
-_backward_op = torch.ops.fusegen.mlp_discriminator_step_backward.default
+_INPUT_COUNT = 6
 
 
-class _MlpStep(torch.autograd.Function):
-    """apply(direct, options, slopes, gradients, n, real, fake, mixed, *weights, *biases) -> outputs."""
+def _engine_step(args: Sequence[Any]) -> tuple[Any, ...]:
+    """The arguments of the schema, as the engine takes a step: see csrc/bind."""
+    real, fake, mixed, weights, biases, slopes, *options, gradients = args
+    samples = [rows(t) for t in (real, fake, mixed)]
+    threads = torch.get_num_threads()
+    return *options, *samples, dense_all(weights), dense_all(biases), list(slopes), *gradients, threads
 
-    @staticmethod
-    def forward(ctx, direct, options, slopes, gradients, n, real, fake, mixed, *parameters):
-        tensors = (real, fake, mixed, *parameters)
-        run = _step if direct else _step_op
-        weights, biases = list(parameters[:n]), list(parameters[n:])
-        out = run(real, fake, mixed, weights, biases, slopes, *options, gradients)
-        ctx.static = options, slopes, gradients, n
-        ctx.save_for_backward(out[3], *tensors)
-        ctx.mark_non_differentiable(*out[1:])
-        ctx.set_materialize_grads(False)
-        return tuple(out)
 
-    @staticmethod
-    def backward(ctx, grad, *_):
-        options, slopes, gradients, n = ctx.static
-        saved, *tensors = ctx.saved_tensors
-        real, fake, mixed, *parameters = tensors
-        need = list(ctx.needs_input_grad[5:])
-        need[2] = False  # the penalty's gradient by the interpolate is zero almost everywhere
-        if options.generator:
-            need = [False, need[1], *[False] * (len(need) - 2)]
-        if grad is None or not any(need):
-            return (None,) * (5 + len(tensors))
-        way = c.backward_route((grad,), tensors)
-        if torch.is_grad_enabled() or way == c.REFERENCE:
-            got = _formula_gradient(options, slopes, n, tensors, need, grad)
+def _results(real: Tensor | None, fake: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Empty loss, scalars and logits. The loss is a tensor of its own, which users may change in place."""
+    return (
+        fake.new_empty((), dtype=wider(fake.dtype)),
+        fake.new_empty(len(SCALARS), dtype=torch.float64),
+        fake.new_empty(fake.shape[0] + (0 if real is None else real.shape[0])),
+    )
+
+
+def _forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    step, fake = _engine_step(args), args[1]
+    loss, scalars, logits = _results(args[0], fake)
+    saved = fake.new_empty(_C.mlp_saved_bytes(step), dtype=torch.uint8)
+    _C.mlp_forward(step, loss, scalars, logits, saved)
+    return loss, scalars, logits, saved
+
+
+def _forward_cuda(engine: Engine, *args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    loss, scalars, logits = _results(args[0], args[1])
+    saved = cuda_discriminator.forward(engine, _engine_step(args), args[1], loss, scalars, logits)
+    return loss, scalars, logits, saved
+
+
+def _forward_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    bytes_: int | torch.SymInt
+    try:
+        bytes_ = torch.library.get_ctx().new_dynamic_size()
+    except RuntimeError:  # meta tensors, or a FakeTensorMode without symbols for what only the engine knows
+        bytes_ = 0
+    return *_results(args[0], args[1]), args[1].new_empty(bytes_, dtype=torch.uint8)
+
+
+def _gradients(args: Sequence[Any], wanted: Sequence[bool]) -> list[Tensor | None]:
+    real, fake, _, weights, biases = args[: _INPUT_COUNT - 1]
+    return empty_grads((real, fake, *weights, *biases), wanted)
+
+
+def _backward(scale: Tensor, saved: Tensor, *args: Any) -> list[Tensor]:
+    *given, wanted = args
+    dx_real, dx_fake, *rest = grads = _gradients(given, wanted)
+    n = len(given[3])
+    _C.mlp_backward(_engine_step(given), float(scale), saved, rest[:n], rest[n:], dx_real, dx_fake)
+    return present(grads)
+
+
+def _backward_cuda(engine: Engine, scale: Tensor, saved: Tensor, *args: Any) -> list[Tensor]:
+    *given, wanted = args
+    dx_real, dx_fake, *rest = grads = _gradients(given, wanted)
+    n = len(given[3])
+    into = (dx_real, dx_fake, rest[:n], rest[n:])
+    cuda_discriminator.backward(engine, _engine_step(given), given[1], scale, saved, into)
+    return present(grads)
+
+
+def cuda_passes(engine: Engine) -> Passes:
+    """The op on this engine."""
+    return Passes(partial(_forward_cuda, engine), partial(_backward_cuda, engine))
+
+
+def _reference(
+    samples: Sequence[Any], weights: Any, biases: Any, slopes: Sequence[float], options: MlpOptions
+) -> reference.MlpStep:
+    real, fake, mixed = samples
+    return reference.mlp_discriminator_step(real, fake, mixed, weights, biases, slopes, **options._asdict())
+
+
+class _MlpStep(Differentiable):
+    """The op. ``static``: slopes, options, gradients, the number of layers; ``tensors``: real, fake, mixed,
+    the weights, the biases."""
+
+    name = "mlp_discriminator_step"
+    outputs = 4
+    differentiable = 1
+
+    def __init__(self, cpu: Passes, cuda: Passes) -> None:
+        self.direct = cpu
+        self.op = register(
+            self.name,
+            Kernel(f"({_INPUTS}, {_OPTIONS}) -> {_OUTPUTS}", cpu.forward, cuda.forward, _forward_fake),
+        )
+        self.backward_op = register(
+            f"{self.name}_backward",
+            Kernel(
+                f"({_KEPT}, {_INPUTS}, {_OPTIONS}, bool[] wanted) -> Tensor[]",
+                cpu.backward,
+                cuda.backward,
+                lambda scale, saved, *args: present(_gradients(args, args[-1])),
+            ),
+        )
+        self._apply, self._apply_directly = autograd_function(self)
+        register_autograd(self.name, self._autograd)
+
+    def __call__(
+        self,
+        samples: tuple[Tensor | None, Tensor, Tensor | None],
+        weights: list[Tensor],
+        biases: list[Tensor | None],
+        slopes: list[float],
+        options: MlpOptions,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        tensors = (*samples, *weights, *biases)
+        way = route.of_call(tensors)
+        if way == route.REFERENCE:
+            _backend.note(f"{self.name} under torch.func or forward-mode differentiation: the reference runs")
+            step = _reference(samples, weights, biases, slopes, options)
+            return step.loss, step.scalars, step.logits
+        if way == route.DIRECT and _backend.needs_grad(*tensors):
+            static = (slopes, options, self._asked_of_backward(tensors, options), len(weights))
+            loss, scalars, logits, _ = self._apply_directly(True, static, *tensors)
         else:
-            run = _step_backward if way == c.DIRECT else _backward_op
-            weights, biases, wanted = parameters[:n], parameters[n:], [*need[:2], *need[3:]]
-            got = run(grad, saved, real, fake, mixed, weights, biases, slopes, *options, gradients, wanted)
-        it = iter(got)
-        return (*(None,) * 5, *[next(it) if want else None for want in need])
+            run = self.direct.forward if way == route.DIRECT else self.op
+            loss, scalars, logits, _ = run(*samples, weights, biases, slopes, *options, [False] * 3)
+        return loss, scalars, logits
+
+    @staticmethod
+    def _asked_of_backward(tensors: Sequence[Tensor | None], options: MlpOptions) -> list[bool]:
+        """What backward may be asked for: weight gradients, those by real and by fake."""
+        need = [t is not None and t.requires_grad for t in tensors]
+        return [any(need[3:]) and not options.generator, need[0] and not options.generator, need[1]]
+
+    def _autograd(self, *args: Any) -> Any:
+        real, fake, mixed, weights, biases, slopes, *rest, gradients = args
+        tensors, options = (real, fake, mixed, *weights, *biases), MlpOptions(*rest)
+        if not _backend.needs_grad(*tensors):
+            return below_autograd(self.op, *args)
+        asked = self._asked_of_backward(tensors, options)
+        gradients = [a or b for a, b in zip(gradients, asked, strict=True)]
+        return self._apply(False, (list(slopes), options, gradients, len(weights)), *tensors)
+
+    # ---- the gradient
+
+    def _arguments(self, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
+        """As the schemas take them."""
+        slopes, options, gradients, n = static
+        real, fake, mixed, *parameters = tensors
+        return real, fake, mixed, parameters[:n], parameters[n:], slopes, *options, gradients
+
+    def forward(self, direct: bool, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> Forward:
+        run = self.direct.forward if direct else self.op
+        outputs = run(*self._arguments(static, tensors))
+        return outputs, outputs[3:], None
+
+    def possible(self, static: tuple[Any, ...], need: list[bool]) -> list[bool]:
+        _, options, _, _ = static
+        if options.generator:
+            return [i == 1 and want for i, want in enumerate(need)]
+        # the penalty's gradient by the interpolate is zero almost everywhere
+        return [i != 2 and want for i, want in enumerate(need)]
+
+    def backward(
+        self,
+        direct: bool,
+        static: tuple[Any, ...],
+        tensors: Sequence[Tensor | None],
+        kept: Sequence[Tensor],
+        grads: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+    ) -> Sequence[Tensor]:
+        run: Callable[..., Sequence[Tensor]] = self.direct.backward if direct else self.backward_op
+        return run(*grads, *kept, *self._arguments(static, tensors), [*wanted[:2], *wanted[3:]])
+
+    def formula(self, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        slopes, options, _, n = static
+        real, fake, mixed, *parameters = tensors
+        return (_reference((real, fake, mixed), parameters[:n], parameters[n:], slopes, options).loss,)
 
 
-def _gradients(tensors: Sequence[Tensor | None], options: MlpOptions) -> list[bool]:
-    """What backward may be asked for: weight gradients, those by real and by fake."""
-    need = [t is not None and t.requires_grad for t in tensors]
-    return [any(need[3:]) and not options.generator, need[0] and not options.generator, need[1]]
-
-
-def _autograd(real, fake, mixed, weights, biases, slopes, loss, generator, target, r1, r2, gp, gradients):
-    tensors = (real, fake, mixed, *weights, *biases)
-    options = MlpOptions(loss, generator, target, r1, r2, gp)
-    if not _backend.needs_grad(*tensors):
-        with torch._C._AutoDispatchBelowAutograd():
-            return _step_op(real, fake, mixed, weights, biases, slopes, *options, gradients)
-    wanted = [a or b for a, b in zip(gradients, _gradients(tensors, options), strict=True)]
-    return _MlpStep.apply(False, options, list(slopes), wanted, len(weights), *tensors)
-
-
-_LIB.impl("mlp_discriminator_step", _autograd, "Autograd")
-
-
-def _formula_gradient(options, slopes, n, tensors, need, grad):
-    """The wanted gradients of the formula in plain torch: under create_graph=True, where they are
-    differentiable again, and where ``grad`` is batched or carries a tangent, which kernels do not see."""
-    again = torch.is_grad_enabled()
-    why = "create_graph=True" if again else "batched gradients or forward-mode differentiation"
-    _backend.note(f"mlp_discriminator_step under {why}: the differentiable reference formula runs")
-    with torch.enable_grad():
-        alias = [t.view_as(t) if want else t for t, want in zip(tensors, need, strict=True)]
-        loss = reference.mlp_discriminator_step(
-            *alias[:3], alias[3 : 3 + n], alias[3 + n :], slopes, *options
-        ).loss
-    wanted = [t for t, want in zip(alias, need, strict=True) if want]
-    return torch.autograd.grad(loss, wanted, grad, create_graph=again, materialize_grads=True)
+OP = _MlpStep(Passes(_forward, _backward), cuda_passes(ENGINE))
 
 
 def mlp_discriminator_step(
@@ -242,17 +253,4 @@ def mlp_discriminator_step(
     fake alone. Products of float32 on a GPU follow torch.backends.cuda.matmul's switch of TF32. Raises
     ValueError for shapes, names or sizes that do not fit.
     """
-    tensors = (real, fake, mixed, *weights, *biases)
-    if c.route(tensors) == c.REFERENCE:
-        _backend.note(
-            "mlp_discriminator_step under torch.func or forward-mode differentiation: the reference runs"
-        )
-        out = reference.mlp_discriminator_step(real, fake, mixed, weights, biases, slopes, *options)
-        return out.loss, out.scalars, out.logits
-    weights, biases, slopes = list(weights), list(biases), list(slopes)
-    if c.route(tensors) == c.DISPATCH:
-        return _step_op(real, fake, mixed, weights, biases, slopes, *options, [False] * 3)[:3]
-    if _backend.needs_grad(*tensors):
-        gradients = _gradients(tensors, options)
-        return _MlpStep.apply(True, options, slopes, gradients, len(weights), *tensors)[:3]
-    return _step(real, fake, mixed, weights, biases, slopes, *options, [False] * 3)[:3]
+    return OP((real, fake, mixed), list(weights), list(biases), list(slopes), options)

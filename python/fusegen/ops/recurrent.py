@@ -1,255 +1,312 @@
-"""torch.ops.fusegen.lstm, gru and rnn: one layer over a whole sequence, and its gradient.
+"""The op of a layer or a cell, made from its ``CellSpec``: ``fusegen::NAME``, ``fusegen::NAME_backward``, and
+where there is more to save than outputs, ``fusegen::NAME_train``.
 
-The shapes are those of ``fusegen.ops.functional``. ``lstm`` and ``gru`` save nothing; ``lstm_train`` and
-``gru_train`` also give the post-activation gates (and cell states) that their gradients need. An RNN needs
-only its own output.
+Inside, every cell is called alike: x, h, c, weights, relu, lengths; c is None of a cell with one state, relu
+False of one without a choice, lengths None of a single step. The schemas have what the cell has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import _C, reference
-from . import _common as c
-from . import gpu
-from ._op import Kernel, Op
+from .. import _backend, reference
+from . import checks, route
+from .differentiate import Differentiable, Forward, alias_with_own_version, autograd_function
+from .layout import empty_grads, present
+from .register import Kernel, below_autograd, register, register_autocast, register_autograd
+from .spec import CELLS, CellSpec, Form
 
-Weights = Sequence["Tensor | None"]
-_threads = torch.get_num_threads
+Weights = Sequence[Tensor | None]
+Outputs = tuple[Any, ...]  # a tensor, or None
 
-
-def _present(grads):
-    return [g for g in grads if g is not None]
-
-
-# ---------------------------------------------------------------- LSTM
+_grad_enabled = torch.is_grad_enabled
+_any_requires_grad = torch._C._any_requires_grad  # of a list with None in it, it says no: give it tensors
 
 
-def _lstm_outputs(x: Tensor, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
-    R, D = c.recurrent_weight("lstm", weights, 5, 10), len(weights) // 5
-    (T, B, _), (G, P) = x.shape, R.shape
-    return x.new_empty(T, B, D * P), x.new_empty(D, B, P), x.new_empty(D, B, G // 4)
+class Call(NamedTuple):
+    """The arguments of a call, alike for every cell."""
+
+    x: Any
+    h: Tensor | None
+    c: Tensor | None
+    weights: Weights
+    relu: bool
+    lengths: Tensor | None
 
 
-def _lstm_saved(x: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
-    (T, B, _), G, D = x.shape, weights[1].shape[0], len(weights) // 5
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return x.new_empty(D, T, B, G), x.new_empty(D, T, B, G // 4, dtype=wide)
+class Passes(NamedTuple):
+    """Forward and backward on one device.
+
+    ``forward(x, h, c, weights, relu, lengths, packed, train)`` gives all outputs and all that is saved, None
+    for what the cell or this call has not; ``backward(call, kept, grads, wanted)`` the gradients wanted of x,
+    h, c and the weights, ``kept`` being the first output, gates and cells.
+    """
+
+    forward: Callable[..., Outputs]
+    backward: Callable[[Call, Outputs, Sequence[Tensor | None], Sequence[bool]], list[Tensor]]
 
 
-def _lstm_run(x, h0, c0, weights, lengths, out, gates, cells, packed):
-    _C.lstm_forward(
-        c.rows(x),
-        c.dense(h0),
-        c.dense(c0),
-        c.dense_all(weights),
-        lengths,
-        *out,
-        gates,
-        cells,
-        packed,
-        _threads(),
-    )
+class RecurrentOp(Differentiable):
+    """Makes and calls the op. ``shapes(x, weights, train)`` gives empty tensors as ``Passes.forward`` does.
+    ``reference`` has the same function in differentiable torch, under the op's name."""
+
+    def __init__(
+        self,
+        spec: CellSpec,
+        form: Form,
+        *,
+        cpu: Passes,
+        cuda: Passes,
+        shapes: Callable[[Tensor, Weights, bool], Outputs],
+    ) -> None:
+        self.spec, self.form, self.direct = spec, form, cpu
+        self.name = spec.name + form.suffix
+        self._formula = getattr(reference, self.name)
+        states = len(spec.states)
+        unused = 2 - states  # states that other cells have
+        self.inputs = 1 + states
+        self.outputs = self.differentiable = len(form.outputs) - unused
+        # Of what Passes.forward gives: the first output where the cell saves nothing else or its sequence is
+        # read again, then what it saves.
+        first_saved = len(form.outputs)
+        self._saved = slice(first_saved, first_saved + len(spec.saved))
+        self._keeps_output = form.has_lengths or not spec.saved
+        self._define(cpu, cuda, shapes)
+        self._apply, self._apply_directly = autograd_function(self)
+        register_autograd(self.name, self._autograd)
+        options = bool(spec.has_relu) + form.has_lengths
+        wide = self.outputs - 1 if states == 2 else None
+        register_autocast(self.name, self.op, self.inputs, options, wide)
+
+    def _define(self, cpu: Passes, cuda: Passes, shapes: Callable[[Tensor, Weights, bool], Outputs]) -> None:
+        spec, form, name = self.spec, self.form, self.name
+        on_cpu, on_cuda = self.kernels(cpu), self.kernels(cuda)
+        x, *states = form.inputs[: self.inputs]
+        inputs = ", ".join([f"Tensor {x}", *(f"Tensor? {s}" for s in states), "Tensor?[] weights"])
+        inputs += ", bool relu" if spec.has_relu else ""
+        given = inputs + (", Tensor? lengths=None" if form.has_lengths else "")
+        outputs = [f"Tensor {o}" for o in form.outputs[: self.outputs]]
+        saved = [f"Tensor {s}" for s in spec.saved]
+        only = "Tensor" if self.outputs == 1 else f"({', '.join(outputs)})"
+        self.op = register(
+            name,
+            Kernel(
+                f"({given}, Tensor[]? packed=None) -> {only}",
+                on_cpu[name],
+                on_cuda[name],
+                lambda *args: self._outputs(shapes(args[0], args[self.inputs], False)),
+            ),
+        )
+        self.train_op = self.op
+        if saved:
+            self.train_op = register(
+                f"{name}_train",
+                Kernel(
+                    f"({given}) -> ({', '.join([*outputs, *saved])})",
+                    on_cpu[f"{name}_train"],
+                    on_cuda[f"{name}_train"],
+                    lambda *args: self._all(shapes(args[0], args[self.inputs], True)),
+                ),
+            )
+        grads = [f"Tensor{'?' if self.outputs > 1 else ''} {g}" for g in form.gradients[: self.outputs]]
+        kept = [*(outputs[:1] if self._keeps_output else ()), *saved]
+        lengths = ["Tensor? lengths"] if form.has_lengths else []
+        at = self.outputs  # of x in backward's arguments
+        self.backward_op = register(
+            f"{name}_backward",
+            Kernel(
+                f"({', '.join([*grads, inputs, *lengths, *kept, 'bool[] wanted'])}) -> Tensor[]",
+                on_cpu[f"{name}_backward"],
+                on_cuda[f"{name}_backward"],
+                lambda *args: present(
+                    empty_grads((*args[at : at + self.inputs], *args[at + self.inputs]), args[-1])
+                ),
+            ),
+        )
+
+    # ---- between the schemas' arguments and those that all cells have
+
+    def _arguments(
+        self,
+        x: Tensor | None,
+        h: Tensor | None,
+        c: Tensor | None,
+        weights: Weights,
+        relu: bool,
+        lengths: Tensor | None,
+    ) -> tuple[Any, ...]:
+        """As the schemas take them."""
+        return (
+            x,
+            *(h, c)[: self.inputs - 1],
+            weights,
+            *((relu,) if self.spec.has_relu else ()),
+            *((lengths,) if self.form.has_lengths else ()),
+        )
+
+    def _uniform(self, args: Sequence[Any]) -> tuple[Any, ...]:
+        """(x, h, c, weights, relu, lengths, what else came): of a schema's arguments, from x on. The
+        dispatcher drops trailing defaults."""
+        x, h, *c = args[: self.inputs]
+        weights, *rest = args[self.inputs :]
+        relu = rest.pop(0) if self.spec.has_relu else False
+        lengths = rest.pop(0) if self.form.has_lengths and rest else None
+        return x, h, c[0] if c else None, weights, relu, lengths, rest
+
+    def _outputs(self, given: Outputs) -> Any:
+        return given[0] if self.outputs == 1 else given[: self.outputs]
+
+    def _all(self, given: Outputs) -> tuple[Any, ...]:
+        return *given[: self.outputs], *given[self._saved]
+
+    def kernels(self, passes: Passes) -> dict[str, Callable[..., Any]]:
+        """What runs the registered operators, by their names, with the schemas' arguments."""
+
+        def infer(*args: Any) -> Any:
+            *given, rest = self._uniform(args)
+            return self._outputs(passes.forward(*given, rest[0] if rest else None, False))
+
+        def train(*args: Any) -> tuple[Any, ...]:
+            *given, _ = self._uniform(args)
+            return self._all(passes.forward(*given, None, True))
+
+        def backward(*args: Any) -> list[Tensor]:
+            grads = args[: self.outputs] if self.inputs == 3 else (*args[: self.outputs], None)
+            *given, (*kept, wanted) = self._uniform(args[self.outputs :])
+            if self.inputs == 2:
+                wanted = [*wanted[:2], False, *wanted[2:]]  # c
+            return passes.backward(Call(*given), self._all_kept(kept), grads, wanted)
+
+        found: dict[str, Callable[..., Any]] = {self.name: infer, f"{self.name}_backward": backward}
+        return found | {f"{self.name}_train": train} if self.spec.saved else found
+
+    def _all_kept(self, kept: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """(first output, gates, cells) of what was kept, None for what was not."""
+        some = kept if self._keeps_output else (None, *kept)
+        return (*some, None, None)[:3]
+
+    # ---- calls
+
+    def __call__(
+        self,
+        x: Tensor,
+        h: Tensor | None,
+        c: Tensor | None,
+        weights: Weights,
+        relu: bool = False,
+        lengths: Tensor | None = None,
+        packed: Sequence[Tensor] | None = None,
+    ) -> Any:
+        """The op on arguments whose shapes fit; ``packed`` is a list of one blob of ``_C.pack`` per
+        direction."""
+        tensors = (x, h, c, *weights)
+        way = route.of_call(tensors)
+        if way == route.DIRECT:
+            try:
+                if _grad_enabled() and _any_requires_grad(*tensors):
+                    return self._apply_directly(True, (relu,), *tensors, lengths)
+                given = self.direct.forward(x, h, c, weights, relu, lengths, packed, False)
+                return given[0] if self.outputs == 1 else given[: self.outputs]
+            except (ValueError, RuntimeError, BufferError):
+                self._check(x, h, c, weights)
+                raise
+        if way == route.DISPATCH:
+            if not torch.compiler.is_compiling():
+                self._check(x, h, c, weights)
+            return self.op(*self._arguments(x, h, c, weights, relu, lengths), packed)
+        _backend.note(
+            f"{self.name} under torch.func or forward-mode differentiation: the reference formula runs"
+        )
+        return self._by_formula((x, h, c, weights, relu, lengths))
+
+    def _check(self, x: Tensor, h: Tensor | None, c: Tensor | None, weights: Weights) -> None:
+        """Raises TypeError or RuntimeError where dtypes or devices do not fit together."""
+        per = len(self.spec.weights) if self.form.has_lengths else len(weights)
+        checks.one_kind(self.name, x, (h, c)[: self.inputs - 1], weights, per)
+
+    def _by_formula(self, given: tuple[Any, ...]) -> Any:
+        """``given``: what ``_arguments`` takes. The formulas have lengths before relu."""
+        x, h, c, weights, relu, lengths = given
+        options = (*((lengths,) if self.form.has_lengths else ()), *((relu,) if self.spec.has_relu else ()))
+        return self._formula(x, *(h, c)[: self.inputs - 1], weights, *options)
+
+    def _autograd(self, *args: Any) -> Any:
+        x, h, c, weights, relu, lengths, _ = self._uniform(args)
+        if _backend.needs_grad(x, h, c, *weights):
+            return self._apply(False, (relu,), x, h, c, *weights, lengths)
+        return below_autograd(self.op, *args)
+
+    # ---- the gradient: tensors are x, h, c, the weights, lengths
+
+    def forward(self, direct: bool, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> Forward:
+        x, h, c, *weights, lengths = tensors
+        (relu,) = static
+        n = self.outputs
+        if direct:
+            given = self.direct.forward(x, h, c, weights, relu, lengths, None, True)
+            outputs, kept = given[:n], given[self._saved]
+        else:
+            given = self.train_op(*self._arguments(x, h, c, weights, relu, lengths))
+            given = (given,) if isinstance(given, Tensor) else given
+            outputs, kept = given[:n], given[n:]
+        if not self._keeps_output:
+            return outputs, kept, None
+        if not self.form.has_lengths:
+            return outputs, (outputs[0], *kept), None
+        y, witness = alias_with_own_version(outputs[0])
+        return outputs, (y, *kept), witness
+
+    def run_again(
+        self, direct: bool, static: tuple[Any, ...], tensors: Sequence[Tensor | None], kept: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        x, h, c, *weights, lengths = tensors
+        (relu,) = static
+        if direct:
+            y = self.direct.forward(x, h, c, weights, relu, lengths, None, False)[0]
+        else:
+            y = self.op(*self._arguments(x, h, c, weights, relu, lengths), None)[0]
+        return y, *kept[1:]
+
+    def backward(
+        self,
+        direct: bool,
+        static: tuple[Any, ...],
+        tensors: Sequence[Tensor | None],
+        kept: Sequence[Tensor],
+        grads: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+    ) -> Sequence[Tensor]:
+        x, h, c, *weights, lengths = tensors
+        (relu,) = static
+        wanted = wanted[:-1]  # lengths have no gradient
+        if direct:
+            given = grads if self.inputs == 3 else (*grads, None)
+            call = Call(x, h, c, weights, relu, lengths)
+            return self.direct.backward(call, self._all_kept(kept), given, wanted)
+        if self.inputs == 2:
+            wanted = [*wanted[:2], *wanted[3:]]
+        args = self._arguments(x, h, c, weights, relu, lengths)
+        got: Sequence[Tensor] = self.backward_op(*grads, *args, *kept, wanted)
+        return got
+
+    def formula(self, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        x, h, c, *weights, lengths = tensors
+        out = self._by_formula((x, h, c, weights, *static, lengths))
+        return (out,) if isinstance(out, Tensor) else out
 
 
-def _lstm(x, h0, c0, weights, lengths=None, packed=None):
-    out = _lstm_outputs(x, weights)
-    _lstm_run(x, h0, c0, weights, lengths, out, None, None, packed)
-    return out
-
-
-def _lstm_train(x, h0, c0, weights, lengths=None):
-    out, saved = _lstm_outputs(x, weights), _lstm_saved(x, weights)
-    _lstm_run(x, h0, c0, weights, lengths, out, *saved, None)
-    return (*out, *saved)
-
-
-def _lstm_backward(dy, dh_n, dc_n, x, h0, c0, weights, lengths, y, gates, cells, wanted):
-    dx, dh0, dc0, *dweights = grads = c.empty_grads((x, h0, c0, *weights), wanted)
-    _C.lstm_backward(
-        c.rows(dy), c.dense(dh_n), c.dense(dc_n), c.rows(x), c.dense(h0), c.dense(c0), c.dense_all(weights),
-        lengths, y, gates, cells, dx, dh0, dc0, dweights, _threads(),
-    )  # fmt: skip
-    return _present(grads)
-
-
-def _lstm_cuda(x, h0, c0, weights, lengths=None, packed=None):
-    return gpu.forward(gpu.LSTM, x, h0, c0, weights, lengths, False, False)[:3]
-
-
-def _lstm_train_cuda(x, h0, c0, weights, lengths=None):
-    return gpu.forward(gpu.LSTM, x, h0, c0, weights, lengths, False, True)
-
-
-def _lstm_backward_cuda(dy, dh_n, dc_n, x, h0, c0, weights, lengths, y, gates, cells, wanted):
-    return gpu.backward(
-        gpu.LSTM, dy, dh_n, dc_n, x, (h0, c0), weights, lengths, False, (y, gates, cells), wanted
-    )
-
-
-lstm = Op(
-    "lstm",
-    Kernel(
-        "(Tensor x, Tensor? h0, Tensor? c0, Tensor?[] weights, Tensor? lengths=None, Tensor[]? packed=None)"
-        " -> (Tensor y, Tensor h_n, Tensor c_n)",
-        _lstm,
-        lambda x, h0, c0, weights, lengths=None, packed=None: _lstm_outputs(x, weights),
-        _lstm_cuda,
-    ),
-    Kernel(
-        "(Tensor x, Tensor? h0, Tensor? c0, Tensor?[] weights, Tensor? lengths=None)"
-        " -> (Tensor y, Tensor h_n, Tensor c_n, Tensor gates, Tensor cells)",
-        _lstm_train,
-        lambda x, h0, c0, weights, lengths=None: (*_lstm_outputs(x, weights), *_lstm_saved(x, weights)),
-        _lstm_train_cuda,
-    ),
-    Kernel(
-        "(Tensor? dy, Tensor? dh_n, Tensor? dc_n, Tensor x, Tensor? h0, Tensor? c0, Tensor?[] weights,"
-        " Tensor? lengths, Tensor y, Tensor gates, Tensor cells, bool[] wanted) -> Tensor[]",
-        _lstm_backward,
-        lambda dy, dh_n, dc_n, x, h0, c0, weights, lengths, y, gates, cells, wanted: _present(
-            c.empty_grads((x, h0, c0, *weights), wanted)
-        ),
-        _lstm_backward_cuda,
-    ),
-    reference.lstm,
-    n=3,
-    per=5,
-    keep=(0, 3, 4),
-    wide=2,
-)
-
-
-# ---------------------------------------------------------------- GRU
-
-
-def _hidden_outputs(x: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
-    D, H = len(weights) // 4, c.recurrent_weight("gru or rnn", weights, 4, 8).shape[1]
-    T, B, _ = x.shape
-    return x.new_empty(T, B, D * H), x.new_empty(D, B, H)
-
-
-def _gru_saved(x: Tensor, weights: Weights) -> Tensor:
-    T, B, _ = x.shape
-    return x.new_empty(len(weights) // 4, T, B, 4 * weights[1].shape[1])
-
-
-def _gru(x, h0, weights, lengths=None, packed=None):
-    out = _hidden_outputs(x, weights)
-    _C.gru_forward(c.rows(x), c.dense(h0), c.dense_all(weights), lengths, *out, None, packed, _threads())
-    return out
-
-
-def _gru_train(x, h0, weights, lengths=None):
-    out, gates = _hidden_outputs(x, weights), _gru_saved(x, weights)
-    _C.gru_forward(c.rows(x), c.dense(h0), c.dense_all(weights), lengths, *out, gates, None, _threads())
-    return (*out, gates)
-
-
-def _gru_backward(dy, dh_n, x, h0, weights, lengths, y, gates, wanted):
-    dx, dh0, *dweights = grads = c.empty_grads((x, h0, *weights), wanted)
-    _C.gru_backward(
-        c.rows(dy), c.dense(dh_n), c.rows(x), c.dense(h0), c.dense_all(weights), lengths, y, gates,
-        dx, dh0, dweights, _threads(),
-    )  # fmt: skip
-    return _present(grads)
-
-
-def _gru_cuda(x, h0, weights, lengths=None, packed=None):
-    return gpu.forward(gpu.GRU, x, h0, None, weights, lengths, False, False)[:2]
-
-
-def _gru_train_cuda(x, h0, weights, lengths=None):
-    y, h_n, _, gates, _ = gpu.forward(gpu.GRU, x, h0, None, weights, lengths, False, True)
-    return y, h_n, gates
-
-
-def _gru_backward_cuda(dy, dh_n, x, h0, weights, lengths, y, gates, wanted):
-    return gpu.backward(gpu.GRU, dy, dh_n, None, x, (h0,), weights, lengths, False, (y, gates, None), wanted)
-
-
-gru = Op(
-    "gru",
-    Kernel(
-        "(Tensor x, Tensor? h0, Tensor?[] weights, Tensor? lengths=None, Tensor[]? packed=None)"
-        " -> (Tensor y, Tensor h_n)",
-        _gru,
-        lambda x, h0, weights, lengths=None, packed=None: _hidden_outputs(x, weights),
-        _gru_cuda,
-    ),
-    Kernel(
-        "(Tensor x, Tensor? h0, Tensor?[] weights, Tensor? lengths=None)"
-        " -> (Tensor y, Tensor h_n, Tensor gates)",
-        _gru_train,
-        lambda x, h0, weights, lengths=None: (*_hidden_outputs(x, weights), _gru_saved(x, weights)),
-        _gru_train_cuda,
-    ),
-    Kernel(
-        "(Tensor? dy, Tensor? dh_n, Tensor x, Tensor? h0, Tensor?[] weights, Tensor? lengths, Tensor y,"
-        " Tensor gates, bool[] wanted) -> Tensor[]",
-        _gru_backward,
-        lambda dy, dh_n, x, h0, weights, lengths, y, gates, wanted: _present(
-            c.empty_grads((x, h0, *weights), wanted)
-        ),
-        _gru_backward_cuda,
-    ),
-    reference.gru,
-    n=2,
-    per=4,
-    keep=(0, 2),
-)
-
-
-# ---------------------------------------------------------------- RNN
-
-
-def _rnn(x, h0, weights, relu, lengths=None, packed=None):
-    out = _hidden_outputs(x, weights)
-    _C.rnn_forward(c.rows(x), c.dense(h0), c.dense_all(weights), lengths, relu, *out, packed, _threads())
-    return out
-
-
-def _rnn_backward(dy, dh_n, x, h0, weights, relu, lengths, y, wanted):
-    dx, dh0, *dweights = grads = c.empty_grads((x, h0, *weights), wanted)
-    _C.rnn_backward(
-        c.rows(dy), c.dense(dh_n), c.rows(x), c.dense(h0), c.dense_all(weights), lengths, relu, y,
-        dx, dh0, dweights, _threads(),
-    )  # fmt: skip
-    return _present(grads)
-
-
-def _rnn_cuda(x, h0, weights, relu, lengths=None, packed=None):
-    return gpu.forward(gpu.RNN, x, h0, None, weights, lengths, relu, False)[:2]
-
-
-def _rnn_backward_cuda(dy, dh_n, x, h0, weights, relu, lengths, y, wanted):
-    return gpu.backward(gpu.RNN, dy, dh_n, None, x, (h0,), weights, lengths, relu, (y, None, None), wanted)
-
-
-rnn = Op(
-    "rnn",
-    Kernel(
-        "(Tensor x, Tensor? h0, Tensor?[] weights, bool relu, Tensor? lengths=None, Tensor[]? packed=None)"
-        " -> (Tensor y, Tensor h_n)",
-        _rnn,
-        lambda x, h0, weights, relu, lengths=None, packed=None: _hidden_outputs(x, weights),
-        _rnn_cuda,
-    ),
-    None,
-    Kernel(
-        "(Tensor? dy, Tensor? dh_n, Tensor x, Tensor? h0, Tensor?[] weights, bool relu, Tensor? lengths,"
-        " Tensor y, bool[] wanted) -> Tensor[]",
-        _rnn_backward,
-        lambda dy, dh_n, x, h0, weights, relu, lengths, y, wanted: _present(
-            c.empty_grads((x, h0, *weights), wanted)
-        ),
-        _rnn_backward_cuda,
-    ),
-    reference.rnn,
-    n=2,
-    per=4,
-    keep=(0,),
-)
+def ops_of(
+    form: Form,
+    *,
+    cpu: Callable[[CellSpec], Passes],
+    cuda: Callable[[CellSpec], Passes],
+    shapes: Callable[[CellSpec], Callable[[Tensor, Weights, bool], Outputs]],
+) -> dict[CellSpec, RecurrentOp]:
+    """The op of this form for every cell."""
+    return {
+        spec: RecurrentOp(spec, form, cpu=cpu(spec), cuda=cuda(spec), shapes=shapes(spec)) for spec in CELLS
+    }

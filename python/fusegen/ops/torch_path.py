@@ -3,14 +3,20 @@ kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import _VF, Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-_LAYERS = {"lstm": _VF.lstm, "gru": _VF.gru, "rnn_tanh": _VF.rnn_tanh, "rnn_relu": _VF.rnn_relu}
-_CELLS = {
+_LAYERS: dict[str, Callable[..., Any]] = {
+    "lstm": _VF.lstm,
+    "gru": _VF.gru,
+    "rnn_tanh": _VF.rnn_tanh,
+    "rnn_relu": _VF.rnn_relu,
+}
+_CELLS: dict[str, Callable[..., Any]] = {
     "lstm": _VF.lstm_cell,
     "gru": _VF.gru_cell,
     "rnn_tanh": _VF.rnn_tanh_cell,
@@ -25,37 +31,47 @@ def flat_weights(weights: Sequence[Tensor | None], per: int) -> list[Tensor]:
     if any(flat[i] is not None for i in biases):
         for i in biases:
             R = flat[i - i % per + 1]
-            flat[i] = R.new_zeros(R.shape[0]) if flat[i] is None else flat[i]
+            if flat[i] is None and R is not None:
+                flat[i] = R.new_zeros(R.shape[0])
     return [w for w in flat if w is not None]
 
 
+class Stack(NamedTuple):
+    """How layers lie on each other."""
+
+    num_layers: int = 1
+    bidirectional: bool = False
+    dropout: float = 0.0  # between them, in training
+    training: bool = True  # cuDNN differentiates no other call
+
+
+ONE = Stack()
+
+
 def layers(
-    kind: str,
+    cell: str,
     x: Tensor,
-    states: Sequence[Tensor | None],
+    given: Sequence[Tensor | None],
     weights: list[Tensor],
     lengths: Tensor | None,
-    num_layers: int = 1,
-    bidirectional: bool = False,
-    dropout: float = 0.0,
-    training: bool = False,
+    stack: Stack = ONE,
 ) -> tuple[Tensor, ...]:
-    """A stack of layers. kind "lstm" | "gru" | "rnn_tanh" | "rnn_relu"; x [T, B, I]; states [L*D, B, P] (and
-    [L*D, B, H] for the LSTM), None for zeros; weights flat without the absent ones. Returns y [T, B, D*P],
-    final states.
+    """A stack of layers. cell "lstm" | "gru" | "rnn_tanh" | "rnn_relu"; x [T, B, I]; given states [L*D, B, P]
+    (and [L*D, B, H] for the LSTM), None for zeros; weights flat without the absent ones. Returns y [T, B,
+    D*P], final states.
     """
-    D = 2 if bidirectional else 1
-    per = len(weights) // (num_layers * D)
-    H = weights[1].shape[0] // {"lstm": 4, "gru": 3}.get(kind, 1)
-    sizes = (weights[1].shape[1], H)
+    D = 2 if stack.bidirectional else 1
+    per = len(weights) // (stack.num_layers * D)
+    H = weights[1].shape[0] // {"lstm": 4, "gru": 3}.get(cell, 1)
     states = [
-        x.new_zeros(num_layers * D, x.shape[1], n) if s is None else s
-        for s, n in zip(states, sizes, strict=False)
+        x.new_zeros(stack.num_layers * D, x.shape[1], n) if s is None else s
+        for s, n in zip(given, (weights[1].shape[1], H), strict=False)
     ]
-    hx = tuple(states) if kind == "lstm" else states[0]
-    flags = (per >= 4, num_layers, dropout, training, bidirectional)
+    run, two = _LAYERS[cell], cell == "lstm"
+    flags = (per >= 4, stack.num_layers, stack.dropout, stack.training, stack.bidirectional)
     if lengths is None or x.shape[1] == 0:
-        return _LAYERS[kind](x, hx, weights, *flags, False)
+        out: tuple[Tensor, ...] = run(x, tuple(states) if two else states[0], weights, *flags, False)
+        return out
 
     # torch packs sequences of at least one step; empty ones run one step on zeros, so that nothing of theirs
     # reaches a gradient, NaN included, and are put back to zero output and h_0
@@ -67,16 +83,22 @@ def layers(
         started = [torch.where(live, s, torch.zeros_like(s)) for s in states]
     packed = pack_padded_sequence(x, lengths.clamp(min=1), enforce_sorted=False)
     order, back = packed.sorted_indices, packed.unsorted_indices
+    assert order is not None and back is not None
     sorted_hx = tuple(s.index_select(1, order) for s in started)
-    data, *final = _LAYERS[kind](
-        packed.data, packed.batch_sizes, sorted_hx if kind == "lstm" else sorted_hx[0], weights, *flags
-    )
+    data, *final = run(packed.data, packed.batch_sizes, sorted_hx if two else sorted_hx[0], weights, *flags)
     y, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
     final = [torch.where(live, f.index_select(1, back), s) for f, s in zip(final, states, strict=True)]
     return torch.where(live, y, torch.zeros_like(y)), *final
 
 
-def cell(kind: str, x: Tensor, states: Sequence[Tensor | None], weights: Sequence[Tensor | None]):
-    """One step. x [B, I], states [B, H] or None for zeros, weights [W, R, b_ih, b_hh]."""
-    states = [x.new_zeros(x.shape[0], weights[1].shape[1]) if s is None else s for s in states]
-    return _CELLS[kind](x, tuple(states) if kind == "lstm" else states[0], *weights)
+def cell(
+    cell: str, x: Tensor, given: Sequence[Tensor | None], weights: Sequence[Tensor | None]
+) -> Tensor | tuple[Tensor, Tensor]:
+    """One step. x [B, I], given states [B, H] or None for zeros, weights [W, R, b_ih, b_hh]."""
+    R = weights[1]
+    assert R is not None
+    states = [x.new_zeros(x.shape[0], R.shape[1]) if s is None else s for s in given]
+    out: Tensor | tuple[Tensor, Tensor] = _CELLS[cell](
+        x, tuple(states) if cell == "lstm" else states[0], *weights
+    )
+    return out

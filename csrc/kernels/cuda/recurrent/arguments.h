@@ -1,5 +1,6 @@
 // What a kernel is launched with: a pass, and what the launcher worked out from its plan.
 #pragma once
+#include "../operand.h"
 #include "product.h"
 
 namespace fusegen::cuda {

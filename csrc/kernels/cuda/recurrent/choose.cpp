@@ -1,7 +1,7 @@
 // Which transport a recurrence takes on a device, and how it lies there: a pure function of both.
 #include <algorithm>
 
-#include "workspace.h"
+#include "pass.h"
 
 namespace fusegen::cuda {
 namespace {

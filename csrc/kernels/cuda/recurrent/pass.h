@@ -1,10 +1,22 @@
-// What the files of a recurrence call of each other.
+// What the files of a recurrence call of each other. No CUDA.
 #pragma once
-#include "../../backend.h"
+#include "product.h"
 
 namespace fusegen::cuda {
 
-// One instance a format and pass, each in a file of its own: instantiations/.
+// The plan of a launch a step; every pass can fall back to it.
+Plan choose_stepwise(const Device& device, const Product& product);
+
+// What a pass keeps in global memory while it runs: offsets in bytes. A projected LSTM exchanges two vectors
+// in turn: `exchange` holds h (backward: dgates), `inner` what W_hr multiplies.
+struct Workspace {
+  int64_t exchange, inner, carry, inner_carry, flags, bytes;
+  int64_t zeroed;  // bytes from the start that must be zero at first
+};
+
+Workspace workspace(const Device& device, const Plan& plan, const LayerSizes& sizes);
+
+// The launches of a pass: one instance a format and pass, each in a file of its own, instantiations/.
 template <class T, class Fmt, class Pass>
 Transport run(const Pass& pass);
 

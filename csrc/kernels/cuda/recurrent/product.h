@@ -1,6 +1,6 @@
 // What a pass multiplies at every step, and how a block's registers and shared memory are dealt for it.
 #pragma once
-#include "../operand.h"
+#include "../layout.h"
 
 namespace fusegen::cuda {
 

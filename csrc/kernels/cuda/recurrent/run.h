@@ -5,7 +5,6 @@
 #include "backward.h"
 #include "forward.h"
 #include "pass.h"
-#include "workspace.h"
 
 namespace fusegen::cuda {
 

@@ -1,4 +1,5 @@
-#include "workspace.h"
+// What a pass keeps in global memory while it runs, and where.
+#include "pass.h"
 
 #include <algorithm>
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...ops._common import transformed
+from ...ops.route import transformed
 from .. import chain, passes
 from ..chain import Parameters
 from ..layouts import SamplesFirst, activation_gradient

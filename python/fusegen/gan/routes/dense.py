@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ... import _backend
 from ..._choice import step_name
-from ...ops._common import plain
 from ...ops.discriminator import MlpOptions, mlp_discriminator_step
+from ...ops.route import plain
 from .. import checks
 from ..chain import Chain
 from ..request import Request, StepOutput

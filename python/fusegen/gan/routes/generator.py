@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...ops._common import transformed
+from ...ops.route import transformed
 from .. import logits, modules
 from ..request import Request, StepOutput, output
 

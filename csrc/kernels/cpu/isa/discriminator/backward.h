@@ -119,8 +119,16 @@ private:
     S* dW = static_cast<S*>(out_.dW[l - 1].data);
     C* out = sums_;
     if constexpr (sizeof(S) == sizeof(C)) out = dW;
-    multiply_columns(ColumnProduct<C>{saved.U[l - 1], stride(l), columns, panels_, N, used_, false},
-                     [&](int64_t m) { return out + m * N; });
+    multiply_columns(ColumnProduct<C>{.a = saved.U[l - 1],
+                                      .stride = stride(l),
+                                      .columns = columns,
+                                      .b = panels_,
+                                      .N = N,
+                                      .K = used_,
+                                      .add = false,
+                                      .out = out,
+                                      .first = 0,
+                                      .rows = width(l)});
     if constexpr (sizeof(S) != sizeof(C))
       for (int64_t i = columns.begin * N; i < columns.end * N; ++i) from_float(out[i], dW[i]);
   }

@@ -186,9 +186,8 @@ private:
         return TileAddend<C>{};
       };
       const auto finish = [&](int row, int64_t panel, const auto& sums) { step_row(now, row, panel, sums); };
-      if (!project_) {
-        recur(after, now.rows, recurrent_panels(), Sweep{states, step}, fetch_saved, finish);
-      } else {
+      if (!project_) recur(after, now.rows, recurrent_panels(), Sweep{states, step}, fetch_saved, finish);
+      else if constexpr (cell == Cell::lstm) {
         recur(after, now.rows, recurrent_panels(), Sweep{states, step}, Nothing<C>{},
               [&](int row, int64_t panel, const auto& sums) { projected_row(now, row, panel, sums); });
         team.barrier();
@@ -410,29 +409,45 @@ private:
     }
   }
 
+  // Where a weight gradient is summed: in the result, or beside it where that has 16 bits.
+  static C* in_place(const Matrix& result, C* sums) {
+    return sizeof(S) == sizeof(C) ? static_cast<C*>(result.data) : sums;
+  }
+
   void chunk_gradients(const std::vector<Token>& tokens, int buffer, bool add, int rank, int size) {
     const C* dgates = dgates_[buffer];
     const int64_t K = static_cast<int64_t>(tokens.size());
     pack_operands(tokens, share(K, rank, size));
     if (p_.dx.data) input_gradient(dgates, tokens, rank, size);
 #pragma omp barrier
-    const Range columns = share(GH_, rank, size, kGradientColumns);
-    if (p_.dW.data) {
-      C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dW.data) : sum_W_;
-      multiply_columns(ColumnProduct<C>{dgates, ldg_, columns, x_panels_, p_.I, K, add},
-                       [&](int64_t m) { return out + input_row(m) * p_.I; });
-    }
-    if (p_.dR.data) {
-      C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dR.data) : sum_R_;
-      multiply_columns(ColumnProduct<C>{dgates + recurrent_, ldg_, columns, h_panels_, p_.P, K, add},
-                       [&](int64_t m) { return out + m * p_.P; });
-    }
-    if (p_.dW_hr.data) {
-      C* out = sizeof(S) == sizeof(C) ? static_cast<C*>(p_.dW_hr.data) : sum_hr_;
-      const Range rows = share(p_.P, rank, size, kGradientColumns);
-      multiply_columns(ColumnProduct<C>{dhp_, ldp_, rows, hidden_panels_, p_.H, K, add},
-                       [&](int64_t m) { return out + m * p_.H; });
-    }
+    ColumnProduct<C> product{.a = dgates,
+                             .stride = ldg_,
+                             .columns = share(GH_, rank, size, kGradientColumns),
+                             .b = x_panels_,
+                             .N = p_.I,
+                             .K = K,
+                             .add = add,
+                             .out = in_place(p_.dW, sum_W_),
+                             .first = input_row(0),
+                             .rows = GH_};
+    if (p_.dW.data) multiply_columns(product);
+    product.a = dgates + recurrent_;
+    product.b = h_panels_;
+    product.N = p_.P;
+    product.out = in_place(p_.dR, sum_R_);
+    product.first = 0;
+    if (p_.dR.data) multiply_columns(product);
+    if (p_.dW_hr.data)
+      multiply_columns(ColumnProduct<C>{.a = dhp_,
+                                        .stride = ldp_,
+                                        .columns = share(p_.P, rank, size, kGradientColumns),
+                                        .b = hidden_panels_,
+                                        .N = p_.H,
+                                        .K = K,
+                                        .add = add,
+                                        .out = in_place(p_.dW_hr, sum_hr_),
+                                        .first = 0,
+                                        .rows = p_.P});
     if (p_.db_ih || p_.db_hh) {
       const Range vectors = share(ldg_ / L - 1, rank, size);
       for (int64_t v = vectors.begin; v < vectors.end; ++v)

@@ -158,7 +158,8 @@ private:
         locate(batch, now.step, now.rows, outputs);
         with_panels(fresh_R_, p_.R, R_, p_.P, team, [&](const auto& source) { recur(now, panels, source); });
         team.barrier();
-        if (project_) {
+        if constexpr (cell == Cell::lstm) {
+          if (!project_) continue;
           project(now, hidden_rows, projection);
           team.barrier();
         }

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "kernels/cpu/arena.h"
+#include "kernels/cpu/plan.h"
 #include "product.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {

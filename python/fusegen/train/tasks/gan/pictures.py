@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from .... import data as sources
 from ....data import Images
-from ....data.pictures import fitted, grid, png
+from ....data.drawing import grid, png
+from ....data.pictures import fitted
 from ....metrics import (
     GaussianFit,
     digits_classifier,

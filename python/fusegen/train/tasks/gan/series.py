@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .... import data as sources
 from ....data import Series, Whitening
-from ....data.pictures import curves, png
+from ....data.drawing import curves, png
 from ....metrics import GaussianFit, PostHoc, discriminative_score, predictive_score
 from ....models import GAN, RecurrentGAN
 from ..fingerprint import fingerprint_of

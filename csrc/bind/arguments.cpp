@@ -1,0 +1,60 @@
+#include "arguments.h"
+
+#include <string_view>
+#include <utility>
+
+namespace fusegen {
+namespace {
+
+namespace py = pybind11;
+
+// The value of `name` in `table`.
+template <class T, size_t N>
+T named(const char* argument, py::handle name, const std::pair<std::string_view, T> (&table)[N]) {
+  const std::string_view given = py::isinstance<py::str>(name) ? name.cast<std::string_view>() : "";
+  for (const auto& [text, value] : table)
+    if (text == given) return value;
+  std::string names;
+  for (size_t i = 0; i < N; ++i)
+    names += (i == 0 ? "'" : i + 1 < N ? ", '" : " or '") + std::string(table[i].first) + "'";
+  throw py::value_error(std::string(argument) + ": expected " + names + ", got " +
+                        py::repr(name).cast<std::string>());
+}
+
+}  // namespace
+
+Cell read_cell(py::handle name) {
+  static constexpr std::pair<std::string_view, Cell> cells[] = {
+      {"lstm", Cell::lstm}, {"gru", Cell::gru}, {"rnn_tanh", Cell::rnn_tanh}, {"rnn_relu", Cell::rnn_relu}};
+  return named("cell", name, cells);
+}
+
+Dtype read_dtype(py::handle name) {
+  static constexpr std::pair<std::string_view, Dtype> dtypes[] = {
+      {"float32", Dtype::f32}, {"bfloat16", Dtype::bf16}, {"float16", Dtype::f16}, {"float64", Dtype::f64}};
+  return named("dtype", name, dtypes);
+}
+
+MlpCall read_step(const py::tuple& t) {
+  if (t.size() != 16) throw py::value_error("step: expected 16 values, got " + std::to_string(t.size()));
+  return {
+      .loss = t[0].cast<std::string>(),
+      .generator = t[1].cast<bool>(),
+      .target = t[2].cast<double>(),
+      .r1 = t[3].cast<double>(),
+      .r2 = t[4].cast<double>(),
+      .gp = t[5].cast<double>(),
+      .real = t[6].cast<View>(),
+      .fake = t[7].cast<View>(),
+      .mixed = t[8].cast<View>(),
+      .weights = t[9].cast<Views>(),
+      .biases = t[10].cast<Views>(),
+      .slopes = t[11].cast<std::vector<double>>(),
+      .weight_gradients = t[12].cast<bool>(),
+      .dx_real = t[13].cast<bool>(),
+      .dx_fake = t[14].cast<bool>(),
+      .threads = t[15].cast<int>(),
+  };
+}
+
+}  // namespace fusegen

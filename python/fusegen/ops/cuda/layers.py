@@ -1,0 +1,275 @@
+"""One layer on a GPU: torch multiplies by the input weights and forms the weight gradients, the engine's
+kernels run what goes step by step.
+
+Shapes are those of ``fusegen.ops.functional``. Matrix products of float32 tensors outside the recurrence
+follow torch's own switch (torch.backends.cuda.matmul); the recurrence follows torch.backends.cudnn's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ... import _backend, _precision
+from ..layout import dense, present
+from ..recurrent import Call, Outputs, Passes, Weights
+from ..spec import GRU, LSTM, CellSpec
+from .engine import Engine, dtype_name, error_word, stream_of
+
+
+class Steps(NamedTuple):
+    """What a recurrence reads beside its gate inputs; R, W_hr and b_hn have an entry for each direction."""
+
+    R: Sequence[Tensor]
+    W_hr: Sequence[Tensor] = ()
+    b_hn: Sequence[Tensor | None] = ()  # GRU's only, which r multiplies
+    h0: Tensor | None = None
+    c0: Tensor | None = None
+    lengths: Tensor | None = None
+    relu: bool = False
+
+    def sizes(self, spec: CellSpec) -> tuple[int, int, int]:
+        """H, P, D."""
+        GH, P = self.R[0].shape
+        return GH // spec.gates, P, len(self.R)
+
+
+def passes(engine: Engine, spec: CellSpec) -> Passes:
+    """The layer's op on this engine."""
+    return Passes(partial(_forward, engine, spec), partial(_backward, engine, spec))
+
+
+def _plan(engine: Engine, spec: CellSpec, steps: Steps, like: Tensor, backward: bool) -> Any:
+    """The engine's plan of a pass, made once: it says the workspace, and is handed on to the kernels."""
+    B, (H, P, D) = like.shape[1], steps.sizes(spec)
+    return engine.kernels.gpu_plan(
+        spec.engine_name(steps.relu), dtype_name(like), _precision.recurrence_in_tf32(like.dtype), backward,
+        B, H, P, D, like.device.index or 0, engine.transport,
+    )  # fmt: skip
+
+
+def _workspace(plan: Any, like: Tensor) -> Tensor:
+    return like.new_empty(plan.workspace_bytes, dtype=torch.uint8)
+
+
+def _note(engine: Engine, spec: CellSpec, plan: Any, way: str) -> None:
+    asked = plan.transport if engine.transport == "best" else engine.transport
+    if asked != way:
+        _backend.note(f"{spec.name} on GPU: {asked} does not fit on this device, {way} ran")
+
+
+def _of_each_direction(weights: Weights, spec: CellSpec, name: str) -> list[Tensor | None]:
+    return list(weights[spec.weights.index(name) :: len(spec.weights)])
+
+
+def _projection(weights: Weights, spec: CellSpec) -> list[Tensor]:
+    return present(_of_each_direction(weights, spec, "W_hr")) if "W_hr" in spec.weights else []
+
+
+def _dense(ts: Sequence[Tensor]) -> list[Tensor]:
+    return [t.contiguous() for t in ts]
+
+
+def gate_inputs(spec: CellSpec, x: Tensor, weights: Weights) -> tuple[Tensor, list[Tensor | None]]:
+    """(W x and the biases [T, B, D*G*H], b_hn of each direction: GRU's only, which r multiplies)."""
+    W = present(_of_each_direction(weights, spec, "W"))
+    b_ih, b_hh = (_of_each_direction(weights, spec, name) for name in ("b_ih", "b_hh"))
+    H = W[0].shape[0] // spec.gates
+    b_hn: list[Tensor | None] = [None] * len(W)
+    bias = None
+    if b_hh[0] is not None or b_ih[0] is not None:
+        zeros = x.new_zeros(spec.gates * H)
+        of_x, of_h = ([zeros if b is None else b for b in bs] for bs in (b_ih, b_hh))
+        if spec is GRU:
+            b_hn = [b[2 * H :] for b in of_h]
+            sums = [torch.cat([i[: 2 * H] + h[: 2 * H], i[2 * H :]]) for i, h in zip(of_x, of_h, strict=True)]
+        else:
+            sums = [i + h for i, h in zip(of_x, of_h, strict=True)]
+        bias = sums[0] if len(sums) == 1 else torch.cat(sums)
+    both = W[0] if len(W) == 1 else torch.cat(W)
+    return F.linear(x, both, bias).contiguous(), b_hn
+
+
+def _forward(
+    engine: Engine,
+    spec: CellSpec,
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: Weights,
+    relu: bool,
+    lengths: Tensor | None,
+    packed: None,
+    train: bool,
+) -> Outputs:
+    gx, b_hn = gate_inputs(spec, x, weights)
+    R = present(_of_each_direction(weights, spec, "R"))
+    steps = Steps(R, _projection(weights, spec), b_hn, h0, c0, lengths, relu)
+    return recurrence(engine, spec, gx, steps, train)
+
+
+def recurrence(engine: Engine, spec: CellSpec, gx: Tensor, steps: Steps, train: bool) -> Outputs:
+    """(y, h_n, c_n or None, gates or None, cells or None): what goes step by step of a layer whose gate
+    inputs gx [T, B, D*G*H] are W x and the biases."""
+    (T, B, _), (H, P, D) = gx.shape, steps.sizes(spec)
+    y, h_n = gx.new_empty(T, B, D * P), gx.new_empty(D, B, P)
+    c_n = gx.new_empty(D, B, H) if spec is LSTM else None
+    gates = gx.new_empty(D, T, B, 4 * H) if train and spec.saved else None
+    cells = gx.new_empty(D, T, B, H, dtype=torch.float32) if train and spec is LSTM else None
+    plan = _plan(engine, spec, steps, gx, False)
+    way = engine.kernels.gpu_forward(
+        plan, stream_of(gx), gx, _dense(steps.R), _dense(steps.W_hr), [dense(b) for b in steps.b_hn],
+        dense(steps.h0), dense(steps.c0), steps.lengths, y, h_n, c_n, gates, cells, _workspace(plan, gx),
+        error_word(gx.device),
+    )  # fmt: skip
+    _note(engine, spec, plan, way)
+    return y, h_n, c_n, gates, cells
+
+
+def recurrence_backward(
+    engine: Engine,
+    spec: CellSpec,
+    steps: Steps,
+    kept: Outputs,
+    grads: Sequence[Tensor | None],
+    states: Sequence[bool] = (False, False),
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """(dgates [T, B, D*n*H], dh [T, B, D*P] or None, dh0, dc0) from ``grads`` of y, h_n and c_n: what goes
+    step by step. n is 4 for LSTM and GRU, 1 for RNN; ``kept`` is y, gates, cells; ``states``: whether dh0 and
+    dc0 are wanted."""
+    y, gates, cells = kept
+    assert y is not None
+    (T, B, _), (H, P, D) = y.shape, steps.sizes(spec)
+    dgates = y.new_empty(T, B, D * _columns(spec) * H)
+    dh = y.new_empty(T, B, D * P) if steps.W_hr else None
+    dh0 = y.new_empty(D, B, P) if states[0] else None
+    dc0 = y.new_empty(D, B, H) if states[1] else None
+    plan = _plan(engine, spec, steps, y, True)
+    way = engine.kernels.gpu_backward(
+        plan, stream_of(y), *map(dense, grads), [r.t().contiguous() for r in steps.R],
+        [w.t().contiguous() for w in steps.W_hr], y, dense(steps.h0), dense(steps.c0), steps.lengths, gates,
+        cells, dgates, dh, dh0, dc0, _workspace(plan, y), error_word(y.device),
+    )  # fmt: skip
+    _note(engine, spec, plan, way)
+    return dgates, dh, dh0, dc0
+
+
+def _columns(spec: CellSpec) -> int:
+    """Gradients of a unit that the kernels write: GRU's n has two, of W x and of R h."""
+    return 4 if spec.saved else 1
+
+
+def _first_rows(g: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
+    """g [T, B, n] at the step that read h_0: the first, or in the reverse direction each sequence's last."""
+    if not reverse:
+        return g[0]
+    if lengths is None:
+        return g[-1]
+    at = (lengths.clamp(1, g.shape[0]) - 1).view(1, -1, 1).expand(1, g.shape[1], g.shape[2])
+    return g.gather(0, at)[0]
+
+
+def _recurrent_gradient(
+    g: Tensor, y: Tensor, h0: Tensor | None, lengths: Tensor | None, reverse: bool
+) -> Tensor:
+    """dR [G*H, P] from g [T, B, G*H] and the h that each step read: y of the step before, h0 [B, P] first.
+
+    Past a sequence's end g and y are zero."""
+    late, early = (g[:-1], y[1:]) if reverse else (g[1:], y[:-1])
+    dR = late.flatten(0, 1).t() @ early.flatten(0, 1)
+    if h0 is not None:
+        dR = torch.addmm(dR, _first_rows(g, lengths, reverse).t(), h0)
+    return dR
+
+
+def _backward(
+    engine: Engine,
+    spec: CellSpec,
+    call: Call,
+    kept: Outputs,
+    grads: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor]:
+    x, h0, c0, weights, relu, lengths = call
+    R = present(_of_each_direction(weights, spec, "R"))
+    steps = Steps(R, _projection(weights, spec), (), h0, c0, lengths, relu)
+    # under autocast, torch's products would come out in another dtype than the tensors they are gradients of
+    with torch._C._DisableAutocast():
+        dgates, dh, dh0, dc0 = recurrence_backward(engine, spec, steps, kept, grads, wanted[1:3])
+        products = _Products(spec, steps, x, kept, dgates, dh)
+        dx = [products.of_input(present(_of_each_direction(weights, spec, "W")))] if wanted[0] else []
+        per = len(spec.weights)
+        of_weights = [
+            products.of_weight(d, name)
+            for d in range(len(R))
+            for name, want in zip(spec.weights, wanted[3 + d * per : 3 + (d + 1) * per], strict=True)
+            if want
+        ]
+        return [*dx, *present((dh0, dc0)), *of_weights]
+
+
+class _Products:
+    """The matrix products that make gradients of ``dgates``, which the kernels gave."""
+
+    def __init__(
+        self, spec: CellSpec, steps: Steps, x: Tensor, kept: Outputs, dgates: Tensor, dh: Tensor | None
+    ) -> None:
+        self.spec, self.steps, self.kept, self.dgates, self.dh = spec, steps, kept, dgates, dh
+        self.T, self.B, self.I = x.shape
+        self.H, self.P, self.D = steps.sizes(spec)
+        self.past = None
+        if steps.lengths is not None:  # what lies past the end must not matter, NaN included
+            self.past = (torch.arange(self.T, device=x.device).unsqueeze(1) >= steps.lengths).unsqueeze(-1)
+            x = x.masked_fill(self.past, 0)
+        self.x = x.reshape(self.T * self.B, self.I)
+        H, of_direction = self.H, dgates.view(self.T, self.B, self.D, -1).unbind(2)
+        # of the input's product: GRU's columns come as n, r, z
+        self.inner = [g[..., : spec.gates * H].flatten(0, 1) for g in of_direction]
+        self.outer = [g[..., H:] if spec is GRU else g for g in of_direction]
+
+    def of_input(self, W: Sequence[Tensor]) -> Tensor:
+        if self.spec is not GRU:
+            both = W[0] if self.D == 1 else torch.cat([*W])
+            dx = self.dgates.view(self.T * self.B, -1) @ both
+        else:
+            turned = [torch.cat([w[2 * self.H :], w[: 2 * self.H]]) for w in W]
+            dx = self.inner[0] @ turned[0]
+            for g, w in zip(self.inner[1:], turned[1:], strict=True):
+                dx = torch.addmm(dx, g, w)
+        return dx.view(self.T, self.B, self.I)
+
+    def of_weight(self, d: int, name: str) -> Tensor:
+        """The gradient of this weight of direction d."""
+        of: dict[str, Callable[[int], Tensor]] = {
+            "W": lambda d: self._in_gate_order(self.inner[d].t() @ self.x),
+            "R": self._of_R,
+            "b_ih": lambda d: self._in_gate_order(self.inner[d].sum(0)),
+            "b_hh": lambda d: self.outer[d].sum((0, 1)),
+            "W_hr": self._of_projection,
+        }
+        return of[name](d)
+
+    def _in_gate_order(self, t: Tensor) -> Tensor:
+        return torch.cat([t[self.H :], t[: self.H]]) if self.spec is GRU else t
+
+    def _part(self, d: int) -> slice:
+        return slice(d * self.P, (d + 1) * self.P)
+
+    def _of_R(self, d: int) -> Tensor:
+        y, h0 = self.kept[0], self.steps.h0
+        assert y is not None
+        start = None if h0 is None else h0[d]
+        return _recurrent_gradient(self.outer[d], y[..., self._part(d)], start, self.steps.lengths, d == 1)
+
+    def _of_projection(self, d: int) -> Tensor:
+        _, gates, cells = self.kept
+        assert gates is not None and cells is not None and self.dh is not None
+        m: Tensor = gates[d, ..., 3 * self.H :] * torch.tanh(cells[d]).to(self.x.dtype)
+        if self.past is not None:
+            m = m.masked_fill(self.past, 0)
+        return self.dh[..., self._part(d)].flatten(0, 1).t() @ m.flatten(0, 1)

@@ -1,0 +1,146 @@
+"""torch.ops.fusegen.lstm, gru and rnn: one layer over a whole sequence, and its gradient; and a stack of
+layers on them, or on torch's own operators.
+
+The shapes are those of ``fusegen.ops.functional``. ``lstm`` and ``gru`` save nothing; ``lstm_train`` and
+``gru_train`` also give the post-activation gates (and cell states) that their gradients need. An RNN needs
+only its own output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import _C, _backend, reference
+from . import checks, torch_path
+from .cuda import layers as cuda_layers
+from .cuda.engine import ENGINE
+from .layout import dense, dense_all, empty_grads, present, rows, wider
+from .recurrent import Call, Outputs, Passes, Weights, ops_of
+from .spec import LAYER, LSTM, CellSpec
+
+_threads = torch.get_num_threads
+
+
+def empty_outputs(spec: CellSpec) -> Callable[[Tensor, Weights, bool], Outputs]:
+    """A function that gives (y, h_n, c_n, gates, cells) of a layer (x, weights, train), not yet written; None
+    for what there is not."""
+    name, G, per = spec.name, spec.gates, len(spec.weights)
+    has_c, saves = len(spec.states) == 2, bool(spec.saved)
+
+    def empty(x: Tensor, weights: Weights, train: bool) -> Outputs:
+        R, D = checks.recurrent_weight(name, weights, per, 2 * per), len(weights) // per
+        (T, B, _), (GH, P) = x.shape, R.shape
+        H = GH // G
+        y, h_n = x.new_empty(T, B, D * P), x.new_empty(D, B, P)
+        gates = x.new_empty(D, T, B, 4 * H) if train and saves else None
+        if not has_c:
+            return y, h_n, None, gates, None
+        cells = x.new_empty(D, T, B, H, dtype=wider(x.dtype)) if train else None
+        return y, h_n, x.new_empty(D, B, H), gates, cells
+
+    return empty
+
+
+def passes(spec: CellSpec) -> Passes:
+    """The layer's op on the CPU."""
+    names, empty = spec.engine_names, empty_outputs(spec)
+
+    def forward(
+        x: Tensor,
+        h0: Tensor | None,
+        c0: Tensor | None,
+        weights: Weights,
+        relu: bool,
+        lengths: Tensor | None,
+        packed: Sequence[Tensor] | None,
+        train: bool,
+    ) -> Outputs:
+        y, h_n, c_n, gates, cells = out = empty(x, weights, train)
+        _C.layer_forward(
+            names[relu], rows(x), h0 if h0 is None else dense(h0), c0 if c0 is None else dense(c0),
+            dense_all(weights), lengths, y, h_n, c_n, gates, cells, packed, _threads(),
+        )  # fmt: skip
+        return out
+
+    def backward(
+        call: Call, kept: Outputs, grads: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> list[Tensor]:
+        x, h0, c0, weights, relu, lengths = call
+        dx, dh0, dc0, *dweights = out = empty_grads((x, h0, c0, *weights), wanted)
+        (dy, dh_n, dc_n), (y, gates, cells) = grads, kept
+        _C.layer_backward(
+            names[relu], rows(dy), dense(dh_n), dense(dc_n), rows(x), dense(h0), dense(c0),
+            dense_all(weights), lengths, y, gates, cells, dx, dh0, dc0, dweights, _threads(),
+        )  # fmt: skip
+        return present(out)
+
+    return Passes(forward, backward)
+
+
+OPS = ops_of(LAYER, cpu=passes, cuda=partial(cuda_layers.passes, ENGINE), shapes=empty_outputs)
+
+
+def run(
+    spec: CellSpec,
+    x: Tensor,
+    states: Sequence[Tensor | None],
+    layers: Sequence[Weights],
+    *,
+    relu: bool = False,
+    lengths: Tensor | None = None,
+    dropout: float = 0.0,
+    training: bool = True,
+    packed: Callable[[], Sequence[Sequence[Tensor]]] | None = None,
+) -> tuple[Tensor, ...]:
+    """A stack of layers by what the backend says: y [T, B, D*P] and the final states, each [L*D, B, ...].
+
+    x [T, B, I]; states [L*D, B, ...] or None; ``layers``: the weights of each as ``functional`` has them;
+    ``dropout`` between them in training; ``packed`` gives the blobs of ``_C.pack`` of each layer, if fused
+    kernels run.
+    """
+    first, L = layers[0], len(layers)
+    every = [w for weights in layers for w in weights] if L > 1 else first
+    if _backend.use_torch(spec.name, spec.gates, x, states, every, lengths):
+        D = len(first) // len(spec.weights)
+        stack = torch_path.Stack(L, D == 2, dropout, training)
+        return _run_torch(spec, x, states, layers, relu, lengths, stack)
+    op, blobs = OPS[spec], packed() if packed else None
+    h, c = (*states, None)[:2]
+    if L == 1:
+        one: tuple[Tensor, ...] = op(x, h, c, first, relu, lengths, blobs[0] if blobs else None)
+        return one
+    D, dtype = len(first) // len(spec.weights), x.dtype
+    finals = []
+    for layer, weights in enumerate(layers):
+        if layer and dropout and training:
+            x = F.dropout(x, dropout, True)
+        h, c = ((None if s is None else s[layer * D : (layer + 1) * D]) for s in (*states, None)[:2])
+        x, *final = op(x, h, c, weights, relu, lengths, blobs[layer] if blobs else None)
+        finals.append(final)
+    final = [torch.cat(s) for s in zip(*finals, strict=True)]
+    if len(final) == 2 and final[1].dtype != dtype:
+        final[1] = final[1].to(dtype)  # autocast: all layers but the first have 16-bit input
+    return x, *final
+
+
+def _run_torch(
+    spec: CellSpec,
+    x: Tensor,
+    states: Sequence[Tensor | None],
+    layers: Sequence[Weights],
+    relu: bool,
+    lengths: Tensor | None,
+    stack: torch_path.Stack,
+) -> tuple[Tensor, ...]:
+    first = layers[0]
+    if len(layers) == 1 and spec is LSTM and first[4] is not None and first[4].shape[0] == first[4].shape[1]:
+        _backend.note("lstm with a square W_hr, which torch does not have: the reference formula runs")
+        h0, c0 = states
+        return reference.lstm(x, h0, c0, first, lengths)
+    flat = torch_path.flat_weights([w for weights in layers for w in weights], len(spec.weights))
+    return torch_path.layers(spec.engine_name(relu), x, states, flat, lengths, stack)

@@ -1,0 +1,71 @@
+"""The way that a call of an op takes: straight to the kernel, through torch's dispatcher, or by the reference
+formula."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn.parameter import Buffer, Parameter
+
+DIRECT: Final = 0
+DISPATCH: Final = 1
+REFERENCE: Final = 2
+
+_OWN_TYPES = frozenset((Tensor, Parameter, Buffer))
+
+_compiling = torch.compiler.is_compiling
+_functorch = torch._C._are_functorch_transforms_active
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_profiling = torch._C._autograd._profiler_enabled
+_autocast = torch._C._is_any_autocast_enabled
+batched = torch._C._functorch.is_legacy_batchedtensor
+
+
+def of_call(tensors: Iterable[Tensor | None]) -> int:
+    """The way a call takes.
+
+    DIRECT: plain tensors on the CPU and nobody watching, so the binding is called without the dispatcher,
+    which would cost more than a small cell does. REFERENCE: inside a torch.func transform or forward-mode
+    differentiation, which see through plain torch operators only. DISPATCH: everything else (compile, export,
+    profiling, autocast, fake tensors, subclasses, other devices), through ``torch.ops.fusegen``.
+    """
+    if _compiling():
+        return DISPATCH
+    if transformed():
+        return REFERENCE
+    if _dispatch_modes() or _autocast() or _profiling():
+        return DISPATCH
+    first = None
+    for t in tensors:
+        if t is not None:
+            if not _own(t):
+                return DISPATCH
+            first = t if first is None else first
+    return DIRECT if first is None or first.is_cpu else DISPATCH  # the binding refuses a mixture
+
+
+def of_backward(grads: Sequence[Tensor | None], tensors: Sequence[Tensor | None]) -> int:
+    """The way of a backward. The batched gradients of ``is_grads_batched`` are older than torch.func, which
+    does not know of them."""
+    if any(g is not None and batched(g) for g in grads):
+        return REFERENCE
+    return of_call((*grads, *tensors))
+
+
+def plain(tensors: Iterable[Tensor]) -> bool:
+    """Whether these are torch's own tensors with memory, and nothing stands between them and a kernel."""
+    return not transformed() and not _dispatch_modes() and all(_own(t) for t in tensors)
+
+
+def transformed() -> bool:
+    """Inside a torch.func transform or forward-mode differentiation, which see through torch's operators
+    only."""
+    return _functorch() or forward_ad._current_level >= 0
+
+
+def _own(t: Tensor) -> bool:
+    return type(t) in _OWN_TYPES and not t.is_neg()  # of a negative view the dispatcher makes a plain one
