@@ -189,6 +189,13 @@ def test_projection(dtype, D, P, ragged):
     Case("lstm", 41, 9, 4, dtype, ragged, D, P=P).check()
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_state_however_it_is_handed_on(kind, way):
+    """Blocks wait for the first hand-over whether or not there is an h0."""
+    Case(kind, 130, 5, 3, "float32", state=False, way=way).check()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_bias_no_state(kind):
     Case(kind, 33, 5, 4, "float32", bias=False, state=False).check()

@@ -23,7 +23,9 @@ struct Traits<ForwardPass> {
     return forward_kernel<C, T, Fmt, NT>;
   }
 
-  // -1: the first hand-over is h0.
+  // -1: the first hand-over is h0. One launch has it always, since blocks wait for it; with a launch a step
+  // an h0 of zero is the workspace as it is at first.
+  static constexpr int kFirst = -1;
   static int first(const ForwardPass& pass) { return pass.h0 ? -1 : 0; }
   static int last(const ForwardPass& pass) { return static_cast<int>(pass.T) - 1; }
   static constexpr bool kProjectionFirst = false;
@@ -48,7 +50,8 @@ struct Traits<BackwardPass> {
     return backward_kernel<C, T, Fmt, NT>;
   }
 
-  static int first(const BackwardPass&) { return 0; }
+  static constexpr int kFirst = 0;
+  static int first(const BackwardPass&) { return kFirst; }
   // T only multiplies, which gives dh0.
   static int last(const BackwardPass& pass) { return static_cast<int>(pass.T); }
   static constexpr bool kProjectionFirst = true;
@@ -151,10 +154,10 @@ void run_whole(const Pass& pass, const Workspace& w, unsigned char* memory) {
   a.geometry = geometry_of(plan, product, vector.bytes);
   a.half = Half::both;
   a.carry = reinterpret_cast<float*>(memory + w.carry);
-  a.first = Traits<Pass>::first(pass);
+  a.first = Traits<Pass>::kFirst;
   a.last = Traits<Pass>::last(pass);
   if (plan.transport != Transport::launch) return start<T, Fmt>(a, plan);
-  for (int step = a.first, last = a.last; step <= last; ++step) {
+  for (int step = Traits<Pass>::first(pass), last = a.last; step <= last; ++step) {
     a.first = a.last = step;
     start<T, Fmt>(a, plan);
   }
