@@ -139,6 +139,18 @@ class Ours(StepRunner):
         return out.loss
 
 
+class Unpenalised(Ours):
+    """The fused step without the case's penalty, read in the same rounds for what the penalty costs: the
+    plain case, where its results are checked, is read minutes before."""
+
+    def loss(self) -> torch.Tensor:
+        fusegen.set_backend(self.backend)
+        return discriminator_step(self.net, self.problem.real, self.problem.fake).loss
+
+    def results(self) -> dict[str, torch.Tensor]:
+        return {}
+
+
 class Auto(Ours):
     backend = "auto"
 

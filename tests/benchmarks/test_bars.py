@@ -84,11 +84,13 @@ def test_gan_bars_judge_every_size():
         row(64, "none", "fused", 1.0, 1.0), row(64, "none", "eager", 3.0, 3.0),
         row(64, "none", "concatenated", 2.0, 2.0),
         row(64, "r1", "fused", 1.7, 1.0), row(64, "r1", "eager", 5.1, 3.0),
+        row(64, "r1", "fused plain", 1.0, 1 / 1.7),
     ]  # fmt: skip
     seen = {bar.what: bar for bar in gan.bars(rows)}
     assert seen["MLP step, best peer / fused, geometric mean of 1"].figure == pytest.approx(2.0)
     assert seen["MLP step, eager / fused, geometric mean of 1"].holds
-    assert not seen["MLP step, with R1 / without, fused, largest"].holds
+    cost = seen["MLP step, with R1 / without, fused, largest"]
+    assert cost.figure == pytest.approx(1.7) and not cost.holds
 
 
 def test_gpu_bars_judge_precision_by_precision_and_beside_plan_and_ceilings():
