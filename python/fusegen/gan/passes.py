@@ -6,26 +6,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import _backend
-from ..ops.route import batched, plain, transformed
+from ..ops import differentiate
+from ..ops.differentiate import Differentiable, autograd_function
+from ..ops.layout import present
+from ..ops.route import plain, transformed
 from . import chain, checks
 from .chain import Map, Parameters
 from .layouts import Blocked, Layout
 from .objective import Objective
 from .request import Request
 
-
-class Forward(NamedTuple):
-    """What a forward pass gives: outputs, the loss first, the only one with a gradient; and what it keeps for
-    the backward pass, beside the tensors that it was given."""
-
-    outputs: tuple[Tensor, ...]
-    kept: tuple[Tensor, ...]
+# What a forward pass gives: outputs, the loss first, the only one with a gradient; and what it keeps for the
+# backward pass, beside the tensors that it was given.
+Forward = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -70,51 +69,44 @@ class Pass(ABC):
         return dx
 
 
-class _Function(torch.autograd.Function):
-    """apply(pass, *tensors) -> the pass's outputs."""
+class _Step(Differentiable):
+    """Any pass, as what has a gradient of its own. ``static``: the pass; ``tensors``: its tensors."""
 
-    @staticmethod
-    def forward(ctx: Any, step: Pass, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        outputs, kept = step.forward(tensors)
-        ctx.step, ctx.given = step, len(tensors)
-        ctx.save_for_backward(*tensors, *kept)
-        ctx.mark_non_differentiable(*outputs[1:])
-        ctx.set_materialize_grads(False)
-        return outputs
+    name = "discriminator_step"
+    outputs = 2  # and what else there is, without gradient
+    differentiable = 1
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-        step: Pass = ctx.step
-        saved = ctx.saved_tensors  # once: checkpointing unpacks at each reading
-        tensors, kept = saved[: ctx.given], saved[ctx.given :]
-        need = ctx.needs_input_grad[1:]
-        if grad is None or not any(need):
-            return (None,) * (1 + len(tensors))
-        if torch.is_grad_enabled() or batched(grad):
-            return None, *_formula_gradient(step, tensors, need, grad)
-        return None, *step.backward(grad, tensors, kept, need)
+    def forward(
+        self, direct: bool, static: tuple[Any, ...], tensors: Sequence[Tensor | None]
+    ) -> differentiate.Forward:
+        step: Pass = static[0]
+        return *step.forward(tensors), None
+
+    def backward(
+        self,
+        direct: bool,
+        static: tuple[Any, ...],
+        tensors: Sequence[Tensor | None],
+        kept: Sequence[Tensor],
+        grads: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+    ) -> Sequence[Tensor]:
+        step: Pass = static[0]
+        (grad,) = present(grads)
+        return present(step.backward(grad, tensors, kept, wanted))
+
+    def formula(self, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        step: Pass = static[0]
+        return (step.formula(tensors),)
+
+
+_apply, _ = autograd_function(_Step())
 
 
 def run(step: Pass, tensors: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
     """The outputs of a pass over ``tensors``."""
-    outputs: tuple[Tensor, ...] = _Function.apply(step, *tensors)
+    outputs: tuple[Tensor, ...] = _apply(False, (step,), *tensors)
     return outputs
-
-
-def _formula_gradient(
-    step: Pass, tensors: Sequence[Tensor | None], need: Sequence[bool], grad: Tensor
-) -> list[Tensor | None]:
-    """The gradients of the pass's formula, where needed: under create_graph=True, where they are
-    differentiable again, and of a batch of ``grad`` (``is_grads_batched``), which kernels do not see."""
-    again = torch.is_grad_enabled()
-    under = "create_graph=True" if again else "is_grads_batched=True"
-    _backend.note(f"discriminator_step under {under}: the differentiable formula runs")
-    with torch.enable_grad():
-        alias = [t.view_as(t) if want and t is not None else t for t, want in zip(tensors, need, strict=True)]
-        wanted = [t for t, want in zip(alias, need, strict=True) if want and t is not None]
-        value = step.formula(alias)
-    found = iter(torch.autograd.grad(value, wanted, grad, create_graph=again, materialize_grads=True))
-    return [next(found) if want else None for want in need]
 
 
 # ---- whether a step is such a pass ------------------------------------------------------------------

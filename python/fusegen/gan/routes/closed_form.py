@@ -97,7 +97,7 @@ class ClosedForm(Pass):
         v = layout.input_gradient(0, adjoints[0][rows], weights[0], h[0][rows], 1.0)
         penalty, factors, norms = self._penalty(*layout.lengths(v, penalised))
         outputs = value + penalty, penalty, logits.clone(), norms
-        return Forward(outputs, (s, v, rows, factors, *h[:-1], *adjoints))
+        return outputs, (s, v, rows, factors, *h[:-1], *adjoints)
 
     def _penalty(self, squares: Tensor, norms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of input gradients of these squared lengths and lengths: the penalty, each one's factor in its

@@ -76,7 +76,7 @@ class Convolution(Pass):
             h.append(a)
         logits = layout.logits(h[-1])
         value, s = self.loss_and_derivative(logits)
-        return Forward((value, logits, *stats), (s, *h[:-1], *before, *stats))
+        return (value, logits, *stats), (s, *h[:-1], *before, *stats)
 
     def backward(
         self, grad: Tensor, tensors: Sequence[Any], kept: Sequence[Tensor], need: Sequence[bool]
