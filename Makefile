@@ -76,10 +76,11 @@ $(stamps)/runtime: constraints.txt | $(py)
 
 $(stamps)/built: $(build_sources) $(stamps)/runtime
 	$(say) "building the C++ engine"
-	@mkdir -p build && $(lock) $(py) -m pip --disable-pip-version-check install -v --no-build-isolation --no-deps \
+	@mkdir -p build $(@D) && touch $@.begun  # a source that changes during the build is newer
+	@ $(lock) $(py) -m pip --disable-pip-version-check install -v --no-build-isolation --no-deps \
 	  -C cmake.define.FUSEGEN_SIMT=ON -e . >build/build.log 2>&1 || { tail -n 60 build/build.log; echo "fusegen: the build failed (build/build.log)"; exit 1; }
 	@sed -n 's/^ *-- fusegen/  fusegen/p' build/build.log
-	@touch $@
+	@mv $@.begun $@
 
 $(stamps)/test-tools: constraints.txt | $(py)
 	@$(pip) -c constraints.txt pytest pytest-xdist hypothesis expecttest \
