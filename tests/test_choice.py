@@ -251,6 +251,7 @@ def test_a_step_left_to_torch_refuses_what_the_fused_one_does(auto):
 
 
 def test_info_tells_the_rule_and_its_source(auto):
+    torch.set_num_threads(2)
     auto(rule("lstm_cell", H=(10, 20), B=(3, 2**31 - 1), T=(1, 1), threads=(2, 2), isa=ISA, vendor=VENDOR))
     lines = _info.choice("lstm_cell,7,16,4,1,float32,infer")
     assert lines == [
