@@ -109,19 +109,23 @@ private:
 
   // Over the rows n of this thread: the weight streams by once, eight rows at a time, for all b; the sums
   // stay in L1.
-  void row_sums(const RowSumsOf& of, const Range& rows) const {
+  void row_sums(const RowSumsOf of, const Range rows) const {
     constexpr int kRows = 8;
-    for (int64_t i = 0; i < p_.B * of.stride; i += L) store(of.sums + i, V{});
+    // Of its own: what is stored could be any of the members, which would be read again each time.
+    const int64_t B = p_.B, N = of.N, stride = of.stride, w_stride = of.w.stride, ldg = ldg_;
+    const C* const dgates = of.dgates;
+    C* const sums = of.sums;
+    for (int64_t i = 0; i < B * stride; i += L) store(sums + i, V{});
     for (int64_t n = rows.begin; n < rows.end; n += kRows) {
       const int count = static_cast<int>(std::min<int64_t>(kRows, rows.end - n));
-      const S* row = static_cast<const S*>(of.w.data) + n * of.w.stride;
-      for (int64_t c = 0; c < of.N; c += L) {
-        const int lanes = lanes_left<C>(of.N, c);
+      const S* row = static_cast<const S*>(of.w.data) + n * w_stride;
+      for (int64_t c = 0; c < N; c += L) {
+        const int lanes = lanes_left<C>(N, c);
         V value[kRows];
-        for (int i = 0; i < kRows; ++i) value[i] = i < count ? load(row + i * of.w.stride + c, lanes) : V{};
-        for (int64_t b = 0; b < p_.B; ++b) {
-          const C* d = of.dgates + b * ldg_ + n;
-          C* sum = of.sums + b * of.stride + c;
+        for (int i = 0; i < kRows; ++i) value[i] = i < count ? load(row + i * w_stride + c, lanes) : V{};
+        for (int64_t b = 0; b < B; ++b) {
+          const C* d = dgates + b * ldg + n;
+          C* sum = sums + b * stride + c;
           V s = load(sum);
 #pragma GCC unroll 8
           for (int i = 0; i < kRows; ++i) s += splat(i < count ? d[i] : C(0)) * value[i];
@@ -147,9 +151,10 @@ private:
 
   // out[c] = sum_b dgates[b] a[b][c], of one column of dgates.
   void outer(const C* dgates, const C* a, int64_t stride, int64_t N, S* out) const {
+    const int64_t B = p_.B, ldg = ldg_;
     for (int64_t c = 0; c < N; c += L) {
       V sum{};
-      for (int64_t b = 0; b < p_.B; ++b) sum += splat(dgates[b * ldg_]) * load(a + b * stride + c);
+      for (int64_t b = 0; b < B; ++b) sum += splat(dgates[b * ldg]) * load(a + b * stride + c);
       store(out + c, sum, lanes_left<C>(N, c));
     }
   }
