@@ -21,6 +21,11 @@ def test_links_lead_to_files(page):
     assert [link for link in local if not (page.parent / link).exists()] == []
 
 
+def test_every_path_of_adding_exists():
+    paths = re.findall(r"`([\w.]+(?:/[\w.-]+)+)`", (ROOT / "docs/adding.md").read_text(encoding="utf-8"))
+    assert len(paths) > 50 and [path for path in paths if not (ROOT / path).exists()] == []
+
+
 def test_pictures_lie_in_one_place():
     pictures = {path.parent for path in (ROOT / "docs").rglob("*.png")}
     assert pictures == {ROOT / "docs/pictures"}

@@ -137,7 +137,7 @@ def use_torch(
     H, B, T, I = R.shape[0] // gates, x.shape[-2], x.shape[0] if len(x.shape) == 3 else 1, x.shape[-1]
     train = needs_grad(x, *states, *weights)
     if on_cpu and not compiling:
-        return cpu_rule(cell, I, H, B, T, _computed_in(x), train) is not None
+        return cpu_rule(cell, I, H, B, T, _computed_in(x), train=train) is not None
     device, dtype = x.device.type, str(_computed_in(x) if on_cpu else x.dtype).removeprefix("torch.")
     if device == "cuda":
         device, dtype = _gpu(cell, x.device.index, dtype)
@@ -151,7 +151,7 @@ def why_torch_on_cpu(
     where the fused kernels run."""
     if _backend == "torch":
         return "the backend is set so"
-    return None if _backend == "fused" else cpu_rule(cell, I, H, B, T, dtype, train)
+    return None if _backend == "fused" else cpu_rule(cell, I, H, B, T, dtype, train=train)
 
 
 def cpu_rule(
@@ -192,8 +192,8 @@ class _Table:
     def look_up(
         self, cell: str, I: int, H: int, B: int, T: int, dtype: torch.dtype, train: bool, threads: int
     ) -> _choice.Rule | None:
-        kind = _choice.of_kind(self.rules, cell, str(dtype).removeprefix("torch."), train, threads)
-        return next((r for r in kind if _choice.holds(r.H, r.B, r.T, r.I, (H, B, T, I))), None)
+        rules = _choice.of_kind(self.rules, cell, str(dtype).removeprefix("torch."), train, threads)
+        return next((r for r in rules if _choice.holds(r.H, r.B, r.T, r.I, (H, B, T, I))), None)
 
 
 _found: _Table | None = None
@@ -216,10 +216,10 @@ def _computed_in(x: Tensor) -> torch.dtype:
 def _ranges(cell: str, dtype: str, train: bool, device: str) -> Ranges:
     """Of H, B, T and I, in which such calls go to torch."""
     if device == "cpu":
-        kind = _choice.of_kind(_table().rules, cell, dtype, train, torch.get_num_threads())
+        rules = _choice.of_kind(_table().rules, cell, dtype, train, torch.get_num_threads())
     else:
-        kind = _choice.of_kind(_choice.of_machine(device), cell, dtype, train)
-    return tuple((r.H, r.B, r.T, r.I) for r in kind)
+        rules = _choice.of_kind(_choice.of_machine(device), cell, dtype, train)
+    return tuple((r.H, r.B, r.T, r.I) for r in rules)
 
 
 def _within(ranges: Ranges, H: int, B: int, T: int, I: int) -> bool:

@@ -42,7 +42,7 @@ class Rule(NamedTuple):
 
 
 CPU_RULES: tuple[Rule, ...] = tuple(
-    Rule("cpu", cell, dtype, train, H, B, T, source, I, threads, isa, vendor)
+    Rule("cpu", cell, dtype, train, H, B, T=T, source=source, I=I, threads=threads, isa=isa, vendor=vendor)
     for (isa, vendor), rows in _cpu_rules.MEASURED.items()
     for cell, dtype, train, I, H, B, T, threads, source in rows
 )
@@ -109,5 +109,5 @@ def rule_for(
 ) -> Rule | None:
     """The rule by which a committed measurement says that torch's own path is the faster one; None where
     there is none. T is 1 for cells. isa, vendor and threads are the CPU's alone."""
-    kind = of_kind(of_machine(device, isa, vendor), cell, dtype, train, threads)
-    return next((r for r in kind if holds(r.H, r.B, r.T, r.I, (H, B, T, I))), None)
+    rules = of_kind(of_machine(device, isa, vendor), cell, dtype, train, threads)
+    return next((r for r in rules if holds(r.H, r.B, r.T, r.I, (H, B, T, I))), None)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy
 import torch
 
-from . import _C, _backend, _choice, _precision, get_backend
+from . import _C, _backend, _choice, _precision
 from ._arguments import whole
+from ._backend import get_backend
 from .ops.spec import CELLS as SPECS
 
 LAYERS = tuple(spec.name for spec in SPECS)
@@ -52,7 +53,7 @@ def choice(shape: str) -> list[tuple[str, str]]:
     """(name, value) pairs for `shape` as in `info`: the path taken, the kernel, and the reason for each."""
     cell, I, H, B, T, dtype, mode = _parse(shape)
     train = mode == "train"
-    why_torch = _backend.why_torch_on_cpu(cell, I, H, B, T, getattr(torch, dtype), train)
+    why_torch = _backend.why_torch_on_cpu(cell, I, H, B, T, getattr(torch, dtype), train=train)
     if isinstance(why_torch, str):
         return [("runs", f"torch's own operators: {why_torch}")]
     if why_torch is not None:
@@ -186,13 +187,13 @@ def _versions() -> list[tuple[str, str]]:
 
 def _processor() -> list[tuple[str, str]]:
     available, m = ", ".join(_C.available_isas()), _machine()
-    kind = f" ({m['vendor']}, family {m['family']} model {m['model']})" if m["family"] else ""
+    model = f" ({m['vendor']}, family {m['family']} model {m['model']})" if m["family"] else ""
     runtimes = openmp_runtimes()
     openmp = ", ".join(runtimes) or "unknown"
     if len(runtimes) > 1:
         openmp += f" ({len(runtimes)} at once: they compete for the cores)"
     return [
-        ("processor", _processor_name() + kind),
+        ("processor", _processor_name() + model),
         ("caches", _caches(m)),
         ("block sizes", _blocks()),
         ("instruction set", f"{_C.isa()} (this machine and build have: {available}; FUSEGEN_ISA chooses)"),

@@ -44,7 +44,7 @@ class RecurrentCell(RNNCellBase):
         packed, frozen = None, self._frozen
         if frozen and frozen.pays(1, B, H) and not (_any_autocast() or torch.compiler.is_compiling()):
             packed = partial(frozen.blobs, self)
-        out = cells.run(self._op, x, h, c, self._weights(), relu, packed)
+        out = cells.run(self._op, x, h, c, self._weights(), relu, packed=packed)
         if x is input:
             return out
         return tuple(s.squeeze(0) for s in out) if isinstance(out, tuple) else out.squeeze(0)

@@ -108,7 +108,7 @@ def run(
     if _backend.use_torch(spec.name, spec.gates, x, states, every, lengths):
         D = len(first) // len(spec.weights)
         stack = torch_path.Stack(L, D == 2, dropout, training)
-        return _run_torch(spec, x, states, layers, relu, lengths, stack)
+        return _run_torch(spec, x, states, layers, relu, lengths, stack=stack)
     op, blobs = OPS[spec], packed() if packed else None
     h, c = (*states, None)[:2]
     if L == 1:

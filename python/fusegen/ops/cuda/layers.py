@@ -109,7 +109,7 @@ def _forward(
 ) -> Outputs:
     gx, b_hn = gate_inputs(spec, x, weights)
     R = present(_of_each_direction(weights, spec, "R"))
-    steps = Steps(R, _projection(weights, spec), b_hn, h0, c0, lengths, relu)
+    steps = Steps(R, _projection(weights, spec), b_hn, h0, c0, lengths=lengths, relu=relu)
     return recurrence(engine, spec, gx, steps, train)
 
 
@@ -197,7 +197,7 @@ def _backward(
 ) -> list[Tensor]:
     x, h0, c0, weights, relu, lengths = call
     R = present(_of_each_direction(weights, spec, "R"))
-    steps = Steps(R, _projection(weights, spec), (), h0, c0, lengths, relu)
+    steps = Steps(R, _projection(weights, spec), h0=h0, c0=c0, lengths=lengths, relu=relu)
     # under autocast, torch's products would come out in another dtype than the tensors they are gradients of
     with torch._C._DisableAutocast():
         dgates, dh, dh0, dc0 = recurrence_backward(engine, spec, steps, kept, grads, wanted[1:3])
