@@ -16,16 +16,29 @@ LAYER, STEP = TABLES
 
 
 def body(file, function):
-    """The text of the function in this file; of C++, from its name on."""
+    """The text of the functions of this name in the file, those that the next ones are called from."""
     text = (ROOT / file).read_text()
     if file.endswith(".py"):
         nodes = ast.walk(ast.parse(text))
         found = [n for n in nodes if isinstance(n, ast.FunctionDef) and n.name == function]
         assert found, f"{file} has no function {function}"
         return "\n".join(ast.get_source_segment(text, n) for n in found)
-    at = re.search(rf"\b{function}\b[\"(<]", text)
-    assert at, f"{file} has no function {function}"
-    return text[at.start() :]
+    starts = [m.start() for m in re.finditer(rf"\b{function}\b[\"(<]", text)]
+    assert starts, f"{file} has no function {function}"
+    return "\n".join(braced(text[start:]) for start in starts)
+
+
+def braced(text):
+    """Up to the brace that closes the first one; nothing of what has none before its semicolon."""
+    first = re.search(r"[{;]", text)
+    if first is None or first[0] == ";":
+        return ""
+    depth = 0
+    for brace in re.finditer(r"[{}]", text):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return text[: brace.end()]
+    return text
 
 
 @pytest.mark.parametrize("file, function, calls", LAYER + STEP)

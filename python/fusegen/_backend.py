@@ -192,7 +192,7 @@ class _Table:
     def look_up(
         self, cell: str, I: int, H: int, B: int, T: int, dtype: torch.dtype, train: bool, threads: int
     ) -> _choice.Rule | None:
-        rules = _choice.of_kind(self.rules, cell, str(dtype).removeprefix("torch."), train, threads)
+        rules = _choice.of_call(self.rules, cell, str(dtype).removeprefix("torch."), train, threads)
         return next((r for r in rules if _choice.holds(r.H, r.B, r.T, r.I, (H, B, T, I))), None)
 
 
@@ -216,9 +216,9 @@ def _computed_in(x: Tensor) -> torch.dtype:
 def _ranges(cell: str, dtype: str, train: bool, device: str) -> Ranges:
     """Of H, B, T and I, in which such calls go to torch."""
     if device == "cpu":
-        rules = _choice.of_kind(_table().rules, cell, dtype, train, torch.get_num_threads())
+        rules = _choice.of_call(_table().rules, cell, dtype, train, torch.get_num_threads())
     else:
-        rules = _choice.of_kind(_choice.of_machine(device), cell, dtype, train)
+        rules = _choice.of_call(_choice.of_machine(device), cell, dtype, train)
     return tuple((r.H, r.B, r.T, r.I) for r in rules)
 
 

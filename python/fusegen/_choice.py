@@ -74,7 +74,7 @@ def of_machine(device: str, isa: str = "", vendor: str = "") -> tuple[Rule, ...]
     )
 
 
-def of_kind(
+def of_call(
     rules: tuple[Rule, ...], cell: str, dtype: str, train: bool, threads: int = 1
 ) -> tuple[Rule, ...]:
     """Those of ``rules`` that hold for such calls at some size."""
@@ -109,5 +109,5 @@ def rule_for(
 ) -> Rule | None:
     """The rule by which a committed measurement says that torch's own path is the faster one; None where
     there is none. T is 1 for cells. isa, vendor and threads are the CPU's alone."""
-    rules = of_kind(of_machine(device, isa, vendor), cell, dtype, train, threads)
+    rules = of_call(of_machine(device, isa, vendor), cell, dtype, train, threads)
     return next((r for r in rules if holds(r.H, r.B, r.T, r.I, (H, B, T, I))), None)

@@ -89,7 +89,7 @@ def _range(ends: tuple[int, int]) -> str:
 
 
 def gpu_choice(shape: str, device: str) -> list[tuple[str, str]]:
-    """(name, value) pairs for `shape` on a GPU as in `info`: the way of each pass, and why."""
+    """(name, value) pairs for `shape` on a GPU as in `info`: the transport of each pass, and why."""
     name, sms, shared_kib, major = _gpu_named(device)
     cell, _, H, B, _, dtype, mode = _parse(shape)
     if cell not in LAYERS:

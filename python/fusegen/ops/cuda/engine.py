@@ -11,7 +11,7 @@ from ... import _C
 
 
 class Engine(NamedTuple):
-    """The module that has the kernels, and the way that a recurrence is asked to take: "best", or one of
+    """The module that has the kernels, and the transport that a recurrence is asked to use: "best", or one of
     "launch", "block", "l2", "cluster"."""
 
     kernels: Any = _C

@@ -57,10 +57,10 @@ def _workspace(plan: Any, like: Tensor) -> Tensor:
     return like.new_empty(plan.workspace_bytes, dtype=torch.uint8)
 
 
-def _note(engine: Engine, spec: CellSpec, plan: Any, way: str) -> None:
+def _note(engine: Engine, spec: CellSpec, plan: Any, transport: str) -> None:
     asked = plan.transport if engine.transport == "best" else engine.transport
-    if asked != way:
-        _backend.note(f"{spec.name} on GPU: {asked} does not fit on this device, {way} ran")
+    if asked != transport:
+        _backend.note(f"{spec.name} on GPU: {asked} does not fit on this device, {transport} ran")
 
 
 def _of_each_direction(weights: Weights, spec: CellSpec, name: str) -> list[Tensor | None]:
@@ -122,12 +122,12 @@ def recurrence(engine: Engine, spec: CellSpec, gx: Tensor, steps: Steps, train: 
     gates = gx.new_empty(D, T, B, 4 * H) if train and spec.saved else None
     cells = gx.new_empty(D, T, B, H, dtype=torch.float32) if train and spec is LSTM else None
     plan = _plan(engine, spec, steps, gx, False)
-    way = engine.kernels.gpu_forward(
+    transport = engine.kernels.gpu_forward(
         plan, stream_of(gx), gx, _dense(steps.R), _dense(steps.W_hr), [dense(b) for b in steps.b_hn],
         dense(steps.h0), dense(steps.c0), steps.lengths, y, h_n, c_n, gates, cells, _workspace(plan, gx),
         error_word(gx.device),
     )  # fmt: skip
-    _note(engine, spec, plan, way)
+    _note(engine, spec, plan, transport)
     return y, h_n, c_n, gates, cells
 
 
@@ -150,12 +150,12 @@ def recurrence_backward(
     dh0 = y.new_empty(D, B, P) if states[0] else None
     dc0 = y.new_empty(D, B, H) if states[1] else None
     plan = _plan(engine, spec, steps, y, True)
-    way = engine.kernels.gpu_backward(
+    transport = engine.kernels.gpu_backward(
         plan, stream_of(y), *map(dense, grads), [r.t().contiguous() for r in steps.R],
         [w.t().contiguous() for w in steps.W_hr], y, dense(steps.h0), dense(steps.c0), steps.lengths, gates,
         cells, dgates, dh, dh0, dc0, _workspace(plan, y), error_word(y.device),
     )  # fmt: skip
-    _note(engine, spec, plan, way)
+    _note(engine, spec, plan, transport)
     return dgates, dh, dh0, dc0
 
 

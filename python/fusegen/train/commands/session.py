@@ -30,7 +30,7 @@ _SHOWN = 3  # things that were left out of the data
 
 def override(base: Sections, parsed: argparse.Namespace, task: Any) -> Sections:
     """The options of `base`, those that flags were given for in their place."""
-    return {name: from_flags(kind, parsed, base[name]) for name, kind in config.classes(task).items()}
+    return {name: from_flags(options, parsed, base[name]) for name, options in config.classes(task).items()}
 
 
 def reopen(folder: Path, parsed: argparse.Namespace, task: Any) -> Run:

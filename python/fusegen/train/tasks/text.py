@@ -94,7 +94,7 @@ class TextData(Options):
             )
 
     @property
-    def vocabulary_kind(self) -> str:
+    def kind(self) -> str:
         """As `Vocabulary.kind`."""
         return self.tokens if self.tokens in BUILT else "tokenizer"
 
@@ -179,7 +179,7 @@ class TextTask(Task):
     ) -> "TextTask":
         options, source = sections["model"], sections["data"]
         kept = folder / "vocabulary.json" if folder else None
-        vocabulary = Vocabulary.load(kept, source.vocabulary_kind) if kept and kept.exists() else None
+        vocabulary = Vocabulary.load(kept, source.kind) if kept and kept.exists() else None
         if not data:
             if vocabulary is None:
                 raise FileNotFoundError(
@@ -188,7 +188,7 @@ class TextTask(Task):
             task = cls(_model(options, vocabulary), None, options.batch, options.chunk)
             task.vocabulary = vocabulary
             return task
-        if vocabulary is None and source.vocabulary_kind == "tokenizer":
+        if vocabulary is None and source.kind == "tokenizer":
             vocabulary = Vocabulary.from_file(source.tokens, argument.replace("data", "tokens"))
         text, stream = _opened(source, vocabulary, argument)
         task = cls.make(text, options, stream=stream, argument=argument)
@@ -308,6 +308,6 @@ def _opened(source: TextData, vocabulary: Vocabulary | None, argument: str) -> t
         stream = TextStream(source.data, source.column, source.split, source.held_out, argument)
         vocabulary = vocabulary or Vocabulary("byte")
         return Text(stream.name, vocabulary.encode(stream.measured), (), vocabulary), stream
-    utf8 = source.vocabulary_kind != "byte"
+    utf8 = source.kind != "byte"
     text = open_text(source.data, argument, utf8=utf8, column=source.column, split=source.split)
-    return tokenize(text, source.vocabulary_kind, source.vocabulary, vocabulary, argument), None
+    return tokenize(text, source.kind, source.vocabulary, vocabulary, argument), None
