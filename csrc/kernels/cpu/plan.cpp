@@ -13,25 +13,31 @@ constexpr int64_t kWorkPerThread = 32 * 1024;
 // again.
 constexpr int64_t kSmallStepRows = 8;
 
+// Multiply-adds of one direction.
+int64_t all_work(const RecurrentSizes& s) { return s.B * s.T * gate_count(s.cell) * s.H * (s.P + s.I); }
+
+// Whether threads had better not meet at every step: a core's L2 holds all recurrent weights, or a step is
+// less work than a barrier.
+bool barrier_is_dear(const RecurrentSizes& s, int threads) {
+  const int64_t weights = gate_count(s.cell) * s.H * s.P;
+  return weights * (s.dtype == Dtype::f64 ? 8 : 4) <= blocks().resident_bytes ||
+         s.B * weights < threads * kWorkPerThread;
+}
+
 Plan plan(const RecurrentSizes& s, int64_t chunk_rows) {
   Plan p{};
-  const int64_t gates = gate_count(s.cell) * s.H;
-  const int64_t weight_bytes = gates * s.P * (s.dtype == Dtype::f64 ? 8 : 4);
-  const bool resident = weight_bytes <= blocks().resident_bytes;
-  const int64_t step_work = s.B * gates * s.P;
+  const bool no_barrier = barrier_is_dear(s, s.threads);
+  const int64_t step_work = s.B * gate_count(s.cell) * s.H * s.P;
   p.threads = std::max(1, s.threads);
   p.chunk_rows = chunk_rows;
   if (p.threads == 1) {
     p.why = "one thread was asked for";
-  } else if (s.B * s.T * gates * (s.P + s.I) < 2 * kWorkPerThread) {
+  } else if (all_work(s) < 2 * kWorkPerThread) {
     p.threads = 1;
     p.why = "too little work for a second thread";
   } else if (s.T == 1) {
     p.why = "a single step: threads share units, weights are packed block by block as they are used";
-  } else if (s.D == 2 && p.threads == 2 && (resident || step_work < p.threads * kWorkPerThread)) {
-    p.over_directions = true;
-    p.why = "recurrent weights fit each core's L2, so each thread takes a direction and needs no barrier";
-  } else if (s.B >= 2 * p.threads && (resident || step_work < p.threads * kWorkPerThread)) {
+  } else if (s.B >= 2 * p.threads && no_barrier) {
     p.over_rows = true;
     p.why = "recurrent weights fit each core's L2, so threads take rows and need no barrier";
   } else if (step_work < p.threads * kWorkPerThread) {
@@ -84,11 +90,10 @@ const Blocks& blocks() {
 }
 
 Plan plan_forward(const RecurrentSizes& s) { return plan(s, input_rows(s)); }
-Plan plan_backward(const RecurrentSizes& s) {
-  RecurrentSizes each = s;
-  // A dX of 16 bits that two directions sum up in memory of their own would be rounded once more.
-  if (s.dtype == Dtype::bf16 || s.dtype == Dtype::f16) each.D = 1;
-  return plan(each, kGradientRows);
+Plan plan_backward(const RecurrentSizes& s) { return plan(s, kGradientRows); }
+
+bool directions_apart(const RecurrentSizes& s) {
+  return s.D == 2 && s.threads == 2 && s.T > 1 && all_work(s) >= 2 * kWorkPerThread && barrier_is_dear(s, 2);
 }
 
 int plan_threads(const MlpStep& s) {

@@ -7,16 +7,20 @@
 namespace fusegen::cpu {
 
 struct Plan {
-  int threads;           // of the parallel region
-  bool small_step;       // one step of few rows: dot products on the weights as they lie, nothing packed
-  bool over_directions;  // each of two threads runs one direction of a layer, alone
-  bool over_rows;        // each thread runs the whole sequence on rows of its own; else threads share units
-  int64_t chunk_rows;    // rows (steps times active sequences) whose input product is made at once
+  int threads;         // of the parallel region
+  bool small_step;     // one step of few rows: dot products on the weights as they lie, nothing packed
+  bool over_rows;      // each thread runs the whole sequence on rows of its own; else threads share units
+  int64_t chunk_rows;  // rows (steps times active sequences) whose input product is made at once
   const char* why;
 };
 
+// Of one direction of a layer.
 Plan plan_forward(const RecurrentSizes& s);
 Plan plan_backward(const RecurrentSizes& s);
+
+// Of a layer: whether each of two threads runs one of its two directions, alone, whose plan is then that of
+// one thread. No barrier is needed, and each core keeps the recurrent weights of its direction.
+bool directions_apart(const RecurrentSizes& s);
 
 // Threads of a discriminator step: at most those asked for.
 int plan_threads(const MlpStep& s);

@@ -143,8 +143,8 @@ void run_directions(std::array<Params, 2>& directions, int64_t D, bool apart, co
     if (error) std::rethrow_exception(error);
 }
 
-// The same where both write dx [T,B,I]: the second has its own until both are there. Of 32 or 64 bits (see
-// plan_backward), so the sum is the one that adding in the kernel gives.
+// The same where both write dx [T,B,I]: the second has its own until both are there. Of 32 or 64 bits, so the
+// sum is the one that adding in the kernel gives; one of 16 would be rounded once more.
 template <class X, class Run>
 void run_directions_with_dx(std::array<RecurrentBackward, 2>& directions, const Run& run) {
   const RecurrentSizes& s = directions[0];
@@ -188,7 +188,7 @@ void layer_forward(const LayerForward& layer) {
     p.cells = direction.plane(layer.cells, "cells", {p.T, p.B, p.H}, wide_type(p.dtype));
     check(p.cell != Cell::lstm || !p.gates.data == !p.cells.data, "gates, cells: expected both or neither");
   }
-  run_directions(directions, s.D, cpu::plan_forward(s).over_directions,
+  run_directions(directions, s.D, cpu::directions_apart(s),
                  [](const RecurrentForward& p) { cpu::recurrent_forward(p); });
 }
 
@@ -215,7 +215,8 @@ void layer_backward(const LayerBackward& layer) {
     set_gradients(p, layer, direction);
   }
   const auto run = [](const RecurrentBackward& p) { cpu::recurrent_backward(p); };
-  const bool apart = cpu::plan_backward(s).over_directions;
+  const bool wide = s.dtype == Dtype::f32 || s.dtype == Dtype::f64;
+  const bool apart = cpu::directions_apart(s) && (wide || !layer.dx);
   if (apart && layer.dx && s.dtype == Dtype::f64) run_directions_with_dx<double>(directions, run);
   else if (apart && layer.dx) run_directions_with_dx<float>(directions, run);
   else run_directions(directions, s.D, apart, run);
