@@ -20,7 +20,8 @@ say := @printf 'fusegen: %s\n'
 # Two builds at a time would write the same build folder.
 lock := $(if $(shell command -v flock),flock build/.lock)
 
-build_sources := pyproject.toml CMakeLists.txt $(wildcard cmake/*) $(shell find csrc tests/simt -name '*.h' -o -name '*.cpp' -o -name '*.cu')
+build_sources := pyproject.toml CMakeLists.txt $(wildcard cmake/*) $(shell find csrc tests/simt -name '*.h' -o -name '*.cpp' -o -name '*.cu') \
+  benchmarks/gpu/lstm_forward.cu
 
 sources := csrc tests benchmarks  # of C++ and CUDA
 

@@ -30,8 +30,8 @@ FUSEGEN_HOST_DEVICE Term<R> real(GanLoss loss, R r, R target) {
       const Term<R> p = softplus(-r);
       return {p.value + (1 - target) * r, 1 - target - p.slope};
     }
-    // Lim and Ye 2017
-    case GanLoss::hinge: return r < 1 ? Term<R>{1 - r, -1} : Term<R>{r >= 1 ? R(0) : r, 0};
+    // Lim and Ye 2017; a NaN has the slope that torch's ReLU passes on
+    case GanLoss::hinge: return r >= 1 ? Term<R>{0, 0} : Term<R>{1 - r, -1};
     // Mao et al. 2017
     case GanLoss::least_squares: return {(r - 1) * (r - 1) / 2, r - 1};
     // Arjovsky et al. 2017
@@ -47,7 +47,7 @@ FUSEGEN_HOST_DEVICE Term<R> fake(GanLoss loss, R f) {
   switch (loss) {
     case GanLoss::non_saturating:
     case GanLoss::minimax: return softplus(f);
-    case GanLoss::hinge: return f > -1 ? Term<R>{1 + f, 1} : Term<R>{f <= -1 ? R(0) : f, 0};
+    case GanLoss::hinge: return f <= -1 ? Term<R>{0, 0} : Term<R>{1 + f, 1};
     case GanLoss::least_squares: return {f * f / 2, f};
     case GanLoss::wasserstein: return {f, 1};
     case GanLoss::relativistic: break;

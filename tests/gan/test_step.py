@@ -352,6 +352,20 @@ def test_nan_travels(value):
         assert torch.equal(p.grad.isfinite(), q.grad.isfinite())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_hinge_of_a_nan_logit_has_the_gradient_of_torch(dtype):
+    D = nn.Sequential(nn.Linear(2, 1)).to(dtype)
+    nn.init.constant_(D[0].bias, torch.nan)
+    twin = copy.deepcopy(D)
+    real, fake = torch.ones(2, 2, dtype=dtype), torch.zeros(2, 2, dtype=dtype)
+    out = discriminator_step(D, real, fake, "hinge")
+    assert out.path == "fused_mlp", out.reason
+    out.loss.backward()
+    eager(twin, real, fake, "hinge", 0, None)[0].backward()
+    for p, q in zip(D.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad)
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.2])
 @pytest.mark.parametrize("penalty", ["none", "r1"])
 def test_gradients_pass_nan_as_in_torch(penalty, slope):

@@ -102,6 +102,12 @@ def test_layer_arguments(kind):
         m(torch.nn.utils.rnn.pack_padded_sequence(torch.randn(4, 3, 7), [4, 2, 1]))
 
 
+@pytest.mark.parametrize("lengths", [torch.tensor(2.7), torch.tensor(True), True, 2.0], ids=repr)
+def test_an_unbatched_length_that_is_no_integer(lengths):
+    with pytest.raises(TypeError, match=r"expected (lengths|integers)"):
+        layer("LSTM", 5, 6)(X[:, 0], lengths=lengths)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_complex_weights(kind):
     m = layer(kind, 5, 6, dtype=torch.complex64)

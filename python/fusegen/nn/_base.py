@@ -86,10 +86,10 @@ class Recurrent(RNNBase):
             states = tuple(s.unsqueeze(1) for s in given) if rank == 2 else given
         at = None
         if lengths is not None:
-            if rank == 2 and (
-                isinstance(lengths, int) or (isinstance(lengths, Tensor) and lengths.dim() == 0)
-            ):
-                lengths = [int(lengths)]
+            if rank == 2 and isinstance(lengths, Tensor) and lengths.dim() == 0:
+                lengths = lengths.view(1)
+            elif rank == 2 and isinstance(lengths, int):
+                lengths = [lengths]
             at = checks.as_lengths(self._get_name(), lengths, x)  # type: ignore[arg-type]
         out = self._run(x, states, at)
         if rank == 2:
