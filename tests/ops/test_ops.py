@@ -440,7 +440,7 @@ def test_set_backend():
 def test_auto_follows_the_table(monkeypatch):
     from fusegen import _choice
 
-    rule = _choice.Rule("cpu", "gru", "float32", False, (1, 64), (1, 8), (1, 100), "a test")
+    rule = _choice.Rule("cpu", "gru", "float32", False, H=(1, 64), B=(1, 8), T=(1, 100), source="a test")
     monkeypatch.setattr(_choice, "RULES", (rule,))
     seen = []
     monkeypatch.setattr(torch_path, "layers", lambda *a: seen.append(a[0]) or (a[1], a[1]))

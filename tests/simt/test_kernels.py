@@ -81,7 +81,16 @@ class Case:
         """(y, h_n, c_n, gates, cells)."""
         _precision.recurrence_in_tf32 = lambda dtype: self.tf32  # the fixture puts it back
         h0, c0 = (*self.starts, None)[:2]
-        return self.passes.forward(self.x, h0, c0, self.weights, self.relu, self.lengths, None, train)
+        return self.passes.forward(
+            self.x,
+            h0,
+            c0,
+            weights=self.weights,
+            relu=self.relu,
+            lengths=self.lengths,
+            packed=None,
+            train=train,
+        )
 
     def backward(self, kept, grads):
         """The gradients of x, the states and the weights; ``kept``: y, gates, cells."""
@@ -168,7 +177,7 @@ AXES = (
 
 @pytest.mark.parametrize("kind, H, B, T, dtype, ragged, way, D", list(cases.covering(*AXES)))
 def test_pairs(kind, H, B, T, dtype, ragged, way, D):
-    Case(kind, H, B, T, dtype, ragged, D, way=way).check()
+    Case(kind, H, B, T, dtype, ragged=ragged, D=D, way=way).check()
 
 
 @functools.cache
@@ -180,13 +189,13 @@ def triples():
 @pytest.mark.parametrize("part", range(16))
 def test_triples(part):
     for kind, H, B, T, dtype, ragged, way, D in triples()[part::16]:
-        Case(kind, H, B, T, dtype, ragged, D, way=way).check()
+        Case(kind, H, B, T, dtype, ragged=ragged, D=D, way=way).check()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("D, P, ragged", [(1, 5, False), (2, 13, True), (2, 40, False)])
 def test_projection(dtype, D, P, ragged):
-    Case("lstm", 41, 9, 4, dtype, ragged, D, P=P).check()
+    Case("lstm", 41, 9, 4, dtype, ragged=ragged, D=D, P=P).check()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -221,7 +230,9 @@ def test_group_sizes(way, blocks):
         """The first H whose group has so many blocks."""
         name, tf32 = ("float32", True) if dtype == "tf32" else (dtype, False)
         for H in range(1, 1100, 7):
-            plan = simt.gpu_plan(kind, name, tf32, False, 3, H, H, 1, 0, way)
+            plan = simt.gpu_plan(
+                kind, name, tf32=tf32, backward=False, B=3, H=H, P=H, D=1, device=0, transport=way
+            )
             if plan.transport == way and plan.blocks == blocks:
                 return H
         return None
@@ -265,7 +276,10 @@ def test_blocks_that_do_not_fit_at_once(kind, way, free):
     """A device that others use too: a launch a step runs, the results are right, and the fallback is told."""
     simt.set_device(major=8 if way == "l2" else 9)
     case = Case(kind, 130, 5, 3, "float32")
-    assert simt.gpu_plan(kind, "float32", False, False, 5, 130, 130, 1, 0, "best").transport == way
+    plan = simt.gpu_plan(
+        kind, "float32", tf32=False, backward=False, B=5, H=130, P=130, D=1, device=0, transport="best"
+    )
+    assert plan.transport == way
     case.check()
     told = f"{case.spec.name} on GPU: {way} does not fit on this device, launch ran"
     before = _backend.fallbacks[told]
@@ -277,7 +291,9 @@ def test_blocks_that_do_not_fit_at_once(kind, way, free):
 def test_clusters_need_not_all_fit_at_once():
     """They do not wait for each other."""
     case = Case("lstm", 130, 70, 2, "bfloat16", way="cluster")
-    p = simt.gpu_plan("lstm", "bfloat16", False, False, 70, 130, 130, 1, 0, "cluster")
+    p = simt.gpu_plan(
+        "lstm", "bfloat16", tf32=False, backward=False, B=70, H=130, P=130, D=1, device=0, transport="cluster"
+    )
     assert p.transport == "cluster" and p.groups > 1
     simt.leave_free(p.blocks)
     before = sum(_backend.fallbacks.values())
@@ -368,7 +384,9 @@ def test_choice_fits_the_device(kind, sms, shared_kib, major):
             (1, 64, 100, 128, 256, 512, 777, 1024, 2048, 5000), (1, 16, 64, 256, 3000), (1, 2)
         ):
             for backward in (False, True):
-                p = simt.gpu_plan(kind, dtype, tf32, backward, B, H, H, D, 0, "best")
+                p = simt.gpu_plan(
+                    kind, dtype, tf32=tf32, backward=backward, B=B, H=H, P=H, D=D, device=0, transport="best"
+                )
                 ways.add(p.transport)
                 assert p.shared_bytes <= shared_kib * 1024
                 assert p.groups * p.slices * p.rows >= B
@@ -542,7 +560,7 @@ def test_choice_of_cells_fits_the_device(kind, sms, shared_kib, major):
     for dtype, B, I, H in itertools.product(
         ("bfloat16", "float32"), (1, 8, 9, 32, 33, 3000), (1, 100, 5000), (1, 64, 777, 2048)
     ):
-        p = simt.gpu_cell_plan(kind, dtype, False, B, I, H, 0)
+        p = simt.gpu_cell_plan(kind, dtype, tf32=False, B=B, I=I, H=H, device=0)
         ways.add(p.multiplies)
         if p.multiplies:
             units = 8 // p.k_splits * (8 if kind == "lstm" else 16)
@@ -587,11 +605,15 @@ def test_bad_arguments_of_cells(change, error):
 @pytest.mark.parametrize("name", ["lstmm", "rnn", "", None, 1])
 def test_a_wrong_name_of_a_cell_or_dtype(name):
     with pytest.raises(ValueError, match=rf"cell: expected 'lstm', .* or 'rnn_relu', got {name!r}"):
-        simt.gpu_cell_plan(name, "float32", False, 3, 7, 9, 0)
+        simt.gpu_cell_plan(name, "float32", tf32=False, B=3, I=7, H=9, device=0)
     with pytest.raises(ValueError, match=rf"dtype: expected 'float32', .* or 'float64', got {name!r}"):
-        simt.gpu_plan("lstm", name, False, False, 3, 9, 9, 1, 0, "best")
+        simt.gpu_plan(
+            "lstm", name, tf32=False, backward=False, B=3, H=9, P=9, D=1, device=0, transport="best"
+        )
     with pytest.raises(ValueError, match="transport: expected"):
-        simt.gpu_plan("lstm", "float32", False, False, 3, 9, 9, 1, 0, "magic")
+        simt.gpu_plan(
+            "lstm", "float32", tf32=False, backward=False, B=3, H=9, P=9, D=1, device=0, transport="magic"
+        )
 
 
 @pytest.mark.parametrize(
