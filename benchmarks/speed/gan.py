@@ -56,7 +56,7 @@ def path(name: str, problem: GanProblem, runner: BaseRunner) -> str:
 def best_of_all(rows: list[Row], ours: str = "fused") -> list[float]:
     """Of each case the time of the fastest peer over ours."""
     best: dict[tuple, float] = {}
-    for entry in select(rows, peer=lambda name: name not in OURS):
+    for entry in select(rows, peer=lambda name: name.split()[0] not in OURS):
         ratio, case = getattr(entry, f"ratio_{ours}"), (entry.cell, entry.form, entry.B)
         if ratio != "":
             best[case] = min(best.get(case, ratio), ratio)

@@ -89,6 +89,7 @@ def test_gan_bars_judge_every_size():
     seen = {bar.what: bar for bar in gan.bars(rows)}
     assert seen["MLP step, best peer / fused, geometric mean of 1"].figure == pytest.approx(2.0)
     assert seen["MLP step, eager / fused, geometric mean of 1"].holds
+    assert gan.best_of_all(select(rows, form="r1")) == [3.0]  # what R1 costs us is no peer
     cost = seen["MLP step, with R1 / without, fused, largest"]
     assert cost.figure == pytest.approx(1.7) and not cost.holds
 
