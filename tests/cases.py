@@ -10,7 +10,7 @@ import torch
 from fusegen.ops import route
 from torch import nn
 
-KINDS = ("LSTM", "GRU", "RNN_TANH", "RNN_RELU")
+CELL_NAMES = ("LSTM", "GRU", "RNN_TANH", "RNN_RELU")
 CELLS = ("LSTMCell", "GRUCell", "RNNCell_tanh", "RNNCell_relu")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -42,9 +42,9 @@ OPTIONS = (
 LSTM_OPTIONS = ({"proj_size": 5}, {"proj_size": 5, "num_layers": 2, "bidirectional": True, "bias": False})
 
 
-def options_of(kind: str):
-    """The options to test for a kind of layer."""
-    return OPTIONS + LSTM_OPTIONS if kind == "LSTM" else OPTIONS
+def options_of(cell_name: str):
+    """The options to test a layer of this cell with."""
+    return OPTIONS + LSTM_OPTIONS if cell_name == "LSTM" else OPTIONS
 
 
 def label(options: dict) -> str:
@@ -52,36 +52,36 @@ def label(options: dict) -> str:
     return ",".join(f"{k}={v}" for k, v in options.items()) or "plain"
 
 
-def layer(kind: str, I: int, H: int, own: bool = True, **options) -> nn.Module:
-    """A layer of this kind: fusegen's (own) or torch.nn's."""
-    name, _, nonlinearity = kind.partition("_")
+def layer(cell_name: str, I: int, H: int, own: bool = True, **options) -> nn.Module:
+    """A layer of the cell so named: fusegen's (own) or torch.nn's."""
+    name, _, nonlinearity = cell_name.partition("_")
     if nonlinearity:
         options["nonlinearity"] = nonlinearity.lower()
     return getattr(fusegen.nn if own else nn, name)(I, H, **options)
 
 
-def cell(kind: str, I: int, H: int, own: bool = True, **options) -> nn.Module:
-    """A cell of this kind: fusegen's (own) or torch.nn's."""
-    name, _, nonlinearity = kind.partition("_")
+def cell(cell_name: str, I: int, H: int, own: bool = True, **options) -> nn.Module:
+    """A cell so named: fusegen's (own) or torch.nn's."""
+    name, _, nonlinearity = cell_name.partition("_")
     if nonlinearity:
         options["nonlinearity"] = nonlinearity
     return getattr(fusegen.nn if own else nn, name)(I, H, **options)
 
 
-def pair(make, kind: str, I: int, H: int, dtype=torch.float64, **options) -> tuple[nn.Module, nn.Module]:
+def pair(make, cell_name: str, I: int, H: int, dtype=torch.float64, **options) -> tuple[nn.Module, nn.Module]:
     """(fusegen's module in dtype, torch.nn's in float64), ``make`` being ``layer`` or ``cell``; the same
     weights."""
-    mine = make(kind, I, H, dtype=dtype, **options)
-    oracle = make(kind, I, H, own=False, dtype=torch.float64, **options)
+    mine = make(cell_name, I, H, dtype=dtype, **options)
+    oracle = make(cell_name, I, H, own=False, dtype=torch.float64, **options)
     oracle.load_state_dict(mine.state_dict())
     return mine, oracle
 
 
-def hidden(kind: str, m: nn.Module, B: int, dtype=torch.float64):
+def hidden(cell_name: str, m: nn.Module, B: int, dtype=torch.float64):
     """A random initial state for a layer: a tensor, or a tuple for the LSTM."""
     LD = m.num_layers * (2 if m.bidirectional else 1)
     h = torch.randn(LD, B, m.proj_size or m.hidden_size, dtype=dtype) * 0.5
-    return (h, torch.randn(LD, B, m.hidden_size, dtype=dtype)) if kind == "LSTM" else h
+    return (h, torch.randn(LD, B, m.hidden_size, dtype=dtype)) if cell_name == "LSTM" else h
 
 
 def tree(f, t):

@@ -103,7 +103,9 @@ def test_the_backend_decides_first(monkeypatch):
     assert report(SHAPE)["runs"].startswith("torch's own operators: the backend is set so")
     fusegen.set_backend("auto")
     assert report(SHAPE)["runs"] == "fusegen"
-    rule = _choice.Rule("cpu", "lstm", "float32", True, (256, 256), (1, 64), (1, 1000), "made up")
+    rule = _choice.Rule(
+        "cpu", "lstm", "float32", True, H=(256, 256), B=(1, 64), T=(1, 1000), source="made up"
+    )
     monkeypatch.setattr(_choice, "RULES", (rule,))
     assert "measured faster" in report(SHAPE)["runs"]
     assert "1 measured range" in report()["backend"]

@@ -4,38 +4,38 @@ import itertools
 
 import pytest
 import torch
-from cases import CELLS, KINDS, by_sequence, cell, grads, hidden, layer
+from cases import CELL_NAMES, CELLS, by_sequence, cell, grads, hidden, layer
 from fusegen import reference
 from torch.autograd import gradcheck, gradgradcheck
 
 
-def formula(kind, m, x, hx, lengths=None):
+def formula(cell_name, m, x, hx, lengths=None):
     """One layer of m through the reference."""
     w = []
     for names in m._all_weights:
         found = {n.split("_l")[0]: getattr(m, n) for n in names}
         w += [found.get(n) for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        if kind == "LSTM":
+        if cell_name == "LSTM":
             w.append(found.get("weight_hr"))
-    if kind == "LSTM":
+    if cell_name == "LSTM":
         y, h, c = reference.lstm(x, *(hx or (None, None)), w, lengths)
         return y, (h, c)
-    if kind == "GRU":
+    if cell_name == "GRU":
         return reference.gru(x, hx, w, lengths)
-    return reference.rnn(x, hx, w, lengths, relu=kind == "RNN_RELU")
+    return reference.rnn(x, hx, w, lengths, relu=cell_name == "RNN_RELU")
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize(
-    ("kind", "more"),
-    [*itertools.product(KINDS, [{}, {"bias": False}]), ("LSTM", {"proj_size": 3})],
+    ("cell_name", "more"),
+    [*itertools.product(CELL_NAMES, [{}, {"bias": False}]), ("LSTM", {"proj_size": 3})],
     ids=str,
 )
-def test_layer(kind, more, bidirectional):
-    m = layer(kind, 5, 7, own=False, bidirectional=bidirectional, dtype=torch.float64, **more)
+def test_layer(cell_name, more, bidirectional):
+    m = layer(cell_name, 5, 7, own=False, bidirectional=bidirectional, dtype=torch.float64, **more)
     x = torch.randn(6, 3, 5, dtype=torch.float64, requires_grad=True)
-    for hx in (None, hidden(kind, m, 3)):
-        want, got = m(x, hx), formula(kind, m, x, hx)
+    for hx in (None, hidden(cell_name, m, 3)):
+        want, got = m(x, hx), formula(cell_name, m, x, hx)
         torch.testing.assert_close(got, want)
         torch.testing.assert_close(
             torch.autograd.grad(got[0].sin().sum(), [x, *m.parameters()]),
@@ -44,14 +44,14 @@ def test_layer(kind, more, bidirectional):
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_lengths(kind, bidirectional):
-    m = layer(kind, 5, 7, own=False, bidirectional=bidirectional, dtype=torch.float64)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_lengths(cell_name, bidirectional):
+    m = layer(cell_name, 5, 7, own=False, bidirectional=bidirectional, dtype=torch.float64)
     lengths = [4, 0, 6, 1]
     x = torch.randn(6, 4, 5, dtype=torch.float64, requires_grad=True)
-    hx = hidden(kind, m, 4)
+    hx = hidden(cell_name, m, 4)
     want = by_sequence(m, x, hx, lengths)
-    got = formula(kind, m, x, hx, torch.tensor(lengths))
+    got = formula(cell_name, m, x, hx, torch.tensor(lengths))
     torch.testing.assert_close(got, want)
     w = [torch.randn_like(t) for t in (got[0],)]
     inputs = [x, *m.parameters()]
@@ -61,32 +61,32 @@ def test_lengths(kind, bidirectional):
     for b, n in enumerate(lengths):
         dirty[n:, b] = torch.nan
     dirty.requires_grad_()
-    again = formula(kind, m, dirty, hx, torch.tensor(lengths))
+    again = formula(cell_name, m, dirty, hx, torch.tensor(lengths))
     torch.testing.assert_close(again, got)
     assert torch.autograd.grad(again[0].sum(), dirty)[0].isfinite().all()
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_cell(kind):
-    m = cell(kind, 5, 7, own=False, dtype=torch.float64)
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_cell(cell_name):
+    m = cell(cell_name, 5, 7, own=False, dtype=torch.float64)
     w = [m.weight_ih, m.weight_hh, m.bias_ih, m.bias_hh]
     x, h, c = (torch.randn(3, n, dtype=torch.float64) for n in (5, 7, 7))
-    if kind == "LSTMCell":
+    if cell_name == "LSTMCell":
         torch.testing.assert_close(reference.lstm_cell(x, h, c, w), m(x, (h, c)))
         torch.testing.assert_close(reference.lstm_cell(x, None, None, w), m(x))
-    elif kind == "GRUCell":
+    elif cell_name == "GRUCell":
         torch.testing.assert_close(reference.gru_cell(x, h, w), m(x, h))
     else:
-        torch.testing.assert_close(reference.rnn_cell(x, h, w, relu="relu" in kind), m(x, h))
+        torch.testing.assert_close(reference.rnn_cell(x, h, w, relu="relu" in cell_name), m(x, h))
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN_TANH"])
-def test_differentiable_twice(kind):
-    m = layer(kind, 2, 3, own=False, bidirectional=True, dtype=torch.float64).requires_grad_(False)
+@pytest.mark.parametrize("cell_name", ["LSTM", "GRU", "RNN_TANH"])
+def test_differentiable_twice(cell_name):
+    m = layer(cell_name, 2, 3, own=False, bidirectional=True, dtype=torch.float64).requires_grad_(False)
     x = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
 
     def run(x):
-        return formula(kind, m, x, None, torch.tensor([3, 2]))[0]
+        return formula(cell_name, m, x, None, torch.tensor([3, 2]))[0]
 
     assert gradcheck(run, x)
     assert gradgradcheck(run, x)

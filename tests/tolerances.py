@@ -8,7 +8,9 @@ The kind says what is compared and by which measure:
 - "norm": with the oracle, by the L2 norm of the difference over that of what is wanted (``same``): where
   single elements may jump, as at relu's zero, or cancel.
 - "pass": as "norm", of one pass over one layer.
-- "ways": two ways to one result in one dtype, neither of them the oracle, by ``agree``.
+- "ways": two ways to one result in one dtype, neither of them the oracle, by ``agree``; of figures that are
+  no tensors, as a measure or a loss, by ``near``: |got - want| <= tolerance * |want|.
+- "constant", "printed", "peer": figures too, of what the table says. "ladder": the largest error in h.
 - "training": losses of whole training runs that should be one, and "weights", what those runs end with.
 - "benchmark": as "norm", of any contestant before it is timed; "benchmark on GPU"; "benchmark of a step", a
   discriminator's, and "benchmark of batch norms", one with such.
@@ -16,6 +18,8 @@ The kind says what is compared and by which measure:
 What chance may do (a frequency over 4,000 draws), what learning must reach and the decimals of a figure
 worked by hand stand beside their tests: they are no rounding.
 """
+
+import math
 
 import torch
 
@@ -56,6 +60,18 @@ TOLERANCE = {
     # A weight, product or gate that is rounded once more or less.
     (torch.bfloat16, "ways"): 2e-2,
     (torch.float16, "ways"): 2e-2,
+    # One number in float32 among sums in float64: half of its last digit, 6e-8.
+    (torch.float32, "constant"): 1e-7,
+    # Six significant digits in a line of text: half of the last is 5e-6 of a figure that begins with 1.
+    (torch.float32, "printed"): 1e-5,
+    # Another library's figure in float64: a root of a covariance that is all but singular keeps half the
+    # digits, and each library takes it another way.
+    (torch.float64, "peer"): 1e-4,
+    # The same from features, or sums of cubes over 60 x 60 pairs that cancel, in float32.
+    (torch.float32, "peer"): 1e-3,
+    # benchmarks/gpu/lstm_forward.cu, whose own bar this is: half a digit of |h| < 1 in bfloat16 is 2e-3, and
+    # a sum near a tie may be rounded the other way.
+    (torch.bfloat16, "ladder"): 1e-2,
     # Up to 50 steps of an optimiser, whose batch is cut another way: losses near 5, Adam's division by small
     # second moments magnifies what weights differ by.
     (torch.float64, "training"): 1e-11,
@@ -127,3 +143,15 @@ def agree(got, want, what: str | None = None) -> None:
     limit = TOLERANCE[want.dtype, "ways"] if want.is_floating_point() else 0
     said = None if what is None else lambda said: f"{what}: {said}"
     torch.testing.assert_close(got, want, rtol=limit, atol=limit, msg=said)
+
+
+def near(
+    got: float, want: float, what: str = "figure", kind: str = "ways", dtype: torch.dtype = torch.float32
+) -> None:
+    """Asserts that figures that were computed in dtype agree to the table's tolerance; NaN is only NaN."""
+    if math.isnan(want):
+        assert math.isnan(got), f"{what}: got {got}, want NaN"
+        return
+    limit = TOLERANCE[dtype, kind] * max(abs(want), 1e-3)
+    error = abs(got - want)
+    assert error <= limit, f"{what}: got {got:.8g}, want {want:.8g}: off by {error:.2e} (allowed {limit:.0e})"

@@ -92,22 +92,3 @@ def holds(H: Range, B: Range, T: Range, I: Range, sizes: tuple[int, int, int, in
     """Whether these ranges have the sizes H, B, T, I."""
     h, b, t, i = sizes
     return H[0] <= h <= H[1] and B[0] <= b <= B[1] and T[0] <= t <= T[1] and I[0] <= i <= I[1]
-
-
-def rule_for(
-    cell: str,
-    I: int,
-    H: int,
-    B: int,
-    T: int,
-    dtype: str,
-    device: str,
-    train: bool,
-    isa: str = "",
-    vendor: str = "",
-    threads: int = 1,
-) -> Rule | None:
-    """The rule by which a committed measurement says that torch's own path is the faster one; None where
-    there is none. T is 1 for cells. isa, vendor and threads are the CPU's alone."""
-    rules = of_call(of_machine(device, isa, vendor), cell, dtype, train, threads)
-    return next((r for r in rules if holds(r.H, r.B, r.T, r.I, (H, B, T, I))), None)

@@ -46,6 +46,11 @@ def made_of(tmp_path, *paths):
     return scope["MEASURED"]
 
 
+def first_with(rules, *sizes):
+    """The first of these rules that has the sizes H, B, T, I; None where none has."""
+    return next((r for r in rules if _choice.holds(r.H, r.B, r.T, r.I, sizes)), None)
+
+
 def test_a_table_is_made_from_results_and_obeyed(results, tmp_path, monkeypatch):
     grid = {
         (64, 1): 2.0,
@@ -68,14 +73,28 @@ def test_a_table_is_made_from_results_and_obeyed(results, tmp_path, monkeypatch)
     assert list(made) == [("avx2", "amd")]
     monkeypatch.setattr(_cpu_rules, "MEASURED", made)
     rules = tuple(
-        _choice.Rule("cpu", cell, dtype, train, H, B, T, source, I, threads, isa, vendor)
+        _choice.Rule(
+            "cpu",
+            cell,
+            dtype,
+            train,
+            H=H,
+            B=B,
+            T=T,
+            source=source,
+            I=I,
+            threads=threads,
+            isa=isa,
+            vendor=vendor,
+        )
         for (isa, vendor), rows in made.items()
         for cell, dtype, train, I, H, B, T, threads, source in rows
     )
     monkeypatch.setattr(_choice, "RULES", rules)
 
     def torch_wins(cell, I, H, B, T, train=False, isa="avx2", vendor="amd", threads=2):
-        return _choice.rule_for(cell, I, H, B, T, "float32", "cpu", train, isa, vendor, threads)
+        of_machine = _choice.of_machine("cpu", isa, vendor)
+        return first_with(_choice.of_call(of_machine, cell, "float32", train, threads), H, B, T, I)
 
     for (h, b), ratio in grid.items():
         found = torch_wins("lstm", h, h, b, 50)
@@ -185,7 +204,8 @@ def test_the_table_of_auto_is_made_from_results(gpu_results, tmp_path, monkeypat
     monkeypatch.setattr(_choice, "RULES", rules)
 
     def torch_wins(H, B, cell="lstm", dtype="bfloat16", train=False, T=512):
-        return _choice.rule_for(cell, H, H, B, T, dtype, "made-up-h1", train) is not None
+        of_machine = _choice.of_machine("made-up-h1")
+        return first_with(_choice.of_call(of_machine, cell, dtype, train), H, B, T, H) is not None
 
     assert all(torch_wins(H, B) == (ratio < 1) for (H, B), ratio in ratios.items())
     assert torch_wins(257, 3) and not torch_wins(256, 3)  # the middle of 128 and 512 is 256

@@ -7,13 +7,23 @@ from gan_networks import PATHS, Recurrent, conv, dense, samples
 from torch import nn
 
 
-def bad():
-    D = dense()
-    x, y = torch.randn(4, 13), torch.randn(4, 13)
+def given():
+    """A discriminator and samples that it takes."""
+    return dense(), torch.randn(4, 13), torch.randn(4, 13)
+
+
+def bad_options():
+    D, x, y = given()
     yield "unknown loss", ValueError, "loss", lambda: discriminator_step(D, x, y, "softplus")
     yield "negative penalty", ValueError, "r1", lambda: discriminator_step(D, x, y, r1=-1.0)
     yield "nan penalty", ValueError, "gp", lambda: discriminator_step(D, x, y, gp=float("nan"))
     yield "penalty of words", TypeError, "r2", lambda: discriminator_step(D, x, y, r2="1")
+    yield (
+        "penalty beyond floats",
+        ValueError,
+        "r1: expected a finite",
+        lambda: discriminator_step(D, x, y, r1=10**400),
+    )
     yield "smoothing", TypeError, "label_smoothing", lambda: discriminator_step(D, x, y, label_smoothing="a")
     yield "smoothing", ValueError, "label_smoothing", lambda: discriminator_step(D, x, y, label_smoothing=1.0)
     yield (
@@ -22,30 +32,21 @@ def bad():
         "targets",
         lambda: discriminator_step(D, x, y, "hinge", label_smoothing=0.1),
     )
-    yield "features", ValueError, "same shape", lambda: discriminator_step(D, x, y[:, :5])
-    yield "features of D", ValueError, "13 features", lambda: discriminator_step(D, x[:, :5], y[:, :5])
-    yield "dtype", RuntimeError, "same dtype", lambda: discriminator_step(D, x, y.double())
-    yield "dtype of D", RuntimeError, "torch.float32", lambda: discriminator_step(D, x.double(), y.double())
-    yield "device", RuntimeError, "same device", lambda: discriminator_step(D, x, y.to("meta"))
-    yield "integers", TypeError, "floating-point", lambda: discriminator_step(D, x.long(), y.long())
-    yield "no samples", ValueError, "at least one", lambda: discriminator_step(D, x[:0], y)
-    yield "no tensor", TypeError, "real", lambda: discriminator_step(D, None, y)
-    yield "no module", TypeError, "nn.Module", lambda: discriminator_step(lambda x: x, x, y)
-    yield "sizes, gp", ValueError, "equal sizes", lambda: discriminator_step(D, x, y[:3], gp=1.0)
-    yield "sizes, pairs", ValueError, "equal sizes", lambda: discriminator_step(D, x, y[:3], "relativistic")
-    yield "no real", ValueError, "real", lambda: generator_step(D, x, "relativistic")
-    sigmoid = nn.Sequential(nn.Linear(13, 1), nn.Sigmoid())
-    yield "sigmoid", ValueError, "Sigmoid", lambda: discriminator_step(sigmoid, x, y)
-    wide = nn.Sequential(nn.Linear(13, 2))
-    yield "two logits", ValueError, "logits of shape", lambda: discriminator_step(wide, x, y)
-    frozen_input = _Detached()
-    yield "no gradient", RuntimeError, "r1", lambda: discriminator_step(frozen_input, x, y, r1=1.0)
-    yield (
-        "penalty beyond floats",
-        ValueError,
-        "r1: expected a finite",
-        lambda: discriminator_step(D, x, y, r1=10**400),
-    )
+    tensor = torch.tensor(0.1)
+    text = "label_smoothing: expected a number, got Tensor"
+    yield "smoothing tensor", TypeError, text, lambda: discriminator_step(D, x, y, label_smoothing=tensor)
+    yield "smoothing tensor of module", TypeError, text, lambda: DiscriminatorStep(D, label_smoothing=tensor)
+    for gp in (0.0, 1.0):
+        yield (
+            f"generator, gp={gp}",
+            TypeError,
+            "generator: expected a torch.Generator, got int",
+            lambda gp=gp: discriminator_step(D, x, y, gp=gp, generator=0),
+        )
+
+
+def bad_sample_dims():
+    D, x, y = given()
     smooth = dense(activation=nn.Tanh)
     for dim in (True, 0.0, "0", [0], torch.tensor(0)):
         text = f"sample_dim: expected an integer, got {type(dim).__name__}"
@@ -74,24 +75,22 @@ def bad():
         "sample_dim: expected .* at least 0",
         lambda: DiscriminatorStep(D, sample_dim=-1),
     )
-    yield (
-        "module of None",
-        TypeError,
-        "D: expected an nn.Module, got NoneType",
-        lambda: DiscriminatorStep(None),
-    )
-    yield "module of Sigmoid", ValueError, "Sigmoid", lambda: DiscriminatorStep(sigmoid)
-    for gp in (0.0, 1.0):
-        yield (
-            f"generator, gp={gp}",
-            TypeError,
-            "generator: expected a torch.Generator, got int",
-            lambda gp=gp: discriminator_step(D, x, y, gp=gp, generator=0),
-        )
-    tensor = torch.tensor(0.1)
-    text = "label_smoothing: expected a number, got Tensor"
-    yield "smoothing tensor", TypeError, text, lambda: discriminator_step(D, x, y, label_smoothing=tensor)
-    yield "smoothing tensor of module", TypeError, text, lambda: DiscriminatorStep(D, label_smoothing=tensor)
+
+
+def bad_samples():
+    D, x, y = given()
+    smooth = dense(activation=nn.Tanh)
+    yield "features", ValueError, "same shape", lambda: discriminator_step(D, x, y[:, :5])
+    yield "features of D", ValueError, "13 features", lambda: discriminator_step(D, x[:, :5], y[:, :5])
+    yield "dtype", RuntimeError, "same dtype", lambda: discriminator_step(D, x, y.double())
+    yield "dtype of D", RuntimeError, "torch.float32", lambda: discriminator_step(D, x.double(), y.double())
+    yield "device", RuntimeError, "same device", lambda: discriminator_step(D, x, y.to("meta"))
+    yield "integers", TypeError, "floating-point", lambda: discriminator_step(D, x.long(), y.long())
+    yield "no samples", ValueError, "at least one", lambda: discriminator_step(D, x[:0], y)
+    yield "no tensor", TypeError, "real", lambda: discriminator_step(D, None, y)
+    yield "sizes, gp", ValueError, "equal sizes", lambda: discriminator_step(D, x, y[:3], gp=1.0)
+    yield "sizes, pairs", ValueError, "equal sizes", lambda: discriminator_step(D, x, y[:3], "relativistic")
+    yield "no real", ValueError, "real", lambda: generator_step(D, x, "relativistic")
     sparse = x.to_sparse()
     yield "sparse", TypeError, "real: .* torch.sparse_coo", lambda: discriminator_step(smooth, sparse, sparse)
     yield "sparse fakes", TypeError, "fake: .* torch.sparse_coo", lambda: generator_step(D, sparse)
@@ -109,15 +108,43 @@ def bad():
             f"fake{text}",
             lambda net=net: generator_step(net, x[0]),
         )
+
+
+def bad_discriminators():
+    _, x, y = given()
+    yield "no module", TypeError, "nn.Module", lambda: discriminator_step(lambda x: x, x, y)
+    yield (
+        "module of None",
+        TypeError,
+        "D: expected an nn.Module, got NoneType",
+        lambda: DiscriminatorStep(None),
+    )
+    sigmoid = nn.Sequential(nn.Linear(13, 1), nn.Sigmoid())
+    yield "sigmoid", ValueError, "Sigmoid", lambda: discriminator_step(sigmoid, x, y)
+    yield "module of Sigmoid", ValueError, "Sigmoid", lambda: DiscriminatorStep(sigmoid)
+    wide = nn.Sequential(nn.Linear(13, 2))
+    yield "two logits", ValueError, "logits of shape", lambda: discriminator_step(wide, x, y)
+    frozen_input = _Detached()
+    yield "no gradient", RuntimeError, "r1", lambda: discriminator_step(frozen_input, x, y, r1=1.0)
+    normed = nn.Sequential(nn.Linear(13, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
+    yield (
+        "batch norm of one",
+        ValueError,
+        "more than 1 value",
+        lambda: discriminator_step(normed, x[:1], y[:1]),
+    )
+
+
+def discriminators_of_another_dtype_or_device():
     for name, dim in (("smooth", 0), ("conv", 0), ("recurrent", 1), ("torch's LSTM", 1)):
         make, shape = PATHS[name][:2] if name in PATHS else (lambda: Recurrent(nn.LSTM), (4, 3))
         z = samples(shape, 3, dim, torch.float32)
-        for kind, net, other in (("torch.float64", make().double(), z), ("cpu", make(), z.to("meta"))):
-            text = f"D: (its parameters are|weight of map 0 is) (on )?{kind}, "
+        for where, net, other in (("torch.float64", make().double(), z), ("cpu", make(), z.to("meta"))):
+            text = f"D: (its parameters are|weight of map 0 is) (on )?{where}, "
             text += "the samples (are torch.float32|on meta)"
             for weights in ({}, {"r1": 1.0}):
                 yield (
-                    f"{name}, {kind}, {weights}",
+                    f"{name}, {where}, {weights}",
                     RuntimeError,
                     text,
                     lambda net=net, other=other, weights=weights: discriminator_step(
@@ -125,11 +152,16 @@ def bad():
                     ),
                 )
             yield (
-                f"{name}, {kind}, generator",
+                f"{name}, {where}, generator",
                 RuntimeError,
                 text,
                 lambda net=net, x=other: generator_step(net, x),
             )
+
+
+def penalties_without_gradients():
+    _, x, y = given()
+    smooth = dense(activation=nn.Tanh)
     for off in (torch.no_grad, torch.inference_mode):
         for penalty in ("r1", "r2", "gp"):
             yield (
@@ -138,14 +170,6 @@ def bad():
                 f"{penalty}: a penalty is a gradient, but gradients are switched off",
                 lambda off=off, penalty=penalty: off()(discriminator_step)(smooth, x, y, **{penalty: 1.0}),
             )
-    yield (
-        "batch norm of one",
-        ValueError,
-        "more than 1 value",
-        lambda: discriminator_step(
-            nn.Sequential(nn.Linear(13, 3), nn.BatchNorm1d(3), nn.Linear(3, 1)), x[:1], y[:1]
-        ),
-    )
 
 
 class _Detached(nn.Module):
@@ -203,7 +227,19 @@ def test_a_generator_of_another_device_is_named():
     discriminator_step(dense().to("meta"), x.to("meta"), x.to("meta"), gp=1.0, generator=torch.Generator())
 
 
-@pytest.mark.parametrize(("error", "text", "call"), [pytest.param(*b[1:], id=b[0]) for b in bad()])
+BAD = (
+    bad_options,
+    bad_sample_dims,
+    bad_samples,
+    bad_discriminators,
+    discriminators_of_another_dtype_or_device,
+    penalties_without_gradients,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "call"), [pytest.param(*b[1:], id=b[0]) for subject in BAD for b in subject()]
+)
 def test_bad_input(error, text, call):
     with pytest.raises(error, match=text):
         call()

@@ -25,7 +25,7 @@ pytestmark = [
 REPETITIONS = int(os.environ.get("FUSEGEN_REPETITIONS", "10000"))
 
 WAYS = ("launch", "block", "l2", "cluster")
-KINDS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh"}
+CELL_NAMES = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh"}
 DTYPES = {
     "float32": torch.float32,
     "tf32": torch.float32,
@@ -91,24 +91,24 @@ def true_float32(monkeypatch):
     matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-def plans(kind, dtype, H, B, way):
+def plans(cell_name, dtype, H, B, way):
     """What the engine would do forward and backward, asked for ``way``."""
     name = str(DTYPES[dtype]).removeprefix("torch.")
     return [
-        _C.gpu_plan(KINDS[kind], name, dtype == "tf32", backward, B, H, H, 1, 0, way)
+        _C.gpu_plan(CELL_NAMES[cell_name], name, dtype == "tf32", backward, B, H, H, 1, 0, way)
         for backward in (False, True)
     ]
 
 
-def smallest(kind, dtype, way, B):
+def smallest(cell_name, dtype, way, B):
     """The least H that goes ``way`` forward and backward, over several blocks where blocks exchange."""
     for H in (8, 24, 64, 96, 128, 200, 256, 384, 512):
-        both = plans(kind, dtype, H, B, way)
+        both = plans(cell_name, dtype, H, B, way)
         if all(p.transport == way and (p.blocks > 1 or way in ("launch", "block")) for p in both):
             return H
     if way == "cluster" and torch.cuda.get_device_capability()[0] < 9:
         pytest.skip("this GPU has no clusters")
-    raise AssertionError(f"no size of {kind} in {dtype} goes by {way}")
+    raise AssertionError(f"no size of {cell_name} in {dtype} goes by {way}")
 
 
 def on(t):
@@ -133,11 +133,11 @@ def gradients(out, inputs):
     return cases.grads(out, inputs, [w.to(inputs[0].device) for w in weights])
 
 
-def both(kind, I, H, B, T, dtype, lengths=None, **options):
+def both(cell_name, I, H, B, T, dtype, lengths=None, **options):
     """Results of our module on the GPU and of torch.nn in float64 on the CPU."""
-    mine, oracle = cases.pair(cases.layer, kind, I, H, dtype, **options)
+    mine, oracle = cases.pair(cases.layer, cell_name, I, H, dtype, **options)
     x = torch.randn(T, B, I).to(dtype)
-    hx = cases.hidden(kind, mine, B, dtype)
+    hx = cases.hidden(cell_name, mine, B, dtype)
     x64, hx64 = cases.oracle_of(x, hx)
     got = run(mine.to(DEVICE), on(x), cases.tree(on, hx), lengths)
     return got, run(oracle, x64, hx64)
@@ -151,13 +151,13 @@ def agree(got, want, what):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_smallest(kind, dtype, way, ways, monkeypatch, engine):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_smallest(cell_name, dtype, way, ways, monkeypatch, engine):
     """Every kernel once, forward and backward, by every way, as small as it gets: what the sanitizers run."""
     engine.transport = way
     monkeypatch.setattr(_precision, "recurrence_in_tf32", lambda _: dtype == "tf32")
-    H = smallest(kind, dtype, way, 3)
-    got, want = both(kind, 5, H, 3, 3, DTYPES[dtype])
+    H = smallest(cell_name, dtype, way, 3)
+    got, want = both(cell_name, 5, H, 3, 3, DTYPES[dtype])
     assert ways == [way, way]
     if dtype != "tf32":
         return agree(got, want, f"H{H}")
@@ -169,26 +169,26 @@ def test_smallest(kind, dtype, way, ways, monkeypatch, engine):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_shapes(kind, dtype, way, engine):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_shapes(cell_name, dtype, way, engine):
     engine.transport = way
     for shape in SHAPES:
-        agree(*both(kind, *shape, dtype), f"{shape}")
+        agree(*both(cell_name, *shape, dtype), f"{shape}")
 
 
-@pytest.mark.parametrize("kind", cases.KINDS)
-def test_options(kind):
-    for options in cases.options_of(kind):
+@pytest.mark.parametrize("cell_name", cases.CELL_NAMES)
+def test_options(cell_name):
+    for options in cases.options_of(cell_name):
         if "batch_first" not in options:
-            agree(*both(kind, *cases.SMALL, torch.float32, **options), cases.label(options))
+            agree(*both(cell_name, *cases.SMALL, torch.float32, **options), cases.label(options))
 
 
 @pytest.mark.parametrize("on_gpu", [False, True], ids=["list", "tensor"])
-@pytest.mark.parametrize("kind", cases.KINDS)
-def test_lengths(kind, on_gpu):
+@pytest.mark.parametrize("cell_name", cases.CELL_NAMES)
+def test_lengths(cell_name, on_gpu):
     lengths = [9, 0, 3, 1, 7]
-    mine, oracle = cases.pair(cases.layer, kind, 7, 33, torch.float32, bidirectional=True, num_layers=2)
-    x, hx = torch.randn(9, 5, 7), cases.hidden(kind, mine, 5, torch.float32)
+    mine, oracle = cases.pair(cases.layer, cell_name, 7, 33, torch.float32, bidirectional=True, num_layers=2)
+    x, hx = torch.randn(9, 5, 7), cases.hidden(cell_name, mine, 5, torch.float32)
     x64, hx64 = cases.oracle_of(x, hx)
     given = torch.tensor(lengths, device=DEVICE) if on_gpu else lengths
     got = run(mine.to(DEVICE), on(x), cases.tree(on, hx), given)
@@ -196,28 +196,28 @@ def test_lengths(kind, on_gpu):
     agree(got, (want, gradients(want, (x64, *cases.flat(hx64), *oracle.parameters()))), "lengths")
 
 
-@pytest.mark.parametrize("kind", cases.CELLS)
+@pytest.mark.parametrize("cell_name", cases.CELLS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("B", [5, 40])
-def test_cells(kind, dtype, B):
+def test_cells(cell_name, dtype, B):
     """Few rows, which a kernel of ours multiplies, and more, which torch does."""
-    mine, oracle = cases.pair(cases.cell, kind, 7, 130, dtype)
+    mine, oracle = cases.pair(cases.cell, cell_name, 7, 130, dtype)
     x, h = torch.randn(B, 7).to(dtype), torch.randn(B, 130).to(dtype) * 0.5
-    hx = (h, h + 0.1) if kind == "LSTMCell" else h
+    hx = (h, h + 0.1) if cell_name == "LSTMCell" else h
     x64, hx64 = cases.oracle_of(x, hx)
-    if kind == "RNNCell_relu" and dtype != torch.float32:
+    if cell_name == "RNNCell_relu" and dtype != torch.float32:
         with torch.no_grad():  # relu's side of zero is open to 16-bit rounding: values alone
             return close(back(cases.flat(mine.to(DEVICE)(on(x), on(h)))), (oracle(x64, hx64),), "value")
-    agree(run(mine.to(DEVICE), on(x), cases.tree(on, hx)), run(oracle, x64, hx64), kind)
+    agree(run(mine.to(DEVICE), on(x), cases.tree(on, hx)), run(oracle, x64, hx64), cell_name)
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", ("LSTM", "GRU"))
-def test_repetitions_are_bit_equal(kind, way, ways, engine):
+@pytest.mark.parametrize("cell_name", ("LSTM", "GRU"))
+def test_repetitions_are_bit_equal(cell_name, way, ways, engine):
     """Forward and backward, 10,000 times; differences are counted on the GPU, so that it is kept busy."""
     engine.transport = way
-    H = smallest(kind, "bfloat16", way, 24)
-    m = cases.layer(kind, 64, H, dtype=torch.bfloat16, device=DEVICE)
+    H = smallest(cell_name, "bfloat16", way, 24)
+    m = cases.layer(cell_name, 64, H, dtype=torch.bfloat16, device=DEVICE)
     x = torch.randn(32, 24, 64, dtype=torch.bfloat16, device=DEVICE, requires_grad=True)
     dy = torch.randn(32, 24, H, dtype=torch.bfloat16, device=DEVICE)
 
@@ -233,12 +233,12 @@ def test_repetitions_are_bit_equal(kind, way, ways, engine):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_graph_replays(kind, way, ways, engine):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_graph_replays(cell_name, way, ways, engine):
     """A training step captured in a CUDA graph, replayed with other inputs: bit-equal to eager."""
     engine.transport = way
-    H = smallest(kind, "bfloat16", way, 8)
-    m = cases.layer(kind, 64, H, dtype=torch.bfloat16, device=DEVICE)
+    H = smallest(cell_name, "bfloat16", way, 8)
+    m = cases.layer(cell_name, 64, H, dtype=torch.bfloat16, device=DEVICE)
     x = torch.randn(16, 8, 64, dtype=torch.bfloat16, device=DEVICE, requires_grad=True)
     dy = torch.randn(16, 8, H, dtype=torch.bfloat16, device=DEVICE)
 
@@ -266,16 +266,16 @@ def test_graph_replays(kind, way, ways, engine):
     assert wrong.item() == 0 and set(ways) == {way}
 
 
-@pytest.mark.parametrize("kind", cases.KINDS)
-def test_compile(kind):
-    m = cases.layer(kind, 7, 33, device=DEVICE)
+@pytest.mark.parametrize("cell_name", cases.CELL_NAMES)
+def test_compile(cell_name):
+    m = cases.layer(cell_name, 7, 33, device=DEVICE)
     x = torch.randn(9, 5, 7, device=DEVICE)
     torch.testing.assert_close(torch.compile(m, fullgraph=True)(x)[0], m(x)[0])
 
 
-@pytest.mark.parametrize("kind", cases.KINDS)
-def test_autocast(kind):
-    m = cases.layer(kind, 7, 33, device=DEVICE)
+@pytest.mark.parametrize("cell_name", cases.CELL_NAMES)
+def test_autocast(cell_name):
+    m = cases.layer(cell_name, 7, 33, device=DEVICE)
     x = torch.randn(9, 5, 7, device=DEVICE, requires_grad=True)
     with torch.autocast(DEVICE, torch.bfloat16):
         y = m(x)[0]
@@ -285,9 +285,9 @@ def test_autocast(kind):
     assert (y - want).abs().max() < TOLERANCE[torch.bfloat16, "benchmark"] and x.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_backward_under_autocast_of_a_float32_forward(kind):
-    m = cases.layer(kind, 7, 33, device=DEVICE)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_backward_under_autocast_of_a_float32_forward(cell_name):
+    m = cases.layer(cell_name, 7, 33, device=DEVICE)
     x = torch.randn(9, 5, 7, device=DEVICE, requires_grad=True)
     want = torch.autograd.grad(m(x)[0].sum(), (x, *m.parameters()))
     y = m(x)[0].sum()
@@ -297,12 +297,12 @@ def test_backward_under_autocast_of_a_float32_forward(kind):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_streams(kind, way, engine):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_streams(cell_name, way, engine):
     """Calls on several streams at once, forward and backward, give what they give one by one."""
     engine.transport = way
-    H = smallest(kind, "float32", way, 8)
-    m = cases.layer(kind, 64, H, device=DEVICE)
+    H = smallest(cell_name, "float32", way, 8)
+    m = cases.layer(cell_name, 64, H, device=DEVICE)
     xs = [torch.randn(50, 8, 64, device=DEVICE, requires_grad=True) for _ in range(6)]
 
     def step(x):
@@ -321,11 +321,11 @@ def test_streams(kind, way, engine):
         assert all(torch.equal(a, b) for a, b in zip(ours, alone, strict=True))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_another_device_than_the_current_one(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_another_device_than_the_current_one(cell_name):
     if torch.cuda.device_count() < 2:
         pytest.skip("this machine has one GPU")
-    m = cases.layer(kind, 64, 256, device="cuda:1")
+    m = cases.layer(cell_name, 64, 256, device="cuda:1")
     x = torch.randn(20, 8, 64, device="cuda:1")
     got = run(m, x, None)
     assert torch.cuda.current_device() == 0 and got[0][0].device.index == 1
@@ -356,9 +356,9 @@ def test_a_converted_model(ways):
     close(back(outputs(on(x.float()))), want, "value")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_tensors_on_different_devices_are_refused(kind):
-    m = cases.layer(kind, 7, 33, device=DEVICE)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_tensors_on_different_devices_are_refused(cell_name):
+    m = cases.layer(cell_name, 7, 33, device=DEVICE)
     with pytest.raises(RuntimeError, match="are not on the same device"):
         m(torch.randn(9, 5, 7))
 
@@ -390,14 +390,14 @@ def test_a_bad_length_is_told():
 
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
-@pytest.mark.parametrize("kind", ("LSTM", "GRU"))
-def test_a_hang_is_ended(kind, backward, ways, engine):
+@pytest.mark.parametrize("cell_name", ("LSTM", "GRU"))
+def test_a_hang_is_ended(cell_name, backward, ways, engine):
     """Flags of a kernel under way are cleared again and again from another stream, until its blocks wait for
     each other for ever. The watchdog ends it after 2 s: outputs are NaN, the next call raises, the one after
     works."""
     engine.transport = "l2"
-    H = smallest(kind, "bfloat16", "l2", 3)
-    m = cases.layer(kind, 8, H, dtype=torch.bfloat16, device=DEVICE)
+    H = smallest(cell_name, "bfloat16", "l2", 3)
+    m = cases.layer(cell_name, 8, H, dtype=torch.bfloat16, device=DEVICE)
     short = torch.randn(9, 3, 8, dtype=torch.bfloat16, device=DEVICE)
     with torch.no_grad():
         want = m(short)[0]

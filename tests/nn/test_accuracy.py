@@ -2,20 +2,20 @@
 
 import pytest
 import torch
-from cases import CELLS, KINDS, cell, flat, grads, layer, pair
+from cases import CELL_NAMES, CELLS, cell, flat, grads, layer, pair
 
 SEEDS = range(5)
 SHAPES = ((32, 48, 4, 1000), (64, 64, 16, 50), (7, 128, 3, 200))
 
 
-def errors(make, kind, shape, seeds=SEEDS):
+def errors(make, cell_name, shape, seeds=SEEDS):
     """RMS error of every output and gradient, (ours, torch's), over the seeds."""
     ours, theirs = None, None
     for seed in seeds:
         torch.manual_seed(seed)
         I, H, B, T = shape
-        mine, exact = pair(make, kind, I, H, torch.float32)
-        plain = make(kind, I, H, own=False)
+        mine, exact = pair(make, cell_name, I, H, torch.float32)
+        plain = make(cell_name, I, H, own=False)
         plain.load_state_dict(mine.state_dict())
         x = torch.randn(T, B, I) if make is layer else torch.randn(B, I)
         results, w = [], None
@@ -38,15 +38,15 @@ def errors(make, kind, shape, seeds=SEEDS):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_layers(kind, shape):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_layers(cell_name, shape):
     if shape[3] > 50:
         torch.set_num_threads(1)  # torch's own long float64 runs crawl when two threads share busy cores
-    for name, (ours, theirs) in errors(layer, kind, shape).items():
+    for name, (ours, theirs) in errors(layer, cell_name, shape).items():
         assert ours <= 2 * theirs, f"{name}: RMS error {ours:.2e}, torch's {theirs:.2e}"
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_cells(kind):
-    for name, (ours, theirs) in errors(cell, kind, (65, 130, 33, 1)).items():
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_cells(cell_name):
+    for name, (ours, theirs) in errors(cell, cell_name, (65, 130, 33, 1)).items():
         assert ours <= 2 * theirs, f"{name}: RMS error {ours:.2e}, torch's {theirs:.2e}"

@@ -9,12 +9,12 @@ pytestmark = pytest.mark.usefixtures("poisoned")
 THREADS = 2  # a call's work is divided
 
 
-def state(kind, H, B, dtype):
+def state(cell_name, H, B, dtype):
     h = torch.randn(B, H).to(dtype) * 0.5
-    return (h, torch.randn(B, H).to(dtype)) if kind == "LSTMCell" else h
+    return (h, torch.randn(B, H).to(dtype)) if cell_name == "LSTMCell" else h
 
 
-def compare(kind, mine, oracle, x, hx=None):
+def compare(cell_name, mine, oracle, x, hx=None):
     x64, hx64 = oracle_of(x, hx)
     x = x.detach().requires_grad_()
     hx = tree(lambda t: t.detach().requires_grad_(), hx)
@@ -24,7 +24,7 @@ def compare(kind, mine, oracle, x, hx=None):
         close(mine(x, hx), want, "value", "inference")
     w = [torch.randn_like(t) for t in flat(want)]
     inputs, inputs64 = [x, *flat(hx), *mine.parameters()], [x64, *flat(hx64), *oracle.parameters()]
-    if "relu" in kind and x.dtype in (torch.bfloat16, torch.float16):
+    if "relu" in cell_name and x.dtype in (torch.bfloat16, torch.float16):
         with through_reference():  # relu's derivative jumps where rounding moves h across 0
             want, inputs64 = mine(x, hx), inputs
     ours, theirs = grads(got, inputs, w), grads(want, inputs64, w)
@@ -35,30 +35,30 @@ def compare(kind, mine, oracle, x, hx=None):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [s[:3] for s in SHAPES], ids=str)
-@pytest.mark.parametrize("kind", CELLS)
-def test_shapes(kind, shape, dtype):
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_shapes(cell_name, shape, dtype):
     I, H, B = shape
-    mine, oracle = pair(cell, kind, I, H, dtype)
+    mine, oracle = pair(cell, cell_name, I, H, dtype)
     x = torch.randn(B, I).to(dtype)
-    compare(kind, mine, oracle, x, state(kind, H, B, dtype))
-    compare(kind, mine, oracle, x)
+    compare(cell_name, mine, oracle, x, state(cell_name, H, B, dtype))
+    compare(cell_name, mine, oracle, x)
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kind", CELLS)
-def test_options(kind, bias):
-    mine, oracle = pair(cell, kind, 7, 33, torch.float32, bias=bias)
-    compare(kind, mine, oracle, torch.randn(5, 7), state(kind, 33, 5, torch.float32))
-    one = tree(lambda s: s[0], state(kind, 33, 1, torch.float32))
-    compare(kind, mine, oracle, torch.randn(7), one)
-    compare(kind, mine, oracle, torch.randn(7))
-    compare(kind, mine, oracle, torch.randn(0, 7), state(kind, 33, 0, torch.float32))
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_options(cell_name, bias):
+    mine, oracle = pair(cell, cell_name, 7, 33, torch.float32, bias=bias)
+    compare(cell_name, mine, oracle, torch.randn(5, 7), state(cell_name, 33, 5, torch.float32))
+    one = tree(lambda s: s[0], state(cell_name, 33, 1, torch.float32))
+    compare(cell_name, mine, oracle, torch.randn(7), one)
+    compare(cell_name, mine, oracle, torch.randn(7))
+    compare(cell_name, mine, oracle, torch.randn(0, 7), state(cell_name, 33, 0, torch.float32))
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_a_chain_of_steps(kind):
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_a_chain_of_steps(cell_name):
     """Ten steps by hand, backward through all of them: the weights' gradients add up over the calls."""
-    mine, oracle = pair(cell, kind, 7, 9)
+    mine, oracle = pair(cell, cell_name, 7, 9)
     x = torch.randn(10, 3, 7, dtype=torch.float64)
     for m in (mine, oracle):
         hx, total = None, 0
@@ -69,10 +69,10 @@ def test_a_chain_of_steps(kind):
     close([p.grad for p in mine.parameters()], [p.grad for p in oracle.parameters()], "grad")
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_memory_layouts(kind):
-    m = cell(kind, 7, 9)
-    x, hx = torch.randn(3, 7), state(kind, 9, 3, torch.float32)
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_memory_layouts(cell_name):
+    m = cell(cell_name, 7, 9)
+    x, hx = torch.randn(3, 7), state(cell_name, 9, 3, torch.float32)
     want = m(x, hx)
     for put in (
         lambda t: t.t().contiguous().t(),
@@ -83,10 +83,10 @@ def test_memory_layouts(kind):
         assert all(torch.equal(a, b) for a, b in zip(flat(got), flat(want), strict=True))
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_same_bits_twice(kind):
-    m = cell(kind, 41, 33)
-    x, hx = torch.randn(13, 41, requires_grad=True), state(kind, 33, 13, torch.float32)
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_same_bits_twice(cell_name):
+    m = cell(cell_name, 41, 33)
+    x, hx = torch.randn(13, 41, requires_grad=True), state(cell_name, 33, 13, torch.float32)
     runs = []
     for _ in range(3):
         out = flat(m(x, hx))
@@ -97,10 +97,10 @@ def test_same_bits_twice(kind):
         assert all(torch.equal(a, b) for a, b in zip(runs[0], again, strict=True))
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_gradient_subsets(kind):
-    m = cell(kind, 7, 9)
-    x, hx = torch.randn(3, 7), state(kind, 9, 3, torch.float32)
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_gradient_subsets(cell_name):
+    m = cell(cell_name, 7, 9)
+    x, hx = torch.randn(3, 7), state(cell_name, 9, 3, torch.float32)
     inputs = [x, *flat(hx), *m.parameters()]
 
     def run():
@@ -130,9 +130,9 @@ def test_gradient_of_h_or_c_alone(which):
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("kind", CELLS)
-def test_nan_and_inf_travel_as_in_torch(kind, value):
-    mine, oracle = pair(cell, kind, 7, 33, torch.float32)
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_nan_and_inf_travel_as_in_torch(cell_name, value):
+    mine, oracle = pair(cell, cell_name, 7, 33, torch.float32)
     x = torch.randn(5, 7)
     x[2, 4] = value
     for a, b in zip(flat(mine(x)), flat(oracle.float()(x)), strict=True):
@@ -140,25 +140,25 @@ def test_nan_and_inf_travel_as_in_torch(kind, value):
 
 
 @pytest.mark.parametrize("B", [5, 20])
-@pytest.mark.parametrize("kind", CELLS)
-def test_gradients_pass_nan_as_in_torch(kind, B):
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_gradients_pass_nan_as_in_torch(cell_name, B):
     """A ReLU whose output is NaN passes its gradient on, so that the one by x is finite."""
-    mine, oracle = pair(cell, kind, 7, 19)
+    mine, oracle = pair(cell, cell_name, 7, 19)
     x = torch.randn(B, 7, dtype=torch.float64)
     x[2, 4] = torch.nan
     x.requires_grad_()
     w = [torch.randn(B, 19, dtype=torch.float64) for _ in flat(mine(x))]
     got, want = (grads(flat(m(x)), [x, *m.parameters()], w) for m in (mine, oracle))
-    assert want[0].isfinite().all() == (kind == "RNNCell_relu")
+    assert want[0].isfinite().all() == (cell_name == "RNNCell_relu")
     for a, b in zip(got, want, strict=True):
         assert torch.equal(a.isnan(), b.isnan())
         close(a.nan_to_num(), b.nan_to_num(), "grad")
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_training_saves_no_more_than_torch(kind, saved_bytes):
-    mine, oracle = pair(cell, kind, 24, 32, torch.float32)
-    x, hx = torch.randn(8, 24), state(kind, 32, 8, torch.float32)
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_training_saves_no_more_than_torch(cell_name, saved_bytes):
+    mine, oracle = pair(cell, cell_name, 24, 32, torch.float32)
+    x, hx = torch.randn(8, 24), state(cell_name, 32, 8, torch.float32)
     oracle = oracle.float()
     ours = saved_bytes(lambda: mine(x, hx), (x, *flat(hx), *mine.parameters()))
     theirs = saved_bytes(lambda: oracle(x, hx), (x, *flat(hx), *oracle.parameters()))

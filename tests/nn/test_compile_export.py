@@ -3,7 +3,7 @@
 import fusegen
 import pytest
 import torch
-from cases import CELLS, KINDS, cell, flat, grads, label, layer
+from cases import CELL_NAMES, CELLS, cell, flat, grads, label, layer
 from tolerances import close
 from torch import nn
 
@@ -26,9 +26,9 @@ def compiled(m, **more):
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=label)
-@pytest.mark.parametrize("kind", KINDS)
-def test_layers(kind, options):
-    m = layer(kind, 5, 6, **options)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_layers(cell_name, options):
+    m = layer(cell_name, 5, 6, **options)
     c = compiled(m)
     x = torch.randn(4, 3, 5, requires_grad=True)
     B = 4 if m.batch_first else 3
@@ -42,9 +42,9 @@ def test_layers(kind, options):
             close(c(x, lengths=lengths), want, "value")
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_cells(kind):
-    m = cell(kind, 5, 6)
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_cells(cell_name):
+    m = cell(cell_name, 5, 6)
     x = torch.randn(3, 5, requires_grad=True)
     want, got = m(x), compiled(m)(x)
     close(got, want, "value")
@@ -52,10 +52,10 @@ def test_cells(kind):
     close(grads(got, [x, *m.parameters()], w), grads(want, [x, *m.parameters()], w), "grad")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_dynamic_shapes(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_dynamic_shapes(cell_name):
     """One graph for every batch and length: nothing is compiled again."""
-    m = layer(kind, 5, 6)
+    m = layer(cell_name, 5, 6)
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     c = compiled(m, backend=counter, dynamic=True)
     for T, B in ((4, 3), (7, 2), (5, 9)):
@@ -97,10 +97,10 @@ def test_compiled_autocast():
     close(got, want, "value")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_export(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_export(cell_name):
     """Dynamic batch and time, with lengths; the program holds fusegen's op and reads other sizes."""
-    m = layer(kind, 5, 6, num_layers=2, bidirectional=True).eval()
+    m = layer(cell_name, 5, 6, num_layers=2, bidirectional=True).eval()
     batch, time = torch.export.Dim("batch", min=2), torch.export.Dim("time", min=2)
     with torch.no_grad():
         program = torch.export.export(m, (torch.randn(4, 3, 5),), dynamic_shapes=({0: time, 1: batch},))
@@ -130,10 +130,10 @@ def test_lengths_are_checked_when_the_graph_runs():
         c(x, lengths=torch.tensor([1, 2, 5]))
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRUCell"])
-def test_frozen(kind):
+@pytest.mark.parametrize("cell_name", ["LSTM", "GRUCell"])
+def test_frozen(cell_name):
     """Compiled calls read the weights themselves: a change inside the block is seen, not refused."""
-    m = cell(kind, 5, 6) if kind in CELLS else layer(kind, 5, 6)
+    m = cell(cell_name, 5, 6) if cell_name in CELLS else layer(cell_name, 5, 6)
     c, x = compiled(m), torch.randn(3, 5)
     with torch.no_grad():
         with fusegen.frozen(m):
@@ -143,9 +143,9 @@ def test_frozen(kind):
         close(got, m(x), "value")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_changed_output(kind):
-    m, x = layer(kind, 5, 6), torch.randn(4, 3, 5, requires_grad=True)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_changed_output(cell_name):
+    m, x = layer(cell_name, 5, 6), torch.randn(4, 3, 5, requires_grad=True)
 
     def run(x):
         y = m(x)[0]

@@ -7,7 +7,7 @@ import warnings
 import fusegen
 import pytest
 import torch
-from cases import CELLS, KINDS, cell, flat, layer
+from cases import CELL_NAMES, CELLS, cell, flat, layer
 from tolerances import agree
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
@@ -68,13 +68,13 @@ def test_a_model_there_and_back():
     torch.testing.assert_close(model(words), moved)
 
 
-@pytest.mark.parametrize(("make", "kind"), [(layer, k) for k in KINDS] + [(cell, k) for k in CELLS])
-def test_the_model_itself(make, kind):
-    m = make(kind, 5, 6, own=False)
+@pytest.mark.parametrize(("make", "cell_name"), [(layer, k) for k in CELL_NAMES] + [(cell, k) for k in CELLS])
+def test_the_model_itself(make, cell_name):
+    m = make(cell_name, 5, 6, own=False)
     x = torch.randn(*((4, 3, 5) if make is layer else (3, 5)))
     want = m(x)
     assert fusegen.convert(m) is m
-    assert isinstance(m, getattr(fusegen.nn, kind.partition("_")[0]))
+    assert isinstance(m, getattr(fusegen.nn, cell_name.partition("_")[0]))
     torch.testing.assert_close(m(x), want)
     assert fusegen.convert(m) is m
     for twin in (copy.deepcopy(m), pickle.loads(pickle.dumps(m))):
@@ -181,10 +181,10 @@ def test_not_a_module():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_frozen_layers_give_the_same(kind, dtype):
-    more = {"proj_size": 5} if kind == "LSTM" else {}
-    m = layer(kind, 19, 24, num_layers=2, bidirectional=True, dtype=dtype, **more)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_frozen_layers_give_the_same(cell_name, dtype):
+    more = {"proj_size": 5} if cell_name == "LSTM" else {}
+    m = layer(cell_name, 19, 24, num_layers=2, bidirectional=True, dtype=dtype, **more)
     for B in (1, 13):
         x = torch.randn(4, B, 19).to(dtype)
         with torch.no_grad():
@@ -197,9 +197,9 @@ def test_frozen_layers_give_the_same(kind, dtype):
             assert m._frozen is None
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_frozen_cells_give_the_same(kind):
-    m, x = cell(kind, 19, 24), torch.randn(13, 19)
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_frozen_cells_give_the_same(cell_name):
+    m, x = cell(cell_name, 19, 24), torch.randn(13, 19)
     with torch.no_grad():
         want = m(x)
         with fusegen.frozen(m):
@@ -294,11 +294,11 @@ def test_frozen_under_autocast():
             assert all(torch.equal(a, b) for a, b in zip(flat(m(x)), flat(want), strict=True))
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRUCell"])
-def test_frozen_leaves_weights_made_in_inference_mode(kind):
+@pytest.mark.parametrize("cell_name", ["LSTM", "GRUCell"])
+def test_frozen_leaves_weights_made_in_inference_mode(cell_name):
     """torch counts no changes of theirs, so each call reads them."""
     with torch.inference_mode():
-        m, x = cell(kind, 5, 6) if kind in CELLS else layer(kind, 5, 6), torch.randn(3, 5)
+        m, x = cell(cell_name, 5, 6) if cell_name in CELLS else layer(cell_name, 5, 6), torch.randn(3, 5)
         with fusegen.frozen(m):
             before = flat(m(x))[0]
             next(m.parameters()).mul_(3)

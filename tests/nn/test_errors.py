@@ -4,7 +4,7 @@ the process."""
 import fusegen
 import pytest
 import torch
-from cases import CELLS, KINDS, cell, hidden, layer
+from cases import CELL_NAMES, CELLS, cell, hidden, layer
 from fusegen import ops
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -37,19 +37,19 @@ RANDOM = settings(
     ],
     ids=str,
 )
-@pytest.mark.parametrize("kind", KINDS)
-def test_lengths(kind, lengths, error, message):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_lengths(cell_name, lengths, error, message):
     with pytest.raises(error, match=message):
-        layer(kind, 5, 6)(X, lengths=lengths)
+        layer(cell_name, 5, 6)(X, lengths=lengths)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_layer_arguments(kind):
-    m = layer(kind, 5, 6)
-    hx = hidden(kind, m, 3, torch.float32)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_layer_arguments(cell_name):
+    m = layer(cell_name, 5, 6)
+    hx = hidden(cell_name, m, 3, torch.float32)
 
     def state(f):
-        return tuple(f(s) for s in hx) if kind == "LSTM" else f(hx)
+        return tuple(f(s) for s in hx) if cell_name == "LSTM" else f(hx)
 
     for bad, error, message in (
         ((torch.randn(5),), ValueError, r"Expected input to be 2D or 3D, got 1D"),
@@ -89,7 +89,7 @@ def test_layer_arguments(kind):
     ):
         with pytest.raises(error, match=message):
             m(*bad)
-    if kind == "LSTM":
+    if cell_name == "LSTM":
         for bad in (hx[0], (hx[0],), (*hx, hx[0]), (hx[0], None)):
             with pytest.raises(TypeError, match=r"expected hx to be a tuple of two Tensors \(h_0, c_0\)"):
                 m(X, bad)
@@ -108,17 +108,17 @@ def test_an_unbatched_length_that_is_no_integer(lengths):
         layer("LSTM", 5, 6)(X[:, 0], lengths=lengths)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_complex_weights(kind):
-    m = layer(kind, 5, 6, dtype=torch.complex64)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_complex_weights(cell_name):
+    m = layer(cell_name, 5, 6, dtype=torch.complex64)
     with pytest.raises(TypeError, match=r"expected input of dtype float32, .* got torch\.complex64"):
         m(X.to(torch.complex64))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_sparse_input(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_sparse_input(cell_name):
     with pytest.raises((RuntimeError, NotImplementedError)):
-        layer(kind, 5, 6)(X.to_sparse())
+        layer(cell_name, 5, 6)(X.to_sparse())
 
 
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
@@ -147,12 +147,12 @@ def test_construction(name):
             make(5, 5, **more)
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_cell_arguments(kind):
-    m, x, h = cell(kind, 5, 6), torch.randn(3, 5), torch.randn(3, 6)
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_cell_arguments(cell_name):
+    m, x, h = cell(cell_name, 5, 6), torch.randn(3, 5), torch.randn(3, 6)
 
     def state(f):
-        return (f(h), f(h)) if kind == "LSTMCell" else f(h)
+        return (f(h), f(h)) if cell_name == "LSTMCell" else f(h)
 
     for bad, error, message in (
         ((torch.randn(2, 3, 5),), ValueError, r"Expected input to be 1D or 2D, got 3D"),
@@ -313,8 +313,10 @@ def test_random_weights_and_states(data):
 @RANDOM
 @given(st.data())
 def test_random_inputs_to_layers(data):
-    kind = data.draw(st.sampled_from(KINDS))
-    m = layer(kind, 3, 4, num_layers=data.draw(st.integers(1, 2)), bidirectional=data.draw(st.booleans()))
+    cell_name = data.draw(st.sampled_from(CELL_NAMES))
+    m = layer(
+        cell_name, 3, 4, num_layers=data.draw(st.integers(1, 2)), bidirectional=data.draw(st.booleans())
+    )
     x = data.draw(tensors())
     hx = data.draw(st.one_of(st.none(), tensors(), st.tuples(tensors(), tensors())))
     lengths = data.draw(
@@ -334,17 +336,17 @@ def test_random_inputs_to_layers(data):
 def test_random_fitting_shapes(data):
     """Any sizes and options that fit: the torch backend and the fused one agree."""
     size = st.integers(1, 20)
-    kind, I, H = data.draw(st.sampled_from(KINDS)), data.draw(size), data.draw(size)
+    cell_name, I, H = data.draw(st.sampled_from(CELL_NAMES)), data.draw(size), data.draw(size)
     options = {
         "num_layers": data.draw(st.integers(1, 3)),
         "bias": data.draw(st.booleans()),
         "batch_first": data.draw(st.booleans()),
         "bidirectional": data.draw(st.booleans()),
     }
-    if kind == "LSTM" and H > 1:
+    if cell_name == "LSTM" and H > 1:
         options["proj_size"] = data.draw(st.integers(0, H - 1))
     T, B = data.draw(size), data.draw(st.integers(0, 20))
-    m = layer(kind, I, H, dtype=torch.float64, **options)
+    m = layer(cell_name, I, H, dtype=torch.float64, **options)
     x = torch.randn((B, T, I) if m.batch_first else (T, B, I), dtype=torch.float64, requires_grad=True)
     lengths = data.draw(st.one_of(st.none(), st.lists(st.integers(0, T), min_size=B, max_size=B)))
     results = []

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from cases import (
+    CELL_NAMES,
     DTYPES,
-    KINDS,
     SHAPES,
     SMALL,
     flat,
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("poisoned")
 THREADS = 2  # a call's work is divided
 
 
-def compare(kind, mine, oracle, x, hx=None):
+def compare(cell_name, mine, oracle, x, hx=None):
     """Outputs, states and all gradients of one call against the oracle's."""
     x64, hx64 = oracle_of(x, hx)
     x = x.detach().requires_grad_()
@@ -42,7 +42,7 @@ def compare(kind, mine, oracle, x, hx=None):
     close(infer, want, "value", "inference")
     w = [torch.randn_like(t) for t in flat(want)]
     inputs, inputs64 = [x, *flat(hx), *mine.parameters()], [x64, *flat(hx64), *oracle.parameters()]
-    if kind == "RNN_RELU" and x.dtype in (torch.bfloat16, torch.float16):
+    if cell_name == "RNN_RELU" and x.dtype in (torch.bfloat16, torch.float16):
         # relu's derivative jumps where rounding moves h across 0: the oracle must round too
         with through_reference():
             want, inputs64 = mine(x, hx), inputs
@@ -51,41 +51,41 @@ def compare(kind, mine, oracle, x, hx=None):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_shapes(kind, shape, dtype):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_shapes(cell_name, shape, dtype):
     I, H, B, T = shape
-    mine, oracle = pair(layer, kind, I, H, dtype)
-    compare(kind, mine, oracle, torch.randn(T, B, I).to(dtype), hidden(kind, mine, B, dtype))
+    mine, oracle = pair(layer, cell_name, I, H, dtype)
+    compare(cell_name, mine, oracle, torch.randn(T, B, I).to(dtype), hidden(cell_name, mine, B, dtype))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
-    ("kind", "options"),
-    [(k, o) for k in KINDS for o in options_of(k)],
+    ("cell_name", "options"),
+    [(k, o) for k in CELL_NAMES for o in options_of(k)],
     ids=lambda v: v if isinstance(v, str) else label(v),
 )
-def test_options(kind, options, dtype):
+def test_options(cell_name, options, dtype):
     I, H, B, T = SMALL
-    mine, oracle = pair(layer, kind, I, H, dtype, **options)
+    mine, oracle = pair(layer, cell_name, I, H, dtype, **options)
     x = torch.randn(B, T, I) if mine.batch_first else torch.randn(T, B, I)
-    compare(kind, mine, oracle, x.to(dtype))
-    compare(kind, mine, oracle, x.to(dtype), hidden(kind, mine, B, dtype))
+    compare(cell_name, mine, oracle, x.to(dtype))
+    compare(cell_name, mine, oracle, x.to(dtype), hidden(cell_name, mine, B, dtype))
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_unbatched(kind, batch_first):
-    mine, oracle = pair(layer, kind, 7, 33, num_layers=2, bidirectional=True, batch_first=batch_first)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_unbatched(cell_name, batch_first):
+    mine, oracle = pair(layer, cell_name, 7, 33, num_layers=2, bidirectional=True, batch_first=batch_first)
     x = torch.randn(9, 7, dtype=torch.float64)
-    compare(kind, mine, oracle, x)
-    compare(kind, mine, oracle, x, tree(lambda s: s.squeeze(1), hidden(kind, mine, 1)))
+    compare(cell_name, mine, oracle, x)
+    compare(cell_name, mine, oracle, x, tree(lambda s: s.squeeze(1), hidden(cell_name, mine, 1)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_empty_batch(kind):
-    mine, oracle = pair(layer, kind, 7, 33, torch.float32)
-    compare(kind, mine, oracle, torch.randn(9, 0, 7))
-    compare(kind, mine, oracle, torch.randn(9, 0, 7), hidden(kind, mine, 0, torch.float32))
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_empty_batch(cell_name):
+    mine, oracle = pair(layer, cell_name, 7, 33, torch.float32)
+    compare(cell_name, mine, oracle, torch.randn(9, 0, 7))
+    compare(cell_name, mine, oracle, torch.randn(9, 0, 7), hidden(cell_name, mine, 0, torch.float32))
 
 
 LAYOUTS = {
@@ -100,11 +100,11 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_memory_layouts(kind, layout):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_memory_layouts(cell_name, layout):
     """Inputs, states and incoming gradients in any layout give what contiguous ones give, bit for bit."""
-    m = layer(kind, 7, 33)
-    x, hx = torch.randn(9, 5, 7), hidden(kind, m, 5, torch.float32)
+    m = layer(cell_name, 7, 33)
+    x, hx = torch.randn(9, 5, 7), hidden(cell_name, m, 5, torch.float32)
     put = LAYOUTS[layout]
     results = []
     for form in (put, lambda t: put(t).contiguous()):
@@ -120,19 +120,19 @@ def test_memory_layouts(kind, layout):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_negative_view(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_negative_view(cell_name):
     """The imaginary part of a conjugate is a real tensor whose sign is a flag."""
-    m, z = layer(kind, 7, 9), torch.randn(4, 3, 7, dtype=torch.complex64)
+    m, z = layer(cell_name, 7, 9), torch.randn(4, 3, 7, dtype=torch.complex64)
     for x in (z.conj().imag, torch._neg_view(z.real.contiguous())):
         assert x.is_neg()
         for a, b in zip(flat(m(x)), flat(m(x.resolve_neg())), strict=True):
             assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_same_bits_twice(kind):
-    m = layer(kind, 41, 33, num_layers=2, bidirectional=True)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_same_bits_twice(cell_name):
+    m = layer(cell_name, 41, 33, num_layers=2, bidirectional=True)
     x = torch.randn(9, 13, 41, requires_grad=True)
     w = None
     runs = []
@@ -144,22 +144,22 @@ def test_same_bits_twice(kind):
         assert all(torch.equal(a, b) for a, b in zip(runs[0], again, strict=True))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_training_forward_gives_the_bits_of_inference(kind):
-    m = layer(kind, 41, 33)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_training_forward_gives_the_bits_of_inference(cell_name):
+    m = layer(cell_name, 41, 33)
     x = torch.randn(9, 13, 41)
     with torch.no_grad():
         infer = flat(m(x))
     assert all(torch.equal(a, b) for a, b in zip(flat(m(x)), infer, strict=True))
 
 
-@pytest.mark.parametrize(("kind", "proj"), [*((k, 0) for k in KINDS), ("LSTM", 5)])
-def test_gradient_subsets(kind, proj, monkeypatch):
+@pytest.mark.parametrize(("cell_name", "proj"), [*((k, 0) for k in CELL_NAMES), ("LSTM", 5)])
+def test_gradient_subsets(cell_name, proj, monkeypatch):
     """Any subset of inputs can require grad; what is not asked for is not computed; what is asked for is the
     same."""
-    more = {"proj_size": proj} if kind == "LSTM" else {}
-    m = layer(kind, 7, 9, bidirectional=True, **more)
-    x, hx = torch.randn(4, 3, 7), hidden(kind, m, 3, torch.float32)
+    more = {"proj_size": proj} if cell_name == "LSTM" else {}
+    m = layer(cell_name, 7, 9, bidirectional=True, **more)
+    x, hx = torch.randn(4, 3, 7), hidden(cell_name, m, 3, torch.float32)
     inputs = [x, *flat(hx), *m.parameters()]
     asked = []
     op = layers.OPS[m._spec]
@@ -187,10 +187,12 @@ def test_gradient_subsets(kind, proj, monkeypatch):
         assert asked.pop() == 2
 
 
-@pytest.mark.parametrize(("kind", "which"), [(k, i) for k in KINDS for i in range(3 if k == "LSTM" else 2)])
-def test_gradient_of_one_output(kind, which):
+@pytest.mark.parametrize(
+    ("cell_name", "which"), [(k, i) for k in CELL_NAMES for i in range(3 if k == "LSTM" else 2)]
+)
+def test_gradient_of_one_output(cell_name, which):
     """A loss on y, h_n or, for the LSTM, c_n alone: the other incoming gradients are absent."""
-    mine, oracle = pair(layer, kind, 7, 9, bidirectional=True)
+    mine, oracle = pair(layer, cell_name, 7, 9, bidirectional=True)
     x = torch.randn(4, 3, 7, dtype=torch.float64, requires_grad=True)
     got, want = flat(mine(x)), flat(oracle(x))
     w = torch.randn_like(want[which])
@@ -201,10 +203,10 @@ def test_gradient_of_one_output(kind, which):
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradients_accumulate(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_gradients_accumulate(cell_name):
     """Backward twice adds up in .grad, and weights shared by two calls get both parts."""
-    mine, oracle = pair(layer, kind, 7, 9)
+    mine, oracle = pair(layer, cell_name, 7, 9)
     x = torch.randn(4, 3, 7, dtype=torch.float64)
     for m in (mine, oracle):
         for _ in range(2):
@@ -213,9 +215,9 @@ def test_gradients_accumulate(kind):
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("kind", KINDS)
-def test_nan_and_inf_travel_as_in_torch(kind, value):
-    mine, oracle = pair(layer, kind, 7, 33, torch.float32)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_nan_and_inf_travel_as_in_torch(cell_name, value):
+    mine, oracle = pair(layer, cell_name, 7, 33, torch.float32)
     oracle = oracle.float()
     x = torch.randn(9, 5, 7)
     x[3, 2, 4] = value
@@ -227,10 +229,10 @@ def test_nan_and_inf_travel_as_in_torch(kind, value):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(("T", "B"), [(4, 20), (1, 20), (1, 3)], ids=["sequence", "step", "small step"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradients_pass_nan_as_in_torch(kind, T, B, dtype):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_gradients_pass_nan_as_in_torch(cell_name, T, B, dtype):
     """A ReLU whose output is NaN passes its gradient on, so that the one by x is finite."""
-    mine, oracle = pair(layer, kind, 7, 19, dtype)
+    mine, oracle = pair(layer, cell_name, 7, 19, dtype)
     x = torch.randn(T, B, 7, dtype=dtype)
     x[T - 1, 1, 3] = torch.nan
     x64 = x.double().requires_grad_()
@@ -240,7 +242,7 @@ def test_gradients_pass_nan_as_in_torch(kind, T, B, dtype):
         grads(mine(x)[0], [x, *mine.parameters()], [w]),
         grads(oracle(x64)[0], [x64, *oracle.parameters()], [w]),
     )
-    assert want[0].isfinite().all() == (kind == "RNN_RELU")
+    assert want[0].isfinite().all() == (cell_name == "RNN_RELU")
     for a, b in zip(got, want, strict=True):
         assert torch.equal(a.isnan(), b.isnan())
         close(a.nan_to_num(), b.nan_to_num(), "grad")
@@ -248,11 +250,11 @@ def test_gradients_pass_nan_as_in_torch(kind, T, B, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("H", [4, 5, 17, 33])
-@pytest.mark.parametrize("kind", KINDS)
-def test_infinite_input_in_16_bits(kind, H, dtype):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_infinite_input_in_16_bits(cell_name, H, dtype):
     """NaN is where torch has it: none comes in from the lanes past an odd number of units."""
-    more = {"proj_size": 3} if kind == "LSTM" and H == 17 else {}
-    mine, oracle = pair(layer, kind, 1, H, dtype, **more)
+    more = {"proj_size": 3} if cell_name == "LSTM" and H == 17 else {}
+    mine, oracle = pair(layer, cell_name, 1, H, dtype, **more)
     x = torch.zeros(3, 2, 1, dtype=dtype)
     x[0, 0, 0] = torch.inf
     want = flat(oracle(x.double()))
@@ -262,10 +264,10 @@ def test_infinite_input_in_16_bits(kind, H, dtype):
         assert all(torch.equal(a.isnan(), b.isnan()) for a, b in zip(got, want, strict=True))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_large_values_saturate(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_large_values_saturate(cell_name):
     """Gates far into saturation: exp must not overflow into NaN, and tanh and sigmoid reach their limits."""
-    mine, oracle = pair(layer, kind, 7, 33, torch.float32)
+    mine, oracle = pair(layer, cell_name, 7, 33, torch.float32)
     x = torch.randn(9, 5, 7) * 1e4
     y, want = mine(x)[0], oracle(x.double())[0]
     assert y.isfinite().all()
@@ -274,9 +276,9 @@ def test_large_values_saturate(kind):
     assert ((y - want).abs() / want.abs().clamp(min=1)).max() < 1e-2
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_dropout_draws_what_torch_draws(kind):
-    mine, oracle = pair(layer, kind, 7, 9, num_layers=3, dropout=0.4, bidirectional=True)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_dropout_draws_what_torch_draws(cell_name):
+    mine, oracle = pair(layer, cell_name, 7, 9, num_layers=3, dropout=0.4, bidirectional=True)
     x = torch.randn(4, 3, 7, dtype=torch.float64)
     torch.manual_seed(5)
     got = mine(x)
@@ -286,10 +288,10 @@ def test_dropout_draws_what_torch_draws(kind):
     close(mine(x), oracle(x), "value")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_training_saves_no_more_than_torch(kind, saved_bytes):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_training_saves_no_more_than_torch(cell_name, saved_bytes):
     I, H, B, T = 24, 32, 8, 20
-    mine, oracle = pair(layer, kind, I, H, torch.float32)
+    mine, oracle = pair(layer, cell_name, I, H, torch.float32)
     oracle = oracle.float()
     x = torch.randn(T, B, I)
     ours = saved_bytes(lambda: mine(x), (x, *mine.parameters()))
@@ -297,9 +299,9 @@ def test_training_saves_no_more_than_torch(kind, saved_bytes):
     assert ours <= theirs, f"{ours} bytes saved, torch {theirs}"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_inference_saves_nothing(kind, saved_bytes, monkeypatch):
-    m = layer(kind, 7, 9)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_inference_saves_nothing(cell_name, saved_bytes, monkeypatch):
+    m = layer(cell_name, 7, 9)
     op = layers.OPS[m._spec]
     direct, train = op.direct, []
     counted = direct._replace(forward=lambda *a: train.append(a[-1]) or direct.forward(*a))

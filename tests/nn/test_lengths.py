@@ -4,7 +4,7 @@ import cases
 import fusegen
 import pytest
 import torch
-from cases import DTYPES, KINDS, flat, hidden, label, layer, options_of, pair
+from cases import CELL_NAMES, DTYPES, flat, hidden, label, layer, options_of, pair
 from tolerances import close
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
 
@@ -14,7 +14,7 @@ THREADS = 2  # a call's work is divided
 LENGTHS = ([4, 0, 9, 1, 7], [9, 9, 9, 9, 9], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [9, 8, 6, 3, 2])
 
 
-def compare(kind, mine, oracle, x, hx, lengths):
+def compare(cell_name, mine, oracle, x, hx, lengths):
     """Values and all gradients of a ragged call on time-major x; what lies past the ends is NaN."""
     dirty = x.clone()
     for b, n in enumerate(lengths):
@@ -34,7 +34,7 @@ def compare(kind, mine, oracle, x, hx, lengths):
         close(((y.transpose(0, 1) if mine.batch_first else y), final), want, "value", "inference")
     w = [torch.randn_like(t) for t in flat(want)]
     inputs, inputs64 = [dirty, *flat(hx), *mine.parameters()], [x64, *flat(hx64), *oracle.parameters()]
-    if kind == "RNN_RELU" and x.dtype in (torch.bfloat16, torch.float16):
+    if cell_name == "RNN_RELU" and x.dtype in (torch.bfloat16, torch.float16):
         with cases.through_reference():  # relu's derivative jumps where rounding moves h across 0
             y, final = mine(given, hx, lengths=lengths)
             want, inputs64 = ((y.transpose(0, 1) if mine.batch_first else y), final), inputs
@@ -45,27 +45,29 @@ def compare(kind, mine, oracle, x, hx, lengths):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_lengths(kind, lengths, dtype):
-    mine, oracle = pair(layer, kind, 7, 17, dtype, bidirectional=True)
-    compare(kind, mine, oracle, torch.randn(9, 5, 7).to(dtype), hidden(kind, mine, 5, dtype), lengths)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_lengths(cell_name, lengths, dtype):
+    mine, oracle = pair(layer, cell_name, 7, 17, dtype, bidirectional=True)
+    compare(
+        cell_name, mine, oracle, torch.randn(9, 5, 7).to(dtype), hidden(cell_name, mine, 5, dtype), lengths
+    )
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"),
-    [(k, o) for k in KINDS for o in options_of(k)],
+    ("cell_name", "options"),
+    [(k, o) for k in CELL_NAMES for o in options_of(k)],
     ids=lambda v: v if isinstance(v, str) else label(v),
 )
-def test_options(kind, options):
-    mine, oracle = pair(layer, kind, 7, 33, torch.float32, **options)
+def test_options(cell_name, options):
+    mine, oracle = pair(layer, cell_name, 7, 33, torch.float32, **options)
     for lengths in LENGTHS[:2]:
-        compare(kind, mine, oracle, torch.randn(9, 5, 7), None, lengths)
+        compare(cell_name, mine, oracle, torch.randn(9, 5, 7), None, lengths)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradients_past_the_end_are_not_read(kind, dtype):
-    m = layer(kind, 7, 17, bidirectional=True, dtype=dtype)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_gradients_past_the_end_are_not_read(cell_name, dtype):
+    m = layer(cell_name, 7, 17, bidirectional=True, dtype=dtype)
     lengths, x = torch.tensor([4, 0, 9, 1, 7]), torch.randn(9, 5, 7).to(dtype).requires_grad_()
     past = torch.arange(9).unsqueeze(1) >= lengths
     y, _ = m(x, lengths=lengths)
@@ -77,17 +79,19 @@ def test_gradients_past_the_end_are_not_read(kind, dtype):
     assert (got[0][past] == 0).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_many_sequences(kind):
-    mine, oracle = pair(layer, kind, 3, 8, torch.float32, bidirectional=True)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_many_sequences(cell_name):
+    mine, oracle = pair(layer, cell_name, 3, 8, torch.float32, bidirectional=True)
     lengths = torch.randint(0, 8, (67,)).tolist()
-    compare(kind, mine, oracle, torch.randn(7, 67, 3), hidden(kind, mine, 67, torch.float32), lengths)
+    compare(
+        cell_name, mine, oracle, torch.randn(7, 67, 3), hidden(cell_name, mine, 67, torch.float32), lengths
+    )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_forms_of_lengths(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_forms_of_lengths(cell_name):
     """A list, a tuple, any integer dtype, a non-contiguous tensor, a range: the same bits."""
-    m = layer(kind, 3, 8)
+    m = layer(cell_name, 3, 8)
     x = torch.randn(6, 4, 3)
     want = flat(m(x, lengths=[2, 3, 4, 5]))
     strided = torch.tensor([[2, 0], [3, 0], [4, 0], [5, 0]])[:, 0]
@@ -107,10 +111,10 @@ def test_forms_of_lengths(kind):
     assert torch.equal(m(x[:, 0], lengths=torch.tensor(2))[0], one)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_sequence_does_not_depend_on_its_company(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_a_sequence_does_not_depend_on_its_company(cell_name):
     """A row of a ragged batch equals the same row alone, to rounding, and NaN in one row stays there."""
-    mine, _ = pair(layer, kind, 7, 17)
+    mine, _ = pair(layer, cell_name, 7, 17)
     x = torch.randn(9, 5, 7, dtype=torch.float64)
     x[2, 1] = torch.nan
     y, _ = mine(x, lengths=[9, 4, 3, 9, 1])
@@ -120,10 +124,10 @@ def test_a_sequence_does_not_depend_on_its_company(kind):
 
 
 @pytest.mark.parametrize("form", ["numpy", "tensor"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_lengths_are_copied(kind, form):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_lengths_are_copied(cell_name, form):
     """A loader may write the next batch's lengths into the same memory before backward."""
-    m, x = layer(kind, 3, 8), torch.randn(6, 2, 3, requires_grad=True)
+    m, x = layer(cell_name, 3, 8), torch.randn(6, 2, 3, requires_grad=True)
     lengths = torch.tensor([6, 3])
     memory = lengths.numpy() if form == "numpy" else lengths
     want = torch.autograd.grad(m(x, lengths=[6, 3])[0].sum(), x)
@@ -132,10 +136,10 @@ def test_lengths_are_copied(kind, form):
     assert torch.equal(torch.autograd.grad(y.sum(), x)[0], want[0])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_torch_backend_reads_nothing_of_empty_sequences(kind):
-    m = layer(kind, 3, 8, num_layers=2, bidirectional=True)
-    x, hx = torch.randn(6, 3, 3), hidden(kind, m, 3, torch.float32)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_torch_backend_reads_nothing_of_empty_sequences(cell_name):
+    m = layer(cell_name, 3, 8, num_layers=2, bidirectional=True)
+    x, hx = torch.randn(6, 3, 3), hidden(cell_name, m, 3, torch.float32)
     for t in (x, *flat(hx)):
         t[:, 1] = torch.nan
     x.requires_grad_()
@@ -156,15 +160,15 @@ def packed_cases(x):
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"),
-    [(k, o) for k in KINDS for o in options_of(k)],
+    ("cell_name", "options"),
+    [(k, o) for k in CELL_NAMES for o in options_of(k)],
     ids=lambda v: v if isinstance(v, str) else label(v),
 )
-def test_packed(kind, options):
-    mine, oracle = pair(layer, kind, 7, 9, **options)
+def test_packed(cell_name, options):
+    mine, oracle = pair(layer, cell_name, 7, 9, **options)
     for p in packed_cases(torch.randn(9, 5, 7, dtype=torch.float64)):
         B = int(p.batch_sizes[0])
-        for hx in (None, hidden(kind, mine, B)):
+        for hx in (None, hidden(cell_name, mine, B)):
             a, b = cases.oracle_of(p.data, hx), cases.oracle_of(p.data, hx)
             got, want = mine(p._replace(data=a[0]), a[1]), oracle(p._replace(data=b[0]), b[1])
             assert isinstance(got[0], PackedSequence)
@@ -180,9 +184,9 @@ def test_packed(kind, options):
             )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_packed_twice_differentiable(kind):
-    m = layer(kind, 2, 3, dtype=torch.float64).requires_grad_(False)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_packed_twice_differentiable(cell_name):
+    m = layer(cell_name, 2, 3, dtype=torch.float64).requires_grad_(False)
     p = pack_padded_sequence(torch.randn(4, 2, 2, dtype=torch.float64), [4, 2])
 
     def run(data):
@@ -191,10 +195,10 @@ def test_packed_twice_differentiable(kind):
     assert torch.autograd.gradgradcheck(run, p.data.requires_grad_())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_packed_under_anomaly_detection(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_packed_under_anomaly_detection(cell_name):
     """The fixture fills fresh memory with NaN: none of it may stand in a gradient."""
-    m, x = layer(kind, 3, 8), torch.randn(6, 2, 3, requires_grad=True)
+    m, x = layer(cell_name, 3, 8), torch.randn(6, 2, 3, requires_grad=True)
     with pytest.warns(UserWarning, match="Anomaly Detection"):
         context = torch.autograd.detect_anomaly(check_nan=True)
     with context:

@@ -12,7 +12,7 @@ import warnings
 import fusegen
 import pytest
 import torch
-from cases import CELLS, KINDS, cell, flat, label, layer, options_of
+from cases import CELL_NAMES, CELLS, cell, flat, label, layer, options_of
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -22,7 +22,7 @@ def same(a, b):
 
 
 def makers():
-    return [(layer, k) for k in KINDS] + [(cell, k) for k in CELLS]
+    return [(layer, k) for k in CELL_NAMES] + [(cell, k) for k in CELLS]
 
 
 def data(make):
@@ -30,21 +30,21 @@ def data(make):
 
 
 each_module = pytest.mark.parametrize(
-    ("make", "kind"), makers(), ids=lambda v: v if isinstance(v, str) else ""
+    ("make", "cell_name"), makers(), ids=lambda v: v if isinstance(v, str) else ""
 )
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"),
-    [(k, o) for k in KINDS for o in options_of(k)],
+    ("cell_name", "options"),
+    [(k, o) for k in CELL_NAMES for o in options_of(k)],
     ids=lambda v: v if isinstance(v, str) else label(v),
 )
-def test_constructed_like_torch(kind, options):
+def test_constructed_like_torch(cell_name, options):
     """The same names, shapes, order, initial values from the same seed, and repr."""
     torch.manual_seed(7)
-    mine = layer(kind, 7, 9, **options)
+    mine = layer(cell_name, 7, 9, **options)
     torch.manual_seed(7)
-    theirs = layer(kind, 7, 9, own=False, **options)
+    theirs = layer(cell_name, 7, 9, own=False, **options)
     assert list(mine.state_dict()) == list(theirs.state_dict())
     assert same(list(mine.state_dict().values()), list(theirs.state_dict().values()))
     assert repr(mine) == repr(theirs)
@@ -52,8 +52,8 @@ def test_constructed_like_torch(kind, options):
 
 
 @each_module
-def test_state_dict_both_ways(make, kind):
-    mine, theirs = make(kind, 5, 6), make(kind, 5, 6, own=False)
+def test_state_dict_both_ways(make, cell_name):
+    mine, theirs = make(cell_name, 5, 6), make(cell_name, 5, 6, own=False)
     theirs.load_state_dict(mine.state_dict())
     mine.load_state_dict(theirs.state_dict())
     x = data(make)
@@ -61,8 +61,8 @@ def test_state_dict_both_ways(make, kind):
 
 
 @each_module
-def test_copies(make, kind):
-    m = make(kind, 5, 6)
+def test_copies(make, cell_name):
+    m = make(cell_name, 5, 6)
     x = data(make)
     want = m(x)
     for twin in (copy.deepcopy(m), pickle.loads(pickle.dumps(m)), copy.copy(m)):
@@ -75,14 +75,14 @@ def test_copies(make, kind):
 
 
 @each_module
-def test_changed_weights_are_seen(make, kind):
+def test_changed_weights_are_seen(make, cell_name):
     """Nothing is remembered between calls: in place, through .data, by load_state_dict, by assignment, by
     .to()."""
-    m, x = make(kind, 5, 6), data(make)
+    m, x = make(cell_name, 5, 6), data(make)
     m(x)
     name, p = next(iter(m.named_parameters()))
     p.data.mul_(0.5)
-    theirs = make(kind, 5, 6, own=False)
+    theirs = make(cell_name, 5, 6, own=False)
 
     def check(dtype=torch.float32):
         theirs.to(dtype).load_state_dict(m.state_dict())
@@ -103,9 +103,9 @@ def test_changed_weights_are_seen(make, kind):
 
 
 @each_module
-def test_weight_norm_and_parametrize(make, kind):
+def test_weight_norm_and_parametrize(make, cell_name):
     name = "weight_hh_l0" if make is layer else "weight_hh"
-    mine, theirs = make(kind, 5, 6), make(kind, 5, 6, own=False)
+    mine, theirs = make(cell_name, 5, 6), make(cell_name, 5, 6, own=False)
     theirs.load_state_dict(mine.state_dict())
     x = data(make)
     for m in (mine, theirs):
@@ -121,9 +121,9 @@ def test_weight_norm_and_parametrize(make, kind):
 
 
 @each_module
-def test_old_weight_norm(make, kind):
+def test_old_weight_norm(make, cell_name):
     name = "weight_hh_l0" if make is layer else "weight_hh"
-    mine, theirs = make(kind, 5, 6), make(kind, 5, 6, own=False)
+    mine, theirs = make(cell_name, 5, 6), make(cell_name, 5, 6, own=False)
     theirs.load_state_dict(mine.state_dict())
     x = data(make)
     with warnings.catch_warnings():
@@ -140,8 +140,8 @@ def test_old_weight_norm(make, kind):
 
 
 @each_module
-def test_functional_call(make, kind):
-    m, other, x = make(kind, 5, 6), make(kind, 5, 6), data(make)
+def test_functional_call(make, cell_name):
+    m, other, x = make(cell_name, 5, 6), make(cell_name, 5, 6), data(make)
     got = torch.func.functional_call(m, dict(other.named_parameters()), (x,))
     assert same(got, other(x))
     assert not same(m(x), got)
@@ -182,9 +182,9 @@ def test_hooks_and_training_flag():
 
 @pytest.mark.parametrize("device", ["meta"])
 @each_module
-def test_meta(make, kind, device):
-    m = make(kind, 5, 6, device=device)
-    theirs = make(kind, 5, 6, own=False)
+def test_meta(make, cell_name, device):
+    m = make(cell_name, 5, 6, device=device)
+    theirs = make(cell_name, 5, 6, own=False)
     x = data(make)
     for a, b in zip(flat(m(x.to(device))), flat(theirs(x)), strict=True):
         assert a.is_meta

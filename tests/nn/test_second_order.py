@@ -4,22 +4,22 @@ runs."""
 import fusegen
 import pytest
 import torch
-from cases import CELLS, KINDS, cell, flat, hidden, label, layer, options_of, pair
+from cases import CELL_NAMES, CELLS, cell, flat, hidden, label, layer, options_of, pair
 from tolerances import close
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence
 
-LAYERS = [(k, o) for k in KINDS for o in options_of(k)]
+LAYERS = [(k, o) for k in CELL_NAMES for o in options_of(k)]
 
 
-def closed(m, kind, lengths=None):
+def closed(m, cell_name, lengths=None):
     """m as a function of all its tensors, and names for the parameters."""
     names = [n for n, _ in m.named_parameters()]
 
     def run(x, *rest):
         states, params = rest[: -len(names)], rest[-len(names) :]
-        hx = None if not states else states if "LSTM" in kind else states[0]
+        hx = None if not states else states if "LSTM" in cell_name else states[0]
         more = {} if lengths is None else {"lengths": lengths}
         return tuple(flat(functional_call(m, dict(zip(names, params, strict=True)), (x, hx), more)))
 
@@ -30,35 +30,43 @@ def tensors(m, x, hx):
     return [t.detach().clone().requires_grad_() for t in (x, *flat(hx), *m.parameters())]
 
 
-@pytest.mark.parametrize(("kind", "options"), LAYERS, ids=lambda v: v if isinstance(v, str) else label(v))
-def test_gradcheck_layers(kind, options):
+@pytest.mark.parametrize(
+    ("cell_name", "options"), LAYERS, ids=lambda v: v if isinstance(v, str) else label(v)
+)
+def test_gradcheck_layers(cell_name, options):
     options = dict(options, proj_size=2) if "proj_size" in options else options
-    m = layer(kind, 3, 4, dtype=torch.float64, **options)
+    m = layer(cell_name, 3, 4, dtype=torch.float64, **options)
     x = torch.randn(2, 3, 3, dtype=torch.float64)
     B = 2 if m.batch_first else 3
-    assert gradcheck(closed(m, kind), tensors(m, x, hidden(kind, m, B)), fast_mode=True)
-    assert gradcheck(closed(m, kind, [2, 0, 1][:B]), tensors(m, x, hidden(kind, m, B)), fast_mode=True)
+    assert gradcheck(closed(m, cell_name), tensors(m, x, hidden(cell_name, m, B)), fast_mode=True)
+    assert gradcheck(
+        closed(m, cell_name, [2, 0, 1][:B]), tensors(m, x, hidden(cell_name, m, B)), fast_mode=True
+    )
 
 
-@pytest.mark.parametrize(("kind", "options"), LAYERS, ids=lambda v: v if isinstance(v, str) else label(v))
-def test_gradgradcheck_layers(kind, options):
+@pytest.mark.parametrize(
+    ("cell_name", "options"), LAYERS, ids=lambda v: v if isinstance(v, str) else label(v)
+)
+def test_gradgradcheck_layers(cell_name, options):
     options = dict(options, proj_size=2) if "proj_size" in options else options
-    m = layer(kind, 2, 3, dtype=torch.float64, **options)
+    m = layer(cell_name, 2, 3, dtype=torch.float64, **options)
     x = torch.randn(2, 3, 2, dtype=torch.float64)
     B = 2 if m.batch_first else 3
-    assert gradgradcheck(closed(m, kind), tensors(m, x, hidden(kind, m, B)), fast_mode=True)
-    assert gradgradcheck(closed(m, kind, [2, 0, 1][:B]), tensors(m, x, hidden(kind, m, B)), fast_mode=True)
+    assert gradgradcheck(closed(m, cell_name), tensors(m, x, hidden(cell_name, m, B)), fast_mode=True)
+    assert gradgradcheck(
+        closed(m, cell_name, [2, 0, 1][:B]), tensors(m, x, hidden(cell_name, m, B)), fast_mode=True
+    )
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kind", CELLS)
-def test_cells(kind, bias):
-    m = cell(kind, 2, 3, bias=bias, dtype=torch.float64)
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_cells(cell_name, bias):
+    m = cell(cell_name, 2, 3, bias=bias, dtype=torch.float64)
     x, h = torch.randn(2, 2, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
-    hx = (h, h.flip(0)) if kind == "LSTMCell" else h
+    hx = (h, h.flip(0)) if cell_name == "LSTMCell" else h
     for state in (hx, None):
-        assert gradcheck(closed(m, kind), tensors(m, x, state), fast_mode=True)
-        assert gradgradcheck(closed(m, kind), tensors(m, x, state), fast_mode=True)
+        assert gradcheck(closed(m, cell_name), tensors(m, x, state), fast_mode=True)
+        assert gradgradcheck(closed(m, cell_name), tensors(m, x, state), fast_mode=True)
 
 
 def penalty(m, x):
@@ -72,16 +80,16 @@ def penalty(m, x):
 
 
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "bias": False}], ids=label)
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradient_penalty_equals_torch(kind, options):
-    mine, oracle = pair(layer, kind, 5, 7, **options)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_gradient_penalty_equals_torch(cell_name, options):
+    mine, oracle = pair(layer, cell_name, 5, 7, **options)
     x = torch.randn(4, 3, 5, dtype=torch.float64)
     close(penalty(mine, x), penalty(oracle, x), "grad")
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_cell_gradient_penalty_equals_torch(kind):
-    mine, oracle = pair(cell, kind, 5, 7)
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_cell_gradient_penalty_equals_torch(cell_name):
+    mine, oracle = pair(cell, cell_name, 5, 7)
     x = torch.randn(1, 3, 5, dtype=torch.float64)
     chain = [torch.nn.Sequential(Unsqueezed(m)) for m in (mine, oracle)]
     close(penalty(chain[0], x), penalty(chain[1], x), "grad")
@@ -99,24 +107,24 @@ class Unsqueezed(torch.nn.Module):
         return flat(hx)[0].unsqueeze(0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_inputs_computed_from_each_other(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_inputs_computed_from_each_other(cell_name):
     """h_0 made from x: the derivative for x inside the op must be the partial one."""
-    mine, oracle = pair(layer, kind, 4, 4)
+    mine, oracle = pair(layer, cell_name, 4, 4)
     x = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
 
     def second(m):
         h = torch.tanh(x[:1])
-        out = flat(m(x, (h, h * 2) if kind == "LSTM" else h))
+        out = flat(m(x, (h, h * 2) if cell_name == "LSTM" else h))
         (g,) = torch.autograd.grad(sum(o.square().sum() for o in out), x, create_graph=True)
         return torch.autograd.grad(g.square().sum(), [x, *m.parameters()])
 
     close(second(mine), second(oracle), "grad")
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-def test_third_order(kind):
-    mine, oracle = pair(layer, kind, 3, 4)
+@pytest.mark.parametrize("cell_name", ["LSTM", "GRU"])
+def test_third_order(cell_name):
+    mine, oracle = pair(layer, cell_name, 3, 4)
     x = torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True)
 
     def third(m):
@@ -145,10 +153,10 @@ def test_visible(capfd, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN_TANH"])
-def test_first_order_under_create_graph_agrees(kind, dtype):
+@pytest.mark.parametrize("cell_name", ["LSTM", "GRU", "RNN_TANH"])
+def test_first_order_under_create_graph_agrees(cell_name, dtype):
     """The formula gives the gradient that the kernels give."""
-    m = layer(kind, 7, 9, bidirectional=True, dtype=dtype)
+    m = layer(cell_name, 7, 9, bidirectional=True, dtype=dtype)
     x = torch.randn(4, 3, 7).to(dtype).requires_grad_()
     y = m(x, lengths=[4, 2, 0])[0]
     w = torch.randn(y.shape).to(dtype)
@@ -157,11 +165,11 @@ def test_first_order_under_create_graph_agrees(kind, dtype):
     close(plain, graph, "grad")
 
 
-@pytest.mark.parametrize("kind", [*KINDS, *CELLS])
-def test_forward_over_backward(kind):
+@pytest.mark.parametrize("cell_name", [*CELL_NAMES, *CELLS])
+def test_forward_over_backward(cell_name):
     """The tangent of the gradient that comes in reaches those that go out."""
-    make = cell if kind in CELLS else layer
-    mine, oracle = pair(make, kind, 3, 4)
+    make = cell if cell_name in CELLS else layer
+    mine, oracle = pair(make, cell_name, 3, 4)
     x = torch.randn(*([2, 3] if make is cell else [4, 2, 3]), dtype=torch.float64, requires_grad=True)
     v, t = (torch.randn_like(flat(oracle(x))[0]) for _ in range(2))
     tangents = []
@@ -177,10 +185,10 @@ def test_forward_over_backward(kind):
 
 
 @pytest.mark.parametrize("lengths", [None, [4, 0]], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_batched_backward(kind, lengths):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_batched_backward(cell_name, lengths):
     """is_grads_batched, jacobian(vectorize=True), vmap over grad: as one by one, visibly by the formula."""
-    m = layer(kind, 3, 4, bidirectional=True, dtype=torch.float64)
+    m = layer(cell_name, 3, 4, bidirectional=True, dtype=torch.float64)
     x = torch.randn(4, 2, 3, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian
 
@@ -201,9 +209,9 @@ def backward_of(y, leaves, v):
     return torch.autograd.grad(y, leaves, v, retain_graph=True)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_batched_backward_of_packed(kind):
-    m = layer(kind, 3, 4, dtype=torch.float64)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_batched_backward_of_packed(cell_name):
+    m = layer(cell_name, 3, 4, dtype=torch.float64)
     p = pack_padded_sequence(torch.randn(4, 2, 3, dtype=torch.float64), [4, 2])
     jacobian = torch.autograd.functional.jacobian
 
@@ -213,9 +221,9 @@ def test_batched_backward_of_packed(kind):
     close(jacobian(run, p.data, vectorize=True), jacobian(run, p.data), "grad")
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_batched_backward_of_cells(kind):
-    m, x = cell(kind, 3, 4, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_batched_backward_of_cells(cell_name):
+    m, x = cell(cell_name, 3, 4, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian
 
     def run(x):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from cases import CELLS, KINDS, cell, flat, layer
+from cases import CELL_NAMES, CELLS, cell, flat, layer
 from processes import WITH_TESTS
 from tolerances import agree
 
@@ -19,9 +19,9 @@ def run(m, x):
     return [*out, *torch.autograd.grad(sum(o.sum() for o in out), [x, *m.parameters()])]
 
 
-@pytest.mark.parametrize(("make", "kind"), [(layer, k) for k in KINDS] + [(cell, k) for k in CELLS])
-def test_calls_from_many_threads(make, kind):
-    m = make(kind, 12, 24)
+@pytest.mark.parametrize(("make", "cell_name"), [(layer, k) for k in CELL_NAMES] + [(cell, k) for k in CELLS])
+def test_calls_from_many_threads(make, cell_name):
+    m = make(cell_name, 12, 24)
     inputs = [torch.randn(*((9, 5, 12) if make is layer else (5, 12))) for _ in range(24)]
     with concurrent.futures.ThreadPoolExecutor(
         6, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
@@ -32,10 +32,10 @@ def test_calls_from_many_threads(make, kind):
         assert all(torch.equal(a, b) for a, b in zip(g, run(m, x), strict=True))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_thread_count_changes_little(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_thread_count_changes_little(cell_name):
     """One thread and two agree to rounding; the split of sums may differ."""
-    m, x = layer(kind, 24, 40), torch.randn(7, 9, 24)
+    m, x = layer(cell_name, 24, 40), torch.randn(7, 9, 24)
     torch.set_num_threads(2)
     two = run(m, x)
     torch.set_num_threads(1)
@@ -48,10 +48,10 @@ def test_thread_count_changes_little(kind):
     ("B", "lengths", "wants_dx"),
     [(1, None, True), (5, None, True), (5, [0, 9, 3, 9, 1], True), (33, None, True), (7, None, False)],
 )
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_thread_takes_a_direction(kind, B, lengths, wants_dx, dtype):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_each_thread_takes_a_direction(cell_name, B, lengths, wants_dx, dtype):
     """Two directions, two threads: each direction runs on one thread, so to the same bits as on one."""
-    m = layer(kind, 24, 40, bidirectional=True).to(dtype)
+    m = layer(cell_name, 24, 40, bidirectional=True).to(dtype)
     x = torch.randn(9, B, 24, dtype=dtype).requires_grad_(wants_dx)
     wanted = [*([x] if wants_dx else []), *m.parameters()]
 
@@ -64,9 +64,9 @@ def test_each_thread_takes_a_direction(kind, B, lengths, wants_dx, dtype):
         assert torch.equal(one, two)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_backward_in_another_thread(kind):
-    m, x = layer(kind, 12, 24), torch.randn(9, 5, 12)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_backward_in_another_thread(cell_name):
+    m, x = layer(cell_name, 12, 24), torch.randn(9, 5, 12)
     loss = flat(m(x))[0].sum()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pool.submit(loss.backward).result()
@@ -82,15 +82,15 @@ import itertools, torch, fusegen
 from tolerances import agree
 
 fusegen.set_backend("fused")
-for kind, B in itertools.product(("LSTM", "GRU", "RNN"), (1, 33)):
-    layer = getattr(fusegen.nn, kind)(64, 64, bidirectional=True)
+for cell_name, B in itertools.product(("LSTM", "GRU", "RNN"), (1, 33)):
+    layer = getattr(fusegen.nn, cell_name)(64, 64, bidirectional=True)
     x = torch.randn(9, B, 64, requires_grad=True)
     results = []
     for threads in (1, 4):
         torch.set_num_threads(threads)
         y = layer(x)[0]
         results.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
-    agree(*results, f"{kind}, B={B}")
+    agree(*results, f"{cell_name}, B={B}")
 """
     environment = {**WITH_TESTS, "OMP_THREAD_LIMIT": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)

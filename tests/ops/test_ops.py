@@ -10,7 +10,7 @@ import warnings
 import fusegen
 import pytest
 import torch
-from cases import CELLS, KINDS, cell, flat, layer, tree
+from cases import CELL_NAMES, CELLS, cell, flat, layer, tree
 from fusegen import ops, reference
 from fusegen.ops import torch_path
 from tolerances import close
@@ -152,11 +152,11 @@ def test_gradients_through_both_doors(name, direct):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_autocast_layers(kind, dtype):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_autocast_layers(cell_name, dtype):
     """Outputs and h_n in the autocast dtype, c_n in the input's own, gradients in the parameters' dtype."""
-    m, x = layer(kind, I, H, num_layers=2, bidirectional=True), torch.randn(T, B, I, requires_grad=True)
-    low = layer(kind, I, H, num_layers=2, bidirectional=True, dtype=dtype)
+    m, x = layer(cell_name, I, H, num_layers=2, bidirectional=True), torch.randn(T, B, I, requires_grad=True)
+    low = layer(cell_name, I, H, num_layers=2, bidirectional=True, dtype=dtype)
     low.load_state_dict(m.state_dict())
     for train in (True, False):
         with torch.set_grad_enabled(train), torch.autocast("cpu", dtype=dtype):
@@ -176,9 +176,9 @@ def test_autocast_layers(kind, dtype):
         assert m(x)[0].dtype == torch.float32
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_autocast_cells(kind):
-    m, x = cell(kind, I, H), torch.randn(B, I, requires_grad=True)
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_autocast_cells(cell_name):
+    m, x = cell(cell_name, I, H), torch.randn(B, I, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         h, *c = flat(m(x))
         again = flat(m(x, (h, *c) if c else h))
@@ -197,9 +197,9 @@ def test_autocast_leaves_float64_alone():
 # ---------------------------------------------------------------- torch.func and forward mode
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_per_sample_gradients(kind):
-    m, x = layer(kind, I, H), torch.randn(T, B, I)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_per_sample_gradients(cell_name):
+    m, x = layer(cell_name, I, H), torch.randn(T, B, I)
     params = dict(m.named_parameters())
 
     def loss(params, one):
@@ -211,10 +211,10 @@ def test_per_sample_gradients(kind):
         close([g[b] for g in got.values()], want, "grad")
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_vmap_over_weights(kind):
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_vmap_over_weights(cell_name):
     """An ensemble: a batch of models, each with weights of its own."""
-    models = [cell(kind, I, H) for _ in range(3)]
+    models = [cell(cell_name, I, H) for _ in range(3)]
     params, _ = torch.func.stack_module_state(models)
     x = torch.randn(B, I)
     got = torch.func.vmap(lambda p: torch.func.functional_call(models[0], p, (x,)))(params)
@@ -283,10 +283,10 @@ def test_profiler_sees_the_op(make):
     assert any(n.startswith("fusegen::gru") and "backward" in n for n in names), names
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_jit_trace_records_torch_ops(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_jit_trace_records_torch_ops(cell_name):
     """As torch.nn does; TorchScript has no lists of optional tensors."""
-    m, x = layer(kind, I, H), torch.randn(T, B, I)
+    m, x = layer(cell_name, I, H), torch.randn(T, B, I)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(m, x, check_trace=False)
@@ -294,11 +294,11 @@ def test_jit_trace_records_torch_ops(kind):
     close(traced(other), m(other), "value")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_activation_checkpointing(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_activation_checkpointing(cell_name):
     from torch.utils.checkpoint import checkpoint
 
-    m, x = layer(kind, I, H), torch.randn(T, B, I, requires_grad=True)
+    m, x = layer(cell_name, I, H), torch.randn(T, B, I, requires_grad=True)
     want = torch.autograd.grad(m(x)[0].sum(), [x, *m.parameters()])
     got = torch.autograd.grad(
         checkpoint(lambda x: m(x)[0], x, use_reentrant=False).sum(), [x, *m.parameters()]
@@ -315,10 +315,10 @@ CHANGES = (lambda y: y.mul_(2), clear_some, lambda y: y[1:].tanh_(), torch.nn.Dr
 
 @pytest.mark.parametrize("change", CHANGES, ids=["mul_", "index", "view", "Dropout"])
 @pytest.mark.parametrize("lengths", [None, [4, 0, 2]], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_changed_outputs_of_layers(kind, lengths, change):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_changed_outputs_of_layers(cell_name, lengths, change):
     """As with torch.nn, y may be changed in place; without a copy of it: backward makes it again, visibly."""
-    m, x = layer(kind, I, H, bidirectional=True, dtype=torch.float64), torch.randn(T, B, I).double()
+    m, x = layer(cell_name, I, H, bidirectional=True, dtype=torch.float64), torch.randn(T, B, I).double()
     leaves = [x.requires_grad_(), *m.parameters()]
 
     def run(copied):
@@ -352,14 +352,14 @@ def test_changed_output_is_not_kept():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])
-def test_changed_outputs_of_cells(kind, dtype):
+@pytest.mark.parametrize("cell_name", ["LSTMCell", "GRUCell"])
+def test_changed_outputs_of_cells(cell_name, dtype):
     """h and c of finished episodes are cleared in place."""
-    m, x = cell(kind, I, H, dtype=dtype), torch.randn(B, I).to(dtype)
+    m, x = cell(cell_name, I, H, dtype=dtype), torch.randn(B, I).to(dtype)
     done = torch.tensor([True, False, True])
 
     def run(copied):
-        out = flat(m(x, tuple(flat(m(x))) if kind == "LSTMCell" else m(x)))
+        out = flat(m(x, tuple(flat(m(x))) if cell_name == "LSTMCell" else m(x)))
         out = [t.clone() if copied else t for t in out]
         for t in out:
             t[done] = 0
@@ -372,10 +372,10 @@ def test_changed_outputs_of_cells(kind, dtype):
 
 
 @pytest.mark.parametrize("lengths", [None, [4, 0, 2]], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_torch_backend_layers(kind, lengths):
-    more = {"proj_size": 2} if kind == "LSTM" else {}
-    m = layer(kind, I, H, num_layers=2, bidirectional=True, batch_first=True, **more)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_torch_backend_layers(cell_name, lengths):
+    more = {"proj_size": 2} if cell_name == "LSTM" else {}
+    m = layer(cell_name, I, H, num_layers=2, bidirectional=True, batch_first=True, **more)
     x = torch.randn(B, T, I, requires_grad=True)
     want = m(x, lengths=lengths)
     fusegen.set_backend("torch")
@@ -395,9 +395,9 @@ def test_torch_backend_layers(kind, lengths):
     )
 
 
-@pytest.mark.parametrize("kind", CELLS)
-def test_torch_backend_cells(kind):
-    m, x = cell(kind, I, H), torch.randn(B, I)
+@pytest.mark.parametrize("cell_name", CELLS)
+def test_torch_backend_cells(cell_name):
+    m, x = cell(cell_name, I, H), torch.randn(B, I)
     want = m(x)
     fusegen.set_backend("torch")
     close(m(x), want, "value")
@@ -419,10 +419,10 @@ def test_torch_backend_without_some_biases(name, absent):
     close(*results, "value")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_torch_backend_on_an_empty_batch(kind):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_torch_backend_on_an_empty_batch(cell_name):
     fusegen.set_backend("torch")
-    m = layer(kind, I, H, bidirectional=True)
+    m = layer(cell_name, I, H, bidirectional=True)
     for lengths in (None, []):
         y, state = m(torch.randn(T, 0, I), lengths=lengths)
         assert y.shape == (T, 0, 2 * H)
@@ -440,7 +440,7 @@ def test_set_backend():
 def test_auto_follows_the_table(monkeypatch):
     from fusegen import _choice
 
-    rule = _choice.Rule("cpu", "gru", "float32", False, (1, 64), (1, 8), (1, 100), "a test")
+    rule = _choice.Rule("cpu", "gru", "float32", False, H=(1, 64), B=(1, 8), T=(1, 100), source="a test")
     monkeypatch.setattr(_choice, "RULES", (rule,))
     seen = []
     monkeypatch.setattr(torch_path, "layers", lambda *a: seen.append(a[0]) or (a[1], a[1]))
@@ -460,7 +460,9 @@ def test_auto_follows_the_table(monkeypatch):
 def test_device_without_kernels(monkeypatch):
     """auto: torch's own operators, counted; fused: an error that says so."""
     monkeypatch.setattr(fusegen._backend, "FUSED_DEVICES", ("cpu",))
-    modules = [layer(k, I, H, device="meta") for k in KINDS] + [cell(k, I, H, device="meta") for k in CELLS]
+    modules = [layer(k, I, H, device="meta") for k in CELL_NAMES] + [
+        cell(k, I, H, device="meta") for k in CELLS
+    ]
     x = {3: torch.randn(T, B, I, device="meta"), 2: torch.randn(B, I, device="meta")}
     for m in modules:
         given = x[3 if isinstance(m, torch.nn.RNNBase) else 2]

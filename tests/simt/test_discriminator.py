@@ -100,7 +100,7 @@ class Case:
         samples = (fake,) if self.options.generator else (real, fake)
         leaves = self.leaves(samples, weights, biases)
         loss, scalars, logits = mlp_discriminator_step(
-            real, fake, self.mixed, weights, biases, self.slopes, self.options
+            real, fake, self.mixed, weights=weights, biases=biases, slopes=self.slopes, options=self.options
         )
         return loss.detach(), scalars, logits, torch.autograd.grad(1.5 * loss, leaves)
 
@@ -208,7 +208,7 @@ AXES = (
 )
 def test_pairs(sizes, batches, dtype, loss, penalty, wanted, slope, bias, sms):
     simt.set_device(sms=sms)  # one multiprocessor: large tiles; many: small ones
-    Case(sizes, batches, dtype, loss, penalty, wanted, slope, bias).check()
+    Case(sizes, batches, dtype, loss, penalty, wanted=wanted, slope=slope, bias=bias).check()
 
 
 @pytest.mark.usefixtures("poisoned")
@@ -302,7 +302,13 @@ def test_small_slopes_in_16_bits():
     case.real, case.fake = 0.8 + 0.01 * case.real, -0.8 + 0.01 * case.fake
     tensors = [t.clone().requires_grad_() for t in (*case.weights, *case.biases)]
     loss = mlp_discriminator_step(
-        case.real, case.fake, None, tensors[:2], tensors[2:], case.slopes, case.options
+        case.real,
+        case.fake,
+        None,
+        weights=tensors[:2],
+        biases=tensors[2:],
+        slopes=case.slopes,
+        options=case.options,
     )[0]
     got = torch.autograd.grad(65536.0 * loss, tensors)
     wide = [t.detach().double().requires_grad_() for t in tensors]
@@ -331,7 +337,7 @@ def test_nan_and_inf_travel(value, dtype):
 @pytest.mark.parametrize("slope", [0.0, 0.2])
 def test_gradients_pass_nan_as_in_torch(slope):
     """Where an activation gave NaN, ReLU passes the gradient on as it is and LeakyReLU scales it."""
-    case = Case((13, 40, 33, 1), (3, 3), "float32", "wasserstein", "r1", "samples", slope)
+    case = Case((13, 40, 33, 1), (3, 3), "float32", "wasserstein", "r1", wanted="samples", slope=slope)
     case.real[1, 2] = torch.nan
     *_, got = case.run()
     args = cases.oracle_of(case.real, case.fake, None, case.weights, case.biases)
@@ -413,7 +419,7 @@ def test_bad_arguments(change, error):
 def test_float64_is_refused():
     x, W = torch.zeros(3, 5, dtype=torch.float64), torch.zeros(1, 5, dtype=torch.float64)
     with pytest.raises(ValueError, match="expected float32, bfloat16 or float16, got float64"):
-        mlp_discriminator_step(x, x, None, [W], [None], [], MlpOptions("hinge"))
+        mlp_discriminator_step(x, x, None, weights=[W], biases=[None], slopes=[], options=MlpOptions("hinge"))
 
 
 def test_backward_refuses_what_does_not_fit():
@@ -430,13 +436,13 @@ def test_backward_refuses_what_does_not_fit():
             step,
             tf32,
             stream,
-            torch.tensor(scale),
-            given[3],
-            memory,
-            list(dweights),
-            list(dbiases),
-            dx_real,
-            None,
+            scale=torch.tensor(scale),
+            saved=given[3],
+            workspace=memory,
+            dweights=list(dweights),
+            dbiases=list(dbiases),
+            dx_real=dx_real,
+            dx_fake=None,
         )
 
     backward()

@@ -19,7 +19,7 @@ from tolerances import TOLERANCE, close
 
 simt = pytest.importorskip("_simt", reason="_simt is not built: `make test` builds it")
 
-KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+CELL_NAMES = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 SPECS = {"lstm": LSTM, "gru": GRU, "rnn_tanh": RNN, "rnn_relu": RNN}
 DTYPES = ("float32", "tf32", "bfloat16", "float16")
 WAYS = ("launch", "block", "l2", "cluster")
@@ -47,15 +47,15 @@ class Case:
     """A layer's inputs in the dtype of the call, and what the float64 reference makes of them."""
 
     def __init__(
-        self, kind, H, B, T, dtype, ragged=False, D=1, *, P=None, I=5, bias=True, state=True, way="best"
+        self, cell_name, H, B, T, dtype, ragged=False, D=1, *, P=None, I=5, bias=True, state=True, way="best"
     ):
         torch.manual_seed(H * 1000 + B * 10 + T)
-        self.kind, self.spec = kind, SPECS[kind]
+        self.cell_name, self.spec = cell_name, SPECS[cell_name]
         self.passes = cuda_layers.passes(Engine(simt, way), self.spec)
         self.dtype = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
         self.tf32 = dtype == "tf32"
         G, P = self.spec.gates, P or H
-        lstm = kind == "lstm"
+        lstm = cell_name == "lstm"
 
         def some(*shape, scale=0.5):
             return (torch.randn(*shape) * scale).to(self.dtype)
@@ -75,13 +75,22 @@ class Case:
 
     @property
     def relu(self):
-        return self.kind == "rnn_relu"
+        return self.cell_name == "rnn_relu"
 
     def forward(self, train=True):
         """(y, h_n, c_n, gates, cells)."""
         _precision.recurrence_in_tf32 = lambda dtype: self.tf32  # the fixture puts it back
         h0, c0 = (*self.starts, None)[:2]
-        return self.passes.forward(self.x, h0, c0, self.weights, self.relu, self.lengths, None, train)
+        return self.passes.forward(
+            self.x,
+            h0,
+            c0,
+            weights=self.weights,
+            relu=self.relu,
+            lengths=self.lengths,
+            packed=None,
+            train=train,
+        )
 
     def backward(self, kept, grads):
         """The gradients of x, the states and the weights; ``kept``: y, gates, cells."""
@@ -102,7 +111,7 @@ class Case:
             got = self.backward((y, gates, kept), grads)
         finally:
             self.x = x
-        return [y, h_n] + ([c_n] if self.kind == "lstm" else []), got
+        return [y, h_n] + ([c_n] if self.cell_name == "lstm" else []), got
 
     def oracle(self, y):
         """The reference's results; ``y`` decides relu's side of zero, which rounding may change."""
@@ -114,7 +123,7 @@ class Case:
                 close(y, reference.rnn(*args, True)[0], "value", "either side of zero")
             want = relu_by_sign(y > 0, *args)
         else:
-            want = getattr(reference, self.kind.split("_")[0])(*args)
+            want = getattr(reference, self.cell_name.split("_")[0])(*args)
         grads = [g.double() for g in self.grads]
         if self.lengths is not None:
             past = torch.arange(self.x.shape[0]).unsqueeze(1) >= self.lengths
@@ -155,7 +164,7 @@ def relu_by_sign(positive, x, h0, weights, lengths):
 
 
 AXES = (
-    KINDS,
+    CELL_NAMES,
     (1, 7, 32, 64, 100, 128, 256),
     (1, 3, 8, 17, 32),
     (1, 2, 3, 7),
@@ -166,9 +175,9 @@ AXES = (
 )
 
 
-@pytest.mark.parametrize("kind, H, B, T, dtype, ragged, way, D", list(cases.covering(*AXES)))
-def test_pairs(kind, H, B, T, dtype, ragged, way, D):
-    Case(kind, H, B, T, dtype, ragged, D, way=way).check()
+@pytest.mark.parametrize("cell_name, H, B, T, dtype, ragged, way, D", list(cases.covering(*AXES)))
+def test_pairs(cell_name, H, B, T, dtype, ragged, way, D):
+    Case(cell_name, H, B, T, dtype, ragged=ragged, D=D, way=way).check()
 
 
 @functools.cache
@@ -179,36 +188,36 @@ def triples():
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(16))
 def test_triples(part):
-    for kind, H, B, T, dtype, ragged, way, D in triples()[part::16]:
-        Case(kind, H, B, T, dtype, ragged, D, way=way).check()
+    for cell_name, H, B, T, dtype, ragged, way, D in triples()[part::16]:
+        Case(cell_name, H, B, T, dtype, ragged=ragged, D=D, way=way).check()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("D, P, ragged", [(1, 5, False), (2, 13, True), (2, 40, False)])
 def test_projection(dtype, D, P, ragged):
-    Case("lstm", 41, 9, 4, dtype, ragged, D, P=P).check()
+    Case("lstm", 41, 9, 4, dtype, ragged=ragged, D=D, P=P).check()
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_state_however_it_is_handed_on(kind, way):
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_no_state_however_it_is_handed_on(cell_name, way):
     """Blocks wait for the first hand-over whether or not there is an h0."""
-    Case(kind, 130, 5, 3, "float32", state=False, way=way).check()
+    Case(cell_name, 130, 5, 3, "float32", state=False, way=way).check()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_bias_no_state(kind):
-    Case(kind, 33, 5, 4, "float32", bias=False, state=False).check()
-    if kind == "lstm":
-        Case(kind, 33, 5, 4, "float32", bias=False, state=False, P=9).check()
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_no_bias_no_state(cell_name):
+    Case(cell_name, 33, 5, 4, "float32", bias=False, state=False).check()
+    if cell_name == "lstm":
+        Case(cell_name, 33, 5, 4, "float32", bias=False, state=False, P=9).check()
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
-def test_many_slices(kind, way):
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_many_slices(cell_name, way):
     """A device so small that a group's blocks take the batch in several slices."""
     simt.set_device(sms=36)
-    Case(kind, 130, 150, 3, "bfloat16", ragged=True, way=way).check()
+    Case(cell_name, 130, 150, 3, "bfloat16", ragged=True, way=way).check()
 
 
 @pytest.mark.parametrize(
@@ -217,25 +226,29 @@ def test_many_slices(kind, way):
 def test_group_sizes(way, blocks):
     """Groups of 1 to 16 blocks that hand each other every step."""
 
-    def smallest(kind, dtype):
+    def smallest(cell_name, dtype):
         """The first H whose group has so many blocks."""
         name, tf32 = ("float32", True) if dtype == "tf32" else (dtype, False)
         for H in range(1, 1100, 7):
-            plan = simt.gpu_plan(kind, name, tf32, False, 3, H, H, 1, 0, way)
+            plan = simt.gpu_plan(
+                cell_name, name, tf32=tf32, backward=False, B=3, H=H, P=H, D=1, device=0, transport=way
+            )
             if plan.transport == way and plan.blocks == blocks:
                 return H
         return None
 
-    cells = list(itertools.product(DTYPES, KINDS))
-    found = ((smallest(kind, dtype), kind, dtype) for dtype, kind in cells[blocks:] + cells[:blocks])
-    H, kind, dtype = next(f for f in found if f[0])
-    Case(kind, H, 3, 2, dtype, ragged=True, way=way).check()
+    cells = list(itertools.product(DTYPES, CELL_NAMES))
+    found = (
+        (smallest(cell_name, dtype), cell_name, dtype) for dtype, cell_name in cells[blocks:] + cells[:blocks]
+    )
+    H, cell_name, dtype = next(f for f in found if f[0])
+    Case(cell_name, H, 3, 2, dtype, ragged=True, way=way).check()
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
-def test_any_order_gives_the_same_bits(kind, way):
-    case = Case(kind, 130, 9, 3, "bfloat16", ragged=True, D=2, way=way)
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_any_order_gives_the_same_bits(cell_name, way):
+    case = Case(cell_name, 130, 9, 3, "bfloat16", ragged=True, D=2, way=way)
     first = None
     for order in ORDERS:
         simt.set_order(*order)
@@ -245,11 +258,11 @@ def test_any_order_gives_the_same_bits(kind, way):
 
 
 @pytest.mark.parametrize("way, H, D", [("l2", 130, 1), ("cluster", 130, 2)])
-@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
-def test_a_hang_is_ended(kind, way, H, D):
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_a_hang_is_ended(cell_name, way, H, D):
     """The watchdog: a block that never hears of the others leaves, outputs are NaN, the next call raises,
     the one after works."""
-    case = Case(kind, H, 3, 3, "float16", D=D, way=way)
+    case = Case(cell_name, H, 3, 3, "float16", D=D, way=way)
     simt.hang_at(1)
     y, h_n, *_ = case.forward(train=False)
     assert y.isnan().any() and h_n.isnan().any()
@@ -260,12 +273,15 @@ def test_a_hang_is_ended(kind, way, H, D):
 
 
 @pytest.mark.parametrize("way, free", [("l2", 1), ("cluster", 1)])
-@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
-def test_blocks_that_do_not_fit_at_once(kind, way, free):
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_blocks_that_do_not_fit_at_once(cell_name, way, free):
     """A device that others use too: a launch a step runs, the results are right, and the fallback is told."""
     simt.set_device(major=8 if way == "l2" else 9)
-    case = Case(kind, 130, 5, 3, "float32")
-    assert simt.gpu_plan(kind, "float32", False, False, 5, 130, 130, 1, 0, "best").transport == way
+    case = Case(cell_name, 130, 5, 3, "float32")
+    plan = simt.gpu_plan(
+        cell_name, "float32", tf32=False, backward=False, B=5, H=130, P=130, D=1, device=0, transport="best"
+    )
+    assert plan.transport == way
     case.check()
     told = f"{case.spec.name} on GPU: {way} does not fit on this device, launch ran"
     before = _backend.fallbacks[told]
@@ -277,7 +293,9 @@ def test_blocks_that_do_not_fit_at_once(kind, way, free):
 def test_clusters_need_not_all_fit_at_once():
     """They do not wait for each other."""
     case = Case("lstm", 130, 70, 2, "bfloat16", way="cluster")
-    p = simt.gpu_plan("lstm", "bfloat16", False, False, 70, 130, 130, 1, 0, "cluster")
+    p = simt.gpu_plan(
+        "lstm", "bfloat16", tf32=False, backward=False, B=70, H=130, P=130, D=1, device=0, transport="cluster"
+    )
     assert p.transport == "cluster" and p.groups > 1
     simt.leave_free(p.blocks)
     before = sum(_backend.fallbacks.values())
@@ -285,9 +303,9 @@ def test_clusters_need_not_all_fit_at_once():
     assert sum(_backend.fallbacks.values()) == before
 
 
-@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
-def test_autocast_around_backward_changes_nothing(kind):
-    case = Case(kind, 33, 5, 4, "float32")
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_autocast_around_backward_changes_nothing(cell_name):
+    case = Case(cell_name, 33, 5, 4, "float32")
     want = case.run()
     with torch.autocast("cpu", torch.bfloat16):
         with torch.autocast("cpu", enabled=False):
@@ -296,11 +314,11 @@ def test_autocast_around_backward_changes_nothing(kind):
     assert all(torch.equal(a, b) for a, b in zip(got, want[1], strict=True))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
 @pytest.mark.parametrize("bad", [-1, 5, 2**40, -(2**60)])
-def test_a_bad_length_is_told(kind, bad):
+def test_a_bad_length_is_told(cell_name, bad):
     """Lengths on a GPU are not read back: that sequence's results are NaN, and the next call raises."""
-    case = Case(kind, 19, 4, 4, "float32", ragged=True)
+    case = Case(cell_name, 19, 4, 4, "float32", ragged=True)
     want, _ = case.run()
     case.lengths = case.lengths.clone()
     case.lengths[2] = bad
@@ -313,11 +331,11 @@ def test_a_bad_length_is_told(kind, bad):
         case.run()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
 @pytest.mark.parametrize("way", WAYS)
-def test_nan_and_inf_travel(kind, way):
+def test_nan_and_inf_travel(cell_name, way):
     """They reach their own sequence alone, and nothing hangs."""
-    case = Case(kind, 130, 5, 4, "bfloat16", way=way)
+    case = Case(cell_name, 130, 5, 4, "bfloat16", way=way)
     want, _ = case.run()
     case.x = case.x.clone()
     case.x[1, 2, 0], case.x[2, 4, 0] = torch.nan, torch.inf
@@ -357,8 +375,8 @@ def test_relu_passes_gradients_at_nan_in_cells(B, layers_on_gpu):
     "sms, shared_kib, major",
     [(108, 163, 8), (84, 99, 8), (142, 99, 8), (132, 227, 9), (148, 227, 10), (170, 99, 12)],
 )
-@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
-def test_choice_fits_the_device(kind, sms, shared_kib, major):
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_choice_fits_the_device(cell_name, sms, shared_kib, major):
     """Plans on sm_80, 86, 89, 90, 100, 120: shared memory, resident blocks, clusters, the whole batch."""
     simt.set_device(sms, shared_kib * 1024, major)
     largest = 1 if major < 9 else 8 if major == 12 else 16
@@ -368,7 +386,18 @@ def test_choice_fits_the_device(kind, sms, shared_kib, major):
             (1, 64, 100, 128, 256, 512, 777, 1024, 2048, 5000), (1, 16, 64, 256, 3000), (1, 2)
         ):
             for backward in (False, True):
-                p = simt.gpu_plan(kind, dtype, tf32, backward, B, H, H, D, 0, "best")
+                p = simt.gpu_plan(
+                    cell_name,
+                    dtype,
+                    tf32=tf32,
+                    backward=backward,
+                    B=B,
+                    H=H,
+                    P=H,
+                    D=D,
+                    device=0,
+                    transport="best",
+                )
                 ways.add(p.transport)
                 assert p.shared_bytes <= shared_kib * 1024
                 assert p.groups * p.slices * p.rows >= B
@@ -400,21 +429,21 @@ def layers_on_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype"),
+    ("cell_name", "dtype"),
     # relu's side of zero is open to 16-bit rounding; test_pairs compares given the side
-    [*((k, torch.float32) for k in cases.KINDS), *((k, torch.bfloat16) for k in cases.KINDS[:3])],
+    [*((k, torch.float32) for k in cases.CELL_NAMES), *((k, torch.bfloat16) for k in cases.CELL_NAMES[:3])],
     ids=str,
 )
-def test_layers(kind, dtype, layers_on_gpu):
+def test_layers(cell_name, dtype, layers_on_gpu):
     """Whole modules through autograd, with every option of the constructor."""
-    for options in cases.options_of(kind):
-        mine, oracle = cases.pair(cases.layer, kind, 7, 33, dtype, **options)
+    for options in cases.options_of(cell_name):
+        mine, oracle = cases.pair(cases.layer, cell_name, 7, 33, dtype, **options)
         x = (
             (torch.randn(5, 9, 7) if options.get("batch_first") else torch.randn(9, 5, 7))
             .to(dtype)
             .requires_grad_()
         )
-        hx = cases.hidden(kind, mine, 5, dtype)
+        hx = cases.hidden(cell_name, mine, 5, dtype)
         x64, hx64 = cases.oracle_of(x, hx)
         got, want = cases.flat(mine(x, hx)), cases.flat(oracle(x64, hx64))
         close(got, want, "value", cases.label(options))
@@ -435,21 +464,21 @@ CELL_AXES = (
 
 def cell_cases():
     """Every pair of values; relu's side of zero is open to rounding in fewer bits, so it is in float32."""
-    for kind, dtype, *rest in cases.covering(*CELL_AXES):
-        yield kind, "float32" if kind == "RNNCell_relu" else dtype, *rest
+    for cell_name, dtype, *rest in cases.covering(*CELL_AXES):
+        yield cell_name, "float32" if cell_name == "RNNCell_relu" else dtype, *rest
 
 
-@pytest.mark.parametrize("kind, dtype, I, H, B, bias, state", list(cell_cases()))
-def test_cells(kind, dtype, I, H, B, bias, state, layers_on_gpu, monkeypatch):
+@pytest.mark.parametrize("cell_name, dtype, I, H, B, bias, state", list(cell_cases()))
+def test_cells(cell_name, dtype, I, H, B, bias, state, layers_on_gpu, monkeypatch):
     """With few rows the kernel multiplies itself, with many torch does; gradients through autograd."""
     tf32 = dtype == "tf32"
     monkeypatch.setattr(_precision, "products_in_tf32", lambda dtype: tf32)
     dtype = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
-    mine, oracle = cases.pair(cases.cell, kind, I, H, dtype, bias=bias)
+    mine, oracle = cases.pair(cases.cell, cell_name, I, H, dtype, bias=bias)
     x = torch.randn(B, I).to(dtype).requires_grad_()
     h = (torch.randn(B, H) * 0.5).to(dtype).requires_grad_()
     c = (torch.randn(B, H) * 0.5).to(dtype).requires_grad_()
-    hx = None if not state else (h, c) if kind == "LSTMCell" else h
+    hx = None if not state else (h, c) if cell_name == "LSTMCell" else h
     x64, hx64 = cases.oracle_of(x, hx)
     got, want = cases.flat(mine(x, hx)), cases.flat(oracle(x64, hx64))
     loose = (lambda ts: [t.to(torch.float16) for t in ts]) if tf32 else list  # both keep 10 bits of fraction
@@ -464,22 +493,22 @@ def test_cells(kind, dtype, I, H, B, bias, state, layers_on_gpu, monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("B", [5, 17, 40])
-@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
-def test_single_steps(kind, B, dtype):
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_single_steps(cell_name, B, dtype):
     """The kernels of cells without autograd above them: AddressSanitizer cannot see torch throw."""
-    spec, I, H = SPECS[kind], 7, 33
+    spec, I, H = SPECS[cell_name], 7, 33
     G, passes = spec.gates, cuda_cells.passes(Engine(simt), spec)
-    x, *states = ((torch.randn(B, n) * 0.5).to(dtype) for n in (I, H, H)[: 2 + (kind == "lstm")])
+    x, *states = ((torch.randn(B, n) * 0.5).to(dtype) for n in (I, H, H)[: 2 + (cell_name == "lstm")])
     weights = [(torch.randn(*n) / 6).to(dtype) for n in ((G * H, I), (G * H, H), (G * H,), (G * H,))]
     inputs = cases.oracle_of(x, *states, *weights)
     formula = getattr(reference, f"{spec.name}_cell")
     args = (*inputs[: 1 + len(states)], list(inputs[1 + len(states) :]))
-    want = cases.flat(formula(*args, False) if kind == "rnn_tanh" else formula(*args))
+    want = cases.flat(formula(*args, False) if cell_name == "rnn_tanh" else formula(*args))
     call = (x, *(*states, None)[:2], weights, False, None)
     h_out, c_out, gates, kept = passes.forward(*call, None, True)
     close([h_out] if c_out is None else [h_out, c_out], want, "value")
     grads = [torch.randn(B, H).to(dtype) for _ in want]
-    saved = (h_out if kind == "rnn_tanh" else None, gates, kept)
+    saved = (h_out if cell_name == "rnn_tanh" else None, gates, kept)
     wanted = [t is not None for t in (*call[:3], *weights)]
     close(
         passes.backward(call, saved, (*grads, None)[:2], wanted),
@@ -489,11 +518,11 @@ def test_single_steps(kind, B, dtype):
 
 
 @pytest.mark.parametrize("B", [5, 40])
-@pytest.mark.parametrize("kind", cases.CELLS)
-def test_cells_give_only_the_gradients_asked_for(kind, B, layers_on_gpu):
-    m = cases.cell(kind, 7, 33)
+@pytest.mark.parametrize("cell_name", cases.CELLS)
+def test_cells_give_only_the_gradients_asked_for(cell_name, B, layers_on_gpu):
+    m = cases.cell(cell_name, 7, 33)
     x, h = torch.randn(B, 7), torch.randn(B, 33)
-    states = [h, h + 0.1] if kind == "LSTMCell" else [h]
+    states = [h, h + 0.1] if cell_name == "LSTMCell" else [h]
     tensors = [x, *states, *m.parameters()]
 
     def grads_of(some):
@@ -509,9 +538,9 @@ def test_cells_give_only_the_gradients_asked_for(kind, B, layers_on_gpu):
         assert torch.equal(grads_of([i])[i], everything[i])
 
 
-@pytest.mark.parametrize("kind", cases.CELLS)
-def test_cells_in_any_order_give_the_same_bits(kind, layers_on_gpu):
-    m, x = cases.cell(kind, 70, 130, dtype=torch.bfloat16), torch.randn(9, 70, dtype=torch.bfloat16)
+@pytest.mark.parametrize("cell_name", cases.CELLS)
+def test_cells_in_any_order_give_the_same_bits(cell_name, layers_on_gpu):
+    m, x = cases.cell(cell_name, 70, 130, dtype=torch.bfloat16), torch.randn(9, 70, dtype=torch.bfloat16)
     first = None
     for order in ORDERS:
         simt.set_order(*order)
@@ -521,10 +550,10 @@ def test_cells_in_any_order_give_the_same_bits(kind, layers_on_gpu):
         assert all(torch.equal(a, b) for a, b in zip(got, first, strict=True)), order
 
 
-@pytest.mark.parametrize("kind", cases.CELLS)
+@pytest.mark.parametrize("cell_name", cases.CELLS)
 @pytest.mark.parametrize("B", [3, 40])
-def test_nan_and_inf_travel_through_cells(kind, B, layers_on_gpu):
-    m, x = cases.cell(kind, 70, 33), torch.randn(B, 70)
+def test_nan_and_inf_travel_through_cells(cell_name, B, layers_on_gpu):
+    m, x = cases.cell(cell_name, 70, 33), torch.randn(B, 70)
     with torch.no_grad():
         want = cases.flat(m(x))
         x[1, 4], x[2, 69] = torch.nan, torch.inf
@@ -535,17 +564,17 @@ def test_nan_and_inf_travel_through_cells(kind, B, layers_on_gpu):
 
 
 @pytest.mark.parametrize("sms, shared_kib, major", [(108, 163, 8), (84, 99, 8), (132, 227, 9), (170, 99, 12)])
-@pytest.mark.parametrize("kind", ("lstm", "gru", "rnn_tanh"))
-def test_choice_of_cells_fits_the_device(kind, sms, shared_kib, major):
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_choice_of_cells_fits_the_device(cell_name, sms, shared_kib, major):
     simt.set_device(sms, shared_kib * 1024, major)
     ways = set()
     for dtype, B, I, H in itertools.product(
         ("bfloat16", "float32"), (1, 8, 9, 32, 33, 3000), (1, 100, 5000), (1, 64, 777, 2048)
     ):
-        p = simt.gpu_cell_plan(kind, dtype, False, B, I, H, 0)
+        p = simt.gpu_cell_plan(cell_name, dtype, tf32=False, B=B, I=I, H=H, device=0)
         ways.add(p.multiplies)
         if p.multiplies:
-            units = 8 // p.k_splits * (8 if kind == "lstm" else 16)
+            units = 8 // p.k_splits * (8 if cell_name == "lstm" else 16)
             assert p.shared_bytes <= shared_kib * 1024
             assert p.blocks * units >= H > (p.blocks - 1) * units
             assert p.groups * p.rows >= B > (p.groups - 1) * p.rows
@@ -587,11 +616,15 @@ def test_bad_arguments_of_cells(change, error):
 @pytest.mark.parametrize("name", ["lstmm", "rnn", "", None, 1])
 def test_a_wrong_name_of_a_cell_or_dtype(name):
     with pytest.raises(ValueError, match=rf"cell: expected 'lstm', .* or 'rnn_relu', got {name!r}"):
-        simt.gpu_cell_plan(name, "float32", False, 3, 7, 9, 0)
+        simt.gpu_cell_plan(name, "float32", tf32=False, B=3, I=7, H=9, device=0)
     with pytest.raises(ValueError, match=rf"dtype: expected 'float32', .* or 'float64', got {name!r}"):
-        simt.gpu_plan("lstm", name, False, False, 3, 9, 9, 1, 0, "best")
+        simt.gpu_plan(
+            "lstm", name, tf32=False, backward=False, B=3, H=9, P=9, D=1, device=0, transport="best"
+        )
     with pytest.raises(ValueError, match="transport: expected"):
-        simt.gpu_plan("lstm", "float32", False, False, 3, 9, 9, 1, 0, "magic")
+        simt.gpu_plan(
+            "lstm", "float32", tf32=False, backward=False, B=3, H=9, P=9, D=1, device=0, transport="magic"
+        )
 
 
 @pytest.mark.parametrize(
