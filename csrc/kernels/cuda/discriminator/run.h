@@ -245,11 +245,12 @@ void run_mlp_backward(const MlpBackwardPass& p) {
   if (a.dx[0] || a.dx[1]) a.dx_blocks = ceil_div(fresh.split.plain, device::kWarps);
   if (p.weight_gradients) {
     // The last layer is a sum of s h + c t; its bias of s.
-    if (p.dW[hidden].data)
-      a.sum[a.sums++] = {.x = activations(hidden),
-                         .t = tangents_at(hidden),
-                         .n = width_of(p, hidden),
-                         .out = p.dW[hidden].data};
+    if (p.dW[hidden].data) {
+      ColumnSum& last = a.sum[a.sums++];
+      last = {.n = width_of(p, hidden), .out = p.dW[hidden].data};
+      last.x = activations(hidden);
+      last.t = tangents_at(hidden);
+    }
     if (p.db[hidden]) a.sum[a.sums++] = {.ones = true, .n = 1, .out = p.db[hidden]};
     for (int l = 1; l <= hidden; ++l) {
       if (p.dW[l - 1].data)
