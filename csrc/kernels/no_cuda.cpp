@@ -1,5 +1,5 @@
 // Built where there is no CUDA backend: its functions, and one clear error. What plans for a device that is
-// not here, cuda/choose.cpp, is in every build.
+// not here, the choose.cpp of cuda/recurrent and cuda/cell, is in every build.
 #include <stdexcept>
 
 #include "backend.h"
