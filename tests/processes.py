@@ -13,6 +13,7 @@ WITH_TESTS = {
 }
 
 
-def torchrun(processes, *arguments):
+def torchrun(processes, *arguments, restarts=0):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    launch += ["--max-restarts", str(restarts)]
     return [sys.executable, *launch, "-m", "fusegen.cli", *arguments]

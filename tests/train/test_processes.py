@@ -42,9 +42,10 @@ def workers_of(agent):
     return found
 
 
-def wait_for(condition, seconds=120):
+def wait_for(agent, condition, seconds=120):
     until = time.monotonic() + seconds
     while not (value := condition()):
+        assert agent.poll() is None, agent.stderr.read()
         assert time.monotonic() < until
         time.sleep(0.05)
     return value
@@ -78,7 +79,7 @@ def test_when_a_process_dies_the_others_stop_and_name_it(story, tmp_path, dying)
         command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        wait_for(lambda: (folder / "checkpoints/step-00000005.pt").exists())
+        wait_for(agent, lambda: (folder / "checkpoints/step-00000005.pt").exists())
         begin = time.monotonic()
         os.kill(workers_of(agent.pid)[dying], signal.SIGKILL)
         _, err = agent.communicate(timeout=60)
@@ -92,25 +93,24 @@ def test_when_a_process_dies_the_others_stop_and_name_it(story, tmp_path, dying)
 @pytest.mark.slow
 def test_torchrun_begins_anew_from_the_last_checkpoint_and_a_signal_to_one_stops_all(story, tmp_path):
     folder = tmp_path / "run"
-    command = torchrun(
-        2, *train(story, folder, "--steps", "1000000", "--log-every", "1", "--checkpoint-every", "50")
-    )
-    command[5:5] = ["--max-restarts", "1"]
+    arguments = train(story, folder, "--steps", "1000000", "--log-every", "1", "--checkpoint-every", "50")
+    command = torchrun(2, *arguments, restarts=1)
     agent = subprocess.Popen(
         command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        wait_for(lambda: (folder / "checkpoints/step-00000050.pt").exists())
+        wait_for(agent, lambda: (folder / "checkpoints/step-00000050.pt").exists())
         first = workers_of(agent.pid)
         os.kill(first[1], signal.SIGKILL)
         second = wait_for(
+            agent,
             lambda: (
                 len(now := workers_of(agent.pid)) == 2 and not set(now.values()) & set(first.values()) and now
-            )
+            ),
         )
         steps = lambda: max(line["step"] for line in read_log(folder))
         reached = steps()
-        wait_for(lambda: steps() > reached + 20)
+        wait_for(agent, lambda: steps() > reached + 20)
         os.kill(second[1], signal.SIGTERM)
         out, err = agent.communicate(timeout=90)
     finally:
