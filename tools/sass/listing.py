@@ -78,7 +78,7 @@ def split_operands(text: str) -> tuple[str, ...]:
 
 
 def read(text: str) -> list[Function]:
-    """The functions of a listing; without bits (`-c` alone, or by hand) each instruction stalls for one cycle."""
+    """The functions of a listing; without bits (`-c` alone, or by hand) an instruction takes one cycle."""
     functions: list[Function] = []
     waiting: list[str] = []  # labels of the next instruction
     pending: Instruction | None = None  # whose upper bits are on the next line
