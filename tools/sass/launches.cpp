@@ -90,7 +90,7 @@ Pass pass_of(char** argument) {
   p.plan = choose(fusegen::cuda::device(0), p, transport == "best" ? -1 : transport == "cluster" ? 3 : transport == "l2" ? 2 : 0);
   p.R[0] = somewhere();
   p.workspace = std::aligned_alloc(256, (p.plan.workspace_bytes + 511) / 256 * 256);
-  p.error = static_cast<int*>(somewhere());
+  p.error = static_cast<decltype(p.error)>(somewhere());
   std::printf("plan %s blocks %d k_splits %d tiles %d slices %d groups %d\n", name_of(p.plan.transport), p.plan.blocks,
               p.plan.k_splits, p.plan.tiles, p.plan.slices, p.plan.groups);
   return p;
