@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,7 +77,7 @@ def split_operands(text: str) -> tuple[str, ...]:
 
 
 def read(text: str) -> list[Function]:
-    """The functions of a listing; without bits (`-c` alone, or by hand) each instruction stalls for one cycle."""
+    """The functions of a listing; without bits (`-c` alone, or by hand) an instruction takes one cycle."""
     functions: list[Function] = []
     waiting: list[str] = []  # labels of the next instruction
     pending: Instruction | None = None  # whose upper bits are on the next line
@@ -131,16 +130,26 @@ def disassemble(cubin: Path) -> list[Function]:
     return read(run.stdout)
 
 
-def of_architecture(file: Path, architecture: str, folder: Path) -> Iterator[Path]:
-    """The cubins of an architecture inside an object, or the file itself if it is one."""
-    if file.suffix == ".cubin":
-        yield file
-        return
+def cubins(built: Path, sources: list[Path], architecture: str, folder: Path) -> list[Path]:
+    """Of the objects that a CMake build made of these sources, the machine code of an architecture."""
     program = tool("cuobjdump")
     if program is None:
         raise FileNotFoundError("cuobjdump: pip install -c constraints.txt nvidia-cuda-cuobjdump")
-    inside = folder / file.stem
-    inside.mkdir(parents=True, exist_ok=True)
-    command = [program, "-xelf", architecture, str(file.resolve())]
-    subprocess.run(command, cwd=inside, capture_output=True, text=True, check=True)
-    yield from sorted(inside.glob("*.cubin"))
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for source in sources:
+        objects = [*built.glob(f"CMakeFiles/*/{'/'.join(source.parts[-4:])}.o")] or [
+            *built.rglob(f"{source.name}.o")
+        ]
+        if len(objects) != 1:
+            raise FileNotFoundError(f"{len(objects)} objects of {source.name} in {built}")
+        command = [program, "-xelf", architecture, str(objects[0].resolve())]
+        before = set(folder.glob("*.cubin"))
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        written = re.findall(r"(\S+\.cubin)", run.stdout) or [
+            p.name for p in set(folder.glob("*.cubin")) - before
+        ]
+        cubin = folder / f"{source.stem}.cubin"
+        (folder / written[0]).replace(cubin)
+        made.append(cubin)
+    return made
