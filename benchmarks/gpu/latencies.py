@@ -1,13 +1,13 @@
 """What the model of time (model.py) takes for granted of an H200: a table of cycles, each with its source.
 
-Fixed before any kernel was rewritten for it, and not fitted to anything. Instructions whose latency is fixed need
-no entry: the compiler writes how long they take into the code. (A product of m16n8k16 is 24 cycles ahead of one
-that takes its sums, in what nvcc 13.0 makes of forward_bf16, and two that do not wait are 6 apart.)
+Fixed before any kernel was rewritten for it, and not fitted to anything. Instructions whose latency is fixed
+need no entry: the compiler writes how long they take into the code. (A product of m16n8k16 is 24 cycles ahead
+of one that takes its sums, in what nvcc 13.0 makes of forward_bf16, and two that do not wait are 6 apart.)
 
 [L24] Luo et al., arXiv 2402.13499, of an H800: tables IV and VII, section on distributed shared memory.
 [L25] Luo et al., arXiv 2501.12084, the longer version: L2's two halves, wgmma by N.
 [G]   CUDA C++ Programming Guide, throughput of native arithmetic instructions, compute capability 9.0.
-[D]   derived from one of these, as the comment says. [A] assumed: nobody has published it, or it was not found.
+[D]   derived from one of these, as it says. [A] assumed: nobody has published it, or it was not found.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ LATENCY: dict[str, Cost] = {
     "wgmma": Cost(32.0, "[A] beyond the cycles that it occupies the tensor cores"),
 }
 
-# Cycles for which one instruction of a warp keeps its part of an SM: a quarter, with a scheduler of its own...
+# Cycles for which one instruction of a warp keeps its part of an SM: a quarter, with its own scheduler...
 OCCUPIES: dict[str, Cost] = {
     "float": Cost(1.0, "[G] 128 results a cycle and SM"),
     "integer": Cost(2.0, "[G] 64: add, compare, shift, logic, multiply; moves between registers likewise"),

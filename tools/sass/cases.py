@@ -68,7 +68,7 @@ class Case:
     H: int
     B: int
     transport: str = "best"
-    T: int = 6
+    T: int = 4
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,9 @@ class Step:
         self.steps = round(steps / len(starts))  # of a pass: the loop may be unrolled
         return trace[starts[-3] : starts[-2]]
 
+    def is_product_at(self, at: int) -> bool:
+        return is_product(self.graph.function.code[at])
+
     @functools.cached_property
     def parts(self) -> list[Part]:
         code = self.graph.function.code

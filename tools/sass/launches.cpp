@@ -12,8 +12,8 @@
 #include <cstring>
 #include <string>
 
-#include "../../csrc/kernels/cuda/recurrent/pass.h"
-#include "../../tests/simt/emulator.h"
+#include "recurrent/pass.h"
+#include "emulator.h"
 #include "device/mma.h"
 
 using namespace fusegen::cuda;

@@ -62,6 +62,7 @@ def address_terms(text: str) -> tuple[tuple[str, int], ...]:
 
 
 def parse(text: str) -> Operand:
+    text = text.partition(" `(")[0]  # RET names its function behind the register
     if found := ADDRESS.match(text):
         kind = "constant" if text.startswith(("c[", "cx[")) else "memory"
         return Operand(kind, text=text, terms=address_terms(found[1]))

@@ -101,6 +101,7 @@ class Warp:
         self.common: int | None = 0  # that of all lanes, if they are together
         self.alive = np.ones(LANES, bool)
         self.joins: dict[int, Flags] = {}  # of BSSY: the lanes that are to meet
+        self.meets_at: dict[int, int] = {}  # and where they go on
         self.joined: dict[int, Flags] = {}  # those that have
 
     # -- The way through the code --
@@ -250,10 +251,13 @@ def leave(w: Warp, i: Instruction, o: list[Operand], lanes: Flags, mask: Flags) 
 
 def bssy(w: Warp, i: Instruction, o: list[Operand], lanes: Flags, mask: Flags) -> None:
     w.joins[o[0].index] = mask.copy()
+    w.meets_at[o[0].index] = w.place[w.block.function.labels[i.target]]
 
 
 def bsync(w: Warp, i: Instruction, o: list[Operand], lanes: Flags, mask: Flags) -> None:
     b = o[0].index
+    if b in w.meets_at:
+        w.pc[mask] = w.meets_at[b]
     meet(w, b, w.joined.get(b, np.zeros(LANES, bool)) | mask)
 
 
