@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 for folder in ("benchmarks", "tools"):
     sys.path.insert(0, str(ROOT / folder))
 
-from check_sass import ARCHITECTURE, compile_all  # noqa: E402
-from sass.cases import KERNELS, Case, step_of  # noqa: E402
+from check_sass import ARCHITECTURE, CELLS, FORMATS, PASSES, cubins, wanted_sources  # noqa: E402
+from sass.cases import Case, MachineCode, machine_code, step_of  # noqa: E402
 from sass.count import Step  # noqa: E402
 from sass.schedule import Modelled, Prices, model  # noqa: E402
 
@@ -77,14 +78,16 @@ class Priced:
         )  # fmt: skip
 
 
-def priced(case: Case, cubin: Path, folder: Path) -> Priced | None:
+def priced(case: Case, code: MachineCode, folder: Path) -> Priced | None:
     """None where the plan is a launch a step, whose time is the launch's."""
-    step, made = step_of(case, cubin, folder, ARCHITECTURE)
+    step, made = step_of(case, code, folder, ARCHITECTURE)
     if made.plan["transport"] == "launch":
         return None
     cluster = int(made.plan["blocks"]) if made.plan["transport"] == "cluster" else 1
-    code = step.graph.function.code
-    return Priced(case, step, made.plan, model(code, step.warps, prices(cluster), int(made.plan["slices"])))
+    instructions = step.graph.function.code
+    return Priced(
+        case, step, made.plan, model(instructions, step.warps, prices(cluster), int(made.plan["slices"]))
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -94,18 +97,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     work = ROOT / "build/sass"
     words = options.only.split()
+    code = machine_code(cubins(wanted_sources(words), work))
     rows = []
-    for format in ("bf16", "f16", "tf32", "f32"):
-        for pass_ in ("forward", "backward"):
-            cells = [c for c in ("lstm", "gru", "rnn") if all(w in (pass_, c, format) for w in words)]
-            if not cells:
-                continue
-            (cubin,) = compile_all([KERNELS / f"recurrent/instantiations/{pass_}_{format}.cu"], work)
-            for cell in cells:
-                for H in HEIGHTS:
-                    if made := priced(Case(pass_, cell, format, H, BATCH), cubin, work):
-                        rows.append(made.row())
-                        print("modelled:", *rows[-1], flush=True)
+    for format, pass_, cell, H in itertools.product(FORMATS, PASSES, CELLS, HEIGHTS):
+        if all(w in (pass_, cell, format) for w in words) and (
+            made := priced(Case(pass_, cell, format, H, BATCH), code, work)
+        ):
+            rows.append(made.row())
+            print("modelled:", *rows[-1], flush=True)
     if options.out:
         with options.out.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import struct
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from .count import Step
 from .floats import OF_FLOATS
+from .flow import is_wait
 from .integers import OF_INTEGERS
 from .listing import Function, disassemble
 from .memory import OF_MEMORY
@@ -86,20 +88,49 @@ class Launched:
     launches: list[Launch]
 
 
+@dataclass(frozen=True)
+class Kernel:
+    function: Function
+    constants: int  # bytes of its constant bank 0: what the driver puts there, and its arguments
+
+
+MachineCode = dict[str, Kernel]  # by symbol
+
+
+def machine_code(cubins: Iterable[Path]) -> MachineCode:
+    return {
+        function.symbol: Kernel(function, sizes[function.symbol])
+        for cubin in cubins
+        if (sizes := constant_bytes(cubin))
+        for function in disassemble(cubin)
+        if function.symbol in sizes
+    }
+
+
+def instantiations() -> list[Path]:
+    """The files that the kernels of recurrences are made in."""
+    return sorted(p for p in (KERNELS / "recurrent").rglob("*.cu") if p.parent.name == "instantiations")
+
+
+def words_of(source: Path) -> list[str]:
+    return source.stem.split("_")
+
+
 @functools.cache
 def launcher(pass_: str, format: str, folder: Path) -> Path:
     """Compiles launches.cpp for a pass and a format."""
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / f"launches_{pass_}_{format}"
     number, of = TYPES[format]
+    other = "forward" if pass_ == "backward" else "backward"
+    sources = [s for s in instantiations() if format in words_of(s) and other not in words_of(s)]
     folders = ("tests/simt", "csrc/kernels/cuda", "csrc/kernels", "csrc")
     command = [
         "g++", "-std=c++20", "-O0", "-w", "-rdynamic", *(f"-I{ROOT}/{folder}" for folder in folders),
         f"-DFUSEGEN_NUMBER={'fusegen::device::' + number if number else 'float'}",
         f"-DFUSEGEN_FORMAT=fusegen::device::{of}", *(["-DFUSEGEN_BACKWARD"] if pass_ == "backward" else []),
         "-o", str(program), str(Path(__file__).with_name("launches.cpp")),
-        *map(str, sorted((KERNELS / "recurrent").glob("*.cpp"))),
-        "-x", "c++", str(KERNELS / f"recurrent/instantiations/{pass_}_{format}.cu"),
+        *map(str, sorted((KERNELS / "recurrent").rglob("*.cpp"))), "-x", "c++", *map(str, sources),
         "-Wl,--unresolved-symbols=ignore-all",
     ]  # fmt: skip
     subprocess.run(command, check=True, cwd=ROOT)
@@ -153,17 +184,21 @@ def traces(function: Function, launch: Launch, architecture: str) -> list[list[E
     return made
 
 
-def step_of(case: Case, cubin: Path, folder: Path, architecture: str) -> tuple[Step, Launched]:
-    """A case's step in a cubin."""
-    sizes = constant_bytes(cubin)
-    made = launched(case, max(sizes.values()) - PARAMETERS_AT[architecture], folder)
-    launch = made.launches[-1]
-    function = next(f for f in disassemble(cubin) if f.symbol == launch.symbol)
-    steps = 1 if len(made.launches) > 1 else case.T + 1
+def step_of(case: Case, code: MachineCode, folder: Path, architecture: str) -> tuple[Step, Launched]:
+    """A case's step: of the kernel that goes through all steps, else, a launch being a step, of the last."""
+    before = PARAMETERS_AT[architecture]
+    made = launched(case, max(kernel.constants for kernel in code.values()) - before, folder)
+    for launch in made.launches:
+        if launch.symbol not in code:
+            raise LookupError(f"{launch.symbol}, which {case} runs, was not compiled")
+    whole = [x for x in made.launches if any(map(is_wait, code[x.symbol].function.code))]
+    launch = whole[0] if len(whole) == 1 else made.launches[-1]
+    kernel = code[launch.symbol]
+    launch = dataclasses.replace(launch, arguments=launch.arguments[: kernel.constants - before])
+    steps = case.T + 1 if len(whole) == 1 else 1
     try:
-        return Step(function, traces(function, launch, architecture), steps), made
+        return Step(kernel.function, traces(kernel.function, launch, architecture), steps), made
     except ValueError:
-        longer = dataclasses.replace(case, T=4 * case.T)
         if steps == 1 or case.T > 16:
             raise
-        return step_of(longer, cubin, folder, architecture)
+        return step_of(dataclasses.replace(case, T=4 * case.T), code, folder, architecture)

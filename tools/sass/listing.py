@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sysconfig
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,26 +131,18 @@ def disassemble(cubin: Path) -> list[Function]:
     return read(run.stdout)
 
 
-def cubins(built: Path, sources: list[Path], architecture: str, folder: Path) -> list[Path]:
-    """Of the objects that a CMake build made of these sources, the machine code of an architecture."""
+def extract(built: Path, source: Path, architecture: str, cubin: Path) -> None:
+    """From the object that a CMake build made of a source, the machine code of an architecture."""
     program = tool("cuobjdump")
     if program is None:
         raise FileNotFoundError("cuobjdump: pip install -c constraints.txt nvidia-cuda-cuobjdump")
-    folder.mkdir(parents=True, exist_ok=True)
-    made = []
-    for source in sources:
-        objects = [*built.glob(f"CMakeFiles/*/{'/'.join(source.parts[-4:])}.o")] or [
-            *built.rglob(f"{source.name}.o")
-        ]
-        if len(objects) != 1:
-            raise FileNotFoundError(f"{len(objects)} objects of {source.name} in {built}")
+    objects = [*built.glob(f"CMakeFiles/*.dir/**/{'/'.join(source.parts[-3:])}.o")]
+    if len(objects) != 1:
+        raise FileNotFoundError(f"{len(objects)} objects of {source} in {built}")
+    with tempfile.TemporaryDirectory() as folder:
         command = [program, "-xelf", architecture, str(objects[0].resolve())]
-        before = set(folder.glob("*.cubin"))
-        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-        written = re.findall(r"(\S+\.cubin)", run.stdout) or [
-            p.name for p in set(folder.glob("*.cubin")) - before
-        ]
-        cubin = folder / f"{source.stem}.cubin"
-        (folder / written[0]).replace(cubin)
-        made.append(cubin)
-    return made
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        written = [*Path(folder).glob("*.cubin")]
+        if run.returncode or len(written) != 1:
+            raise ValueError(f"{objects[0]}: {len(written)} of {architecture} in it {run.stderr.strip()}")
+        shutil.move(written[0], cubin)

@@ -76,20 +76,15 @@ def parse(text: str) -> Operand:
             negative |= rest[0] in "-!"
             inverted |= rest[0] == "~"
             rest = rest[1:]
+    signs = {"negative": negative, "inverted": inverted, "absolute": absolute}
     if rest.startswith(("c[", "cx[")):
         found = ADDRESS.match(re.sub(r"(\.\w+)+$", "", rest))
-        return Operand(
-            "constant",
-            text=rest,
-            negative=negative,
-            inverted=inverted,
-            absolute=absolute,
-            terms=address_terms(found[1] if found else "0x0"),
-        )
+        terms = address_terms(found[1] if found else "0x0")
+        return Operand("constant", text=rest, terms=terms, **signs)
     if found := NAME.match(rest):
         index = (RZ if found[1].endswith("R") else PT) if found[2] in "ZT" else int(found[2])
         half = next((m for m in found[3].split(".") if m[:1] in ("H", "B") and m != "B"), "")
-        return Operand(found[1], index, rest, negative, inverted, absolute, half)
+        return Operand(found[1], index, half=half, text=rest, **signs)
     if re.match(r"-?0x[0-9a-f]+$", rest):
         return Operand("number", text=rest, bits=int(rest, 16) & 0xFFFFFFFFFFFFFFFF)
     if rest in FLOATS:
