@@ -95,10 +95,11 @@ def show(name: str, step: Step | None, found: list[Finding], every: bool) -> Non
 
 
 def check(function: Function, name: str, step: Step | None, case: Case | None) -> list[Finding]:
+    """Of a kernel that multiplies; others have no rules."""
     graph = Graph(function)
     loop = step_loop(graph)
     if loop is None:
-        raise SystemExit(f"check_sass: {name}: no loop that multiplies on the tensor cores")
+        return []
     limits = limits_of(name)
     if case:
         limits = replace(limits, instructions=MOST.get((case.pass_, case.cell, case.format)))

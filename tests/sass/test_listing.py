@@ -84,6 +84,11 @@ def test_the_loop_over_slices_is_the_turn(graph):
     assert step.header == 0 and turn_loop(g, step).header == 0x10
 
 
+def test_products_in_no_loop_are_all_of_a_step(graph):
+    g = graph("HMMA.16816.F32 R4, R8, R12, RZ\n @P0 BRA -> on\n NOP\n on:\n EXIT")
+    assert step_loop(g).blocks == {0, 0x20, 0x30}
+
+
 def test_code_without_products_has_no_step(graph):
     assert step_loop(graph("loop:\n IADD3 R1, R1, 0x1, RZ\n @P0 BRA -> loop\n EXIT")) is None
 

@@ -190,10 +190,14 @@ def is_wait(i: Instruction) -> bool:
 
 
 def step_loop(graph: Graph) -> Loop | None:
-    """The loop over steps: the outermost one that multiplies on the tensor cores."""
+    """The loop over steps: the outermost one that multiplies on the tensor cores, or all of the code where that
+    is in none; None where nothing is multiplied.
+    """
     for loop in graph.loops:
-        if any(is_product(i) for i in graph.code_of(loop.blocks)):
+        if any(map(is_product, graph.code_of(loop.blocks))):
             return loop
+    if any(map(is_product, graph.function.code)):
+        return Loop(min(graph.blocks), frozenset(graph.order))
     return None
 
 

@@ -86,7 +86,7 @@ def store_global(w: Warp, i: Instruction, o: Operands, mask: Flags, event: Event
 
 
 def store_async(w: Warp, i: Instruction, o: Operands, mask: Flags, event: Event) -> None:
-    event.wavefronts = max(1, int(mask.sum()) * size_of(i) // 128)
+    event.wavefronts = -(-int(mask.sum()) * size_of(i) // 128)
 
 
 def atomic(w: Warp, i: Instruction, o: Operands, mask: Flags, event: Event) -> None:
