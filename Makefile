@@ -86,7 +86,7 @@ $(stamps)/built: $(build_sources) $(stamps)/runtime
 $(stamps)/test-tools: constraints.txt | $(py)
 	@$(pip) -c constraints.txt pytest pytest-xdist hypothesis expecttest \
 	  tensorboard safetensors datasets pillow scikit-learn sacrebleu tokenizers matplotlib torchmetrics \
-	  onnx onnxruntime openvino onednn-cpu-gomp onednn-devel-cpu-gomp
+	  onnx onnxruntime onnxscript openvino onednn-cpu-gomp onednn-devel-cpu-gomp
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/lint-tools: constraints.txt | $(py)

@@ -19,7 +19,7 @@ __version__: str = _C.build_info()["version"]
 
 __all__ = ["convert", "frozen", "get_backend", "info", "nn", "ops", "revert", "set_backend"]
 
-_LAZY_MODULES = ("cli", "data", "gan", "metrics", "models", "reference", "train")
+_LAZY_MODULES = ("cli", "data", "gan", "metrics", "models", "onnx", "reference", "train")
 
 
 def info(shape: str | None = None, device: str = "cpu") -> str:
