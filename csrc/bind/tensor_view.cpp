@@ -39,6 +39,7 @@ ElementType element_type(const dlpack::DataType& d) {
                           : ElementType::other;
   if (d.code == bfloat && d.bits == 16) return ElementType::bf16;
   if (d.code == integer && d.bits == 64) return ElementType::i64;
+  if (d.code == integer && d.bits == 8) return ElementType::i8;
   if (d.code == unsigned_integer && d.bits == 8) return ElementType::u8;
   return ElementType::other;
 }
@@ -50,6 +51,7 @@ ElementType element_type(const std::string& name) {
   if (name == "torch.float64") return ElementType::f64;
   if (name == "torch.int64") return ElementType::i64;
   if (name == "torch.uint8") return ElementType::u8;
+  if (name == "torch.int8") return ElementType::i8;
   return ElementType::other;
 }
 

@@ -73,6 +73,47 @@ struct RecurrentPack {
   int threads;
 };
 
+// -- Weights of 8 bits
+// ----------------------------------------------------------------------------------------
+
+// A row of a weight is scale times integers of -127..127. One direction of one layer, contiguous.
+struct Int8Pack {
+  Cell cell;
+  int64_t I, H, P;
+  bool project;
+  bool weight_only;               // the kernels read activations as float32; else in 8 bits too
+  const int8_t *W, *R, *W_hr;     // [G*H,I], [G*H,P], [P,H]
+  const float *s_W, *s_R, *s_hr;  // scales of their rows
+  const float *b_ih, *b_hh;       // [G*H], or null
+  void* packed;
+};
+
+// y = W x + b of n rows. Packed with W, its scales and b alone.
+struct Int8Linear {
+  Dtype dtype;
+  int64_t n, I, O;
+  bool weight_only;
+  const void* packed;
+  const void* x;  // [n,I]
+  void* y;        // [n,O], written
+  int threads;
+};
+struct Int8LinearPack {
+  int64_t I, O;
+  bool weight_only;
+  const int8_t* W;  // [O,I]
+  const float* s_W;
+  const float* b;  // [O], or null
+  void* packed;
+};
+
+struct Int8Forward : RecurrentSizes {
+  bool weight_only;
+  const void* packed;  // as int8_pack() laid it out
+  Rows x, h0, c0;
+  Rows y, h_n, c_n;  // written
+};
+
 // -- A stack of layers, step by step ------------------------------------------------------------------------
 
 struct StreamLayer {

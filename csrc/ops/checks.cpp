@@ -11,6 +11,7 @@ const char* text(ElementType t) {
     case ElementType::f64: return "float64";
     case ElementType::i64: return "int64";
     case ElementType::u8: return "uint8";
+    case ElementType::i8: return "int8";
     case ElementType::other: break;
   }
   return "another dtype";
@@ -61,7 +62,8 @@ int64_t element_bytes(ElementType type) {
     case ElementType::f32: return 4;
     case ElementType::bf16:
     case ElementType::f16: return 2;
-    case ElementType::u8: return 1;
+    case ElementType::u8:
+    case ElementType::i8: return 1;
     case ElementType::other: break;
   }
   return 0;

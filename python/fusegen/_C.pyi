@@ -86,6 +86,27 @@ def cell_backward(
 def packed_bytes(cell: str, I: int, H: int, P: int, dtype: str) -> int: ...  # P 0: no projection
 def pack(cell: str, weights: _Ts, blob: Tensor, threads: int) -> None: ...
 
+# Weights of 8 bits. ``weights`` of a direction: W [G*H, I], R [G*H, P] and W_hr [P, H] or None, int8; the
+# scales of their rows; b_ih, b_hh [G*H] or None, float32. x is float32, bfloat16 or float16.
+def int8_packed_bytes(cell: str, weights: _Ts, weight_only: bool) -> int: ...
+def int8_pack(cell: str, weights: _Ts, weight_only: bool, blob: Tensor) -> None: ...
+def int8_layer(
+    cell: str,
+    x: Tensor,
+    h0: _T,
+    c0: _T,
+    packed: Sequence[Tensor],  # a blob a direction
+    form: tuple[int, int, bool, bool],  # H, P, whether projected, weight_only
+    lengths: _T,
+    y: Tensor,
+    h_n: Tensor,
+    c_n: _T,
+    threads: int,
+) -> None: ...
+def int8_linear_bytes(weight: Tensor, scale: Tensor, bias: _T, weight_only: bool) -> int: ...
+def int8_linear_pack(weight: Tensor, scale: Tensor, bias: _T, weight_only: bool, blob: Tensor) -> None: ...
+def int8_linear(x: Tensor, packed: Tensor, weight_only: bool, y: Tensor, threads: int) -> None: ...
+
 # A stack of layers that keeps its packed weights and states.
 class Stream:
     def __init__(self, cell: str, layers: Sequence[_Ts], batch: int, threads: int) -> None: ...

@@ -14,11 +14,24 @@ from . import _C, nn, ops
 from ._backend import get_backend, set_backend
 from .nn.convert import convert, revert
 from .nn.frozen import frozen
+from .nn.quantize import dequantize, quantize
 from .nn.stream import Stream
 
 __version__: str = _C.build_info()["version"]
 
-__all__ = ["Stream", "convert", "frozen", "get_backend", "info", "nn", "ops", "revert", "set_backend"]
+__all__ = [
+    "Stream",
+    "convert",
+    "dequantize",
+    "frozen",
+    "get_backend",
+    "info",
+    "nn",
+    "ops",
+    "quantize",
+    "revert",
+    "set_backend",
+]
 
 _LAZY_MODULES = ("cli", "data", "gan", "metrics", "models", "onnx", "reference", "train")
 

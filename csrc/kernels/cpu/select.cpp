@@ -20,7 +20,8 @@ bool machine_has(const std::string& isa) {
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   if (isa == "avx2") return avx2;
   if (isa == "avx512") return avx512;
-  if (isa == "avx512_bf16") return avx512 && __builtin_cpu_supports("avx512bf16");
+  if (isa == "avx512_bf16")
+    return avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
 #endif
   return isa == "baseline";
 }

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import RNNBase
 from torch.nn.utils.rnn import PackedSequence
 
@@ -28,12 +28,21 @@ Given = Tensor | Sequence[Tensor]  # hx: a state, or of the LSTM both
 _any_autocast = torch._C._is_any_autocast_enabled
 
 
-class Recurrent(RNNBase):
-    """A stack of recurrent layers. Subclasses name their cell."""
+class Layers(nn.Module):
+    """What a stack of recurrent layers is called with: padded, ragged, packed or unbatched input, states.
 
-    _spec: CellSpec
+    Subclasses run it, time-major."""
+
     _no_states: States = (None,)
-    _frozen: Frozen | None = None  # inside fusegen.frozen
+    batch_first: bool
+    num_layers: int
+    bidirectional: bool
+    hidden_size: int
+    proj_size: int
+
+    def _run(self, x: Tensor, states: States, lengths: Tensor | None) -> tuple[Tensor, ...]:
+        """The stack on x [T, B, I]: y [T, B, D*P], final states, each [L*D, B, ...]."""
+        raise NotImplementedError
 
     def _given_states(self, hx: Any, rank: int) -> tuple[Tensor, ...]:
         """hx as a tuple of states, checked for kind and rank (3 batched, 2 unbatched)."""
@@ -126,6 +135,13 @@ class Recurrent(RNNBase):
                 name = "hidden" if len(states) == 1 else f"hidden[{i}]"
                 raise RuntimeError(f"Expected {name} size {expected}, got {list(s.shape)}")
 
+
+class Recurrent(Layers, RNNBase):
+    """A stack of recurrent layers. Subclasses name their cell."""
+
+    _spec: CellSpec
+    _frozen: Frozen | None = None  # inside fusegen.frozen
+
     def _weights(self, layer: int) -> list[Tensor | None]:
         """The weights of one layer, flat as the ops take them, read by name."""
         D = 2 if self.bidirectional else 1
@@ -145,7 +161,6 @@ class Recurrent(RNNBase):
         return out
 
     def _run(self, x: Tensor, states: States, lengths: Tensor | None) -> tuple[Tensor, ...]:
-        """The stack on time-major x [T, B, I]: y [T, B, D*P], final states, each [L*D, B, ...]."""
         L = self.num_layers
         weights = [self._weights(layer) for layer in range(L)] if L > 1 else [self._weights(0)]
         W = weights[0][0]

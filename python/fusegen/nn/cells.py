@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import RNNCellBase
 
 from .. import _backend
@@ -19,19 +19,16 @@ _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _any_autocast = torch._C._is_any_autocast_enabled
 
 
-class RecurrentCell(RNNCellBase):
-    """What the cells share: arguments at the door, weights by name."""
+class Cell(nn.Module):
+    """What a cell is called with: a batch or one row, states. Subclasses run it."""
 
-    _op: RecurrentOp
     _state_names: tuple[str, ...] = ("hidden",)
-    _frozen: Frozen | None = None  # inside fusegen.frozen
+    input_size: int
+    hidden_size: int
 
-    def _weights(self) -> list[Tensor | None]:
-        own = self._parameters
-        try:
-            return [own["weight_ih"], own["weight_hh"], own["bias_ih"], own["bias_hh"]]
-        except KeyError:  # computed by a parametrization, or set by a hook: an attribute
-            return [getattr(self, name) for name in _NAMES]
+    def _run(self, x: Tensor, h: Tensor | None, c: Tensor | None, relu: bool) -> Any:
+        """One step of x [B, I]: h [B, H], or (h, c)."""
+        raise NotImplementedError
 
     def _step(self, input: Tensor, h: Tensor | None, c: Tensor | None = None, relu: bool = False) -> Any:
         """The batched step: h, or (h, c)."""
@@ -42,10 +39,7 @@ class RecurrentCell(RNNCellBase):
         for s in (h, c):
             if s is not None and (not isinstance(s, Tensor) or s.shape != (B, H)):
                 x, h, c = self._batched(x, h, c)
-        packed, frozen = None, self._frozen
-        if frozen and frozen.pays(1, B, H) and not (_any_autocast() or torch.compiler.is_compiling()):
-            packed = partial(frozen.blobs, self)
-        out = cells.run(self._op, x, h, c, self._weights(), relu, packed=packed)
+        out = self._run(x, h, c, relu)
         if x is input:
             return out
         return tuple(s.squeeze(0) for s in out) if isinstance(out, tuple) else out.squeeze(0)
@@ -87,6 +81,30 @@ class RecurrentCell(RNNCellBase):
                     f"hidden{i} has inconsistent hidden_size: got {s.shape[1]}, expected {self.hidden_size}"
                 )
 
+
+class RecurrentCell(Cell, RNNCellBase):
+    """What the cells share: weights by name."""
+
+    _op: RecurrentOp
+    _frozen: Frozen | None = None  # inside fusegen.frozen
+
+    def _weights(self) -> list[Tensor | None]:
+        own = self._parameters
+        try:
+            return [own["weight_ih"], own["weight_hh"], own["bias_ih"], own["bias_hh"]]
+        except KeyError:  # computed by a parametrization, or set by a hook: an attribute
+            return [getattr(self, name) for name in _NAMES]
+
+    def _run(self, x: Tensor, h: Tensor | None, c: Tensor | None, relu: bool) -> Any:
+        packed, frozen = None, self._frozen
+        if (
+            frozen
+            and frozen.pays(1, x.shape[0], self.hidden_size)
+            and not (_any_autocast() or torch.compiler.is_compiling())
+        ):
+            packed = partial(frozen.blobs, self)
+        return cells.run(self._op, x, h, c, self._weights(), relu, packed=packed)
+
     def __prepare_scriptable__(self) -> None:
         """torch.jit.script asks for it."""
         raise RuntimeError(f"fusegen.nn.{self._get_name()}: {_backend.NOT_SCRIPTED}")
@@ -97,21 +115,10 @@ class RecurrentCell(RNNCellBase):
         return state
 
 
-class LSTMCell(RecurrentCell):
-    """torch.nn.LSTMCell on a fused kernel: the same arguments, parameters, results and errors."""
+class CellOfPairs(Cell):
+    """hx and what comes out are (h, c)."""
 
-    _op = cells.OPS[spec.LSTM]
     _state_names = ("hx[0]", "hx[1]")
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: torch.device | str | int | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, num_chunks=4, device=device, dtype=dtype)
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """input [B, I] or [I], hx (h, c) each [B, H] or [H], zeros if None -> (h, c)."""
@@ -122,6 +129,22 @@ class LSTMCell(RecurrentCell):
         h, c = (None, None) if hx is None else hx
         out: tuple[Tensor, Tensor] = self._step(input, h, c)
         return out
+
+
+class LSTMCell(CellOfPairs, RecurrentCell):
+    """torch.nn.LSTMCell on a fused kernel: the same arguments, parameters, results and errors."""
+
+    _op = cells.OPS[spec.LSTM]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, num_chunks=4, device=device, dtype=dtype)
 
 
 class GRUCell(RecurrentCell):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import is_not
 
@@ -16,7 +16,7 @@ from ._base import Recurrent
 from .cells import RecurrentCell
 
 
-def _stamps(weights: Sequence[Tensor | None]) -> list[tuple[int, int]]:
+def stamps_of(weights: Iterable[Tensor | None]) -> list[tuple[int, int]]:
     """Of each weight what moves when it does, as far as torch tells: by new memory, or a change in place."""
     return [(w.data_ptr(), w._version) for w in weights if w is not None]
 
@@ -45,7 +45,7 @@ class Packed:
             spec, layers = module._op.spec, [[*module._weights(), *absent]]
         self._names = _names(module)
         self._seen = [module._parameters[name] for name in self._names]
-        self._stamps = _stamps(self._seen)
+        self._stamps = stamps_of(self._seen)
         # New memory shows by its address, so nothing else may be allocated at the old one.
         self._memory = [w.untyped_storage() for w in present(self._seen)]
         per = len(spec.weights)
@@ -66,11 +66,11 @@ class Packed:
         """The blobs, layer by layer; of a cell, as of one layer. Raises RuntimeError if a weight has
         visibly changed since they were made."""
         now = [*map(module._parameters.get, self._names)]
-        if any(map(is_not, now, self._seen)) or _stamps(now) != self._stamps:
+        if any(map(is_not, now, self._seen)) or stamps_of(now) != self._stamps:
             changed = (
                 name
                 for name, w, seen, stamp in zip(self._names, now, self._seen, self._stamps, strict=True)
-                if w is not seen or _stamps([w]) != [stamp]
+                if w is not seen or stamps_of([w]) != [stamp]
             )
             raise RuntimeError(
                 f"fusegen.frozen: {next(changed)} of a {module._get_name()} changed inside the with block; "

@@ -8,10 +8,32 @@ import torch
 from torch import Tensor
 
 from ..ops import spec
-from ._base import Recurrent
+from ._base import Layers, Recurrent
 
 
-class LSTM(Recurrent):
+class PairOfStates(Layers):
+    """hx and what comes out are (h, c)."""
+
+    _no_states = (None, None)
+
+    def _given_states(self, hx: Any, rank: int) -> tuple[Tensor, ...]:
+        if not isinstance(hx, (tuple, list)) or len(hx) != 2 or not all(isinstance(s, Tensor) for s in hx):
+            raise TypeError(
+                f"LSTM: expected hx to be a tuple of two Tensors (h_0, c_0), got {type(hx).__name__}"
+            )
+        if hx[0].dim() != rank or hx[1].dim() != rank:
+            batched = "batched" if rank == 3 else "unbatched"
+            raise RuntimeError(
+                f"For {batched} {rank}-D input, hx and cx should also be {rank}-D "
+                f"but got ({hx[0].dim()}-D, {hx[1].dim()}-D) tensors"
+            )
+        return tuple(hx)
+
+    def _result(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return states
+
+
+class LSTM(PairOfStates, Recurrent):
     """torch.nn.LSTM on fusegen's kernels: the same arguments, parameters, results and errors, and
     ``lengths=``.
 
@@ -20,7 +42,6 @@ class LSTM(Recurrent):
     """
 
     _spec = spec.LSTM
-    _no_states = (None, None)
 
     def __init__(
         self,
@@ -48,19 +69,3 @@ class LSTM(Recurrent):
             device=device,
             dtype=dtype,
         )
-
-    def _given_states(self, hx: Any, rank: int) -> tuple[Tensor, ...]:
-        if not isinstance(hx, (tuple, list)) or len(hx) != 2 or not all(isinstance(s, Tensor) for s in hx):
-            raise TypeError(
-                f"LSTM: expected hx to be a tuple of two Tensors (h_0, c_0), got {type(hx).__name__}"
-            )
-        if hx[0].dim() != rank or hx[1].dim() != rank:
-            batched = "batched" if rank == 3 else "unbatched"
-            raise RuntimeError(
-                f"For {batched} {rank}-D input, hx and cx should also be {rank}-D "
-                f"but got ({hx[0].dim()}-D, {hx[1].dim()}-D) tensors"
-            )
-        return tuple(hx)
-
-    def _result(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return states

@@ -14,6 +14,7 @@ from ..ops.checks import DTYPES
 from ._base import Recurrent
 from .cells import RecurrentCell
 from .convert import converted, recurrent_modules
+from .quantized import Quantized
 
 States = Tensor | tuple[Tensor, Tensor]
 
@@ -34,8 +35,8 @@ class Stream:
         batch: rows of x, each a session. threads: that share a call; more than one pays where the weights
             do not fit one core's L2 cache.
 
-    Raises TypeError if ``module`` is not a Module; ValueError for one with nothing recurrent in it, with more
-    than one recurrent module, bidirectional, on another device than the CPU, or of another dtype than
+    Raises TypeError if ``module`` is not a Module; ValueError for one that is quantized, with nothing
+    recurrent in it, with more than one recurrent module, bidirectional, on another device than the CPU, or of another dtype than
     float32, bfloat16, float16 or float64, and for ``batch`` or ``threads`` below 1.
     """
 
@@ -164,6 +165,12 @@ def _one_recurrent(module: nn.Module) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise TypeError(f"fusegen.Stream: expected a torch.nn.Module, got {type(module).__name__}")
     found = recurrent_modules(module)
+    for name, m in module.named_modules():
+        if isinstance(m, Quantized):
+            raise ValueError(
+                f"fusegen.Stream: {name or 'the module'} ({type(m).__name__}) is quantized; "
+                "fusegen.dequantize(module) gives one to stream"
+            )
     if len(found) != 1:
         names = ", ".join(name for name, _ in found) or "none"
         raise ValueError(

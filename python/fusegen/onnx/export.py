@@ -19,6 +19,7 @@ from .. import _backend
 from ..nn._base import Recurrent
 from ..nn.cells import RecurrentCell
 from ..nn.convert import converted
+from ..nn.quantized import Quantized
 from .nodes import NO_PROJECTION, opset, translation_table
 from .packed import tracing
 
@@ -83,6 +84,12 @@ def _check(model: nn.Module, args: Sequence[Any], opset_version: int) -> None:
         raise TypeError(f"{what}: expected args to be a tuple of inputs, got {type(args).__name__}")
     if not isinstance(opset_version, int) or opset_version < _OLDEST:
         raise ValueError(f"{what}: expected opset_version to be {_OLDEST} or later, got {opset_version!r}")
+    for name, m in model.named_modules():
+        if isinstance(m, Quantized):
+            raise ValueError(
+                f"{what}: {name or 'the model'} ({type(m).__name__}) is quantized; fusegen.dequantize(model) "
+                "gives one to export"
+            )
     found = [(name, m) for name, m in model.named_modules() if isinstance(m, _RECURRENT)]
     if not found:
         raise ValueError(

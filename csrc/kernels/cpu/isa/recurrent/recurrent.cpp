@@ -4,6 +4,7 @@
 
 #include <type_traits>
 
+#include "int8_weights.h"
 #include "kernels/cpu/arena.h"
 #include "kernels/cpu/isa/vector/storage.h"
 #include "packed.h"
@@ -59,6 +60,19 @@ void recurrent_pack(const RecurrentPack& p) {
 #pragma omp parallel num_threads(p.threads)
     packed.pack(p.W, p.R, p.W_hr, omp_get_thread_num(), omp_get_num_threads());
   });
+}
+
+int64_t int8_packed_bytes(const Int8Pack& p) { return Int8Weights(p, nullptr).bytes() + cpu::kReadPast; }
+void int8_pack(const Int8Pack& p) { Int8Weights(p, p.packed).pack(p); }
+void int8_forward(const Int8Forward& p) {
+  with_cell(p.cell, [&](auto cell) { int8_forward<cell>(p, cpu::plan_forward(p)); });
+}
+
+int64_t int8_linear_bytes(const Int8LinearPack& p) {
+  return Int8LinearWeights(p.I, p.O, p.weight_only, nullptr).bytes() + cpu::kReadPast;
+}
+void int8_linear_pack(const Int8LinearPack& p) {
+  Int8LinearWeights(p.I, p.O, p.weight_only, p.packed).pack(p);
 }
 
 int64_t stream_bytes(const Stream& p) {

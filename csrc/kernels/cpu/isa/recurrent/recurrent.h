@@ -16,6 +16,9 @@ template <Cell cell>
 void small_step_backward(const RecurrentBackward& p, const cpu::Plan& plan);
 
 template <Cell cell>
+void int8_forward(const Int8Forward& p, const cpu::Plan& plan);
+
+template <Cell cell>
 int64_t stream_bytes(const Stream& p);
 template <Cell cell>
 void stream_begin(const Stream& p);

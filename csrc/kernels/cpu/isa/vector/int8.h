@@ -1,0 +1,175 @@
+// Products with weights of 8 bits: rows of activations times panels.
+//
+// Either activations are integers too, and the sums are exact in 32 bits, the same on every instruction set;
+// or they are float32, and weights are widened as they are loaded. Panels lie as those of tile.h, a step of k
+// being as many numbers as one instruction sums: 4 where there is a dot product of bytes (u8 x s8,
+// activations offset by 128, which the sums start from), else 2 (s16 x s16, weights widened).
+#pragma once
+#include "tile.h"
+
+namespace fusegen::FUSEGEN_ISA_NS {
+
+using Ints = VectorOf<float>::bits;
+
+#if defined(__AVX512VNNI__)
+constexpr int kInt8Step = 4;
+using Activation = uint8_t;
+constexpr int32_t kActivationZero = 128;
+#else
+constexpr int kInt8Step = 2;
+using Activation = int16_t;
+constexpr int32_t kActivationZero = 0;
+#endif
+
+// kInt8Step weights of each lane, as they are multiplied.
+struct WideWeights {
+#if defined(__AVX512VNNI__) || defined(__AVX512F__)
+  __m512i value;
+#elif defined(__AVX2__)
+  __m256i value;
+#elif defined(__SSE2__)
+  __m128i value;
+#else
+  Ints even, odd;
+#endif
+};
+
+FUSEGEN_INLINE WideWeights widen_weights(const int8_t* w) {
+#if defined(__AVX512VNNI__)
+  return {_mm512_loadu_si512(w)};
+#elif defined(__AVX512F__)
+  return {_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)))};
+#elif defined(__AVX2__)
+  return {_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)))};
+#elif defined(__SSE2__)
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(w));
+  return {_mm_srai_epi16(_mm_unpacklo_epi8(bytes, bytes), 8)};
+#else
+  WideWeights wide;
+  for (int l = 0; l < kLanes<float>; ++l) wide.even[l] = w[2 * l], wide.odd[l] = w[2 * l + 1];
+  return wide;
+#endif
+}
+
+// sum + the products of a step, whose activations are the bits of `a`.
+FUSEGEN_INLINE Ints add_products(Ints sum, const WideWeights& w, int32_t a) {
+#if defined(__AVX512VNNI__)
+  return (Ints)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32(a), w.value);
+#elif defined(__AVX512F__)
+  return sum + (Ints)_mm512_madd_epi16(w.value, _mm512_set1_epi32(a));
+#elif defined(__AVX2__)
+  return sum + (Ints)_mm256_madd_epi16(w.value, _mm256_set1_epi32(a));
+#elif defined(__SSE2__)
+  return sum + (Ints)_mm_madd_epi16(w.value, _mm_set1_epi32(a));
+#else
+  return sum + w.even * static_cast<int16_t>(a) + w.odd * (a >> 16);
+#endif
+}
+
+// L weights as float32.
+FUSEGEN_INLINE Vector<float> load_weights(const int8_t* w) {
+#if defined(__AVX512F__)
+  return (Vector<float>)_mm512_cvtepi32_ps(
+      _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w))));
+#elif defined(__AVX2__)
+  return (Vector<float>)_mm256_cvtepi32_ps(
+      _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(w))));
+#else
+  typedef int8_t Bytes __attribute__((vector_size(kLanes<float>), aligned(1), may_alias));
+  return __builtin_convertvector(*reinterpret_cast<const Bytes*>(w), Vector<float>);
+#endif
+}
+
+template <int V>
+constexpr int kInt8Rows = kRegisters == 32 ? 24 / V
+                          : V == 1         ? 8
+                          : V == 2         ? 5
+                                           : 3;
+
+// out[m][j] = start[j] + sum_k row[m][k] w[k][j], exactly.
+template <int V, int M>
+void int8_tile(const Activation* const* row, const int8_t* w, int64_t steps, const int32_t* start,
+               int32_t* out, int64_t ld) {
+  constexpr int L = kLanes<float>;
+  Ints acc[M][V];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int j = 0; j < V; ++j) std::memcpy(&acc[m][j], start + j * L, sizeof(Ints));
+  for (int64_t k = 0; k < steps; ++k, w += V * L * kInt8Step) {
+    WideWeights wide[V];
+#pragma GCC unroll 4
+    for (int j = 0; j < V; ++j) wide[j] = widen_weights(w + j * L * kInt8Step);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      int32_t a;
+      std::memcpy(&a, row[m] + k * kInt8Step, sizeof a);
+#pragma GCC unroll 4
+      for (int j = 0; j < V; ++j) acc[m][j] = add_products(acc[m][j], wide[j], a);
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int j = 0; j < V; ++j) std::memcpy(out + m * ld + j * L, &acc[m][j], sizeof(Ints));
+}
+
+// out[m][j] = sum_k row[m][k] w[k][j].
+template <int V, int M>
+void weight_only_tile(const float* const* row, const int8_t* w, int64_t steps, float* out, int64_t ld) {
+  constexpr int L = kLanes<float>, apart = M * V >= 8 ? 1 : M * V >= 4 ? 2 : 4;
+  Vector<float> acc[apart][M][V] = {};
+  int64_t k = 0;
+  const auto step = [&](int s) {
+#pragma GCC unroll 4
+    for (int j = 0; j < V; ++j) {
+      const Vector<float> b = load_weights(w + (s * V + j) * L);
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) acc[s][m][j] += splat(row[m][k + s]) * b;
+    }
+  };
+  for (; k + apart <= steps; k += apart, w += apart * V * L)
+#pragma GCC unroll 4
+    for (int s = 0; s < apart; ++s) step(s);
+  for (; k < steps; ++k, w += V * L) step(0);
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int j = 0; j < V; ++j) {
+#pragma GCC unroll 4
+      for (int s = 1; s < apart; ++s) acc[0][m][j] += acc[s][m][j];
+      store(out + m * ld + j * L, acc[0][m][j]);
+    }
+}
+
+// A row of activations as integers: value = scale * (q - kActivationZero), |q - zero| <= 127. What is not
+// finite makes the scale NaN. `q` reaches to whole steps.
+inline void quantize_row(const float* x, int64_t n, Activation* q, float* scale) {
+  constexpr int L = kLanes<float>;
+  Vector<float> most{}, spoilt{};
+  for (int64_t i = 0; i < n; i += L) {
+    const Vector<float> v = load(x + i, n - i < L ? static_cast<int>(n - i) : L);
+    const Vector<float> size = v < 0.0f ? -v : v;
+    most = size > most ? size : most;
+    spoilt += v * 0.0f;
+  }
+  float largest = 0, wrong = 0;
+  for (int l = 0; l < L; ++l) {
+    largest = most[l] > largest ? most[l] : largest;
+    wrong += spoilt[l];
+  }
+  *scale = largest / 127.0f + wrong;
+  const float inverse = largest > 0 && wrong == 0 ? 127.0f / largest : 0.0f;
+  // Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the last bits.
+  constexpr float kShift = 12582912.0f;
+  constexpr int32_t kBits = 0x4b400000;
+  const int64_t padded = (n + kInt8Step - 1) / kInt8Step * kInt8Step;
+  for (int64_t i = 0; i < padded; i += L) {
+    const int count = static_cast<int>(std::min<int64_t>(L, padded - i));
+    const Vector<float> v = i < n ? load(x + i, n - i < L ? static_cast<int>(n - i) : L) : Vector<float>{};
+    const Ints r = (Ints)(v * inverse + kShift) - kBits + kActivationZero;
+    for (int l = 0; l < count; ++l) q[i + l] = static_cast<Activation>(r[l]);
+  }
+}
+
+}  // namespace fusegen::FUSEGEN_ISA_NS

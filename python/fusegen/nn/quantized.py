@@ -1,0 +1,317 @@
+"""Recurrent layers, cells and Linear layers whose weights have 8 bits, as ``fusegen.quantize`` makes them.
+
+A row of a weight is a float32 scale times integers of -127..127; biases are float32. For inference, on the
+CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import _C
+from ..ops import spec
+from ..ops.layout import dense, rows
+from ..ops.spec import CellSpec
+from ._base import Layers, States
+from .cells import Cell, CellOfPairs
+from .frozen import stamps_of
+from .lstm import PairOfStates
+
+FORMAT = 1  # of the saved form
+LARGEST = 127
+
+
+def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A weight [n, k] as (integers [n, k] int8, scales [n] float32): each row's largest becomes 127 or -127,
+    and rounding is to the nearest, ties to even. A row of zeros has scale 0."""
+    w = weight.detach().float()
+    scale = w.abs().amax(1) / LARGEST
+    q = torch.round(w / scale.unsqueeze(1).masked_fill(scale.unsqueeze(1) == 0, 1))
+    return q.clamp_(-LARGEST, LARGEST).to(torch.int8), scale
+
+
+def from_int8(q: Tensor, scale: Tensor) -> Tensor:
+    """The weight that (q, scale) stand for, in float32."""
+    return q.float() * scale.unsqueeze(1)
+
+
+class Quantized(nn.Module):
+    """What these modules share: integers and scales as buffers, packed for the kernels when they are used."""
+
+    weight_only: bool
+
+    def __init__(self, weight_only: bool) -> None:
+        super().__init__()
+        self.weight_only = weight_only
+        self.register_buffer("format_version", torch.tensor(FORMAT))
+        self._packed: list[Tensor] = []
+        self._stamps: Any = None
+
+    def _add_weight(self, name: str, weight: Tensor | None) -> None:
+        if weight is None:
+            return
+        q, scale = to_int8(weight)
+        self.register_buffer(name, q)
+        self.register_buffer(f"{name}_scale", scale)
+
+    def _add_bias(self, name: str, bias: Tensor | None) -> None:
+        if bias is not None:
+            self.register_buffer(name, bias.detach().float().clone())
+
+    def _blobs(self) -> list[Tensor]:
+        """The weights as the kernels read them: made anew when a buffer has changed."""
+        now = stamps_of(self._buffers.values())
+        if now != self._stamps:
+            self._packed, self._stamps = self._pack(), now
+        return self._packed
+
+    def _pack(self) -> list[Tensor]:
+        raise NotImplementedError
+
+    def _check_input(self, x: Tensor) -> None:
+        if not x.is_cpu:
+            raise RuntimeError(f"{self._get_name()}: expected input on the CPU, got a tensor on {x.device}")
+        if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise ValueError(
+                f"{self._get_name()}: expected input of dtype float32, bfloat16 or float16, got {x.dtype}"
+            )
+        if x.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(
+                f"{self._get_name()}: quantized modules give no gradients; call under torch.no_grad(), "
+                "or train the model that was quantized"
+            )
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Scales and biases stay float32 when the model they are in is cast."""
+        before = {name: b for name, b in self._buffers.items() if b is not None}
+        super()._apply(fn, recurse)
+        for name, b in before.items():
+            now = self._buffers[name]
+            if now is not None and now.dtype != b.dtype:
+                self._buffers[name] = b.to(now.device)
+        return self
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        version = state_dict.get(f"{prefix}format_version")
+        if version is not None and int(version) != FORMAT:
+            raise RuntimeError(
+                f"{self._get_name()}: expected a saved form of version {FORMAT}, got version {int(version)}"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_packed": [], "_stamps": None}
+
+    def extra_repr(self) -> str:
+        return f"{self._sizes()}, int8{' weights' if self.weight_only else ''}"
+
+    def _sizes(self) -> str:
+        raise NotImplementedError
+
+
+def _pack_direction(cell: str, weights: Sequence[Tensor | None], weight_only: bool) -> Tensor:
+    """``weights``: W, R, W_hr, their scales, b_ih, b_hh."""
+    given = [dense(w) for w in weights]
+    blob = torch.empty(_C.int8_packed_bytes(cell, given, weight_only), dtype=torch.uint8)
+    _C.int8_pack(cell, given, weight_only, blob)
+    return blob
+
+
+class QuantizedLayers(Layers, Quantized):
+    """A stack of layers, of the options of the module ``like``, whose weights (by torch's names) it holds."""
+
+    _spec: CellSpec
+
+    def __init__(self, like: nn.RNNBase, weight_only: bool) -> None:
+        super().__init__(weight_only)
+        self.mode, self.input_size, self.hidden_size = like.mode, like.input_size, like.hidden_size
+        self.num_layers, self.bias, self.batch_first = like.num_layers, like.bias, like.batch_first
+        self.dropout, self.bidirectional, self.proj_size = like.dropout, like.bidirectional, like.proj_size
+        for names in like._all_weights:
+            for name in names:
+                add = self._add_bias if name.startswith("bias") else self._add_weight
+                add(name, getattr(like, name))
+
+    def _names(self) -> list[str]:
+        """The ends of the names of weights: a layer's and direction's."""
+        return [
+            f"l{i}{end}" for i in range(self.num_layers) for end in ("", "_reverse")[: 1 + self.bidirectional]
+        ]
+
+    def _pack(self) -> list[Tensor]:
+        get = self._buffers.get
+        kinds = ("weight_ih", "weight_hh", "weight_hr")
+        return [
+            _pack_direction(
+                self._spec.engine_name(self.mode == "RNN_RELU"),
+                [get(f"{kind}_{end}{of}") for of in ("", "_scale") for kind in kinds]
+                + [get(f"{kind}_{end}") for kind in ("bias_ih", "bias_hh")],
+                self.weight_only,
+            )
+            for end in self._names()
+        ]
+
+    def _run(self, x: Tensor, states: States, lengths: Tensor | None) -> tuple[Tensor, ...]:
+        self._check_input(x)
+        (T, B, I), H, P = x.shape, self.hidden_size, self.proj_size or self.hidden_size
+        if self.input_size != I:
+            raise RuntimeError(
+                f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {I}"
+            )
+        if T == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        if states[0] is not None:
+            self._check_states(states, B)
+        D = 1 + self.bidirectional
+        cell, form = (
+            self._spec.engine_name(self.mode == "RNN_RELU"),
+            (H, P, bool(self.proj_size), self.weight_only),
+        )
+        h_n = x.new_empty(self.num_layers * D, B, P)
+        c_n = x.new_empty(self.num_layers * D, B, H) if len(states) == 2 else None
+        h0, c0 = (*(None if s is None else dense(s.detach().to(x.dtype)) for s in states), None)[:2]
+        blobs = self._blobs()
+        for layer in range(self.num_layers):
+            part = slice(layer * D, (layer + 1) * D)
+            y = x.new_empty(T, B, D * P)
+            _C.int8_layer(
+                cell, rows(x.detach()), None if h0 is None else h0[part], None if c0 is None else c0[part],
+                blobs[part], form, lengths, y, h_n[part], None if c_n is None else c_n[part],
+                torch.get_num_threads(),
+            )  # fmt: skip
+            x = y
+        return (x, h_n) if c_n is None else (x, h_n, c_n)
+
+    def _sizes(self) -> str:
+        said = f"{self.input_size}, {self.hidden_size}"
+        defaults = {
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "bidirectional": False,
+            "proj_size": 0,
+        }
+        return said + "".join(
+            f", {name}={getattr(self, name)}"
+            for name, value in defaults.items()
+            if getattr(self, name) != value
+        )
+
+
+class QuantizedLSTM(PairOfStates, QuantizedLayers):
+    """An LSTM whose weights have 8 bits."""
+
+    _spec = spec.LSTM
+
+
+class QuantizedGRU(QuantizedLayers):
+    """A GRU whose weights have 8 bits."""
+
+    _spec = spec.GRU
+
+
+class QuantizedRNN(QuantizedLayers):
+    """An RNN of tanh or ReLU whose weights have 8 bits."""
+
+    _spec = spec.RNN
+
+
+class QuantizedCell(Cell, Quantized):
+    """A cell, of the options of the module ``like``, whose weights it holds."""
+
+    _spec: CellSpec
+
+    def __init__(self, like: nn.RNNCellBase, weight_only: bool) -> None:
+        super().__init__(weight_only)
+        self.input_size, self.hidden_size, self.bias = like.input_size, like.hidden_size, like.bias
+        self.nonlinearity = getattr(like, "nonlinearity", "tanh")
+        self._add_weight("weight_ih", like.weight_ih)
+        self._add_weight("weight_hh", like.weight_hh)
+        self._add_bias("bias_ih", like.bias_ih)
+        self._add_bias("bias_hh", like.bias_hh)
+
+    def _engine_name(self) -> str:
+        return self._spec.engine_name(self._spec.has_relu and self.nonlinearity == "relu")
+
+    def _pack(self) -> list[Tensor]:
+        names = ("weight_ih", "weight_hh", "", "weight_ih_scale", "weight_hh_scale", "", "bias_ih", "bias_hh")
+        return [_pack_direction(self._engine_name(), [self._buffers.get(n) for n in names], self.weight_only)]
+
+    def _run(self, x: Tensor, h: Tensor | None, c: Tensor | None, relu: bool) -> Any:
+        self._check_input(x)
+        h, c = (None if s is None else dense(s.detach().to(x.dtype)).unsqueeze(0) for s in (h, c))
+        h_n, y = x.new_empty(1, x.shape[0], self.hidden_size), x.new_empty(1, x.shape[0], self.hidden_size)
+        c_n = torch.empty_like(h_n) if len(self._spec.states) == 2 else None
+        _C.int8_layer(
+            self._engine_name(), rows(x.detach()).unsqueeze(0), h, c, self._blobs(),
+            (self.hidden_size, self.hidden_size, False, self.weight_only), None, y, h_n, c_n,
+            torch.get_num_threads(),
+        )  # fmt: skip
+        return h_n[0] if c_n is None else (h_n[0], c_n[0])
+
+    def _sizes(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}{'' if self.bias else ', bias=False'}"
+
+
+class QuantizedLSTMCell(CellOfPairs, QuantizedCell):
+    """An LSTMCell whose weights have 8 bits."""
+
+    _spec = spec.LSTM
+
+
+class QuantizedGRUCell(QuantizedCell):
+    """A GRUCell whose weights have 8 bits."""
+
+    _spec = spec.GRU
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """input [B, I] or [I], hx [B, H] or [H], zeros if None -> h."""
+        out: Tensor = self._step(input, hx)
+        return out
+
+
+class QuantizedRNNCell(QuantizedCell):
+    """An RNNCell of tanh or ReLU whose weights have 8 bits."""
+
+    _spec = spec.RNN
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """input [B, I] or [I], hx [B, H] or [H], zeros if None -> h."""
+        out: Tensor = self._step(input, hx)
+        return out
+
+
+class QuantizedLinear(Quantized):
+    """A Linear layer whose weights have 8 bits."""
+
+    def __init__(self, like: nn.Linear, weight_only: bool) -> None:
+        super().__init__(weight_only)
+        self.in_features, self.out_features = like.in_features, like.out_features
+        self._add_weight("weight", like.weight)
+        self._add_bias("bias", like.bias)
+
+    def _pack(self) -> list[Tensor]:
+        q, scale, bias = (dense(self._buffers.get(n)) for n in ("weight", "weight_scale", "bias"))
+        assert q is not None and scale is not None
+        blob = torch.empty(_C.int8_linear_bytes(q, scale, bias, self.weight_only), dtype=torch.uint8)
+        _C.int8_linear_pack(q, scale, bias, self.weight_only, blob)
+        return [blob]
+
+    def forward(self, input: Tensor) -> Tensor:
+        """input [..., in_features] -> [..., out_features]."""
+        self._check_input(input)
+        if input.shape[-1] != self.in_features:
+            raise RuntimeError(
+                f"QuantizedLinear: expected input of {self.in_features} features, got {tuple(input.shape)}"
+            )
+        x = dense(input.detach()).view(-1, self.in_features)
+        y = x.new_empty(x.shape[0], self.out_features)
+        _C.int8_linear(x, self._blobs()[0], self.weight_only, y, torch.get_num_threads())
+        return y.view(*input.shape[:-1], self.out_features)
+
+    def _sizes(self) -> str:
+        return f"{self.in_features}, {self.out_features}"
