@@ -101,7 +101,7 @@ class Quantized(nn.Module):
             raise RuntimeError(
                 f"{self._get_name()}: expected a saved form of version {FORMAT}, got version {int(version)}"
             )
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_packed": [], "_stamps": None}

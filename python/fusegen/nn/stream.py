@@ -36,8 +36,8 @@ class Stream:
             do not fit one core's L2 cache.
 
     Raises TypeError if ``module`` is not a Module; ValueError for one that is quantized, with nothing
-    recurrent in it, with more than one recurrent module, bidirectional, on another device than the CPU, or of another dtype than
-    float32, bfloat16, float16 or float64, and for ``batch`` or ``threads`` below 1.
+    recurrent in it, with more than one recurrent module, bidirectional, on another device than the CPU, or
+    of another dtype than float32, bfloat16, float16 or float64, and for ``batch`` or ``threads`` below 1.
     """
 
     def __init__(self, module: nn.Module, batch: int = 1, *, threads: int = 1) -> None:
