@@ -95,7 +95,7 @@ def int8_layer(
     x: Tensor,
     h0: _T,
     c0: _T,
-    packed: Sequence[Tensor],  # a blob a direction
+    packed: _Ts,  # a blob a direction
     form: tuple[int, int, bool, bool],  # H, P, whether projected, weight_only
     lengths: _T,
     y: Tensor,

@@ -2,6 +2,8 @@
 
 import copy
 import io
+import re
+from pathlib import Path
 
 import fusegen
 import pytest
@@ -246,6 +248,14 @@ def spoilt(model):
 def test_errors_of_calls(make, x, error, text):
     with pytest.raises(error, match=text):
         fusegen.quantize(make())(x)
+
+
+def test_what_the_page_shows_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page, names = Path(__file__).parents[2] / "docs/quantize.md", {}
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.S):
+        exec(compile(code, str(page), "exec"), names)
+    assert names["tags"].shape == (50, 1, 5)
 
 
 def test_what_does_not_take_quantized_layers_says_so(tmp_path):

@@ -30,18 +30,22 @@ void int8_product(const Int8Rows& rows, const Int8Matrix& m, const Range& panels
     const int32_t* const start = m.start + p * kWidth;
     const float* const scale = m.scale + p * kWidth;
     for (int row = 0; row < rows.count;) {
-      const int left = rows.count - row, tiles = (left + kRows - 1) / kRows,
-                height = (left + tiles - 1) / tiles;
+      const int most = rows.plain ? kWeightOnlyRows<V> : kRows, left = rows.count - row,
+                tiles = (left + most - 1) / most, height = (left + tiles - 1) / tiles;
       [&]<int... i>(std::integer_sequence<int, i...>) {
         (void)((height == i + 1 &&
                 ([&] {
                   for (int pass = 0; pass < kPasses<NW>; ++pass) {
                     const int8_t* const of_pass = w + pass * m.steps() * m.step * V * L;
-                    if (rows.plain)
-                      weight_only_tile<V, i + 1>(rows.plain + row, of_pass, m.steps(), plain[0] + pass * V * L, kWidth);
-                    else
-                      int8_tile<V, i + 1>(rows.quantized + row, of_pass, m.steps(), start + pass * V * L,
-                                          sums[0] + pass * V * L, kWidth);
+                    if constexpr (i < kWeightOnlyRows<V>) {
+                      if (rows.plain) {
+                        weight_only_tile<V, i + 1>(rows.plain + row, of_pass, m.steps(), plain[0] + pass * V * L,
+                                                   kWidth);
+                        continue;
+                      }
+                    }
+                    int8_tile<V, i + 1>(rows.quantized + row, of_pass, m.steps(), start + pass * V * L,
+                                        sums[0] + pass * V * L, kWidth);
                   }
                 }(),
                 true)) ||

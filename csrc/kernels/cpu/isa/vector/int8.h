@@ -80,11 +80,18 @@ FUSEGEN_INLINE Vector<float> load_weights(const int8_t* w) {
 #endif
 }
 
+// Rows of a tile, and of one whose weights are widened to float32: as many as stay in registers.
 template <int V>
 constexpr int kInt8Rows = kRegisters == 32 ? 24 / V
                           : V == 1         ? 8
                           : V == 2         ? 5
                                            : 3;
+template <int V>
+constexpr int kWeightOnlyRows = kRegisters == 32         ? 20 / V
+                                : kProductRegisters == 0 ? kInt8Rows<V>
+                                : V == 1                 ? 4
+                                : V == 2                 ? 2
+                                                         : 1;
 
 // out[m][j] = start[j] + sum_k row[m][k] w[k][j], exactly.
 template <int V, int M>
@@ -117,7 +124,7 @@ void int8_tile(const Activation* const* row, const int8_t* w, int64_t steps, con
 // out[m][j] = sum_k row[m][k] w[k][j].
 template <int V, int M>
 void weight_only_tile(const float* const* row, const int8_t* w, int64_t steps, float* out, int64_t ld) {
-  constexpr int L = kLanes<float>, apart = M * V >= 8 ? 1 : M * V >= 4 ? 2 : 4;
+  constexpr int L = kLanes<float>, apart = M * V >= 8 ? 1 : M * V >= 4 || kRegisters < 32 ? 2 : 4;
   Vector<float> acc[apart][M][V] = {};
   int64_t k = 0;
   const auto step = [&](int s) {
