@@ -334,6 +334,42 @@ def test_nan_and_inf_travel(value, dtype):
     assert torch.equal(got[3][1], want[3][1]) and not got[3][2].isfinite().all()
 
 
+@pytest.mark.parametrize("penalty", list(PENALTIES))
+@pytest.mark.parametrize("loss", losses.LOSSES)
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_infinity_stays_in_its_place(dtype, loss, penalty):
+    """Rows are read in words of 16 bytes, and no width here fills its last one. What lies past a row's width
+    must be zero though the row is infinite: 0 * inf would make the next layer's row NaN."""
+    case = Case((13, 13, 27, 3, 1), (5, 5), dtype, loss, penalty)
+    case.weights = [w.abs() for w in case.weights]
+    before = case.run()[2]
+    case.real[1, 2] = torch.inf
+    _, _, logits, grads = case.run()
+    assert logits[1] == torch.inf
+    keep = [i for i in range(10) if i != 1]
+    assert torch.equal(logits[keep], before[keep])
+    _, _, want = case.oracle()
+    for g, w in zip(grads, want, strict=True):
+        assert torch.equal(g.isnan(), w.isnan()) and torch.equal(g.isinf(), w.isinf())
+
+
+@pytest.mark.parametrize("penalty", ["r1", "r2", "gp", "all"])
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_input_gradients_overflow_to_infinity(dtype, penalty):
+    """Adjoints, then tangents, whose rows end inside a word; activations stay finite."""
+    case = Case((13, 13, 27, 3, 1), (5, 5), dtype, "wasserstein", penalty)
+    large, small = (300.0, 6e-5) if dtype == "float16" else (1e25, 1e-30)
+    case.weights = [torch.full_like(w, large if i else 1.0) for i, w in enumerate(case.weights)]
+    case.biases = [torch.full_like(b, small) for b in case.biases]
+    case.real, case.fake, case.mixed = (
+        t if t is None else torch.full_like(t, small) for t in (case.real, case.fake, case.mixed)
+    )
+    _, scalars, _, grads = case.run()
+    assert scalars[SCALARS.index("penalty")] == torch.inf
+    if penalty == "r1":  # else inf - inf between real and fake, or inf / inf for WGAN-GP's direction
+        assert all(g.isinf().all() for g in grads[2 : 2 + len(case.weights)])
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.2])
 def test_gradients_pass_nan_as_in_torch(slope):
     """Where an activation gave NaN, ReLU passes the gradient on as it is and LeakyReLU scales it."""

@@ -69,6 +69,18 @@ def converted(model: nn.Module) -> Iterator[nn.Module]:
             _revert(m)
 
 
+def recurrent_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The layers, stacks and cells in ``model``, by name, that are fusegen's or can be converted."""
+    return [
+        (name, m) for name, m in model.named_modules() if _is_fused(m) or isinstance(_fused_class(m), type)
+    ]
+
+
+def _is_fused(m: nn.Module) -> bool:
+    cls = type(m)
+    return cls in _TORCH or "_adopted_from" in vars(cls) or (_is_parametrized(m) and cls.__base__ in _TORCH)
+
+
 _OWN_FORWARD = "it has a forward of its own"
 
 Changed = list[tuple[str, nn.Module]]  # by their names

@@ -57,7 +57,9 @@ FUSEGEN_KERNEL void layer_kernel(FUSEGEN_ARGUMENT LayerArguments a) {
       x = activations::activation_gradient(device::widen(h[0]), x, a.slope);
       y = activations::activation_gradient(device::widen(h[1]), y, a.slope);
     }
-    store_pair(row_of<T>(a.out, row) + n, x, y);
+    // Past the row's width zeros are written, not what came out: the columns of W there are zero, but 0 * inf
+    // is NaN, and the next layer reads whole words.
+    store_pair(row_of<T>(a.out, row) + n, n < a.N ? x : 0.0f, n + 1 < a.N ? y : 0.0f);
   });
 }
 
