@@ -67,6 +67,8 @@ INTEGERS = {
     "SEL R8, R1, R2, P1": BIG,
     "VIMNMX R8, R2, R3, PT": 0xFFFFFFFB,
     "VIMNMX.U32 R8, R2, R3, PT": 7,
+    "VIMNMX3.U32 R8, R1, R2, R3, PT": 7,
+    "VIMNMX3 R8, R1, R2, R3, !PT": 7,
     "IABS R8, R3": 5,
     "SGXT R8, R2, 0x3": 0xFFFFFFFF,
     "BMSK R8, R2, 0x4": 0x780,
