@@ -91,6 +91,7 @@ $(stamps)/test-tools: constraints.txt | $(py)
 	@$(pip) -c constraints.txt pytest pytest-xdist hypothesis expecttest \
 	  tensorboard safetensors datasets pillow scikit-learn sacrebleu tokenizers matplotlib torchmetrics \
 	  onnx onnxruntime onnxscript openvino onednn-cpu-gomp onednn-devel-cpu-gomp
+	@$(pip) -c constraints.txt --no-deps silero-vad  # for its weights: torchaudio, which it asks for, would bring another torch
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/lint-tools: constraints.txt | $(py)

@@ -1,7 +1,11 @@
 """fusegen.Stream: a sequence, step by step and block by block, is the layer's whole call."""
 
 import gc
+import importlib.util
+import re
 import threading
+import warnings
+from pathlib import Path
 
 import fusegen
 import numpy as np
@@ -166,6 +170,39 @@ def test_threads_share_nothing_but_the_module():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_voice_activity_by_a_published_model():
+    """Silero's, whose LSTMCell runs once for every 32 ms of sound: the same probabilities."""
+    package = importlib.util.find_spec("silero_vad")
+    if package is None:
+        pytest.skip("silero-vad is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        model = torch.jit.load(Path(package.origin).parent / "data/silero_vad.jit")._model
+    weights = {
+        name.removeprefix("decoder.rnn."): w for name, w in model.state_dict().items() if ".rnn." in name
+    }
+    cell = nn.LSTMCell(128, 128)
+    cell.load_state_dict(weights)
+    stream, state = fusegen.Stream(cell), torch.zeros(0)
+    sound = torch.randn(40, 1, 576) * torch.linspace(0, 1, 40).view(-1, 1, 1)
+    with torch.no_grad():
+        for block in sound:
+            theirs, state = model(block, state)
+            features = model.encoder(model.run_extractors(block))
+            h = stream(features.squeeze(-1))
+            ours = model.decoder.decoder(h.unsqueeze(-1)).squeeze(1).mean(1, keepdim=True)
+            agree(ours, theirs)
+        agree(stream.state, tuple(s.unsqueeze(0) for s in state))
+
+
+def test_what_the_page_shows_runs():
+    page = Path(__file__).parents[2] / "docs/stream.md"
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.S):
+        exec(compile(code, str(page), "exec"), names)
+    assert names["y"].shape == (1000, 128)
 
 
 @pytest.mark.parametrize(
