@@ -15,7 +15,7 @@ ENTRY = re.compile(r"Compiling entry function '([^']+)' for '(sm_\w+)'")
 SPILL = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 STATIC = re.compile(r"(\d+) bytes smem")
-# Of a sequence or a step of one, with its cell and what else its template is given; of a cell's step, with its gates.
+# Of a sequence or a step of one, with its cell and what its template is given; of a cell's step, its gates.
 SEQUENCE = re.compile(
     r"cuda\d+((?:step_)?(?:forward|backward)[a-z_]*?)(?:_kernel)?I"
     r".*?\d(Lstm|Gru|Rnn)E.*?(Format[A-Za-z]+?\d+)E(.*?)EE?v"
