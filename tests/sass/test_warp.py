@@ -217,6 +217,22 @@ def test_arguments_and_shared_memory(run):
     assert passes[4] == 1 and passes[7] == 32  # rows of 128 bytes: four lanes' words in one bank each
 
 
+def test_registers_come_back_from_the_stack(run):
+    registers, _ = run(f"""
+        {LANE}
+        MOV R1, 0x40
+        MOV R2, 0x9
+        MOV R3, R0
+        STL.64 [R1+-0x8], R2
+        ISETP.LT.AND P0, PT, R0, 0x4, PT
+        @P0 STL [R1+-0x4], R2
+        LDL R4, [R1+-0x8]
+        LDL.LU R5, [R1+-0x4]
+        EXIT
+    """)
+    assert registers.lanes[4][7] == 9 and registers.lanes[5].tolist() == [9] * 4 + list(range(4, 32))
+
+
 def test_warps_meet_at_barriers(run):
     """The first warp reads what the second has written before the barrier."""
     registers, traces = run(

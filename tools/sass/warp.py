@@ -96,6 +96,7 @@ class Warp:
         self.code = block.function.code
         self.place = {i.address: n for n, i in enumerate(self.code)}
         self.r = Registers()
+        self.local: dict[int, Words] = {}  # of the stack, by address
         self.trace: list[Event] = []
         self.pc = np.zeros(LANES, np.int64)
         self.common: int | None = 0  # that of all lanes, if they are together
