@@ -137,7 +137,8 @@ def product(w: Warp, i: Instruction, o: Operands, mask: Flags, event: Event) -> 
 
 
 OF_MEMORY = {
-    "LDL": load_local, "STL": store_local, "LDS": load_shared, "STS": store_shared, "LDSM": load_matrix, "LDG": load_global, "LD": load_global,
+    "LDL": load_local, "STL": store_local,
+    "LDS": load_shared, "STS": store_shared, "LDSM": load_matrix, "LDG": load_global, "LD": load_global,
     "STG": store_global, "ST": store_global, "LDGSTS": store_global, "STAS": store_async,
     "LDC": load_constant, "ATOMG": atomic, "ATOMS": atomic, "ATOM": atomic, "SYNCS": barrier_of_bytes,
     "HMMA": product, "HGMMA": product, "IMMA": product,
