@@ -166,7 +166,7 @@ def batch_norm_backward(
 ) -> None: ...
 
 # The discriminator step of a dense network on a GPU; also in _simt of the tests, on CPU tensors. tf32:
-# products of float32 may round to TF32.
+# products of float32 may round to TF32. Forward and backward return whether all ran in the launches planned.
 def gpu_mlp_saved_bytes(step: _Step) -> int: ...
 def gpu_mlp_workspace_bytes(step: _Step) -> int: ...  # of backward
 def gpu_mlp_forward(
@@ -177,7 +177,7 @@ def gpu_mlp_forward(
     scalars: Tensor,  # float64 [9]
     logits: Tensor,  # [Nr + Nf]
     saved: Tensor,  # uint8 [gpu_mlp_saved_bytes(step)]
-) -> None: ...
+) -> bool: ...
 def gpu_mlp_backward(
     step: _Step,
     tf32: bool,
@@ -189,7 +189,7 @@ def gpu_mlp_backward(
     dbiases: _Ts,
     dx_real: _T,
     dx_fake: _T,
-) -> None: ...
+) -> bool: ...
 
 # The build, the processor, the plan of a call.
 def isa() -> str: ...
