@@ -5,10 +5,6 @@
 namespace fusegen::device {
 
 inline uint32_t load_acquire(const uint32_t* p) { return simt::hung() ? 0 : *p; }
-inline Word4 load_acquire16(const uint32_t* p) {
-  if (reinterpret_cast<uintptr_t>(p) % 16) throw simt::Stuck("misaligned load of flags");
-  return simt::hung() ? Word4{0, 0, 0, 0} : load16(p);
-}
 inline void store_release(uint32_t* p, uint32_t v) { *p = v; }
 inline void store_system(int* p, int v) { *p = v; }
 
@@ -65,17 +61,11 @@ inline void arm(ByteBarrier* b, uint32_t bytes) {
 inline bool phase_over(ByteBarrier* b, uint32_t parity) {
   return !simt::hung() && detail::state(b).parity != parity;
 }
-using Remote = unsigned char*;
-inline Remote remote(const void* shared, int rank) {
-  return simt::in_block(static_cast<unsigned char*>(const_cast<void*>(shared)), rank);
-}
-inline void send16(Remote to, Remote barrier, Word4 v) {
-  const detail::Sent s{to, reinterpret_cast<ByteBarrier*>(barrier), v};
-  if (reinterpret_cast<uintptr_t>(to) % 16) throw simt::Stuck("misaligned store into another block");
-  simt::later(detail::arrive, &s, sizeof s);
-}
 inline void send16(void* shared, ByteBarrier* barrier, int rank, Word4 v) {
-  send16(remote(shared, rank), remote(barrier, rank), v);
+  const auto there = [&](void* p) { return simt::in_block(static_cast<unsigned char*>(p), rank); };
+  const detail::Sent s{there(shared), reinterpret_cast<ByteBarrier*>(there(barrier)), v};
+  if (reinterpret_cast<uintptr_t>(s.to) % 16) throw simt::Stuck("misaligned store into another block");
+  simt::later(detail::arrive, &s, sizeof s);
 }
 
 }  // namespace fusegen::device
