@@ -11,4 +11,11 @@ FUSEGEN_DEVICE V from_lane_xor(V mine, int mask) {
   return __shfl_xor_sync(0xffffffffu, mine, mask);
 }
 
+// Until all lanes of the warp are here; what each wrote to shared memory before, all can read after.
+FUSEGEN_DEVICE void sync_warp() { __syncwarp(); }
+
+// By all lanes of a warp.
+FUSEGEN_DEVICE bool all_of_warp(bool mine) { return __all_sync(0xffffffffu, mine); }
+FUSEGEN_DEVICE bool any_of_warp(bool mine) { return __any_sync(0xffffffffu, mine); }
+
 }  // namespace fusegen::device
