@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ class Graph:
         goes = {i.address: self._targets(i) for i in code}
         leaders = {code[0].address} | set(function.labels.values())
         leaders |= {t for targets in goes.values() for t in targets}
-        for before, i in zip(code, code[1:], strict=False):
+        for before, i in itertools.pairwise(code):
             if before.base in LEAVES | BRANCHES | {"BSYNC"}:
                 leaders.add(i.address)
         self.blocks: dict[int, Block] = {}
@@ -181,9 +182,34 @@ def is_product(i: Instruction) -> bool:
     return i.base in ("HMMA", "IMMA", "DMMA", "HGMMA", "QGMMA", "IGMMA")
 
 
+def is_wait(i: Instruction) -> bool:
+    """A look at whether others' numbers are there."""
+    if i.base == "SYNCS":
+        return "PHASECHK" in i.modifiers
+    return i.base in ("LDG", "LD") and "STRONG" in i.modifiers
+
+
 def step_loop(graph: Graph) -> Loop | None:
-    """The loop over steps: the outermost one that multiplies on the tensor cores."""
+    """The loop over steps: the outermost one that multiplies on the tensor cores, or all of the code where no
+    loop does; None where nothing is multiplied.
+    """
     for loop in graph.loops:
-        if any(is_product(i) for i in graph.code_of(loop.blocks)):
+        if any(map(is_product, graph.code_of(loop.blocks))):
             return loop
+    if any(map(is_product, graph.function.code)):
+        return Loop(min(graph.blocks), frozenset(graph.order))
     return None
+
+
+def turn_loop(graph: Graph, step: Loop) -> Loop:
+    """Within the loop over steps the one of which each pass waits, multiplies and publishes: over slices."""
+
+    def whole(loop: Loop) -> bool:
+        code = graph.code_of(loop.blocks)
+        return any(map(is_product, code)) and any(map(is_wait, code))
+
+    return min(
+        (loop for loop in [step, *graph.inside(step)] if whole(loop)),
+        key=lambda loop: len(loop.blocks),
+        default=step,
+    )

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Iterator
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def split_operands(text: str) -> tuple[str, ...]:
 
 
 def read(text: str) -> list[Function]:
-    """The functions of a listing; without bits (`-c` alone, or by hand) each instruction stalls for one cycle."""
+    """The functions of a listing; without bits (`-c` alone, or by hand) an instruction takes one cycle."""
     functions: list[Function] = []
     waiting: list[str] = []  # labels of the next instruction
     pending: Instruction | None = None  # whose upper bits are on the next line
@@ -131,16 +131,18 @@ def disassemble(cubin: Path) -> list[Function]:
     return read(run.stdout)
 
 
-def of_architecture(file: Path, architecture: str, folder: Path) -> Iterator[Path]:
-    """The cubins of an architecture inside an object, or the file itself if it is one."""
-    if file.suffix == ".cubin":
-        yield file
-        return
+def extract(built: Path, source: Path, architecture: str, cubin: Path) -> None:
+    """From the object that a CMake build made of a source, the machine code of an architecture."""
     program = tool("cuobjdump")
     if program is None:
         raise FileNotFoundError("cuobjdump: pip install -c constraints.txt nvidia-cuda-cuobjdump")
-    inside = folder / file.stem
-    inside.mkdir(parents=True, exist_ok=True)
-    command = [program, "-xelf", architecture, str(file.resolve())]
-    subprocess.run(command, cwd=inside, capture_output=True, text=True, check=True)
-    yield from sorted(inside.glob("*.cubin"))
+    objects = [*built.glob(f"CMakeFiles/*.dir/**/{'/'.join(source.parts[-3:])}.o")]
+    if len(objects) != 1:
+        raise FileNotFoundError(f"{len(objects)} objects of {source} in {built}")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [program, "-xelf", architecture, str(objects[0].resolve())]
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        written = [*Path(folder).glob("*.cubin")]
+        if run.returncode or len(written) != 1:
+            raise ValueError(f"{objects[0]}: {len(written)} of {architecture} in it {run.stderr.strip()}")
+        shutil.move(written[0], cubin)

@@ -9,12 +9,9 @@ inline void copy16_async(void* shared, const void* global) {
     throw simt::Stuck("misaligned copy");
   simt::copy_later(shared, global, 16);
 }
-inline void copy_some_of_16_async(void* shared, const void* global, int bytes) {
-  static const unsigned char zeros alignas(16)[16] = {};
-  if ((reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global)) % 16)
-    throw simt::Stuck("misaligned copy");
-  simt::copy_later(static_cast<unsigned char*>(shared) + bytes, zeros, static_cast<size_t>(16 - bytes));
-  simt::copy_later(shared, global, static_cast<size_t>(bytes));
+inline void copy16_or_zero_async(void* shared, const void* global, bool there) {
+  alignas(16) static const unsigned char zeros[16] = {};
+  copy16_async(shared, there ? global : zeros);
 }
 inline void end_copy_group() { simt::end_copy_group(); }
 template <int open>
