@@ -23,9 +23,8 @@ SEQUENCE = re.compile(
 CELL = re.compile(
     r"cuda\d+(cell|cell_step|cell_backward)_kernelILi(\d)E(?:.*?(Format[A-Za-z]+?\d+)ELi(\d)E)?"
 )
-# Of the discriminator step. Kernels that only read rows leave registers for several blocks of an SM.
-STEP = re.compile(r"\d(layer|gradient|head|norm|totals)_kernel(?:I.*?(Format[A-Za-z]+?\d+))?")
-STEP_REGISTERS = {"layer": 200, "gradient": 200, "head": 64, "norm": 64, "totals": 96}
+# Of the discriminator step, with its format and the rows of its tile.
+STEP = re.compile(r"\dstep_kernelI.*?(Format[A-Za-z]+?\d+).*?TileSizeILi(\d+)E")
 
 
 def of_kernel(symbol: str) -> tuple[str, int]:
@@ -37,7 +36,7 @@ def of_kernel(symbol: str) -> tuple[str, int]:
         tiles = f", {found[3]}, {found[4]} tile(s)" if found[3] else ""
         return f"{found[1]}, {found[2]} gates{tiles}", REGISTERS
     if found := STEP.search(symbol):
-        return f"{found[1]} of the discriminator step, {found[2]}", STEP_REGISTERS[found[1]]
+        return f"discriminator step, {found[1]}, tiles of {found[2]}", REGISTERS
     raise SystemExit(f"check_ptxas: a kernel that is not known here: {symbol}")
 
 
