@@ -49,6 +49,7 @@ UNIFORM = (
     "VIADD",
     "IABS",
     "VIMNMX",
+    "VIMNMX3",
 )
 DOES = {
     **OF_INTEGERS,
