@@ -103,7 +103,9 @@ def check(function: Function, name: str, step: Step | None, case: Case | None) -
     limits = limits_of(name)
     if case:
         limits = replace(limits, instructions=MOST.get((case.pass_, case.cell, case.format)))
-    return findings(graph, loop, limits, step.standing if step else None)
+    if step is None:
+        return findings(graph, loop, limits)
+    return findings(graph, loop, limits, step.standing, step.busiest)
 
 
 def counted(case: Case, step: Step, plan: dict[str, str]) -> list[tuple]:
