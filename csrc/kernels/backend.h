@@ -148,7 +148,10 @@ struct MlpPlace {
   int device;
 };
 
-// `saved` is of mlp_saved_bytes(), 16-byte aligned. A launch a layer, two or three more.
+// The tile of a product that a block takes: 32 x 32, 64 x 64 or 128 x 128 numbers.
+enum class MlpTile : uint8_t { small, medium, large };
+
+// `saved` is of mlp_saved_bytes(), 16-byte aligned. A pass is one launch, of a deep network a few.
 struct MlpForwardPass : MlpForward, MlpPlace {
   float* loss_out;  // [], written: scalars[kLoss]
 };
@@ -160,8 +163,10 @@ struct MlpBackwardPass : MlpBackward, MlpPlace {
 
 int64_t mlp_saved_bytes(const MlpStep& step);
 int64_t mlp_workspace_bytes(const MlpStep& step);  // of backward
-void mlp_forward(const MlpForwardPass& pass);
-void mlp_backward(const MlpBackwardPass& pass);
+// False where the device cannot hold all blocks of a launch at once, and each of its phases was a launch of
+// its own.
+bool mlp_forward(const MlpForwardPass& pass);
+bool mlp_backward(const MlpBackwardPass& pass);
 
 // -- The device --
 

@@ -39,6 +39,7 @@ struct Stuck : std::runtime_error {
 // launch; else one cluster after another, in the order under test. Throws Stuck.
 void run(void (*kernel)(const void*), const void* arguments, int blocks, int threads, int cluster,
          bool together, size_t shared_bytes);
+int launches();  // so far
 
 // -- Of the lane that runs, for device/*.h --
 
@@ -47,6 +48,7 @@ int block();
 unsigned char* shared_memory();
 void sync_block();
 void sync_cluster();
+void sync_grid();  // of blocks that run together
 void relax();            // lets others run; the lane's clock moves on
 uint64_t nanoseconds();  // 100 us a breath
 bool hung();             // this lane is of the block in which a hang was planted
