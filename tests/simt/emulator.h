@@ -48,7 +48,7 @@ int block();
 unsigned char* shared_memory();
 void sync_block();
 void sync_cluster();
-void sync_grid();  // of blocks that run together
+void sync_grid();        // of blocks that run together
 void relax();            // lets others run; the lane's clock moves on
 uint64_t nanoseconds();  // 100 us a breath
 bool hung();             // this lane is of the block in which a hang was planted

@@ -1,9 +1,7 @@
 // The host's side of csrc/kernels/cuda/device/mma.h: the same fragments, multiplied when all 32 lanes have
-// come, instruction by instruction in the order of that file.
+// come.
 #pragma once
 #include <device/number.h>
-
-#include "../tensor_core.h"
 
 namespace fusegen::device {
 
@@ -23,8 +21,6 @@ inline float tf32(float x) {  // 10 bits of fraction, ties away from zero
   if (!std::isfinite(x)) return x;
   return as_float((as_bits(x) + 0x1000u) & 0xffffe000u);
 }
-// What is left of x beside its TF32 part.
-inline float rest(float x, float high) { return std::isfinite(x) ? tf32(x - high) : 0; }
 
 // The numbers of 16 bytes as the multipliers see them.
 inline int numbers(FormatBf16, Word4 v, float* out) {
@@ -49,70 +45,45 @@ inline int numbers(FormatTf32, Word4 v, float* out) {
   return 4;
 }
 
-// What the lanes hold of A and B, by the k of the two instructions that a product takes: of each, lane t of a
-// group of four has in one word the numbers K/4 t.. of the first half of K, in the next those of the second.
-struct Fragments {
-  float a[2][16 * 16], b[2][8 * 16];  // [instruction][row][k]
-  int K = 0;
-};
-
 template <class Format>
-void gather(Fragments& f, const void* const* all) {
-  for (int lane = 0; lane < 32; ++lane) {
-    const auto& o = *static_cast<const Operands*>(all[lane]);
-    const int g = lane / 4, t = lane % 4;
-    const auto place = [&](float (*to)[16 * 16], float (*to_b)[8 * 16], int row, const Word4& word) {
-      float e[8];
-      const int n = numbers(Format{}, word, e), of_word = n / 4;
-      f.K = 2 * n;
-      for (int i = 0; i < n; ++i) {
-        const int instruction = i / (n / 2), half = i / of_word % 2, k = half * n + t * of_word + i % of_word;
-        (to ? to[instruction] : to_b[instruction])[row * f.K + k] = e[i];
-      }
-    };
-    place(f.a, nullptr, g, o.top);
-    place(f.a, nullptr, g + 8, o.bottom);
-    place(nullptr, f.b, g, o.b);
-  }
+float dot(Format, const float* a, const float* b, int n) {
+  float sum = 0;
+  for (int k = 0; k < n; ++k) sum += a[k] * b[k];
+  return sum;
 }
-
-template <class Format>
-void instructions(Format, float* d, const Fragments& f) {
-  constexpr auto kind = std::is_same_v<Format, FormatTf32> ? simt::Numbers::tf32 : simt::Numbers::of16bits;
-  for (int i = 0; i < 2; ++i) simt::multiply_add(d, f.a[i], f.b[i], 16, 8, f.K, kind);
-}
-// in three products of TF32 numbers
-inline void instructions(FormatF32, float* d, const Fragments& f) {
-  for (int i = 0; i < 2; ++i) {
-    float high_a[16 * 8], rest_a[16 * 8], high_b[8 * 8], rest_b[8 * 8];
-    const auto split = [](float* high, float* low, const float* x, int count) {
-      for (int j = 0; j < count; ++j) {
-        high[j] = tf32(x[j]);
-        low[j] = rest(x[j], high[j]);
-      }
-    };
-    split(high_a, rest_a, f.a[i], 16 * 8);
-    split(high_b, rest_b, f.b[i], 8 * 8);
-    simt::multiply_add(d, high_a, rest_b, 16, 8, 8, simt::Numbers::tf32);
-    simt::multiply_add(d, high_a, high_b, 16, 8, 8, simt::Numbers::tf32);
-    simt::multiply_add(d, rest_a, high_b, 16, 8, 8, simt::Numbers::tf32);
+// in three products of TF32 numbers, as there
+inline float dot(FormatF32, const float* a, const float* b, int n) {
+  float small = 0, large = 0;
+  for (int k = 0; k < n; ++k) {
+    const float ah = tf32(a[k]), bh = tf32(b[k]);
+    const float al = std::isfinite(a[k]) ? tf32(a[k] - ah) : 0,
+                bl = std::isfinite(b[k]) ? tf32(b[k] - bh) : 0;
+    small += al * bh + ah * bl;
+    large += ah * bh;
   }
+  return small + large;
 }
 
 template <class Format>
 void multiply(const void* const* all) {
-  Fragments f;
-  gather<Format>(f, all);
-  float d[16 * 8];
-  const auto each_sum = [&](const auto& each) {
-    for (int lane = 0; lane < 32; ++lane)
-      for (int i = 0; i < 4; ++i)
-        each(static_cast<const Operands*>(all[lane])->d[i],
-             d[(lane / 4 + 8 * (i / 2)) * 8 + 2 * (lane % 4) + i % 2]);
-  };
-  each_sum([](float& of_lane, float& sum) { sum = of_lane; });
-  instructions(Format{}, d, f);
-  each_sum([](float& of_lane, float& sum) { of_lane = sum; });
+  float a[16][32], b[8][32];
+  int n = 0;
+  for (int lane = 0; lane < 32; ++lane) {
+    const auto& o = *static_cast<const Operands*>(all[lane]);
+    const int g = lane / 4, t = lane % 4;
+    float e[8];
+    n = numbers(Format{}, o.top, e);
+    for (int i = 0; i < n; ++i) a[g][t * n + i] = e[i];
+    numbers(Format{}, o.bottom, e);
+    for (int i = 0; i < n; ++i) a[g + 8][t * n + i] = e[i];
+    numbers(Format{}, o.b, e);
+    for (int i = 0; i < n; ++i) b[g][t * n + i] = e[i];
+  }
+  for (int lane = 0; lane < 32; ++lane) {
+    float* d = static_cast<const Operands*>(all[lane])->d;
+    const int g = lane / 4, t = lane % 4;
+    for (int i = 0; i < 4; ++i) d[i] += dot(Format{}, a[g + 8 * (i / 2)], b[2 * t + i % 2], 4 * n);
+  }
 }
 
 }  // namespace detail

@@ -71,7 +71,7 @@ public:
                                 static_cast<int64_t>(slot(slice)) * kRows * x_.gather_bytes;
     if (geometry_.transport == Transport::launch) return from;
     if (device::warp() == 0) {
-      const uint32_t* flags = x_.flags + static_cast<int64_t>(slot(slice)) * geometry_.blocks;
+      const uint32_t* flags = x_.flags + static_cast<int64_t>(slot(slice)) * flag_stride(geometry_.blocks);
       for (int rank = device::lane(); rank < geometry_.blocks; rank += 32) {
         uint64_t started = 0;
         for (uint32_t looks = 1; device::load_acquire(flags + rank) < static_cast<uint32_t>(turn + 1);
@@ -115,8 +115,9 @@ public:
     if (geometry_.transport == Transport::cluster || geometry_.transport == Transport::launch) return;
     device::sync_block();
     if (geometry_.transport == Transport::l2 && device::thread() == 0)
-      device::store_release(x_.flags + static_cast<int64_t>(slot(slice)) * geometry_.blocks + me_.rank,
-                            static_cast<uint32_t>(turn + 1));
+      device::store_release(
+          x_.flags + static_cast<int64_t>(slot(slice)) * flag_stride(geometry_.blocks) + me_.rank,
+          static_cast<uint32_t>(turn + 1));
   }
 
   FUSEGEN_DEVICE bool stopped() const { return watchdog_.stopped(); }
