@@ -1,5 +1,7 @@
 // The rows of R that a warp owns, and their product with what the group has exchanged.
 #pragma once
+#include <device/shared.h>
+
 #include "../sums.h"
 #include "arguments.h"
 
@@ -69,12 +71,23 @@ public:
            reinterpret_cast<float*>(device::shared_memory() + geometry_.shared.partial));
   }
 
-  // The warp's part of a product with the 8*NT rows that lie in shared memory from byte `first` on. No
-  // barrier.
+  // The warp's part of a product with 8*NT rows in shared memory, `stride` bytes apart. No barrier.
   template <int NT>
-  FUSEGEN_DEVICE void partial_sums(float (&sums)[kTiles][NT][4], int first, int stride) const {
+  FUSEGEN_DEVICE void partial_sums(float (&sums)[kTiles][NT][4], device::Shared rows, int stride) const {
     set_zero(sums);
-    multiply(sums, device::shared_memory() + first, stride, me_.first_chunk, me_.chunks);
+    const device::Shared from =
+        rows + (device::lane() / 4 * stride + me_.first_chunk * kChunk + device::lane() % 4 * 16);
+#pragma unroll
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      if (chunk >= me_.chunks) break;
+#pragma unroll
+      for (int n = 0; n < NT; ++n) {
+        const device::Word4 b = device::load16(from + (n * 8 * stride + chunk * kChunk));
+#pragma unroll
+        for (int tile = 0; tile < kTiles; ++tile)
+          device::product(Format{}, sums[tile][n], top_[tile][chunk], bottom_[tile][chunk], b);
+      }
+    }
   }
 
 private:

@@ -42,7 +42,9 @@ public:
 
   // Whether a wait has been given up at this beat or before. Beats are counted over slices and steps: one
   // warp may look while another is in the next beat's wait already, and all must decide alike.
-  FUSEGEN_DEVICE bool stopped(int beat) const { return device::load<int>(stop()) <= beat; }
+  FUSEGEN_DEVICE bool stopped(int slice, int step) const {
+    return device::load<int>(stop()) <= step * a_.geometry.slices + slice;
+  }
 
 protected:
   FUSEGEN_DEVICE HandoverBase(const Arguments<ForwardPass>& a, const Self& me, const Share& share)
@@ -54,13 +56,13 @@ protected:
     for (int i = 16 * device::thread(); i < bytes; i += 16 * device::kThreads)
       device::store16(share_.memory + a_.geometry.shared.gathered + i, device::Word4{0, 0, 0, 0});
   }
-  FUSEGEN_DEVICE bool give_up(uint32_t looks, uint64_t& started, int beat) const {
+  FUSEGEN_DEVICE bool give_up(uint32_t looks, uint64_t& started, int slice, int turn) const {
     device::relax();
     if (looks % 64) return false;
     const uint64_t now = device::nanoseconds();
     if (started == 0) started = now;
-    if (now - started < kPatience && !stopped(beat)) return false;
-    device::store(stop(), beat);
+    if (now - started < kPatience && !stopped(slice, turn)) return false;
+    device::store(stop(), turn * a_.geometry.slices + slice);
     device::store_system(a_.pass.error, kTimedOut);
     return true;
   }
@@ -113,13 +115,13 @@ public:
 
   // By all lanes of a warp; true in all of them where the wait was in vain. What does not depend on it should
   // be under way before.
-  FUSEGEN_DEVICE bool wait(int slice, int turn, int beat) const {
+  FUSEGEN_DEVICE bool wait(int slice, int turn) const {
     if (!cluster_) return false;  // the turn ended with a barrier
     const device::Shared b = share_.memory + barrier_at(2 * slice + (turn & 1));
     uint64_t started = 0;
     bool lost = false;
     for (uint32_t looks = 1; !lost && !device::phase_over(b, (turn >> 1) & 1); ++looks)
-      lost = Base::give_up(looks, started, beat);
+      lost = Base::give_up(looks, started, slice, turn);
     lost = device::any_of_warp(lost);
     if (device::thread() == 0 && !lost) device::arm(b, bytes_of_turn());  // for turn + 2
     return lost;
@@ -202,7 +204,7 @@ public:
   // By all lanes of the block; true in all of them where a wait was in vain. `meanwhile` asks for copies that
   // may take longer than this turn's: by then, all but its last group are there.
   template <class Meanwhile>
-  FUSEGEN_DEVICE bool wait(int slice, int turn, int beat, const Meanwhile& meanwhile) const {
+  FUSEGEN_DEVICE bool wait(int slice, int turn, const Meanwhile& meanwhile) const {
     const uint32_t* const flags = flags_ + slice * flag_stride(a_.geometry.blocks);
     uint64_t started = 0;
     bool lost = false;
@@ -214,7 +216,7 @@ public:
         ready = (first < second ? first : second) > static_cast<uint32_t>(turn);
       }
       if (device::all_of_warp(ready)) break;
-      lost = device::any_of_warp(Base::give_up(looks, started, beat));
+      lost = device::any_of_warp(Base::give_up(looks, started, slice, turn));
     }
     device::sync_warp();  // what some lanes have acquired, all read
     const unsigned char* from = from_ + (turn & 1) * a_.exchange.gather_parity +
@@ -229,7 +231,7 @@ public:
     meanwhile();
     device::copy_groups_done<1>();
     device::sync_block();
-    return Base::stopped(beat);
+    return Base::stopped(slice, turn);
   }
 
   FUSEGEN_DEVICE void give(const device::Word4& word, int slice, int turn, bool wanted) const {

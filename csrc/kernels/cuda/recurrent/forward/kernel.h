@@ -68,7 +68,7 @@ public:
     read_lengths();
     handover_.begin();
     Weights<kGates, T, Format> weights(a_.operand, a_.geometry, me_);
-    for (int ahead = 1; ahead < kRingSlots; ++ahead) ring_.fetch();
+    ring_.begin();
     for (int slice = 0; slice < a_.geometry.slices; ++slice) {
       device::Word4 word{0, 0, 0, 0};
       if (share_.finishes) {
@@ -80,22 +80,23 @@ public:
     }
 
     const bool reverse = me_.direction == 1;
-    Beat beat{0, 0, 0, reverse ? static_cast<int>(a_.pass.T) - 1 : 0};
+    Beat beat{0, 0, reverse ? static_cast<int>(a_.pass.T) - 1 : 0};
     bool lost = false;
     while (beat.step < a_.pass.T) {
       // Of this beat the inputs are there, of the last one all lanes have left the stage.
-      Inputs x;
       device::copy_groups_done<kRingSlots - 2>();
       device::sync_warp();
-      if (share_.finishes) with_count([&](auto count) { ring_.template read<count>(x, beat.slice, beat.t); });
       if constexpr (l2) {
-        lost = handover_.wait(beat.slice, beat.step, beat.number, [&] { ring_.fetch(); });
+        lost = handover_.wait(beat.slice, beat.step, [&] { ring_.fetch(); });
       } else {
         ring_.fetch();
-        lost = handover_.wait(beat.slice, beat.step, beat.number);
+        lost = handover_.wait(beat.slice, beat.step);
       }
       Sums sums;
-      weights.template partial_sums<NT>(sums, handover_.rows(beat.slice, beat.step), handover_.stride());
+      weights.template partial_sums<NT>(sums, share_.memory + handover_.rows(beat.slice, beat.step),
+                                        handover_.stride());
+      Inputs x;
+      if (share_.finishes) with_count([&](auto count) { ring_.template read<count>(x, beat.slice, beat.t); });
       Made made[kAll];
       with_count([&](auto count) { lost = !finish<count>(made, x, sums, beat, lost); });
       if (lost) break;
@@ -106,7 +107,6 @@ public:
       if (share_.finishes) with_count([&](auto count) { store<count>(made, word, beat); });
 
       ring_.go_on();
-      ++beat.number;
       if (++beat.slice == a_.geometry.slices) {
         beat.slice = 0;
         ++beat.step;
@@ -122,7 +122,7 @@ public:
 
 private:
   struct Beat {
-    int number, slice, step, t;
+    int slice, step, t;
   };
   template <int kCount>
   static constexpr Patch patch() {
@@ -251,7 +251,7 @@ private:
     } else {
       deal_out<kCount>(sums);
       device::sync_block();
-      if (!l2 && handover_.stopped(beat.number)) return false;
+      if (!l2 && handover_.stopped(beat.slice, beat.step)) return false;
       if (share_.finishes) take_in<kCount>(sum, sums);
     }
     if (share_.finishes) {
