@@ -6,9 +6,7 @@
 // of 8 neighbouring rows then meet no bank twice (operands.h fills them). One barrier a stage: behind it, the
 // stage that was multiplied last is free to be filled.
 #pragma once
-#include <device/mma.h>
-
-#include "../sums.h"
+#include "../multiply.h"
 #include "operands.h"
 
 namespace fusegen::cuda {
@@ -78,8 +76,7 @@ FUSEGEN_DEVICE void multiply_stage(Sums<Tile>& sums, const WarpShare<Tile>& shar
     for (int n = 0; n < Tile::kTilesN; ++n) {
       const device::Word4 column = device::load16(rows_b + 8 * n * kChunk);
 #pragma unroll
-      for (int m = 0; m < Tile::kTilesM; ++m)
-        device::product(Format{}, sums[m][n], top[m], bottom[m], column);
+      for (int m = 0; m < Tile::kTilesM; ++m) add_product(Format{}, sums[m][n], top[m], bottom[m], column);
     }
   }
 }
