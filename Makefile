@@ -1,4 +1,4 @@
-# make demo | test | test-full | lint | format | hooks | bench | dev | gpu | clean
+# make demo | test | test-full | lint | format | hooks | bench | sass | dev | gpu | clean
 #
 # All but gpu work in a virtual environment of their own, $(VENV), with the versions of constraints.txt, and can be run
 # again: what is there already is not made twice. `make dev VENV=path` builds into an environment that you have.
@@ -25,7 +25,7 @@ build_sources := pyproject.toml CMakeLists.txt $(wildcard cmake/*) $(shell find 
 
 sources := csrc tests benchmarks  # of C++ and CUDA
 
-.PHONY: dev demo test test-full lint format hooks bench gpu clean
+.PHONY: dev demo test test-full lint format hooks bench sass gpu clean
 .DELETE_ON_ERROR:
 
 dev: $(stamps)/built
@@ -58,6 +58,10 @@ hooks: $(stamps)/runtime $(stamps)/lint-tools
 bench: $(stamps)/built $(stamps)/bench-tools
 	@$(py) benchmarks/run.py $(SUITES) --device cpu $(ARGS)
 
+# Machine code of the CUDA kernels; needs nvcc, no GPU.
+sass: $(stamps)/runtime $(stamps)/sass-tools
+	@$(py) tools/check_sass.py $(ARGS)
+
 # The interpreter and torch in use, no network: for a machine with a GPU.
 gpu:
 	@bash tools/gpu.sh "$(PYTHON)" "$(STAGE)"
@@ -86,11 +90,16 @@ $(stamps)/built: $(build_sources) $(stamps)/runtime
 $(stamps)/test-tools: constraints.txt | $(py)
 	@$(pip) -c constraints.txt pytest pytest-xdist hypothesis expecttest \
 	  tensorboard safetensors datasets pillow scikit-learn sacrebleu tokenizers matplotlib torchmetrics \
-	  onnx onnxruntime openvino onednn-cpu-gomp onednn-devel-cpu-gomp
+	  onnx onnxruntime onnxscript openvino onednn-cpu-gomp onednn-devel-cpu-gomp
+	@$(pip) -c constraints.txt --no-deps silero-vad  # for its weights: torchaudio, which it asks for, would bring another torch
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/lint-tools: constraints.txt | $(py)
 	@$(pip) -c constraints.txt ruff clang-format mypy
+	@mkdir -p $(@D) && touch $@
+
+$(stamps)/sass-tools: constraints.txt | $(py)
+	@$(pip) -c constraints.txt nvidia-cuda-nvdisasm nvidia-cuda-cuobjdump
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/bench-tools: constraints.txt | $(py)

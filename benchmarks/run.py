@@ -33,6 +33,7 @@ SUITES = {
     "rnn": "layers against torch.nn, torch.compile, ONNX Runtime, OpenVINO, oneDNN and the machine's peak",
     "cells": "single-step cells against torch.nn and torch.compile",
     "small": "one step of one row: cells, and layers with and without frozen, on one thread and two",
+    "stream": "fusegen.Stream, a step of one session on one thread, against torch.nn and ONNX Runtime",
     "ragged": "lengths uniform in 1..T, against torch.nn on the packed input",
     "memory": "bytes kept for backward and peak memory of a training step, against torch.nn",
     "accuracy": "error against float64, beside torch.nn's own",
@@ -42,7 +43,7 @@ SUITES = {
     "models": "people's own models at their published sizes, against torch.nn, on one thread and two",
     "imports": "time of `import fusegen`",
 }
-IN_PARTS = ("rnn", "cells", "ragged", "accuracy", "small", "models")
+IN_PARTS = ("rnn", "cells", "ragged", "accuracy", "small", "stream", "models")
 ON_GPU = ("rnn", "cells", "ragged", "accuracy", "gan")
 
 

@@ -3,8 +3,9 @@
 # FUSEGEN_CUDA_KERNELS (of nvcc, and of the emulator of tests/simt), FUSEGEN_CUDA_PLANS (need no CUDA: in every build)
 # and FUSEGEN_CUDA_DEVICE (need its headers).
 
-# Machine code per generation, and portable code of the oldest for whatever comes.
-set(FUSEGEN_CUDA_ALL_ARCHS 80 90a-real 100-real 120-real)
+# Machine code per generation, and portable code for whatever comes: of the oldest, and of the oldest that has clusters.
+# A driver compiles the newest that its GPU can run.
+set(FUSEGEN_CUDA_ALL_ARCHS 80 90-virtual 90a-real 100-real 120-real)
 
 set(FUSEGEN_CUDA_ARCHS "")
 string(TOLOWER "${FUSEGEN_CUDA}" cuda_mode)

@@ -6,6 +6,7 @@
 namespace fusegen {
 
 void bind_layer(pybind11::module_& m);
+void bind_stream(pybind11::module_& m);
 void bind_discriminator(pybind11::module_& m);
 void bind_convolution(pybind11::module_& m);
 void bind_machine(pybind11::module_& m);

@@ -4,6 +4,7 @@
 PYBIND11_MODULE(_C, m) {
   m.doc() = "The engine of fusegen. Shapes and meanings: csrc/kernels/params.h.";
   fusegen::bind_layer(m);
+  fusegen::bind_stream(m);
   fusegen::bind_discriminator(m);
   fusegen::bind_convolution(m);
   fusegen::bind_machine(m);

@@ -73,6 +73,42 @@ struct RecurrentPack {
   int threads;
 };
 
+// -- A stack of layers, step by step ------------------------------------------------------------------------
+
+struct StreamLayer {
+  int64_t I;
+  const void* packed;       // as recurrent_pack() laid its weights out
+  const void *b_ih, *b_hh;  // [G*H], or null
+};
+
+// All layers are of one cell, H and P; one direction. What lasts from call to call, the states and the biases
+// as kernels read them, lies in `memory`, of stream_bytes().
+struct Stream {
+  Cell cell;
+  Dtype dtype;
+  int64_t B, H, P;
+  bool project;
+  const StreamLayer* layers;
+  int64_t depth;
+  void* memory;
+  int64_t taken;  // steps since stream_begin(): the state lies in one of two places by turns
+  int threads;
+};
+
+struct StreamRun : Stream {
+  int64_t T;
+  Rows x;  // [T,B,I]
+  Rows y;  // [T,B,P], written: of the last layer
+};
+
+// The states of all layers, [depth,count,P] and [depth,count,H], stride_t being a layer's.
+struct StreamStates : Stream {
+  Rows h, c;            // absent: zero, of states that are set
+  bool set;             // else they are read
+  const int64_t* rows;  // of the batch, [count] of 0..B
+  int64_t count;
+};
+
 // -- The discriminator step of a network of dense layers (one logit a sample, piecewise linear) ---------
 
 enum class GanLoss : uint8_t { non_saturating, minimax, hinge, least_squares, wasserstein, relativistic };

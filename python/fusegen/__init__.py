@@ -14,12 +14,13 @@ from . import _C, nn, ops
 from ._backend import get_backend, set_backend
 from .nn.convert import convert, revert
 from .nn.frozen import frozen
+from .nn.stream import Stream
 
 __version__: str = _C.build_info()["version"]
 
-__all__ = ["convert", "frozen", "get_backend", "info", "nn", "ops", "revert", "set_backend"]
+__all__ = ["Stream", "convert", "frozen", "get_backend", "info", "nn", "ops", "revert", "set_backend"]
 
-_LAZY_MODULES = ("cli", "data", "gan", "metrics", "models", "reference", "train")
+_LAZY_MODULES = ("cli", "data", "gan", "metrics", "models", "onnx", "reference", "train")
 
 
 def info(shape: str | None = None, device: str = "cpu") -> str:

@@ -142,6 +142,27 @@ def test_own_forward_is_left_alone_and_reported():
     assert type(model["plain"]) is fusegen.nn.LSTM
 
 
+def test_report_says_what_was_changed_and_what_was_left_and_why(capsys):
+    quantized = torch.ao.nn.quantized.dynamic.LSTMCell(5, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        scripted = torch.jit.script(nn.GRU(5, 6))
+    parts = {"plain": nn.LSTM(5, 6), "mine": OwnForward(5, 6), "int8": quantized, "script": scripted}
+    model = nn.ModuleDict(parts)
+    texts = []
+    with pytest.warns(UserWarning, match="mine"):
+        assert fusegen.convert(model, report=texts.append) is model
+    lines = texts[0].splitlines()
+    assert lines[0] == "fusegen.convert: 1 changed, 3 left" and "plain: LSTM" in lines[1]
+    for line, name, why in zip(
+        lines[2:], ("mine", "int8", "script"), ("forward", "quantized", "scripted"), strict=True
+    ):
+        assert f" {name} (" in line and why in line
+    assert not capsys.readouterr().out
+    fusegen.convert(nn.Linear(2, 2), report=True)
+    assert "nothing recurrent" in capsys.readouterr().out
+
+
 class OwnInit(nn.GRU):
     """A user's subclass that only fills in sizes and one method."""
 

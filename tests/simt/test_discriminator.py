@@ -6,7 +6,7 @@ import itertools
 import cases
 import pytest
 import torch
-from fusegen import _precision, gan, losses, reference
+from fusegen import _backend, _precision, gan, losses, reference
 from fusegen.ops import discriminator
 from fusegen.ops.cuda.engine import Engine
 from fusegen.ops.discriminator import SCALARS, MlpOptions, mlp_discriminator_step
@@ -44,11 +44,13 @@ def emulated(monkeypatch):
     """The emulator in its first state, as what runs the op on CPU tensors."""
     simt.set_order("forward")
     simt.set_device()
+    simt.leave_free(0)
     monkeypatch.setattr(_precision, "products_in_tf32", lambda dtype: False)
     monkeypatch.setattr(discriminator.OP, "direct", discriminator.cuda_passes(Engine(simt)))
     yield
     simt.set_order("forward")
     simt.set_device()
+    simt.leave_free(0)
 
 
 def round_tf32(x):
@@ -219,6 +221,67 @@ def test_generator(loss, dtype):
         Case(sizes, batches, dtype, loss, "none", generator=True).check()
 
 
+@pytest.mark.parametrize("sms", [1, 6, 132])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_odd_sizes_in_every_tile(dtype, sms):
+    """One multiprocessor takes the largest tiles, six those of 64 x 64, many the small ones."""
+    simt.set_device(sms=sms)
+    sizes, batches = (701, 70, 91, 1), (65, 65)
+    if dtype in ("bfloat16", "float16"):
+        layers = [(130, 70, 701, 0), (130, 91, 70, 1), (130, 70, 91, 2)]
+        assert simt.mlp_tile(sms, dtype, layers) == {1: 128, 6: 64, 132: 32}[sms]
+    for penalty in ("none", "all"):
+        Case(sizes, batches, dtype, "least_squares", penalty).check()
+
+
+@pytest.mark.parametrize("sms", [4, 80, 132])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_choice_of_a_tile(dtype, sms):
+    """Of every generation that is built for: small products spread over many blocks, large ones reuse what
+    they load; true float32 has no tile of 128."""
+    assert simt.mlp_tile(sms, dtype, [(1, 1, 1, 0)]) == 32
+    assert simt.mlp_tile(sms, dtype, []) == 32
+    assert simt.mlp_tile(sms, dtype, [(4096, 4096, 4096, 0)]) == (64 if dtype == "float32" else 128)
+    assert simt.mlp_tile(sms, dtype, [(16, 32 * sms, 1024, 0)]) == 32
+    # 784-256-256-1 of 64 + 64 samples
+    if sms == 132:
+        assert simt.mlp_tile(sms, dtype, [(128, 256, 784, 0), (128, 256, 256, 1), (128, 256, 256, 2)]) == 32
+
+
+def launches_of(run):
+    before = simt.launches()
+    result = run()
+    return simt.launches() - before, result
+
+
+@pytest.mark.parametrize("penalty", ["none", "all"])
+def test_a_pass_is_one_launch(penalty):
+    """Forward and backward of a usual network; one whose jobs are too many for a launch takes a few."""
+    for sizes, most in (((13, 40, 70, 1), 2), ((13, 1), 2), ((5,) * 10 + (1,), 6)):
+        launches, _ = launches_of(Case(sizes, (9, 9), "bfloat16", "hinge", penalty).run)
+        assert launches <= most if most > 2 else launches == most
+
+
+@pytest.mark.parametrize("penalty", ["none", "all"])
+def test_blocks_that_do_not_fit_together(penalty):
+    """Each phase is a launch of its own then, to the same bits, and the fallback is counted."""
+    case = Case((37, 65, 40, 1), (40, 40), "float32", "hinge", penalty)
+    together, want = launches_of(case.run)
+    assert together == 2
+    before = _backend.fallbacks.total()
+    simt.leave_free(1)
+    apart, got = launches_of(case.run)
+    # hidden layers, logits and adjoints, v, norms, totals; tangents beside gradients
+    assert apart == (5 + 1 if penalty == "none" else 6 + 3)
+    assert _backend.fallbacks.total() == before + (1 if penalty == "none" else 2)
+    for a, b in zip(
+        (got[0], got[1].nan_to_num(), got[2], *got[3]),
+        (want[0], want[1].nan_to_num(), want[2], *want[3]),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("sms", [1, 132])
 def test_a_common_size(sms):
     simt.set_device(sms=sms)
@@ -332,6 +395,42 @@ def test_nan_and_inf_travel(value, dtype):
     keep = [0, 2, 3, 4, 5]
     assert torch.equal(got[2][keep], want[2][keep])
     assert torch.equal(got[3][1], want[3][1]) and not got[3][2].isfinite().all()
+
+
+@pytest.mark.parametrize("penalty", list(PENALTIES))
+@pytest.mark.parametrize("loss", losses.LOSSES)
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_infinity_stays_in_its_place(dtype, loss, penalty):
+    """Rows are read in words of 16 bytes, and no width here fills its last one. What lies past a row's width
+    must be zero though the row is infinite: 0 * inf would make the next layer's row NaN."""
+    case = Case((13, 13, 27, 3, 1), (5, 5), dtype, loss, penalty)
+    case.weights = [w.abs() for w in case.weights]
+    before = case.run()[2]
+    case.real[1, 2] = torch.inf
+    _, _, logits, grads = case.run()
+    assert logits[1] == torch.inf
+    keep = [i for i in range(10) if i != 1]
+    assert torch.equal(logits[keep], before[keep])
+    _, _, want = case.oracle()
+    for g, w in zip(grads, want, strict=True):
+        assert torch.equal(g.isnan(), w.isnan()) and torch.equal(g.isinf(), w.isinf())
+
+
+@pytest.mark.parametrize("penalty", ["r1", "r2", "gp", "all"])
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_input_gradients_overflow_to_infinity(dtype, penalty):
+    """Adjoints, then tangents, whose rows end inside a word; activations stay finite."""
+    case = Case((13, 13, 27, 3, 1), (5, 5), dtype, "wasserstein", penalty)
+    large, small = (300.0, 6e-5) if dtype == "float16" else (1e25, 1e-30)
+    case.weights = [torch.full_like(w, large if i else 1.0) for i, w in enumerate(case.weights)]
+    case.biases = [torch.full_like(b, small) for b in case.biases]
+    case.real, case.fake, case.mixed = (
+        t if t is None else torch.full_like(t, small) for t in (case.real, case.fake, case.mixed)
+    )
+    _, scalars, _, grads = case.run()
+    assert scalars[SCALARS.index("penalty")] == torch.inf
+    if penalty == "r1":  # else inf - inf between real and fake, or inf / inf for WGAN-GP's direction
+        assert all(g.isinf().all() for g in grads[2 : 2 + len(case.weights)])
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.2])

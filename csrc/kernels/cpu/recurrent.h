@@ -11,4 +11,9 @@ FUSEGEN_KERNEL(void, recurrent_backward, const RecurrentBackward&)
 FUSEGEN_KERNEL(int64_t, recurrent_packed_bytes, const RecurrentPack&)
 FUSEGEN_KERNEL(void, recurrent_pack, const RecurrentPack&)
 
+FUSEGEN_KERNEL(int64_t, stream_bytes, const Stream&)  // that `memory` has, whatever is null in the argument
+FUSEGEN_KERNEL(void, stream_begin, const Stream&)     // fills it: states are zero
+FUSEGEN_KERNEL(void, stream_run, const StreamRun&)
+FUSEGEN_KERNEL(void, stream_states, const StreamStates&)
+
 }  // namespace fusegen

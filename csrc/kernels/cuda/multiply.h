@@ -40,14 +40,14 @@ FUSEGEN_DEVICE uint32_t rest(uint32_t x, uint32_t high) {
 // Such a part, and one of 8 columns of B, as the multipliers take them: made once, for all products of the
 // one with several of the other.
 template <class Format>
-struct Left {
+struct RowsOf {
   Fragment all;
-  explicit FUSEGEN_DEVICE Left(const Fragment& kept) : all(kept) {}
+  explicit FUSEGEN_DEVICE RowsOf(const Fragment& kept) : all(kept) {}
 };
 template <>
-struct Left<device::FormatF32> {
+struct RowsOf<device::FormatF32> {
   Fragment high, low;
-  explicit FUSEGEN_DEVICE Left(const Fragment& kept) {
+  explicit FUSEGEN_DEVICE RowsOf(const Fragment& kept) {
 #pragma unroll
     for (int r = 0; r < 8; ++r) {
       high.a[r] = device::tf32(kept.a[r]);
@@ -57,21 +57,21 @@ struct Left<device::FormatF32> {
 };
 
 template <class Format>
-struct Right {
+struct ColumnsOf {
   Word4 all;
-  explicit FUSEGEN_DEVICE Right(const Word4& v) : all(v) {}
+  explicit FUSEGEN_DEVICE ColumnsOf(const Word4& v) : all(v) {}
 };
 template <>
-struct Right<device::FormatTf32> {
+struct ColumnsOf<device::FormatTf32> {
   Word4 all;
-  explicit FUSEGEN_DEVICE Right(const Word4& v)
+  explicit FUSEGEN_DEVICE ColumnsOf(const Word4& v)
       : all{device::tf32(v.x), device::tf32(v.y), device::tf32(v.z), device::tf32(v.w)} {}
 };
 template <>
-struct Right<device::FormatF32> {
+struct ColumnsOf<device::FormatF32> {
   Word4 high, low;
-  explicit FUSEGEN_DEVICE Right(const Word4& v)
-      : high(Right<device::FormatTf32>(v).all),
+  explicit FUSEGEN_DEVICE ColumnsOf(const Word4& v)
+      : high(ColumnsOf<device::FormatTf32>(v).all),
         low{rest(v.x, high.x), rest(v.y, high.y), rest(v.z, high.z), rest(v.w, high.w)} {}
 };
 
@@ -105,7 +105,7 @@ template <class Format, int kChains>
 class Sum {
 public:
   FUSEGEN_DEVICE void start(const float (&first)[4] = {0, 0, 0, 0}) { all_.start(first); }
-  FUSEGEN_DEVICE void add(int i, const Left<Format>& a, const Right<Format>& b) {
+  FUSEGEN_DEVICE void add(int i, const RowsOf<Format>& a, const ColumnsOf<Format>& b) {
     all_.add(Format{}, i, a.all, b.all);
   }
   FUSEGEN_DEVICE float total(int v) const { return all_.total(v); }
@@ -122,7 +122,7 @@ public:
     small_[0].start({0, 0, 0, 0});
     small_[1].start({0, 0, 0, 0});
   }
-  FUSEGEN_DEVICE void add(int i, const Left<device::FormatF32>& a, const Right<device::FormatF32>& b) {
+  FUSEGEN_DEVICE void add(int i, const RowsOf<device::FormatF32>& a, const ColumnsOf<device::FormatF32>& b) {
     constexpr device::FormatTf32 format;
     small_[0].add(format, i, a.high, b.low);
     large_.add(format, i, a.high, b.high);
@@ -143,7 +143,7 @@ FUSEGEN_DEVICE void add_product(Format format, float (&d)[4], const Word4& top, 
                                 const Word4& b) {
   Sum<Format, 1> sum;
   sum.start(d);
-  sum.add(0, Left<Format>(fragment_of(format, top, bottom)), Right<Format>(b));
+  sum.add(0, RowsOf<Format>(fragment_of(format, top, bottom)), ColumnsOf<Format>(b));
 #pragma unroll
   for (int v = 0; v < 4; ++v) d[v] = sum.total(v);
 }

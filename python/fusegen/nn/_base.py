@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import RNNBase
 from torch.nn.utils.rnn import PackedSequence
 
+from .. import _backend
 from ..ops import checks, layers
 from ..ops.spec import CellSpec
 from ._frozen import Frozen
@@ -52,7 +53,6 @@ class Recurrent(RNNBase):
         self,
         input: Tensor | PackedSequence,
         hx: Given | None = None,
-        *,
         lengths: Iterable[int] | Tensor | int | None = None,
     ) -> tuple[Any, Any]:
         """Runs the stack.
@@ -104,12 +104,12 @@ class Recurrent(RNNBase):
         data, batch_sizes, order, back = input
         if data.dim() != 2:
             raise RuntimeError(f"input must have 2 dimensions, got {data.dim()}")
+        x, at, where = pad(data, batch_sizes)
         states = self._no_states
         if hx is not None:
             given = self._given_states(hx, 3)
-            self._check_states(given, int(batch_sizes[0]))
+            self._check_states(given, x.shape[1])
             states = given if order is None else tuple(s.index_select(1, order) for s in given)
-        x, at, where = pad(data, batch_sizes)
         if at is not None:
             at = at.to(data.device, non_blocking=True)
         y, *final = self._run(x, states, at)
@@ -177,6 +177,10 @@ class Recurrent(RNNBase):
         super()._init_flat_weights()
         # RNNBase's cache, not read here: a computed weight in it would keep a graph alive and forbid deepcopy
         self._flat_weights = [None if w is None or not w.is_leaf else w for w in self._flat_weights]
+
+    def __prepare_scriptable__(self) -> None:
+        """torch.jit.script asks for it."""
+        raise RuntimeError(f"fusegen.nn.{self._get_name()}: {_backend.NOT_SCRIPTED}")
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()

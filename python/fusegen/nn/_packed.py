@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -47,11 +48,24 @@ class _Gather(torch.autograd.Function):
         return _Scatter.apply(grad, *ctx.saved_tensors, ctx.n, False), None
 
 
-def pad(data: Tensor, batch_sizes: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+class Traced(Protocol):
+    """Does what ``pad`` and ``unpad`` do while a model is exported, where sizes are symbols."""
+
+    def pad(self, data: Tensor, batch_sizes: Tensor) -> tuple[Tensor, Tensor | None, Any]: ...
+
+    def unpad(self, y: Tensor, where: Any) -> Tensor: ...
+
+
+traced: ContextVar[Traced | None] = ContextVar("traced", default=None)
+
+
+def pad(data: Tensor, batch_sizes: Tensor) -> tuple[Tensor, Tensor | None, Any]:
     """PackedSequence data [N, I] and batch_sizes [T] as (x [T, B, I], lengths [B], where each row went [N]).
 
     Lengths and places are None where all sequences are equally long: x is then a view.
     """
+    if (tracer := traced.get()) is not None:
+        return tracer.pad(data, batch_sizes)
     T, B = batch_sizes.shape[0], int(batch_sizes[0])
     if data.shape[0] == T * B:
         return data.view(T, B, data.shape[1]), None, None
@@ -61,7 +75,9 @@ def pad(data: Tensor, batch_sizes: Tensor) -> tuple[Tensor, Tensor | None, Tenso
     return _Scatter.apply(data, where, T * B, True).view(T, B, data.shape[1]), lengths, where
 
 
-def unpad(y: Tensor, where: Tensor | None) -> Tensor:
+def unpad(y: Tensor, where: Any) -> Tensor:
     """Padded y [T, B, P] as PackedSequence data [N, P], with ``where`` as ``pad`` gave it."""
+    if (tracer := traced.get()) is not None:
+        return tracer.unpad(y, where)
     flat = y.reshape(-1, y.shape[-1])
     return flat if where is None else _Gather.apply(flat, where)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import RNNCellBase
 
+from .. import _backend
 from ..ops import cells, spec
 from ..ops.recurrent import RecurrentOp
 from ._frozen import Frozen
@@ -85,6 +86,10 @@ class RecurrentCell(RNNCellBase):
                 raise RuntimeError(
                     f"hidden{i} has inconsistent hidden_size: got {s.shape[1]}, expected {self.hidden_size}"
                 )
+
+    def __prepare_scriptable__(self) -> None:
+        """torch.jit.script asks for it."""
+        raise RuntimeError(f"fusegen.nn.{self._get_name()}: {_backend.NOT_SCRIPTED}")
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

@@ -7,6 +7,8 @@ training flag, optimisers and every reference held elsewhere stay valid.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,9 +29,10 @@ _FUSED: dict[type[nn.Module], type[nn.Module]] = {
     nn.GRUCell: GRUCell,
 }
 _TORCH = {fused: own for own, fused in _FUSED.items()}
+_NAMES = frozenset(own.__name__ for own in _FUSED)
 
 
-def convert(model: nn.Module) -> nn.Module:
+def convert(model: nn.Module, *, report: bool | Callable[[str], object] = False) -> nn.Module:
     """Turns every torch.nn.RNN, LSTM, GRU, RNNCell, LSTMCell and GRUCell in ``model`` into fusegen's; returns
     ``model``.
 
@@ -37,30 +40,99 @@ def convert(model: nn.Module) -> nn.Module:
     flag, parametrized ones their parametrizations. ``isinstance(m, torch.nn.LSTM)`` is False afterwards,
     except for a user's own subclass without a forward of its own: that keeps its type as a base (and
     torch.compile breaks the graph there, as at every torch.nn.LSTM). A subclass with a forward of its own is
-    left alone and reported with a UserWarning. Raises TypeError if ``model`` is not a Module.
+    left alone and reported with a UserWarning; scripted and quantized modules are left alone.
+
+    ``report``: True prints what was changed, and what recurrent was left and why; a function, such as a
+    logger's ``info``, is called with that text instead. Raises TypeError if ``model`` is not a Module.
     """
-    left = []
-    for name, m in _modules(model, "convert"):
-        cls = type(m)
-        if _is_parametrized(m):
-            if cls.__base__ in _FUSED:
-                _become(m, _parametrized(cls, _FUSED[cls.__base__]))
-                continue
-        elif cls in _FUSED:
-            _become(m, _FUSED[cls])
-            continue
-        own = next((c for c in cls.__mro__ if c in _FUSED), None)
-        if own is None or isinstance(m, torch.jit.ScriptModule):
-            continue
-        if cls.forward is own.forward and not _is_parametrized(m):
-            _become(m, _adopted(cls, own))
-        else:
-            left.append(f"{name or 'the model itself'} ({cls.__module__}.{cls.__qualname__})")
-    if left:
+    changed, left = _convert(model)
+    own_forward = [what for what, reason in left if reason is _OWN_FORWARD]
+    if own_forward:
         warnings.warn(
-            f"fusegen.convert left alone what has a forward of its own: {', '.join(left)}", stacklevel=2
+            f"fusegen.convert left alone what has a forward of its own: {', '.join(own_forward)}",
+            stacklevel=2,
         )
+    if report:
+        say = report if callable(report) else print
+        say(_in_words(changed, left))
     return model
+
+
+@contextmanager
+def converted(model: nn.Module) -> Iterator[nn.Module]:
+    """``model`` converted as long as the context lasts; what was fusegen's before stays so."""
+    changed, _ = _convert(model)
+    try:
+        yield model
+    finally:
+        for _, m in changed:
+            _revert(m)
+
+
+def recurrent_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The layers, stacks and cells in ``model``, by name, that are fusegen's or can be converted."""
+    return [
+        (name, m) for name, m in model.named_modules() if _is_fused(m) or isinstance(_fused_class(m), type)
+    ]
+
+
+def _is_fused(m: nn.Module) -> bool:
+    cls = type(m)
+    return cls in _TORCH or "_adopted_from" in vars(cls) or (_is_parametrized(m) and cls.__base__ in _TORCH)
+
+
+_OWN_FORWARD = "it has a forward of its own"
+
+Changed = list[tuple[str, nn.Module]]  # by their names
+Left = list[tuple[str, str]]  # the module in words, and why
+
+
+def _convert(model: nn.Module) -> tuple[Changed, Left]:
+    changed: Changed = []
+    left: Left = []
+    for name, m in _modules(model, "convert"):
+        fused = _fused_class(m)
+        if isinstance(fused, str):
+            left.append((f"{name or 'the model itself'} ({_qualified(type(m))})", fused))
+        elif fused is not None:
+            _become(m, fused)
+            changed.append((name, m))
+    return changed, left
+
+
+def _fused_class(m: nn.Module) -> type[nn.Module] | str | None:
+    """What ``m`` becomes; why it stays as it is, if it is recurrent; None of anything else."""
+    cls = type(m)
+    if _is_parametrized(m):
+        if cls.__base__ in _FUSED:
+            return _parametrized(cls, _FUSED[cls.__base__])
+    elif cls in _FUSED:
+        return _FUSED[cls]
+    if isinstance(m, torch.jit.ScriptModule):
+        scripted = getattr(m, "original_name", "")
+        return "it is scripted" if scripted in _NAMES else None
+    own = next((c for c in cls.__mro__ if c in _FUSED), None)
+    if own is None:
+        quantized = cls.__name__ in _NAMES and ".quantized." in f".{cls.__module__}."
+        return "it is quantized" if quantized else None
+    if "quantizable" in cls.__module__:
+        return "it is quantized"
+    if cls.forward is own.forward and not _is_parametrized(m):
+        return _adopted(cls, own)
+    return _OWN_FORWARD
+
+
+def _qualified(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _in_words(changed: Changed, left: Left) -> str:
+    lines = [f"fusegen.convert: {len(changed)} changed, {len(left)} left"]
+    if not changed and not left:
+        lines = ["fusegen.convert: nothing recurrent in this model, nothing changed"]
+    lines += [f"  changed  {name or 'the model itself'}: {type(m).__name__}" for name, m in changed]
+    lines += [f"  left     {what}: {reason}" for what, reason in left]
+    return "\n".join(lines)
 
 
 def revert(model: nn.Module) -> nn.Module:
@@ -68,14 +140,18 @@ def revert(model: nn.Module) -> nn.Module:
     own subclass again), in place; returns ``model``. Raises TypeError if ``model`` is not a Module.
     """
     for _, m in _modules(model, "revert"):
-        cls = type(m)
-        if cls in _TORCH:
-            m.__class__ = _TORCH[cls]
-        elif _is_parametrized(m) and cls.__base__ in _TORCH:
-            m.__class__ = _parametrized(cls, _TORCH[cls.__base__])
-        elif "_adopted_from" in vars(cls):
-            m.__class__ = vars(cls)["_adopted_from"][0]
+        _revert(m)
     return model
+
+
+def _revert(m: nn.Module) -> None:
+    cls = type(m)
+    if cls in _TORCH:
+        m.__class__ = _TORCH[cls]
+    elif _is_parametrized(m) and cls.__base__ in _TORCH:
+        m.__class__ = _parametrized(cls, _TORCH[cls.__base__])
+    elif "_adopted_from" in vars(cls):
+        m.__class__ = vars(cls)["_adopted_from"][0]
 
 
 def _modules(model: nn.Module, verb: str) -> list[tuple[str, nn.Module]]:

@@ -1,5 +1,7 @@
 // Rows of a matrix that a warp keeps in registers for many products, and who keeps which.
 #pragma once
+#include <algorithm>
+
 #include "../multiply.h"
 #include "arguments.h"
 
@@ -82,10 +84,10 @@ private:
                           const Word4 (&words)[NT]) const {
 #pragma unroll
     for (int n = 0; n < NT; ++n) {
-      const Right<Format> right(words[n]);
+      const ColumnsOf<Format> columns(words[n]);
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile)
-        sum[tile][n].add(chunk, Left<Format>(rows_[tile][chunk]), right);
+        sum[tile][n].add(chunk, RowsOf<Format>(rows_[tile][chunk]), columns);
     }
   }
 
@@ -157,13 +159,20 @@ public:
         load(done);
         float more[kTiles][NT][4];
         rows_.template product<NT>(more, me_.chunks - done, [&](int n, int chunk) {
-          return device::load16(from + n * 8 * stride + min(done + chunk, me_.chunks - 1) * kChunk);
+          return device::load16(from + n * 8 * stride + std::min(done + chunk, me_.chunks - 1) * kChunk);
         });
         for_each_sum<kTiles, NT>([&](int tile, int n, int i) { sums[tile][n][i] += more[tile][n][i]; });
       }
     }
     add_up(sums, me_.k_split, me_.unit_group, geometry_.k_splits,
            reinterpret_cast<float*>(device::shared_memory() + geometry_.shared.partial));
+  }
+
+  // The warp's part of a product with the 8*NT rows that lie in shared memory from byte `first` on. No
+  // barrier.
+  template <int NT>
+  FUSEGEN_DEVICE void partial_sums(float (&sums)[kTiles][NT][4], int first, int stride) const {
+    rows_.template product<NT>(sums, me_.chunks, SharedColumns(first + me_.first_chunk * kChunk, stride));
   }
 
 private:

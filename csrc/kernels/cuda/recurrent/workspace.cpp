@@ -28,7 +28,7 @@ Workspace workspace(const Device& device, const Plan& plan, const LayerSizes& s)
   Workspace w{};
   w.inner = aligned(exchange);
   w.flags = w.inner + aligned(inner);
-  w.zeroed = w.flags + aligned(4ll * s.D * plan.groups * plan.slices * plan.blocks);
+  w.zeroed = w.flags + aligned(4ll * s.D * plan.groups * plan.slices * flag_stride(plan.blocks));
   w.carry = w.zeroed;
   w.inner_carry = w.carry + aligned(8ll * s.D * s.B * s.H);
   w.bytes = w.inner_carry + (projected ? aligned(8ll * s.D * s.B * s.P) : 0);

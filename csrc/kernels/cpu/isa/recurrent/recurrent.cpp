@@ -61,4 +61,19 @@ void recurrent_pack(const RecurrentPack& p) {
   });
 }
 
+int64_t stream_bytes(const Stream& p) {
+  int64_t bytes = 0;
+  with_cell(p.cell, [&](auto cell) { bytes = stream_bytes<cell>(p); });
+  return bytes;
+}
+void stream_begin(const Stream& p) {
+  with_cell(p.cell, [&](auto cell) { stream_begin<cell>(p); });
+}
+void stream_run(const StreamRun& p) {
+  with_cell(p.cell, [&](auto cell) { stream_run<cell>(p); });
+}
+void stream_states(const StreamStates& p) {
+  with_cell(p.cell, [&](auto cell) { stream_states<cell>(p); });
+}
+
 }  // namespace fusegen::FUSEGEN_ISA_NS

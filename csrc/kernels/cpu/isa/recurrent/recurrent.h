@@ -15,4 +15,13 @@ void small_step_forward(const RecurrentForward& p, const cpu::Plan& plan);
 template <Cell cell>
 void small_step_backward(const RecurrentBackward& p, const cpu::Plan& plan);
 
+template <Cell cell>
+int64_t stream_bytes(const Stream& p);
+template <Cell cell>
+void stream_begin(const Stream& p);
+template <Cell cell>
+void stream_run(const StreamRun& p);
+template <Cell cell>
+void stream_states(const StreamStates& p);
+
 }  // namespace fusegen::FUSEGEN_ISA_NS
