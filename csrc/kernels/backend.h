@@ -5,6 +5,7 @@
 // Of a recurrence, torch multiplies by the input weights before, and forms the weight gradients after; the
 // backend owns what must go step by step. G gates, K numbers that a step multiplies: P forward, G*P backward.
 #pragma once
+#include "device_error.h"
 #include "params.h"
 
 namespace fusegen::cuda {
@@ -67,14 +68,12 @@ struct Recurrence : LayerSizes {
   const void* R[2];        // of a direction. Forward: [G*H, P]. Backward: transposed [P, G*H]
   const void* W_hr[2];     // or null. Forward: [P, H]. Backward: transposed [H, P]
   Plan plan;
-  void* workspace;  // plan.workspace_bytes, 16-byte aligned
-  int* error;       // host memory that the device can write, or null: see Error
+  void* workspace;   // plan.workspace_bytes, 16-byte aligned
+  int64_t* error;    // host memory that the device can write: see device_error.h
+  int64_t patience;  // nanoseconds that blocks wait for each other; 0: for ever
   void* stream;
   int device;
 };
-
-// What a kernel leaves in `error`; its outputs are NaN then.
-enum Error : int { kNoError = 0, kTimedOut = 1, kBadLength = 2 };
 
 struct ForwardPass : Recurrence {
   const void* gx;       // [T,B,D*G*H]: W x and the biases; GRU without b_hn

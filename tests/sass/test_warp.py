@@ -67,8 +67,6 @@ INTEGERS = {
     "SEL R8, R1, R2, P1": BIG,
     "VIMNMX R8, R2, R3, PT": 0xFFFFFFFB,
     "VIMNMX.U32 R8, R2, R3, PT": 7,
-    "VIMNMX3.U32 R8, R1, R2, R3, PT": 7,
-    "VIMNMX3 R8, R1, R2, R3, !PT": 7,
     "IABS R8, R3": 5,
     "SGXT R8, R2, 0x3": 0xFFFFFFFF,
     "BMSK R8, R2, 0x4": 0x780,
@@ -167,22 +165,6 @@ def test_a_loop_runs_as_often_as_its_longest_lane(run):
     assert registers.lanes[1].tolist() == list(range(1, 33)) and sum(e.at == 2 for e in trace) == 32
 
 
-def test_numbers_of_lanes_are_gone_through_one_by_one(run):
-    """As the compiler does where a uniform register is needed and lanes differ."""
-    registers, (trace,) = run(f"""
-        {LANE}
-        LOP3.LUT R1, R0, 0x3, RZ, 0xc0, !PT
-        PLOP3.LUT P3, PT, PT, PT, PT, 0x80, 0x0
-     again:
-        @P3 R2UR P2, UR6, R1
-        @P3 IMAD.U32 R2, RZ, RZ, UR6
-        @P3 PLOP3.LUT P3, PT, P2, PT, PT, 0x80, 0x0
-        @P3 BRA.U.ANY -> again
-        EXIT
-    """)
-    assert sum(e.at == 3 for e in trace) == 4 and registers.lanes[2].tolist()[-1] == 3
-
-
 def test_a_call_comes_back(run):
     registers, _ = run("""
         MOV R2, 0x20
@@ -274,6 +256,8 @@ def test_a_step_is_counted(function, run):
         EXIT
     """
     _, traces = run(lines)
+    assert Step(function(lines), traces, 12).standing == 10  # two steps a pass
+    assert Step(function(lines), traces, 3).standing == 40  # two slices
     step = Step(function(lines), traces, 6)
     assert [(p.what, p.instructions, p.times) for p in step.parts] == [
         ("outside of inner loops", 7, 1),

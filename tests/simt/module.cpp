@@ -3,13 +3,14 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <optional>
 
 #include "bind/bind.h"
+
 #include "emulator.h"
 #include "kernels/backend.h"
 #include "kernels/cuda/discriminator/tiles.h"
 #include "planted.h"
-#include "tensor_core.h"
 
 namespace py = pybind11;
 
@@ -49,14 +50,18 @@ PYBIND11_MODULE(_simt, m) {
       py::arg("order"), py::arg("seed") = 0);
   m.def(
       "set_device",
-      [](int sms, int shared_bytes, int major) {
+      [](int sms, int shared_bytes, int major, std::optional<int> code) {
         simt::Settings& s = simt::settings();
         s.sms = sms;
         s.shared_bytes = shared_bytes;
         s.major = major;
+        s.code = code.value_or(10 * major);
       },
-      "What the emulated device has; the H200's figures at start.", py::arg("sms") = 132,
-      py::arg("shared_bytes") = 227 * 1024, py::arg("major") = 9);
+      "What the emulated device has, the H200's figures at start; code: what the kernels there were compiled "
+      "for, "
+      "10 * major unless said.",
+      py::arg("sms") = 132, py::arg("shared_bytes") = 227 * 1024, py::arg("major") = 9,
+      py::arg("code") = py::none());
   m.def(
       "leave_free", [](int sms) { simt::settings().free_sms = sms; },
       "Lets a launch find so few SMs free; 0: all.");
@@ -80,25 +85,18 @@ PYBIND11_MODULE(_simt, m) {
   m.def("ladder_error", &fusegen::ladder::worst_error,
         "The largest difference of a version of benchmarks/gpu/lstm_forward.cu from a plain loop.",
         py::arg("version"), py::arg("T"), py::arg("B"), py::arg("H"));
-  m.def(
-      "tensor_core",
-      [](float c, const std::vector<float>& a, const std::vector<float>& b, bool tf32) {
-        const int K = tf32 ? 8 : 16;
-        if (a.size() > static_cast<size_t>(K) || b.size() != a.size())
-          throw py::value_error("a, b: expected up to " + std::to_string(K) + " numbers each");
-        std::array<float, 8> d{c};
-        std::vector<float> row(a), columns(8 * K);
-        row.resize(K);
-        std::copy(b.begin(), b.end(), columns.begin());
-        simt::multiply_add(d.data(), row.data(), columns.data(), 1, 8, K,
-                           tf32 ? simt::Numbers::tf32 : simt::Numbers::of16bits);
-        return d[0];
-      },
-      "c plus the products of a and b, as one instruction of the emulated device's tensor cores adds them "
-      "up.",
-      py::arg("c"), py::arg("a"), py::arg("b"), py::arg("tf32"));
   m.def("planted", &simt::planted, "Runs a kernel with this fault.");
   m.def(
       "hang_at", [](int block) { simt::settings().hang_at = block; },
       "Plants a hang in this block, counted from 1; 0: none.");
+  m.def(
+      "start_late",
+      [](int block, int breaths) {
+        simt::settings().late_block = block;
+        simt::settings().late_breaths = breaths;
+      },
+      "Starts this block, counted from 1, so many breaths after the others; 0: none.");
+  m.def(
+      "set_old_code", [](bool old) { simt::settings().old_code = old; },
+      "Runs the kernels as code from before clusters, whatever is told of them.");
 }

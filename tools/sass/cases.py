@@ -49,7 +49,6 @@ UNIFORM = (
     "VIADD",
     "IABS",
     "VIMNMX",
-    "VIMNMX3",
 )
 DOES = {
     **OF_INTEGERS,

@@ -240,8 +240,6 @@ def jump(w: Warp, i: Instruction, o: list[Operand], lanes: Flags, mask: Flags) -
     for operand in o:
         if operand.kind in ("P", "UP"):
             mask = mask & w.r.flag(operand)
-    if "ANY" in i.modifiers and mask.any():  # all go where one goes
-        mask = lanes
     w.pc[mask] = w.place[w.block.function.labels[i.target]]
 
 

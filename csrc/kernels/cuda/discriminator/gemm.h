@@ -8,9 +8,7 @@
 #pragma once
 #include <type_traits>
 
-#include <device/mma.h>
-
-#include "../sums.h"
+#include "../multiply.h"
 #include "operands.h"
 #include "tiles.h"
 
@@ -69,28 +67,45 @@ FUSEGEN_DEVICE void multiply_stage(Sums<Tile>& sums, const WarpShare<Tile>& shar
       const device::Word4 column = B::right(slot + Tile::kBytesA, chunk, share.n + 8 * n);
 #pragma unroll
       for (int m = 0; m < Tile::kTilesM; ++m)
-        device::product(Format{}, sums[m][n], rows[m].top, rows[m].bottom, column);
+        add_product(Format{}, sums[m][n], rows[m].top, rows[m].bottom, column);
     }
   }
 }
 
+// Which operand can be asked for before ready(): it was there before the launch.
+enum class Early { left, right };
+
 // The block's tile of A B'; afterwards the sums are in the warps of split 0. By all lanes, behind a block
-// barrier after the last use of shared memory.
-template <class T, class Format, class Tile, class A, class B>
-FUSEGEN_DEVICE void multiply(Sums<Tile>& sums, A& a, B& b, int K) {
+// barrier after the last use of shared memory; ready() once, by all lanes, before anything of the other
+// operand is read. So half of the first stages, mostly weights, travels while the grid waits.
+template <class T, class Format, class Tile, Early early, class A, class B, class Ready>
+FUSEGEN_DEVICE void multiply(Sums<Tile>& sums, A& a, B& b, int K, const Ready& ready) {
   constexpr int kOfStage = Tile::kChunks * kOfChunk<T>;
   const WarpShare<Tile> share;
-  const int stages = (K + kOfStage - 1) / kOfStage;
+  const int stages = (K + kOfStage - 1) / kOfStage,
+            first = stages < Tile::kRing - 1 ? stages : Tile::kRing - 1;
   unsigned char* ring = device::shared_memory();
   const auto slot_of = [&](int stage) { return ring + stage % Tile::kRing * Tile::kStageBytes; };
   set_zero(sums);
 
 #pragma unroll 1
+  for (int stage = 0; stage < first; ++stage) {
+    if constexpr (early == Early::left) {
+      a.begin(slot_of(stage));
+    } else {
+      b.begin(slot_of(stage) + Tile::kBytesA);
+    }
+  }
+  ready();
+#pragma unroll 1
   for (int stage = 0; stage < Tile::kRing - 1; ++stage) {
-    if (stage < stages) {
+    if (stage < first) {
       unsigned char* slot = slot_of(stage);
-      a.begin(slot);
-      b.begin(slot + Tile::kBytesA);
+      if constexpr (early == Early::left) {
+        b.begin(slot + Tile::kBytesA);
+      } else {
+        a.begin(slot);
+      }
       a.finish(slot);
       b.finish(slot + Tile::kBytesA);
     }

@@ -8,13 +8,14 @@ namespace fusegen::cuda {
 // What the gradients were not multiplied by on their way.
 FUSEGEN_DEVICE float factor_of(const StepArguments& a) { return *a.scale * *a.unit; }
 
-template <class T, class Format, class Tile>
-FUSEGEN_DEVICE void weight_gradient(const StepArguments& a, const WeightGradient& g, int unit) {
+template <class T, class Format, class Tile, class Ready>
+FUSEGEN_DEVICE void weight_gradient(const StepArguments& a, const WeightGradient& g, int unit,
+                                    const Ready& ready) {
   const Corner corner = corner_of<Tile>(g.M, unit);
   Across<T, Tile::kM, Tile::kChunks> left({g.u.data, g.u.stride, true}, corner.m, a.split.rows, g.u.stride);
   Weighted<T, Tile::kN, Tile::kChunks> right(a, g, corner.n);
   Sums<Tile> sums;
-  multiply<T, Format, Tile>(sums, left, right, a.split.rows);
+  multiply<T, Format, Tile, Early::left>(sums, left, right, a.split.rows, ready);
   const float factor = factor_of(a);
   for_each_pair<Tile>(sums, corner, [&](int m, int n, float x, float y) {
     if (m >= g.M) return;

@@ -68,17 +68,18 @@ FUSEGEN_DEVICE void finish_pair(const LayerArguments& a, int row, int n, Pair z)
                 activations::activation_gradient(h(z.y), w.y, a.slope));
 }
 
-template <class T, class Format, class Tile>
-FUSEGEN_DEVICE void layer_tile(const StepArguments& step, const LayerArguments& a, int unit) {
+template <class T, class Format, class Tile, class Ready>
+FUSEGEN_DEVICE void layer_tile(const StepArguments& step, const LayerArguments& a, int unit,
+                               const Ready& ready) {
   const Corner corner = corner_of<Tile>(a.rows.count, unit);
   Sums<Tile> sums;
   Along<T, Tile::kM, Tile::kChunks> left(a.a.data ? input_of(a.a) : step.samples, a.rows, corner.m, a.K);
   if (a.across) {
     Across<T, Tile::kN, Tile::kChunks> right(a.W, corner.n, a.K, a.N);
-    multiply<T, Format, Tile>(sums, left, right, a.K);
+    multiply<T, Format, Tile, Early::right>(sums, left, right, a.K, ready);
   } else {
     Along<T, Tile::kN, Tile::kChunks> right(input_of(a.W), {a.N, 0, INT_MAX, 0}, corner.n, a.K);
-    multiply<T, Format, Tile>(sums, left, right, a.K);
+    multiply<T, Format, Tile, Early::right>(sums, left, right, a.K, ready);
   }
   for_each_pair<Tile>(sums, corner, [&](int m, int n, float x, float y) {
     if (m < a.rows.count && n < a.out.stride) finish_pair<T>(a, a.rows(m), n, {x, y});

@@ -102,7 +102,7 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT Arguments<ForwardPass> a) {
   using Lane = ForwardLane<C, T, NT>;
   const ForwardPass& pass = a.pass;
   const Self me = self<typename Lane::Rows>(a.geometry, a.operand.chunks);
-  Wire<NT> wire(a.exchange, a.geometry, me, pass.error);
+  Wire<NT> wire(a.exchange, a.geometry, me, pass);
   Weights<C::kGates, T, Format> weights(a.operand, a.geometry, me);
   const typename Lane::At at(pass, a.geometry, me);
   const Lane lane(a, at, me);
