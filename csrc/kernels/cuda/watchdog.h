@@ -15,9 +15,8 @@ public:
       : pass_(pass), stop_(stop), who_(who) {}
 
   FUSEGEN_DEVICE bool stopped() const { return *stop_ != 0; }
-  // What the one that stopped has marked it with, 0 at first.
-  FUSEGEN_DEVICE int mark() const { return *stop_; }
 
+  // `mark`, not 0, stays in the word.
   FUSEGEN_DEVICE void stop(int64_t error, int mark = 1) const {
     *stop_ = mark;
     device::store_first(pass_.error, error);

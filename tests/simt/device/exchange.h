@@ -8,9 +8,7 @@ namespace fusegen::device {
 inline uint32_t load_acquire(const uint32_t* p) { return simt::hung() && *p > 2 ? 2 : *p; }
 inline Word4 load_acquire16(const uint32_t* p) {
   if (reinterpret_cast<uintptr_t>(p) % 16) throw simt::Stuck("misaligned load of flags");
-  const Word4 v = load16(p);
-  const auto heard = [](uint32_t turn) { return simt::hung() && turn > 2 ? 2 : turn; };
-  return {heard(v.x), heard(v.y), heard(v.z), heard(v.w)};
+  return {load_acquire(p), load_acquire(p + 1), load_acquire(p + 2), load_acquire(p + 3)};
 }
 inline void store_release(uint32_t* p, uint32_t v) { *p = v; }
 inline void store_first(int64_t* p, int64_t v) {
