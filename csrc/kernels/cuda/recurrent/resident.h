@@ -39,7 +39,7 @@ public:
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
         const Word4 top = word(tile, g, chunk), bottom = word(tile, g + 8, chunk);
-        rows_[tile][chunk] = fragment_of(Format{}, top, bottom);
+        rows_[tile][chunk] = device::settled(fragment_of(Format{}, top, bottom));
       }
   }
 
