@@ -19,8 +19,8 @@ constexpr bool stage_holds_each_once() {
   return true;
 }
 
-// A lane's four sums of a tile, by the tensor core's rule for D, lie in the owner's part where the owner takes
-// them to be of that unit and row; nothing else lies there.
+// A lane's four sums of a tile, by the tensor core's rule for D, lie in the owner's part where the owner
+// takes them to be of that unit and row; nothing else lies there.
 template <class S, int NT>
 constexpr bool parts_hold_sums() {
   const int owners = S::kUnits < 16 ? 16 / S::kUnits : 1;

@@ -20,7 +20,8 @@ int power_of_two(int n);  // the next, n itself where it is one
 // in turn: `exchange` holds h (backward: dgates), `inner` what W_hr multiplies.
 struct Workspace {
   int64_t exchange, inner, carry, inner_carry, flags, bytes;
-  int64_t zeroed;  // bytes from the start that must be zero at first; of backward's own kernels the flags alone
+  int64_t
+      zeroed;  // bytes from the start that must be zero at first; of backward's own kernels the flags alone
 };
 
 Workspace workspace(const Device& device, const Plan& plan, const LayerSizes& sizes);

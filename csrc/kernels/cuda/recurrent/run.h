@@ -190,9 +190,8 @@ Arguments<Pass> half_of(const Pass& pass, Half half, const Plan& plan, const Pad
   Arguments<Pass> a{};
   a.half = half;
   a.pass = cell ? Traits<Pass>::cell_half(pass) : Traits<Pass>::projection_half(pass);
-  a.operand =
-      operand_of(cell == Traits<Pass>::kProjectionFirst ? pass.W_hr : pass.R, pass.D, a.pass.H, taken,
-                 pass.backward);
+  a.operand = operand_of(cell == Traits<Pass>::kProjectionFirst ? pass.W_hr : pass.R, pass.D, a.pass.H, taken,
+                         pass.backward);
   a.geometry = geometry_of(plan, cell ? product_of(pass) : projection_of(pass), taken.bytes);
   return a;
 }

@@ -25,8 +25,7 @@ int64_t exchanged(const Plan& plan, const LayerSizes& s) {
 Workspace workspace(const Device& device, const Plan& plan, const LayerSizes& s) {
   const Product cell = product_of(s), projection = projection_of(s);
   const bool projected = s.P != s.H;
-  int64_t exchange = std::max(exchanged(plan, s), exchanged(choose_stepwise(device, cell), cell)),
-          inner = 0;
+  int64_t exchange = std::max(exchanged(plan, s), exchanged(choose_stepwise(device, cell), cell)), inner = 0;
   if (projected) {
     inner = exchange;
     exchange = exchanged(choose_stepwise(device, projection), projection);

@@ -23,8 +23,9 @@ constexpr int rank_step(int most_blocks) { return most_of(most_blocks, 8); }
 constexpr int kLoadedFragments = 4;
 
 constexpr BackwardShared backward_shared(const Plan& plan, int gates, int number) {
-  const int units = shard_units(gates, number, plan.shape), step = rank_step(shard_reach(gates, plan.shape) / units),
-            rows = 8 * plan.tiles, part = 4 * units * rows, buffers = 2 * plan.slices;
+  const int units = shard_units(gates, number, plan.shape),
+            step = rank_step(shard_reach(gates, plan.shape) / units), rows = 8 * plan.tiles,
+            part = 4 * units * rows, buffers = 2 * plan.slices;
   BackwardShared p{};
   p.buffer = ceil_div(plan.blocks, step) * step * part;
   p.stage = p.partials + (plan.transport == Transport::cluster ? buffers : 1) * p.buffer;
@@ -38,8 +39,8 @@ constexpr BackwardShared backward_shared(const Plan& plan, int gates, int number
 
 // Of what all blocks send in a turn.
 constexpr int64_t backward_turn_bytes(const Plan& plan, const LayerSizes& s) {
-  return static_cast<int64_t>(s.D) * plan.groups * plan.slices * plan.blocks * plan.blocks * 8 * plan.tiles * 4 *
-         shard_units(gate_count(s.cell), number_bytes(s.format), plan.shape);
+  return static_cast<int64_t>(s.D) * plan.groups * plan.slices * plan.blocks * plan.blocks * 8 * plan.tiles *
+         4 * shard_units(gate_count(s.cell), number_bytes(s.format), plan.shape);
 }
 
 struct BackwardArguments {

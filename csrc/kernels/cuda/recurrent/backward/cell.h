@@ -1,5 +1,5 @@
-// What backward's sequence kernels ask of a cell: to read what forward saved of a unit in a row, to make of it
-// all that does not depend on the gradients, while those are under way, and then the gradients.
+// What backward's sequence kernels ask of a cell: to read what forward saved of a unit in a row, to make of
+// it all that does not depend on the gradients, while those are under way, and then the gradients.
 #pragma once
 #include "../../../cells.h"
 #include "../gru.h"
@@ -8,9 +8,9 @@
 
 namespace fusegen::cuda {
 
-// What forward saved of all rows of the batch at one time step, [B,D*H], [B,H] and [B,4*H], and of the step that
-// it ran before. Which of them a lane reads is told in numbers of 32 bits (plan.cpp sees to it), so that an
-// address is one instruction.
+// What forward saved of all rows of the batch at one time step, [B,D*H], [B,H] and [B,4*H], and of the step
+// that it ran before. Which of them a lane reads is told in numbers of 32 bits (plan.cpp sees to it), so that
+// an address is one instruction.
 template <class T>
 struct SavedStep {
   const T *y, *y_before, *gates;
@@ -86,7 +86,8 @@ struct CellBackward<Gru> {
     return cells::gru_slopes(device::widen(v.gate[0]), device::widen(v.gate[1]), device::widen(v.gate[2]),
                              device::widen(v.gate[3]), first ? start : device::widen(v.h_prev));
   }
-  static FUSEGEN_DEVICE void gradient(const BackwardPass&, const Slopes& s, float (&g)[4], float& dh, float&) {
+  static FUSEGEN_DEVICE void gradient(const BackwardPass&, const Slopes& s, float (&g)[4], float& dh,
+                                      float&) {
     const auto v = cells::gru_gradient(s, dh);
     g[0] = v.n, g[1] = v.r, g[2] = v.z, g[3] = v.q;
     dh = v.h_prev;

@@ -1,25 +1,26 @@
-// All steps of a layer, backward. A block owns some units: it makes their gates' gradients, multiplies these by
-// the units' rows of R, which gives a part of dh of step t-1 for every unit of the layer, and hands the parts to
-// the units' owners in the group, who add them up (scatter.h). dh and dc stay in float32.
+// All steps of a layer, backward. A block owns some units: it makes their gates' gradients, multiplies these
+// by the units' rows of R, which gives a part of dh of step t-1 for every unit of the layer, and hands the
+// parts to the units' owners in the group, who add them up (scatter.h). dh and dc stay in float32.
 //
-// A turn: what does not depend on dh is worked out while the parts arrive; each lane adds up its pairs' and makes
-// their gradients; one block barrier; what forward saved is asked for, for the next turn; tensor cores take the
-// gradients from shared memory; a lane sends its sums as they are, a word of 16 bytes a tile; and only then do
-// the gradients go out to memory. A block moves 32 H bytes of parts in and out (8 rows), and reads G times 8 U
-// gradients from shared memory in each of its 8 warps.
+// A turn: what does not depend on dh is worked out while the parts arrive; each lane adds up its pairs' and
+// makes their gradients; one block barrier; what forward saved is asked for, for the next turn; tensor cores
+// take the gradients from shared memory; a lane sends its sums as they are, a word of 16 bytes a tile; and
+// only then do the gradients go out to memory. A block moves 32 H bytes of parts in and out (8 rows), and
+// reads G times 8 U gradients from shared memory in each of its 8 warps.
 #pragma once
 #include "../resident.h"
 #include "lane.h"
 
 namespace fusegen::cuda {
 
-// Fills registers with the block's rows of R, transposed, for the warp's tiles `first`..: rows of a tile are units that R leads to, and a
-// word is neighbours in the gates' rows of the units that the block owns, which lie a row of R apart, so numbers
-// are read one by one. A few fragments at a time, by way of a lane's own places in shared memory: unrolled, as
-// registers must be, the loads and their addresses would take more of those than there are.
+// Fills registers with the block's rows of R, transposed, for the warp's tiles `first`..: rows of a tile are
+// units that R leads to, and a word is neighbours in the gates' rows of the units that the block owns, which
+// lie a row of R apart, so numbers are read one by one. A few fragments at a time, by way of a lane's own
+// places in shared memory: unrolled, as registers must be, the loads and their addresses would take more of
+// those than there are.
 template <class S, class T, int kTiles, class Format>
-FUSEGEN_DEVICE void load_shard(Resident<kTiles, S::kChunks, Format>& shard, int first, const BackwardPass& pass,
-                               const BlockPlace& me) {
+FUSEGEN_DEVICE void load_shard(Resident<kTiles, S::kChunks, Format>& shard, int first,
+                               const BackwardPass& pass, const BlockPlace& me) {
   constexpr int kLoaded = most_of(kTiles * S::kChunks, kLoadedFragments);
   static_assert(kTiles * S::kChunks % kLoaded == 0);
   const auto place = [](int i, int half) {

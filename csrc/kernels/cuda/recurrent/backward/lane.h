@@ -1,6 +1,6 @@
-// What a lane does for the units that its block owns: pairs of a unit and a row of the batch, a float of a part
-// each (shard.h), so that all warps share the maths. A warp's pairs are 16 units in two rows, which lie side by
-// side in memory too.
+// What a lane does for the units that its block owns: pairs of a unit and a row of the batch, a float of a
+// part each (shard.h), so that all warps share the maths. A warp's pairs are 16 units in two rows, which lie
+// side by side in memory too.
 #pragma once
 #include "arguments.h"
 #include "cell.h"
@@ -76,14 +76,15 @@ public:
       const bool lost = length(slice, pair) < 0;
       carried(slice, pair, kDh) = lost ? device::not_a_number() : first(pass_.dh_n);
       if constexpr (kCarried > kStart) carried(slice, pair, kStart) = first(Cell::start(pass_));
-      if constexpr (kCarried > kDc) carried(slice, pair, kDc) = lost ? device::not_a_number() : first(pass_.dc_n);
+      if constexpr (kCarried > kDc)
+        carried(slice, pair, kDc) = lost ? device::not_a_number() : first(pass_.dc_n);
     });
   }
 
   // -- A step of a slice, part by part --
 
-  // Starts to read what forward saved, for the step and slice that are prepared next. There are no branches: of
-  // a step, unit or row that is not there, a lane reads some other's.
+  // Starts to read what forward saved, for the step and slice that are prepared next. There are no branches:
+  // of a step, unit or row that is not there, a lane reads some other's.
   FUSEGEN_DEVICE void fetch(int slice, int step) {
     const int H = pass_.H, last = steps() - 1, t = time(step < last ? step : last),
               before = time(step < last ? step + 1 : last);
@@ -104,7 +105,8 @@ public:
     for (int pair = 0; pair < kPairs; ++pair) {
       const int b = batch(slice, pair) < pass_.B ? batch(slice, pair) : pass_.B - 1;
       const int u = unit(pair) < H ? unit(pair) : H - 1;
-      const SavedPlace place{.of_y = (b * pass_.D + me_.direction) * H + u, .of_cells = b * H + u, .of_gates = 4 * b * H + u};
+      const SavedPlace place{
+          .of_y = (b * pass_.D + me_.direction) * H + u, .of_cells = b * H + u, .of_gates = 4 * b * H + u};
       saved_[pair] = Cell::template read<T>(saved, place, H);
       of_dy_[pair] = dy[place.of_y];
     }
@@ -119,10 +121,9 @@ public:
       live_[pair] = t < there;
       dead_[pair] = there < 0 ? device::not_a_number() : 0.0f;
       const bool first = me_.direction == 1 ? t == there - 1 : t == 0;
-      slopes_[pair] =
-          Cell::template slopes<T>(saved_[pair], first, kCarried > kStart ? carried(slice, pair, kStart) : 0.0f);
-      dh_[pair] =
-          carried(slice, pair, kDh) + (live_[pair] && pass_.dy ? device::widen(of_dy_[pair]) : 0.0f);
+      slopes_[pair] = Cell::template slopes<T>(saved_[pair], first,
+                                               kCarried > kStart ? carried(slice, pair, kStart) : 0.0f);
+      dh_[pair] = carried(slice, pair, kDh) + (live_[pair] && pass_.dy ? device::widen(of_dy_[pair]) : 0.0f);
       if constexpr (kCarried > kDc) dc_[pair] = carried(slice, pair, kDc);
     }
   }
@@ -184,8 +185,8 @@ public:
     for (int pair = 0; pair < kPairs; ++pair) carried(slice, pair, kDh) = dh_[pair];
   }
 
-  // dh0 and dc0, where they are wanted. After blocks have waited in vain all is NaN, what the steps would have
-  // written too.
+  // dh0 and dc0, where they are wanted. After blocks have waited in vain all is NaN, what the steps would
+  // have written too.
   FUSEGEN_DEVICE void end(bool stopped) const {
     each_of_all([&](int slice, int pair) {
       if (!real(slice, pair)) return;
@@ -196,8 +197,8 @@ public:
         if (pass_.dc0) write<T>(pass_.dc0, i, stopped ? lost : carried(slice, pair, kDc));
       for (int t = 0; stopped && t < steps(); ++t)
         for (int column = 0; column < C::kColumns; ++column)
-          write<T>(pass_.dgates,
-                   (y_row(t, batch(slice, pair)) * C::kColumns + column) * pass_.H + unit(pair), lost);
+          write<T>(pass_.dgates, (y_row(t, batch(slice, pair)) * C::kColumns + column) * pass_.H + unit(pair),
+                   lost);
     });
   }
 

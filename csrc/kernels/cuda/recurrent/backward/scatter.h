@@ -1,15 +1,15 @@
-// The reduce-scatter of a group: every block has multiplied sums for all units of the layer, and the owner of a
-// unit adds up those of all ranks, in their order, so that the result does not depend on who comes first.
+// The reduce-scatter of a group: every block has multiplied sums for all units of the layer, and the owner of
+// a unit adds up those of all ranks, in their order, so that the result does not depend on who comes first.
 //
-// Reckoning, for a step of one block with U of H units and 8 rows, G gates, e bytes a number: it sends and gets
-// 32 H bytes of float32 and adds 8 H floats. Gathering the gradients instead costs it 8 G e H bytes each way: of
-// LSTM twice as much in 16 bits and four times in 32, of GRU 1.5 and 3 times, of RNN half and as much. Sends of a
-// lane: H / 128, straight from its sums, where a gather sends what a lane has to each of H / U peers, through
-// shared memory. RNN's gather would save 16 H bytes: 8 KB at H 512, where four blocks are enough, about 0.1 us
-// of a cluster's traffic at 64 bytes a cycle; but each block would have to read all of the gathered rows from
-// shared memory for its product, 8 warps x 8 H e bytes (64 KB), where it now reads U of them. One way for all.
-// Through L2 a step of H 1024 moves as many bytes either way (LSTM, 64 blocks: 32 KB out and in, against 1 and
-// 64); the release then waits for 32 KB of stores, and the reads are half.
+// Reckoning, for a step of one block with U of H units and 8 rows, G gates, e bytes a number: it sends and
+// gets 32 H bytes of float32 and adds 8 H floats. Gathering the gradients instead costs it 8 G e H bytes each
+// way: of LSTM twice as much in 16 bits and four times in 32, of GRU 1.5 and 3 times, of RNN half and as
+// much. Sends of a lane: H / 128, straight from its sums, where a gather sends what a lane has to each of H /
+// U peers, through shared memory. RNN's gather would save 16 H bytes: 8 KB at H 512, where four blocks are
+// enough, about 0.1 us of a cluster's traffic at 64 bytes a cycle; but each block would have to read all of
+// the gathered rows from shared memory for its product, 8 warps x 8 H e bytes (64 KB), where it now reads U
+// of them. One way for all. Through L2 a step of H 1024 moves as many bytes either way (LSTM, 64 blocks: 32
+// KB out and in, against 1 and 64); the release then waits for 32 KB of stores, and the reads are half.
 //
 // A turn is one hand-over: what is multiplied after step `turn` and added up in the next step. Two copies are
 // enough: who sends for turn i+1 has the sums of all of turn i; and an owner sends its part of turn i to
@@ -79,9 +79,9 @@ public:
     }
   }
 
-  // What the ranks have sent to this block in a turn: their parts, one after another, in shared memory. By all
-  // lanes; ends with everybody able to read them. After a wait in vain, stopped() is true behind the next block
-  // barrier.
+  // What the ranks have sent to this block in a turn: their parts, one after another, in shared memory. By
+  // all lanes; ends with everybody able to read them. After a wait in vain, stopped() is true behind the next
+  // block barrier.
   FUSEGEN_DEVICE const float* wait(int slice, int turn) {
     const int buffer = 2 * slice + (turn & 1);
     if (by(Transport::cluster)) {
@@ -93,8 +93,9 @@ public:
     }
     if (by(Transport::l2)) {
       wait_for_flags(slice, turn);
-      const unsigned char* from = a_.partials + (turn & 1) * a_.parity +
-                                  (static_cast<int64_t>(slot(slice)) * a_.blocks + me_.rank) * a_.blocks * kPart;
+      const unsigned char* from =
+          a_.partials + (turn & 1) * a_.parity +
+          (static_cast<int64_t>(slot(slice)) * a_.blocks + me_.rank) * a_.blocks * kPart;
       unsigned char* to = device::shared_memory() + a_.shared.partials;
       for (int i = 16 * device::thread(); i < a_.blocks * kPart; i += 16 * device::kThreads)
         device::copy16_async(to + i, from + i);
@@ -117,11 +118,11 @@ public:
       unsigned char* to = device::shared_memory() + a_.shared.partials + from_;
       each_word(sums, first, [&](int, int within, device::Word4 v) { device::store16(to + within, v); });
     } else {
-      unsigned char* to =
-          a_.partials + (turn & 1) * a_.parity +
-          static_cast<int64_t>(slot(slice)) * a_.blocks * a_.blocks * kPart + from_;
+      unsigned char* to = a_.partials + (turn & 1) * a_.parity +
+                          static_cast<int64_t>(slot(slice)) * a_.blocks * a_.blocks * kPart + from_;
       const int64_t owner = static_cast<int64_t>(a_.blocks) * kPart * kStep;
-      each_word(sums, first, [&](int i, int within, device::Word4 v) { device::store16(to + i * owner + within, v); });
+      each_word(sums, first,
+                [&](int i, int within, device::Word4 v) { device::store16(to + i * owner + within, v); });
     }
   }
   // After all that a block sends in a turn, by all lanes.
@@ -154,7 +155,7 @@ private:
       if (first_owner_ + owner * kStep >= a_.blocks) continue;
 #pragma unroll
       for (int n = 0; n < NT; ++n) {
-        const float(&d)[4] = sums[i][n];
+        const float (&d)[4] = sums[i][n];
         each(owner, S::word_at(n, tile % S::kOwnTiles, 0),
              {device::as_bits(d[0]), device::as_bits(d[1]), device::as_bits(d[2]), device::as_bits(d[3])});
       }
@@ -168,7 +169,7 @@ private:
         uint64_t started = 0;
         for (uint32_t looks = 1;; ++looks) {
           const device::Word4 v = device::load_acquire16(flags(slice) + first);
-          const int late = v.x < wanted                                   ? 0
+          const int late = v.x < wanted                            ? 0
                            : v.y < wanted && first + 1 < a_.blocks ? 1
                            : v.z < wanted && first + 2 < a_.blocks ? 2
                            : v.w < wanted && first + 3 < a_.blocks ? 3

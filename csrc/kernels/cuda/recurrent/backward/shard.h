@@ -1,10 +1,10 @@
 // How backward's sequence kernels deal a layer over blocks, warps and lanes. All constexpr, tested as
 // bijections.
 //
-// A block owns `units` units, and keeps their gates' rows of R, [gates * units, H], in registers: they are the
-// columns k of A, and the units that they lead to its rows m. A tile of A is 16 units of the layer by a chunk of
-// gradients; the tiles of 16 units are dealt to the warps, `tiles` neighbours to each, and a warp has all of the
-// block's chunks.
+// A block owns `units` units, and keeps their gates' rows of R, [gates * units, H], in registers: they are
+// the columns k of A, and the units that they lead to its rows m. A tile of A is 16 units of the layer by a
+// chunk of gradients; the tiles of 16 units are dealt to the warps, `tiles` neighbours to each, and a warp
+// has all of the block's chunks.
 #pragma once
 #include "../../layout.h"
 
@@ -23,8 +23,8 @@ constexpr int shard_chunks(int gates, int number, int shape) {
 }
 // The most units of a layer, padded to whole blocks.
 constexpr int shard_reach(int gates, int shape) { return 8 * 16 * shard_tiles(gates, shape); }
-// Bytes between the rows of what is multiplied: an odd number of chunks, so that 8 rows of 16-byte reads fall on
-// different banks.
+// Bytes between the rows of what is multiplied: an odd number of chunks, so that 8 rows of 16-byte reads fall
+// on different banks.
 constexpr int stage_stride(int chunks) { return (chunks / 2 * 2 + 1) * kChunk; }
 
 // In every shape kTiles * kChunks is 16 (GRU: 12 to 16): 128 registers of a lane, 128 KB of a block.
@@ -65,9 +65,7 @@ struct Shard {
   static constexpr int float_unit(int i) {
     return i / (16 * kWords) % kOwnTiles * 16 + i / 4 % kWords * 2 + i / 2 % 2;
   }
-  static constexpr int float_row(int i) {
-    return i / (8 * kUnits) * 8 + i / (4 * kWords) % 4 * 2 + i % 2;
-  }
+  static constexpr int float_row(int i) { return i / (8 * kUnits) * 8 + i / (4 * kWords) % 4 * 2 + i % 2; }
 };
 
 }  // namespace fusegen::cuda
