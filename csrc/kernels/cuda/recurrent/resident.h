@@ -1,5 +1,7 @@
 // Rows of a matrix that a warp keeps in registers for many products, and who keeps which.
 #pragma once
+#include <device/shared.h>
+
 #include <algorithm>
 
 #include "../multiply.h"
@@ -167,11 +169,14 @@ public:
            reinterpret_cast<float*>(device::shared_memory() + geometry_.shared.partial));
   }
 
-  // The warp's part of a product with the 8*NT rows that lie in shared memory from byte `first` on. No
-  // barrier.
+  // The warp's part of a product with 8*NT rows in shared memory, `stride` bytes apart. No barrier.
   template <int NT>
-  FUSEGEN_DEVICE void partial_sums(float (&sums)[kTiles][NT][4], int first, int stride) const {
-    rows_.template product<NT>(sums, me_.chunks, SharedColumns(first + me_.first_chunk * kChunk, stride));
+  FUSEGEN_DEVICE void partial_sums(float (&sums)[kTiles][NT][4], device::Shared rows, int stride) const {
+    const device::Shared from =
+        rows + (device::lane() / 4 * stride + me_.first_chunk * kChunk + device::lane() % 4 * 16);
+    rows_.template product<NT>(sums, me_.chunks, [&](int n, int chunk) {
+      return device::load16(from + (n * 8 * stride + chunk * kChunk));
+    });
   }
 
 private:
