@@ -5,6 +5,7 @@
 // Of a recurrence, torch multiplies by the input weights before, and forms the weight gradients after; the
 // backend owns what must go step by step. G gates, K numbers that a step multiplies: P forward, G*P backward.
 #pragma once
+#include "device_error.h"
 #include "params.h"
 
 namespace fusegen::cuda {
@@ -36,6 +37,7 @@ struct Plan {
   Transport transport;
   int blocks;    // of a group
   int k_splits;  // warps that share a row of R; 8 / k_splits warps share units
+  int shape;     // backward: of a block's share of R, see cuda/recurrent/backward/shard.h
   int tiles;     // of 8 rows of the batch, in a slice
   int slices;    // of a group, one after another in each step
   int groups;    // of a direction
@@ -64,17 +66,15 @@ struct LayerSizes {
 struct Recurrence : LayerSizes {
   int64_t T;
   const int64_t* lengths;  // [B], or null. A value outside 0..T is taken as the nearest; `error` says so
-  const void* R[2];        // of a direction. Forward: [G*H, P]. Backward: transposed [P, G*H]
-  const void* W_hr[2];     // or null. Forward: [P, H]. Backward: transposed [H, P]
+  const void* R[2];        // of a direction: [G*H, P]
+  const void* W_hr[2];     // [P, H], or null
   Plan plan;
-  void* workspace;  // plan.workspace_bytes, 16-byte aligned
-  int* error;       // host memory that the device can write, or null: see Error
+  void* workspace;   // plan.workspace_bytes, 16-byte aligned
+  int64_t* error;    // host memory that the device can write: see device_error.h
+  int64_t patience;  // nanoseconds that blocks wait for each other; 0: for ever
   void* stream;
   int device;
 };
-
-// What a kernel leaves in `error`; its outputs are NaN then.
-enum Error : int { kNoError = 0, kTimedOut = 1, kBadLength = 2 };
 
 struct ForwardPass : Recurrence {
   const void* gx;       // [T,B,D*G*H]: W x and the biases; GRU without b_hn

@@ -224,8 +224,8 @@ def choose(
 def peak_gflops(threads: int) -> float: ...
 
 # The recurrence of a layer on a GPU; also in _simt of the tests, on CPU tensors. dtype as in "bfloat16";
-# transport "best", "launch", "block", "l2" or "cluster"; stream a cudaStream_t; both passes return the
-# transport that ran. A plan is of one pass over batches of one size.
+# transport "best", "launch", "block", "l2" or "cluster"; stream a cudaStream_t; patience in nanoseconds,
+# 0: for ever; both passes return the transport that ran. A plan is of one pass over batches of one size.
 class GpuPlan:
     @property
     def transport(self) -> str: ...
@@ -275,6 +275,7 @@ def gpu_plan_on(  # for a device that need not be here
 def gpu_forward(
     plan: GpuPlan,
     stream: int,
+    patience: int,
     gx: Tensor,  # [T, B, D*G*H]: W x and the biases, but for GRU's b_hn
     R: _Ts,  # [G*H, P] each
     W_hr: _Ts,  # [P, H] each, or none
@@ -293,6 +294,7 @@ def gpu_forward(
 def gpu_backward(
     plan: GpuPlan,
     stream: int,
+    patience: int,
     dy: _T,
     dh_n: _T,
     dc_n: _T,

@@ -177,6 +177,7 @@ void entry() {
   __sanitizer_finish_switch_fiber(nullptr, &grid->stack_bottom, &grid->stack_size);
 #endif
   try {
+    for (int i = 0; settings().late_block == block() + 1 && i < settings().late_breaths; ++i) relax();
     grid->kernel(grid->arguments);
   } catch (const std::exception& e) {
     if (grid->error.empty()) grid->error = e.what();

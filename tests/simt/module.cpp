@@ -3,11 +3,14 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <optional>
 
 #include "bind/bind.h"
+
 #include "emulator.h"
 #include "kernels/backend.h"
 #include "kernels/cuda/discriminator/tiles.h"
+#include "kernels/cuda/sigmoid_tanh.h"
 #include "planted.h"
 
 namespace py = pybind11;
@@ -29,6 +32,12 @@ double worst_error(int version, int T, int B, int H);  // benchmarks/gpu/lstm_fo
 
 }  // namespace fusegen::ladder
 
+namespace fusegen::activations {
+
+std::array<double, 2> worst_error(const std::string& name, double from, double to, int stride);
+
+}  // namespace fusegen::activations
+
 PYBIND11_MODULE(_simt, m) {
   m.doc() = "The CUDA kernels of fusegen, run lane by lane on the CPU, for the tests.";
   fusegen::bind_cuda_layer(m);
@@ -48,14 +57,18 @@ PYBIND11_MODULE(_simt, m) {
       py::arg("order"), py::arg("seed") = 0);
   m.def(
       "set_device",
-      [](int sms, int shared_bytes, int major) {
+      [](int sms, int shared_bytes, int major, std::optional<int> code) {
         simt::Settings& s = simt::settings();
         s.sms = sms;
         s.shared_bytes = shared_bytes;
         s.major = major;
+        s.code = code.value_or(10 * major);
       },
-      "What the emulated device has; the H200's figures at start.", py::arg("sms") = 132,
-      py::arg("shared_bytes") = 227 * 1024, py::arg("major") = 9);
+      "What the emulated device has, the H200's figures at start; code: what the kernels there were compiled "
+      "for, "
+      "10 * major unless said.",
+      py::arg("sms") = 132, py::arg("shared_bytes") = 227 * 1024, py::arg("major") = 9,
+      py::arg("code") = py::none());
   m.def(
       "leave_free", [](int sms) { simt::settings().free_sms = sms; },
       "Lets a launch find so few SMs free; 0: all.");
@@ -83,8 +96,28 @@ PYBIND11_MODULE(_simt, m) {
   m.def("ladder_error", &fusegen::ladder::worst_error,
         "The largest difference of a version of benchmarks/gpu/lstm_forward.cu from a plain loop.",
         py::arg("version"), py::arg("T"), py::arg("B"), py::arg("H"));
+  m.def("activation_error", &fusegen::activations::worst_error,
+        "The largest error of 'sigmoid' or 'tanh' (sigmoid_tanh.h), absolute and in proportion, over every "
+        "stride-th float between two of one sign.",
+        py::arg("name"), py::arg("from"), py::arg("to"), py::arg("stride"));
+  m.def(
+      "activation",
+      [](const std::string& name, float x) {
+        return name == "tanh" ? fusegen::cuda::Math::tanh(x) : fusegen::cuda::Math::sigmoid(x);
+      },
+      py::arg("name"), py::arg("x"));
   m.def("planted", &simt::planted, "Runs a kernel with this fault.");
   m.def(
       "hang_at", [](int block) { simt::settings().hang_at = block; },
       "Plants a hang in this block, counted from 1; 0: none.");
+  m.def(
+      "start_late",
+      [](int block, int breaths) {
+        simt::settings().late_block = block;
+        simt::settings().late_breaths = breaths;
+      },
+      "Starts this block, counted from 1, so many breaths after the others; 0: none.");
+  m.def(
+      "set_old_code", [](bool old) { simt::settings().old_code = old; },
+      "Runs the kernels as code from before clusters, whatever is told of them.");
 }

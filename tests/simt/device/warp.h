@@ -21,6 +21,26 @@ V from_lane_xor(V mine, int mask) {
   return given.theirs;
 }
 
+inline void sync_warp() {
+  static const char site = 0;
+  simt::warp_together(&site, nullptr, [](const void* const*) {});
+}
+
+inline bool any_of_warp(bool mine) {
+  struct Given {
+    bool mine, any;
+  } given{mine, false};
+  static const char site = 0;
+  simt::warp_together(&site, &given, [](const void* const* all) {
+    bool any = false;
+    for (int lane = 0; lane < 32; ++lane) any |= static_cast<const Given*>(all[lane])->mine;
+    for (int lane = 0; lane < 32; ++lane)
+      const_cast<Given*>(static_cast<const Given*>(all[lane]))->any = any;
+  });
+  return given.any;
+}
+inline bool all_of_warp(bool mine) { return !any_of_warp(!mine); }
+
 namespace detail {
 
 template <bool turned>

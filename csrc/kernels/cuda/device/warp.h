@@ -11,6 +11,13 @@ FUSEGEN_DEVICE V from_lane_xor(V mine, int mask) {
   return __shfl_xor_sync(0xffffffffu, mine, mask);
 }
 
+// Until all lanes of the warp are here; what each wrote to shared memory before, all can read after.
+FUSEGEN_DEVICE void sync_warp() { __syncwarp(); }
+
+// By all lanes of a warp.
+FUSEGEN_DEVICE bool all_of_warp(bool mine) { return __all_sync(0xffffffffu, mine); }
+FUSEGEN_DEVICE bool any_of_warp(bool mine) { return __any_sync(0xffffffffu, mine); }
+
 // Four matrices of 8 rows of 16 bytes in shared memory: lane 8i + j names row j of matrix i, and lane 4g + t
 // gets, in part i of the word, 4 bytes of matrix i: those at 4t of row g.
 FUSEGEN_DEVICE Word4 load_matrices(const void* row) {

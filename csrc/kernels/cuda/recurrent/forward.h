@@ -53,7 +53,12 @@ public:
       const int length = at_.length(slice, n, pair);
       float c = at_.carried(slice, n, pair, kC), h = at_.carried(slice, n, pair, kH), y = 0;
       Made& made = out[n][pair];
-      made = C::template step<T>(a_, x[n][pair], sum, {c, h, me_.direction, at_.unit(pair)});
+      float b_hn = 0;
+      if constexpr (C::kTakesHiddenBias) {
+        const void* const bias = a_.pass.b_hn[me_.direction];
+        if (bias && at_.unit(pair) < a_.pass.H) b_hn = read<T>(bias, at_.unit(pair));
+      }
+      made = C::template step<T>(a_, x[n][pair], sum, {c, h, b_hn});
       if (t < length) {
         c = made.c;
         h = y = device::widen(device::narrow<T>(made.h));  // as every reader sees it
@@ -97,7 +102,7 @@ FUSEGEN_KERNEL void forward_kernel(FUSEGEN_ARGUMENT Arguments<ForwardPass> a) {
   using Lane = ForwardLane<C, T, NT>;
   const ForwardPass& pass = a.pass;
   const Self me = self<typename Lane::Rows>(a.geometry, a.operand.chunks);
-  Wire<NT> wire(a.exchange, a.geometry, me, pass.error);
+  Wire<NT> wire(a.exchange, a.geometry, me, pass);
   Weights<C::kGates, T, Format> weights(a.operand, a.geometry, me);
   const typename Lane::At at(pass, a.geometry, me);
   const Lane lane(a, at, me);

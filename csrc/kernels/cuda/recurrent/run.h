@@ -3,7 +3,9 @@
 #include <device/launch.h>
 
 #include "backward.h"
+#include "backward/run.h"
 #include "forward.h"
+#include "forward/kernel.h"
 #include "pass.h"
 
 namespace fusegen::cuda {
@@ -19,8 +21,10 @@ struct Traits;
 template <>
 struct Traits<ForwardPass> {
   template <class C, class T, class Fmt, int NT>
-  static Kernel<ForwardPass> kernel() {
-    return forward_kernel<C, T, Fmt, NT>;
+  static Kernel<ForwardPass> kernel(Transport transport) {
+    if (transport == Transport::launch) return forward_kernel<C, T, Fmt, NT>;
+    return transport == Transport::l2 ? forward_sequence<C, T, Fmt, NT, true>
+                                      : forward_sequence<C, T, Fmt, NT, false>;
   }
 
   // -1: the first hand-over is h0. One launch has it always, since blocks wait for it; with a launch a step
@@ -46,7 +50,7 @@ struct Traits<ForwardPass> {
 template <>
 struct Traits<BackwardPass> {
   template <class C, class T, class Fmt, int NT>
-  static Kernel<BackwardPass> kernel() {
+  static Kernel<BackwardPass> kernel(Transport) {
     return backward_kernel<C, T, Fmt, NT>;
   }
 
@@ -85,6 +89,17 @@ inline Geometry geometry_of(const Plan& plan, const Product& product, int64_t ga
   return g;
 }
 
+inline void set_strides(Arguments<ForwardPass>& a) {
+  const ForwardPass& pass = a.pass;
+  const int64_t H = pass.H * number_bytes(pass.format), rows = 8 * pass.plan.tiles;
+  const auto stride = [&](int64_t row) { return Stride{pass.B * row, rows * row}; };
+  a.gx = stride(pass.D * gate_count(pass.cell) * H);
+  a.y = stride(pass.D * H);
+  a.gates = stride(4 * H);
+  a.cells = stride(4 * pass.H);
+}
+inline void set_strides(Arguments<BackwardPass>&) {}
+
 inline device::Launch launch_of(const Recurrence& pass, const Plan& plan, const Geometry& geometry) {
   return {.blocks = plan.blocks * plan.groups * pass.D,
           .cluster = plan.transport == Transport::cluster ? plan.blocks : 1,
@@ -95,28 +110,27 @@ inline device::Launch launch_of(const Recurrence& pass, const Plan& plan, const 
 
 // The kernel for slices of so many tiles: 1, and where most_tiles() allows it 2.
 template <class Pass, class C, class T, class Fmt>
-Kernel<Pass> kernel_with(int tiles) {
+Kernel<Pass> kernel_with(const Plan& plan) {
   if constexpr (sizeof(T) == 2 && C::kGates == 1)
-    if (tiles == 2) return Traits<Pass>::template kernel<C, T, Fmt, 2>();
-  return Traits<Pass>::template kernel<C, T, Fmt, 1>();
+    if (plan.tiles == 2) return Traits<Pass>::template kernel<C, T, Fmt, 2>(plan.transport);
+  return Traits<Pass>::template kernel<C, T, Fmt, 1>(plan.transport);
 }
 
 template <class Pass, class T, class Fmt>
-Kernel<Pass> kernel_of(Cell cell, Half half, int tiles) {
-  if (half == Half::projection) return kernel_with<Pass, Rnn, T, Fmt>(tiles);
+Kernel<Pass> kernel_of(Cell cell, Half half, const Plan& plan) {
+  if (half == Half::projection) return kernel_with<Pass, Rnn, T, Fmt>(plan);
   switch (cell) {
-    case Cell::lstm: return kernel_with<Pass, Lstm, T, Fmt>(tiles);
-    case Cell::gru: return kernel_with<Pass, Gru, T, Fmt>(tiles);
+    case Cell::lstm: return kernel_with<Pass, Lstm, T, Fmt>(plan);
+    case Cell::gru: return kernel_with<Pass, Gru, T, Fmt>(plan);
     case Cell::rnn_tanh:
     case Cell::rnn_relu: break;
   }
-  return kernel_with<Pass, Rnn, T, Fmt>(tiles);
+  return kernel_with<Pass, Rnn, T, Fmt>(plan);
 }
 
 template <class T, class Fmt, class Pass>
 void start(const Arguments<Pass>& a, const Plan& plan) {
-  device::launch(kernel_of<Pass, T, Fmt>(a.pass.cell, a.half, plan.tiles),
-                 launch_of(a.pass, plan, a.geometry), a);
+  device::launch(kernel_of<Pass, T, Fmt>(a.pass.cell, a.half, plan), launch_of(a.pass, plan, a.geometry), a);
 }
 
 // -- One launch, or one a step --
@@ -127,9 +141,12 @@ Plan plan_that_fits(const Pass& pass) {
   const Plan& plan = pass.plan;
   if (plan.transport == Transport::launch || plan.transport == Transport::block) return plan;
   const Product product = product_of(pass);
+  if constexpr (std::is_same_v<Pass, BackwardPass>) {
+    if (backward_fits<T, Fmt>(pass)) return plan;
+    return choose_stepwise(cuda::device(pass.device), product);
+  }
   const Geometry geometry = geometry_of(plan, product, vector_of(plan, product).bytes);
-  if (device::resident(kernel_of<Pass, T, Fmt>(pass.cell, Half::both, plan.tiles),
-                       launch_of(pass, plan, geometry)))
+  if (device::resident(kernel_of<Pass, T, Fmt>(pass.cell, Half::both, plan), launch_of(pass, plan, geometry)))
     return plan;
   return choose_stepwise(cuda::device(pass.device), product);
 }
@@ -143,7 +160,7 @@ void run_whole(const Pass& pass, const Workspace& w, unsigned char* memory) {
       static_cast<int64_t>(pass.D) * plan.groups * plan.slices * 8 * plan.tiles * vector.bytes;
   Arguments<Pass> a{};
   a.pass = pass;
-  a.operand = operand_of(pass.R, pass.D, pass.H, vector);
+  a.operand = operand_of(pass.R, pass.D, pass.H, vector, pass.backward);
   a.exchange = {.gather = memory + w.exchange,
                 .publish = memory + w.exchange,
                 .gather_parity = copy,
@@ -152,6 +169,7 @@ void run_whole(const Pass& pass, const Workspace& w, unsigned char* memory) {
                 .publish_bytes = static_cast<int>(vector.bytes),
                 .flags = reinterpret_cast<uint32_t*>(memory + w.flags)};
   a.geometry = geometry_of(plan, product, vector.bytes);
+  set_strides(a);
   a.half = Half::both;
   a.carry = reinterpret_cast<float*>(memory + w.carry);
   a.first = Traits<Pass>::kFirst;
@@ -172,8 +190,8 @@ Arguments<Pass> half_of(const Pass& pass, Half half, const Plan& plan, const Pad
   Arguments<Pass> a{};
   a.half = half;
   a.pass = cell ? Traits<Pass>::cell_half(pass) : Traits<Pass>::projection_half(pass);
-  a.operand =
-      operand_of(cell == Traits<Pass>::kProjectionFirst ? pass.W_hr : pass.R, pass.D, a.pass.H, taken);
+  a.operand = operand_of(cell == Traits<Pass>::kProjectionFirst ? pass.W_hr : pass.R, pass.D, a.pass.H, taken,
+                         pass.backward);
   a.geometry = geometry_of(plan, cell ? product_of(pass) : projection_of(pass), taken.bytes);
   return a;
 }
@@ -232,14 +250,21 @@ Transport run(const Pass& given) {
   pass.plan = plan_that_fits<T, Fmt>(pass);
   auto* memory = static_cast<unsigned char*>(pass.workspace);
   const Workspace w = workspace(cuda::device(pass.device), given.plan, pass);
-  if (pass.plan.transport == Transport::launch || pass.plan.transport == Transport::l2)
-    device::zero(memory, w.zeroed, pass.stream);
+  const Transport way = pass.plan.transport;
+  if constexpr (std::is_same_v<Pass, BackwardPass>) {
+    if (way != Transport::launch) {
+      if (way == Transport::l2) device::zero(memory + w.flags, w.zeroed - w.flags, pass.stream);
+      run_backward<T, Fmt>(pass, w, memory);
+      return way;
+    }
+  }
+  if (way == Transport::launch || way == Transport::l2) device::zero(memory, w.zeroed, pass.stream);
   if (pass.P != pass.H) {
     run_projected<T, Fmt>(pass, w, memory);
   } else {
     run_whole<T, Fmt>(pass, w, memory);
   }
-  return pass.plan.transport;
+  return way;
 }
 
 }  // namespace fusegen::cuda
