@@ -57,7 +57,7 @@ class Step:
         """A late pass that others follow; where a launch is a step, all of its pass."""
         starts = [n for n, e in enumerate(trace) if e.at == header]
         if steps == 1:
-            return trace[starts[0] :]
+            return trace[starts[0] :] if starts else trace
         if len(starts) < 4:
             raise ValueError("too few steps to find a steady one")
         ratio = steps / len(starts)  # of a pass: slices go one after another, and the loop may be unrolled
