@@ -29,8 +29,8 @@ PASSES, CELLS, FORMATS = ("forward", "backward"), ("lstm", "gru", "rnn"), ("bf16
 COLUMNS = ("pass", "cell", "dtype", "H", "B", "transport", "part", "instructions", "times", "executed")
 PARTS = (r"cuda\d+([a-z_]+?)(?:_kernel)?I", r"\d(Lstm|Gru|Rnn)E", r"\dFormat(Bf16|F16|Tf32|F32)\D")
 
-# A pattern of names (see name_of) -> what may stand in the kernel's loop; the first that fits. No kernel has an
-# exception: what rules.Limits says holds for all.
+# A pattern of names (see name_of) -> what may stand in the kernel's loop; the first that fits. No kernel has
+# an exception: what rules.Limits says holds for all.
 RULES: tuple[tuple[str, Limits], ...] = (
     (r"(forward|backward) ", Limits()),  # all steps
     (r"step (forward|backward) ", Limits()),  # one, its loop goes over what is multiplied
