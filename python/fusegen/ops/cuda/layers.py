@@ -84,7 +84,7 @@ def _bias(spec: CellSpec, H: int, b_ih: Tensor | None, b_hh: Tensor | None) -> T
     if b_ih is None:
         return F.pad(b_hh[: 2 * H], (0, H))
     bias = b_ih.clone()
-    bias[: 2 * H] += b_hh[: 2 * H]
+    bias[: 2 * H].add_(b_hh[: 2 * H])
     return bias
 
 
