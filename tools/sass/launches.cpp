@@ -76,7 +76,7 @@ void run(void (*)(const void*), const void* bound, int blocks, int threads, int 
 
 namespace fusegen::cuda {
 
-Device device(int) { return device_of(132, 227 * 1024, 9); }
+Device device(int) { return device_of(132, 227 * 1024, 9, 90); }
 
 }  // namespace fusegen::cuda
 

@@ -95,6 +95,9 @@ Plan choose(const Device& device, const LayerSizes& sizes, int transport) {
   if (!found) plan = choose_stepwise(device, p);
   plan.why = sizes.P != sizes.H ? "a projection follows each step: two launches a step" : why(plan.transport);
   plan.workspace_bytes = workspace(device, plan, sizes).bytes;
+  if (plan.transport == Transport::cluster)  // which may have to go through L2: run.h
+    plan.workspace_bytes = std::max(plan.workspace_bytes,
+                                    choose(device, sizes, static_cast<int>(Transport::l2)).workspace_bytes);
   return plan;
 }
 

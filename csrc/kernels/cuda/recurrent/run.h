@@ -135,20 +135,29 @@ void start(const Arguments<Pass>& a, const Plan& plan) {
 
 // -- One launch, or one a step --
 
-// `plan`, or a launch a step where the device cannot hold its blocks at once.
+// Whether the device can hold the plan's blocks at once, where they wait for each other.
 template <class T, class Fmt, class Pass>
-Plan plan_that_fits(const Pass& pass) {
+bool holds(const Pass& pass) {
   const Plan& plan = pass.plan;
-  if (plan.transport == Transport::launch || plan.transport == Transport::block) return plan;
+  if (plan.transport == Transport::launch || plan.transport == Transport::block) return true;
+  if constexpr (std::is_same_v<Pass, BackwardPass>) return backward_fits<T, Fmt>(pass);
   const Product product = product_of(pass);
-  if constexpr (std::is_same_v<Pass, BackwardPass>) {
-    if (backward_fits<T, Fmt>(pass)) return plan;
-    return choose_stepwise(cuda::device(pass.device), product);
-  }
   const Geometry geometry = geometry_of(plan, product, vector_of(plan, product).bytes);
-  if (device::resident(kernel_of<Pass, T, Fmt>(pass.cell, Half::both, plan), launch_of(pass, plan, geometry)))
-    return plan;
-  return choose_stepwise(cuda::device(pass.device), product);
+  return device::resident(kernel_of<Pass, T, Fmt>(pass.cell, Half::both, plan),
+                          launch_of(pass, plan, geometry));
+}
+
+// The pass's plan, or the next one that the device can hold: blocks of a cluster that does not fit (MIG, code
+// from before sm_90) may still be resident without it, and hand on through L2; else a launch a step.
+template <class T, class Fmt, class Pass>
+Plan plan_that_fits(Pass pass) {
+  const Device device = cuda::device(pass.device);
+  if (holds<T, Fmt>(pass)) return pass.plan;
+  if (pass.plan.transport == Transport::cluster) {
+    pass.plan = choose(device, pass, static_cast<int>(Transport::l2));
+    if (holds<T, Fmt>(pass)) return pass.plan;
+  }
+  return choose(device, pass, static_cast<int>(Transport::launch));
 }
 
 template <class T, class Fmt, class Pass>
@@ -249,22 +258,25 @@ Transport run(const Pass& given) {
   Pass pass = given;
   pass.plan = plan_that_fits<T, Fmt>(pass);
   auto* memory = static_cast<unsigned char*>(pass.workspace);
-  const Workspace w = workspace(cuda::device(pass.device), given.plan, pass);
-  const Transport way = pass.plan.transport;
+  // That of the plan as it was given has room for a launch a step.
+  const Workspace w = workspace(cuda::device(pass.device),
+                                pass.plan.transport == Transport::launch ? given.plan : pass.plan, pass);
+  const Transport transport = pass.plan.transport;
   if constexpr (std::is_same_v<Pass, BackwardPass>) {
-    if (way != Transport::launch) {
-      if (way == Transport::l2) device::zero(memory + w.flags, w.zeroed - w.flags, pass.stream);
+    if (transport != Transport::launch) {
+      if (transport == Transport::l2) device::zero(memory + w.flags, w.zeroed - w.flags, pass.stream);
       run_backward<T, Fmt>(pass, w, memory);
-      return way;
+      return transport;
     }
   }
-  if (way == Transport::launch || way == Transport::l2) device::zero(memory, w.zeroed, pass.stream);
+  if (transport == Transport::launch || transport == Transport::l2)
+    device::zero(memory, w.zeroed, pass.stream);
   if (pass.P != pass.H) {
     run_projected<T, Fmt>(pass, w, memory);
   } else {
     run_whole<T, Fmt>(pass, w, memory);
   }
-  return way;
+  return transport;
 }
 
 }  // namespace fusegen::cuda
