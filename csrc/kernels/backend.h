@@ -149,8 +149,9 @@ struct MlpPlace {
   int device;
 };
 
-// The tile of a product that a block takes: 32 x 32, 64 x 64 or 128 x 128 numbers.
-enum class MlpTile : uint8_t { small, medium, large };
+// The tile of a product that a block takes: 32 x 32, 64 x 64 or 128 x 128 numbers, these by warps or by
+// warpgroups.
+enum class MlpTile : uint8_t { small, medium, large, warpgroups };
 
 // `saved` is of mlp_saved_bytes(), 16-byte aligned. A pass is one launch, of a deep network a few.
 struct MlpForwardPass : MlpForward, MlpPlace {
