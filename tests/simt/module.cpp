@@ -13,6 +13,7 @@
 #include "kernels/cuda/discriminator/tiles.h"
 #include "kernels/cuda/sigmoid_tanh.h"
 #include "planted.h"
+#include "tensor_core.h"
 
 namespace py = pybind11;
 
@@ -109,6 +110,23 @@ PYBIND11_MODULE(_simt, m) {
         return name == "tanh" ? fusegen::cuda::Math::tanh(x) : fusegen::cuda::Math::sigmoid(x);
       },
       py::arg("name"), py::arg("x"));
+  m.def(
+      "tensor_core",
+      [](float c, const std::vector<float>& a, const std::vector<float>& b, bool tf32) {
+        const int K = tf32 ? 8 : 16;
+        if (a.size() > static_cast<size_t>(K) || b.size() != a.size())
+          throw py::value_error("a, b: expected up to " + std::to_string(K) + " numbers each");
+        std::array<float, 8> d{c};
+        std::vector<float> row(a), columns(8 * K);
+        row.resize(K);
+        std::copy(b.begin(), b.end(), columns.begin());
+        simt::multiply_add(d.data(), row.data(), columns.data(), 1, 8, K,
+                           tf32 ? simt::Numbers::tf32 : simt::Numbers::of16bits);
+        return d[0];
+      },
+      "c plus the products of a and b, as one instruction of the emulated device's tensor cores adds them "
+      "up.",
+      py::arg("c"), py::arg("a"), py::arg("b"), py::arg("tf32"));
   m.def("planted", &simt::planted, "Runs a kernel with this fault.");
   m.def(
       "hang_at", [](int block) { simt::settings().hang_at = block; },
