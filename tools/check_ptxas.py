@@ -19,6 +19,10 @@ STATIC = re.compile(r"(\d+) bytes smem")
 SEQUENCE = re.compile(
     r"cuda\d+(forward|backward)_kernelINS0_\d([A-Z][a-z]+?)E.*?(Format[A-Za-z]+?\d+)ELi(\d)E"
 )
+# Of a launch a step, with its cell and the rows of the batch in a tile.
+LAUNCH = re.compile(
+    r"\dstep_(forward|backward)_kernelINS1_\d+([A-Z][a-z]+?)(?:Gradient)?E.*?(Format[A-Za-z]+?\d+)ELi(\d+)E"
+)
 CELL = re.compile(
     r"cuda\d+(cell|cell_step|cell_backward)_kernelILi(\d)E(?:.*?(Format[A-Za-z]+?\d+)ELi(\d)E)?"
 )
@@ -31,6 +35,8 @@ def of_kernel(symbol: str) -> tuple[str, int]:
     """What to call this kernel, and the registers that it may have."""
     if found := SEQUENCE.search(symbol):
         return f"{found[1]}, {found[2]}, {found[3]}, {found[4]} tile(s)", REGISTERS
+    if found := LAUNCH.search(symbol):
+        return f"step {found[1]}, {found[2]}, {found[3]}, {found[4]} rows", REGISTERS
     if found := CELL.search(symbol):
         tiles = f", {found[3]}, {found[4]} tile(s)" if found[3] else ""
         return f"{found[1]}, {found[2]} gates{tiles}", REGISTERS

@@ -5,12 +5,12 @@
 namespace fusegen::cuda {
 
 // The plan of a launch a step; every pass can fall back to it.
-Plan choose_stepwise(const Device& device, const Product& product);
+Plan choose_stepwise(const Device& device, const LayerSizes& sizes);
 
-// What a pass keeps in global memory while it runs: offsets in bytes. A projected LSTM exchanges two vectors
-// in turn: `exchange` holds h (backward: dgates), `inner` what W_hr multiplies.
+// What a pass keeps in global memory while it runs: offsets in bytes. A launch a step, which every pass can
+// fall back to, has its own (stepwise/pass.h), counted in `bytes`.
 struct Workspace {
-  int64_t exchange, inner, carry, inner_carry, flags, bytes;
+  int64_t exchange, flags, carry, bytes;
   int64_t zeroed;  // bytes from the start that must be zero at first
 };
 

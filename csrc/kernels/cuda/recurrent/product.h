@@ -24,8 +24,6 @@ constexpr Product product_of(const LayerSizes& s) {
   return {
       s.backward ? 1 : gates, s.backward ? gates : 1, most_tiles(s.cell, s.format), s.format, s.H, s.B, s.D};
 }
-// Of W_hr.
-constexpr Product projection_of(const LayerSizes& s) { return {1, 1, 1, s.format, s.P, s.B, s.D}; }
 
 constexpr int units_of_block(const Product& p, int k_splits) { return 8 / k_splits * units_of_warp(p.gates); }
 

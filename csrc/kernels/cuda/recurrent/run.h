@@ -5,6 +5,7 @@
 #include "backward.h"
 #include "forward.h"
 #include "pass.h"
+#include "stepwise/pass.h"
 
 namespace fusegen::cuda {
 
@@ -23,24 +24,9 @@ struct Traits<ForwardPass> {
     return forward_kernel<C, T, Fmt, NT>;
   }
 
-  // -1: the first hand-over is h0. One launch has it always, since blocks wait for it; with a launch a step
-  // an h0 of zero is the workspace as it is at first.
+  // -1: the first hand-over is h0.
   static constexpr int kFirst = -1;
-  static int first(const ForwardPass& pass) { return pass.h0 ? -1 : 0; }
   static int last(const ForwardPass& pass) { return static_cast<int>(pass.T) - 1; }
-  static constexpr bool kProjectionFirst = false;
-
-  static ForwardPass cell_half(ForwardPass pass) {
-    pass.y = nullptr;
-    return pass;
-  }
-  static ForwardPass projection_half(ForwardPass pass) {
-    pass.H = pass.P;
-    pass.gx = pass.gates = nullptr;
-    pass.cells = nullptr;
-    pass.c_n = nullptr;
-    return pass;
-  }
 };
 
 template <>
@@ -51,21 +37,8 @@ struct Traits<BackwardPass> {
   }
 
   static constexpr int kFirst = 0;
-  static int first(const BackwardPass&) { return kFirst; }
   // T only multiplies, which gives dh0.
   static int last(const BackwardPass& pass) { return static_cast<int>(pass.T); }
-  static constexpr bool kProjectionFirst = true;
-
-  static BackwardPass cell_half(BackwardPass pass) {
-    pass.dy = pass.dh_n = nullptr;
-    return pass;
-  }
-  static BackwardPass projection_half(BackwardPass pass) {
-    pass.H = pass.P;
-    pass.dgates = pass.dh;
-    pass.dc0 = nullptr;
-    return pass;
-  }
 };
 
 // -- What a launch is given --
@@ -119,7 +92,7 @@ void start(const Arguments<Pass>& a, const Plan& plan) {
                  launch_of(a.pass, plan, a.geometry), a);
 }
 
-// -- One launch, or one a step --
+// -- One launch --
 
 // `plan`, or a launch a step where the device cannot hold its blocks at once.
 template <class T, class Fmt, class Pass>
@@ -131,7 +104,7 @@ Plan plan_that_fits(const Pass& pass) {
   if (device::resident(kernel_of<Pass, T, Fmt>(pass.cell, Half::both, plan.tiles),
                        launch_of(pass, plan, geometry)))
     return plan;
-  return choose_stepwise(cuda::device(pass.device), product);
+  return choose_stepwise(cuda::device(pass.device), pass);
 }
 
 template <class T, class Fmt, class Pass>
@@ -156,89 +129,21 @@ void run_whole(const Pass& pass, const Workspace& w, unsigned char* memory) {
   a.carry = reinterpret_cast<float*>(memory + w.carry);
   a.first = Traits<Pass>::kFirst;
   a.last = Traits<Pass>::last(pass);
-  if (plan.transport != Transport::launch) return start<T, Fmt>(a, plan);
-  for (int step = Traits<Pass>::first(pass), last = a.last; step <= last; ++step) {
-    a.first = a.last = step;
-    start<T, Fmt>(a, plan);
-  }
-}
-
-// -- A projection: two launches a step --
-
-// Half of a step: it takes a vector and gives one.
-template <class Pass>
-Arguments<Pass> half_of(const Pass& pass, Half half, const Plan& plan, const PaddedVector& taken) {
-  const bool cell = half == Half::cell;
-  Arguments<Pass> a{};
-  a.half = half;
-  a.pass = cell ? Traits<Pass>::cell_half(pass) : Traits<Pass>::projection_half(pass);
-  a.operand =
-      operand_of(cell == Traits<Pass>::kProjectionFirst ? pass.W_hr : pass.R, pass.D, a.pass.H, taken);
-  a.geometry = geometry_of(plan, cell ? product_of(pass) : projection_of(pass), taken.bytes);
-  return a;
-}
-
-// Forward: the cell gives o tanh(c), and W_hr times that is h. Backward: R' times the gates' gradients is dh,
-// and the cell takes W_hr' dh. What the second half gives goes on to the next step, from one copy to the
-// other; what the first gives only to the second, `inner`.
-template <class T, class Fmt, class Pass>
-void run_projected(const Pass& pass, const Workspace& w, unsigned char* memory) {
-  constexpr Half kFirst = Traits<Pass>::kProjectionFirst ? Half::projection : Half::cell;
-  constexpr Half kSecond = Traits<Pass>::kProjectionFirst ? Half::cell : Half::projection;
-  const Plan outer = choose_stepwise(cuda::device(pass.device), projection_of(pass));
-  const auto plan_of = [&](Half half) { return half == Half::cell ? pass.plan : outer; };
-  const PaddedVector of_cell = vector_of(pass.plan, product_of(pass)),
-                     of_projection = vector_of(outer, projection_of(pass));
-  const PaddedVector& inner = kFirst == Half::cell ? of_cell : of_projection;
-  const PaddedVector& handed_on = kFirst == Half::cell ? of_projection : of_cell;
-  const int64_t copy =
-      static_cast<int64_t>(pass.D) * pass.plan.groups * 8 * pass.plan.tiles * handed_on.bytes;
-  const auto carry_of = [&](Half half) {
-    return reinterpret_cast<float*>(memory + (half == Half::cell ? w.carry : w.inner_carry));
-  };
-
-  Arguments<Pass> first = half_of(pass, kFirst, plan_of(kFirst), handed_on);
-  first.exchange = {.gather = memory + w.exchange,
-                    .publish = memory + w.inner,
-                    .gather_parity = copy,
-                    .publish_parity = 0,
-                    .gather_bytes = static_cast<int>(handed_on.bytes),
-                    .publish_bytes = static_cast<int>(inner.bytes),
-                    .flags = nullptr};
-  first.carry = carry_of(kFirst);
-
-  Arguments<Pass> second = half_of(pass, kSecond, plan_of(kSecond), inner);
-  second.exchange = {.gather = memory + w.inner,
-                     .publish = memory + w.exchange,
-                     .gather_parity = 0,
-                     .publish_parity = copy,
-                     .gather_bytes = static_cast<int>(inner.bytes),
-                     .publish_bytes = static_cast<int>(handed_on.bytes),
-                     .flags = nullptr};
-  second.carry = carry_of(kSecond);
-
-  for (int step = Traits<Pass>::first(pass); step <= Traits<Pass>::last(pass); ++step)
-    for (Arguments<Pass>* a : {&first, &second}) {
-      if (a->half == Half::cell && (step < 0 || step >= pass.T))
-        continue;  // only hands out h0, only gives dh0
-      a->first = a->last = step;
-      start<T, Fmt>(*a, plan_of(a->half));
-    }
+  start<T, Fmt>(a, plan);
 }
 
 template <class T, class Fmt, class Pass>
 Transport run(const Pass& given) {
   Pass pass = given;
   pass.plan = plan_that_fits<T, Fmt>(pass);
+  if (pass.plan.transport == Transport::launch) {
+    stepwise::run<T, Fmt>(pass);
+    return Transport::launch;
+  }
   auto* memory = static_cast<unsigned char*>(pass.workspace);
   const Workspace w = workspace(cuda::device(pass.device), given.plan, pass);
-  if (pass.plan.transport == Transport::launch || pass.plan.transport == Transport::l2)
-    device::zero(memory, w.zeroed, pass.stream);
-  if (pass.P != pass.H) {
-    run_projected<T, Fmt>(pass, w, memory);
-  } else {
-    run_whole<T, Fmt>(pass, w, memory);
-  }
+  if (pass.plan.transport == Transport::l2) device::zero(memory, w.zeroed, pass.stream);
+  run_whole<T, Fmt>(pass, w, memory);
   return pass.plan.transport;
 }
 

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "stepwise/pass.h"
+
 namespace fusegen::cuda {
 namespace {
 
@@ -16,22 +18,15 @@ int64_t exchanged(const Plan& plan, const Product& product) {
 }  // namespace
 
 Workspace workspace(const Device& device, const Plan& plan, const LayerSizes& s) {
-  const Product cell = product_of(s), projection = projection_of(s);
-  const bool projected = s.P != s.H;
-  int64_t exchange = std::max(exchanged(plan, cell), exchanged(choose_stepwise(device, cell), cell)),
-          inner = 0;
-  if (projected) {
-    inner = exchange;
-    exchange = exchanged(choose_stepwise(device, projection), projection);
-    if (s.backward) std::swap(inner, exchange);
-  }
+  const int64_t stepwise = stepwise::workspace(device, s).bytes;
   Workspace w{};
-  w.inner = aligned(exchange);
-  w.flags = w.inner + aligned(inner);
-  w.zeroed = w.flags + aligned(4ll * s.D * plan.groups * plan.slices * plan.blocks);
-  w.carry = w.zeroed;
-  w.inner_carry = w.carry + aligned(8ll * s.D * s.B * s.H);
-  w.bytes = w.inner_carry + (projected ? aligned(8ll * s.D * s.B * s.P) : 0);
+  if (plan.transport != Transport::launch) {
+    w.flags = aligned(exchanged(plan, product_of(s)));
+    w.zeroed = w.flags + aligned(4ll * s.D * plan.groups * plan.slices * plan.blocks);
+    w.carry = w.zeroed;
+    w.bytes = w.carry + aligned(8ll * s.D * s.B * s.H);
+  }
+  w.bytes = std::max(w.bytes, stepwise);
   return w;
 }
 
