@@ -56,9 +56,7 @@ class Priced:
 
     @property
     def microseconds(self) -> float:
-        """Of a step, with its slices one after another."""
-        turns = int(self.plan["slices"]) / self.step.steps
-        return self.made.cycles * turns / (latencies.GHZ * 1000)
+        return self.made.cycles / self.step.steps / (latencies.GHZ * 1000)
 
     @property
     def planned(self) -> float | None:

@@ -5,6 +5,7 @@
 // Of a recurrence, torch multiplies by the input weights before, and forms the weight gradients after; the
 // backend owns what must go step by step. G gates, K numbers that a step multiplies: P forward, G*P backward.
 #pragma once
+#include "device_error.h"
 #include "params.h"
 
 namespace fusegen::cuda {
@@ -67,14 +68,12 @@ struct Recurrence : LayerSizes {
   const void* R[2];        // of a direction. Forward: [G*H, P]. Backward: transposed [P, G*H]
   const void* W_hr[2];     // or null. Forward: [P, H]. Backward: transposed [H, P]
   Plan plan;
-  void* workspace;  // plan.workspace_bytes, 16-byte aligned
-  int* error;       // host memory that the device can write, or null: see Error
+  void* workspace;   // plan.workspace_bytes, 16-byte aligned
+  int64_t* error;    // host memory that the device can write: see device_error.h
+  int64_t patience;  // nanoseconds that blocks wait for each other; 0: for ever
   void* stream;
   int device;
 };
-
-// What a kernel leaves in `error`; its outputs are NaN then.
-enum Error : int { kNoError = 0, kTimedOut = 1, kBadLength = 2 };
 
 struct ForwardPass : Recurrence {
   const void* gx;       // [T,B,D*G*H]: W x and the biases; GRU without b_hn
@@ -149,7 +148,10 @@ struct MlpPlace {
   int device;
 };
 
-// `saved` is of mlp_saved_bytes(), 16-byte aligned. A launch a layer, two or three more.
+// The tile of a product that a block takes: 32 x 32, 64 x 64 or 128 x 128 numbers.
+enum class MlpTile : uint8_t { small, medium, large };
+
+// `saved` is of mlp_saved_bytes(), 16-byte aligned. A pass is one launch, of a deep network a few.
 struct MlpForwardPass : MlpForward, MlpPlace {
   float* loss_out;  // [], written: scalars[kLoss]
 };
@@ -161,8 +163,10 @@ struct MlpBackwardPass : MlpBackward, MlpPlace {
 
 int64_t mlp_saved_bytes(const MlpStep& step);
 int64_t mlp_workspace_bytes(const MlpStep& step);  // of backward
-void mlp_forward(const MlpForwardPass& pass);
-void mlp_backward(const MlpBackwardPass& pass);
+// False where the device cannot hold all blocks of a launch at once, and each of its phases was a launch of
+// its own.
+bool mlp_forward(const MlpForwardPass& pass);
+bool mlp_backward(const MlpBackwardPass& pass);
 
 // -- The device --
 

@@ -47,6 +47,7 @@ class Engine:
 
     def __init__(self):
         self.kernels, self.transport, self.ways, self.workspaces = self, "best", [], []
+        self.patience = 2 * 10**9
 
     def gpu_plan(self, *args):
         return _C.gpu_plan(*args)
@@ -417,7 +418,7 @@ def test_a_hang_is_ended(cell_name, backward, ways, engine):
     torch.cuda.synchronize()
     assert time.perf_counter() - start > 1.5, "the kernel ended before its flags were cleared"
     assert spoilt.isnan().any() and set(ways) == {"l2"}
-    with pytest.raises(RuntimeError, match="waited 2 s for each other"):
+    with pytest.raises(RuntimeError, match=r"block \d+ of group 0, .* in vain for block \d+ at turn \d+"):
         m(short)
     assert torch.equal(m(short)[0], want)
 

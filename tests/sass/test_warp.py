@@ -256,6 +256,8 @@ def test_a_step_is_counted(function, run):
         EXIT
     """
     _, traces = run(lines)
+    assert Step(function(lines), traces, 12).standing == 10  # two steps a pass
+    assert Step(function(lines), traces, 3).standing == 40  # two slices
     step = Step(function(lines), traces, 6)
     assert [(p.what, p.instructions, p.times) for p in step.parts] == [
         ("outside of inner loops", 7, 1),

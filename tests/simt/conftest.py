@@ -17,6 +17,8 @@ def emulated(monkeypatch):
     simt.set_device()
     simt.hang_at(0)
     simt.leave_free(0)
+    simt.start_late(0, 0)
+    simt.set_old_code(False)
     monkeypatch.setattr(_precision, "recurrence_in_tf32", lambda dtype: False)
     error_word(torch.device("cpu")).zero_()
     yield
@@ -24,6 +26,8 @@ def emulated(monkeypatch):
     simt.set_device()
     simt.hang_at(0)
     simt.leave_free(0)
+    simt.start_late(0, 0)
+    simt.set_old_code(False)
 
 
 @pytest.fixture

@@ -116,10 +116,11 @@ struct Effect {
 struct Grid {
   void (*kernel)(const void*);
   const void* arguments;
-  int threads, cluster, first_block;
+  int threads, cluster, first_block, all_blocks;
   std::vector<Lane> lanes;
   std::vector<Block> blocks;
   std::vector<Barrier> clusters;
+  Barrier barrier;
   std::vector<Warp> warps;
   std::vector<int> ready, next;  // lanes of this round, and of the one after
   std::vector<Effect> effects;
@@ -133,6 +134,7 @@ struct Grid {
 
 Grid* grid = nullptr;
 Lane* here = nullptr;
+int launched = 0;
 
 class Stacks {  // kept for the next launch
 public:
@@ -175,6 +177,7 @@ void entry() {
   __sanitizer_finish_switch_fiber(nullptr, &grid->stack_bottom, &grid->stack_size);
 #endif
   try {
+    for (int i = 0; settings().late_block == block() + 1 && i < settings().late_breaths; ++i) relax();
     grid->kernel(grid->arguments);
   } catch (const std::exception& e) {
     if (grid->error.empty()) grid->error = e.what();
@@ -312,6 +315,7 @@ Settings& settings() {
 
 void run(void (*kernel)(const void*), const void* arguments, int blocks, int threads, int cluster,
          bool together, size_t shared_bytes) {
+  ++launched;
   const int each = together ? blocks : cluster;
   const int launches = blocks / each;
   for (int i = 0; i < launches; ++i) {
@@ -320,10 +324,13 @@ void run(void (*kernel)(const void*), const void* arguments, int blocks, int thr
     g.arguments = arguments;
     g.threads = threads;
     g.cluster = cluster;
+    g.all_blocks = blocks;
     g.first_block = (settings().order == Order::forward ? i : launches - 1 - i) * each;
     run_resident(g, each, shared_bytes);
   }
 }
+
+int launches() { return launched; }
 
 int thread() { return here->thread; }
 int block() { return grid->first_block + here->block; }
@@ -331,6 +338,11 @@ unsigned char* shared_memory() { return own_block().shared; }
 void sync_block() { arrive(own_block().barrier, grid->threads, "its block"); }
 void sync_cluster() {
   arrive(grid->clusters[here->block / grid->cluster], grid->cluster * grid->threads, "its cluster");
+}
+void sync_grid() {
+  if (grid->blocks.size() != static_cast<size_t>(grid->all_blocks))
+    throw Stuck("blocks wait for a grid that is not resident");
+  arrive(grid->barrier, static_cast<int>(grid->lanes.size()), "its grid");
 }
 void relax() {
   if (++here->breaths > settings().most_breaths && grid->error.empty())

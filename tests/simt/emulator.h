@@ -19,10 +19,14 @@ struct Settings {
   int sms = 132;  // what the emulated device pretends to have
   int shared_bytes = 227 * 1024;
   int major = 9;
+  int code = 90;                    // what the kernels were compiled for, as they were loaded
   int free_sms = 0;                 // > 0: what a launch finds of them, fewer than the plan counted on
-  uint64_t most_breaths = 100'000;  // of a lane: 10 s of its clock, beyond the kernels' own watchdog
-  // > 0: the block of this number, counted from 1, never breathes again (planted hang)
+  uint64_t most_breaths = 100'000;  // of a lane: 10 s of its clock; a shorter patience ends a wait before
+  // > 0: the block of this number, counted from 1, hears of two turns of its peers and no more (planted hang)
   int hang_at = 0;
+  int late_block = 0;  // > 0: the block of this number starts so many breaths after the others
+  int late_breaths = 0;
+  bool old_code = false;  // the kernels lack clusters, whatever is told of them (planted)
 };
 Settings& settings();
 
@@ -35,6 +39,7 @@ struct Stuck : std::runtime_error {
 // launch; else one cluster after another, in the order under test. Throws Stuck.
 void run(void (*kernel)(const void*), const void* arguments, int blocks, int threads, int cluster,
          bool together, size_t shared_bytes);
+int launches();  // so far
 
 // -- Of the lane that runs, for device/*.h --
 
@@ -43,6 +48,7 @@ int block();
 unsigned char* shared_memory();
 void sync_block();
 void sync_cluster();
+void sync_grid();        // of blocks that run together
 void relax();            // lets others run; the lane's clock moves on
 uint64_t nanoseconds();  // 100 us a breath
 bool hung();             // this lane is of the block in which a hang was planted

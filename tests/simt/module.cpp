@@ -2,9 +2,14 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
+#include <optional>
+
 #include "bind/bind.h"
+
 #include "emulator.h"
 #include "kernels/backend.h"
+#include "kernels/cuda/discriminator/tiles.h"
 #include "planted.h"
 
 namespace py = pybind11;
@@ -45,17 +50,38 @@ PYBIND11_MODULE(_simt, m) {
       py::arg("order"), py::arg("seed") = 0);
   m.def(
       "set_device",
-      [](int sms, int shared_bytes, int major) {
+      [](int sms, int shared_bytes, int major, std::optional<int> code) {
         simt::Settings& s = simt::settings();
         s.sms = sms;
         s.shared_bytes = shared_bytes;
         s.major = major;
+        s.code = code.value_or(10 * major);
       },
-      "What the emulated device has; the H200's figures at start.", py::arg("sms") = 132,
-      py::arg("shared_bytes") = 227 * 1024, py::arg("major") = 9);
+      "What the emulated device has, the H200's figures at start; code: what the kernels there were compiled "
+      "for, "
+      "10 * major unless said.",
+      py::arg("sms") = 132, py::arg("shared_bytes") = 227 * 1024, py::arg("major") = 9,
+      py::arg("code") = py::none());
   m.def(
       "leave_free", [](int sms) { simt::settings().free_sms = sms; },
       "Lets a launch find so few SMs free; 0: all.");
+  m.def("launches", &simt::launches, "Kernels launched so far.");
+  m.def(
+      "mlp_tile",
+      [](int sms, const std::string& format, const std::vector<std::array<int, 4>>& products) {
+        using fusegen::cuda::Format;
+        const std::pair<const char*, Format> formats[] = {{"bfloat16", Format::bf16},
+                                                          {"float16", Format::f16},
+                                                          {"float32", Format::f32},
+                                                          {"tf32", Format::tf32}};
+        std::vector<fusegen::cuda::ProductSize> sizes;
+        for (const auto& p : products) sizes.push_back({p[0], p[1], p[2], p[3]});
+        for (const auto& [name, f] : formats)
+          if (format == name) return 32 << static_cast<int>(fusegen::cuda::choose_tile(sms, f, sizes));
+        throw py::value_error("format: no '" + format + "'");
+      },
+      "Rows and columns of the tile in which a discriminator step forms these products (m, n, k, phase).",
+      py::arg("sms"), py::arg("format"), py::arg("products"));
   m.def("ladder_error", &fusegen::ladder::worst_error,
         "The largest difference of a version of benchmarks/gpu/lstm_forward.cu from a plain loop.",
         py::arg("version"), py::arg("T"), py::arg("B"), py::arg("H"));
@@ -63,4 +89,14 @@ PYBIND11_MODULE(_simt, m) {
   m.def(
       "hang_at", [](int block) { simt::settings().hang_at = block; },
       "Plants a hang in this block, counted from 1; 0: none.");
+  m.def(
+      "start_late",
+      [](int block, int breaths) {
+        simt::settings().late_block = block;
+        simt::settings().late_breaths = breaths;
+      },
+      "Starts this block, counted from 1, so many breaths after the others; 0: none.");
+  m.def(
+      "set_old_code", [](bool old) { simt::settings().old_code = old; },
+      "Runs the kernels as code from before clusters, whatever is told of them.");
 }

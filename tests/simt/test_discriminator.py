@@ -6,7 +6,7 @@ import itertools
 import cases
 import pytest
 import torch
-from fusegen import _precision, gan, losses, reference
+from fusegen import _backend, _precision, gan, losses, reference
 from fusegen.ops import discriminator
 from fusegen.ops.cuda.engine import Engine
 from fusegen.ops.discriminator import SCALARS, MlpOptions, mlp_discriminator_step
@@ -44,11 +44,13 @@ def emulated(monkeypatch):
     """The emulator in its first state, as what runs the op on CPU tensors."""
     simt.set_order("forward")
     simt.set_device()
+    simt.leave_free(0)
     monkeypatch.setattr(_precision, "products_in_tf32", lambda dtype: False)
     monkeypatch.setattr(discriminator.OP, "direct", discriminator.cuda_passes(Engine(simt)))
     yield
     simt.set_order("forward")
     simt.set_device()
+    simt.leave_free(0)
 
 
 def round_tf32(x):
@@ -217,6 +219,67 @@ def test_pairs(sizes, batches, dtype, loss, penalty, wanted, slope, bias, sms):
 def test_generator(loss, dtype):
     for sizes, batches in (((13, 40, 70, 1), (5, 5)), ((9, 1), (3, 33))):
         Case(sizes, batches, dtype, loss, "none", generator=True).check()
+
+
+@pytest.mark.parametrize("sms", [1, 6, 132])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_odd_sizes_in_every_tile(dtype, sms):
+    """One multiprocessor takes the largest tiles, six those of 64 x 64, many the small ones."""
+    simt.set_device(sms=sms)
+    sizes, batches = (701, 70, 91, 1), (65, 65)
+    if dtype in ("bfloat16", "float16"):
+        layers = [(130, 70, 701, 0), (130, 91, 70, 1), (130, 70, 91, 2)]
+        assert simt.mlp_tile(sms, dtype, layers) == {1: 128, 6: 64, 132: 32}[sms]
+    for penalty in ("none", "all"):
+        Case(sizes, batches, dtype, "least_squares", penalty).check()
+
+
+@pytest.mark.parametrize("sms", [4, 80, 132])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_choice_of_a_tile(dtype, sms):
+    """Of every generation that is built for: small products spread over many blocks, large ones reuse what
+    they load; true float32 has no tile of 128."""
+    assert simt.mlp_tile(sms, dtype, [(1, 1, 1, 0)]) == 32
+    assert simt.mlp_tile(sms, dtype, []) == 32
+    assert simt.mlp_tile(sms, dtype, [(4096, 4096, 4096, 0)]) == (64 if dtype == "float32" else 128)
+    assert simt.mlp_tile(sms, dtype, [(16, 32 * sms, 1024, 0)]) == 32
+    # 784-256-256-1 of 64 + 64 samples
+    if sms == 132:
+        assert simt.mlp_tile(sms, dtype, [(128, 256, 784, 0), (128, 256, 256, 1), (128, 256, 256, 2)]) == 32
+
+
+def launches_of(run):
+    before = simt.launches()
+    result = run()
+    return simt.launches() - before, result
+
+
+@pytest.mark.parametrize("penalty", ["none", "all"])
+def test_a_pass_is_one_launch(penalty):
+    """Forward and backward of a usual network; one whose jobs are too many for a launch takes a few."""
+    for sizes, most in (((13, 40, 70, 1), 2), ((13, 1), 2), ((5,) * 10 + (1,), 6)):
+        launches, _ = launches_of(Case(sizes, (9, 9), "bfloat16", "hinge", penalty).run)
+        assert launches <= most if most > 2 else launches == most
+
+
+@pytest.mark.parametrize("penalty", ["none", "all"])
+def test_blocks_that_do_not_fit_together(penalty):
+    """Each phase is a launch of its own then, to the same bits, and the fallback is counted."""
+    case = Case((37, 65, 40, 1), (40, 40), "float32", "hinge", penalty)
+    together, want = launches_of(case.run)
+    assert together == 2
+    before = _backend.fallbacks.total()
+    simt.leave_free(1)
+    apart, got = launches_of(case.run)
+    # hidden layers, logits and adjoints, v, norms, totals; tangents beside gradients
+    assert apart == (5 + 1 if penalty == "none" else 6 + 3)
+    assert _backend.fallbacks.total() == before + (1 if penalty == "none" else 2)
+    for a, b in zip(
+        (got[0], got[1].nan_to_num(), got[2], *got[3]),
+        (want[0], want[1].nan_to_num(), want[2], *want[3]),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("sms", [1, 132])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from fusegen import _backend, _precision, reference
 from fusegen.ops.cuda import layers as cuda_layers
-from fusegen.ops.cuda.engine import Engine, stream_of
+from fusegen.ops.cuda.engine import ENGINE, Engine, patience_in, stream_of
 from simt_cases import DTYPES, ORDERS, SPECS
 from tolerances import TOLERANCE, close
 
@@ -20,17 +20,32 @@ simt = pytest.importorskip("_simt", reason="_simt is not built: `make test` buil
 CELL_NAMES = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 WAYS = ("launch", "block", "l2", "cluster")
 STUCK = "a lane looks at a flag without end"
+MILLISECOND = 10**6  # of the emulator's clock, which goes on by 100 us a look
 
 
 class Case:
     """A layer's inputs in the dtype of the call, and what the float64 reference makes of them."""
 
     def __init__(
-        self, cell_name, H, B, T, dtype, ragged=False, D=1, *, P=None, I=5, bias=True, state=True, way="best"
+        self,
+        cell_name,
+        H,
+        B,
+        T,
+        dtype,
+        ragged=False,
+        D=1,
+        *,
+        P=None,
+        I=5,
+        bias=True,
+        state=True,
+        way="best",
+        patience=ENGINE.patience,
     ):
         torch.manual_seed(H * 1000 + B * 10 + T)
         self.cell_name, self.spec = cell_name, SPECS[cell_name]
-        self.passes = cuda_layers.passes(Engine(simt, way), self.spec)
+        self.passes = cuda_layers.passes(Engine(simt, way, patience), self.spec)
         self.dtype = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
         self.tf32 = dtype == "tf32"
         G, P = self.spec.gates, P or H
@@ -241,14 +256,59 @@ def test_any_order_gives_the_same_bits(cell_name, way):
 def test_a_hang_is_ended(cell_name, way, H, D):
     """The watchdog: a block that never hears of the others leaves, outputs are NaN, the next call raises,
     the one after works."""
-    case = Case(cell_name, H, 3, 3, "float16", D=D, way=way)
+    case = Case(cell_name, H, 3, 3, "float16", D=D, way=way, patience=200 * MILLISECOND)
     simt.hang_at(1)
     y, h_n, *_ = case.forward(train=False)
     assert y.isnan().any() and h_n.isnan().any()
     simt.hang_at(0)
-    with pytest.raises(RuntimeError, match="waited 2 s for each other"):
+    awaited = r"block \d+" if way == "l2" else "the other blocks of its cluster"
+    told = rf"block \d of group 0, direction \d, had waited in vain for {awaited} at turn 2\b"
+    with pytest.raises(RuntimeError, match=told):
         case.run()
     case.check()
+
+
+@pytest.mark.parametrize("way", ["l2", "cluster"])
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_a_late_start_is_no_hang(cell_name, way):
+    """Until all blocks of a group have met, their waits have no limit: a busy GPU starts them when it can."""
+    case = Case(cell_name, 130, 3, 4, "bfloat16", way=way, patience=20 * MILLISECOND)
+    simt.start_late(2, 2000)  # 200 ms
+    case.check()
+
+
+@pytest.mark.parametrize("way", ["l2", "cluster"])
+def test_patience_without_end(way):
+    """0: sanitizers and debuggers make any wait long. The emulator ends the hang instead."""
+    case = Case("lstm", 130, 3, 4, "bfloat16", way=way, patience=0)
+    simt.hang_at(1)
+    with pytest.raises(RuntimeError, match=STUCK):
+        case.forward(train=False)
+
+
+@pytest.mark.parametrize(
+    "given, nanoseconds",
+    [({}, 10**10), ({"FUSEGEN_PATIENCE": "0"}, 0), ({"FUSEGEN_PATIENCE": "0.5"}, 5 * 10**8)],
+)
+def test_patience_of_the_environment(given, nanoseconds):
+    assert patience_in(given) == nanoseconds
+
+
+@pytest.mark.parametrize("given", ["long", "-1", "nan", "inf"])
+def test_patience_that_is_no_number_of_seconds(given):
+    with pytest.raises(ValueError, match="FUSEGEN_PATIENCE: expected seconds"):
+        patience_in({"FUSEGEN_PATIENCE": given})
+
+
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_clusters_in_code_that_has_none(cell_name):
+    """Code from before sm_90 that is launched in clusters all the same is never silently wrong."""
+    case = Case(cell_name, 130, 3, 3, "bfloat16", way="cluster")
+    simt.set_old_code(True)
+    y, h_n, *_ = case.forward(train=False)
+    assert y.isnan().all() and h_n.isnan().all()
+    with pytest.raises(RuntimeError, match="planned in clusters"):
+        case.run()
 
 
 @pytest.mark.parametrize("way, free", [("l2", 1), ("cluster", 1)])
@@ -453,7 +513,7 @@ def test_a_wrong_name_of_a_cell_or_dtype(name):
 def test_bad_arguments(change, error):
     z = torch.zeros
     arguments = {
-        "plan": None, "stream": 0,
+        "plan": None, "stream": 0, "patience": 10**9,
         "gx": z(2, 3, 36), "R": [z(36, 9)], "W_hr": [], "b_hn": [],
         "h0": None, "c0": None, "lengths": None, "y": z(2, 3, 9),
         "h_n": z(1, 3, 9), "c_n": z(1, 3, 9), "gates": None, "cells": None,

@@ -50,7 +50,7 @@ class Step:
         self.turn = turn_loop(self.graph, loop)
         place = {i.address: n for n, i in enumerate(function.code)}
         header = place[self.turn.header]
-        self.steps = 1
+        self.steps = 1.0
         self.warps = [self._steady(trace, header, steps) for trace in traces]
 
     def _steady(self, trace: list[Event], header: int, steps: int) -> list[Event]:
@@ -60,7 +60,8 @@ class Step:
             return trace[starts[0] :]
         if len(starts) < 4:
             raise ValueError("too few steps to find a steady one")
-        self.steps = round(steps / len(starts))  # of a pass: the loop may be unrolled
+        ratio = steps / len(starts)  # of a pass: slices go one after another, and the loop may be unrolled
+        self.steps = round(ratio) if ratio > 0.8 else 1 / round(1 / ratio)
         return trace[starts[-3] : starts[-2]]
 
     def is_product_at(self, at: int) -> bool:

@@ -76,8 +76,9 @@ void bind_cuda_layer(py::module_& m) {
   bind_plans(m);
   m.def(
       "gpu_forward",
-      [](const GpuPlan& plan, uintptr_t stream, View gx, Views R, Views W_hr, Views b_hn, View h0, View c0,
-         View lengths, View y, View h_n, View c_n, View gates, View cells, View workspace, View error) {
+      [](const GpuPlan& plan, uintptr_t stream, int64_t patience, View gx, Views R, Views W_hr, Views b_hn,
+         View h0, View c0, View lengths, View y, View h_n, View c_n, View gates, View cells, View workspace,
+         View error) {
         const GpuForward layer{.gx = gx,
                                .R = std::move(R),
                                .W_hr = std::move(W_hr),
@@ -93,15 +94,15 @@ void bind_cuda_layer(py::module_& m) {
                                .workspace = workspace,
                                .error = error};
         py::gil_scoped_release unlocked;
-        return name_of(gpu_forward(plan, reinterpret_cast<void*>(stream), layer));
+        return name_of(gpu_forward(plan, {reinterpret_cast<void*>(stream), patience}, layer));
       },
-      "plan"_a, "stream"_a, "gx"_a, "R"_a, "W_hr"_a, "b_hn"_a, "h0"_a, "c0"_a, "lengths"_a, "y"_a, "h_n"_a,
-      "c_n"_a, "gates"_a, "cells"_a, "workspace"_a, "error"_a);
+      "plan"_a, "stream"_a, "patience"_a, "gx"_a, "R"_a, "W_hr"_a, "b_hn"_a, "h0"_a, "c0"_a, "lengths"_a,
+      "y"_a, "h_n"_a, "c_n"_a, "gates"_a, "cells"_a, "workspace"_a, "error"_a);
   m.def(
       "gpu_backward",
-      [](const GpuPlan& plan, uintptr_t stream, View dy, View dh_n, View dc_n, Views R, Views W_hr, View y,
-         View h0, View c0, View lengths, View gates, View cells, View dgates, View dh, View dh0, View dc0,
-         View workspace, View error) {
+      [](const GpuPlan& plan, uintptr_t stream, int64_t patience, View dy, View dh_n, View dc_n, Views R,
+         Views W_hr, View y, View h0, View c0, View lengths, View gates, View cells, View dgates, View dh,
+         View dh0, View dc0, View workspace, View error) {
         const GpuBackward layer{.dy = dy,
                                 .dh_n = dh_n,
                                 .dc_n = dc_n,
@@ -120,10 +121,10 @@ void bind_cuda_layer(py::module_& m) {
                                 .workspace = workspace,
                                 .error = error};
         py::gil_scoped_release unlocked;
-        return name_of(gpu_backward(plan, reinterpret_cast<void*>(stream), layer));
+        return name_of(gpu_backward(plan, {reinterpret_cast<void*>(stream), patience}, layer));
       },
-      "plan"_a, "stream"_a, "dy"_a, "dh_n"_a, "dc_n"_a, "R"_a, "W_hr"_a, "y"_a, "h0"_a, "c0"_a, "lengths"_a,
-      "gates"_a, "cells"_a, "dgates"_a, "dh"_a, "dh0"_a, "dc0"_a, "workspace"_a, "error"_a);
+      "plan"_a, "stream"_a, "patience"_a, "dy"_a, "dh_n"_a, "dc_n"_a, "R"_a, "W_hr"_a, "y"_a, "h0"_a, "c0"_a,
+      "lengths"_a, "gates"_a, "cells"_a, "dgates"_a, "dh"_a, "dh0"_a, "dc0"_a, "workspace"_a, "error"_a);
 }
 
 }  // namespace fusegen

@@ -4,9 +4,14 @@
 
 namespace fusegen::device {
 
-inline uint32_t load_acquire(const uint32_t* p) { return simt::hung() ? 0 : *p; }
+// A hung block hears the others' first two turns, and nothing after.
+inline uint32_t load_acquire(const uint32_t* p) { return simt::hung() && *p > 2 ? 2 : *p; }
 inline void store_release(uint32_t* p, uint32_t v) { *p = v; }
-inline void store_system(int* p, int v) { *p = v; }
+inline void store_first(int64_t* p, int64_t v) {
+  if (*p == 0) *p = v;
+}
+
+inline bool has_clusters() { return !simt::settings().old_code; }
 
 using ByteBarrier = uint64_t;
 
@@ -59,7 +64,7 @@ inline void arm(ByteBarrier* b, uint32_t bytes) {
   detail::end_phase_if_due(s);
 }
 inline bool phase_over(ByteBarrier* b, uint32_t parity) {
-  return !simt::hung() && detail::state(b).parity != parity;
+  return !(simt::hung() && parity == 1) && detail::state(b).parity != parity;
 }
 inline void send16(void* shared, ByteBarrier* barrier, int rank, Word4 v) {
   const auto there = [&](void* p) { return simt::in_block(static_cast<unsigned char*>(p), rank); };

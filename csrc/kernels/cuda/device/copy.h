@@ -10,8 +10,8 @@ FUSEGEN_DEVICE void copy16_async(void* shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
 }
 
-// The same, or 16 zero bytes where `there` is false; `global` is not read then.
-FUSEGEN_DEVICE void copy16_async_or_zero(void* shared, const void* global, bool there) {
+// The same where `there`; else zeros, and `global` is not read.
+FUSEGEN_DEVICE void copy16_or_zero_async(void* shared, const void* global, bool there) {
   const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(there ? 16 : 0)
                : "memory");

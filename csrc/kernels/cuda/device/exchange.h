@@ -19,9 +19,14 @@ FUSEGEN_DEVICE void store_release(uint32_t* p, uint32_t v) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
 
-// A word of host memory.
-FUSEGEN_DEVICE void store_system(int* p, int v) {
-  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+// To a word of host memory, if 0 stands there: of all lanes the first wins. Over PCIe this is atomic among
+// the device's lanes alone, which is enough: the host reads whole words, and clears them.
+FUSEGEN_DEVICE void store_first(int64_t* p, int64_t v) {
+  [[maybe_unused]] int64_t before;
+  asm volatile("atom.relaxed.sys.global.cas.b64 %0, [%1], %2, %3;"
+               : "=l"(before)
+               : "l"(p), "l"(int64_t{0}), "l"(v)
+               : "memory");
 }
 
 // -- Clusters: sm_90 and later --
@@ -30,6 +35,7 @@ FUSEGEN_DEVICE void store_system(int* p, int v) {
 using ByteBarrier = uint64_t;
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+FUSEGEN_DEVICE bool has_clusters() { return true; }
 FUSEGEN_DEVICE uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
@@ -66,7 +72,8 @@ FUSEGEN_DEVICE void send16(void* shared, ByteBarrier* barrier, int rank, Word4 v
       "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(on)
       : "memory");
 }
-#else  // no plan takes clusters on an older GPU
+#else  // no plan takes clusters where this is the code that runs; whoever does all the same asks first
+FUSEGEN_DEVICE bool has_clusters() { return false; }
 FUSEGEN_DEVICE void cluster_sync() {}
 FUSEGEN_DEVICE void start(ByteBarrier*) {}
 FUSEGEN_DEVICE void arm(ByteBarrier*, uint32_t) {}

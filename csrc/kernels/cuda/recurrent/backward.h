@@ -109,7 +109,7 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT Arguments<BackwardPass> a) 
   using Lane = BackwardLane<C, T, NT>;
   const BackwardPass& pass = a.pass;
   const Self me = self<typename Lane::Rows>(a.geometry, a.operand.chunks);
-  Wire<NT> wire(a.exchange, a.geometry, me, pass.error);
+  Wire<NT> wire(a.exchange, a.geometry, me, pass);
   Weights<1, T, Format> weights(a.operand, a.geometry, me);
   const typename Lane::At at(pass, a.geometry, me);
   const Lane lane(a, at);

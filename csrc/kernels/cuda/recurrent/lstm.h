@@ -7,7 +7,7 @@ namespace fusegen::cuda {
 struct Lstm {
   static constexpr int kGates = 4;
   static constexpr int kColumns = 4;  // of a unit's gradients in dgates: i, f, g, o
-  static constexpr bool kHasC = true, kSavesGates = true;
+  static constexpr bool kHasC = true, kSavesGates = true, kTakesHiddenBias = false;
 
   // `x`: W x and the biases; `sums`: R h.
   template <class T>

@@ -1,6 +1,7 @@
 // What a pass multiplies at every step, and how a block's registers and shared memory are dealt for it.
 #pragma once
 #include "../layout.h"
+#include "forward/patch.h"
 
 namespace fusegen::cuda {
 
@@ -11,6 +12,7 @@ struct Product {
   int most_tiles;  // of 8 rows of the batch, in a slice
   Format format;
   int units, B, D;
+  int ring;  // stretches of gate inputs and saved gates that go through shared memory; 0: none do
 };
 
 // Tiles of a slice: as many as fit in a lane's registers beside R, on every GPU generation. LSTM and GRU with
@@ -21,8 +23,15 @@ constexpr int most_tiles(Cell cell, Format format) {
 
 constexpr Product product_of(const LayerSizes& s) {
   const int gates = gate_count(s.cell);
-  return {
-      s.backward ? 1 : gates, s.backward ? gates : 1, most_tiles(s.cell, s.format), s.format, s.H, s.B, s.D};
+  const int ring = s.backward ? 0 : gates == 1 ? 1 : 4;  // GRU saves four numbers of three gates
+  return {s.backward ? 1 : gates,
+          s.backward ? gates : 1,
+          most_tiles(s.cell, s.format),
+          s.format,
+          s.H,
+          s.B,
+          s.D,
+          ring};
 }
 
 constexpr int units_of_block(const Product& p, int k_splits) { return 8 / k_splits * units_of_warp(p.gates); }
@@ -46,10 +55,16 @@ constexpr int resident_chunks(int gates, bool split) {
 // 16-byte reads fall on different banks.
 constexpr int gathered_stride(int row_bytes) { return row_bytes % 128 ? row_bytes : row_bytes + kChunk; }
 
+// Steps whose gate inputs are on the way at once, and the one that is worked on.
+constexpr int kRingSlots = 4;
+
+// A group's flags in global memory start on 16 bytes, since four are looked at together.
+constexpr int flag_stride(int blocks) { return (blocks + 3) / 4 * 4; }
+
 // Parts of a block's shared memory, in bytes from its start.
 struct SharedParts {
   int gathered, gathered_size;  // of one buffer
-  int partial, stage, state, lengths, barriers, total;
+  int partial, stage, ring, ring_slot, state, lengths, barriers, total;
 };
 
 // Values of float that a lane carries from step to step, for each pair: c and h forward, dc and dh backward.
@@ -65,9 +80,17 @@ constexpr SharedParts shared_parts(const Plan& plan, const Product& product, int
   SharedParts p{};
   p.gathered_size = rows * gathered_stride(row_bytes);
   p.partial = p.gathered + buffers * p.gathered_size;
-  p.stage = p.partial + (8 - unit_groups) * tiles_of_warp(product.gates) * plan.tiles * 4 * 32 * 4;
-  p.state = p.stage +
-            rows * product.segments * units_of_block(product, plan.k_splits) * number_bytes(product.format);
+  p.stage = p.partial + (plan.k_splits > 1) * 8 * tiles_of_warp(product.gates) * plan.tiles * 4 * 32 * 4;
+  const int number = number_bytes(product.format),
+            published = rows * product.segments * units_of_block(product, plan.k_splits) * number;
+  p.ring = p.stage + published;
+  if (plan.transport != Transport::launch) p.ring_slot = product.ring * published;
+  if (product.units * number % 16 != 0) {  // rows do not start on whole words: a word more of each
+    const int tile_pairs = pairs / plan.tiles;
+    const int row = number * Patch{tile_pairs, pairs_finished(pairs, plan.k_splits)}.units();
+    p.ring_slot = p.ring_slot / row * (row + 16);
+  }
+  p.state = p.ring + kRingSlots * p.ring_slot;
   p.lengths = p.state + plan.slices * pairs * kCarried * unit_groups * 32 * 4;
   p.barriers = p.lengths + plan.slices * rows * 4;
   p.total = p.barriers + 8 * (buffers + 1);

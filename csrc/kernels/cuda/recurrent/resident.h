@@ -69,6 +69,14 @@ public:
            reinterpret_cast<float*>(device::shared_memory() + geometry_.shared.partial));
   }
 
+  // The warp's part of a product with the 8*NT rows that lie in shared memory from byte `first` on. No
+  // barrier.
+  template <int NT>
+  FUSEGEN_DEVICE void partial_sums(float (&sums)[kTiles][NT][4], int first, int stride) const {
+    set_zero(sums);
+    multiply(sums, device::shared_memory() + first, stride, me_.first_chunk, me_.chunks);
+  }
+
 private:
   // Chunks first .. first+count of the warp's rows.
   FUSEGEN_DEVICE void load(int first, int count) {

@@ -6,7 +6,7 @@ namespace fusegen::cuda {
 
 struct Rnn {
   static constexpr int kGates = 1, kColumns = 1;
-  static constexpr bool kHasC = false, kSavesGates = false;
+  static constexpr bool kHasC = false, kSavesGates = false, kTakesHiddenBias = false;
 
   template <class T>
   static FUSEGEN_DEVICE Made step(const Arguments<ForwardPass>& a, const float (&x)[1],

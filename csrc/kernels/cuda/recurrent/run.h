@@ -3,7 +3,7 @@
 #include <device/launch.h>
 
 #include "backward.h"
-#include "forward.h"
+#include "forward/kernel.h"
 #include "pass.h"
 #include "stepwise/pass.h"
 
@@ -20,8 +20,9 @@ struct Traits;
 template <>
 struct Traits<ForwardPass> {
   template <class C, class T, class Fmt, int NT>
-  static Kernel<ForwardPass> kernel() {
-    return forward_kernel<C, T, Fmt, NT>;
+  static Kernel<ForwardPass> kernel(Transport transport) {
+    return transport == Transport::l2 ? forward_sequence<C, T, Fmt, NT, true>
+                                      : forward_sequence<C, T, Fmt, NT, false>;
   }
 
   // -1: the first hand-over is h0.
@@ -32,7 +33,7 @@ struct Traits<ForwardPass> {
 template <>
 struct Traits<BackwardPass> {
   template <class C, class T, class Fmt, int NT>
-  static Kernel<BackwardPass> kernel() {
+  static Kernel<BackwardPass> kernel(Transport) {
     return backward_kernel<C, T, Fmt, NT>;
   }
 
@@ -58,6 +59,17 @@ inline Geometry geometry_of(const Plan& plan, const Product& product, int64_t ga
   return g;
 }
 
+inline void set_strides(Arguments<ForwardPass>& a) {
+  const ForwardPass& pass = a.pass;
+  const int64_t H = pass.H * number_bytes(pass.format), rows = 8 * pass.plan.tiles;
+  const auto stride = [&](int64_t row) { return Stride{pass.B * row, rows * row}; };
+  a.gx = stride(pass.D * gate_count(pass.cell) * H);
+  a.y = stride(pass.D * H);
+  a.gates = stride(4 * H);
+  a.cells = stride(4 * pass.H);
+}
+inline void set_strides(Arguments<BackwardPass>&) {}
+
 inline device::Launch launch_of(const Recurrence& pass, const Plan& plan, const Geometry& geometry) {
   return {.blocks = plan.blocks * plan.groups * pass.D,
           .cluster = plan.transport == Transport::cluster ? plan.blocks : 1,
@@ -68,28 +80,27 @@ inline device::Launch launch_of(const Recurrence& pass, const Plan& plan, const 
 
 // The kernel for slices of so many tiles: 1, and where most_tiles() allows it 2.
 template <class Pass, class C, class T, class Fmt>
-Kernel<Pass> kernel_with(int tiles) {
+Kernel<Pass> kernel_with(const Plan& plan) {
   if constexpr (sizeof(T) == 2 && C::kGates == 1)
-    if (tiles == 2) return Traits<Pass>::template kernel<C, T, Fmt, 2>();
-  return Traits<Pass>::template kernel<C, T, Fmt, 1>();
+    if (plan.tiles == 2) return Traits<Pass>::template kernel<C, T, Fmt, 2>(plan.transport);
+  return Traits<Pass>::template kernel<C, T, Fmt, 1>(plan.transport);
 }
 
 template <class Pass, class T, class Fmt>
-Kernel<Pass> kernel_of(Cell cell, Half half, int tiles) {
-  if (half == Half::projection) return kernel_with<Pass, Rnn, T, Fmt>(tiles);
+Kernel<Pass> kernel_of(Cell cell, Half half, const Plan& plan) {
+  if (half == Half::projection) return kernel_with<Pass, Rnn, T, Fmt>(plan);
   switch (cell) {
-    case Cell::lstm: return kernel_with<Pass, Lstm, T, Fmt>(tiles);
-    case Cell::gru: return kernel_with<Pass, Gru, T, Fmt>(tiles);
+    case Cell::lstm: return kernel_with<Pass, Lstm, T, Fmt>(plan);
+    case Cell::gru: return kernel_with<Pass, Gru, T, Fmt>(plan);
     case Cell::rnn_tanh:
     case Cell::rnn_relu: break;
   }
-  return kernel_with<Pass, Rnn, T, Fmt>(tiles);
+  return kernel_with<Pass, Rnn, T, Fmt>(plan);
 }
 
 template <class T, class Fmt, class Pass>
 void start(const Arguments<Pass>& a, const Plan& plan) {
-  device::launch(kernel_of<Pass, T, Fmt>(a.pass.cell, a.half, plan.tiles),
-                 launch_of(a.pass, plan, a.geometry), a);
+  device::launch(kernel_of<Pass, T, Fmt>(a.pass.cell, a.half, plan), launch_of(a.pass, plan, a.geometry), a);
 }
 
 // -- One launch --
@@ -101,8 +112,7 @@ Plan plan_that_fits(const Pass& pass) {
   if (plan.transport == Transport::launch || plan.transport == Transport::block) return plan;
   const Product product = product_of(pass);
   const Geometry geometry = geometry_of(plan, product, vector_of(plan, product).bytes);
-  if (device::resident(kernel_of<Pass, T, Fmt>(pass.cell, Half::both, plan.tiles),
-                       launch_of(pass, plan, geometry)))
+  if (device::resident(kernel_of<Pass, T, Fmt>(pass.cell, Half::both, plan), launch_of(pass, plan, geometry)))
     return plan;
   return choose_stepwise(cuda::device(pass.device), pass);
 }
@@ -125,6 +135,7 @@ void run_whole(const Pass& pass, const Workspace& w, unsigned char* memory) {
                 .publish_bytes = static_cast<int>(vector.bytes),
                 .flags = reinterpret_cast<uint32_t*>(memory + w.flags)};
   a.geometry = geometry_of(plan, product, vector.bytes);
+  set_strides(a);
   a.half = Half::both;
   a.carry = reinterpret_cast<float*>(memory + w.carry);
   a.first = Traits<Pass>::kFirst;

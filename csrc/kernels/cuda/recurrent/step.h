@@ -10,7 +10,7 @@ using device::Math;
 // Forward: a unit in a row, before the step.
 struct Before {
   float c, h;
-  int direction, unit;
+  float b_hn;  // GRU's
 };
 struct Made {
   float c, h;

@@ -6,23 +6,30 @@
 #include <device/copy.h>
 #include <device/exchange.h>
 
+#include "../watchdog.h"
 #include "resident.h"
 
 namespace fusegen::cuda {
-
-constexpr uint64_t kPatience = 2'000'000'000;  // nanoseconds after which a wait is given up
 
 template <int NT>
 class Wire {
 public:
   static constexpr int kRows = 8 * NT;
 
-  FUSEGEN_DEVICE Wire(const Exchange& exchange, const Geometry& geometry, const Self& me, int* error)
-      : x_(exchange), geometry_(geometry), me_(me), error_(error), shared_(device::shared_memory()) {}
+  FUSEGEN_DEVICE Wire(const Exchange& exchange, const Geometry& geometry, const Self& me,
+                      const Recurrence& pass)
+      : x_(exchange),
+        geometry_(geometry),
+        me_(me),
+        shared_(device::shared_memory()),
+        watchdog_(pass, stop(), {me.direction, me.group, me.rank, kAnyBlock, 0}) {}
 
   // Before the first turn, by all lanes.
   FUSEGEN_DEVICE void begin() {
-    if (device::thread() == 0) *stop() = 0;
+    if (device::thread() == 0) {
+      *stop() = 0;
+      if (geometry_.transport == Transport::cluster && !device::has_clusters()) watchdog_.stop(kNoClusters);
+    }
     if (inside()) {  // columns that nobody publishes must be zero
       const int words = 2 * geometry_.slices * geometry_.shared.gathered_size / 16;
       for (int i = device::thread(); i < words; i += device::kThreads)
@@ -55,7 +62,7 @@ public:
     if (geometry_.transport == Transport::cluster) {
       uint64_t started = 0;
       for (uint32_t looks = 1; !device::phase_over(barrier(slice, turn), (turn >> 1) & 1); ++looks)
-        if (give_up(looks, started)) return rows;
+        if (watchdog_.give_up(looks, started, turn, kAnyBlock)) return rows;
       if (device::thread() == 0) device::arm(barrier(slice, turn), bytes_of_turn());  // for turn + 2
       return rows;
     }
@@ -64,12 +71,12 @@ public:
                                 static_cast<int64_t>(slot(slice)) * kRows * x_.gather_bytes;
     if (geometry_.transport == Transport::launch) return from;
     if (device::warp() == 0) {
-      const uint32_t* flags = x_.flags + static_cast<int64_t>(slot(slice)) * geometry_.blocks;
+      const uint32_t* flags = x_.flags + static_cast<int64_t>(slot(slice)) * flag_stride(geometry_.blocks);
       for (int rank = device::lane(); rank < geometry_.blocks; rank += 32) {
         uint64_t started = 0;
         for (uint32_t looks = 1; device::load_acquire(flags + rank) < static_cast<uint32_t>(turn + 1);
              ++looks)
-          if (give_up(looks, started)) break;
+          if (watchdog_.give_up(looks, started, turn, rank)) break;
       }
     }
     device::sync_block();
@@ -108,11 +115,12 @@ public:
     if (geometry_.transport == Transport::cluster || geometry_.transport == Transport::launch) return;
     device::sync_block();
     if (geometry_.transport == Transport::l2 && device::thread() == 0)
-      device::store_release(x_.flags + static_cast<int64_t>(slot(slice)) * geometry_.blocks + me_.rank,
-                            static_cast<uint32_t>(turn + 1));
+      device::store_release(
+          x_.flags + static_cast<int64_t>(slot(slice)) * flag_stride(geometry_.blocks) + me_.rank,
+          static_cast<uint32_t>(turn + 1));
   }
 
-  FUSEGEN_DEVICE bool stopped() const { return *stop() != 0; }
+  FUSEGEN_DEVICE bool stopped() const { return watchdog_.stopped(); }
 
   // After the last turn, by all lanes: a block must not go while others may still send to it.
   FUSEGEN_DEVICE void end() {
@@ -142,22 +150,11 @@ private:
     return static_cast<uint32_t>(kRows * geometry_.blocks * geometry_.own_bytes_of_row);
   }
 
-  FUSEGEN_DEVICE bool give_up(uint32_t looks, uint64_t& started) {
-    device::relax();
-    if (looks % 64) return false;
-    const uint64_t now = device::nanoseconds();
-    if (started == 0) started = now;
-    if (now - started < kPatience && !*stop()) return false;
-    *stop() = 1;
-    device::store_system(error_, kTimedOut);
-    return true;
-  }
-
   const Exchange& x_;
   const Geometry& geometry_;
   const Self& me_;
-  int* error_;
   unsigned char* shared_;
+  const Watchdog watchdog_;
 };
 
 }  // namespace fusegen::cuda

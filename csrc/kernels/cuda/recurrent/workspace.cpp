@@ -22,7 +22,7 @@ Workspace workspace(const Device& device, const Plan& plan, const LayerSizes& s)
   Workspace w{};
   if (plan.transport != Transport::launch) {
     w.flags = aligned(exchanged(plan, product_of(s)));
-    w.zeroed = w.flags + aligned(4ll * s.D * plan.groups * plan.slices * plan.blocks);
+    w.zeroed = w.flags + aligned(4ll * s.D * plan.groups * plan.slices * flag_stride(plan.blocks));
     w.carry = w.zeroed;
     w.bytes = w.carry + aligned(8ll * s.D * s.B * s.H);
   }

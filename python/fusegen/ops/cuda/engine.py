@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -10,12 +13,29 @@ from torch import Tensor
 from ... import _C
 
 
+def patience_in(environment: Mapping[str, str]) -> int:
+    """What FUSEGEN_PATIENCE says, in seconds there: the nanoseconds that the blocks of a kernel wait for each
+    other before they give up; 0, which sanitizers and debuggers want: they wait for ever. 10 s unless set.
+
+    Raises ValueError where it is no number of seconds.
+    """
+    given = environment.get("FUSEGEN_PATIENCE") or "10"
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= 1e9:
+        raise ValueError(f"FUSEGEN_PATIENCE: expected seconds, 0 or more, got {given!r}")
+    return math.ceil(seconds * 1e9)
+
+
 class Engine(NamedTuple):
-    """The module that has the kernels, and the transport that a recurrence is asked to use: "best", or one of
-    "launch", "block", "l2", "cluster"."""
+    """The module that has the kernels, the transport that a recurrence is asked to use ("best", or one of
+    "launch", "block", "l2", "cluster"), and the nanoseconds that its blocks wait for each other."""
 
     kernels: Any = _C
     transport: str = "best"
+    patience: int = patience_in(os.environ)
 
 
 ENGINE = Engine()

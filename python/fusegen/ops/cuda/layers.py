@@ -123,9 +123,9 @@ def recurrence(engine: Engine, spec: CellSpec, gx: Tensor, steps: Steps, train: 
     cells = gx.new_empty(D, T, B, H, dtype=torch.float32) if train and spec is LSTM else None
     plan = _plan(engine, spec, steps, gx, False)
     transport = engine.kernels.gpu_forward(
-        plan, stream_of(gx), gx, _dense(steps.R), _dense(steps.W_hr), [dense(b) for b in steps.b_hn],
-        dense(steps.h0), dense(steps.c0), steps.lengths, y, h_n, c_n, gates, cells, _workspace(plan, gx),
-        error_word(gx.device),
+        plan, stream_of(gx), engine.patience, gx, _dense(steps.R), _dense(steps.W_hr),
+        [dense(b) for b in steps.b_hn], dense(steps.h0), dense(steps.c0), steps.lengths, y, h_n, c_n, gates,
+        cells, _workspace(plan, gx), error_word(gx.device),
     )  # fmt: skip
     _note(engine, spec, plan, transport)
     return y, h_n, c_n, gates, cells
@@ -151,9 +151,9 @@ def recurrence_backward(
     dc0 = y.new_empty(D, B, H) if states[1] else None
     plan = _plan(engine, spec, steps, y, True)
     transport = engine.kernels.gpu_backward(
-        plan, stream_of(y), *map(dense, grads), [r.t().contiguous() for r in steps.R],
-        [w.t().contiguous() for w in steps.W_hr], y, dense(steps.h0), dense(steps.c0), steps.lengths, gates,
-        cells, dgates, dh, dh0, dc0, _workspace(plan, y), error_word(y.device),
+        plan, stream_of(y), engine.patience, *map(dense, grads), [r.t().contiguous() for r in steps.R],
+        [w.t().contiguous() for w in steps.W_hr], y, dense(steps.h0), dense(steps.c0), steps.lengths,
+        gates, cells, dgates, dh, dh0, dc0, _workspace(plan, y), error_word(y.device),
     )  # fmt: skip
     _note(engine, spec, plan, transport)
     return dgates, dh, dh0, dc0

@@ -47,7 +47,7 @@ public:
     if (aligned_) {
 #pragma unroll
       for (int j = 0; j < kWords; ++j)
-        device::copy16_async_or_zero(to + 16 * j * kChunk, from_[j] + k0, there_[j] && left > 0);
+        device::copy16_or_zero_async(to + 16 * j * kChunk, from_[j] + k0, there_[j] && left > 0);
     } else {
 #pragma unroll 1
       for (int j = 0; j < kWords; ++j) {
