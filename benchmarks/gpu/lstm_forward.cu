@@ -28,6 +28,7 @@
 
 #include "kernels/cells.h"
 #include "kernels/cuda/layout.h"
+#include "kernels/cuda/multiply.h"
 
 namespace fusegen::ladder {
 namespace {
@@ -97,8 +98,8 @@ FUSEGEN_KERNEL void tensor_cores(FUSEGEN_ARGUMENT Layer a) {
     const Bf16* R =
         a.R + (static_cast<int64_t>(gate) * H + first_unit + half + g) * H + chunk * kNumbers + 8 * t;
     const Word4 top = load16(R), bottom = load16(R + 8 * H);
-    product(FormatBf16{}, d, top, bottom,
-            load16(h_of<H>(a, a.t - 1, first_row + g) + chunk * kNumbers + 8 * t));
+    cuda::add_product(FormatBf16{}, d, top, bottom,
+                      load16(h_of<H>(a, a.t - 1, first_row + g) + chunk * kNumbers + 8 * t));
   }
   auto* sums = reinterpret_cast<float*>(shared_memory());  // [4][32 units][8 rows]
   for (int i = 0; i < 4; ++i) sums[(gate * kOfBlock + half + g + 8 * (i / 2)) * kRows + 2 * t + i % 2] = d[i];
@@ -140,8 +141,8 @@ FUSEGEN_KERNEL void dealt_rows(FUSEGEN_ARGUMENT Layer a) {
     const Word4 h = load16(h_of<H>(a, a.t - 1, first_row + g) + k);
 #pragma unroll
     for (int tile = 0; tile < 2; ++tile)
-      product(FormatBf16{}, sums[tile], load16(row_of_R<H>(a, first_unit, tile, g, k)),
-              load16(row_of_R<H>(a, first_unit, tile, g + 8, k)), h);
+      cuda::add_product(FormatBf16{}, sums[tile], load16(row_of_R<H>(a, first_unit, tile, g, k)),
+                        load16(row_of_R<H>(a, first_unit, tile, g + 8, k)), h);
   }
 #pragma unroll
   for (int pair = 0; pair < Dealt::kPairs; ++pair) {
@@ -184,7 +185,7 @@ struct Resident {
       const Word4 column = load16(from + chunk * cuda::kChunk);
 #pragma unroll
       for (int tile = 0; tile < 2; ++tile)
-        product(FormatBf16{}, sums[tile], top[tile][chunk], bottom[tile][chunk], column);
+        cuda::add_product(FormatBf16{}, sums[tile], top[tile][chunk], bottom[tile][chunk], column);
     }
   }
 };

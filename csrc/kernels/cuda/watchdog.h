@@ -16,15 +16,16 @@ public:
 
   FUSEGEN_DEVICE bool stopped() const { return *stop_ != 0; }
 
-  FUSEGEN_DEVICE void stop(int64_t error) const {
-    *stop_ = 1;
+  // `mark`, not 0, stays in the word.
+  FUSEGEN_DEVICE void stop(int64_t error, int mark = 1) const {
+    *stop_ = mark;
     device::store_first(pass_.error, error);
   }
 
   // After each of the `looks`, counted from 1, of a wait in vain for what `awaited` publishes at `turn`;
   // `started` is 0 at first. Turn 0 has no limit: until then the group's blocks have not met, and how long
   // the device takes to start them all says nothing of them.
-  FUSEGEN_DEVICE bool give_up(uint32_t looks, uint64_t& started, int turn, int awaited) const {
+  FUSEGEN_DEVICE bool give_up(uint32_t looks, uint64_t& started, int turn, int awaited, int mark = 1) const {
     device::relax();
     if (looks % 64) return false;
     if (stopped()) return true;
@@ -32,7 +33,7 @@ public:
     const uint64_t now = device::nanoseconds();
     if (started == 0) started = now;
     if (now - started < static_cast<uint64_t>(pass_.patience)) return false;
-    stop(error_of(Wait{who_.direction, who_.group, who_.rank, awaited, turn}));
+    stop(error_of(Wait{who_.direction, who_.group, who_.rank, awaited, turn}), mark);
     return true;
   }
 

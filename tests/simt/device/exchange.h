@@ -6,6 +6,10 @@ namespace fusegen::device {
 
 // A hung block hears the others' first two turns, and nothing after.
 inline uint32_t load_acquire(const uint32_t* p) { return simt::hung() && *p > 2 ? 2 : *p; }
+inline Word4 load_acquire16(const uint32_t* p) {
+  if (reinterpret_cast<uintptr_t>(p) % 16) throw simt::Stuck("misaligned load of flags");
+  return {load_acquire(p), load_acquire(p + 1), load_acquire(p + 2), load_acquire(p + 3)};
+}
 inline void store_release(uint32_t* p, uint32_t v) { *p = v; }
 inline void store_first(int64_t* p, int64_t v) {
   if (*p == 0) *p = v;
@@ -66,11 +70,17 @@ inline void arm(ByteBarrier* b, uint32_t bytes) {
 inline bool phase_over(ByteBarrier* b, uint32_t parity) {
   return !(simt::hung() && parity == 1) && detail::state(b).parity != parity;
 }
-inline void send16(void* shared, ByteBarrier* barrier, int rank, Word4 v) {
-  const auto there = [&](void* p) { return simt::in_block(static_cast<unsigned char*>(p), rank); };
-  const detail::Sent s{there(shared), reinterpret_cast<ByteBarrier*>(there(barrier)), v};
-  if (reinterpret_cast<uintptr_t>(s.to) % 16) throw simt::Stuck("misaligned store into another block");
+using Remote = unsigned char*;
+inline Remote remote(const void* shared, int rank) {
+  return simt::in_block(static_cast<unsigned char*>(const_cast<void*>(shared)), rank);
+}
+inline void send16(Remote to, Remote barrier, Word4 v) {
+  const detail::Sent s{to, reinterpret_cast<ByteBarrier*>(barrier), v};
+  if (reinterpret_cast<uintptr_t>(to) % 16) throw simt::Stuck("misaligned store into another block");
   simt::later(detail::arrive, &s, sizeof s);
+}
+inline void send16(void* shared, ByteBarrier* barrier, int rank, Word4 v) {
+  send16(remote(shared, rank), remote(barrier, rank), v);
 }
 
 }  // namespace fusegen::device

@@ -8,9 +8,7 @@
 #pragma once
 #include <type_traits>
 
-#include <device/mma.h>
-
-#include "../sums.h"
+#include "../multiply.h"
 #include "operands.h"
 #include "tiles.h"
 
@@ -69,7 +67,7 @@ FUSEGEN_DEVICE void multiply_stage(Sums<Tile>& sums, const WarpShare<Tile>& shar
       const device::Word4 column = B::right(slot + Tile::kBytesA, chunk, share.n + 8 * n);
 #pragma unroll
       for (int m = 0; m < Tile::kTilesM; ++m)
-        device::product(Format{}, sums[m][n], rows[m].top, rows[m].bottom, column);
+        add_product(Format{}, sums[m][n], rows[m].top, rows[m].bottom, column);
     }
   }
 }

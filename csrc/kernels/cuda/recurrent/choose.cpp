@@ -7,8 +7,6 @@
 namespace fusegen::cuda {
 namespace {
 
-bool split(const Product& p) { return p.format == Format::f32; }
-
 int chunks_of_row(const Product& p, int units) {
   return ceil_div(static_cast<int64_t>(p.segments) * units * number_bytes(p.format), kChunk);
 }
@@ -38,12 +36,12 @@ void deal(Plan& plan, const Product& p, int tiles, int most) {
 
 // R in the registers of `blocks` blocks, by the fewest that hold it.
 bool resident(Plan& plan, const Product& p, const Device& device, Transport transport) {
-  const int kept = resident_chunks(p.gates, split(p));
+  const int kept = resident_chunks(p.gates);
   for (int k_splits = 1; k_splits <= 8; k_splits *= 2) {
     const int units = units_of_block(p, k_splits);
     int blocks = ceil_div(p.units, units);
     if (transport == Transport::cluster) blocks = power_of_two(blocks);
-    if (ceil_div(chunks_of_row(p, blocks * units), k_splits) > kept) continue;
+    if (ceil_div(chunks_of_row(p, blocks * units), k_splits) > kept) continue;  // and so an even number
     if (transport == Transport::block && blocks > 1) return false;
     if (transport == Transport::cluster && (blocks == 1 || blocks > device.largest_cluster)) return false;
     const int most = (transport == Transport::cluster ? clusters(device, blocks) : device.sms / blocks) / p.D;

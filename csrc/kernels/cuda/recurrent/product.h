@@ -36,24 +36,23 @@ constexpr Product product_of(const LayerSizes& s) {
 
 constexpr int units_of_block(const Product& p, int k_splits) { return 8 / k_splits * units_of_warp(p.gates); }
 
-// What the blocks of the plan publish together: of one copy of a row of the batch.
+// What the blocks of the plan publish together: of one copy of a row of the batch. The warps that share it
+// get an even number of chunks each.
 constexpr PaddedVector vector_of(const Plan& plan, const Product& p) {
   const int number = number_bytes(p.format);
   const int64_t padded = static_cast<int64_t>(plan.blocks) * units_of_block(p, plan.k_splits);
   const int64_t bytes = padded * p.segments * number;
-  return {p.segments, p.units, padded, (bytes + kChunk - 1) / kChunk * kChunk, number};
+  const int64_t whole = 2 * kChunk * plan.k_splits;
+  return {p.segments, p.units, padded, (bytes + whole - 1) / whole * whole, number};
 }
 
-// A warp keeps this many chunks of its rows of R in registers: with 8 * tiles registers a chunk, 72 to 128 of
-// the 255 that a lane may have. GRU's three sums and the split halves of true float32 leave room for one
-// chunk fewer.
-constexpr int resident_chunks(int gates, bool split) {
-  return gates == 4 ? 8 : gates == 3 ? (split ? 3 : 4) : 16;
-}
+// A warp keeps this many chunks of its rows of R in registers, an even number: with 8 * tiles registers a
+// chunk, 96 or 128 of the 255 that a lane may have.
+constexpr int resident_chunks(int gates) { return gates == 4 ? 8 : gates == 3 ? 4 : 16; }
 
 // A row of gathered numbers in shared memory: its length is 64 more than a multiple of 128, so that 8 rows of
 // 16-byte reads fall on different banks.
-constexpr int gathered_stride(int row_bytes) { return row_bytes % 128 ? row_bytes : row_bytes + kChunk; }
+constexpr int gathered_stride(int row_bytes) { return row_bytes + kChunk; }
 
 // Steps whose gate inputs are on the way at once, and the one that is worked on.
 constexpr int kRingSlots = 4;
@@ -70,7 +69,8 @@ struct SharedParts {
 // Values of float that a lane carries from step to step, for each pair: c and h forward, dc and dh backward.
 constexpr int kCarried = 2;
 
-// `row_bytes`: of the vector that is gathered.
+// `row_bytes`: of the vector that is gathered. A product reads up to two chunks past the rows (resident.h),
+// which what follows them is long enough for.
 constexpr SharedParts shared_parts(const Plan& plan, const Product& product, int row_bytes) {
   const int rows = 8 * plan.tiles, unit_groups = 8 / plan.k_splits;
   const int pairs = (product.gates == 4 ? 2 : 4) * plan.tiles;

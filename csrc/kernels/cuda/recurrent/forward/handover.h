@@ -29,7 +29,7 @@
 #include <device/exchange.h>
 #include <device/warp.h>
 
-#include "../wire.h"
+#include "../../watchdog.h"
 #include "share.h"
 
 namespace fusegen::cuda {
@@ -42,7 +42,9 @@ public:
 
   // Whether a wait has been given up at this beat or before. Beats are counted over slices and steps: one
   // warp may look while another is in the next beat's wait already, and all must decide alike.
-  FUSEGEN_DEVICE bool stopped(int beat) const { return device::load<int>(stop()) <= beat; }
+  FUSEGEN_DEVICE bool stopped(int slice, int step) const {
+    return device::load<int>(stop()) >= mark(slice, step);
+  }
 
 protected:
   FUSEGEN_DEVICE HandoverBase(const Arguments<ForwardPass>& a, const Self& me, const Share& share)
@@ -54,15 +56,13 @@ protected:
     for (int i = 16 * device::thread(); i < bytes; i += 16 * device::kThreads)
       device::store16(share_.memory + a_.geometry.shared.gathered + i, device::Word4{0, 0, 0, 0});
   }
-  FUSEGEN_DEVICE bool give_up(uint32_t looks, uint64_t& started, int beat) const {
-    device::relax();
-    if (looks % 64) return false;
-    const uint64_t now = device::nanoseconds();
-    if (started == 0) started = now;
-    if (now - started < kPatience && !stopped(beat)) return false;
-    device::store(stop(), beat);
-    device::store_system(a_.pass.error, kTimedOut);
-    return true;
+  // The earlier the beat, the greater; the word is 0 at first.
+  FUSEGEN_DEVICE int mark(int slice, int turn) const {
+    return INT32_MAX - (turn * a_.geometry.slices + slice);
+  }
+  FUSEGEN_DEVICE Watchdog watchdog() const {
+    auto* const word = reinterpret_cast<volatile int*>(device::shared_memory() + a_.geometry.shared.barriers);
+    return {a_.pass, word, {me_.direction, me_.group, me_.rank, kAnyBlock, 0}};
   }
 
   const Arguments<ForwardPass>& a_;
@@ -88,11 +88,16 @@ public:
         word_at_(device::in_register(a.geometry.shared.gathered + share.word_row * stride_ + Base::column_)) {
   }
 
-  // Before the first turn, by all lanes; all of the block's shared memory is ready behind it.
-  FUSEGEN_DEVICE void begin() const {
+  // Before the first turn, by all lanes; all of the block's shared memory is ready behind it. False: this
+  // code knows no clusters.
+  FUSEGEN_DEVICE bool begin() const {
+    if (cluster_ && !device::has_clusters()) {
+      if (device::thread() == 0) Base::watchdog().stop(kNoClusters);
+      return false;
+    }
     Base::zero_buffers(2 * a_.geometry.slices);
     if (device::thread() == 0) {
-      device::store(stop(), INT32_MAX);
+      device::store(stop(), 0);
       for (int i = 0; cluster_ && i < 2 * a_.geometry.slices; ++i) {
         device::start(reinterpret_cast<device::ByteBarrier*>(device::shared_memory() + barrier_at(i)));
         device::arm(share_.memory + barrier_at(i), bytes_of_turn());
@@ -103,6 +108,7 @@ public:
     } else {
       device::sync_block();
     }
+    return true;
   }
 
   FUSEGEN_DEVICE int stride() const { return stride_; }
@@ -113,13 +119,13 @@ public:
 
   // By all lanes of a warp; true in all of them where the wait was in vain. What does not depend on it should
   // be under way before.
-  FUSEGEN_DEVICE bool wait(int slice, int turn, int beat) const {
+  FUSEGEN_DEVICE bool wait(int slice, int turn) const {
     if (!cluster_) return false;  // the turn ended with a barrier
     const device::Shared b = share_.memory + barrier_at(2 * slice + (turn & 1));
     uint64_t started = 0;
     bool lost = false;
     for (uint32_t looks = 1; !lost && !device::phase_over(b, (turn >> 1) & 1); ++looks)
-      lost = Base::give_up(looks, started, beat);
+      lost = Base::watchdog().give_up(looks, started, turn, kAnyBlock, Base::mark(slice, turn));
     lost = device::any_of_warp(lost);
     if (device::thread() == 0 && !lost) device::arm(b, bytes_of_turn());  // for turn + 2
     return lost;
@@ -185,15 +191,16 @@ public:
     flag_ = x.flags + slot() * flag_stride(blocks) + me.rank;
   }
 
-  FUSEGEN_DEVICE void begin() const {
+  FUSEGEN_DEVICE bool begin() const {
     Base::zero_buffers(1);
-    if (device::thread() == 0) device::store(stop(), INT32_MAX);
+    if (device::thread() == 0) device::store(stop(), 0);
     // Flags of no block stand for turns that are over. They are seen at the latest with the block's first.
     const int blocks = a_.geometry.blocks, stride = flag_stride(blocks);
     if (me_.rank == 0 && device::thread() < stride - blocks)
       for (int slice = 0; slice < a_.geometry.slices; ++slice)
         flag_[slice * stride + blocks + device::thread()] = ~0u;
     device::sync_block();
+    return true;
   }
 
   FUSEGEN_DEVICE int stride() const { return stride_; }
@@ -202,19 +209,17 @@ public:
   // By all lanes of the block; true in all of them where a wait was in vain. `meanwhile` asks for copies that
   // may take longer than this turn's: by then, all but its last group are there.
   template <class Meanwhile>
-  FUSEGEN_DEVICE bool wait(int slice, int turn, int beat, const Meanwhile& meanwhile) const {
+  FUSEGEN_DEVICE bool wait(int slice, int turn, const Meanwhile& meanwhile) const {
     const uint32_t* const flags = flags_ + slice * flag_stride(a_.geometry.blocks);
     uint64_t started = 0;
     bool lost = false;
     for (uint32_t looks = 1; !lost; ++looks) {
-      bool ready = true;
-      if (looks_) {
-        const device::Word4 f = device::load_acquire16(flags);
-        const uint32_t first = f.x < f.y ? f.x : f.y, second = f.z < f.w ? f.z : f.w;
-        ready = (first < second ? first : second) > static_cast<uint32_t>(turn);
-      }
+      device::Word4 f{~0u, ~0u, ~0u, ~0u};
+      if (looks_) f = device::load_acquire16(flags);
+      const uint32_t first = f.x < f.y ? f.x : f.y, second = f.z < f.w ? f.z : f.w;
+      const bool ready = (first < second ? first : second) > static_cast<uint32_t>(turn);
       if (device::all_of_warp(ready)) break;
-      lost = device::any_of_warp(Base::give_up(looks, started, beat));
+      lost = device::any_of_warp(!ready && give_up(f, looks, started, slice, turn));
     }
     device::sync_warp();  // what some lanes have acquired, all read
     const unsigned char* from = from_ + (turn & 1) * a_.exchange.gather_parity +
@@ -229,7 +234,7 @@ public:
     meanwhile();
     device::copy_groups_done<1>();
     device::sync_block();
-    return Base::stopped(beat);
+    return Base::stopped(slice, turn);
   }
 
   FUSEGEN_DEVICE void give(const device::Word4& word, int slice, int turn, bool wanted) const {
@@ -246,6 +251,17 @@ public:
   FUSEGEN_DEVICE void end() const {}
 
 private:
+  // Of the first of four flags that is late.
+  FUSEGEN_DEVICE bool give_up(const device::Word4& f, uint32_t looks, uint64_t& started, int slice,
+                              int turn) const {
+    const uint32_t over = static_cast<uint32_t>(turn);
+    const int four = static_cast<int>(flags_ - a_.exchange.flags - slot() * flag_stride(a_.geometry.blocks)),
+              late = f.x <= over   ? 0
+                     : f.y <= over ? 1
+                     : f.z <= over ? 2
+                                   : 3;
+    return Base::watchdog().give_up(looks, started, turn, four + late, Base::mark(slice, turn));
+  }
   FUSEGEN_DEVICE int64_t slot() const {
     return static_cast<int64_t>(me_.direction * a_.geometry.groups + me_.group) * a_.geometry.slices;
   }

@@ -66,9 +66,23 @@ public:
 
   FUSEGEN_DEVICE void run() {
     read_lengths();
-    handover_.begin();
+    bool lost = !handover_.begin();
+    if (!lost) lost = !all_steps();
+    handover_.end();
+    if (!share_.finishes) return;
+    for (int slice = 0; slice < a_.geometry.slices; ++slice)
+      with_count([&](auto count) { end<count>(slice, lost); });
+  }
+
+private:
+  struct Beat {
+    int slice, step, t;
+  };
+
+  // False: blocks have waited in vain.
+  FUSEGEN_DEVICE bool all_steps() {
     Weights<kGates, T, Format> weights(a_.operand, a_.geometry, me_);
-    for (int ahead = 1; ahead < kRingSlots; ++ahead) ring_.fetch();
+    ring_.begin();
     for (int slice = 0; slice < a_.geometry.slices; ++slice) {
       device::Word4 word{0, 0, 0, 0};
       if (share_.finishes) {
@@ -80,22 +94,23 @@ public:
     }
 
     const bool reverse = me_.direction == 1;
-    Beat beat{0, 0, 0, reverse ? static_cast<int>(a_.pass.T) - 1 : 0};
-    bool lost = false;
+    Beat beat{0, 0, reverse ? static_cast<int>(a_.pass.T) - 1 : 0};
     while (beat.step < a_.pass.T) {
       // Of this beat the inputs are there, of the last one all lanes have left the stage.
-      Inputs x;
       device::copy_groups_done<kRingSlots - 2>();
       device::sync_warp();
-      if (share_.finishes) with_count([&](auto count) { ring_.template read<count>(x, beat.slice, beat.t); });
+      bool lost;
       if constexpr (l2) {
-        lost = handover_.wait(beat.slice, beat.step, beat.number, [&] { ring_.fetch(); });
+        lost = handover_.wait(beat.slice, beat.step, [&] { ring_.fetch(); });
       } else {
         ring_.fetch();
-        lost = handover_.wait(beat.slice, beat.step, beat.number);
+        lost = handover_.wait(beat.slice, beat.step);
       }
       Sums sums;
-      weights.template partial_sums<NT>(sums, handover_.rows(beat.slice, beat.step), handover_.stride());
+      weights.template partial_sums<NT>(sums, share_.memory + handover_.rows(beat.slice, beat.step),
+                                        handover_.stride());
+      Inputs x;
+      if (share_.finishes) with_count([&](auto count) { ring_.template read<count>(x, beat.slice, beat.t); });
       Made made[kAll];
       with_count([&](auto count) { lost = !finish<count>(made, x, sums, beat, lost); });
       if (lost) break;
@@ -106,7 +121,6 @@ public:
       if (share_.finishes) with_count([&](auto count) { store<count>(made, word, beat); });
 
       ring_.go_on();
-      ++beat.number;
       if (++beat.slice == a_.geometry.slices) {
         beat.slice = 0;
         ++beat.step;
@@ -114,16 +128,9 @@ public:
       }
     }
     device::copies_done();
-    handover_.end();
-    if (!share_.finishes) return;
-    for (int slice = 0; slice < a_.geometry.slices; ++slice)
-      with_count([&](auto count) { end<count>(slice, lost); });
+    return beat.step == a_.pass.T;
   }
 
-private:
-  struct Beat {
-    int number, slice, step, t;
-  };
   template <int kCount>
   static constexpr Patch patch() {
     return {Rows::kPairs, kCount};
@@ -185,7 +192,7 @@ private:
       int64_t length = first_b_ + i >= pass.B ? 0 : pass.lengths ? pass.lengths[first_b_ + i] : pass.T;
       if (length < 0 || length > pass.T) {
         length = -1;
-        device::store_system(pass.error, kBadLength);
+        device::store_first(pass.error, error_of_length(first_b_ + i));
       }
       device::store(length_at(i), static_cast<int>(length));
     }
@@ -251,7 +258,7 @@ private:
     } else {
       deal_out<kCount>(sums);
       device::sync_block();
-      if (!l2 && handover_.stopped(beat.number)) return false;
+      if (!l2 && handover_.stopped(beat.slice, beat.step)) return false;
       if (share_.finishes) take_in<kCount>(sum, sums);
     }
     if (share_.finishes) {
@@ -412,7 +419,7 @@ private:
   template <int kCount>
   FUSEGEN_DEVICE void end(int slice, bool lost) {
     const ForwardPass& pass = a_.pass;
-    if (a_.geometry.slices > 1) recall<kCount>(slice);
+    if (a_.geometry.slices > 1 && !lost) recall<kCount>(slice);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       if (!real<kCount>(slice, i)) continue;

@@ -67,9 +67,19 @@ public:
   // Whether words of 16 bytes hold whole rows, in all tensors of H numbers.
   FUSEGEN_DEVICE bool whole() const { return whole_; }
 
+  // Asks for the inputs of the first beats.
+  FUSEGEN_DEVICE void begin() {
+    slot_ = a_.geometry.shared.ring_slot;
+#pragma unroll 1
+    for (int ahead = 1; ahead < kRingSlots; ++ahead) {
+      fetch();
+      go_on();
+    }
+  }
+
   // Asks for the inputs of the next beat, and closes the lane's group of copies.
   FUSEGEN_DEVICE void fetch() {
-    const device::Shared to = fetch_to_ + fetch_slot_;
+    const device::Shared to = fetch_to_ + slot_before(slot_);
     const unsigned char* const from = a_.gx.at(from_, fetch_t_, fetch_slice_);
     if (fetches_ && static_cast<uint32_t>(fetch_t_) < static_cast<uint32_t>(a_.pass.T) &&
         fetch_b_ < a_.pass.B) {
@@ -83,7 +93,6 @@ public:
       }
     }
     device::end_copy_group();
-    fetch_slot_ = next_slot(fetch_slot_);
     fetch_b_ += kRows;
     if (++fetch_slice_ == a_.geometry.slices) {
       fetch_b_ -= a_.geometry.slices * kRows;
@@ -133,14 +142,18 @@ public:
         device::store16(to + i * share_.parts * gate_bytes_, device::load16(words + 512 * i));
   }
 
-  FUSEGEN_DEVICE void go_on() { slot_ = next_slot(slot_); }
+  FUSEGEN_DEVICE void go_on() {
+    const int size = a_.geometry.shared.ring_slot;
+    slot_ = slot_ == (kRingSlots - 1) * size ? 0 : slot_ + size;
+  }
 
 private:
   static constexpr int kMostIn = ceil_div(kGates * kMostWords, 32), kMostSaved = ceil_div(4 * kMostWords, 32);
 
-  FUSEGEN_DEVICE int next_slot(int slot) const {
+  // Three beats on are as far as one beat back.
+  FUSEGEN_DEVICE int slot_before(int slot) const {
     const int size = a_.geometry.shared.ring_slot;
-    return slot == (kRingSlots - 1) * size ? 0 : slot + size;
+    return slot == 0 ? (kRingSlots - 1) * size : slot - size;
   }
   // Words around the lane's, where rows begin anywhere; none past the tensor's end.
   FUSEGEN_DEVICE void fetch_around(device::Shared to, const unsigned char* first) const {
@@ -182,7 +195,7 @@ private:
   const bool whole_;
   // Of the next beat to ask for.
   const bool fetches_;
-  int fetch_t_, fetch_b_, fetch_slice_ = 0, fetch_slot_ = 0;
+  int fetch_t_, fetch_b_, fetch_slice_ = 0;
   const int forth_;
   device::Shared fetch_to_;
   int fetch_step_;
