@@ -143,7 +143,7 @@ public:
     if (!row.there) return;
     const int64_t state = at_.state(row);
     const bool bad = row.length < 0;
-    if (bad && a_.step == 0) device::store_system(pass.error, kBadLength);
+    if (bad && a_.step == 0) device::store_first(pass.error, error_of_length(row.b));
     const float dh = bad ? device::not_a_number() : given.dh + sum[0];
     if ((given.leaves || (bad && a_.step == 0)) && a_.half != Half::cell)
       write_if_wanted<T>(pass.dh0, state, dh);

@@ -127,7 +127,7 @@ private:
     const ForwardPass& pass = a_.pass;
     const int64_t i = at_.state(row);
     const bool bad = row.length < 0;
-    if (bad) device::store_system(pass.error, kBadLength);
+    if (bad) device::store_first(pass.error, error_of_length(row.b));
     if (a_.half != Half::cell)
       write<T>(pass.h_n, i, bad ? device::not_a_number() : read_or_zero<T>(pass.h0, i));
     if constexpr (C::kHasC) write<T>(pass.c_n, i, bad ? device::not_a_number() : read_or_zero<T>(pass.c0, i));

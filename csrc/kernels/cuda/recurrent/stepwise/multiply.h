@@ -8,10 +8,9 @@
 #include <type_traits>
 
 #include <device/copy.h>
-#include <device/mma.h>
 
+#include "../../multiply.h"
 #include "../../operand.h"
-#include "../../sums.h"
 #include "tile.h"
 
 namespace fusegen::cuda::stepwise {
@@ -85,26 +84,37 @@ struct WarpShare {
   }
 };
 
-template <class Tile>
-using Sums = float[Tile::kTilesM][Tile::kTilesN][4];
+template <class Format, class Tile>
+using Sums = Sum<Format, 1>[Tile::kTilesM][Tile::kTilesN];
+
+template <class Format, class Tile>
+FUSEGEN_DEVICE void multiply_chunk(Sums<Format, Tile>& sums, const unsigned char* a,
+                                   const ColumnsOf<Format> (&columns)[Tile::kTilesN]) {
+#pragma unroll
+  for (int m = 0; m < Tile::kTilesM; ++m) {
+    const unsigned char* row = a + 16 * m * kChunk;
+    const RowsOf<Format> rows(fragment_of(Format{}, device::load16(row), device::load16(row + 8 * kChunk)));
+#pragma unroll
+    for (int n = 0; n < Tile::kTilesN; ++n) sums[m][n].add(0, rows, columns[n]);
+  }
+}
 
 // sums += the warp's share of a stage, whose words of A and B for this lane begin at `a` and `b`.
 template <class Format, class Tile>
-FUSEGEN_DEVICE void multiply_stage(Sums<Tile>& sums, const unsigned char* a, const unsigned char* b) {
-  // True float32 takes each number as two: one chunk at a time, else there are not registers enough.
-  [[maybe_unused]] constexpr int kAtOnce = std::is_same_v<Format, device::FormatF32> ? 1 : 4;
+FUSEGEN_DEVICE void multiply_stage(Sums<Format, Tile>& sums, const unsigned char* a, const unsigned char* b) {
+  // GRU's three tiles of numbers taken as two: one chunk at a time, else sm_80 has not registers enough.
+  [[maybe_unused]] constexpr int kAtOnce =
+      std::is_same_v<Format, device::FormatF32> && Tile::kGates == 3 ? 1 : 4;
 #pragma unroll kAtOnce
   for (int chunk = 0; chunk < 4; chunk += Tile::kSplits) {
-    device::Word4 column[Tile::kTilesN];
-#pragma unroll
-    for (int n = 0; n < Tile::kTilesN; ++n)
-      column[n] = device::load16(b + (chunk * Tile::kN + 8 * n) * kChunk);
-#pragma unroll
-    for (int m = 0; m < Tile::kTilesM; ++m) {
-      const unsigned char* row = a + (chunk * Tile::kM + 16 * m) * kChunk;
-      const device::Word4 top = device::load16(row), bottom = device::load16(row + 8 * kChunk);
-#pragma unroll
-      for (int n = 0; n < Tile::kTilesN; ++n) device::product(Format{}, sums[m][n], top, bottom, column[n]);
+    const auto columns = [&](int n) {
+      return ColumnsOf<Format>(device::load16(b + (chunk * Tile::kN + 8 * n) * kChunk));
+    };
+    if constexpr (Tile::kTilesN == 2) {
+      multiply_chunk<Format, Tile>(sums, a + chunk * Tile::kM * kChunk, {columns(0), columns(1)});
+    } else {
+      multiply_chunk<Format, Tile>(sums, a + chunk * Tile::kM * kChunk,
+                                   {columns(0), columns(1), columns(2), columns(3)});
     }
   }
 }
@@ -112,7 +122,8 @@ FUSEGEN_DEVICE void multiply_stage(Sums<Tile>& sums, const unsigned char* a, con
 // Stages first .. last of K. A and B fill their parts of a stage: fill(part, k0). By all lanes; the ring is
 // free behind the next block barrier.
 template <class T, class Format, class Tile, class A, class B>
-FUSEGEN_DEVICE void multiply(Sums<Tile>& sums, const A& weights, const B& vectors, int first, int last) {
+FUSEGEN_DEVICE void multiply(Sums<Format, Tile>& sums, const A& weights, const B& vectors, int first,
+                             int last) {
   constexpr int kBytesA = Tile::kM * kStageBytes;
   const WarpShare<Tile> share;
   unsigned char* const ring = device::shared_memory();
@@ -126,7 +137,10 @@ FUSEGEN_DEVICE void multiply(Sums<Tile>& sums, const A& weights, const B& vector
   const int word = device::lane() / 4 * kChunk + device::lane() % 4 * 16;
   const int a = (share.split * Tile::kM + share.m) * kChunk + word,
             b = (share.split * Tile::kN + share.n) * kChunk + word + kBytesA;
-  set_zero(sums);
+#pragma unroll
+  for (int m = 0; m < Tile::kTilesM; ++m)
+#pragma unroll
+    for (int n = 0; n < Tile::kTilesN; ++n) sums[m][n].start();
 
 #pragma unroll 1
   for (int i = 0; i < Tile::kRing - 1; ++i) fill(ring + i * Tile::kStage, first + i);

@@ -73,7 +73,7 @@ public:
 
   // The block's share of the product, in `sums`.
   template <class Format>
-  FUSEGEN_DEVICE void product(Sums<Tile>& sums, const Place& at) const {
+  FUSEGEN_DEVICE void product(Sums<Format, Tile>& sums, const Place& at) const {
     using Rows = typename Tile::Rows;
     const Weight& w = a_.weight;
     const T* R = static_cast<const T*>(w.data[d_]);
@@ -124,10 +124,10 @@ FUSEGEN_DEVICE void run_step(const Arguments<Pass>& a, const Place& place, const
 #pragma unroll
   for (int i = 0; i < kBatch; ++i) items.fetch(given[i], i);
 
-  Sums<Tile> sums;
+  Sums<Format, Tile> sums;
   at.template product<Format>(sums, place);
   device::sync_block();  // the ring's memory holds sums from here on
-  lay_down<Tile>(sums);
+  lay_down<Format, Tile>(sums);
   device::sync_block();
   const SharedSums<Tile> shared(a.partials, place, a.tiles, a.splits, a.groups);
   if (!shared.last()) return;

@@ -26,8 +26,8 @@ struct Place {
 
 // Lays a warp's sums down in shared memory, [split][row of the batch][gate][unit]; 4 floats between rows put
 // the 32 lanes of a store on 32 banks.
-template <class Tile>
-FUSEGEN_DEVICE void lay_down(const Sums<Tile>& sums) {
+template <class Format, class Tile>
+FUSEGEN_DEVICE void lay_down(const Sums<Format, Tile>& sums) {
   using Rows = typename Tile::Rows;
   const WarpShare<Tile> share;
   const int g = device::lane() / 4, t = device::lane() % 4;
@@ -37,7 +37,8 @@ FUSEGEN_DEVICE void lay_down(const Sums<Tile>& sums) {
   for_each_sum<Tile::kTilesM, Tile::kTilesN>([&](int m, int n, int i) {
     const int tile = m % Rows::kTiles, row = 8 * (i / 2);  // and g
     const int unit = m / Rows::kTiles * Rows::kUnits + Rows::unit(tile, row);
-    to[(8 * n + i % 2) * Tile::kSumStride + Rows::gate(tile, row) * Tile::kUnits + unit] = sums[m][n][i];
+    to[(8 * n + i % 2) * Tile::kSumStride + Rows::gate(tile, row) * Tile::kUnits + unit] =
+        sums[m][n].total(i);
   });
 }
 
