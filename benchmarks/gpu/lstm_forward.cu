@@ -29,6 +29,7 @@
 #include "kernels/cells.h"
 #include "kernels/cuda/layout.h"
 #include "kernels/cuda/multiply.h"
+#include "kernels/cuda/sigmoid_tanh.h"
 
 namespace fusegen::ladder {
 namespace {
@@ -53,7 +54,8 @@ constexpr int kNumbers = cuda::kChunk / 2;  // of a chunk along K
 template <int H>
 FUSEGEN_DEVICE float finish(const Layer& a, int t, int b, int unit, const float (&sums)[4], float& c) {
   const float* x = a.gx + (static_cast<int64_t>(t) * a.B + b) * 4 * H + unit;
-  const auto s = cells::lstm<Math>(x[0] + sums[0], x[H] + sums[1], x[2 * H] + sums[2], x[3 * H] + sums[3], c);
+  const auto s =
+      cells::lstm<cuda::Math>(x[0] + sums[0], x[H] + sums[1], x[2 * H] + sums[2], x[3 * H] + sums[3], c);
   c = s.c;
   return s.h;
 }

@@ -10,6 +10,7 @@
 #include "emulator.h"
 #include "kernels/backend.h"
 #include "kernels/cuda/discriminator/tiles.h"
+#include "kernels/cuda/sigmoid_tanh.h"
 #include "planted.h"
 
 namespace py = pybind11;
@@ -30,6 +31,12 @@ namespace fusegen::ladder {
 double worst_error(int version, int T, int B, int H);  // benchmarks/gpu/lstm_forward.cu
 
 }  // namespace fusegen::ladder
+
+namespace fusegen::activations {
+
+std::array<double, 2> worst_error(const std::string& name, double from, double to, int stride);
+
+}  // namespace fusegen::activations
 
 PYBIND11_MODULE(_simt, m) {
   m.doc() = "The CUDA kernels of fusegen, run lane by lane on the CPU, for the tests.";
@@ -68,7 +75,7 @@ PYBIND11_MODULE(_simt, m) {
   m.def("launches", &simt::launches, "Kernels launched so far.");
   m.def(
       "mlp_tile",
-      [](int sms, const std::string& format, const std::vector<std::array<int, 4>>& products) {
+      [](int sms, int major, const std::string& format, const std::vector<std::array<int, 4>>& products) {
         using fusegen::cuda::Format;
         const std::pair<const char*, Format> formats[] = {{"bfloat16", Format::bf16},
                                                           {"float16", Format::f16},
@@ -77,14 +84,28 @@ PYBIND11_MODULE(_simt, m) {
         std::vector<fusegen::cuda::ProductSize> sizes;
         for (const auto& p : products) sizes.push_back({p[0], p[1], p[2], p[3]});
         for (const auto& [name, f] : formats)
-          if (format == name) return 32 << static_cast<int>(fusegen::cuda::choose_tile(sms, f, sizes));
+          if (format == name) {
+            const char* tiles[] = {"small", "medium", "large", "warpgroups"};
+            const auto device = fusegen::cuda::device_of(sms, simt::settings().shared_bytes, major);
+            return std::string(tiles[static_cast<int>(fusegen::cuda::choose_tile(device, f, sizes))]);
+          }
         throw py::value_error("format: no '" + format + "'");
       },
-      "Rows and columns of the tile in which a discriminator step forms these products (m, n, k, phase).",
-      py::arg("sms"), py::arg("format"), py::arg("products"));
+      "The tile in which a discriminator step forms these products (m, n, k, phase).", py::arg("sms"),
+      py::arg("major"), py::arg("format"), py::arg("products"));
   m.def("ladder_error", &fusegen::ladder::worst_error,
         "The largest difference of a version of benchmarks/gpu/lstm_forward.cu from a plain loop.",
         py::arg("version"), py::arg("T"), py::arg("B"), py::arg("H"));
+  m.def("activation_error", &fusegen::activations::worst_error,
+        "The largest error of 'sigmoid' or 'tanh' (sigmoid_tanh.h), absolute and in proportion, over every "
+        "stride-th float between two of one sign.",
+        py::arg("name"), py::arg("from"), py::arg("to"), py::arg("stride"));
+  m.def(
+      "activation",
+      [](const std::string& name, float x) {
+        return name == "tanh" ? fusegen::cuda::Math::tanh(x) : fusegen::cuda::Math::sigmoid(x);
+      },
+      py::arg("name"), py::arg("x"));
   m.def("planted", &simt::planted, "Runs a kernel with this fault.");
   m.def(
       "hang_at", [](int block) { simt::settings().hang_at = block; },

@@ -18,6 +18,8 @@ inline Fragment fragment(const Word4& top, const Word4& bottom) {
   return {{top.x, bottom.x, top.y, bottom.y, top.z, bottom.z, top.w, bottom.w}};
 }
 
+inline Fragment settled(const Fragment& f) { return f; }
+
 inline uint32_t tf32(uint32_t bits) {  // 10 bits of fraction, ties to even
   const float x = as_float(bits);
   if (x != x) return 0x7fffffffu;

@@ -5,10 +5,9 @@
 #include "../../cells.h"
 #include "../multiply.h"
 #include "../operand.h"
+#include "../sigmoid_tanh.h"
 
 namespace fusegen::cuda {
-
-using device::Math;
 
 // Number i of a tensor, 0 of a missing one.
 template <class T>

@@ -23,6 +23,18 @@ FUSEGEN_DEVICE Fragment fragment(const Word4& top, const Word4& bottom) {
   return {{top.x, bottom.x, top.y, bottom.y, top.z, bottom.z, top.w, bottom.w}};
 }
 
+// The same, in registers of its own. A load of 16 bytes wants its four registers side by side, an instruction
+// its own four; the compiler settles that by four moves before each use, in every step. An operation that it
+// cannot see through, on numbers that are kept for many steps, settles it once: blocks have one dimension, so
+// %tid.y is 0.
+FUSEGEN_DEVICE Fragment settled(Fragment f) {
+  uint32_t zero;
+  asm volatile("mov.u32 %0, %%tid.y;" : "=r"(zero));
+#pragma unroll
+  for (uint32_t& bits : f.a) bits |= zero;
+  return f;
+}
+
 // The nearest TF32 number; infinity and NaN stay. One instruction from 9.0 on (ties to even; before, away
 // from zero). Exponents are float32's. Volatile: else the compiler would split what a lane keeps in registers
 // ahead of all steps, into twice the registers.

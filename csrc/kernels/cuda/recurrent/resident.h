@@ -29,8 +29,6 @@ constexpr int chains_of(int tiles, int chunks, bool split) {
 template <int kTiles, int kChunks, class Format>
 class Resident {
 public:
-  static_assert(kChunks % 2 == 0);
-
   // Once per kernel. word(tile, row, chunk): the lane's 16 bytes (device/mma.h) of row 0..15 of a tile; zeros
   // where there is none. The lane asks for rows lane/4 and lane/4 + 8 of each tile, chunk after chunk.
   template <class WordOf>
@@ -41,7 +39,7 @@ public:
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
         const Word4 top = word(tile, g, chunk), bottom = word(tile, g + 8, chunk);
-        rows_[tile][chunk] = fragment_of(Format{}, top, bottom);
+        rows_[tile][chunk] = device::settled(fragment_of(Format{}, top, bottom));
       }
   }
 
@@ -75,7 +73,8 @@ public:
         for (int n = 0; n < NT; ++n) now[i][n] = next[i][n];
       if (pair + 2 < kChunks) fetch(pair + 2);  // while this pair is multiplied
 #pragma unroll
-      for (int i = 0; i < 2; ++i) add<NT, kChains>(sum, pair + i, now[i]);
+      for (int i = 0; i < 2; ++i)
+        if (pair + i < kChunks) add<NT, kChains>(sum, pair + i, now[i]);
     }
     for_each_sum<kTiles, NT>([&](int tile, int n, int v) { sums[tile][n][v] = sum[tile][n].total(v); });
   }

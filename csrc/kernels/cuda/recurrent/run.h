@@ -1,48 +1,17 @@
-// From a pass and its plan to launches: the same for both passes, which differ by their traits.
+// From a pass and its plan to its launches.
 #pragma once
 #include <device/launch.h>
 
-#include "backward.h"
+#include "backward/run.h"
 #include "forward/kernel.h"
 #include "pass.h"
 #include "stepwise/pass.h"
 
 namespace fusegen::cuda {
 
-template <class Pass>
-using Kernel = void (*)(Arguments<Pass>);
+// -- Forward's one launch --
 
-// -- How the passes differ --
-
-template <class Pass>
-struct Traits;
-
-template <>
-struct Traits<ForwardPass> {
-  template <class C, class T, class Fmt, int NT>
-  static Kernel<ForwardPass> kernel(Transport transport) {
-    return transport == Transport::l2 ? forward_sequence<C, T, Fmt, NT, true>
-                                      : forward_sequence<C, T, Fmt, NT, false>;
-  }
-
-  // -1: the first hand-over is h0.
-  static constexpr int kFirst = -1;
-  static int last(const ForwardPass& pass) { return static_cast<int>(pass.T) - 1; }
-};
-
-template <>
-struct Traits<BackwardPass> {
-  template <class C, class T, class Fmt, int NT>
-  static Kernel<BackwardPass> kernel(Transport) {
-    return backward_kernel<C, T, Fmt, NT>;
-  }
-
-  static constexpr int kFirst = 0;
-  // T only multiplies, which gives dh0.
-  static int last(const BackwardPass& pass) { return static_cast<int>(pass.T); }
-};
-
-// -- What a launch is given --
+using ForwardKernel = void (*)(Arguments<ForwardPass>);
 
 // Of the plan's blocks, for a product with vectors of `gather_bytes`.
 inline Geometry geometry_of(const Plan& plan, const Product& product, int64_t gather_bytes) {
@@ -52,7 +21,6 @@ inline Geometry geometry_of(const Plan& plan, const Product& product, int64_t ga
   g.k_splits = plan.k_splits;
   g.slices = plan.slices;
   g.groups = plan.groups;
-  g.resident = plan.transport != Transport::launch;
   g.own_bytes_of_row =
       product.segments * units_of_block(product, plan.k_splits) * number_bytes(product.format);
   g.shared = shared_parts(plan, product, static_cast<int>(gather_bytes));
@@ -68,9 +36,9 @@ inline void set_strides(Arguments<ForwardPass>& a) {
   a.gates = stride(4 * H);
   a.cells = stride(4 * pass.H);
 }
-inline void set_strides(Arguments<BackwardPass>&) {}
 
-inline device::Launch launch_of(const Recurrence& pass, const Plan& plan, const Geometry& geometry) {
+inline device::Launch launch_of(const ForwardPass& pass, const Geometry& geometry) {
+  const Plan& plan = pass.plan;
   return {.blocks = plan.blocks * plan.groups * pass.D,
           .cluster = plan.transport == Transport::cluster ? plan.blocks : 1,
           .together = plan.transport == Transport::l2,
@@ -79,54 +47,42 @@ inline device::Launch launch_of(const Recurrence& pass, const Plan& plan, const 
 }
 
 // The kernel for slices of so many tiles: 1, and where most_tiles() allows it 2.
-template <class Pass, class C, class T, class Fmt>
-Kernel<Pass> kernel_with(const Plan& plan) {
+template <class C, class T, class Fmt, int NT>
+ForwardKernel forward_kernel_with(Transport transport) {
+  return transport == Transport::l2 ? forward_sequence<C, T, Fmt, NT, true>
+                                    : forward_sequence<C, T, Fmt, NT, false>;
+}
+template <class C, class T, class Fmt>
+ForwardKernel forward_kernel_with(const Plan& plan) {
   if constexpr (sizeof(T) == 2 && C::kGates == 1)
-    if (plan.tiles == 2) return Traits<Pass>::template kernel<C, T, Fmt, 2>(plan.transport);
-  return Traits<Pass>::template kernel<C, T, Fmt, 1>(plan.transport);
+    if (plan.tiles == 2) return forward_kernel_with<C, T, Fmt, 2>(plan.transport);
+  return forward_kernel_with<C, T, Fmt, 1>(plan.transport);
 }
 
-template <class Pass, class T, class Fmt>
-Kernel<Pass> kernel_of(Cell cell, Half half, const Plan& plan) {
-  if (half == Half::projection) return kernel_with<Pass, Rnn, T, Fmt>(plan);
-  switch (cell) {
-    case Cell::lstm: return kernel_with<Pass, Lstm, T, Fmt>(plan);
-    case Cell::gru: return kernel_with<Pass, Gru, T, Fmt>(plan);
-    case Cell::rnn_tanh:
-    case Cell::rnn_relu: break;
-  }
-  return kernel_with<Pass, Rnn, T, Fmt>(plan);
+template <class T, class Fmt>
+ForwardKernel forward_kernel_of(const ForwardPass& pass) {
+  return pass.cell == Cell::lstm  ? forward_kernel_with<Lstm, T, Fmt>(pass.plan)
+         : pass.cell == Cell::gru ? forward_kernel_with<Gru, T, Fmt>(pass.plan)
+                                  : forward_kernel_with<Rnn, T, Fmt>(pass.plan);
 }
 
-template <class T, class Fmt, class Pass>
-void start(const Arguments<Pass>& a, const Plan& plan) {
-  device::launch(kernel_of<Pass, T, Fmt>(a.pass.cell, a.half, plan), launch_of(a.pass, plan, a.geometry), a);
-}
-
-// -- One launch --
-
-// `plan`, or a launch a step where the device cannot hold its blocks at once.
-template <class T, class Fmt, class Pass>
-Plan plan_that_fits(const Pass& pass) {
-  const Plan& plan = pass.plan;
-  if (plan.transport == Transport::launch || plan.transport == Transport::block) return plan;
+template <class T, class Fmt>
+bool sequence_fits(const ForwardPass& pass) {
   const Product product = product_of(pass);
-  const Geometry geometry = geometry_of(plan, product, vector_of(plan, product).bytes);
-  if (device::resident(kernel_of<Pass, T, Fmt>(pass.cell, Half::both, plan), launch_of(pass, plan, geometry)))
-    return plan;
-  return choose_stepwise(cuda::device(pass.device), pass);
+  const Geometry geometry = geometry_of(pass.plan, product, vector_of(pass.plan, product).bytes);
+  return device::resident(forward_kernel_of<T, Fmt>(pass), launch_of(pass, geometry));
 }
 
-template <class T, class Fmt, class Pass>
-void run_whole(const Pass& pass, const Workspace& w, unsigned char* memory) {
+template <class T, class Fmt>
+void run_sequence(const ForwardPass& pass, const Workspace& w, unsigned char* memory) {
   const Plan& plan = pass.plan;
   const Product product = product_of(pass);
   const PaddedVector vector = vector_of(plan, product);
   const int64_t copy =
       static_cast<int64_t>(pass.D) * plan.groups * plan.slices * 8 * plan.tiles * vector.bytes;
-  Arguments<Pass> a{};
+  Arguments<ForwardPass> a{};
   a.pass = pass;
-  a.operand = operand_of(pass.R, pass.D, pass.H, vector);
+  a.operand = operand_of(pass.R, pass.D, pass.H, vector, false);
   a.exchange = {.gather = memory + w.exchange,
                 .publish = memory + w.exchange,
                 .gather_parity = copy,
@@ -136,26 +92,36 @@ void run_whole(const Pass& pass, const Workspace& w, unsigned char* memory) {
                 .flags = reinterpret_cast<uint32_t*>(memory + w.flags)};
   a.geometry = geometry_of(plan, product, vector.bytes);
   set_strides(a);
-  a.half = Half::both;
-  a.carry = reinterpret_cast<float*>(memory + w.carry);
-  a.first = Traits<Pass>::kFirst;
-  a.last = Traits<Pass>::last(pass);
-  start<T, Fmt>(a, plan);
+  if (plan.transport == Transport::l2) device::zero(memory, w.zeroed, pass.stream);
+  device::launch(forward_kernel_of<T, Fmt>(pass), launch_of(pass, a.geometry), a);
 }
 
+// -- Backward's --
+
+template <class T, class Fmt>
+bool sequence_fits(const BackwardPass& pass) {
+  return backward_fits<T, Fmt>(pass);
+}
+template <class T, class Fmt>
+void run_sequence(const BackwardPass& pass, const Workspace& w, unsigned char* memory) {
+  if (pass.plan.transport == Transport::l2) device::zero(memory + w.flags, w.zeroed - w.flags, pass.stream);
+  run_backward<T, Fmt>(pass, w, memory);
+}
+
+// -- Of either --
+
+// By the plan, or by a launch a step where the device cannot hold its blocks at once.
 template <class T, class Fmt, class Pass>
-Transport run(const Pass& given) {
-  Pass pass = given;
-  pass.plan = plan_that_fits<T, Fmt>(pass);
-  if (pass.plan.transport == Transport::launch) {
+Transport run(const Pass& pass) {
+  const Transport way = pass.plan.transport;
+  const bool alone = way == Transport::launch || way == Transport::block;  // no block waits for another
+  if (way == Transport::launch || !(alone || sequence_fits<T, Fmt>(pass))) {
     stepwise::run<T, Fmt>(pass);
     return Transport::launch;
   }
-  auto* memory = static_cast<unsigned char*>(pass.workspace);
-  const Workspace w = workspace(cuda::device(pass.device), given.plan, pass);
-  if (pass.plan.transport == Transport::l2) device::zero(memory, w.zeroed, pass.stream);
-  run_whole<T, Fmt>(pass, w, memory);
-  return pass.plan.transport;
+  run_sequence<T, Fmt>(pass, workspace(cuda::device(pass.device), pass.plan, pass),
+                       static_cast<unsigned char*>(pass.workspace));
+  return way;
 }
 
 }  // namespace fusegen::cuda

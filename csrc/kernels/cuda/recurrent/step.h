@@ -1,11 +1,10 @@
 // What the sequence kernels hand to a cell's step, and get of it.
 #pragma once
 #include "../../cells.h"
+#include "../sigmoid_tanh.h"
 #include "sequence.h"
 
 namespace fusegen::cuda {
-
-using device::Math;
 
 // Forward: a unit in a row, before the step.
 struct Before {

@@ -1,8 +1,8 @@
 // What a pass keeps in global memory while it runs, and where.
-#include "pass.h"
-
 #include <algorithm>
 
+#include "backward/arguments.h"
+#include "pass.h"
 #include "stepwise/pass.h"
 
 namespace fusegen::cuda {
@@ -15,18 +15,21 @@ int64_t exchanged(const Plan& plan, const Product& product) {
   return 2ll * product.D * plan.groups * plan.slices * 8 * plan.tiles * vector_of(plan, product).bytes;
 }
 
+// Of what a plan of that transport hands on through memory.
+int64_t exchanged(const Plan& plan, const LayerSizes& s) {
+  if (!s.backward) return exchanged(plan, product_of(s));
+  return plan.transport == Transport::l2 ? 2 * backward_turn_bytes(plan, s) : 0;
+}
+
 }  // namespace
 
 Workspace workspace(const Device& device, const Plan& plan, const LayerSizes& s) {
-  const int64_t stepwise = stepwise::workspace(device, s).bytes;
   Workspace w{};
   if (plan.transport != Transport::launch) {
-    w.flags = aligned(exchanged(plan, product_of(s)));
+    w.flags = aligned(exchanged(plan, s));
     w.zeroed = w.flags + aligned(4ll * s.D * plan.groups * plan.slices * flag_stride(plan.blocks));
-    w.carry = w.zeroed;
-    w.bytes = w.carry + aligned(8ll * s.D * s.B * s.H);
   }
-  w.bytes = std::max(w.bytes, stepwise);
+  w.bytes = std::max(w.zeroed, stepwise::workspace(device, s).bytes);
   return w;
 }
 

@@ -4,7 +4,8 @@
 
 namespace fusegen::cuda::stepwise {
 
-// [gates * units, K] of each direction, rows one after another.
+// Of each direction, rows one after another. Forward [gates * units, K]; backward, which multiplies by its
+// transpose, [K, units].
 struct Weight {
   const void* data[2];
   int units, K;

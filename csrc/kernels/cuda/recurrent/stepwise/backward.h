@@ -9,11 +9,10 @@
 // share.
 #pragma once
 #include "../../../cells.h"
+#include "../../sigmoid_tanh.h"
 #include "rows.h"
 
 namespace fusegen::cuda::stepwise {
-
-using device::Math;
 
 // Where an item has its numbers.
 struct Spot {

@@ -7,11 +7,10 @@
 // at 5.5 TB/s. float32 reads 64 MB from memory: about 17 and 30 us (of which 64 rows multiply for 22).
 #pragma once
 #include "../../../cells.h"
+#include "../../sigmoid_tanh.h"
 #include "rows.h"
 
 namespace fusegen::cuda::stepwise {
-
-using device::Math;
 
 struct Made {
   float c, h;

@@ -74,23 +74,14 @@ public:
   // The block's share of the product, in `sums`.
   template <class Format>
   FUSEGEN_DEVICE void product(Sums<Format, Tile>& sums, const Place& at) const {
-    using Rows = typename Tile::Rows;
     const Weight& w = a_.weight;
-    const T* R = static_cast<const T*>(w.data[d_]);
-    const StageRows<T, Tile::kM> weights(w.K, w.aligned, R, [&](int row) -> const T* {
-      // Of a warp's 16-row tile, as layout.h deals them.
-      const int group = row / (16 * Rows::kTiles), tile = row / 16 % Rows::kTiles, r = row % 16;
-      const int unit = at.tile * Tile::kUnits + group * Rows::kUnits + Rows::unit(tile, r);
-      if (unit >= w.units) return nullptr;
-      return R + (static_cast<int64_t>(Rows::gate(tile, r)) * w.units + unit) * w.K;
-    });
     const Vectors& v = a_.vectors;
-    const StageRows<T, Tile::kN> vectors(w.K, v.aligned, R, [&](int row) -> const T* {
+    const StageRows<T, Tile::kN> vectors(w.K, v.aligned, w.data[d_], [&](int row) -> const T* {
       const int b = first_row_ + row;
       return b < a_.pass.B ? vector(b) : nullptr;
     });
     const int stages = (w.K + kOfStage<T> - 1) / kOfStage<T>;
-    multiply<T, Format, Tile>(sums, weights, vectors, stages * at.split / a_.splits,
+    multiply<T, Format, Tile>(sums, weights(at), vectors, stages * at.split / a_.splits,
                               stages * (at.split + 1) / a_.splits);
   }
 
@@ -109,6 +100,24 @@ public:
   }
 
 private:
+  FUSEGEN_DEVICE auto weights(const Place& at) const {
+    using Rows = typename Tile::Rows;
+    const Weight& w = a_.weight;
+    const T* R = static_cast<const T*>(w.data[d_]);
+    const int first_unit = at.tile * Tile::kUnits;
+    if constexpr (std::is_same_v<Pass, BackwardPass>) {
+      return StageColumns<T>(R, w.K, w.units, first_unit, w.aligned);
+    } else {
+      return StageRows<T, Tile::kM>(w.K, w.aligned, R, [&](int row) -> const T* {
+        // Of a warp's 16-row tile, as layout.h deals them.
+        const int group = row / (16 * Rows::kTiles), tile = row / 16 % Rows::kTiles, r = row % 16;
+        const int unit = first_unit + group * Rows::kUnits + Rows::unit(tile, r);
+        if (unit >= w.units) return nullptr;
+        return R + (static_cast<int64_t>(Rows::gate(tile, r)) * w.units + unit) * w.K;
+      });
+    }
+  }
+
   FUSEGEN_DEVICE bool begins(int length) const { return t_ == (reverse() ? length - 1 : 0); }
 
   const Arguments<Pass>& a_;

@@ -67,7 +67,8 @@ public:
     a_.splits = plan.k_splits;
     a_.groups = plan.groups;
     a_.weight = {{weight[0], weight[1]}, product.units, product.K, true};
-    for (int d = 0; d < pass.D; ++d) a_.weight.aligned &= fits(weight[d], product.K);
+    for (int d = 0; d < pass.D; ++d)
+      a_.weight.aligned &= fits(weight[d], pass.backward ? product.units : product.K);
     a_.partials = {reinterpret_cast<float*>(memory + w.partials),
                    reinterpret_cast<uint32_t*>(memory + w.arrivals)};
     a_.carry = reinterpret_cast<float*>(memory + w.carry);
