@@ -42,9 +42,8 @@ RULES: tuple[tuple[str, Limits], ...] = (
 )
 
 # Instructions of a step of H 512, B 16 as the plan runs it: what stands in the loop, inner loops times their
-# trips. In the order of FORMATS. Those of the bars are LSTM in bf16 backward (1,232 at most), and in f32 forward
-# (1,452) and backward (1,738); in TF32 forward what 147aea8 took is not to be exceeded; elsewhere a tenth more
-# than the first of these kernels took.
+# trips. In the order of FORMATS. The bars are 1,232 of LSTM in bf16 backward, and 1,452 and 1,738 in f32, forward
+# and backward; of TF32 forward what 147aea8 took; elsewhere a tenth more than the first of these kernels took.
 MOST: dict[tuple[str, str], tuple[int, int, int, int]] = {
     ("forward", "lstm"): (1420, 1420, 2097, 1452),
     ("forward", "gru"): (2240, 2240, 2515, 2960),
