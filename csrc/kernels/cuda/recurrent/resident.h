@@ -43,10 +43,11 @@ public:
       }
   }
 
-  // sums = the rows times 8*NT columns, over the first `chunks` chunks, an even number. column(n, chunk): the
+  // sums = the rows times 8*NT columns, over the first `chunks` chunks, an even number, or `all`: without a
+  // branch, across which loads would not be asked for ahead. column(n, chunk): the
   // lane's 16 bytes of column 8n + lane/4. It is asked for two chunks more than there are, of which it may
   // give anything. No barriers.
-  template <int NT, class ColumnOf>
+  template <int NT, bool all = false, class ColumnOf>
   FUSEGEN_DEVICE void product(float (&sums)[kTiles][NT][4], int chunks, const ColumnOf& column) const {
     constexpr int kChains = chains_of(kTiles * NT, kChunks, kSplit<Format>);
     Sum<Format, kChains> sum[kTiles][NT];
@@ -65,7 +66,7 @@ public:
     fetch(0);
 #pragma unroll
     for (int pair = 0; pair < kChunks; pair += 2) {
-      if (pair >= chunks) break;
+      if (!all && pair > 0 && pair >= chunks) break;
       Word4 now[2][NT];
 #pragma unroll
       for (int i = 0; i < 2; ++i)
@@ -169,14 +170,21 @@ public:
            reinterpret_cast<float*>(device::shared_memory() + geometry_.shared.partial));
   }
 
-  // The warp's part of a product with 8*NT rows in shared memory, `stride` bytes apart. No barrier.
+  // The lane's first word of rows in shared memory, `stride` bytes apart.
+  FUSEGEN_DEVICE device::Shared first_column(device::Shared rows, int stride) const {
+    return rows + (device::lane() / 4 * stride + me_.first_chunk * kChunk + device::lane() % 4 * 16);
+  }
+  // The warp's part of a product with 8*NT rows, from that word on. No barrier.
   template <int NT>
-  FUSEGEN_DEVICE void partial_sums(float (&sums)[kTiles][NT][4], device::Shared rows, int stride) const {
-    const device::Shared from =
-        rows + (device::lane() / 4 * stride + me_.first_chunk * kChunk + device::lane() % 4 * 16);
-    rows_.template product<NT>(sums, me_.chunks, [&](int n, int chunk) {
+  FUSEGEN_DEVICE void partial_sums(float (&sums)[kTiles][NT][4], device::Shared from, int stride) const {
+    const auto column = [&](int n, int chunk) {
       return device::load16(from + (n * 8 * stride + chunk * kChunk));
-    });
+    };
+    if (me_.chunks == kChunks) {
+      rows_.template product<NT, true>(sums, kChunks, column);
+    } else {
+      rows_.template product<NT>(sums, me_.chunks, column);
+    }
   }
 
 private:
