@@ -253,7 +253,11 @@ private:
   template <int kCount>
   FUSEGEN_DEVICE bool finish(Made (&made)[kAll], const Sums& sums, const Beat& beat) {
     Inputs x;
-    if (share_.finishes) ring_.template read<kCount>(x, beat.slice, beat.t);
+    if (share_.finishes) {
+      ring_.template read<kCount>(x, beat.slice, beat.t);
+    } else {
+      for_each_of<kCount>([&](int i, int gate) { x[i][gate] = 0; });
+    }
     float sum[kCount][kGates];
     if constexpr (kCount == kAll) {
       for_each_of<kCount>([&](int i, int gate) { sum[i][gate] = own_sum(sums, i, gate); });
