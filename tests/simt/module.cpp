@@ -9,9 +9,11 @@
 
 #include "emulator.h"
 #include "kernels/backend.h"
+#include "kernels/cuda/cell/pass.h"
 #include "kernels/cuda/discriminator/tiles.h"
 #include "kernels/cuda/sigmoid_tanh.h"
 #include "planted.h"
+#include "tensor_core.h"
 
 namespace py = pybind11;
 
@@ -21,8 +23,10 @@ int device_type() { return 1; }
 
 Device device(int) {
   const simt::Settings& s = simt::settings();
-  return device_of(s.sms, s.shared_bytes, s.major);
+  return device_of(s.sms, s.shared_bytes, s.major, s.code);
 }
+
+Code code(int) { return loaded_code(); }
 
 }  // namespace fusegen::cuda
 
@@ -86,7 +90,7 @@ PYBIND11_MODULE(_simt, m) {
         for (const auto& [name, f] : formats)
           if (format == name) {
             const char* tiles[] = {"small", "medium", "large", "warpgroups"};
-            const auto device = fusegen::cuda::device_of(sms, simt::settings().shared_bytes, major);
+            const auto device = fusegen::cuda::device_of(sms, simt::settings().shared_bytes, major, 10 * major);
             return std::string(tiles[static_cast<int>(fusegen::cuda::choose_tile(device, f, sizes))]);
           }
         throw py::value_error("format: no '" + format + "'");
@@ -106,10 +110,30 @@ PYBIND11_MODULE(_simt, m) {
         return name == "tanh" ? fusegen::cuda::Math::tanh(x) : fusegen::cuda::Math::sigmoid(x);
       },
       py::arg("name"), py::arg("x"));
+  m.def(
+      "tensor_core",
+      [](float c, const std::vector<float>& a, const std::vector<float>& b, bool tf32) {
+        const int K = tf32 ? 8 : 16;
+        if (a.size() > static_cast<size_t>(K) || b.size() != a.size())
+          throw py::value_error("a, b: expected up to " + std::to_string(K) + " numbers each");
+        std::array<float, 8> d{c};
+        std::vector<float> row(a), columns(8 * K);
+        row.resize(K);
+        std::copy(b.begin(), b.end(), columns.begin());
+        simt::multiply_add(d.data(), row.data(), columns.data(), 1, 8, K,
+                           tf32 ? simt::Numbers::tf32 : simt::Numbers::of16bits);
+        return d[0];
+      },
+      "c plus the products of a and b, as one instruction of the emulated device's tensor cores adds them "
+      "up.",
+      py::arg("c"), py::arg("a"), py::arg("b"), py::arg("tf32"));
   m.def("planted", &simt::planted, "Runs a kernel with this fault.");
   m.def(
       "hang_at", [](int block) { simt::settings().hang_at = block; },
       "Plants a hang in this block, counted from 1; 0: none.");
+  m.def(
+      "let_clusters_fit", [](bool fit) { simt::settings().clusters_fit = fit; },
+      "Whether the driver finds room for a cluster.");
   m.def(
       "start_late",
       [](int block, int breaths) {

@@ -114,7 +114,7 @@ class Case:
         args = (*inputs[: 1 + n], list(inputs[1 + n :]), self.lengths)
         if self.relu:
             if self.dtype == torch.float32 and not self.tf32:
-                close(y, reference.rnn(*args, True)[0], "value", "either side of zero")
+                close(y, reference.rnn(*args, True)[0], "value on tensor cores", "either side of zero")
             want = relu_by_sign(y > 0, *args)
         else:
             want = getattr(reference, self.cell_name.split("_")[0])(*args)
@@ -135,7 +135,7 @@ class Case:
                     scale = b.abs().max().clamp(min=1e-3 if kind == "grad" else 1)
                     assert ((a.double() - b).abs().max() / scale) <= TOLERANCE["tf32", kind]
                 else:
-                    close(a, b, kind, f"{kind} {i}")
+                    close(a, b, f"{kind} on tensor cores", f"{kind} {i}")
 
 
 def relu_by_sign(positive, x, h0, weights, lengths):
@@ -362,6 +362,18 @@ def test_blocks_that_do_not_fit_at_once(cell_name, way, free):
     assert _backend.fallbacks[told] == before + 2
 
 
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_a_cluster_that_does_not_fit_goes_through_l2(cell_name):
+    """The driver finds no room for one (MIG): its blocks are resident all the same, and R stays there."""
+    case = Case(cell_name, 130, 5, 3, "bfloat16", way="cluster")
+    case.check()
+    told = f"{case.spec.name} on GPU: cluster does not fit on this device, l2 ran"
+    before = _backend.fallbacks[told]
+    simt.let_clusters_fit(False)
+    case.check()
+    assert _backend.fallbacks[told] == before + 2
+
+
 def test_clusters_need_not_all_fit_at_once():
     """They do not wait for each other."""
     case = Case("lstm", 130, 70, 2, "bfloat16", way="cluster")
@@ -427,7 +439,7 @@ def test_relu_passes_gradients_at_nan(way):
     want = reference.rnn(inputs[0], inputs[1], list(inputs[2:]), None, True)
     wanted = torch.autograd.grad(want, inputs[:2], [g.double() for g in case.grads])
     assert y[2, 1].isnan().all() and wanted[0].isfinite().all()
-    close(grads[:2], list(wanted), "grad")
+    close(grads[:2], list(wanted), "grad on tensor cores")
 
 
 @pytest.mark.parametrize(
@@ -496,12 +508,12 @@ def test_layers(cell_name, dtype, layers_on_gpu):
         hx = cases.hidden(cell_name, mine, 5, dtype)
         x64, hx64 = cases.oracle_of(x, hx)
         got, want = cases.flat(mine(x, hx)), cases.flat(oracle(x64, hx64))
-        close(got, want, "value", cases.label(options))
+        close(got, want, "value on tensor cores", cases.label(options))
         w = [torch.randn_like(o) for o in want]
         close(
             cases.grads(got, (x, *mine.parameters()), w),
             cases.grads(want, (x64, *oracle.parameters()), w),
-            "grad",
+            "grad on tensor cores",
             cases.label(options),
         )
 

@@ -3,6 +3,10 @@
 #pragma once
 #include <device/number.h>
 
+#include <type_traits>
+
+#include "../tensor_core.h"
+
 namespace fusegen::device {
 
 struct FormatBf16 {};
@@ -35,50 +39,39 @@ struct Operands {
 };
 
 // The numbers of a register as the multipliers see them.
-inline int numbers(FormatBf16, uint32_t bits, float* out) {
+inline void numbers(FormatBf16, uint32_t bits, float* out) {
   out[0] = widen(Bf16{static_cast<uint16_t>(bits)});
   out[1] = widen(Bf16{static_cast<uint16_t>(bits >> 16)});
-  return 2;
 }
-inline int numbers(FormatF16, uint32_t bits, float* out) {
+inline void numbers(FormatF16, uint32_t bits, float* out) {
   out[0] = widen(F16{static_cast<uint16_t>(bits)});
   out[1] = widen(F16{static_cast<uint16_t>(bits >> 16)});
-  return 2;
 }
-inline int numbers(FormatTf32, uint32_t bits, float* out) {
-  out[0] = as_float(bits & 0xffffe000u);
-  return 1;
-}
+inline void numbers(FormatTf32, uint32_t bits, float* out) { out[0] = as_float(bits & 0xffffe000u); }
 
 // Instruction `i` of the two. Register r of A holds row g + 8 (r % 2), and of k what lane t has of half r
 // / 2.
 template <class Format>
 void instruction(const void* const* all, int i) {
-  float a[16][16], b[8][16];
-  int n = 0;
+  float a[16 * 16], b[8 * 16], d[16 * 8];
+  constexpr int n = std::is_same_v<Format, FormatTf32> ? 1 : 2, K = 8 * n;
+  const auto each_sum = [&](const auto& each) {
+    for (int lane = 0; lane < 32; ++lane) {
+      const auto& o = *static_cast<const Operands*>(all[lane]);
+      float* of_lane = i ? o.odd : o.even;
+      for (int v = 0; v < 4; ++v) each(of_lane[v], d[(lane / 4 + 8 * (v / 2)) * 8 + 2 * (lane % 4) + v % 2]);
+    }
+  };
   for (int lane = 0; lane < 32; ++lane) {
     const auto& o = *static_cast<const Operands*>(all[lane]);
     const int g = lane / 4, t = lane % 4;
-    float e[2];
-    for (int r = 0; r < 4; ++r) {
-      n = numbers(Format{}, o.a[4 * i + r], e);
-      for (int j = 0; j < n; ++j) a[g + 8 * (r % 2)][(r / 2 * 4 + t) * n + j] = e[j];
-    }
-    for (int r = 0; r < 2; ++r) {
-      numbers(Format{}, o.b[2 * i + r], e);
-      for (int j = 0; j < n; ++j) b[g][(r * 4 + t) * n + j] = e[j];
-    }
+    for (int r = 0; r < 4; ++r)
+      numbers(Format{}, o.a[4 * i + r], a + (g + 8 * (r % 2)) * K + (r / 2 * 4 + t) * n);
+    for (int r = 0; r < 2; ++r) numbers(Format{}, o.b[2 * i + r], b + g * K + (r * 4 + t) * n);
   }
-  for (int lane = 0; lane < 32; ++lane) {
-    const auto& o = *static_cast<const Operands*>(all[lane]);
-    float* d = i ? o.odd : o.even;
-    for (int v = 0; v < 4; ++v) {
-      const float *row = a[lane / 4 + 8 * (v / 2)], *column = b[2 * (lane % 4) + v % 2];
-      float sum = 0;
-      for (int k = 0; k < 8 * n; ++k) sum += row[k] * column[k];
-      d[v] += sum;
-    }
-  }
+  each_sum([](float& of_lane, float& sum) { sum = of_lane; });
+  simt::multiply_add(d, a, b, 16, 8, K, n == 1 ? simt::Numbers::tf32 : simt::Numbers::of16bits);
+  each_sum([](float& of_lane, float& sum) { of_lane = sum; });
 }
 
 template <class Format>

@@ -55,26 +55,25 @@ public:
 #pragma unroll
       for (int n = 0; n < NT; ++n) sum[tile][n].start();
 
-    Word4 next[2][NT];
-    const auto fetch = [&](int chunk) {
+    // The next pair of chunks is fetched while one is multiplied; of many products a pair, their own are enough
+    // for a fetch of the other warp to pass unseen.
+    constexpr bool kAhead = NT == 1 && !kSplit<Format>;
+    Word4 words[2][2][NT];
+    const auto fetch = [&](int pair) {
 #pragma unroll
       for (int i = 0; i < 2; ++i)
 #pragma unroll
-        for (int n = 0; n < NT; ++n) next[i][n] = column(n, chunk + i);
+        for (int n = 0; n < NT; ++n) words[kAhead ? pair % 2 : 0][i][n] = column(n, 2 * pair + i);
     };
-    fetch(0);
+    if (kAhead) fetch(0);
 #pragma unroll
-    for (int pair = 0; pair < kChunks; pair += 2) {
-      if (pair >= chunks) break;
-      Word4 now[2][NT];
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-#pragma unroll
-        for (int n = 0; n < NT; ++n) now[i][n] = next[i][n];
-      if (pair + 2 < kChunks) fetch(pair + 2);  // while this pair is multiplied
+    for (int pair = 0; pair < (kChunks + 1) / 2; ++pair) {
+      if (2 * pair >= chunks) break;
+      if (!kAhead) fetch(pair);
+      if (kAhead && 2 * pair + 2 < kChunks) fetch(pair + 1);
 #pragma unroll
       for (int i = 0; i < 2; ++i)
-        if (pair + i < kChunks) add<NT, kChains>(sum, pair + i, now[i]);
+        if (2 * pair + i < kChunks) add<NT, kChains>(sum, 2 * pair + i, words[kAhead ? pair % 2 : 0][i]);
     }
     for_each_sum<kTiles, NT>([&](int tile, int n, int v) { sums[tile][n][v] = sum[tile][n].total(v); });
   }
