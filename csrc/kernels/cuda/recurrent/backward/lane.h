@@ -30,7 +30,7 @@ public:
   }
 
 private:
-  uint32_t words_[ceil_div(kCount * sizeof(T), 4)];
+  uint32_t words_[ceil_div(kCount * sizeof(T), 4)] = {};
 };
 
 // Also reads lengths, and keeps what is carried from step to step, in shared memory, for all slices.
