@@ -84,7 +84,7 @@ void run_sequence(const ForwardPass& pass, const Workspace& w, unsigned char* me
       static_cast<int64_t>(pass.D) * plan.groups * plan.slices * 8 * plan.tiles * vector.bytes;
   Arguments<ForwardPass> a{};
   a.pass = pass;
-  a.operand = operand_of(pass.R, pass.D, pass.H, vector, false);
+  a.operand = operand_of(pass.R, pass.D, pass.H, vector);
   a.exchange = {.gather = memory + w.exchange,
                 .publish = memory + w.exchange,
                 .gather_parity = copy,
