@@ -27,7 +27,7 @@ ARCHITECTURE = "sm_90a"
 H, B = 512, 16
 PASSES, CELLS, FORMATS = ("forward", "backward"), ("lstm", "gru", "rnn"), ("bf16", "f16", "tf32", "f32")
 COLUMNS = ("pass", "cell", "dtype", "H", "B", "transport", "part", "instructions", "times", "executed")
-PARTS = (r"\d([a-z_]+)_kernelI", r"\d(Lstm|Gru|Rnn)E", r"\dFormat(Bf16|F16|Tf32|F32)\D")
+PARTS = (r"cuda\d+([a-z_]+?)(?:_kernel)?I", r"\d(Lstm|Gru|Rnn)E", r"\dFormat(Bf16|F16|Tf32|F32)\D")
 
 # A pattern of names (see name_of) -> what may stand in the kernel's loop; the first that fits.
 RULES: tuple[tuple[str, Limits], ...] = ((".*", Limits()),)
@@ -39,7 +39,7 @@ MOST: dict[tuple[str, str, str], int] = {}
 
 def name_of(symbol: str) -> str:
     """'forward lstm bf16 1': kernel, cell, format, and the numbers that its template is given."""
-    found = [match[1].lower() for part in PARTS if (match := re.search(part, symbol))]
+    found = [match[1].lower().replace("_", " ") for part in PARTS if (match := re.search(part, symbol))]
     return " ".join([*found, *re.findall(r"L[ibjh](\d+)E", symbol)]) if found else symbol
 
 

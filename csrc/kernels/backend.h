@@ -37,6 +37,7 @@ struct Plan {
   Transport transport;
   int blocks;    // of a group
   int k_splits;  // warps that share a row of R; 8 / k_splits warps share units
+  int shape;     // backward: of a block's share of R, see cuda/recurrent/backward/shard.h
   int tiles;     // of 8 rows of the batch, in a slice
   int slices;    // of a group, one after another in each step
   int groups;    // of a direction
@@ -65,8 +66,8 @@ struct LayerSizes {
 struct Recurrence : LayerSizes {
   int64_t T;
   const int64_t* lengths;  // [B], or null. A value outside 0..T is taken as the nearest; `error` says so
-  const void* R[2];        // of a direction. Forward: [G*H, P]. Backward: transposed [P, G*H]
-  const void* W_hr[2];     // or null. Forward: [P, H]. Backward: transposed [H, P]
+  const void* R[2];        // of a direction: [G*H, P]
+  const void* W_hr[2];     // [P, H], or null
   Plan plan;
   void* workspace;   // plan.workspace_bytes, 16-byte aligned
   int64_t* error;    // host memory that the device can write: see device_error.h
@@ -148,8 +149,9 @@ struct MlpPlace {
   int device;
 };
 
-// The tile of a product that a block takes: 32 x 32, 64 x 64 or 128 x 128 numbers.
-enum class MlpTile : uint8_t { small, medium, large };
+// The tile of a product that a block takes: 32 x 32, 64 x 64 or 128 x 128 numbers, these by warps or by
+// warpgroups.
+enum class MlpTile : uint8_t { small, medium, large, warpgroups };
 
 // `saved` is of mlp_saved_bytes(), 16-byte aligned. A pass is one launch, of a deep network a few.
 struct MlpForwardPass : MlpForward, MlpPlace {

@@ -265,10 +265,10 @@ void run_resident(Grid& g, int blocks, size_t shared_bytes) {
   g.clusters.resize(blocks / g.cluster);
   g.warps.resize(g.lanes.size() / 32);
   for (Block& b : g.blocks) {
-    b.memory.reset(new unsigned char[shared_bytes + 128]);
+    b.memory.reset(new unsigned char[shared_bytes + 1024]);
     const auto at = reinterpret_cast<uintptr_t>(b.memory.get());
-    b.shared = b.memory.get() + (128 - at % 128) % 128;
-    std::memset(b.memory.get(), 0xff, shared_bytes + 128);  // NaN in every format
+    b.shared = b.memory.get() + (1024 - at % 1024) % 1024;
+    std::memset(b.memory.get(), 0xff, shared_bytes + 1024);  // NaN in every format
   }
   for (size_t i = 0; i < g.lanes.size(); ++i) {
     Lane& lane = g.lanes[i];

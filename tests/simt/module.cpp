@@ -76,7 +76,7 @@ PYBIND11_MODULE(_simt, m) {
   m.def("launches", &simt::launches, "Kernels launched so far.");
   m.def(
       "mlp_tile",
-      [](int sms, const std::string& format, const std::vector<std::array<int, 4>>& products) {
+      [](int sms, int major, const std::string& format, const std::vector<std::array<int, 4>>& products) {
         using fusegen::cuda::Format;
         const std::pair<const char*, Format> formats[] = {{"bfloat16", Format::bf16},
                                                           {"float16", Format::f16},
@@ -85,11 +85,15 @@ PYBIND11_MODULE(_simt, m) {
         std::vector<fusegen::cuda::ProductSize> sizes;
         for (const auto& p : products) sizes.push_back({p[0], p[1], p[2], p[3]});
         for (const auto& [name, f] : formats)
-          if (format == name) return 32 << static_cast<int>(fusegen::cuda::choose_tile(sms, f, sizes));
+          if (format == name) {
+            const char* tiles[] = {"small", "medium", "large", "warpgroups"};
+            const auto device = fusegen::cuda::device_of(sms, simt::settings().shared_bytes, major);
+            return std::string(tiles[static_cast<int>(fusegen::cuda::choose_tile(device, f, sizes))]);
+          }
         throw py::value_error("format: no '" + format + "'");
       },
-      "Rows and columns of the tile in which a discriminator step forms these products (m, n, k, phase).",
-      py::arg("sms"), py::arg("format"), py::arg("products"));
+      "The tile in which a discriminator step forms these products (m, n, k, phase).", py::arg("sms"),
+      py::arg("major"), py::arg("format"), py::arg("products"));
   m.def("ladder_error", &fusegen::ladder::worst_error,
         "The largest difference of a version of benchmarks/gpu/lstm_forward.cu from a plain loop.",
         py::arg("version"), py::arg("T"), py::arg("B"), py::arg("H"));

@@ -223,31 +223,50 @@ def test_generator(loss, dtype):
         Case(sizes, batches, dtype, loss, "none", generator=True).check()
 
 
-@pytest.mark.parametrize("sms", [1, 6, 132])
+@pytest.mark.parametrize("sms, major", [(1, 8), (1, 9), (6, 9), (132, 9)])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_odd_sizes_in_every_tile(dtype, sms):
+def test_odd_sizes_in_every_tile(dtype, sms, major):
     """One multiprocessor takes the largest tiles, six those of 64 x 64, many the small ones."""
-    simt.set_device(sms=sms)
+    simt.set_device(sms=sms, major=major)
     sizes, batches = (701, 70, 91, 1), (65, 65)
     if dtype in ("bfloat16", "float16"):
         layers = [(130, 70, 701, 0), (130, 91, 70, 1), (130, 70, 91, 2)]
-        assert simt.mlp_tile(sms, dtype, layers) == {1: 128, 6: 64, 132: 32}[sms]
+        tile = {(1, 8): "large", (1, 9): "warpgroups", (6, 9): "medium", (132, 9): "small"}[sms, major]
+        assert simt.mlp_tile(sms, major, dtype, layers) == tile
     for penalty in ("none", "all"):
         Case(sizes, batches, dtype, "least_squares", penalty).check()
 
 
+@pytest.mark.parametrize("major", [8, 9, 10, 12])
 @pytest.mark.parametrize("sms", [4, 80, 132])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_choice_of_a_tile(dtype, sms):
+def test_the_choice_of_a_tile(dtype, sms, major):
     """Of every generation that is built for: small products spread over many blocks, large ones reuse what
-    they load; true float32 has no tile of 128."""
-    assert simt.mlp_tile(sms, dtype, [(1, 1, 1, 0)]) == 32
-    assert simt.mlp_tile(sms, dtype, []) == 32
-    assert simt.mlp_tile(sms, dtype, [(4096, 4096, 4096, 0)]) == (64 if dtype == "float32" else 128)
-    assert simt.mlp_tile(sms, dtype, [(16, 32 * sms, 1024, 0)]) == 32
-    # 784-256-256-1 of 64 + 64 samples
-    if sms == 132:
-        assert simt.mlp_tile(sms, dtype, [(128, 256, 784, 0), (128, 256, 256, 1), (128, 256, 256, 2)]) == 32
+    they load. Only machine code of 9.0 has products of warpgroups; true float32 has no large tile."""
+    largest = "medium" if dtype == "float32" else "large"
+    if major == 9 and dtype in ("bfloat16", "float16"):
+        largest = "warpgroups"
+    assert simt.mlp_tile(sms, major, dtype, [(1, 1, 1, 0)]) == "small"
+    assert simt.mlp_tile(sms, major, dtype, []) == "small"
+    assert simt.mlp_tile(sms, major, dtype, [(4096, 4096, 4096, 0)]) == largest
+    assert simt.mlp_tile(sms, major, dtype, [(16, 32 * sms, 1024, 0)]) == "small"
+    if sms == 132:  # 784-256-256-1 of 64 + 64 samples
+        layers = [(128, 256, 784, 0), (128, 256, 256, 1), (128, 256, 256, 2)]
+        assert simt.mlp_tile(sms, major, dtype, layers) == "small"
+
+
+def test_warpgroups_in_any_order():
+    """Stages are refilled while products are under way, which end as late as they may."""
+    simt.set_device(sms=2)
+    case = Case((450, 70, 1), (65, 65), "bfloat16", "hinge", "r1", "weights")
+    assert simt.mlp_tile(2, 9, "bfloat16", [(130, 70, 450, 0), (65, 450, 70, 1)]) == "warpgroups"
+    first = None
+    for order in ORDERS[:3]:
+        simt.set_order(*order)
+        loss, scalars, logits, grads = case.run()
+        got = [loss, scalars.nan_to_num(), logits, *grads]
+        first = first or got
+        assert all(torch.equal(a, b) for a, b in zip(got, first, strict=True)), order
 
 
 def launches_of(run):

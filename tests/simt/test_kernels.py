@@ -239,6 +239,39 @@ def test_group_sizes(way, blocks):
     Case(cell_name, H, 3, 2, dtype, ragged=True, way=way).check()
 
 
+SHARES = [  # cell, dtypes, H, the best way, blocks: each shape of a block's share of R, beyond test_pairs'
+    *((cell, ("bfloat16", "float16"), 300, "cluster", 16) for cell in ("lstm", "gru")),
+    *((cell, ("float32", "tf32"), 300, "l2", 19) for cell in ("lstm", "gru")),
+    ("rnn_tanh", ("bfloat16", "float16"), 600, "cluster", 16),
+    ("rnn_tanh", ("float32", "tf32"), 600, "l2", 19),
+]
+LARGEST = [
+    *((cell, ("bfloat16", "float16"), 520, "l2", 33) for cell in ("lstm", "gru")),
+    *((cell, ("float32", "tf32"), 520, "l2", 65) for cell in ("lstm", "gru")),
+    ("rnn_tanh", ("bfloat16", "float16"), 1040, "l2", 33),
+    ("rnn_tanh", ("float32", "tf32"), 1040, "l2", 65),
+]
+
+
+@pytest.mark.parametrize(
+    ("cell_name", "dtype", "H", "way", "blocks"),
+    [
+        pytest.param(cell, dtype, H, way, blocks, marks=[pytest.mark.slow] * (shares is LARGEST))
+        for shares in (SHARES, LARGEST)
+        for cell, dtypes, H, way, blocks in shares
+        for dtype in dtypes
+    ],
+)
+def test_shares_of_R_in_backward(cell_name, dtype, H, way, blocks):
+    """A block's units are 8 to 64 here, sent from one tile for two owners to eight tiles for two."""
+    name, tf32 = ("float32", True) if dtype == "tf32" else (dtype, False)
+    plan = simt.gpu_plan(
+        cell_name, name, tf32=tf32, backward=True, B=3, H=H, P=H, D=1, device=0, transport="best"
+    )
+    assert (plan.transport, plan.blocks) == (way, blocks)
+    Case(cell_name, H, 3, 2, dtype, ragged=True).check()
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
 def test_any_order_gives_the_same_bits(cell_name, way):

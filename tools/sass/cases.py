@@ -49,6 +49,7 @@ UNIFORM = (
     "VIADD",
     "IABS",
     "VIMNMX",
+    "VIMNMX3",
 )
 DOES = {
     **OF_INTEGERS,
@@ -177,10 +178,12 @@ def block_of(function: Function, launch: Launch, architecture: str) -> Block:
 
 def traces(function: Function, launch: Launch, architecture: str) -> list[list[Event]]:
     block = block_of(function, launch, architecture)
-    with np.errstate(all="ignore"):
-        made = block.run()
-    if block.unknown:
-        raise NotImplementedError(f"tools/sass does not know {', '.join(sorted(block.unknown))}")
+    try:
+        with np.errstate(all="ignore"):
+            made = block.run()
+    finally:
+        if block.unknown:
+            raise NotImplementedError(f"tools/sass does not know {', '.join(sorted(block.unknown))}")
     return made
 
 

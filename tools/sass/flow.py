@@ -190,8 +190,8 @@ def is_wait(i: Instruction) -> bool:
 
 
 def step_loop(graph: Graph) -> Loop | None:
-    """The loop over steps: the outermost one that multiplies on the tensor cores, or all of the code where that
-    is in none; None where nothing is multiplied.
+    """The loop over steps: the outermost one that multiplies on the tensor cores, or all of the code where no
+    loop does; None where nothing is multiplied.
     """
     for loop in graph.loops:
         if any(map(is_product, graph.code_of(loop.blocks))):

@@ -147,8 +147,8 @@ cuda::Transport gpu_backward(const GpuPlan& plan, const GpuLaunch& launch, const
   const Cell cell = plan.pass.cell;
   const int D = directions(layer.R), G = gate_count(cell), columns = saved_gates(cell) ? 4 : 1;
   check(layer.y.ndim == 3, "y: expected shape [T, B, D*P], got ", layer.y);
-  const int64_t T = layer.y.shape[0], B = layer.y.shape[1], P = layer.R[0].shape[0],
-                H = layer.R[0].shape[1] / G;
+  const int64_t T = layer.y.shape[0], B = layer.y.shape[1], P = layer.R[0].shape[1],
+                H = layer.R[0].shape[0] / G;
   check_plan(plan.pass, {.cell = cell,
                          .dtype = checked.dtype(),
                          .tf32 = plan.pass.tf32,
@@ -161,10 +161,10 @@ cuda::Transport gpu_backward(const GpuPlan& plan, const GpuLaunch& launch, const
   cuda::BackwardPass p{};
   fill(p, plan, launch, checked, T, layer);
   for (int d = 0; d < D; ++d) {
-    p.R[d] = checked.need(layer.R[d], "R", {P, G * H});
-    if (!layer.W_hr.empty()) p.W_hr[d] = checked.need(layer.W_hr.at(d), "W_hr", {H, P});
+    p.R[d] = checked.need(layer.R[d], "R", {G * H, P});
+    if (!layer.W_hr.empty()) p.W_hr[d] = checked.need(layer.W_hr.at(d), "W_hr", {P, H});
   }
-  check(P == H || p.W_hr[0], "W_hr: expected a projection, since R has ", P, " rows");
+  check(P == H || p.W_hr[0], "W_hr: expected a projection, since R has ", P, " columns");
   p.dy = checked.of(layer.dy, "dy", {T, B, D * P});
   p.dh_n = checked.of(layer.dh_n, "dh_n", {D, B, P});
   p.dc_n = checked.of(layer.dc_n, "dc_n", {D, B, H});

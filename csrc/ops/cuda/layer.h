@@ -43,8 +43,8 @@ struct GpuForward {
 
 struct GpuBackward {
   View dy, dh_n, dc_n;
-  Views R;     // transposed: [P,G*H]
-  Views W_hr;  // transposed: [H,P], or empty
+  Views R;     // of a direction [G*H,P]
+  Views W_hr;  // [P,H], or empty
   View y, h0, c0, lengths, gates, cells;
   View dgates, dh, dh0, dc0;
   View workspace, error;

@@ -4,7 +4,7 @@
 
 namespace fusegen::device {
 
-// A hung block hears the others' first two turns, and nothing after.
+// A hung block hears of the others' first two turns, and of nothing after.
 inline uint32_t load_acquire(const uint32_t* p) { return simt::hung() && *p > 2 ? 2 : *p; }
 inline Word4 load_acquire16(const uint32_t* p) {
   if (reinterpret_cast<uintptr_t>(p) % 16) throw simt::Stuck("misaligned load of flags");

@@ -34,8 +34,7 @@ inline bool any_of_warp(bool mine) {
   simt::warp_together(&site, &given, [](const void* const* all) {
     bool any = false;
     for (int lane = 0; lane < 32; ++lane) any |= static_cast<const Given*>(all[lane])->mine;
-    for (int lane = 0; lane < 32; ++lane)
-      const_cast<Given*>(static_cast<const Given*>(all[lane]))->any = any;
+    for (int lane = 0; lane < 32; ++lane) const_cast<Given*>(static_cast<const Given*>(all[lane]))->any = any;
   });
   return given.any;
 }

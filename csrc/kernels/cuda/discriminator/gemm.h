@@ -16,15 +16,18 @@ namespace fusegen::cuda {
 
 // How the warps of a block share its tile, [kWarpsM][kWarpsN][kSplits], the last sharing the chunks of a
 // stage.
-template <class Size, int chunks, int warps_m, int warps_n, int splits>
+template <class Size, int chunks, int warps_m, int warps_n, int splits, bool warpgroups = false>
 struct Tile {
+  static constexpr bool kWarpgroups = warpgroups;
   static constexpr int kM = Size::kM, kN = Size::kN, kChunks = chunks, kWarpsM = warps_m, kWarpsN = warps_n,
                        kSplits = splits;
   static constexpr int kTilesM = kM / (16 * kWarpsM), kTilesN = kN / (8 * kWarpsN);  // of a warp
   static constexpr int kBytesA = kM * kChunks * kChunk, kStageBytes = kBytesA + kN * kChunks * kChunk;
-  static constexpr int kRing = kRingBytes / kStageBytes;
+  static constexpr int kRing = ring_bytes(warpgroups) / kStageBytes;
+  // Stages on their way. Products of a warpgroup still read the last stage when the next one is asked for.
+  static constexpr int kAhead = kRing - (warpgroups ? 2 : 1);
   static_assert(kRing >= 3 && kWarpsM * kWarpsN * kSplits == device::kWarps);
-  static_assert((kSplits - 1) * kM * kN * 4 <= kRingBytes, "partial sums take the ring's place");
+  static_assert((kSplits - 1) * kM * kN * 4 <= ring_bytes(warpgroups), "partial sums take the ring's place");
 };
 // Of 32-bit numbers, half as many chunks are a stage of the larger tiles: those on their way through
 // registers (Weighted) and the rounded or split ones would not fit beside the sums.
@@ -34,6 +37,9 @@ using MediumTile = std::conditional_t<sizeof(T) == 2, Tile<TileSize<64, 64>, 4, 
                                       Tile<TileSize<64, 64>, 2, 2, 4, 1>>;
 template <class T>
 using LargeTile = Tile<TileSize<128, 128>, sizeof(T) == 2 ? 2 : 1, 2, 4, 1>;
+
+// Two warpgroups, each 64 rows.
+using WarpgroupTile = Tile<TileSize<128, 128>, 2, 8, 1, 1, true>;
 
 template <class Tile>
 using Sums = float[Tile::kTilesM][Tile::kTilesN][4];
@@ -72,21 +78,35 @@ FUSEGEN_DEVICE void multiply_stage(Sums<Tile>& sums, const WarpShare<Tile>& shar
   }
 }
 
+// The same by warpgroups: all of the stage, whose numbers past K are zero. Afterwards those of the stage
+// before are done, these may still be under way.
+template <class Format, class Tile, class A, class B>
+FUSEGEN_DEVICE void multiply_stage_in_warpgroups(Sums<Tile>& sums, const unsigned char* slot) {
+  device::begin_products();
+#pragma unroll
+  for (int chunk = 0; chunk < Tile::kChunks; ++chunk)
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      device::warpgroup_product<A::kAcross, B::kAcross>(Format{}, sums[0],
+                                                        A::matrix(slot, chunk, half, device::warp() / 4 * 64),
+                                                        B::matrix(slot + Tile::kBytesA, chunk, half, 0));
+  device::end_product_group();
+  device::product_groups_done<1>();
+}
+
 // Which operand can be asked for before ready(): it was there before the launch.
 enum class Early { left, right };
 
-// The block's tile of A B'; afterwards the sums are in the warps of split 0. By all lanes, behind a block
+// sums += the block's tile of A B'; afterwards they are in the warps of split 0. By all lanes, behind a block
 // barrier after the last use of shared memory; ready() once, by all lanes, before anything of the other
 // operand is read. So half of the first stages, mostly weights, travels while the grid waits.
 template <class T, class Format, class Tile, Early early, class A, class B, class Ready>
-FUSEGEN_DEVICE void multiply(Sums<Tile>& sums, A& a, B& b, int K, const Ready& ready) {
+FUSEGEN_DEVICE void multiply_in_stages(Sums<Tile>& sums, A& a, B& b, int K, const Ready& ready) {
   constexpr int kOfStage = Tile::kChunks * kOfChunk<T>;
   const WarpShare<Tile> share;
-  const int stages = (K + kOfStage - 1) / kOfStage,
-            first = stages < Tile::kRing - 1 ? stages : Tile::kRing - 1;
+  const int stages = (K + kOfStage - 1) / kOfStage, first = stages < Tile::kAhead ? stages : Tile::kAhead;
   unsigned char* ring = device::shared_memory();
   const auto slot_of = [&](int stage) { return ring + stage % Tile::kRing * Tile::kStageBytes; };
-  set_zero(sums);
 
 #pragma unroll 1
   for (int stage = 0; stage < first; ++stage) {
@@ -98,7 +118,7 @@ FUSEGEN_DEVICE void multiply(Sums<Tile>& sums, A& a, B& b, int K, const Ready& r
   }
   ready();
 #pragma unroll 1
-  for (int stage = 0; stage < Tile::kRing - 1; ++stage) {
+  for (int stage = 0; stage < Tile::kAhead; ++stage) {
     if (stage < first) {
       unsigned char* slot = slot_of(stage);
       if constexpr (early == Early::left) {
@@ -113,25 +133,44 @@ FUSEGEN_DEVICE void multiply(Sums<Tile>& sums, A& a, B& b, int K, const Ready& r
   }
 #pragma unroll 1
   for (int stage = 0; stage < stages; ++stage) {
-    device::copy_groups_done<Tile::kRing - 2>();
+    device::copy_groups_done<Tile::kAhead - 1>();
+    if constexpr (Tile::kWarpgroups) device::fence_for_products();
     device::sync_block();
-    const int next = stage + Tile::kRing - 1;
+    const int next = stage + Tile::kAhead;
     unsigned char* to = slot_of(next);
     if (next < stages) {
       a.begin(to);
       b.begin(to + Tile::kBytesA);
     }
     device::end_copy_group();
-    multiply_stage<T, Format, Tile, A, B>(sums, share, slot_of(stage), stage * kOfStage, K);
+    if constexpr (Tile::kWarpgroups) {
+      multiply_stage_in_warpgroups<Format, Tile, A, B>(sums, slot_of(stage));
+    } else {
+      multiply_stage<T, Format, Tile, A, B>(sums, share, slot_of(stage), stage * kOfStage, K);
+    }
     if (next < stages) {
       a.finish(to);
       b.finish(to + Tile::kBytesA);
     }
   }
 
+  if constexpr (Tile::kWarpgroups) device::product_groups_done<0>();
   if constexpr (Tile::kSplits > 1) {
     device::sync_block();  // the ring's memory holds partial sums from here on
     add_up(sums, share.split, share.part, Tile::kSplits, reinterpret_cast<float*>(ring));
+  }
+}
+
+// The block's tile of A B', as above.
+template <class T, class Format, class Tile, Early early, class A, class B, class Ready>
+FUSEGEN_DEVICE void multiply(Sums<Tile>& sums, A& a, B& b, int K, const Ready& ready) {
+  if constexpr (Tile::kWarpgroups && !device::kHasWarpgroups) {  // no plan takes these tiles on such a GPU
+    for_each_sum<Tile::kTilesM, Tile::kTilesN>(
+        [&](int m, int n, int i) { sums[m][n][i] = device::not_a_number(); });
+    ready();
+  } else {
+    set_zero(sums);
+    multiply_in_stages<T, Format, Tile, early>(sums, a, b, K, ready);
   }
 }
 

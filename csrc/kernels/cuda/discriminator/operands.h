@@ -13,6 +13,7 @@
 #pragma once
 #include <device/copy.h>
 #include <device/warp.h>
+#include <device/warpgroup.h>
 
 #include "../operand.h"
 #include "arguments.h"
@@ -94,6 +95,12 @@ public:
                                  place(device::lane() % 8, device::lane() / 8));
   }
 
+  // The 16 numbers along K from the middle of a chunk on, or from its beginning, of rows row ..
+  static constexpr int kAcross = 0;
+  FUSEGEN_DEVICE static device::SharedMatrix matrix(const unsigned char* slot, int chunk, int half, int row) {
+    return device::matrix_along(slot + (chunk * kRows + row) * kChunk + 32 * half);
+  }
+
 private:
   // The words of a row are swapped about, so that reads of a word of eight rows meet no bank twice.
   FUSEGEN_DEVICE static int place(int row, int word) { return row * kChunk + (word ^ row / 2 % 4) * 16; }
@@ -114,16 +121,19 @@ private:
 
 // -- Operands whose rows run across K --
 
-// [k][kRows] in shared memory. The words of a row are swapped about, by k, so that the reads below meet no
-// bank twice: of 16-bit numbers a word each of eight rows, of others two words each of four.
+// [k][kRows] in shared memory, at most 128 bytes of a k on end: [kRows / 64][k][64] of 16-bit numbers. The
+// words of a row are swapped about, by k, so that the reads below meet no bank twice: of 16-bit numbers a
+// word each of eight rows, of others two words each of four.
 template <class T, int kRows, int kChunks>
 struct TurnedStage {
   static constexpr int kWords = kWordsOfLane<kRows, kChunks>, kWordsOfRow = kRows / kOfWord<T>;
   static_assert(kWords * device::kThreads == kOfChunk<T> * kChunks * kWordsOfRow);
 
+  static constexpr int kOfStage = kChunks * kOfChunk<T>;
   FUSEGEN_DEVICE static int place(int k, int word) {
     const int swap = sizeof(T) == 4 ? 2 * (k % 4) : kWordsOfRow > 4 ? k % 8 : k / 2 % 4;
-    return (k * kWordsOfRow + (word ^ swap)) * 16;
+    constexpr int kAhead = kWordsOfRow < 8 ? kWordsOfRow : 8;  // words of a k, on end
+    return (word / kAhead * kOfStage * kAhead + k * kAhead + (word % kAhead ^ swap)) * 16;
   }
   // A lane's words are of one column, kStep apart in k.
   static constexpr int kStep = device::kThreads / kWordsOfRow;
@@ -146,6 +156,13 @@ struct TurnedStage {
     } else {
       return {right(slot, chunk, row), right(slot, chunk, row + 8)};
     }
+  }
+  // As Along's; `row` is a multiple of 64.
+  static constexpr int kAcross = 1;
+  FUSEGEN_DEVICE static device::SharedMatrix matrix(const unsigned char* slot, int chunk, int half, int row) {
+    constexpr int kLeading = kOfStage * 128;
+    return device::matrix_across(slot + row / 64 * kLeading + (chunk * kOfChunk<T> + 16 * half) * 128,
+                                 kLeading);
   }
   FUSEGEN_DEVICE static device::Word4 right(const unsigned char* slot, int chunk, int row) {
     const int lane = device::lane();

@@ -143,7 +143,7 @@ bool run_mlp_forward(const MlpForwardPass& p) {
     schedule.next_phase();
   }
   schedule.add_totals();
-  return schedule.run<T, Fmt>(a, p.format, device(p.device).sms, p.stream);
+  return schedule.run<T, Fmt>(a, p.format, device(p.device), p.stream);
 }
 
 namespace {
@@ -189,7 +189,7 @@ bool run_mlp_backward(const MlpBackwardPass& p) {
     add_gradients(schedule, p, saved, l, t);
     if (a.tangents) schedule.next_phase();
   }
-  return schedule.run<T, Fmt>(a, p.format, device(p.device).sms, p.stream);
+  return schedule.run<T, Fmt>(a, p.format, device(p.device), p.stream);
 }
 
 }  // namespace fusegen::cuda

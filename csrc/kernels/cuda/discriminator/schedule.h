@@ -29,8 +29,12 @@ public:
   // False where the device cannot hold at once the blocks that are to wait for each other: then each phase is
   // a launch of its own.
   template <class T, class Fmt>
-  bool run(StepArguments& a, Format format, int sms, void* stream) {
-    const MlpTile tile = choose_tile(sms, format, products());
+  bool run(StepArguments& a, Format format, const Device& device, void* stream) {
+    const MlpTile tile = choose_tile(device, format, products());
+    const int sms = device.sms;
+    if constexpr (sizeof(T) == 2) {
+      if (tile == MlpTile::warpgroups) return run_as<T, Fmt, WarpgroupTile>(a, sms, stream);
+    }
     if constexpr (!std::is_same_v<Fmt, device::FormatF32>) {
       if (tile == MlpTile::large) return run_as<T, Fmt, LargeTile<T>>(a, sms, stream);
     }
@@ -67,11 +71,11 @@ private:
     bool together = true;
     for (size_t begin = 0; begin < entries_.size();) {
       size_t end = std::min(begin + kJobs, entries_.size());
-      device::Launch l = launch_of(a, begin, end, sms, stream);
+      device::Launch l = launch_of<Tile>(a, begin, end, sms, stream);
       if (l.together && !device::resident(step_kernel<T, Fmt, Tile>, l)) {
         together = false;
         while (entries_[end - 1].size.phase != entries_[begin].size.phase) --end;
-        l = launch_of(a, begin, end, sms, stream);
+        l = launch_of<Tile>(a, begin, end, sms, stream);
       }
       device::launch(step_kernel<T, Fmt, Tile>, l, a);
       begin = end;
@@ -80,6 +84,7 @@ private:
   }
 
   // Of entries begin .. end, whose jobs go into the arguments.
+  template <class Tile>
   device::Launch launch_of(StepArguments& a, size_t begin, size_t end, int sms, void* stream) const {
     const auto phase = [&](size_t i) { return entries_[i].size.phase; };
     const bool together = phase(begin) != phase(end - 1);
@@ -96,7 +101,10 @@ private:
       job.first = static_cast<int>(units % a.blocks);
       units += job.units;
     }
-    return {.blocks = a.blocks, .together = together, .shared_bytes = kRingBytes, .stream = stream};
+    return {.blocks = a.blocks,
+            .together = together,
+            .shared_bytes = Tile::kRing * Tile::kStageBytes,
+            .stream = stream};
   }
 
   std::vector<Entry> entries_;

@@ -11,16 +11,18 @@ struct TileSize {
   static constexpr int kM = rows, kN = columns;
 };
 
-// Of a block's ring of stages: what a GPU of any generation has, 99 KB being the least.
-constexpr int kRingBytes = 96 * 1024;
+// Of a block's ring of stages: what a GPU of any generation has, 99 KB being the least; where there are
+// warpgroups, 227 KB.
+constexpr int ring_bytes(bool warpgroups) { return (warpgroups ? 192 : 96) * 1024; }
 
 struct ProductSize {
   int m, n, k;
   int phase;  // those of one are done together, after those of the phases before
 };
 
-// The tile with which these products take the least time. True float32 has no large one: its split halves
-// need the registers.
-MlpTile choose_tile(int sms, Format format, const std::vector<ProductSize>& products);
+// The tile with which these products take the least time. True float32 has no large one, since its split
+// halves need the registers; warpgroups multiply 16-bit numbers on GPUs of capability 9 (whose TF32 cuts bits
+// off where the others round, and takes no operand across K).
+MlpTile choose_tile(const Device& device, Format format, const std::vector<ProductSize>& products);
 
 }  // namespace fusegen::cuda

@@ -10,27 +10,10 @@ int chunks_of_row(const Product& p, int units) {
   return ceil_div(static_cast<int64_t>(p.segments) * units * number_bytes(p.format), kChunk);
 }
 
-int power_of_two(int n) {
-  int p = 1;
-  while (p < n) p *= 2;
-  return p;
-}
-
-// Clusters of this size that are surely resident together: those of a GPC (16 usable SMs of about 18).
-int clusters(const Device& device, int size) { return std::max(1, device.sms / 18) * (16 / size); }
-
 // Shared memory of the plan; false where the device has less.
 bool fits(Plan& plan, const Product& p, const Device& device) {
   plan.shared_bytes = shared_parts(plan, p, static_cast<int>(vector_of(plan, p).bytes)).total;
   return plan.shared_bytes <= device.shared_bytes;
-}
-
-// Deals the batch, in slices of so many tiles, over at most `most` groups.
-void deal(Plan& plan, const Product& p, int tiles, int most) {
-  plan.tiles = tiles;
-  const int all = std::max(1, ceil_div(p.B, 8 * tiles));
-  plan.slices = ceil_div(all, most);
-  plan.groups = ceil_div(all, plan.slices);
 }
 
 // R in the registers of `blocks` blocks, by the fewest that hold it.
@@ -48,9 +31,9 @@ bool resident(Plan& plan, const Product& p, const Device& device, Transport tran
     plan.transport = transport;
     plan.blocks = blocks;
     plan.k_splits = k_splits;
-    deal(plan, p, ceil_div(p.B, 8) <= most ? 1 : p.most_tiles, most);
+    deal(plan, p.B, ceil_div(p.B, 8) <= most ? 1 : p.most_tiles, most);
     if (fits(plan, p, device)) return true;
-    deal(plan, p, 1, most);
+    deal(plan, p.B, 1, most);
     return fits(plan, p, device);
   }
   return false;
@@ -67,6 +50,22 @@ const char* why(Transport t) {
 }
 
 }  // namespace
+
+int power_of_two(int n) {
+  int p = 1;
+  while (p < n) p *= 2;
+  return p;
+}
+
+// Those of a GPC: 16 usable SMs of about 18.
+int clusters(const Device& device, int size) { return std::max(1, device.sms / 18) * (16 / size); }
+
+void deal(Plan& plan, int B, int tiles, int most) {
+  plan.tiles = tiles;
+  const int all = std::max(1, ceil_div(B, 8 * tiles));
+  plan.slices = ceil_div(all, most);
+  plan.groups = ceil_div(all, plan.slices);
+}
 
 // R read from L2 each time: as many blocks as give every SM work.
 Plan choose_stepwise(const Device& device, const Product& p) {
@@ -91,7 +90,8 @@ Plan choose(const Device& device, const LayerSizes& sizes, int transport) {
   bool found = false;
   if (sizes.P == sizes.H)
     for (Transport t : {Transport::block, Transport::cluster, Transport::l2})
-      if (!found && (transport < 0 || transport == static_cast<int>(t))) found = resident(plan, p, device, t);
+      if (!found && (transport < 0 || transport == static_cast<int>(t)))
+        found = sizes.backward ? plan_backward(plan, sizes, device, t) : resident(plan, p, device, t);
   if (!found) plan = choose_stepwise(device, p);
   plan.why = sizes.P != sizes.H ? "a projection follows each step: two launches a step" : why(plan.transport);
   plan.workspace_bytes = workspace(device, plan, sizes).bytes;

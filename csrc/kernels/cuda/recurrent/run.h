@@ -3,6 +3,7 @@
 #include <device/launch.h>
 
 #include "backward.h"
+#include "backward/run.h"
 #include "forward.h"
 #include "forward/kernel.h"
 #include "pass.h"
@@ -140,6 +141,10 @@ Plan plan_that_fits(const Pass& pass) {
   const Plan& plan = pass.plan;
   if (plan.transport == Transport::launch || plan.transport == Transport::block) return plan;
   const Product product = product_of(pass);
+  if constexpr (std::is_same_v<Pass, BackwardPass>) {
+    if (backward_fits<T, Fmt>(pass)) return plan;
+    return choose_stepwise(cuda::device(pass.device), product);
+  }
   const Geometry geometry = geometry_of(plan, product, vector_of(plan, product).bytes);
   if (device::resident(kernel_of<Pass, T, Fmt>(pass.cell, Half::both, plan), launch_of(pass, plan, geometry)))
     return plan;
@@ -155,7 +160,7 @@ void run_whole(const Pass& pass, const Workspace& w, unsigned char* memory) {
       static_cast<int64_t>(pass.D) * plan.groups * plan.slices * 8 * plan.tiles * vector.bytes;
   Arguments<Pass> a{};
   a.pass = pass;
-  a.operand = operand_of(pass.R, pass.D, pass.H, vector);
+  a.operand = operand_of(pass.R, pass.D, pass.H, vector, pass.backward);
   a.exchange = {.gather = memory + w.exchange,
                 .publish = memory + w.exchange,
                 .gather_parity = copy,
@@ -185,8 +190,8 @@ Arguments<Pass> half_of(const Pass& pass, Half half, const Plan& plan, const Pad
   Arguments<Pass> a{};
   a.half = half;
   a.pass = cell ? Traits<Pass>::cell_half(pass) : Traits<Pass>::projection_half(pass);
-  a.operand =
-      operand_of(cell == Traits<Pass>::kProjectionFirst ? pass.W_hr : pass.R, pass.D, a.pass.H, taken);
+  a.operand = operand_of(cell == Traits<Pass>::kProjectionFirst ? pass.W_hr : pass.R, pass.D, a.pass.H, taken,
+                         pass.backward);
   a.geometry = geometry_of(plan, cell ? product_of(pass) : projection_of(pass), taken.bytes);
   return a;
 }
@@ -245,14 +250,21 @@ Transport run(const Pass& given) {
   pass.plan = plan_that_fits<T, Fmt>(pass);
   auto* memory = static_cast<unsigned char*>(pass.workspace);
   const Workspace w = workspace(cuda::device(pass.device), given.plan, pass);
-  if (pass.plan.transport == Transport::launch || pass.plan.transport == Transport::l2)
-    device::zero(memory, w.zeroed, pass.stream);
+  const Transport way = pass.plan.transport;
+  if constexpr (std::is_same_v<Pass, BackwardPass>) {
+    if (way != Transport::launch) {
+      if (way == Transport::l2) device::zero(memory + w.flags, w.zeroed - w.flags, pass.stream);
+      run_backward<T, Fmt>(pass, w, memory);
+      return way;
+    }
+  }
+  if (way == Transport::launch || way == Transport::l2) device::zero(memory, w.zeroed, pass.stream);
   if (pass.P != pass.H) {
     run_projected<T, Fmt>(pass, w, memory);
   } else {
     run_whole<T, Fmt>(pass, w, memory);
   }
-  return pass.plan.transport;
+  return way;
 }
 
 }  // namespace fusegen::cuda

@@ -1,7 +1,8 @@
 // What a pass keeps in global memory while it runs, and where.
-#include "pass.h"
-
 #include <algorithm>
+
+#include "backward/arguments.h"
+#include "pass.h"
 
 namespace fusegen::cuda {
 namespace {
@@ -13,13 +14,18 @@ int64_t exchanged(const Plan& plan, const Product& product) {
   return 2ll * product.D * plan.groups * plan.slices * 8 * plan.tiles * vector_of(plan, product).bytes;
 }
 
+// Of what a plan of that transport hands on through memory.
+int64_t exchanged(const Plan& plan, const LayerSizes& s) {
+  if (!s.backward || plan.transport == Transport::launch) return exchanged(plan, product_of(s));
+  return plan.transport == Transport::l2 ? 2 * backward_turn_bytes(plan, s) : 0;
+}
+
 }  // namespace
 
 Workspace workspace(const Device& device, const Plan& plan, const LayerSizes& s) {
   const Product cell = product_of(s), projection = projection_of(s);
   const bool projected = s.P != s.H;
-  int64_t exchange = std::max(exchanged(plan, cell), exchanged(choose_stepwise(device, cell), cell)),
-          inner = 0;
+  int64_t exchange = std::max(exchanged(plan, s), exchanged(choose_stepwise(device, cell), cell)), inner = 0;
   if (projected) {
     inner = exchange;
     exchange = exchanged(choose_stepwise(device, projection), projection);

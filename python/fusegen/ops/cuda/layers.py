@@ -151,8 +151,8 @@ def recurrence_backward(
     dc0 = y.new_empty(D, B, H) if states[1] else None
     plan = _plan(engine, spec, steps, y, True)
     transport = engine.kernels.gpu_backward(
-        plan, stream_of(y), engine.patience, *map(dense, grads), [r.t().contiguous() for r in steps.R],
-        [w.t().contiguous() for w in steps.W_hr], y, dense(steps.h0), dense(steps.c0), steps.lengths,
+        plan, stream_of(y), engine.patience, *map(dense, grads), _dense(steps.R),
+        _dense(steps.W_hr), y, dense(steps.h0), dense(steps.c0), steps.lengths,
         gates, cells, dgates, dh, dh0, dc0, _workspace(plan, y), error_word(y.device),
     )  # fmt: skip
     _note(engine, spec, plan, transport)
