@@ -17,8 +17,8 @@ USED = re.compile(r"Used (\d+) registers")
 STATIC = re.compile(r"(\d+) bytes smem")
 # Of a sequence or a step of one, with its cell and what its template is given; of a cell's step, its gates.
 SEQUENCE = re.compile(
-    r"cuda\d+((?:step_)?(?:forward|backward)[a-z_]*?)(?:_kernel)?I"
-    r".*?\d(Lstm|Gru|Rnn)E.*?(Format[A-Za-z]+?\d+)E(.*?)EE?v"
+    r"cuda\d+(?:stepwise\d+)?((?:step_)?(?:forward|backward)[a-z_]*?)(?:_kernel)?I"
+    r".*?\d(Lstm|Gru|Rnn)(?:Gradient)?E.*?(Format[A-Za-z]+?\d+)E(.*?)EE?v"
 )
 CELL = re.compile(
     r"cuda\d+(cell|cell_step|cell_backward)_kernelILi(\d)E(?:.*?(Format[A-Za-z]+?\d+)ELi(\d)E)?"

@@ -27,10 +27,14 @@ ARCHITECTURE = "sm_90a"
 H, B = 512, 16
 PASSES, CELLS, FORMATS = ("forward", "backward"), ("lstm", "gru", "rnn"), ("bf16", "f16", "tf32", "f32")
 COLUMNS = ("pass", "cell", "dtype", "H", "B", "transport", "part", "instructions", "times", "executed")
-PARTS = (r"cuda\d+([a-z_]+?)(?:_kernel)?I", r"\d(Lstm|Gru|Rnn)E", r"\dFormat(Bf16|F16|Tf32|F32)\D")
+PARTS = (r"cuda\d+(?:stepwise\d+)?([a-z_]+?)(?:_kernel)?I", r"\d(Lstm|Gru|Rnn)(?:Gradient)?E", r"\dFormat(Bf16|F16|Tf32|F32)\D")
 
-# A pattern of names (see name_of) -> what may stand in the kernel's loop; the first that fits.
-RULES: tuple[tuple[str, Limits], ...] = ((".*", Limits()),)
+# A pattern of names (see name_of) -> what may stand in the kernel's loop; the first that fits. No kernel has
+# an exception: what rules.Limits says holds for all.
+RULES: tuple[tuple[str, Limits], ...] = (
+    (r"(forward|backward) ", Limits()),  # all steps
+    (r"step (forward|backward) ", Limits()),  # one, its loop goes over what is multiplied
+)
 
 # Instructions of a step of H 512, B 16 as the plan runs it: what stands in the loop, inner loops times their
 # trips.
@@ -103,7 +107,9 @@ def check(function: Function, name: str, step: Step | None, case: Case | None) -
     limits = limits_of(name)
     if case:
         limits = replace(limits, instructions=MOST.get((case.pass_, case.cell, case.format)))
-    return findings(graph, loop, limits, step.standing if step else None)
+    if step is None:
+        return findings(graph, loop, limits)
+    return findings(graph, loop, limits, step.standing, step.busiest)
 
 
 def counted(case: Case, step: Step, plan: dict[str, str]) -> list[tuple]:

@@ -22,13 +22,22 @@ struct Device {
   int sms;
   int shared_bytes;  // the most a block may have
   int major;         // of the compute capability
+  int code;          // the capability that the code loaded there was compiled for, times 10: see Code
   int largest_cluster;
 };
 
-// One of this capability: clusters came with 9.0, and are of 8 blocks at most from 12.0 on.
-constexpr Device device_of(int sms, int shared_bytes, int major) {
-  return {sms, shared_bytes, major, major < 9 ? 1 : major < 12 ? 16 : 8};
+// One of this capability: clusters came with 9.0, and are of 8 blocks at most from 12.0 on. The code has to
+// know them too: what the driver makes of PTX of compute_80 does not, on whatever GPU.
+constexpr Device device_of(int sms, int shared_bytes, int major, int code) {
+  return {sms, shared_bytes, major, code, major < 9 || code < 90 ? 1 : major < 12 ? 16 : 8};
 }
+
+// What the driver has loaded of the build's kernels for a device: machine code of `binary`, compiled from
+// PTX of `ptx` (90: of compute_90), which says what the code knows. They differ where the build has none for
+// this GPU and the driver compiled its PTX.
+struct Code {
+  int binary, ptx;
+};
 
 // How a recurrence lies on a device. A group of `blocks` holds R once and owns tiles*8*slices rows of the
 // batch; directions are further groups. In a block, warps share units and, where R's rows are long, their
@@ -174,13 +183,14 @@ bool mlp_backward(const MlpBackwardPass& pass);
 
 int device_type();  // of its tensors, in DLPack's numbers
 Device device(int index);
+Code code(int index);
 
 // A pure function of its arguments. `transport` is the one to take where it can be taken, else the next
 // simpler; from -1 the best.
 Plan choose(const Device& device, const LayerSizes& sizes, int transport);
 
-// Return the transport that was taken: the plan's, or a launch a step where the device cannot hold all blocks
-// at once.
+// Return the transport that was taken: the plan's, or the next that the device can hold: through L2 for a
+// cluster, else a launch a step.
 Transport forward(const ForwardPass& pass);
 Transport backward(const BackwardPass& pass);
 

@@ -15,6 +15,7 @@ namespace {
 
 int device_type() { return 2; }
 Device device(int) { none(); }
+Code code(int) { none(); }
 void cell_forward(const CellForwardPass&) { none(); }
 void cell_backward(const CellBackwardPass&) { none(); }
 Transport forward(const ForwardPass&) { none(); }

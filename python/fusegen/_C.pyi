@@ -246,6 +246,9 @@ class GpuPlan:
     @property
     def why(self) -> str: ...
 
+def gpu_code(
+    device: int,
+) -> tuple[int, int]: ...  # 90: machine code of sm_90; compiled from PTX of compute_90
 def gpu_plan(
     cell: str,
     dtype: str,
@@ -262,6 +265,7 @@ def gpu_plan_on(  # for a device that need not be here
     sms: int,
     shared_bytes: int,  # the most a block may have
     major: int,  # of the compute capability
+    code: int,  # 10 times the capability that the kernels loaded there were compiled for
     cell: str,
     dtype: str,
     tf32: bool,

@@ -31,7 +31,7 @@ def test_the_table_has_what_the_schedule_asks_for_each_with_its_source():
     ],
 )
 def test_beside_the_plan(case, planned):
-    step = SimpleNamespace(steps=2 / 3, standing=900, executed=700, warps=[[]])
+    step = SimpleNamespace(steps=2 / 3, standing=900, executed=700, busiest=[])
     made = schedule.Modelled(1830.0, {"issue": 1000.0, "hand-over": 830.0})
     plan = {"transport": "cluster", "blocks": "16", "slices": "3"}
     row = dict(zip(model.COLUMNS, model.Priced(case, step, plan, made).row(), strict=True))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from fusegen import _C, _backend, _precision, gan, losses
 from fusegen.ops import layers
+from fusegen.ops.cuda import engine as cuda_engine
 from fusegen.ops.cuda import layers as cuda_layers
 from tolerances import TOLERANCE, close, same
 from torch import nn
@@ -42,12 +43,12 @@ SHAPES = (
 )
 
 
-class Engine:
-    """The engine of layers, asked for one way; what it was given and took is kept."""
+class Engine(cuda_engine.Engine):
+    """The engine of layers, asked for one transport; what it was given and took is kept."""
 
     def __init__(self):
-        self.kernels, self.transport, self.ways, self.workspaces = self, "best", [], []
-        self.patience = 2 * 10**9
+        super().__init__(self, patience=2 * 10**9)
+        self.ways, self.workspaces = [], []
 
     def gpu_plan(self, *args):
         return _C.gpu_plan(*args)
@@ -65,11 +66,13 @@ class Engine:
 
 
 @pytest.fixture(autouse=True)
-def engine():
-    """In place of the layers' own, where the dispatcher looks."""
+def engine(monkeypatch):
+    """In place of the layers' own, where direct calls and the dispatcher look."""
     engine, library = Engine(), torch.library.Library("fusegen", "IMPL")
     for spec, op in layers.OPS.items():
-        for name, run in op.kernels(cuda_layers.passes(engine, spec)).items():
+        passes = cuda_layers.passes(engine, spec)
+        monkeypatch.setattr(op, "direct_cuda", passes)
+        for name, run in op.kernels(passes).items():
             library.impl(name, run, "CUDA", allow_override=True)
     yield engine
     library._destroy()

@@ -73,6 +73,15 @@ def test_what_keeps_the_rules_passes(graph, case):
     assert broken(graph, KEPT[case]) == []
 
 
+def test_moves_are_those_that_a_step_executes(graph):
+    g = graph(of_step(before="@P3 BRA -> on\n MOV R9, R10\n MOV R10, R9\n on:"))
+    code = g.function.code
+    both = [[i for i in code if i.base != skipped] for skipped in ("MOV", "BRA")]
+    for executed, kept in zip(both, (True, False), strict=True):
+        (found,) = (f for f in findings(g, step_loop(g), Limits(), 10, executed) if f.rule == "moves")
+        assert found.broken != kept
+
+
 def test_a_chain_goes_on_through_branches_and_moves(graph):
     skipped = of_step(after=4 * CHAIN + "@P2 BRA -> on\n MOV R16, R4\n on:\n" + 4 * CHAIN)
     assert broken(graph, skipped) == ["chained products"]

@@ -19,6 +19,7 @@ def emulated(monkeypatch):
     simt.leave_free(0)
     simt.start_late(0, 0)
     simt.set_old_code(False)
+    simt.let_clusters_fit(True)
     monkeypatch.setattr(_precision, "recurrence_in_tf32", lambda dtype: False)
     error_word(torch.device("cpu")).zero_()
     yield
@@ -28,6 +29,7 @@ def emulated(monkeypatch):
     simt.leave_free(0)
     simt.start_late(0, 0)
     simt.set_old_code(False)
+    simt.let_clusters_fit(True)
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ struct Settings {
   int hang_at = 0;
   int late_block = 0;  // > 0: the block of this number starts so many breaths after the others
   int late_breaths = 0;
-  bool old_code = false;  // the kernels lack clusters, whatever is told of them (planted)
+  bool clusters_fit = true;  // whether the driver finds room for one
+  bool old_code = false;     // the kernels lack clusters, whatever is told of them (planted)
 };
 Settings& settings();
 

@@ -9,6 +9,7 @@
 
 #include "emulator.h"
 #include "kernels/backend.h"
+#include "kernels/cuda/cell/pass.h"
 #include "kernels/cuda/discriminator/tiles.h"
 #include "kernels/cuda/sigmoid_tanh.h"
 #include "planted.h"
@@ -22,8 +23,10 @@ int device_type() { return 1; }
 
 Device device(int) {
   const simt::Settings& s = simt::settings();
-  return device_of(s.sms, s.shared_bytes, s.major);
+  return device_of(s.sms, s.shared_bytes, s.major, s.code);
 }
+
+Code code(int) { return loaded_code(); }
 
 }  // namespace fusegen::cuda
 
@@ -87,7 +90,7 @@ PYBIND11_MODULE(_simt, m) {
         for (const auto& [name, f] : formats)
           if (format == name) {
             const char* tiles[] = {"small", "medium", "large", "warpgroups"};
-            const auto device = fusegen::cuda::device_of(sms, simt::settings().shared_bytes, major);
+            const auto device = fusegen::cuda::device_of(sms, simt::settings().shared_bytes, major, 10 * major);
             return std::string(tiles[static_cast<int>(fusegen::cuda::choose_tile(device, f, sizes))]);
           }
         throw py::value_error("format: no '" + format + "'");
@@ -128,6 +131,9 @@ PYBIND11_MODULE(_simt, m) {
   m.def(
       "hang_at", [](int block) { simt::settings().hang_at = block; },
       "Plants a hang in this block, counted from 1; 0: none.");
+  m.def(
+      "let_clusters_fit", [](bool fit) { simt::settings().clusters_fit = fit; },
+      "Whether the driver finds room for a cluster.");
   m.def(
       "start_late",
       [](int block, int breaths) {

@@ -362,6 +362,18 @@ def test_blocks_that_do_not_fit_at_once(cell_name, way, free):
     assert _backend.fallbacks[told] == before + 2
 
 
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_a_cluster_that_does_not_fit_goes_through_l2(cell_name):
+    """The driver finds no room for one (MIG): its blocks are resident all the same, and R stays there."""
+    case = Case(cell_name, 130, 5, 3, "bfloat16", way="cluster")
+    case.check()
+    told = f"{case.spec.name} on GPU: cluster does not fit on this device, l2 ran"
+    before = _backend.fallbacks[told]
+    simt.let_clusters_fit(False)
+    case.check()
+    assert _backend.fallbacks[told] == before + 2
+
+
 def test_clusters_need_not_all_fit_at_once():
     """They do not wait for each other."""
     case = Case("lstm", 130, 70, 2, "bfloat16", way="cluster")

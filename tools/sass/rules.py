@@ -25,7 +25,7 @@ class Limits:
     generic: int = 0  # loads and stores whose memory is found out at run time
     fences: float = 1  # of the GPU or the system, for each flag that is published
     chain: int = 8  # products of the tensor cores that wait for each other's sums
-    moves: float = 1  # for each product
+    moves: float = 1  # for each product, of a step as it runs or, unknown that, of the blocks that multiply
     late_loads: int = 0  # from global memory behind the wait for the other blocks
     waited_loads: int = 0  # whose numbers are waited for before it
     instructions: int | None = None  # of a step
@@ -190,10 +190,20 @@ class Finding:
         return self.found > self.limit
 
 
-def findings(graph: Graph, loop: Loop, limits: Limits, instructions: int | None = None) -> list[Finding]:
-    """Every rule, kept or broken."""
+def findings(
+    graph: Graph,
+    loop: Loop,
+    limits: Limits,
+    instructions: int | None = None,
+    executed: list[Instruction] | None = None,
+) -> list[Finding]:
+    """Every rule, kept or broken. Of a case that was run: how many instructions a step is, and those that the
+    busiest warp executes.
+    """
     code = graph.code_of(loop.blocks)
-    products = [i for i in code if is_product(i)]
+    multiplying = [b for b in loop.blocks if any(map(is_product, graph.blocks[b].code))]
+    run = executed if executed is not None else graph.code_of(multiplying)
+    moves = tuple(i for i in run if is_move(i))
 
     def all_of(rule: str, test: Callable[[Instruction], bool], limit: float) -> Finding:
         hits = tuple(i for i in code if test(i))
@@ -209,7 +219,7 @@ def findings(graph: Graph, loop: Loop, limits: Limits, instructions: int | None 
         all_of("generic load or store", is_generic, limits.generic),
         all_of("fences", is_fence, limits.fences * flags),
         Finding("chained products", longest_chain(graph, loop), limits.chain),
-        all_of("moves", is_move, limits.moves * len(products)),
+        Finding("moves", len(moves), limits.moves * sum(map(is_product, run)), moves),
         Finding("loads behind the wait", len(late), limits.late_loads, tuple(late)),
         Finding("loads waited for before the wait", len(waited), limits.waited_loads, tuple(waited)),
     ]

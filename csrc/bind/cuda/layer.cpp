@@ -36,6 +36,13 @@ void bind_plans(py::module_& m) {
       .def_property_readonly("workspace_bytes", [](const GpuPlan& p) { return p.plan.workspace_bytes; })
       .def_property_readonly("why", [](const GpuPlan& p) { return p.plan.why; });
   m.def(
+      "gpu_code",
+      [](int device) {
+        const cuda::Code c = cuda::code(device);
+        return std::make_pair(c.binary, c.ptx);
+      },
+      "device"_a);
+  m.def(
       "gpu_plan",
       [](Cell cell, Dtype dtype, bool tf32, bool backward, int64_t B, int64_t H, int64_t P, int D, int device,
          const std::string& transport) {
@@ -53,8 +60,8 @@ void bind_plans(py::module_& m) {
       "cell"_a, "dtype"_a, "tf32"_a, "backward"_a, "B"_a, "H"_a, "P"_a, "D"_a, "device"_a, "transport"_a);
   m.def(
       "gpu_plan_on",
-      [](int sms, int shared_bytes, int major, Cell cell, Dtype dtype, bool tf32, bool backward, int64_t B,
-         int64_t H, int64_t P, int D, const std::string& transport) {
+      [](int sms, int shared_bytes, int major, int code, Cell cell, Dtype dtype, bool tf32, bool backward,
+         int64_t B, int64_t H, int64_t P, int D, const std::string& transport) {
         const GpuPass pass{.cell = cell,
                            .dtype = dtype,
                            .tf32 = tf32,
@@ -64,10 +71,10 @@ void bind_plans(py::module_& m) {
                            .P = P,
                            .D = D,
                            .device = kNoDevice};
-        return gpu_plan(pass, cuda::device_of(sms, shared_bytes, major), transport_named(transport));
+        return gpu_plan(pass, cuda::device_of(sms, shared_bytes, major, code), transport_named(transport));
       },
-      "sms"_a, "shared_bytes"_a, "major"_a, "cell"_a, "dtype"_a, "tf32"_a, "backward"_a, "B"_a, "H"_a, "P"_a,
-      "D"_a, "transport"_a);
+      "sms"_a, "shared_bytes"_a, "major"_a, "code"_a, "cell"_a, "dtype"_a, "tf32"_a, "backward"_a, "B"_a,
+      "H"_a, "P"_a, "D"_a, "transport"_a);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "../emulator.h"
+#include "kernels/backend.h"
 
 namespace fusegen::device {
 
@@ -32,8 +33,14 @@ void launch(void (*kernel)(Arguments), const Launch& l, const Arguments& argumen
 }
 
 template <class Arguments>
-bool resident(void (*)(Arguments), const Launch& l) {
+cuda::Code code_of(void (*)(Arguments)) {
+  return {10 * simt::settings().major, simt::settings().code};
+}
+
+template <class Arguments>
+bool resident(void (*kernel)(Arguments), const Launch& l) {
   const simt::Settings& s = simt::settings();
+  if (l.cluster > 1 && (!s.clusters_fit || code_of(kernel).ptx < 90)) return false;
   const int sms = s.free_sms > 0 ? s.free_sms : s.sms;
   return (l.cluster > 1 ? l.cluster : l.blocks) <= sms && l.shared_bytes <= s.shared_bytes;
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "pass.h"
+#include "stepwise/pass.h"
 
 namespace fusegen::cuda {
 namespace {
@@ -67,19 +68,8 @@ void deal(Plan& plan, int B, int tiles, int most) {
   plan.groups = ceil_div(all, plan.slices);
 }
 
-// R read from L2 each time: as many blocks as give every SM work.
-Plan choose_stepwise(const Device& device, const Product& p) {
-  Plan plan{};
-  plan.transport = Transport::launch;
-  plan.tiles = p.B > 8 ? p.most_tiles : 1;
-  plan.slices = 1;
-  plan.groups = std::max(1, ceil_div(p.B, 8 * plan.tiles));
-  for (plan.k_splits = 1; plan.k_splits < 8; plan.k_splits *= 2) {
-    plan.blocks = ceil_div(p.units, units_of_block(p, plan.k_splits));
-    if (plan.blocks * plan.groups * p.D >= device.sms || 2 * plan.k_splits > chunks_of_row(p, p.units)) break;
-  }
-  plan.blocks = ceil_div(p.units, units_of_block(p, plan.k_splits));
-  fits(plan, p, device);
+Plan choose_stepwise(const Device& device, const LayerSizes& sizes) {
+  Plan plan = stepwise::choose(device, stepwise::products_of(sizes).cell);
   plan.why = why(plan.transport);
   return plan;
 }
@@ -92,9 +82,12 @@ Plan choose(const Device& device, const LayerSizes& sizes, int transport) {
     for (Transport t : {Transport::block, Transport::cluster, Transport::l2})
       if (!found && (transport < 0 || transport == static_cast<int>(t)))
         found = sizes.backward ? plan_backward(plan, sizes, device, t) : resident(plan, p, device, t);
-  if (!found) plan = choose_stepwise(device, p);
+  if (!found) plan = choose_stepwise(device, sizes);
   plan.why = sizes.P != sizes.H ? "a projection follows each step: two launches a step" : why(plan.transport);
   plan.workspace_bytes = workspace(device, plan, sizes).bytes;
+  if (plan.transport == Transport::cluster)  // which may have to go through L2: run.h
+    plan.workspace_bytes = std::max(plan.workspace_bytes,
+                                    choose(device, sizes, static_cast<int>(Transport::l2)).workspace_bytes);
   return plan;
 }
 

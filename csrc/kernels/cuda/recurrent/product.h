@@ -33,8 +33,6 @@ constexpr Product product_of(const LayerSizes& s) {
           s.D,
           ring};
 }
-// Of W_hr.
-constexpr Product projection_of(const LayerSizes& s) { return {1, 1, 1, s.format, s.P, s.B, s.D, 0}; }
 
 constexpr int units_of_block(const Product& p, int k_splits) { return 8 / k_splits * units_of_warp(p.gates); }
 

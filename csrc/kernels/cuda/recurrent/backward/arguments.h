@@ -45,6 +45,7 @@ constexpr int64_t backward_turn_bytes(const Plan& plan, const LayerSizes& s) {
 
 struct BackwardArguments {
   BackwardPass pass;
+  const void* dy;  // the pass's or, where it has none, something as large
   Transport transport;
   int blocks, slices, groups;
   BackwardShared shared;

@@ -100,7 +100,7 @@ public:
                              .gates = states(static_cast<const T*>(pass_.gates), t, 4),
                              .cells = states(pass_.cells, t, 1),
                              .cells_before = states(pass_.cells, before, 1)};
-    const T* dy = numbers(pass_.dy ? pass_.dy : pass_.y, t);
+    const T* dy = numbers(a_.dy, t);
 #pragma unroll
     for (int pair = 0; pair < kPairs; ++pair) {
       const int b = batch(slice, pair) < pass_.B ? batch(slice, pair) : pass_.B - 1;

@@ -47,6 +47,7 @@ void run_backward(const BackwardPass& pass, const Workspace& w, unsigned char* m
   const Plan& plan = pass.plan;
   BackwardArguments a{};
   a.pass = pass;
+  a.dy = pass.dy ? pass.dy : pass.y;
   a.transport = plan.transport;
   a.blocks = plan.blocks;
   a.slices = plan.slices;

@@ -83,16 +83,14 @@ public:
   // all lanes; ends with everybody able to read them. After a wait in vain, stopped() is true behind the next
   // block barrier.
   FUSEGEN_DEVICE const float* wait(int slice, int turn) {
-    const int buffer = 2 * slice + (turn & 1);
+    const int buffer = by(Transport::cluster) ? 2 * slice + (turn & 1) : 0;
+    const bool here = by(Transport::block) || watch(slice, turn);
     if (by(Transport::cluster)) {
-      uint64_t started = 0;
-      for (uint32_t looks = 1; !device::phase_over(barrier(buffer), (turn >> 1) & 1); ++looks)
-        if (watchdog_.give_up(looks, started, turn, kAnyBlock)) return partials(0);
-      if (device::thread() == 0) device::arm(barrier(buffer), bytes_of_turn());  // for turn + 2
+      if (device::thread() == 0 && here) device::arm(barrier(buffer), bytes_of_turn());  // for turn + 2
       return partials(buffer * a_.shared.buffer);
     }
     if (by(Transport::l2)) {
-      wait_for_flags(slice, turn);
+      device::sync_block();
       const unsigned char* from =
           a_.partials + (turn & 1) * a_.parity +
           (static_cast<int64_t>(slot(slice)) * a_.blocks + me_.rank) * a_.blocks * kPart;
@@ -162,23 +160,29 @@ private:
     }
   }
 
-  FUSEGEN_DEVICE void wait_for_flags(int slice, int turn) {
-    if (device::warp() == 0) {
-      const uint32_t wanted = static_cast<uint32_t>(turn + 1);
-      for (int first = 4 * device::lane(); first < a_.blocks; first += 128) {
-        uint64_t started = 0;
-        for (uint32_t looks = 1;; ++looks) {
-          const device::Word4 v = device::load_acquire16(flags(slice) + first);
-          const int late = v.x < wanted                            ? 0
-                           : v.y < wanted && first + 1 < a_.blocks ? 1
-                           : v.z < wanted && first + 2 < a_.blocks ? 2
-                           : v.w < wanted && first + 3 < a_.blocks ? 3
-                                                                   : -1;
-          if (late < 0 || watchdog_.give_up(looks, started, turn, first + late)) break;
-        }
+  // Until all ranks have sent their parts of a turn; false where one has not for too long. In a cluster every
+  // lane looks at the bytes that have come; through L2 those of the first warp at four flags each: there are
+  // 128 at most.
+  FUSEGEN_DEVICE bool watch(int slice, int turn) const {
+    static_assert(S::kMostBlocks <= 128);
+    const int first = 4 * device::thread();  // flag
+    if (by(Transport::l2) && first >= a_.blocks) return true;
+    uint64_t started = 0;
+    for (uint32_t looks = 1;; ++looks) {
+      int awaited = kAnyBlock;
+      if (by(Transport::cluster)) {
+        if (device::phase_over(barrier(2 * slice + (turn & 1)), (turn >> 1) & 1)) return true;
+      } else {
+        const device::Word4 v = device::load_acquire16(flags(slice) + first);
+        const auto here = [&](uint32_t flag, int i) {
+          return flag > static_cast<uint32_t>(turn) || first + i >= a_.blocks;
+        };
+        const bool one = here(v.x, 0), two = one && here(v.y, 1), three = two && here(v.z, 2);
+        if (three && here(v.w, 3)) return true;
+        awaited = first + one + two + three;
       }
+      if (watchdog_.give_up(looks, started, turn, awaited)) return false;
     }
-    device::sync_block();
   }
 
   // Known when compiled where a shape is of one block alone.
