@@ -6,9 +6,9 @@
 // bias. The small products have sums of their own, which the cut of the tensor cores' sums (they do not
 // round) then touches below the last place of the large ones.
 //
-// Infinity: its l is NaN, and so is any sum of small products that it, or a NaN, comes into. The sum of the
-// large ones has then already become what IEEE says of the whole, so a small sum that is NaN counts for
-// nothing.
+// Infinity: its l is NaN, and so is any sum of small products that it, or a NaN, comes into; where products
+// of finite numbers overflow, small ones may become infinite with the other sign. The sum of the large ones
+// has then already become what IEEE says of the whole, so a small sum that is not finite counts for nothing.
 #pragma once
 #include <device/mma.h>
 
@@ -18,6 +18,8 @@ namespace fusegen::cuda {
 
 using device::Fragment;
 using device::Word4;
+
+constexpr float kMost = 3.4028234663852886e38f;  // of finite numbers
 
 // A lane's part of 16 rows of A, as registers keep it for many products.
 template <class Format>
@@ -134,7 +136,7 @@ public:
 #pragma unroll
     for (int v = 0; v < 4; ++v) {
       const float small = small_.total(v);
-      large_.d[0][v] += small == small ? small : 0.0f;
+      large_.d[0][v] += fabsf(small) <= kMost ? small : 0.0f;
     }
     small_.start({0, 0, 0, 0});
   }
