@@ -16,11 +16,11 @@ template <>
 constexpr bool kSplit<device::FormatF32> = true;
 
 // Over how many sums a tile's products are dealt: so that at most 8 instructions follow each other into one,
-// and a warp has 6 or more under way (an instruction takes 33 cycles on the H100, its pipe another from the
-// warps of a scheduler, two here, every 3).
+// and a warp has 4 or more under way. (An instruction takes 33 cycles on the H100; its pipe takes one every
+// 3, from two warps, so 5 would hide it all, but registers beside R are few.)
 constexpr int chains_of(int tiles, int chunks, bool split) {
   int chains = 1;
-  while (2 * chunks / chains > 8 || tiles * chains * (split ? 3 : 1) < 6) chains *= 2;
+  while (2 * chunks / chains > 8 || tiles * chains * (split ? 2 : 1) < 4) chains *= 2;
   return chains;
 }
 
@@ -56,25 +56,22 @@ public:
 #pragma unroll
       for (int n = 0; n < NT; ++n) sum[tile][n].start();
 
-    // The next pair of chunks is fetched while one is multiplied; of many products a pair, their own are
-    // enough for a fetch of the other warp to pass unseen.
+    // The next pair of chunks is fetched while one is multiplied; of many products a chunk, those of the
+    // other warp are enough for a fetch to pass unseen.
     constexpr bool kAhead = NT == 1 && !kSplit<Format>;
-    Word4 words[2][2][NT];
-    const auto fetch = [&](int pair) {
+    Word4 words[4][NT];
+    const auto fetch = [&](int chunk) {
 #pragma unroll
-      for (int i = 0; i < 2; ++i)
-#pragma unroll
-        for (int n = 0; n < NT; ++n) words[kAhead ? pair % 2 : 0][i][n] = column(n, 2 * pair + i);
+      for (int n = 0; n < NT; ++n) words[chunk % 4][n] = column(n, chunk);
     };
-    if (kAhead) fetch(0);
+    if (kAhead) fetch(0), fetch(1);
 #pragma unroll
-    for (int pair = 0; pair < (kChunks + 1) / 2; ++pair) {
-      if (!all && pair > 0 && 2 * pair >= chunks) break;
-      if (!kAhead) fetch(pair);
-      if (kAhead && 2 * pair + 2 < kChunks) fetch(pair + 1);
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        if (2 * pair + i < kChunks) add<NT, kChains>(sum, 2 * pair + i, words[kAhead ? pair % 2 : 0][i]);
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      if (!all && chunk > 0 && chunk % 2 == 0 && chunk >= chunks) break;
+      if (!kAhead) fetch(chunk);
+      if (kAhead && chunk % 2 == 0 && chunk + 2 < kChunks) fetch(chunk + 2), fetch(chunk + 3);
+      add<NT, kChains>(sum, chunk, words[chunk % 4]);
+      if (chunk % 2 == 1 || chunk == kChunks - 1) fold<NT, kChains>(sum);
     }
     for_each_sum<kTiles, NT>([&](int tile, int n, int v) { sums[tile][n][v] = sum[tile][n].total(v); });
   }
@@ -90,6 +87,14 @@ private:
       for (int tile = 0; tile < kTiles; ++tile)
         sum[tile][n].add(chunk, RowsOf<Format>(rows_[tile][chunk]), columns);
     }
+  }
+
+  template <int NT, int kChains>
+  FUSEGEN_DEVICE void fold(Sum<Format, kChains> (&sum)[kTiles][NT]) const {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int n = 0; n < NT; ++n) sum[tile][n].fold();
   }
 
   Fragment rows_[kTiles][kChunks];
