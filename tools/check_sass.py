@@ -27,7 +27,11 @@ ARCHITECTURE = "sm_90a"
 H, B = 512, 16
 PASSES, CELLS, FORMATS = ("forward", "backward"), ("lstm", "gru", "rnn"), ("bf16", "f16", "tf32", "f32")
 COLUMNS = ("pass", "cell", "dtype", "H", "B", "transport", "part", "instructions", "times", "executed")
-PARTS = (r"cuda\d+(?:stepwise\d+)?([a-z_]+?)(?:_kernel)?I", r"\d(Lstm|Gru|Rnn)(?:Gradient)?E", r"\dFormat(Bf16|F16|Tf32|F32)\D")
+PARTS = (
+    r"cuda\d+(?:stepwise\d+)?([a-z_]+?)(?:_kernel)?I",
+    r"\d(Lstm|Gru|Rnn)(?:Gradient)?E",
+    r"\dFormat(Bf16|F16|Tf32|F32)\D",
+)
 
 # A pattern of names (see name_of) -> what may stand in the kernel's loop; the first that fits. No kernel has
 # an exception: what rules.Limits says holds for all.
