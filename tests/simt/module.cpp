@@ -90,7 +90,8 @@ PYBIND11_MODULE(_simt, m) {
         for (const auto& [name, f] : formats)
           if (format == name) {
             const char* tiles[] = {"small", "medium", "large", "warpgroups"};
-            const auto device = fusegen::cuda::device_of(sms, simt::settings().shared_bytes, major, 10 * major);
+            const auto device =
+                fusegen::cuda::device_of(sms, simt::settings().shared_bytes, major, 10 * major);
             return std::string(tiles[static_cast<int>(fusegen::cuda::choose_tile(device, f, sizes))]);
           }
         throw py::value_error("format: no '" + format + "'");

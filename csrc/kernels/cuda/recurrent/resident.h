@@ -43,10 +43,11 @@ public:
       }
   }
 
-  // sums = the rows times 8*NT columns, over the first `chunks` chunks, an even number. column(n, chunk): the
+  // sums = the rows times 8*NT columns, over the first `chunks` chunks, an even number, or `all`: without a
+  // branch, across which loads would not be asked for ahead. column(n, chunk): the
   // lane's 16 bytes of column 8n + lane/4. It is asked for two chunks more than there are, of which it may
   // give anything. No barriers.
-  template <int NT, class ColumnOf>
+  template <int NT, bool all = false, class ColumnOf>
   FUSEGEN_DEVICE void product(float (&sums)[kTiles][NT][4], int chunks, const ColumnOf& column) const {
     constexpr int kChains = chains_of(kTiles * NT, kChunks, kSplit<Format>);
     Sum<Format, kChains> sum[kTiles][NT];
@@ -55,8 +56,8 @@ public:
 #pragma unroll
       for (int n = 0; n < NT; ++n) sum[tile][n].start();
 
-    // The next pair of chunks is fetched while one is multiplied; of many products a pair, their own are enough
-    // for a fetch of the other warp to pass unseen.
+    // The next pair of chunks is fetched while one is multiplied; of many products a pair, their own are
+    // enough for a fetch of the other warp to pass unseen.
     constexpr bool kAhead = NT == 1 && !kSplit<Format>;
     Word4 words[2][2][NT];
     const auto fetch = [&](int pair) {
@@ -68,7 +69,7 @@ public:
     if (kAhead) fetch(0);
 #pragma unroll
     for (int pair = 0; pair < (kChunks + 1) / 2; ++pair) {
-      if (2 * pair >= chunks) break;
+      if (!all && pair > 0 && 2 * pair >= chunks) break;
       if (!kAhead) fetch(pair);
       if (kAhead && 2 * pair + 2 < kChunks) fetch(pair + 1);
 #pragma unroll
@@ -168,14 +169,20 @@ public:
            reinterpret_cast<float*>(device::shared_memory() + geometry_.shared.partial));
   }
 
-  // The warp's part of a product with 8*NT rows in shared memory, `stride` bytes apart. No barrier.
+  // The lane's first word of rows in shared memory, `stride` bytes apart.
+  FUSEGEN_DEVICE device::Shared first_column(device::Shared rows, int stride) const {
+    return rows + (device::lane() / 4 * stride + me_.first_chunk * kChunk + device::lane() % 4 * 16);
+  }
+  // The warp's part of a product with 8*NT rows, from that word on. No barrier.
   template <int NT>
-  FUSEGEN_DEVICE void partial_sums(float (&sums)[kTiles][NT][4], device::Shared rows, int stride) const {
-    const device::Shared from =
-        rows + (device::lane() / 4 * stride + me_.first_chunk * kChunk + device::lane() % 4 * 16);
-    rows_.template product<NT>(sums, me_.chunks, [&](int n, int chunk) {
+  FUSEGEN_DEVICE void partial_sums(float (&sums)[kTiles][NT][4], device::Shared from, int stride) const {
+    const auto column = [&](int n, int chunk) {
       return device::load16(from + (n * 8 * stride + chunk * kChunk));
-    });
+    };
+    if constexpr (NT == 1 && !kSplit<Format>) {  // the others have no registers for loads further ahead
+      if (me_.chunks == kChunks) return rows_.template product<NT, true>(sums, kChunks, column);
+    }
+    rows_.template product<NT>(sums, me_.chunks, column);
   }
 
 private:
