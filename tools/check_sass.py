@@ -38,7 +38,7 @@ RULES: tuple[tuple[str, Limits], ...] = (
     # Through L2 the warp that gathers holds its addresses in pairs of registers, and TF32 has few products.
     (r"backward (lstm|gru) tf32 ", Limits(moves=1.5)),
     (r"(forward|backward) ", Limits()),  # all steps
-    # A launch a step puts the registers of its products together from several loads: up to four moves a product,
+    # A launch a step puts the registers of a product together from several loads: up to four moves for each,
     # which no bar is on and nobody has taken out yet.
     (r"step (forward|backward) ", Limits(moves=4)),
 )
