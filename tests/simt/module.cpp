@@ -90,7 +90,8 @@ PYBIND11_MODULE(_simt, m) {
         for (const auto& [name, f] : formats)
           if (format == name) {
             const char* tiles[] = {"small", "medium", "large", "warpgroups"};
-            const auto device = fusegen::cuda::device_of(sms, simt::settings().shared_bytes, major, 10 * major);
+            const auto device =
+                fusegen::cuda::device_of(sms, simt::settings().shared_bytes, major, 10 * major);
             return std::string(tiles[static_cast<int>(fusegen::cuda::choose_tile(device, f, sizes))]);
           }
         throw py::value_error("format: no '" + format + "'");
@@ -128,6 +129,10 @@ PYBIND11_MODULE(_simt, m) {
       "up.",
       py::arg("c"), py::arg("a"), py::arg("b"), py::arg("tf32"));
   m.def("planted", &simt::planted, "Runs a kernel with this fault.");
+  m.def("planted_faults", &simt::planted_faults);
+  m.def(
+      "check_memory", [](bool check) { simt::settings().memory_model = check; },
+      "Whether what lanes read and write is held against the memory model; at start it is.");
   m.def(
       "hang_at", [](int block) { simt::settings().hang_at = block; },
       "Plants a hang in this block, counted from 1; 0: none.");
