@@ -42,6 +42,12 @@ std::array<double, 2> worst_error(const std::string& name, double from, double t
 
 }  // namespace fusegen::activations
 
+namespace fusegen::products {
+
+double worst_error(const std::string& shape, bool tf32, int chunks, float special);
+
+}  // namespace fusegen::products
+
 PYBIND11_MODULE(_simt, m) {
   m.doc() = "The CUDA kernels of fusegen, run lane by lane on the CPU, for the tests.";
   fusegen::bind_cuda_layer(m);
@@ -101,6 +107,11 @@ PYBIND11_MODULE(_simt, m) {
   m.def("ladder_error", &fusegen::ladder::worst_error,
         "The largest difference of a version of benchmarks/gpu/lstm_forward.cu from a plain loop.",
         py::arg("version"), py::arg("T"), py::arg("B"), py::arg("H"));
+  m.def("product_error", &fusegen::products::worst_error,
+        "The largest error of a product of rows kept in registers, as a part of the sum of its products' "
+        "sizes; "
+        "infinity where one that is not finite is another than IEEE's.",
+        py::arg("shape"), py::arg("tf32"), py::arg("chunks"), py::arg("special"));
   m.def("activation_error", &fusegen::activations::worst_error,
         "The largest error of 'sigmoid' or 'tanh' (sigmoid_tanh.h), absolute and in proportion, over every "
         "stride-th float between two of one sign.",

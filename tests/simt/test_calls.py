@@ -110,16 +110,16 @@ def test_a_plan_is_made_once(monkeypatch):
 
     engine = cuda_engine.Engine(Kernels())
     asked = ("lstm", "float32", False, False, 3, 24, 24, 1, 0)
-    assert engine.plan(*asked) is engine.plan(*asked) and len(made) == 1
+    assert engine.plan(asked) is engine.plan(asked) and len(made) == 1
     for i, other in enumerate(("gru", "bfloat16", True, True, 4, 25, 23, 2, 1)):
-        engine.plan(*asked[:i], other, *asked[i + 1 :])
+        engine.plan((*asked[:i], other, *asked[i + 1 :]))
     assert len(made) == 10, "a plan depends on every argument"
     engine.transport = "l2"
-    engine.plan(*asked)
+    engine.plan(asked)
     assert len(made) == 11
     monkeypatch.setattr(cuda_engine, "_PLANS", 16)
     for B in range(100):
-        engine.plan(*asked[:4], B, *asked[5:])
+        engine.plan((*asked[:4], B, *asked[5:]))
     assert len(engine._plans) <= 16
 
 

@@ -191,6 +191,28 @@ def test_projection(dtype, D, P, ragged):
     Case("lstm", 41, 9, 4, dtype, ragged=ragged, D=D, P=P).check()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+@pytest.mark.parametrize("H, B, T, D", [(136, 70, 2, 2), (300, 33, 1, 1), (65, 17, 3, 2)])
+def test_a_launch_a_step(cell_name, H, B, T, D, dtype):
+    """Large tiles, several of them, whose rows of R blocks share: in 16-byte copies (136, 300 of 4 bytes) and
+    number by number."""
+    Case(cell_name, H, B, T, dtype, ragged=T > 1, D=D, way="launch").check()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_projection_of_many_rows(dtype):
+    """As above; 16-byte copies of all operands."""
+    Case("lstm", 136, 40, 3, dtype, ragged=True, D=2, P=24).check()
+
+
+def test_blocks_share_long_rows_of_R():
+    p = simt.gpu_plan(
+        "lstm", "float32", tf32=False, backward=True, B=16, H=768, P=768, D=1, device=0, transport="launch"
+    )
+    assert (p.transport, p.blocks, p.k_splits) == ("launch", 12, 8)
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("cell_name", CELL_NAMES)
 def test_no_state_however_it_is_handed_on(cell_name, way):

@@ -6,9 +6,9 @@
 // bias. The small products have sums of their own, which the cut of the tensor cores' sums (they do not
 // round) then touches below the last place of the large ones.
 //
-// Infinity: its l is NaN, and so is any sum of small products that it, or a NaN, comes into. The sum of the
-// large ones has then already become what IEEE says of the whole, so a small sum that is NaN counts for
-// nothing.
+// Infinity: its l is NaN, and so is any sum of small products that it, or a NaN, comes into; where products
+// of finite numbers overflow, small ones may become infinite with the other sign. The sum of the large ones
+// has then already become what IEEE says of the whole, so a small sum that is not finite counts for nothing.
 #pragma once
 #include <device/mma.h>
 
@@ -18,6 +18,8 @@ namespace fusegen::cuda {
 
 using device::Fragment;
 using device::Word4;
+
+constexpr float kMost = 3.4028234663852886e38f;  // of finite numbers
 
 // A lane's part of 16 rows of A, as registers keep it for many products.
 template <class Format>
@@ -108,33 +110,42 @@ public:
   FUSEGEN_DEVICE void add(int i, const RowsOf<Format>& a, const ColumnsOf<Format>& b) {
     all_.add(Format{}, i, a.all, b.all);
   }
+  FUSEGEN_DEVICE void fold() {}
   FUSEGEN_DEVICE float total(int v) const { return all_.total(v); }
 
 private:
   Chains<kChains> all_;
 };
 
+// Chains of small products are four instructions a product long, and registers beside R are few: fold(),
+// after two products at most, adds them to the large ones and starts them again.
 template <int kChains>
 class Sum<device::FormatF32, kChains> {
 public:
   FUSEGEN_DEVICE void start(const float (&first)[4] = {0, 0, 0, 0}) {
     large_.start(first);
-    small_[0].start({0, 0, 0, 0});
-    small_[1].start({0, 0, 0, 0});
+    small_.start({0, 0, 0, 0});
   }
   FUSEGEN_DEVICE void add(int i, const RowsOf<device::FormatF32>& a, const ColumnsOf<device::FormatF32>& b) {
     constexpr device::FormatTf32 format;
-    small_[0].add(format, i, a.high, b.low);
+    small_.add(format, i, a.high, b.low);
     large_.add(format, i, a.high, b.high);
-    small_[1].add(format, i, a.low, b.high);
+    small_.add(format, i, a.low, b.high);
   }
-  FUSEGEN_DEVICE float total(int v) const {
-    const float small = small_[0].total(v) + small_[1].total(v);
-    return large_.total(v) + (small == small ? small : 0.0f);
+  FUSEGEN_DEVICE void fold() {
+#pragma unroll
+    for (int v = 0; v < 4; ++v) {
+      const float small = small_.total(v);
+      large_.d[0][v] += fabsf(small) <= kMost ? small : 0.0f;
+    }
+    small_.start({0, 0, 0, 0});
   }
+  // After fold().
+  FUSEGEN_DEVICE float total(int v) const { return large_.total(v); }
 
 private:
-  Chains<kChains> large_, small_[2];
+  Chains<kChains> large_;
+  Chains<(kChains > 2 ? 2 : 1)> small_;
 };
 
 // d += the product of what was just loaded.
@@ -144,6 +155,7 @@ FUSEGEN_DEVICE void add_product(Format format, float (&d)[4], const Word4& top, 
   Sum<Format, 1> sum;
   sum.start(d);
   sum.add(0, RowsOf<Format>(fragment_of(format, top, bottom)), ColumnsOf<Format>(b));
+  sum.fold();
 #pragma unroll
   for (int v = 0; v < 4; ++v) d[v] = sum.total(v);
 }

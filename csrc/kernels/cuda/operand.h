@@ -15,22 +15,19 @@ struct Operand {
   int units;            // rows of a gate
   int segments, valid, padded;
   bool aligned;  // 16-byte loads fit
-  bool turned;   // the matrix lies transposed
   int chunks;    // of the padded row, in all
 };
 
 // [gates * units, segments * valid] of D directions, to be multiplied with such vectors.
-inline Operand operand_of(const void* const (&data)[2], int D, int units, const PaddedVector& v,
-                          bool turned = false) {
+inline Operand operand_of(const void* const (&data)[2], int D, int units, const PaddedVector& v) {
   Operand a{};
   a.units = units;
-  a.turned = turned;
   a.stride = v.segments * v.valid;
   a.segments = v.segments;
   a.valid = v.valid;
   a.padded = static_cast<int>(v.padded);
   a.chunks = static_cast<int>(v.bytes / kChunk);
-  a.aligned = !turned && v.valid * v.number % 16 == 0;
+  a.aligned = v.valid * v.number % 16 == 0;
   for (int d = 0; d < D; ++d) {
     a.data[d] = data[d];
     a.aligned = a.aligned && reinterpret_cast<uintptr_t>(data[d]) % 16 == 0;
@@ -40,15 +37,15 @@ inline Operand operand_of(const void* const (&data)[2], int D, int units, const 
 
 // Up to a word of numbers, one by one; zero past `count`.
 template <class T>
-FUSEGEN_DEVICE device::Word4 gather_word(const T* from, int count, int64_t step = 1) {
+FUSEGEN_DEVICE device::Word4 gather_word(const T* from, int count) {
   uint32_t parts[4] = {0, 0, 0, 0};
 #pragma unroll
   for (int i = 0; i < 16 / static_cast<int>(sizeof(T)); ++i) {
     if (i >= count) break;
     if constexpr (sizeof(T) == 4) {
-      parts[i] = device::as_bits(from[i * step]);
+      parts[i] = device::as_bits(from[i]);
     } else {
-      parts[i / 2] |= static_cast<uint32_t>(from[i * step].bits) << (16 * (i % 2));
+      parts[i / 2] |= static_cast<uint32_t>(from[i].bits) << (16 * (i % 2));
     }
   }
   return {parts[0], parts[1], parts[2], parts[3]};
@@ -61,10 +58,6 @@ FUSEGEN_DEVICE device::Word4 load_numbers(const Operand& a, int direction, int r
   device::Word4 word{0, 0, 0, 0};
   const int segment = k / a.padded, at = k % a.padded;
   if (row < 0 || segment >= a.segments || at >= a.valid) return word;
-  if (a.turned)
-    return gather_word(static_cast<const T*>(a.data[direction]) +
-                           (static_cast<int64_t>(segment) * a.valid + at) * a.units + row,
-                       a.valid - at, a.units);
   const T* from = static_cast<const T*>(a.data[direction]) + static_cast<int64_t>(row) * a.stride +
                   segment * a.valid + at;
   if (a.aligned && at + n <= a.valid) return device::load16(from);

@@ -8,7 +8,7 @@ namespace fusegen::cuda {
 
 struct Math {
   // Off by at most 2e-7, and in proportion by at most 4e-7 + 9e-8 |x|: of the exponent what float32 has after
-  // the point is what counts. Below 2^-126 it may be 0. Of -inf it is 0, of inf 1.
+  // the point is what counts. Below 2^-126 it may be 0. Of -inf it is 0, of inf 1/1.
   static FUSEGEN_DEVICE float sigmoid(float x) {
     return device::reciprocal(1.0f + device::power_of_two(-1.44269504f * x));
   }

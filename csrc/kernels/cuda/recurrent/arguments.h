@@ -23,11 +23,13 @@ struct Geometry {
 };
 
 // Of a tensor of all steps, in bytes: from a step to the next in time, and from a slice's rows to the next's.
+// Far below 2^32: what a step has of all rows lies in the shared memory of the blocks, too.
 struct Stride {
-  int64_t step, slice;
+  uint32_t step, slice;
   template <class Byte>
   FUSEGEN_DEVICE Byte* at(Byte* first, int t, int number) const {
-    return first + t * step + number * slice;
+    return first + static_cast<uint64_t>(static_cast<uint32_t>(t)) * step +
+           static_cast<uint64_t>(static_cast<uint32_t>(number)) * slice;
   }
 };
 

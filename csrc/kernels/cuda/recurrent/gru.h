@@ -18,23 +18,6 @@ struct Gru {
     return {before.c, v.h, {v.r, v.z, v.n, q}};
   }
 
-  struct Saved {
-    float gate[4], h_prev;
-  };
-  template <class T>
-  static FUSEGEN_DEVICE Saved read_saved(const Arguments<BackwardPass>& a, const Spot& s) {
-    Saved v;
-    read_gates<T>(v.gate, a.pass, s);
-    v.h_prev = !s.first ? read<T>(a.pass.y, s.before) : a.pass.h0 ? read<T>(a.pass.h0, s.state) : 0.0f;
-    return v;
-  }
-
-  static FUSEGEN_DEVICE void gradient(const Arguments<BackwardPass>&, const Saved& s, float (&g)[4], float&,
-                                      float& dh) {
-    const auto v = cells::gru_backward(s.gate[0], s.gate[1], s.gate[2], s.gate[3], s.h_prev, dh);
-    g[0] = v.n, g[1] = v.r, g[2] = v.z, g[3] = v.q;
-    dh = v.h_prev;
-  }
   static constexpr int column_of(int segment) { return segment + 1; }
 };
 

@@ -16,11 +16,11 @@ template <>
 constexpr bool kSplit<device::FormatF32> = true;
 
 // Over how many sums a tile's products are dealt: so that at most 8 instructions follow each other into one,
-// and a warp has 6 or more under way (an instruction takes 33 cycles on the H100, its pipe another from the
-// warps of a scheduler, two here, every 3).
+// and a warp has 4 or more under way. (An instruction takes 33 cycles on the H100; its pipe takes one every
+// 3, from two warps, so 5 would hide it all, but registers beside R are few.)
 constexpr int chains_of(int tiles, int chunks, bool split) {
   int chains = 1;
-  while (2 * chunks / chains > 8 || tiles * chains * (split ? 3 : 1) < 6) chains *= 2;
+  while (2 * chunks / chains > 8 || tiles * chains * (split ? 2 : 1) < 4) chains *= 2;
   return chains;
 }
 
@@ -43,10 +43,11 @@ public:
       }
   }
 
-  // sums = the rows times 8*NT columns, over the first `chunks` chunks, an even number. column(n, chunk): the
+  // sums = the rows times 8*NT columns, over the first `chunks` chunks, an even number, or `all`: without a
+  // branch, across which loads would not be asked for ahead. column(n, chunk): the
   // lane's 16 bytes of column 8n + lane/4. It is asked for two chunks more than there are, of which it may
   // give anything. No barriers.
-  template <int NT, class ColumnOf>
+  template <int NT, bool all = false, class ColumnOf>
   FUSEGEN_DEVICE void product(float (&sums)[kTiles][NT][4], int chunks, const ColumnOf& column) const {
     constexpr int kChains = chains_of(kTiles * NT, kChunks, kSplit<Format>);
     Sum<Format, kChains> sum[kTiles][NT];
@@ -55,25 +56,22 @@ public:
 #pragma unroll
       for (int n = 0; n < NT; ++n) sum[tile][n].start();
 
-    // The next pair of chunks is fetched while one is multiplied; of many products a pair, their own are enough
-    // for a fetch of the other warp to pass unseen.
+    // The next pair of chunks is fetched while one is multiplied; of many products a chunk, those of the
+    // other warp are enough for a fetch to pass unseen.
     constexpr bool kAhead = NT == 1 && !kSplit<Format>;
-    Word4 words[2][2][NT];
-    const auto fetch = [&](int pair) {
+    Word4 words[4][NT];
+    const auto fetch = [&](int chunk) {
 #pragma unroll
-      for (int i = 0; i < 2; ++i)
-#pragma unroll
-        for (int n = 0; n < NT; ++n) words[kAhead ? pair % 2 : 0][i][n] = column(n, 2 * pair + i);
+      for (int n = 0; n < NT; ++n) words[chunk % 4][n] = column(n, chunk);
     };
-    if (kAhead) fetch(0);
+    if (kAhead) fetch(0), fetch(1);
 #pragma unroll
-    for (int pair = 0; pair < (kChunks + 1) / 2; ++pair) {
-      if (2 * pair >= chunks) break;
-      if (!kAhead) fetch(pair);
-      if (kAhead && 2 * pair + 2 < kChunks) fetch(pair + 1);
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        if (2 * pair + i < kChunks) add<NT, kChains>(sum, 2 * pair + i, words[kAhead ? pair % 2 : 0][i]);
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      if (!all && chunk > 0 && chunk % 2 == 0 && chunk >= chunks) break;
+      if (!kAhead) fetch(chunk);
+      if (kAhead && chunk % 2 == 0 && chunk + 2 < kChunks) fetch(chunk + 2), fetch(chunk + 3);
+      add<NT, kChains>(sum, chunk, words[chunk % 4]);
+      if (chunk % 2 == 1 || chunk == kChunks - 1) fold<NT, kChains>(sum);
     }
     for_each_sum<kTiles, NT>([&](int tile, int n, int v) { sums[tile][n][v] = sum[tile][n].total(v); });
   }
@@ -89,6 +87,14 @@ private:
       for (int tile = 0; tile < kTiles; ++tile)
         sum[tile][n].add(chunk, RowsOf<Format>(rows_[tile][chunk]), columns);
     }
+  }
+
+  template <int NT, int kChains>
+  FUSEGEN_DEVICE void fold(Sum<Format, kChains> (&sum)[kTiles][NT]) const {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int n = 0; n < NT; ++n) sum[tile][n].fold();
   }
 
   Fragment rows_[kTiles][kChunks];
@@ -168,14 +174,20 @@ public:
            reinterpret_cast<float*>(device::shared_memory() + geometry_.shared.partial));
   }
 
-  // The warp's part of a product with 8*NT rows in shared memory, `stride` bytes apart. No barrier.
+  // The lane's first word of rows in shared memory, `stride` bytes apart.
+  FUSEGEN_DEVICE device::Shared first_column(device::Shared rows, int stride) const {
+    return rows + (device::lane() / 4 * stride + me_.first_chunk * kChunk + device::lane() % 4 * 16);
+  }
+  // The warp's part of a product with 8*NT rows, from that word on. No barrier.
   template <int NT>
-  FUSEGEN_DEVICE void partial_sums(float (&sums)[kTiles][NT][4], device::Shared rows, int stride) const {
-    const device::Shared from =
-        rows + (device::lane() / 4 * stride + me_.first_chunk * kChunk + device::lane() % 4 * 16);
-    rows_.template product<NT>(sums, me_.chunks, [&](int n, int chunk) {
+  FUSEGEN_DEVICE void partial_sums(float (&sums)[kTiles][NT][4], device::Shared from, int stride) const {
+    const auto column = [&](int n, int chunk) {
       return device::load16(from + (n * 8 * stride + chunk * kChunk));
-    });
+    };
+    if constexpr (NT == 1 && !kSplit<Format>) {  // the others have no registers for loads further ahead
+      if (me_.chunks == kChunks) return rows_.template product<NT, true>(sums, kChunks, column);
+    }
+    rows_.template product<NT>(sums, me_.chunks, column);
   }
 
 private:

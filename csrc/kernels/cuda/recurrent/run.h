@@ -30,7 +30,9 @@ inline Geometry geometry_of(const Plan& plan, const Product& product, int64_t ga
 inline void set_strides(Arguments<ForwardPass>& a) {
   const ForwardPass& pass = a.pass;
   const int64_t H = pass.H * number_bytes(pass.format), rows = 8 * pass.plan.tiles;
-  const auto stride = [&](int64_t row) { return Stride{pass.B * row, rows * row}; };
+  const auto stride = [&](int64_t row) {
+    return Stride{static_cast<uint32_t>(pass.B * row), static_cast<uint32_t>(rows * row)};
+  };
   a.gx = stride(pass.D * gate_count(pass.cell) * H);
   a.y = stride(pass.D * H);
   a.gates = stride(4 * H);
@@ -82,7 +84,7 @@ void run_sequence(const ForwardPass& pass, const Workspace& w, unsigned char* me
       static_cast<int64_t>(pass.D) * plan.groups * plan.slices * 8 * plan.tiles * vector.bytes;
   Arguments<ForwardPass> a{};
   a.pass = pass;
-  a.operand = operand_of(pass.R, pass.D, pass.H, vector, false);
+  a.operand = operand_of(pass.R, pass.D, pass.H, vector);
   a.exchange = {.gather = memory + w.exchange,
                 .publish = memory + w.exchange,
                 .gather_parity = copy,

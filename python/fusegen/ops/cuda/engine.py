@@ -42,7 +42,7 @@ class Engine:
         self.kernels, self.transport, self.patience = kernels, transport, patience
         self._plans: dict[tuple[Any, ...], Any] = {}
 
-    def plan(self, *asked: Any) -> Any:
+    def plan(self, asked: tuple[Any, ...]) -> Any:
         """``gpu_plan`` of what is asked, all but the transport. Made once: it depends on nothing else, since
         a device stays what it is."""
         asked = (*asked, self.transport)

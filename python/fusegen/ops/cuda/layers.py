@@ -47,10 +47,10 @@ def passes(engine: Engine, spec: CellSpec) -> Passes:
 def _plan(engine: Engine, spec: CellSpec, steps: Steps, like: Tensor, backward: bool) -> Any:
     """The engine's plan of a pass, made once: it says the workspace, and is handed on to the kernels."""
     B, (H, P, D) = like.shape[1], steps.sizes(spec)
+    tf32 = _precision.recurrence_in_tf32(like.dtype)
     return engine.plan(
-        spec.engine_name(steps.relu), dtype_name(like), _precision.recurrence_in_tf32(like.dtype), backward,
-        B, H, P, D, like.device.index or 0,
-    )  # fmt: skip
+        (spec.engine_name(steps.relu), dtype_name(like), tf32, backward, B, H, P, D, like.device.index or 0)
+    )
 
 
 def _workspace(plan: Any, like: Tensor) -> Tensor:

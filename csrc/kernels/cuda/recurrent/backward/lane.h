@@ -2,6 +2,8 @@
 // part each (shard.h), so that all warps share the maths. A warp's pairs are 16 units in two rows, which lie
 // side by side in memory too.
 #pragma once
+#include <device/shared.h>
+
 #include "arguments.h"
 #include "cell.h"
 #include "scatter.h"
@@ -28,7 +30,7 @@ public:
   }
 
 private:
-  uint32_t words_[ceil_div(kCount * sizeof(T), 4)];
+  uint32_t words_[ceil_div(kCount * sizeof(T), 4)] = {};
 };
 
 // Also reads lengths, and keeps what is carried from step to step, in shared memory, for all slices.
@@ -45,7 +47,8 @@ public:
         pass_(a.pass),
         me_(me),
         first_unit_(me.rank * S::kUnits + S::float_unit(device::thread())),
-        first_row_(S::float_row(device::thread())) {}
+        first_row_(S::float_row(device::thread())),
+        lengths_(device::shared_start() + a.shared.lengths) {}
 
   // Whether the lane has pairs.
   FUSEGEN_DEVICE bool owner() const { return kFloats >= device::kThreads || device::thread() < kFloats; }
@@ -64,7 +67,7 @@ public:
         length = -1;
         device::store_first(pass_.error, error_of_length(b));
       }
-      lengths()[i] = static_cast<int>(length);
+      device::store(lengths_ + 4 * i, static_cast<int>(length));
     }
   }
 
@@ -131,16 +134,13 @@ public:
   // Adds what the ranks have sent, in their order.
   FUSEGEN_DEVICE void add(const float* parts) {
     constexpr int kStep = rank_step(S::kMostBlocks);  // as many loads under way, for each pair
-    float sum[kPairs] = {};
     const float* from = parts + device::thread();
 #pragma unroll 1
     for (int rank = 0; rank < a_.blocks; rank += kStep, from += kStep * kFloats)
 #pragma unroll
       for (int i = 0; i < kStep; ++i)
 #pragma unroll
-        for (int pair = 0; pair < kPairs; ++pair) sum[pair] += from[i * kFloats + pair * device::kThreads];
-#pragma unroll
-    for (int pair = 0; pair < kPairs; ++pair) dh_[pair] += sum[pair];
+        for (int pair = 0; pair < kPairs; ++pair) dh_[pair] += from[i * kFloats + pair * device::kThreads];
   }
 
   // The cell's maths. The gates' gradients go to `stage`, and with those of W x alone to `out`.
@@ -224,11 +224,10 @@ private:
   // Numbers of a time step in y.
   FUSEGEN_DEVICE int y_step() const { return pass_.B * pass_.D * pass_.H; }
 
-  FUSEGEN_DEVICE int* lengths() const {
-    return reinterpret_cast<int*>(device::shared_memory() + a_.shared.lengths);
-  }
   // -1: out of range, and what the sequence gives is NaN. 0 of a row that is not there.
-  FUSEGEN_DEVICE int length(int slice, int pair) const { return lengths()[slice * kRows + row(pair)]; }
+  FUSEGEN_DEVICE int length(int slice, int pair) const {
+    return device::load<int>(lengths_ + (slice * kRows + row(pair)) * 4);
+  }
   FUSEGEN_DEVICE float& carried(int slice, int pair, int which) const {
     return reinterpret_cast<float*>(
         device::shared_memory() +
@@ -248,6 +247,7 @@ private:
   const BackwardPass& pass_;
   const BlockPlace& me_;
   const int first_unit_, first_row_;
+  const device::Shared lengths_;
   // Of the step to come, as read; of this one, as prepared.
   typename Cell::template Saved<T> saved_[kPairs];
   T of_dy_[kPairs];

@@ -174,11 +174,12 @@ private:
         if (device::phase_over(barrier(2 * slice + (turn & 1)), (turn >> 1) & 1)) return true;
       } else {
         const device::Word4 v = device::load_acquire16(flags(slice) + first);
+        // all looked at: branches would take more than they save
         const auto here = [&](uint32_t flag, int i) {
-          return flag > static_cast<uint32_t>(turn) || first + i >= a_.blocks;
+          return (flag > static_cast<uint32_t>(turn)) | (first + i >= a_.blocks);
         };
-        const bool one = here(v.x, 0), two = one && here(v.y, 1), three = two && here(v.z, 2);
-        if (three && here(v.w, 3)) return true;
+        const bool one = here(v.x, 0), two = one & here(v.y, 1), three = two & here(v.z, 2);
+        if (three & here(v.w, 3)) return true;
         awaited = first + one + two + three;
       }
       if (watchdog_.give_up(looks, started, turn, awaited)) return false;

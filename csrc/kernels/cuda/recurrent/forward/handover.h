@@ -112,9 +112,9 @@ public:
   }
 
   FUSEGEN_DEVICE int stride() const { return stride_; }
-  // Where the rows [8*NT][stride] of a turn begin in shared memory.
+  // Where the rows [8*NT][stride] of a turn begin in shared memory, behind those of the first.
   FUSEGEN_DEVICE int rows(int slice, int turn) const {
-    return a_.geometry.shared.gathered + (2 * slice + (turn & 1)) * a_.geometry.shared.gathered_size;
+    return (2 * slice + (turn & 1)) * a_.geometry.shared.gathered_size;
   }
 
   // By all lanes of a warp; true in all of them where the wait was in vain. What does not depend on it should
@@ -127,7 +127,7 @@ public:
     for (uint32_t looks = 1; !lost && !device::phase_over(b, (turn >> 1) & 1); ++looks)
       lost = Base::watchdog().give_up(looks, started, turn, kAnyBlock, Base::mark(slice, turn));
     lost = device::any_of_warp(lost);
-    if (device::thread() == 0 && !lost) device::arm(b, bytes_of_turn());  // for turn + 2
+    if (share_.thread == 0 && !lost) device::arm(b, bytes_of_turn());  // for turn + 2
     return lost;
   }
 
@@ -204,7 +204,7 @@ public:
   }
 
   FUSEGEN_DEVICE int stride() const { return stride_; }
-  FUSEGEN_DEVICE int rows(int, int) const { return a_.geometry.shared.gathered; }
+  FUSEGEN_DEVICE int rows(int, int) const { return 0; }
 
   // By all lanes of the block; true in all of them where a wait was in vain. `meanwhile` asks for copies that
   // may take longer than this turn's: by then, all but its last group are there.
@@ -244,7 +244,7 @@ public:
                       word);
     device::sync_block();
     // By a lane of a warp that has least to do next.
-    if (wanted && device::thread() == device::kThreads - 32)
+    if (wanted && share_.thread == device::kThreads - 32)
       device::store_release(flag_ + slice * flag_stride(a_.geometry.blocks), static_cast<uint32_t>(turn + 1));
   }
 

@@ -54,6 +54,7 @@ public:
              kNumber;
     cells_ = reinterpret_cast<unsigned char*>(pass.cells) +
              (first_row(pass, me.direction, first_b_ + share.row, true) * pass.H + share.unit) * 4;
+    outputs_ = device::in_register((pass.gates ? kGatesOut : 0) | (pass.cells ? kCellsOut : 0));
 #pragma unroll
     for (int half = 0; half < 2; ++half) b_hn_[half] = 0;
     if constexpr (C::kTakesHiddenBias) {
@@ -82,6 +83,8 @@ private:
   // False: blocks have waited in vain.
   FUSEGEN_DEVICE bool all_steps() {
     Weights<kGates, T, Format> weights(a_.operand, a_.geometry, me_);
+    const device::Shared rows = device::in_register(
+        weights.first_column(share_.memory + a_.geometry.shared.gathered, handover_.stride()));
     ring_.begin();
     for (int slice = 0; slice < a_.geometry.slices; ++slice) {
       device::Word4 word{0, 0, 0, 0};
@@ -95,7 +98,7 @@ private:
 
     const bool reverse = me_.direction == 1;
     Beat beat{0, 0, reverse ? static_cast<int>(a_.pass.T) - 1 : 0};
-    while (beat.step < a_.pass.T) {
+    while (beat.step < static_cast<int>(a_.pass.T)) {
       // Of this beat the inputs are there, of the last one all lanes have left the stage.
       device::copy_groups_done<kRingSlots - 2>();
       device::sync_warp();
@@ -106,18 +109,19 @@ private:
         ring_.fetch();
         lost = handover_.wait(beat.slice, beat.step);
       }
+      // Where warps share units all go on to the barrier at which they add up, and decide there.
+      if ((l2 || share_.count == kAll) && lost) break;
       Sums sums;
-      weights.template partial_sums<NT>(sums, share_.memory + handover_.rows(beat.slice, beat.step),
+      weights.template partial_sums<NT>(sums, rows + handover_.rows(beat.slice, beat.step),
                                         handover_.stride());
-      Inputs x;
-      if (share_.finishes) with_count([&](auto count) { ring_.template read<count>(x, beat.slice, beat.t); });
       Made made[kAll];
-      with_count([&](auto count) { lost = !finish<count>(made, x, sums, beat, lost); });
-      if (lost) break;
+      bool goes_on = true;
+      with_count([&](auto count) { goes_on = finish<count>(made, sums, beat); });
+      if (!goes_on) break;
       device::Word4 word{0, 0, 0, 0};
       if (share_.finishes) word = staged_word();
       // Not the last h: nobody waits for it, and a store must not be under way to a block that ends.
-      handover_.give(word, beat.slice, beat.step + 1, beat.step + 1 < a_.pass.T);
+      handover_.give(word, beat.slice, beat.step + 1, beat.step + 1 < static_cast<int>(a_.pass.T));
       if (share_.finishes) with_count([&](auto count) { store<count>(made, word, beat); });
 
       ring_.go_on();
@@ -247,24 +251,25 @@ private:
 
   // From the warp's own sums to h_t on the stage. False: blocks have waited in vain, and the kernel ends.
   template <int kCount>
-  FUSEGEN_DEVICE bool finish(Made (&made)[kAll], const Inputs& x, const Sums& sums, const Beat& beat,
-                             bool lost) {
-    float sum[kCount][kGates];
-    if constexpr (l2 || kCount == kAll) {
-      if (lost) return false;
+  FUSEGEN_DEVICE bool finish(Made (&made)[kAll], const Sums& sums, const Beat& beat) {
+    Inputs x;
+    if (share_.finishes) {
+      ring_.template read<kCount>(x, beat.slice, beat.t);
+    } else {
+      for_each_of<kCount>([&](int i, int gate) { x[i][gate] = 0; });
     }
+    float sum[kCount][kGates];
     if constexpr (kCount == kAll) {
       for_each_of<kCount>([&](int i, int gate) { sum[i][gate] = own_sum(sums, i, gate); });
     } else {
       deal_out<kCount>(sums);
       device::sync_block();
       if (!l2 && handover_.stopped(beat.slice, beat.step)) return false;
-      if (share_.finishes) take_in<kCount>(sum, sums);
+      if (!share_.finishes) return true;
+      take_in<kCount>(sum, sums);
     }
-    if (share_.finishes) {
-      if (a_.geometry.slices > 1) recall<kCount>(beat.slice);
-      compute<kCount>(made, x, sum, beat);
-    }
+    if (a_.geometry.slices > 1) recall<kCount>(beat.slice);
+    compute<kCount>(made, x, sum, beat);
     return true;
   }
 
@@ -308,7 +313,7 @@ private:
       sum[i][gate] = mine;
     });
     const auto add = [&](int other) {
-      const int warp = device::warp() ^ (other * share_.unit_groups);
+      const int warp = share_.thread / 32 ^ (other * share_.unit_groups);
       const device::Shared warps = taken_ + warp * kPartialBytes;
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
@@ -369,13 +374,14 @@ private:
                             ? word
                             : device::Word4{0, 0, 0, 0});
       if constexpr (C::kSavesGates) {
-        if (a_.pass.gates) ring_.template save<kCount>(made, beat.t < word_length_, beat.slice, beat.t);
+        if (outputs_ & kGatesOut)
+          ring_.template save<kCount>(made, beat.t < word_length_, beat.slice, beat.t);
       }
     } else {
       store_each<kCount>(made, beat);
     }
     if constexpr (C::kHasC) {
-      if (a_.pass.cells) {
+      if (outputs_ & kCellsOut) {
         unsigned char* const to = a_.cells.at(cells_, beat.t, beat.slice);
 #pragma unroll
         for (int i = 0; i < kCount; ++i)
@@ -442,7 +448,9 @@ private:
   Handover<T, NT, l2> handover_;
   GateRing<C, T, NT> ring_;
   unsigned char *y_, *cells_;  // of the first step
-  float b_hn_[2];              // of unit 0 of the lane's, and of that 8 further on
+  static constexpr int kGatesOut = 1, kCellsOut = 2;
+  int outputs_;    // that are wanted
+  float b_hn_[2];  // of unit 0 of the lane's, and of that 8 further on
   float c_[kAll], h_[kAll];
   int length_[kAll];
   int word_length_ = kNoWord;  // of the row that the lane's word is of, kNoWord: it is of none

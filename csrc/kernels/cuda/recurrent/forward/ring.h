@@ -34,34 +34,29 @@ public:
         share_(share),
         gate_bytes_(a.pass.H * kNumber),
         whole_(gate_bytes_ % 16 == 0),
-        fetches_(share.finishes && (!whole_ || share.word_unit < a.pass.H)),
         fetch_t_(me.direction == 1 ? static_cast<int>(a.pass.T) - 1 : 0),
-        fetch_b_(me.group * a.geometry.slices * kRows + share.word_row),
-        forth_(me.direction == 1 ? -1 : 1) {
+        forth_(me.direction == 1 ? -1 : 1),
+        direction_(me.direction),
+        first_b_(me.group * a.geometry.slices * kRows) {
     const ForwardPass& pass = a.pass;
     const Patch patch{Rows::kPairs, share.count};
     const int row = patch.units() * kNumber, row_in_slot = whole_ ? row : row + 16,
-              gate = patch.rows() * row_in_slot, first_b = me.group * a.geometry.slices * kRows;
+              gate = patch.rows() * row_in_slot, b = first_b_ + share.word_row;
     // The word's row and place in its row, within the patch.
     const int word_row = share.word * 16 / row, word_at = share.word * 16 % row;
     const int warp = a.geometry.shared.ring + device::warp() * kSegments * gate;
-    fetch_to_ = share.memory + (warp + share.part * gate + word_row * row_in_slot + word_at);
-    fetch_to_ = device::in_register(fetch_to_);
-    fetch_step_ = share.parts * gate;
-    row_begins_ = word_at == 0;
-    numbers_ =
-        share.memory + warp + (whole_ ? share.place * kNumber : share.place * kNumber / row * row_in_slot);
+    fetch_to_ =
+        device::in_register(share.memory + (warp + share.part * gate + word_row * row_in_slot + word_at));
+    numbers_ = device::in_register(
+        share.memory + (warp + (whole_ ? share.place * kNumber : share.place * kNumber / row * row_in_slot)));
+    if (share.finishes && (!whole_ || share.word_unit < pass.H) && b < pass.B)
+      fetch_slices_ = ceil_div(pass.B - b, kRows);
 
     const auto* gx = static_cast<const unsigned char*>(pass.gx);
     const int64_t word = share.part * static_cast<int64_t>(gate_bytes_) + share.word_unit * kNumber;
-    from_ = gx + first_row(pass, me.direction, fetch_b_, false) * kGates * gate_bytes_ + word;
-    gx_end_ = gx + pass.T * pass.B * pass.D * kGates * gate_bytes_;
-    gx_row_ = static_cast<uint32_t>(pass.D * kGates * gate_bytes_);
-    gx_low_ = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(gx)) +
-              static_cast<uint32_t>(((first_b + share.row) * pass.D + me.direction) * kGates * gate_bytes_ +
-                                    (share.unit - patch.unit(device::lane(), 0)) * kNumber);
+    from_ = gx + first_row(pass, me.direction, b, false) * kGates * gate_bytes_ + word;
     saved_ = static_cast<unsigned char*>(pass.gates) +
-             first_row(pass, me.direction, fetch_b_, true) * 4 * gate_bytes_ + word;
+             first_row(pass, me.direction, b, true) * 4 * gate_bytes_ + word;
   }
 
   // Whether words of 16 bytes hold whole rows, in all tensors of H numbers.
@@ -81,8 +76,7 @@ public:
   FUSEGEN_DEVICE void fetch() {
     const device::Shared to = fetch_to_ + slot_before(slot_);
     const unsigned char* const from = a_.gx.at(from_, fetch_t_, fetch_slice_);
-    if (fetches_ && static_cast<uint32_t>(fetch_t_) < static_cast<uint32_t>(a_.pass.T) &&
-        fetch_b_ < a_.pass.B) {
+    if (fetch_slice_ < fetch_slices_ && static_cast<uint32_t>(fetch_t_) < static_cast<uint32_t>(a_.pass.T)) {
       if (whole_) {
 #pragma unroll
         for (int i = 0; i < kMostIn; ++i)
@@ -93,9 +87,7 @@ public:
       }
     }
     device::end_copy_group();
-    fetch_b_ += kRows;
     if (++fetch_slice_ == a_.geometry.slices) {
-      fetch_b_ -= a_.geometry.slices * kRows;
       fetch_slice_ = 0;
       fetch_t_ += forth_;
     }
@@ -110,16 +102,24 @@ public:
           [&](int i, int gate, device::Shared at) { x[i][gate] = device::widen(device::load<T>(at)); });
       return;
     }
+    // The zero keeps what follows out of the registers of the steps that do not come here.
+    const int zero = device::in_register(0);
     constexpr int row = patch.units() * kNumber + 16;
-    const uint32_t low = gx_low_ + (static_cast<uint32_t>(t) * static_cast<uint32_t>(a_.pass.B) +
-                                    static_cast<uint32_t>(slice * kRows)) *
-                                       gx_row_;
+    const auto gx_row = static_cast<uint32_t>((a_.pass.D + zero) * kGates * gate_bytes_);
+    // The lower half of the address of pair 0's row, of the warp's first unit.
+    const uint32_t low =
+        static_cast<uint32_t>(reinterpret_cast<uintptr_t>(a_.pass.gx)) +
+        (static_cast<uint32_t>(t) * static_cast<uint32_t>(a_.pass.B) +
+         static_cast<uint32_t>(first_b_ + slice * kRows + share_.row + zero)) *
+            gx_row +
+        static_cast<uint32_t>((direction_ + zero) * kGates * gate_bytes_ +
+                              (share_.unit - patch.unit(device::lane(), 0) + zero) * kNumber);
 #pragma unroll
     for (int i = 0; i < kCount; ++i)
 #pragma unroll
       for (int gate = 0; gate < kGates; ++gate) {
         const int rows = patch.row(0, i), unit = patch.unit(device::lane(), i);
-        const uint32_t skew = (low + static_cast<uint32_t>(rows * patch.row_step()) * gx_row_ +
+        const uint32_t skew = (low + static_cast<uint32_t>(rows * patch.row_step()) * gx_row +
                                static_cast<uint32_t>(gate * gate_bytes_)) &
                               15u;
         const int at = slot_ + (gate * patch.rows() + rows) * row + static_cast<int>(skew) + unit * kNumber;
@@ -157,21 +157,26 @@ private:
   }
   // Words around the lane's, where rows begin anywhere; none past the tensor's end.
   FUSEGEN_DEVICE void fetch_around(device::Shared to, const unsigned char* first) const {
+    const int zero = device::in_register(0);  // as in read()
+    const unsigned char* const end =
+        static_cast<const unsigned char*>(a_.pass.gx) + (a_.pass.T + zero) * a_.gx.step;
     const auto copy = [&](device::Shared shared, const unsigned char* from) {
-      const int64_t left = gx_end_ - from;
+      const int64_t left = end - from;
       device::copy_some_of_16_async(shared, left > 0 ? from : a_.pass.gx,
                                     left >= 16 ? 16
                                     : left > 0 ? static_cast<int>(left)
                                                : 0);
     };
-    const int row = Patch{Rows::kPairs, share_.count}.units() * kNumber;
+    const Patch patch{Rows::kPairs, share_.count};
+    const int row = patch.units() * kNumber, step = (share_.parts + zero) * patch.rows() * (row + 16);
+    const bool begins = (share_.word + zero) * 16 % row == 0;
 #pragma unroll
     for (int i = 0; i < kMostIn; ++i) {
       if (share_.part + i * share_.parts >= kGates) break;
       const unsigned char* from = first + i * share_.parts * gate_bytes_;
       from -= reinterpret_cast<uintptr_t>(from) % 16;
-      copy(to + i * fetch_step_, from);
-      if (row_begins_) copy(to + i * fetch_step_ + row, from + row);
+      copy(to + i * step, from);
+      if (begins) copy(to + (i * step + row), from + row);
     }
   }
 
@@ -194,21 +199,15 @@ private:
   const int gate_bytes_;
   const bool whole_;
   // Of the next beat to ask for.
-  const bool fetches_;
-  int fetch_t_, fetch_b_, fetch_slice_ = 0;
-  const int forth_;
+  int fetch_t_, fetch_slice_ = 0;
+  int fetch_slices_ = 0;  // that have a row for the lane's word
+  const int forth_, direction_, first_b_;
   device::Shared fetch_to_;
-  int fetch_step_;
-  bool row_begins_;
   const unsigned char* from_;
   // Of the beat that is worked on.
   int slot_ = 0;
   device::Shared numbers_;
   unsigned char* saved_;
-  // Where rows are not whole words.
-  const unsigned char* gx_end_;
-  uint32_t gx_row_,
-      gx_low_;  // bytes from row to row; the lower half of the address of pair 0's row, at t = 0
 };
 
 }  // namespace fusegen::cuda

@@ -10,6 +10,7 @@ namespace fusegen::cuda {
 struct Share {
   device::Shared memory;  // of the block
   int unit_groups;        // of warps
+  int thread;
 
   int count;      // pairs of the lane that this warp finishes
   bool finishes;  // whether it does
@@ -28,6 +29,7 @@ FUSEGEN_DEVICE Share share_of(const Geometry& geometry, const Self& me) {
   Share s;
   s.memory = device::shared_start();
   s.unit_groups = device::kWarps / geometry.k_splits;
+  s.thread = device::in_register(device::thread());
   const Patch patch{Rows::kPairs, pairs_finished(kAll, geometry.k_splits)};
   s.count = patch.count;
   s.first = me.k_split * s.count;

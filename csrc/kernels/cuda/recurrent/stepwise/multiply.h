@@ -8,7 +8,7 @@
 #include <type_traits>
 
 #include <device/copy.h>
-#include <device/transpose.h>
+#include <device/matrices.h>
 
 #include "../../multiply.h"
 #include "../../operand.h"
@@ -23,6 +23,9 @@ constexpr int kOfStage = kStageBytes / static_cast<int>(sizeof(T));
 
 template <class T>
 constexpr int kOfChunk = kChunk / static_cast<int>(sizeof(T));
+
+// Where a word of a row of 64 bytes lies: eight rows, of which each has its word, then meet no bank twice.
+constexpr int place_in_row(int row, int word) { return word ^ (row >> 1 & 3); }
 
 template <class T, class Tile>
 class FromRows;
@@ -51,7 +54,8 @@ public:
   }
 
   FUSEGEN_DEVICE void fill(unsigned char* part, int k0) const {
-    unsigned char* to = part + (chunk() * kRows + first_row()) * kChunk + device::lane() % 4 * 16;
+    unsigned char* to =
+        part + (chunk() * kRows + first_row()) * kChunk + 16 * place_in_row(first_row(), device::lane() % 4);
     const int left = K_ - k0 - first_number();
     if (aligned_) {
 #pragma unroll
@@ -92,9 +96,7 @@ public:
   using From = FromColumns<T, Tile>;
   static constexpr int kUnits = units_of_tile(1), kRowBytes = kUnits * static_cast<int>(sizeof(T));
   // Where a word of row k lies.
-  static constexpr int place(int k, int word) {
-    return sizeof(T) == 2 ? word ^ ((k >> 3 & 3) * 2 + (k & 1)) : word ^ (k >> 2 & 3) * 2;
-  }
+  static constexpr int place(int k, int word) { return word ^ (sizeof(T) == 2 ? k & 7 : (k & 3) * 2); }
 
   FUSEGEN_DEVICE StageColumns(const T* R, int K, int units, int first_unit, bool aligned)
       : K_(K - row()), units_(units), left_(units - first_unit - word() * kOfWord<T>), aligned_(aligned) {
@@ -120,7 +122,7 @@ public:
 private:
   static constexpr int kOfRow = kRowBytes / 16, kStep = device::kThreads / kOfRow,
                        kOfLane = kOfStage<T> / kStep;
-  static_assert(kStep % 16 == 0 && (sizeof(T) == 4 || kStep % 32 == 0));  // place() is the same for all j
+  static_assert(kStep % 8 == 0);  // place() is the same for all j
   FUSEGEN_DEVICE static int row() { return device::thread() / kOfRow; }
   FUSEGEN_DEVICE static int word() { return device::thread() % kOfRow; }
 
@@ -143,59 +145,72 @@ struct WarpShare {
 template <class Format, class Tile>
 using Sums = Sum<Format, 1>[Tile::kTilesM][Tile::kTilesN];
 
-// A lane's words of 16 rows of R, of the warp's tile m, in a stage whose part begins at `part`.
+// A lane's words of 16 rows of R, of the warp's tile m, in a stage whose part begins at `part`: registers of
+// one load are those of one instruction, so that nothing has to be moved. Word w of a chunk holds the k that
+// it holds in vectors.
 template <class T, class Tile>
 class FromRows {
 public:
-  explicit FUSEGEN_DEVICE FromRows(const WarpShare<Tile>& share)
-      : first_((share.split * Tile::kM + share.m + device::lane() / 4) * kChunk + device::lane() % 4 * 16) {}
-  FUSEGEN_DEVICE void load(Word4& top, Word4& bottom, const unsigned char* part, int chunk, int m) const {
-    const unsigned char* row = part + first_ + (chunk * Tile::kM + 16 * m) * kChunk;
-    top = device::load16(row);
-    bottom = device::load16(row + 8 * kChunk);
+  explicit FUSEGEN_DEVICE FromRows(const WarpShare<Tile>& share) {
+    const int matrix = device::lane() / 8, row = 8 * (matrix % 2) + device::lane() % 8;
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      at_[half] =
+          (share.split * Tile::kM + share.m + row) * kChunk + 16 * place_in_row(row, 2 * half + matrix / 2);
+  }
+  FUSEGEN_DEVICE Fragment load(const unsigned char* part, int chunk, int m) const {
+    const unsigned char* from = part + (chunk * Tile::kM + 16 * m) * kChunk;
+    const Word4 first = device::load_matrices(from + at_[0]), second = device::load_matrices(from + at_[1]);
+    return {{first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w}};
   }
 
 private:
-  int first_;
+  int at_[2];
 };
 
 template <class T, class Tile>
 class FromColumns {
 public:
   explicit FUSEGEN_DEVICE FromColumns(const WarpShare<Tile>& share) {
-    // A row of k, of 16-bit numbers the one that load_transposed() wants of this lane: word i of lane 4g+t
-    // stands for k 8t+2i and 8t+2i+1, as in a row of 16 bytes. Of others the first of its four.
-    const int lane = device::lane(), r = lane % 8;
-    const int k = kHalves ? 8 * (r / 2) + 2 * (lane / 8) + r % 2 : 4 * (lane % 4);
-    const int unit = share.m + (kHalves ? 0 : lane / 4);
+    const int lane = device::lane(), matrix = lane / 8;
+    const int k = kHalves ? 8 * (matrix / 2) + lane % 8 : lane % 4;
+    const int unit = share.m + (kHalves ? 8 * (matrix % 2) : lane / 4);
     const int row = share.split * kOfChunk<T> + k;
 #pragma unroll
-    for (int i = 0; i < 2 * Tile::kTilesM; ++i)
-      at_[i] = row * StageColumns<T>::kRowBytes +
-               16 * StageColumns<T>::place(row, (unit + 8 * i) / kOfWord<T>) +
-               unit % kOfWord<T> * static_cast<int>(sizeof(T));
+    for (int i = 0; i < kPlaces; ++i) {
+      const int at = unit + 16 / kOfTile * i;
+      at_[i] = row * kRowBytes + 16 * StageColumns<T>::place(row, at / kOfWord<T>) +
+               at % kOfWord<T> * static_cast<int>(sizeof(T));
+    }
   }
-  FUSEGEN_DEVICE void load(Word4& top, Word4& bottom, const unsigned char* part, int chunk, int m) const {
-    const unsigned char* from = part + chunk * kOfChunk<T> * StageColumns<T>::kRowBytes;
-    top = word(from + at_[2 * m]);
-    bottom = word(from + at_[2 * m + 1]);
+  FUSEGEN_DEVICE Fragment load(const unsigned char* part, int chunk, int m) const {
+    const unsigned char* from = part + chunk * kOfChunk<T> * kRowBytes;
+    Fragment f;
+    if constexpr (kHalves) {
+      const Word4 first = device::load_transposed(from + at_[m]),
+                  second = device::load_transposed(from + at_[m] + 16 * kRowBytes);
+      f = {{first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w}};
+    } else {
+#pragma unroll
+      for (int i = 0; i < 8; ++i)
+        f.a[i] = *reinterpret_cast<const uint32_t*>(from + at_[2 * m + i % 2] + i / 2 * 4 * kRowBytes);
+    }
+    return f;
   }
 
 private:
   static constexpr bool kHalves = sizeof(T) == 2;
-  FUSEGEN_DEVICE static Word4 word(const unsigned char* from) {
-    if constexpr (kHalves) {
-      return device::load_transposed(from);
-    } else {
-      const auto of = [&](int k) {
-        return *reinterpret_cast<const uint32_t*>(from + k * StageColumns<T>::kRowBytes);
-      };
-      return {of(0), of(1), of(2), of(3)};
-    }
-  }
+  static constexpr int kOfTile = kHalves ? 1 : 2, kPlaces = kOfTile * Tile::kTilesM;
+  static constexpr int kRowBytes = StageColumns<T>::kRowBytes;
 
-  int at_[2 * Tile::kTilesM];
+  int at_[kPlaces];
 };
+
+// As multiply.h keeps it.
+template <class Format>
+FUSEGEN_DEVICE Fragment rounded(Format format, const Fragment& f) {
+  return fragment_of(format, {f.a[0], f.a[2], f.a[4], f.a[6]}, {f.a[1], f.a[3], f.a[5], f.a[7]});
+}
 
 // sums += the warp's share of a stage that begins at `slot`.
 template <class Format, class Tile, class From>
@@ -207,14 +222,12 @@ FUSEGEN_DEVICE void multiply_stage(Sums<Format, Tile>& sums, const From& from, c
 #pragma unroll kAtOnce
   for (int chunk = 0; chunk < 4; chunk += Tile::kSplits) {
     const auto columns = [&](int n) {
-      return ColumnsOf<Format>(device::load16(slot + b + (chunk * Tile::kN + 8 * n) * kChunk));
+      return ColumnsOf<Format>(device::load_matrices(slot + b + (chunk * Tile::kN + 8 * n) * kChunk));
     };
     const auto multiply_all = [&](const ColumnsOf<Format>(&column)[Tile::kTilesN]) {
 #pragma unroll
       for (int m = 0; m < Tile::kTilesM; ++m) {
-        Word4 top, bottom;
-        from.load(top, bottom, slot, chunk, m);
-        const RowsOf<Format> rows(fragment_of(Format{}, top, bottom));
+        const RowsOf<Format> rows(rounded(Format{}, from.load(slot, chunk, m)));
 #pragma unroll
         for (int n = 0; n < Tile::kTilesN; ++n) sums[m][n].add(0, rows, column[n]);
       }
@@ -243,8 +256,8 @@ FUSEGEN_DEVICE void multiply(Sums<Format, Tile>& sums, const A& weights, const B
     device::end_copy_group();
   };
   const typename A::template From<Tile> from(share);
-  const int b =
-      kBytesA + (share.split * Tile::kN + share.n + device::lane() / 4) * kChunk + device::lane() % 4 * 16;
+  const int b = kBytesA + (share.split * Tile::kN + share.n + device::lane() % 8) * kChunk +
+                16 * place_in_row(device::lane() % 8, device::lane() / 8);
 #pragma unroll
   for (int m = 0; m < Tile::kTilesM; ++m)
 #pragma unroll
