@@ -256,6 +256,7 @@ FUSEGEN_KERNEL void resident_in_a_cluster(FUSEGEN_ARGUMENT Layer a) {
       while (!phase_over(barriers + turn % 2, turn / 2 % 2)) relax();
       if (thread() == 0) arm(barriers + turn % 2, kBytes);  // for turn + 2
       R.multiply(sums, h + turn % 2 * kBuffer);
+      sync_block();  // all have read the stage: bytes here tell only of the lanes that sent to this block
     }
     Bf16 made[2];
 #pragma unroll

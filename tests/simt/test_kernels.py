@@ -12,14 +12,13 @@ import torch
 from fusegen import _backend, _precision, reference
 from fusegen.ops.cuda import layers as cuda_layers
 from fusegen.ops.cuda.engine import ENGINE, Engine, patience_in, stream_of
-from simt_cases import DTYPES, ORDERS, SPECS
+from simt_cases import DTYPES, ORDERS, SPECS, STUCK
 from tolerances import TOLERANCE, close
 
 simt = pytest.importorskip("_simt", reason="_simt is not built: `make test` builds it")
 
 CELL_NAMES = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 WAYS = ("launch", "block", "l2", "cluster")
-STUCK = "a lane looks at a flag without end"
 MILLISECOND = 10**6  # of the emulator's clock, which goes on by 100 us a look
 
 
@@ -593,41 +592,6 @@ def test_bad_arguments(change, error):
         given["plan"] = simt.gpu_plan(*asked)
         with pytest.raises(ValueError, match=told) if told else contextlib.nullcontext():
             simt.gpu_forward(*given.values())
-
-
-@pytest.mark.parametrize(
-    "fault, told",
-    [
-        ("missing arm", STUCK),
-        ("wrong phase", "armed twice in one phase"),
-        ("unstarted barrier", "never started"),
-        ("early end", "stores into its memory were under way"),
-        ("divergence", "lanes of one warp are at different instructions"),
-    ],
-)
-def test_emulator_stops_at(fault, told):
-    for order in ORDERS[:4]:
-        simt.set_order(*order)
-        with pytest.raises(RuntimeError, match=told):
-            simt.planted(fault)
-
-
-@pytest.mark.parametrize("fault", ["race", "missing barrier", "out of bounds"])
-def test_emulator_shows(fault):
-    """A race as results that differ between orders, or as the NaN that shared memory starts with."""
-    results = []
-    for order in ORDERS:
-        simt.set_order(*order)
-        results.append(simt.planted(fault))
-    assert any(math.isnan(v) for r in results for v in r) or any(r != results[0] for r in results)
-
-
-def test_emulator_finds_nothing_in_right_kernels():
-    results = []
-    for order in ORDERS:
-        simt.set_order(*order)
-        results.append(simt.planted("none"))
-    assert all(r == results[0] for r in results) and not any(math.isnan(v) for v in results[0])
 
 
 def test_the_engine_is_given_the_current_stream(monkeypatch):

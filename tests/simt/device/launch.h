@@ -28,8 +28,7 @@ struct Bound {
 template <class Arguments>
 void launch(void (*kernel)(Arguments), const Launch& l, const Arguments& arguments) {
   const Bound<Arguments> bound{kernel, &arguments};
-  simt::run(Bound<Arguments>::call, &bound, l.blocks, 256, l.cluster, l.together || l.cluster > 1,
-            l.shared_bytes);
+  simt::run(Bound<Arguments>::call, &bound, l.blocks, 256, l.cluster, l.together, l.shared_bytes);
 }
 
 template <class Arguments>

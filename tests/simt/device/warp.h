@@ -21,10 +21,7 @@ V from_lane_xor(V mine, int mask) {
   return given.theirs;
 }
 
-inline void sync_warp() {
-  static const char site = 0;
-  simt::warp_together(&site, nullptr, [](const void* const*) {});
-}
+inline void sync_warp() { simt::sync_warp(); }
 
 inline bool any_of_warp(bool mine) {
   struct Given {

@@ -6,6 +6,8 @@
 #include <deque>
 #include <map>
 
+#include "../memory.h"
+
 namespace fusegen::device {
 
 constexpr bool kHasWarpgroups = true;
@@ -24,18 +26,19 @@ inline SharedMatrix shared_matrix(const void* start, int leading, int stride, ui
           static_cast<uint64_t>(stride >> 4) << 32 | swizzle << 62};
 }
 
-// The number in row (of A; column of B) r and place k of 16.
-template <class T>
-float number_of(SharedMatrix m, bool across, int r, int k) {
+// Where the number in row (of A; column of B) r and place k of 16 lies.
+inline const unsigned char* place_of(SharedMatrix m, bool across, int r, int k) {
   const auto offset = [&](int bit) { return static_cast<int>(m.descriptor >> bit & 0x3fff) << 4; };
   const int start = offset(0), leading = offset(16), stride = offset(32);
   const int bytes = m.descriptor >> 62 == 1 ? 128 : 64;
   int at = across ? start + r / 64 * leading + r % 64 * 2 + k / 8 * stride + k % 8 * bytes
                   : start + r / 8 * stride + r % 8 * bytes + k * 2;
   at ^= (at >> 7 & (bytes / 16 - 1)) << 4;
-  T number;
-  std::memcpy(&number, simt::shared_memory() + at, 2);
-  return widen(number);
+  return simt::shared_memory() + at;
+}
+template <class T>
+float number_of(SharedMatrix m, bool across, int r, int k) {
+  return widen(T{simt::half_word(place_of(m, across, r, k))});
 }
 
 struct WarpgroupProduct {
@@ -45,14 +48,35 @@ struct WarpgroupProduct {
   void (*form)(const WarpgroupProduct&);
 };
 
+// The words of A and B, 64 + 2 * 64 rows of 32 bytes, dealt over the lanes of the four warps: what the memory
+// model is told of.
+template <class Each>
+void for_each_word(const WarpgroupProduct& p, const Each& each) {
+  const int lane = thread() % 128;
+  const auto one = [&](SharedMatrix m, bool across, int i) {
+    each(across ? place_of(m, true, i / 16 * 8, i % 16) : place_of(m, false, i / 2, i % 2 * 8));
+  };
+  one(p.a, p.across_a, lane);
+  one(p.b, p.across_b, lane);
+  one(p.b, p.across_b, lane + 128);
+}
+
 template <class T>
 void form(const WarpgroupProduct& p) {
   const int g = lane() / 4, t = lane() % 4;
-  for (int n = 0; n < 16; ++n)
-    for (int i = 0; i < 4; ++i)
-      for (int k = 0; k < 16; ++k)
-        p.d[n][i] += number_of<T>(p.a, p.across_a, warp() % 4 * 16 + g + i / 2 * 8, k) *
-                     number_of<T>(p.b, p.across_b, 8 * n + 2 * t + i % 2, k);
+  float a[2][16], b[32][16], d[2][32];  // of the lane: two rows, two of every eight columns
+  for (int k = 0; k < 16; ++k) {
+    for (int i = 0; i < 2; ++i) a[i][k] = number_of<T>(p.a, p.across_a, warp() % 4 * 16 + g + 8 * i, k);
+    for (int n = 0; n < 32; ++n) b[n][k] = number_of<T>(p.b, p.across_b, n / 2 * 8 + 2 * t + n % 2, k);
+  }
+  for (int n = 0; n < 32; ++n)
+    for (int i = 0; i < 2; ++i) d[i][n] = p.d[n / 2][2 * i + n % 2];
+  simt::multiply_add(d[0], a[0], b[0], 2, 32, 16, simt::Numbers::of16bits);
+  for (int n = 0; n < 32; ++n)
+    for (int i = 0; i < 2; ++i) p.d[n / 2][2 * i + n % 2] = d[i][n];
+  for_each_word(p, [](const void* word) {
+    simt::memory::complete(word, 16, simt::memory::kRead | simt::memory::kProxy);
+  });
 }
 
 // Of each lane: groups under way, the last one open.
@@ -83,7 +107,7 @@ inline SharedMatrix matrix_along(const void* start) { return detail::shared_matr
 inline SharedMatrix matrix_across(const void* start, int leading) {
   return detail::shared_matrix(start, leading, 1024, 1);
 }
-inline void fence_for_products() {}
+inline void fence_for_products() { simt::memory::fence_proxy(); }
 inline void begin_products() {}
 inline void end_product_group() { detail::product_groups().emplace_back(); }
 template <int open>
@@ -96,7 +120,11 @@ void product_groups_done() {
 template <int across_a, int across_b, class Format>
 void warpgroup_product(Format, float (&d)[16][4], SharedMatrix a, SharedMatrix b) {
   using T = typename detail::NumberOf<Format>::Type;
-  detail::product_groups().back().push_back({d, a, b, across_a == 1, across_b == 1, detail::form<T>});
+  const detail::WarpgroupProduct product{d, a, b, across_a == 1, across_b == 1, detail::form<T>};
+  detail::for_each_word(product, [](const void* word) {
+    simt::memory::access(word, 16, simt::memory::kRead | simt::memory::kProxy | simt::memory::kPending);
+  });
+  detail::product_groups().back().push_back(product);
 }
 
 }  // namespace fusegen::device
