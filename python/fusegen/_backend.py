@@ -23,12 +23,6 @@ FUSED_DEVICES = ("cpu", "meta", "cuda") if _C.build_info()["cuda_archs"] else ("
 
 fallbacks: Counter[str] = Counter()
 
-# Of what torch means to drop: TorchScript, and the exporter that is built on it.
-NOT_SCRIPTED = (
-    "torch.jit.script and torch.onnx.export(dynamo=False) do not take fusegen's layers; "
-    "fusegen.revert(model) makes them torch.nn's again, and fusegen.onnx.export writes ONNX"
-)
-
 
 def _valid(name: object, source: str) -> str:
     if name not in BACKENDS:
@@ -128,8 +122,6 @@ def use_torch(
     if _backend == "torch":
         return True
     if torch._C._get_tracing_state() is not None:  # TorchScript cannot record a list of optional weights
-        if torch.onnx.is_in_onnx_export():
-            raise RuntimeError(f"fusegen: {cell}: {NOT_SCRIPTED}")
         note(f"{cell} under torch.jit.trace: torch's own operators are recorded")
         return True
     on_cpu = x.is_cpu

@@ -167,7 +167,7 @@ def test_signatures():
     for name in ("RNN", "LSTM", "GRU"):
         parameters = inspect.signature(getattr(fusegen.nn, name).forward).parameters
         assert list(parameters) == ["self", "input", "hx", "lengths"]
-        assert parameters["lengths"].default is None
+        assert parameters["lengths"].kind is inspect.Parameter.KEYWORD_ONLY
     with pytest.warns(UserWarning, match="dropout option adds dropout after all but last"):
         layer("LSTM", 5, 6, dropout=0.5)
 

@@ -250,6 +250,25 @@ def test_errors_of_calls(make, x, error, text):
         fusegen.quantize(make())(x)
 
 
+def test_new_memory_at_an_old_address_is_seen():
+    """A buffer put in the place of another may lie where that one was."""
+    ours, x = fusegen.quantize(nn.RNN(5, 64)), torch.randn(4, 2, 5)
+    for _ in range(20):
+        new = torch.randint(-127, 128, (64, 64), dtype=torch.int8)
+        del ours.weight_hh_l0
+        ours.register_buffer("weight_hh_l0", new.clone())
+        del new
+        assert (ours(x)[0] - fusegen.dequantize(ours)(x)[0]).abs().max() < CLOSE
+
+
+@torch.inference_mode()
+def test_made_and_changed_under_inference_mode():
+    ours, x = fusegen.quantize(nn.GRU(5, 8)), torch.randn(4, 2, 5)
+    y = ours(x)[0].clone()
+    ours.weight_hh_l0.zero_()
+    assert not torch.equal(ours(x)[0], y)
+
+
 def test_what_the_page_shows_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page, names = Path(__file__).parents[2] / "docs/quantize.md", {}

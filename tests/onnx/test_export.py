@@ -236,6 +236,11 @@ def test_torchs_own_exporter_with_our_table(tmp_path):
 X = torch.randn(3, 2, I)
 
 
+class OwnForward(nn.GRU):
+    def forward(self, x):
+        return super().forward(x)[0]
+
+
 @pytest.mark.parametrize(
     "call, error, text",
     [
@@ -246,6 +251,11 @@ X = torch.randn(3, 2, I)
             lambda p: (nn.ModuleDict({"enc": nn.LSTM(I, H, proj_size=3)}), (X,), p),
             ValueError,
             r"enc \(LSTM\) has proj_size=3",
+        ),
+        (
+            lambda p: (OwnForward(I, H), (X,), p),
+            ValueError,
+            r"the model \(OwnForward\) has a forward of its own",
         ),
         (lambda p: (nn.GRU(I, H).bfloat16(), (X,), p), ValueError, "is bfloat16, .* opset 22 on, got"),
         (lambda p: (nn.GRU(I, H), (X,), p.parent), IsADirectoryError, "got the folder"),

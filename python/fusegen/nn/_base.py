@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import RNNBase
 from torch.nn.utils.rnn import PackedSequence
 
-from .. import _backend
 from ..ops import checks, layers
 from ..ops.spec import CellSpec
 from ._frozen import Frozen
 from ._packed import pad, unpad
+from ._scripted import NotScripted
 
 States = tuple[Tensor | None, ...]
 Given = Tensor | Sequence[Tensor]  # hx: a state, or of the LSTM both
@@ -62,6 +62,7 @@ class Layers(nn.Module):
         self,
         input: Tensor | PackedSequence,
         hx: Given | None = None,
+        *,
         lengths: Iterable[int] | Tensor | int | None = None,
     ) -> tuple[Any, Any]:
         """Runs the stack.
@@ -136,7 +137,7 @@ class Layers(nn.Module):
                 raise RuntimeError(f"Expected {name} size {expected}, got {list(s.shape)}")
 
 
-class Recurrent(Layers, RNNBase):
+class Recurrent(Layers, NotScripted, RNNBase):
     """A stack of recurrent layers. Subclasses name their cell."""
 
     _spec: CellSpec
@@ -192,10 +193,6 @@ class Recurrent(Layers, RNNBase):
         super()._init_flat_weights()
         # RNNBase's cache, not read here: a computed weight in it would keep a graph alive and forbid deepcopy
         self._flat_weights = [None if w is None or not w.is_leaf else w for w in self._flat_weights]
-
-    def __prepare_scriptable__(self) -> None:
-        """torch.jit.script asks for it."""
-        raise RuntimeError(f"fusegen.nn.{self._get_name()}: {_backend.NOT_SCRIPTED}")
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import RNNCellBase
 
-from .. import _backend
 from ..ops import cells, spec
 from ..ops.recurrent import RecurrentOp
 from ._frozen import Frozen
+from ._scripted import NotScripted
 
 _NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _any_autocast = torch._C._is_any_autocast_enabled
@@ -82,7 +82,7 @@ class Cell(nn.Module):
                 )
 
 
-class RecurrentCell(Cell, RNNCellBase):
+class RecurrentCell(Cell, NotScripted, RNNCellBase):
     """What the cells share: weights by name."""
 
     _op: RecurrentOp
@@ -104,10 +104,6 @@ class RecurrentCell(Cell, RNNCellBase):
         ):
             packed = partial(frozen.blobs, self)
         return cells.run(self._op, x, h, c, self._weights(), relu, packed=packed)
-
-    def __prepare_scriptable__(self) -> None:
-        """torch.jit.script asks for it."""
-        raise RuntimeError(f"fusegen.nn.{self._get_name()}: {_backend.NOT_SCRIPTED}")
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

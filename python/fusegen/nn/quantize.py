@@ -37,7 +37,7 @@ def quantize(model: nn.Module, *, linear: bool = False, weight_only: bool = Fals
 
     Args:
         linear: Linear layers too. weight_only: activations stay float32; closer to the float model, and
-            slower but for single rows.
+            slower.
 
     The state dict holds integers, scales, biases and a version, and goes into any file that tensors go into
     (``torch.save``, safetensors); it is loaded into a model that was quantized alike. Training is not

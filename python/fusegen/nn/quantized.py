@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .. import _C
 from ..ops import spec
-from ..ops.layout import dense, rows
+from ..ops.layout import dense, present, rows
 from ..ops.spec import CellSpec
 from ._base import Layers, States
 from .cells import Cell, CellOfPairs
@@ -48,8 +48,7 @@ class Quantized(nn.Module):
         super().__init__()
         self.weight_only = weight_only
         self.register_buffer("format_version", torch.tensor(FORMAT))
-        self._packed: list[Tensor] = []
-        self._stamps: Any = None
+        self._cache: tuple[Any, list[Tensor], Any] = (None, [], None)
 
     def _add_weight(self, name: str, weight: Tensor | None) -> None:
         if weight is None:
@@ -63,11 +62,18 @@ class Quantized(nn.Module):
             self.register_buffer(name, bias.detach().float().clone())
 
     def _blobs(self) -> list[Tensor]:
-        """The weights as the kernels read them: made anew when a buffer has changed."""
-        now = stamps_of(self._buffers.values())
-        if now != self._stamps:
-            self._packed, self._stamps = self._pack(), now
-        return self._packed
+        """The weights as the kernels read them: made anew when a buffer has changed, and at every call where
+        torch counts no changes (buffers made under torch.inference_mode)."""
+        held = present([*self._buffers.values()])
+        if any(b.is_inference() for b in held):
+            return self._pack()
+        now = stamps_of(held)
+        stamps, packed, _ = self._cache
+        if now != stamps:
+            packed = self._pack()
+            # New memory shows by its address, so nothing else may be allocated at the old one.
+            self._cache = now, packed, [b.untyped_storage() for b in held]
+        return packed
 
     def _pack(self) -> list[Tensor]:
         raise NotImplementedError
@@ -104,7 +110,7 @@ class Quantized(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": [], "_stamps": None}
+        return {**self.__dict__, "_cache": (None, [], None)}
 
     def extra_repr(self) -> str:
         return f"{self._sizes()}, int8{' weights' if self.weight_only else ''}"

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from .. import _backend
 from ..nn._base import Recurrent
 from ..nn.cells import RecurrentCell
-from ..nn.convert import converted
+from ..nn.convert import converted, recurrent_modules
 from ..nn.quantized import Quantized
 from .nodes import NO_PROJECTION, opset, translation_table
 from .packed import tracing
@@ -58,8 +58,9 @@ def export(
     by a whole one; weights of 2 GB and more stand in ``path`` + ".data".
 
     Raises TypeError if ``model`` is not a Module or ``args`` no sequence; ValueError for a model with nothing
-    recurrent in it, one with projections or in a dtype that ONNX's nodes lack (bfloat16 before opset 22), and
-    an opset before 18; OSError where ``path`` cannot be written; ImportError without onnxscript.
+    recurrent in it, one that is quantized, recurrent modules with a forward of their own, projections, a
+    dtype that ONNX's nodes lack (bfloat16 before opset 22) and an opset before 18; OSError where ``path``
+    cannot be written; ImportError without onnxscript.
     """
     opset()
     kwargs = dict(kwargs or {})
@@ -96,8 +97,14 @@ def _check(model: nn.Module, args: Sequence[Any], opset_version: int) -> None:
             f"{what}: expected a model with recurrent layers or cells, got {type(model).__name__} without "
             "any, which torch.onnx.export(dynamo=True) exports"
         )
+    convertible = {id(m) for _, m in recurrent_modules(model)}
     for name, m in found:
         here = f"{what}: {name or 'the model'} ({type(m).__name__})"
+        if id(m) not in convertible:
+            raise ValueError(
+                f"{here} has a forward of its own, which fusegen.convert leaves alone; torch's own exporter "
+                "would write it, and writes some GRUs wrong"
+            )
         if getattr(m, "proj_size", 0):
             raise ValueError(f"{here} has proj_size={m.proj_size}: {NO_PROJECTION}")
         for parameter in m.parameters():

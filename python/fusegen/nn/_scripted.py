@@ -1,0 +1,30 @@
+"""TorchScript and the exporter built on it, which torch means to drop, do not take fusegen's modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class NotScripted(nn.Module):
+    """Refuses them in one line that names the way out; torch.jit.trace records torch's own operators."""
+
+    def __prepare_scriptable__(self) -> None:
+        """torch.jit.script asks for it."""
+        self._refuse()
+
+    def _slow_forward(self, *input: Any, **kwargs: Any) -> Any:
+        """What a call runs while TorchScript traces, before any argument is looked at: the exporter gives a
+        bare layer one more than ``forward`` takes."""
+        if torch.onnx.is_in_onnx_export():
+            self._refuse()
+        return super()._slow_forward(*input, **kwargs)
+
+    def _refuse(self) -> None:
+        raise RuntimeError(
+            f"fusegen.nn.{self._get_name()}: torch.jit.script and torch.onnx.export(dynamo=False) do not "
+            "take fusegen's layers; fusegen.revert(model) makes them torch.nn's again, and "
+            "fusegen.onnx.export writes ONNX"
+        )
