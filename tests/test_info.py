@@ -159,6 +159,7 @@ def test_the_gpu_plan_is_the_one_that_the_engine_makes(cell, device):
                 sms,
                 shared_kib * 1024,
                 int(device[3:-1]),
+                _info.code_for(int(device[3:]))[1],
                 _info.engine_name(cell),
                 dtype,
                 False,

@@ -17,7 +17,7 @@ MOST_ARGUMENTS = 6
 # What takes arguments by position alone, or any number of one thing; and the ops themselves, where a name
 # costs time at every call.
 BY_POSITION = re.compile(
-    r"(^|\.)(apply|Sequential|op|direct\.(forward|backward)|(_C|kernels|ops\.aten)\.\w+)$"
+    r"(^|\.)(apply|Sequential|op|(direct|directly\(x\))\.(forward|backward)|(_C|kernels|ops\.aten)\.\w+)$"
 )
 
 

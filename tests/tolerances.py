@@ -5,6 +5,7 @@ The kind says what is compared and by which measure:
 - "value", "grad": with the float64 oracle, by ``close``. max|got - want| <= tolerance * max(1, max|want|):
   absolute for outputs and states, whose scale is 1, and relative to the largest element for gradients, whose
   elements are sums over steps and batch.
+- "value", "grad", "norm on tensor cores": the same, of the GPU's kernels, on a GPU or in the emulator.
 - "norm": with the oracle, by the L2 norm of the difference over that of what is wanted (``same``): where
   single elements may jump, as at relu's zero, or cancel.
 - "pass": as "norm", of one pass over one layer.
@@ -22,6 +23,35 @@ worked by hand stand beside their tests: they are no rounding.
 import math
 
 import torch
+
+
+def tensor_core_error(chain: int, *, tf32: bool, major: int) -> float:
+    """What a chain of matrix instructions may be off by, relative to the largest of its partial sums.
+
+    A tensor core multiplies exactly and cuts where it adds (tests/simt/tensor_core.h, with the papers that
+    measured it): of a block of p products and the sum so far, each number is cut toward zero at 2^-e of the
+    largest's last place, which is 2^-23 of it or less; so p + 1 numbers lose less than (p + 1) 2^-e 2^-23 of
+    the largest; then the sum is cut to float32 and loses less than 2^-23 of itself. That is
+    b ((p + 1) 2^-e + 1) 2^-23 an instruction of b blocks, and adds up along the chain:
+
+    generation | TF32, k 8         | 16-bit, k 16
+    8          | p 4, e 1, b 2: 7  | p 8, e 1, b 2: 11
+    9, 10      | p 8, e 2, b 1: 3.25 | p 16, e 2, b 1: 5.25   (times 2^-23)
+
+    The cuts of addends have their signs, so of a sum of mixed signs they mostly cancel; the cut of the sum is
+    toward zero each time, half a last place on average, and does not. So the chain's length, not that of the
+    sum, is what counts: a sum in several accumulators, rounded where they meet, is off by one chain's.
+    """
+    products, kept = (8, 2) if major >= 9 else (4, 1)
+    if not tf32:
+        products *= 2
+    blocks = (8 if tf32 else 16) // products
+    return chain * blocks * ((products + 1) / 2**kept + 1) * 2.0**-23
+
+
+# Matrix instructions that a kernel of the recurrences adds up in one accumulator, at most; of float32's three
+# products those of the low halves have accumulators of their own (csrc/kernels/cuda/multiply.h).
+CHAIN = 8
 
 TOLERANCE = {
     # Rounding is 1e-16; sums of up to 600 products, 100 steps: 1e-13. Two orders of margin for the order of
@@ -94,6 +124,14 @@ TOLERANCE = {
     (torch.float32, "benchmark of batch norms"): 1e-2,
     ("tf32", "benchmark of batch norms"): 1e-2,
 }
+# What goes through tensor cores: the chain's error beside the rounding, of sums no larger than the scale that
+# errors are measured by; that of the oldest generation, which is the largest.
+TOLERANCE |= {
+    (dtype, f"{kind} on tensor cores"): TOLERANCE[dtype, kind]
+    + tensor_core_error(CHAIN, tf32=dtype == torch.float32, major=8)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16)
+    for kind in ("value", "grad", "norm")
+}
 
 
 def close(got, want, kind: str, what: str = "result") -> None:
@@ -111,7 +149,9 @@ def close(got, want, kind: str, what: str = "result") -> None:
         return
     got64, want64 = got.detach().double(), want.detach().double()
     scale = (
-        max(1.0, want64.abs().max().item()) if kind == "value" else want64.abs().max().clamp(min=1e-3).item()
+        max(1.0, want64.abs().max().item())
+        if kind.startswith("value")
+        else want64.abs().max().clamp(min=1e-3).item()
     )
     error = (got64 - want64).abs() / scale
     limit = TOLERANCE[got.dtype, kind]

@@ -15,27 +15,28 @@ ENTRY = re.compile(r"Compiling entry function '([^']+)' for '(sm_\w+)'")
 SPILL = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
 STATIC = re.compile(r"(\d+) bytes smem")
-# Of a sequence, with its cell; of a cell's step, with its gates.
+# Of a sequence or a step of one, with its cell and what its template is given; of a cell's step, its gates.
 SEQUENCE = re.compile(
-    r"cuda\d+(forward|backward)_kernelINS0_\d([A-Z][a-z]+?)E.*?(Format[A-Za-z]+?\d+)ELi(\d)E"
+    r"cuda\d+(?:stepwise\d+)?((?:step_)?(?:forward|backward)[a-z_]*?)(?:_kernel)?I"
+    r".*?\d(Lstm|Gru|Rnn)(?:Gradient)?E.*?(Format[A-Za-z]+?\d+)E(.*?)EE?v"
 )
 CELL = re.compile(
     r"cuda\d+(cell|cell_step|cell_backward)_kernelILi(\d)E(?:.*?(Format[A-Za-z]+?\d+)ELi(\d)E)?"
 )
-# Of the discriminator step. Kernels that only read rows leave registers for several blocks of an SM.
-STEP = re.compile(r"\d(layer|gradient|head|norm|totals)_kernel(?:I.*?(Format[A-Za-z]+?\d+))?")
-STEP_REGISTERS = {"layer": 200, "gradient": 200, "head": 64, "norm": 64, "totals": 96}
+# Of the discriminator step, with its format and the rows of its tile.
+STEP = re.compile(r"\dstep_kernelI.*?(Format[A-Za-z]+?\d+).*?TileSizeILi(\d+)E")
 
 
 def of_kernel(symbol: str) -> tuple[str, int]:
     """What to call this kernel, and the registers that it may have."""
     if found := SEQUENCE.search(symbol):
-        return f"{found[1]}, {found[2]}, {found[3]}, {found[4]} tile(s)", REGISTERS
+        numbers = re.findall(r"L[a-z](\d+)E", found[4] + "E")
+        return ", ".join((found[1].replace("_", " "), found[2], found[3], *numbers)), REGISTERS
     if found := CELL.search(symbol):
         tiles = f", {found[3]}, {found[4]} tile(s)" if found[3] else ""
         return f"{found[1]}, {found[2]} gates{tiles}", REGISTERS
     if found := STEP.search(symbol):
-        return f"{found[1]} of the discriminator step, {found[2]}", STEP_REGISTERS[found[1]]
+        return f"discriminator step, {found[1]}, tiles of {found[2]}", REGISTERS
     raise SystemExit(f"check_ptxas: a kernel that is not known here: {symbol}")
 
 

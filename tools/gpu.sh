@@ -63,7 +63,7 @@ sanitize() {
     log=build/sanitize-$tool.log
     mkdir -p build
     echo "compute-sanitizer $tool ($log)"
-    FUSEGEN_REPETITIONS=1 tests timeout 150 compute-sanitizer --tool "$tool" $only \
+    FUSEGEN_PATIENCE=0 FUSEGEN_REPETITIONS=1 tests timeout 150 compute-sanitizer --tool "$tool" $only \
       --target-processes all --error-exitcode 9 -- -x -k "test_smallest or test_cells" >"$log" 2>&1 || true
     found=$(sed -nE 's/^=+ (ERROR|RACECHECK) SUMMARY: ([0-9]+) .*/\2/p' "$log" | tail -n 1)
     if [[ -z $found ]]; then

@@ -28,6 +28,8 @@
 
 #include "kernels/cells.h"
 #include "kernels/cuda/layout.h"
+#include "kernels/cuda/multiply.h"
+#include "kernels/cuda/sigmoid_tanh.h"
 
 namespace fusegen::ladder {
 namespace {
@@ -52,7 +54,8 @@ constexpr int kNumbers = cuda::kChunk / 2;  // of a chunk along K
 template <int H>
 FUSEGEN_DEVICE float finish(const Layer& a, int t, int b, int unit, const float (&sums)[4], float& c) {
   const float* x = a.gx + (static_cast<int64_t>(t) * a.B + b) * 4 * H + unit;
-  const auto s = cells::lstm<Math>(x[0] + sums[0], x[H] + sums[1], x[2 * H] + sums[2], x[3 * H] + sums[3], c);
+  const auto s =
+      cells::lstm<cuda::Math>(x[0] + sums[0], x[H] + sums[1], x[2 * H] + sums[2], x[3 * H] + sums[3], c);
   c = s.c;
   return s.h;
 }
@@ -97,8 +100,8 @@ FUSEGEN_KERNEL void tensor_cores(FUSEGEN_ARGUMENT Layer a) {
     const Bf16* R =
         a.R + (static_cast<int64_t>(gate) * H + first_unit + half + g) * H + chunk * kNumbers + 8 * t;
     const Word4 top = load16(R), bottom = load16(R + 8 * H);
-    product(FormatBf16{}, d, top, bottom,
-            load16(h_of<H>(a, a.t - 1, first_row + g) + chunk * kNumbers + 8 * t));
+    cuda::add_product(FormatBf16{}, d, top, bottom,
+                      load16(h_of<H>(a, a.t - 1, first_row + g) + chunk * kNumbers + 8 * t));
   }
   auto* sums = reinterpret_cast<float*>(shared_memory());  // [4][32 units][8 rows]
   for (int i = 0; i < 4; ++i) sums[(gate * kOfBlock + half + g + 8 * (i / 2)) * kRows + 2 * t + i % 2] = d[i];
@@ -140,8 +143,8 @@ FUSEGEN_KERNEL void dealt_rows(FUSEGEN_ARGUMENT Layer a) {
     const Word4 h = load16(h_of<H>(a, a.t - 1, first_row + g) + k);
 #pragma unroll
     for (int tile = 0; tile < 2; ++tile)
-      product(FormatBf16{}, sums[tile], load16(row_of_R<H>(a, first_unit, tile, g, k)),
-              load16(row_of_R<H>(a, first_unit, tile, g + 8, k)), h);
+      cuda::add_product(FormatBf16{}, sums[tile], load16(row_of_R<H>(a, first_unit, tile, g, k)),
+                        load16(row_of_R<H>(a, first_unit, tile, g + 8, k)), h);
   }
 #pragma unroll
   for (int pair = 0; pair < Dealt::kPairs; ++pair) {
@@ -184,7 +187,7 @@ struct Resident {
       const Word4 column = load16(from + chunk * cuda::kChunk);
 #pragma unroll
       for (int tile = 0; tile < 2; ++tile)
-        product(FormatBf16{}, sums[tile], top[tile][chunk], bottom[tile][chunk], column);
+        cuda::add_product(FormatBf16{}, sums[tile], top[tile][chunk], bottom[tile][chunk], column);
     }
   }
 };
@@ -253,6 +256,7 @@ FUSEGEN_KERNEL void resident_in_a_cluster(FUSEGEN_ARGUMENT Layer a) {
       while (!phase_over(barriers + turn % 2, turn / 2 % 2)) relax();
       if (thread() == 0) arm(barriers + turn % 2, kBytes);  // for turn + 2
       R.multiply(sums, h + turn % 2 * kBuffer);
+      sync_block();  // all have read the stage: bytes here tell only of the lanes that sent to this block
     }
     Bf16 made[2];
 #pragma unroll

@@ -12,7 +12,8 @@
 #include <vector>
 
 #include <device/exchange.h>
-#include <device/mma.h>
+
+#include "multiply.h"
 
 #if !defined(__CUDA_ARCH__) || (__CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000)
 #include "wgmma.h"
@@ -109,7 +110,7 @@ __global__ void __launch_bounds__(256, 1) warp_products(const uint32_t* in, floa
   float sums[N / 8][4] = {};
   for (int turn = 0; turn < turns; ++turn) {
 #pragma unroll
-    for (int n = 0; n < N / 8; ++n) product(Format{}, sums[n], top, bottom, b);
+    for (int n = 0; n < N / 8; ++n) fusegen::cuda::add_product(Format{}, sums[n], top, bottom, b);
   }
   float all = 0;
   for (auto& s : sums)

@@ -23,6 +23,7 @@ for folder in ("benchmarks", "tools"):
 from check_sass import ARCHITECTURE, CELLS, FORMATS, PASSES, cubins, wanted_sources  # noqa: E402
 from sass.cases import Case, MachineCode, machine_code, step_of  # noqa: E402
 from sass.count import Step  # noqa: E402
+from sass.flow import is_product  # noqa: E402
 from sass.schedule import Modelled, Prices, model  # noqa: E402
 
 from gpu import latencies, planned  # noqa: E402
@@ -56,9 +57,7 @@ class Priced:
 
     @property
     def microseconds(self) -> float:
-        """Of a step, with its slices one after another."""
-        turns = int(self.plan["slices"]) / self.step.steps
-        return self.made.cycles * turns / (latencies.GHZ * 1000)
+        return self.made.cycles / self.step.steps / (latencies.GHZ * 1000)
 
     @property
     def planned(self) -> float | None:
@@ -69,7 +68,7 @@ class Priced:
 
     def row(self) -> tuple:
         c, ratio = self.case, self.microseconds / self.planned if self.planned else None
-        products = sum(self.step.is_product_at(e.at) for e in max(self.step.warps, key=len))
+        products = sum(map(is_product, self.step.busiest))
         spent = "; ".join(f"{why} {n:.0f}" for why, n in sorted(self.made.spent.items(), key=lambda x: -x[1]))
         return (
             c.pass_, c.cell, c.format, c.H, c.B, self.plan["transport"], self.plan["blocks"],

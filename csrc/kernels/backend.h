@@ -5,6 +5,7 @@
 // Of a recurrence, torch multiplies by the input weights before, and forms the weight gradients after; the
 // backend owns what must go step by step. G gates, K numbers that a step multiplies: P forward, G*P backward.
 #pragma once
+#include "device_error.h"
 #include "params.h"
 
 namespace fusegen::cuda {
@@ -21,13 +22,22 @@ struct Device {
   int sms;
   int shared_bytes;  // the most a block may have
   int major;         // of the compute capability
+  int code;          // the capability that the code loaded there was compiled for, times 10: see Code
   int largest_cluster;
 };
 
-// One of this capability: clusters came with 9.0, and are of 8 blocks at most from 12.0 on.
-constexpr Device device_of(int sms, int shared_bytes, int major) {
-  return {sms, shared_bytes, major, major < 9 ? 1 : major < 12 ? 16 : 8};
+// One of this capability: clusters came with 9.0, and are of 8 blocks at most from 12.0 on. The code has to
+// know them too: what the driver makes of PTX of compute_80 does not, on whatever GPU.
+constexpr Device device_of(int sms, int shared_bytes, int major, int code) {
+  return {sms, shared_bytes, major, code, major < 9 || code < 90 ? 1 : major < 12 ? 16 : 8};
 }
+
+// What the driver has loaded of the build's kernels for a device: machine code of `binary`, compiled from
+// PTX of `ptx` (90: of compute_90), which says what the code knows. They differ where the build has none for
+// this GPU and the driver compiled its PTX.
+struct Code {
+  int binary, ptx;
+};
 
 // How a recurrence lies on a device. A group of `blocks` holds R once and owns tiles*8*slices rows of the
 // batch; directions are further groups. In a block, warps share units and, where R's rows are long, their
@@ -36,6 +46,7 @@ struct Plan {
   Transport transport;
   int blocks;    // of a group
   int k_splits;  // warps that share a row of R; 8 / k_splits warps share units
+  int shape;     // backward: of a block's share of R, see cuda/recurrent/backward/shard.h
   int tiles;     // of 8 rows of the batch, in a slice
   int slices;    // of a group, one after another in each step
   int groups;    // of a direction
@@ -64,17 +75,15 @@ struct LayerSizes {
 struct Recurrence : LayerSizes {
   int64_t T;
   const int64_t* lengths;  // [B], or null. A value outside 0..T is taken as the nearest; `error` says so
-  const void* R[2];        // of a direction. Forward: [G*H, P]. Backward: transposed [P, G*H]
-  const void* W_hr[2];     // or null. Forward: [P, H]. Backward: transposed [H, P]
+  const void* R[2];        // of a direction: [G*H, P]
+  const void* W_hr[2];     // [P, H], or null
   Plan plan;
-  void* workspace;  // plan.workspace_bytes, 16-byte aligned
-  int* error;       // host memory that the device can write, or null: see Error
+  void* workspace;   // plan.workspace_bytes, 16-byte aligned
+  int64_t* error;    // host memory that the device can write: see device_error.h
+  int64_t patience;  // nanoseconds that blocks wait for each other; 0: for ever
   void* stream;
   int device;
 };
-
-// What a kernel leaves in `error`; its outputs are NaN then.
-enum Error : int { kNoError = 0, kTimedOut = 1, kBadLength = 2 };
 
 struct ForwardPass : Recurrence {
   const void* gx;       // [T,B,D*G*H]: W x and the biases; GRU without b_hn
@@ -149,7 +158,11 @@ struct MlpPlace {
   int device;
 };
 
-// `saved` is of mlp_saved_bytes(), 16-byte aligned. A launch a layer, two or three more.
+// The tile of a product that a block takes: 32 x 32, 64 x 64 or 128 x 128 numbers, these by warps or by
+// warpgroups.
+enum class MlpTile : uint8_t { small, medium, large, warpgroups };
+
+// `saved` is of mlp_saved_bytes(), 16-byte aligned. A pass is one launch, of a deep network a few.
 struct MlpForwardPass : MlpForward, MlpPlace {
   float* loss_out;  // [], written: scalars[kLoss]
 };
@@ -161,20 +174,23 @@ struct MlpBackwardPass : MlpBackward, MlpPlace {
 
 int64_t mlp_saved_bytes(const MlpStep& step);
 int64_t mlp_workspace_bytes(const MlpStep& step);  // of backward
-void mlp_forward(const MlpForwardPass& pass);
-void mlp_backward(const MlpBackwardPass& pass);
+// False where the device cannot hold all blocks of a launch at once, and each of its phases was a launch of
+// its own.
+bool mlp_forward(const MlpForwardPass& pass);
+bool mlp_backward(const MlpBackwardPass& pass);
 
 // -- The device --
 
 int device_type();  // of its tensors, in DLPack's numbers
 Device device(int index);
+Code code(int index);
 
 // A pure function of its arguments. `transport` is the one to take where it can be taken, else the next
 // simpler; from -1 the best.
 Plan choose(const Device& device, const LayerSizes& sizes, int transport);
 
-// Return the transport that was taken: the plan's, or a launch a step where the device cannot hold all blocks
-// at once.
+// Return the transport that was taken: the plan's, or the next that the device can hold: through L2 for a
+// cluster, else a launch a step.
 Transport forward(const ForwardPass& pass);
 Transport backward(const BackwardPass& pass);
 

@@ -15,13 +15,14 @@ namespace {
 
 int device_type() { return 2; }
 Device device(int) { none(); }
+Code code(int) { none(); }
 void cell_forward(const CellForwardPass&) { none(); }
 void cell_backward(const CellBackwardPass&) { none(); }
 Transport forward(const ForwardPass&) { none(); }
 Transport backward(const BackwardPass&) { none(); }
 int64_t mlp_saved_bytes(const MlpStep&) { none(); }
 int64_t mlp_workspace_bytes(const MlpStep&) { none(); }
-void mlp_forward(const MlpForwardPass&) { none(); }
-void mlp_backward(const MlpBackwardPass&) { none(); }
+bool mlp_forward(const MlpForwardPass&) { none(); }
+bool mlp_backward(const MlpBackwardPass&) { none(); }
 
 }  // namespace fusegen::cuda

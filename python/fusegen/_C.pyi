@@ -187,7 +187,7 @@ def batch_norm_backward(
 ) -> None: ...
 
 # The discriminator step of a dense network on a GPU; also in _simt of the tests, on CPU tensors. tf32:
-# products of float32 may round to TF32.
+# products of float32 may round to TF32. Forward and backward return whether all ran in the launches planned.
 def gpu_mlp_saved_bytes(step: _Step) -> int: ...
 def gpu_mlp_workspace_bytes(step: _Step) -> int: ...  # of backward
 def gpu_mlp_forward(
@@ -198,7 +198,7 @@ def gpu_mlp_forward(
     scalars: Tensor,  # float64 [9]
     logits: Tensor,  # [Nr + Nf]
     saved: Tensor,  # uint8 [gpu_mlp_saved_bytes(step)]
-) -> None: ...
+) -> bool: ...
 def gpu_mlp_backward(
     step: _Step,
     tf32: bool,
@@ -210,7 +210,7 @@ def gpu_mlp_backward(
     dbiases: _Ts,
     dx_real: _T,
     dx_fake: _T,
-) -> None: ...
+) -> bool: ...
 
 # The build, the processor, the plan of a call.
 def isa() -> str: ...
@@ -245,8 +245,8 @@ def choose(
 def peak_gflops(threads: int) -> float: ...
 
 # The recurrence of a layer on a GPU; also in _simt of the tests, on CPU tensors. dtype as in "bfloat16";
-# transport "best", "launch", "block", "l2" or "cluster"; stream a cudaStream_t; both passes return the
-# transport that ran. A plan is of one pass over batches of one size.
+# transport "best", "launch", "block", "l2" or "cluster"; stream a cudaStream_t; patience in nanoseconds,
+# 0: for ever; both passes return the transport that ran. A plan is of one pass over batches of one size.
 class GpuPlan:
     @property
     def transport(self) -> str: ...
@@ -267,6 +267,9 @@ class GpuPlan:
     @property
     def why(self) -> str: ...
 
+def gpu_code(
+    device: int,
+) -> tuple[int, int]: ...  # 90: machine code of sm_90; compiled from PTX of compute_90
 def gpu_plan(
     cell: str,
     dtype: str,
@@ -283,6 +286,7 @@ def gpu_plan_on(  # for a device that need not be here
     sms: int,
     shared_bytes: int,  # the most a block may have
     major: int,  # of the compute capability
+    code: int,  # 10 times the capability that the kernels loaded there were compiled for
     cell: str,
     dtype: str,
     tf32: bool,
@@ -296,6 +300,7 @@ def gpu_plan_on(  # for a device that need not be here
 def gpu_forward(
     plan: GpuPlan,
     stream: int,
+    patience: int,
     gx: Tensor,  # [T, B, D*G*H]: W x and the biases, but for GRU's b_hn
     R: _Ts,  # [G*H, P] each
     W_hr: _Ts,  # [P, H] each, or none
@@ -314,6 +319,7 @@ def gpu_forward(
 def gpu_backward(
     plan: GpuPlan,
     stream: int,
+    patience: int,
     dy: _T,
     dh_n: _T,
     dc_n: _T,

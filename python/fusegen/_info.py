@@ -3,6 +3,7 @@
 import glob
 import platform
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,21 @@ GPUS = {
     "sm_89": ("RTX 4090", 128, 99),
     "sm_90": ("H200", 132, 227),
     "sm_100": ("B200", 148, 227),
+    "sm_103": ("B300", 160, 227),
+    "sm_110": ("Thor", 20, 227),
     "sm_120": ("RTX 5090", 170, 99),
+    "sm_121": ("GB10", 48, 99),
 }
+
+# What a build for every GPU holds: cmake/cuda.cmake. A name alone is machine code and PTX.
+ALL_ARCHS = ("80", "90-virtual", "90a-real", "100-real", "120-real")
 
 _OPENMP = re.compile(r"/lib(?:g|i)?omp5?[-.][^/]*$")
 
 
 def info(shape: str | None = None, device: str = "cpu") -> str:
     """The report as text. shape: "cell,I,H,B,T,dtype,train|infer" adds the kernel that would run, and why, on
-    ``device``: "cpu", a GPU generation ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"; none need be
+    ``device``: "cpu", a GPU generation ("sm_80", "sm_90" and the other names of ``GPUS``; none need be
     here), or "cuda", the current GPU of this machine.
 
     Raises ValueError, naming the part, for a shape that is not of that form or another device.
@@ -90,11 +97,13 @@ def _range(ends: tuple[int, int]) -> str:
 
 def gpu_choice(shape: str, device: str) -> list[tuple[str, str]]:
     """(name, value) pairs for `shape` on a GPU as in `info`: the transport of each pass, and why."""
-    name, sms, shared_kib, major = _gpu_named(device)
+    name, sms, shared_kib, capability = _gpu_named(device)
+    binary, ptx = _C.gpu_code(torch.cuda.current_device()) if device == "cuda" else code_for(capability)
     cell, _, H, B, _, dtype, mode = _parse(shape)
     if cell not in LAYERS:
         raise ValueError(f"shape: cell: expected one of {', '.join(LAYERS)} on a GPU, got {cell!r}")
     seen = [("device", f"{name}: {sms} multiprocessors, {shared_kib} KiB of shared memory a block")]
+    seen.append(("  code", told_code(binary, ptx)))
     backend = get_backend()
     if backend == "torch" or dtype == "float64":
         reason = (
@@ -116,8 +125,9 @@ def gpu_choice(shape: str, device: str) -> list[tuple[str, str]]:
     for backward in (False, True)[: 1 + (mode == "train")]:
         try:
             p = _C.gpu_plan_on(
-                sms, shared_kib * 1024, major, engine_name(cell), dtype, tf32, backward, B, H, H, 1, "best"
-            )
+                sms, shared_kib * 1024, capability // 10, ptx, engine_name(cell), dtype, tf32, backward, B, H,
+                H, 1, "best",
+            )  # fmt: skip
         except ValueError as error:
             raise ValueError(f"shape: {error}") from None
         seen += [
@@ -133,15 +143,46 @@ def gpu_choice(shape: str, device: str) -> list[tuple[str, str]]:
     return seen
 
 
+def code_for(capability: int, archs: Sequence[str] = ()) -> tuple[int, int]:
+    """(machine code, the PTX it was compiled from) that the driver loads on a GPU of 10 times this compute
+    capability, of what a build for ``archs`` holds (unless said this one, or without kernels one for every
+    GPU); (0, 0) where there is nothing for it. Machine code runs on later minor versions of its generation,
+    that of an architecture with an "a" on it alone; PTX is compiled for any later GPU."""
+    machine, ptx = [], []
+    for arch in archs or _C.build_info()["cuda_archs"] or ALL_ARCHS:
+        name, _, kind = arch.partition("-")
+        number, own = int(name.rstrip("a")), name.endswith("a")
+        if (
+            kind != "virtual"
+            and number // 10 == capability // 10
+            and (number == capability if own else number <= capability)
+        ):
+            machine.append(number)
+        if kind != "real" and not own and number <= capability:
+            ptx.append(number)
+    if machine:
+        return max(machine), max(machine)
+    return (capability, max(ptx)) if ptx else (0, 0)
+
+
+def told_code(binary: int, ptx: int) -> str:
+    """What was loaded, in words."""
+    if not ptx:
+        return "none: this build holds nothing for it"
+    if binary == ptx:
+        return f"machine code of sm_{binary}"
+    return f"PTX of compute_{ptx}, which the driver compiles for sm_{binary}"
+
+
 def _gpu_named(device: str) -> tuple[str, int, int, int]:
-    """(name, multiprocessors, KiB of shared memory a block, major of the capability)."""
+    """(name, multiprocessors, KiB of shared memory a block, 10 times the compute capability)."""
     if device in GPUS:
         name, sms, shared_kib = GPUS[device]
-        return f"{device}, as {name}", sms, shared_kib, int(device[3:-1])
+        return f"{device}, as {name}", sms, shared_kib, int(device[3:])
     if device == "cuda" and torch.cuda.is_available():
         found = torch.cuda.get_device_properties(torch.cuda.current_device())
         shared_kib = getattr(found, "shared_memory_per_block_optin") // 1024  # noqa: B009  (not in torch's stubs)
-        return found.name, found.multi_processor_count, shared_kib, found.major
+        return found.name, found.multi_processor_count, shared_kib, 10 * found.major + found.minor
     here = "" if torch.cuda.is_available() else " (no GPU is here)"
     raise ValueError(f"device: expected one of cpu, cuda{here}, {', '.join(GPUS)}, got {device!r}")
 
@@ -240,13 +281,22 @@ def _processor_name() -> str:
 def _gpu() -> list[tuple[str, str]]:
     build = _C.build_info()
     if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        found = ", ".join(names)
+        found = ", ".join(_gpu_here(i, bool(build["cuda_archs"])) for i in range(torch.cuda.device_count()))
     elif glob.glob("/dev/nvidia[0-9]*"):
         found = "an NVIDIA device is here, but this torch cannot use it"
     else:
         found = "none found"
     return [("CUDA kernels", " ".join([build["cuda_note"], *build["cuda_archs"]])), ("GPU", found)]
+
+
+def _gpu_here(index: int, kernels: bool) -> str:
+    name = torch.cuda.get_device_name(index)
+    if not kernels:
+        return name
+    try:
+        return f"{name} ({told_code(*_C.gpu_code(index))})"
+    except RuntimeError as error:  # too old, or nothing of the build is for it
+        return f"{name} ({error})"
 
 
 def _policy() -> list[tuple[str, str]]:

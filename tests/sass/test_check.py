@@ -7,6 +7,7 @@ from sass.rules import Limits
 NAMES = {
     "15backward_kernelINS0_4LstmENS_6device4Bf16ENS3_10FormatBf16ELi1EEEvNS": "backward lstm bf16 1",
     "14forward_kernelINS0_3GruEfNS_6device10FormatTf32ELi2ELb1EEEvNS0_9Argu": "forward gru tf32 2 1",
+    "16forward_sequenceINS0_4LstmENS_6device4Bf16ENS3_10FormatBf16ELi1E": "forward sequence lstm bf16 1",
     "14forward_kernelINS0_3RnnEfNS_6device9FormatF32ELi1EEEvNS0_9ArgumentsI": "forward rnn f32 1",
 }
 

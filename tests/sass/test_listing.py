@@ -19,14 +19,17 @@ _Z1k:
 .L_x_1:
         /*0010*/              @!P2 BRA `(.L_x_1) ;                               /* 0xfffffffc00faa947 */
                                                                                  /* 0x000fde000083ffff */
-        /*0020*/                   LDG.E.U16 R2, desc[UR8][R2.64+0x10] ;         /* 0x0000100802027981 */
+        /*0020*/                   LDL R3, [R1+0x4] (*"SpillRefill"*) ;          /* 0x0000040001037983 */
+                                                                                 /* 0x000ea20000100800 */
+        /*0030*/                   LDG.E.U16 R2, desc[UR8][R2.64+0x10] ;         /* 0x0000100802027981 */
                                                                                  /* 0x000ea2000c1e1500 */
 """
 
 
 def test_a_listing_is_read():
     (function,) = listing.read(PRINTED)
-    product, branch, load = function.code
+    product, branch, refill, load = function.code
+    assert refill.operands == ("R3", "[R1+0x4]")
     assert function.symbol == "_Z1k" and function.labels[".L_x_1"] == 0x10
     assert product.operands == ("R28", "R28", "R164", "RZ") and product.base == "HMMA"
     assert product.pace == listing.Pace(stall=15, sets=7, reads=7, waits=4)

@@ -36,7 +36,9 @@ BROKEN = {
     "fences": of_step(after="MEMBAR.SC.GPU\n MEMBAR.ALL.GPU\n STG.E.STRONG.GPU desc[UR8][R2.64], R4"),
     "chained products": of_step(after=8 * CHAIN),
     "moves": of_step(after="IMAD.MOV.U32 R8, RZ, RZ, R9\n MOV R9, R10"),
-    "loads behind the wait": of_step(after="LDG.E.U16 R21, desc[UR8][R2.64]"),
+    "loads behind the wait": of_step(
+        after="LDG.E.U16 R21, desc[UR8][R2.64] # sets=2\n FADD R1, R21, R21 # waits=4"
+    ),
     "loads waited for before the wait": of_step(before="IMAD.U32 R20, R20, 0x10000, RZ # waits=1"),
     "instructions of a step": of_step(),
 }
@@ -50,6 +52,7 @@ KEPT = {
     "eight in a chain": of_step(after=7 * CHAIN),
     "chains beside each other": of_step(after=7 * CHAIN + OTHER + 7 * CHAIN.replace("R4", "R12")),
     "a chain that was added up": of_step(after=7 * CHAIN + "FADD R4, R4, R5\n" + 7 * CHAIN),
+    "a load of the next pass": of_step(after="LDG.E.U16 R21, desc[UR8][R2.64] # sets=2"),
     "one move": of_step(after="MOV R9, R10"),
     "a scoreboard of another": of_step(before="LDS R50, [R2] # sets=3\n FADD R51, R50, R50 # waits=8"),
 }  # fmt: skip
@@ -68,6 +71,15 @@ def test_a_broken_rule_is_found(graph, rule):
 @pytest.mark.parametrize("case", KEPT)
 def test_what_keeps_the_rules_passes(graph, case):
     assert broken(graph, KEPT[case]) == []
+
+
+def test_moves_are_those_that_a_step_executes(graph):
+    g = graph(of_step(before="@P3 BRA -> on\n MOV R9, R10\n MOV R10, R9\n on:"))
+    code = g.function.code
+    both = [[i for i in code if i.base != skipped] for skipped in ("MOV", "BRA")]
+    for executed, kept in zip(both, (True, False), strict=True):
+        (found,) = (f for f in findings(g, step_loop(g), Limits(), 10, executed) if f.rule == "moves")
+        assert found.broken != kept
 
 
 def test_a_chain_goes_on_through_branches_and_moves(graph):

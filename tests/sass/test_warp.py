@@ -67,6 +67,8 @@ INTEGERS = {
     "SEL R8, R1, R2, P1": BIG,
     "VIMNMX R8, R2, R3, PT": 0xFFFFFFFB,
     "VIMNMX.U32 R8, R2, R3, PT": 7,
+    "VIMNMX3.U32 R8, R1, R2, R3, PT": 7,
+    "VIMNMX3 R8, R1, R2, R3, !PT": 7,
     "IABS R8, R3": 5,
     "SGXT R8, R2, 0x3": 0xFFFFFFFF,
     "BMSK R8, R2, 0x4": 0x780,
@@ -165,6 +167,22 @@ def test_a_loop_runs_as_often_as_its_longest_lane(run):
     assert registers.lanes[1].tolist() == list(range(1, 33)) and sum(e.at == 2 for e in trace) == 32
 
 
+def test_numbers_of_lanes_are_gone_through_one_by_one(run):
+    """As the compiler does where a uniform register is needed and lanes differ."""
+    registers, (trace,) = run(f"""
+        {LANE}
+        LOP3.LUT R1, R0, 0x3, RZ, 0xc0, !PT
+        PLOP3.LUT P3, PT, PT, PT, PT, 0x80, 0x0
+     again:
+        @P3 R2UR P2, UR6, R1
+        @P3 IMAD.U32 R2, RZ, RZ, UR6
+        @P3 PLOP3.LUT P3, PT, P2, PT, PT, 0x80, 0x0
+        @P3 BRA.U.ANY -> again
+        EXIT
+    """)
+    assert sum(e.at == 3 for e in trace) == 4 and registers.lanes[2].tolist()[-1] == 3
+
+
 def test_a_call_comes_back(run):
     registers, _ = run("""
         MOV R2, 0x20
@@ -197,6 +215,22 @@ def test_arguments_and_shared_memory(run):
     assert registers.lanes[12][0] == 0x3C00
     passes = {e.at: e.wavefronts for e in trace}
     assert passes[4] == 1 and passes[7] == 32  # rows of 128 bytes: four lanes' words in one bank each
+
+
+def test_registers_come_back_from_the_stack(run):
+    registers, _ = run(f"""
+        {LANE}
+        MOV R1, 0x40
+        MOV R2, 0x9
+        MOV R3, R0
+        STL.64 [R1+-0x8], R2
+        ISETP.LT.AND P0, PT, R0, 0x4, PT
+        @P0 STL [R1+-0x4], R2
+        LDL R4, [R1+-0x8]
+        LDL.LU R5, [R1+-0x4]
+        EXIT
+    """)
+    assert registers.lanes[4][7] == 9 and registers.lanes[5].tolist() == [9] * 4 + list(range(4, 32))
 
 
 def test_warps_meet_at_barriers(run):
@@ -256,6 +290,8 @@ def test_a_step_is_counted(function, run):
         EXIT
     """
     _, traces = run(lines)
+    assert Step(function(lines), traces, 12).standing == 10  # two steps a pass
+    assert Step(function(lines), traces, 3).standing == 40  # two slices
     step = Step(function(lines), traces, 6)
     assert [(p.what, p.instructions, p.times) for p in step.parts] == [
         ("outside of inner loops", 7, 1),

@@ -8,15 +8,24 @@ from fusegen.ops.cuda import cells as cuda_cells
 from fusegen.ops.cuda import layers as cuda_layers
 from fusegen.ops.cuda.engine import Engine, error_word
 
+# Tests in which what lanes read and write is held against the memory model: half as long again. To
+# come: test_pairs of layers and of the discriminator, test_many_slices, once what the model tells of the
+# kernels' hand-over is mended or explained.
+MODELLED = ("test_a_version", "test_four_blocks", "test_it_", "test_single_steps")
+
 
 @pytest.fixture(autouse=True)
-def emulated(monkeypatch):
+def emulated(monkeypatch, request):
     """The emulator in its first state."""
     simt = pytest.importorskip("_simt", reason="_simt is not built: `make test` builds it")
     simt.set_order("forward")
     simt.set_device()
     simt.hang_at(0)
     simt.leave_free(0)
+    simt.start_late(0, 0)
+    simt.set_old_code(False)
+    simt.check_memory(request.node.name.startswith(MODELLED))
+    simt.let_clusters_fit(True)
     monkeypatch.setattr(_precision, "recurrence_in_tf32", lambda dtype: False)
     error_word(torch.device("cpu")).zero_()
     yield
@@ -24,6 +33,9 @@ def emulated(monkeypatch):
     simt.set_device()
     simt.hang_at(0)
     simt.leave_free(0)
+    simt.start_late(0, 0)
+    simt.set_old_code(False)
+    simt.let_clusters_fit(True)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 #include "emulator.h"
 
+#include <dlfcn.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -7,7 +8,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <numeric>
+#include <sstream>
 #include <string>
+#include <vector>
+
+#include "barrier.h"
+#include "memory.h"
 
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -78,6 +85,7 @@ struct Copy {
   const void* from;
   size_t bytes;
   int group;
+  bool landed;
 };
 
 struct Lane {
@@ -99,6 +107,8 @@ struct Barrier {
 struct Block {
   std::unique_ptr<unsigned char[]> memory;  // its own allocation, so that AddressSanitizer sees its end
   unsigned char* shared = nullptr;
+  int lanes = 0;   // that have not ended
+  int starts = 0;  // in which round
   Barrier barrier;
 };
 
@@ -108,21 +118,19 @@ struct Warp {
   const void* laid[32] = {};
 };
 
-struct Effect {
-  void (*act)(void*);
-  alignas(16) unsigned char data[48];
-};
-
 struct Grid {
   void (*kernel)(const void*);
   const void* arguments;
-  int threads, cluster, first_block;
+  int threads, cluster, first_block, all_blocks;
+  size_t shared_bytes;
+  int round = 0;
   std::vector<Lane> lanes;
   std::vector<Block> blocks;
   std::vector<Barrier> clusters;
+  Barrier barrier;
   std::vector<Warp> warps;
   std::vector<int> ready, next;  // lanes of this round, and of the one after
-  std::vector<Effect> effects;
+  std::vector<std::function<void()>> effects;
   uint64_t random = 0;
   Context scheduler{};
   void* fake_stack = nullptr;
@@ -133,21 +141,27 @@ struct Grid {
 
 Grid* grid = nullptr;
 Lane* here = nullptr;
+int launched = 0;
 
 class Stacks {  // kept for the next launch
 public:
   unsigned char* get(size_t i) {
-    while (all_.size() <= i) {
-      void* p =
-          mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!all_) {
+      void* p = mmap(nullptr, kMost * kStack, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (p == MAP_FAILED) throw std::bad_alloc();
-      all_.push_back(static_cast<unsigned char*>(p));
+      all_ = static_cast<unsigned char*>(p);
     }
-    return all_[i];
+    if (i >= kMost) throw std::length_error("emulator: more lanes at once than it has stacks for");
+    return all_ + i * kStack;
+  }
+  bool has(const void* p) const {
+    return static_cast<size_t>(static_cast<const unsigned char*>(p) - all_) < kMost * kStack;
   }
 
 private:
-  std::vector<unsigned char*> all_;
+  static constexpr size_t kMost = 256 * 256;
+  unsigned char* all_ = nullptr;
 };
 Stacks stacks;
 
@@ -170,11 +184,22 @@ void to_scheduler() {
 #endif
 }
 
+void end_of_lane() {
+  Block& block = grid->blocks[here->block];
+  if (--block.lanes || settings().hang_at) return;  // blocks that give up wait for nothing
+  try {
+    detail::end_barriers(block.shared, grid->shared_bytes);
+  } catch (const Stuck& e) {
+    if (grid->error.empty()) grid->error = e.what();
+  }
+}
+
 void entry() {
 #if SIMT_ASAN
   __sanitizer_finish_switch_fiber(nullptr, &grid->stack_bottom, &grid->stack_size);
 #endif
   try {
+    for (int i = 0; settings().late_block == block() + 1 && i < settings().late_breaths; ++i) relax();
     grid->kernel(grid->arguments);
   } catch (const std::exception& e) {
     if (grid->error.empty()) grid->error = e.what();
@@ -182,6 +207,7 @@ void entry() {
   if (!here->copies.empty() && grid->error.empty())
     grid->error = "a lane ends with copies that it has not waited for";
   here->done = true;
+  end_of_lane();
   to_scheduler();
   std::abort();
 }
@@ -190,6 +216,8 @@ void wake(int number) {
   grid->lanes[number].waits = nullptr;
   grid->next.push_back(number);
 }
+
+bool last_to_arrive(const Barrier& barrier, int members) { return barrier.arrived + 1 == members; }
 
 // Waits until `members` lanes have come. Returns true in the last one, which has not waited.
 bool arrive(Barrier& barrier, int members, const char* what) {
@@ -207,10 +235,11 @@ bool arrive(Barrier& barrier, int members, const char* what) {
 }
 
 void land(size_t i) {
-  Effect effect = grid->effects[i];
-  grid->effects[i] = grid->effects.back();
-  grid->effects.pop_back();
-  effect.act(effect.data);
+  auto& effects = grid->effects;
+  std::swap(effects[i], effects.back());
+  const auto effect = std::move(effects.back());
+  effects.pop_back();
+  effect();
 }
 
 // Some of the stores that are under way arrive: the first, the last, or a few of them in any order, now and
@@ -229,9 +258,27 @@ void land_some() {
   }
 }
 
+// Blocks whose round has come; where nobody else can go on, the next.
+void start_blocks() {
+  Grid& g = *grid;
+  if (g.next.empty() && g.effects.empty()) {
+    int soonest = -1;
+    for (const Block& b : g.blocks)
+      if (b.starts >= 0 && (soonest < 0 || b.starts < soonest)) soonest = b.starts;
+    g.round = std::max(g.round, soonest);
+  }
+  for (size_t b = 0; b < g.blocks.size(); ++b) {
+    if (g.blocks[b].starts < 0 || g.blocks[b].starts > g.round) continue;
+    g.blocks[b].starts = -1;
+    for (int i = 0; i < g.threads; ++i) g.next.push_back(static_cast<int>(b) * g.threads + i);
+  }
+  ++g.round;
+}
+
 int pick() {
   auto& ready = grid->ready;
   if (ready.empty()) {
+    start_blocks();
     ready.swap(grid->next);
     if (settings().order == Order::forward) std::sort(ready.begin(), ready.end(), std::greater<int>());
     if (settings().order == Order::reverse) std::sort(ready.begin(), ready.end());
@@ -253,19 +300,30 @@ int pick() {
   throw Stuck(text);
 }
 
-// One set of blocks that are resident together.
-void run_resident(Grid& g, int blocks, size_t shared_bytes) {
-  grid = &g;
+// How many rounds after the first a block starts.
+int rounds_late(const Grid& g) {
+  if (g.cluster > 1) return 0;  // those of a cluster start together
+  return settings().order == Order::random && random_number() % 2 ? static_cast<int>(random_number() % 100)
+                                                                  : 0;
+}
+
+void set_up(Grid& g, int blocks) {
   g.random = settings().seed * 0x2545f4914f6cdd1dull + g.first_block + 1;
   g.lanes.resize(static_cast<size_t>(blocks) * g.threads);
   g.blocks.resize(blocks);
   g.clusters.resize(blocks / g.cluster);
   g.warps.resize(g.lanes.size() / 32);
-  for (Block& b : g.blocks) {
-    b.memory.reset(new unsigned char[shared_bytes + 128]);
+  memory::begin_resident(g.first_block, blocks);
+  detail::forget_barriers();
+  for (int i = 0; i < blocks; ++i) {
+    Block& b = g.blocks[i];
+    b.memory.reset(new unsigned char[g.shared_bytes + 1024]);
     const auto at = reinterpret_cast<uintptr_t>(b.memory.get());
-    b.shared = b.memory.get() + (128 - at % 128) % 128;
-    std::memset(b.memory.get(), 0xff, shared_bytes + 128);  // NaN in every format
+    b.shared = b.memory.get() + (1024 - at % 1024) % 1024;
+    b.lanes = g.threads;
+    b.starts = rounds_late(g);
+    std::memset(b.memory.get(), 0xff, g.shared_bytes + 1024);  // NaN in every format
+    memory::forget(b.shared, g.shared_bytes);                  // others' before
   }
   for (size_t i = 0; i < g.lanes.size(); ++i) {
     Lane& lane = g.lanes[i];
@@ -276,15 +334,18 @@ void run_resident(Grid& g, int blocks, size_t shared_bytes) {
     __asan_unpoison_memory_region(stacks.get(i), kStack);  // the last fiber there never left its frames
 #endif
     prepare(lane.context, stacks.get(i), entry);
-    g.next.push_back(lane.number);
   }
+}
+
+// One set of blocks that are resident together.
+void run_resident(Grid& g, int blocks) {
+  grid = &g;
+  set_up(g, blocks);
   for (int number; g.error.empty();) {
     land_some();
     number = pick();
     if (number < 0) {
       if (g.effects.empty()) break;
-      if (std::all_of(g.lanes.begin(), g.lanes.end(), [](const Lane& l) { return l.done; }))
-        throw Stuck("a block ended while stores into its memory were under way");
       land(0);
       continue;
     }
@@ -296,9 +357,39 @@ void run_resident(Grid& g, int blocks, size_t shared_bytes) {
 #if SIMT_ASAN
     __sanitizer_finish_switch_fiber(g.fake_stack, nullptr, nullptr);
 #endif
+    here = nullptr;
   }
   if (!g.error.empty()) throw Stuck(g.error);
   if (std::any_of(g.lanes.begin(), g.lanes.end(), [](const Lane& l) { return !l.done; })) stuck();
+  for (const Block& b : g.blocks) memory::forget(b.shared, g.shared_bytes);  // others' from here on
+}
+
+// What the driver would say of a launch.
+void check_launch(int blocks, int cluster, bool together, size_t shared_bytes) {
+  const Settings& s = settings();
+  const int sms = s.free_sms > 0 ? s.free_sms : s.sms;
+  const auto refuse = [](const std::string& why) {
+    throw std::runtime_error("CUDA: launch of a kernel: " + why);
+  };
+  if (blocks < 1 || blocks % cluster) refuse("invalid configuration argument");
+  if (shared_bytes > static_cast<size_t>(s.shared_bytes)) refuse("more shared memory than a block may have");
+  if (cluster > 1 && s.major < 9) refuse("no clusters on this device");
+  if (cluster > (s.major == 12 ? 8 : 16) || cluster > sms) refuse("a cluster larger than the device takes");
+  if (together && blocks > sms) refuse("too many blocks in cooperative launch");
+}
+
+// The sets of blocks in the order in which they find room.
+std::vector<int> order_of(int sets) {
+  std::vector<int> order(sets);
+  std::iota(order.begin(), order.end(), 0);
+  if (settings().order == Order::reverse) std::reverse(order.begin(), order.end());
+  if (settings().order == Order::random) {
+    Grid g{};
+    g.random = settings().seed + 1;
+    grid = &g;
+    for (int i = sets; i > 1; --i) std::swap(order[i - 1], order[random_number() % i]);
+  }
+  return order;
 }
 
 Block& own_block() { return grid->blocks[here->block]; }
@@ -312,25 +403,45 @@ Settings& settings() {
 
 void run(void (*kernel)(const void*), const void* arguments, int blocks, int threads, int cluster,
          bool together, size_t shared_bytes) {
+  check_launch(blocks, cluster, together, shared_bytes);
+  ++launched;
   const int each = together ? blocks : cluster;
-  const int launches = blocks / each;
-  for (int i = 0; i < launches; ++i) {
-    Grid g;
+  memory::begin_launch(threads);
+  for (int set : order_of(blocks / each)) {
+    Grid g{};
     g.kernel = kernel;
     g.arguments = arguments;
     g.threads = threads;
     g.cluster = cluster;
-    g.first_block = (settings().order == Order::forward ? i : launches - 1 - i) * each;
-    run_resident(g, each, shared_bytes);
+    g.shared_bytes = shared_bytes;
+    g.all_blocks = blocks;
+    g.first_block = set * each;
+    run_resident(g, each);
   }
 }
+
+int launches() { return launched; }
 
 int thread() { return here->thread; }
 int block() { return grid->first_block + here->block; }
 unsigned char* shared_memory() { return own_block().shared; }
-void sync_block() { arrive(own_block().barrier, grid->threads, "its block"); }
+void sync_block() {
+  const int block = here->block;
+  if (last_to_arrive(own_block().barrier, grid->threads)) memory::barrier_of_blocks(block, 1);
+  arrive(own_block().barrier, grid->threads, "its block");
+}
 void sync_cluster() {
-  arrive(grid->clusters[here->block / grid->cluster], grid->cluster * grid->threads, "its cluster");
+  const int cluster = here->block / grid->cluster, lanes = grid->cluster * grid->threads;
+  if (last_to_arrive(grid->clusters[cluster], lanes))
+    memory::barrier_of_blocks(cluster * grid->cluster, grid->cluster);
+  arrive(grid->clusters[cluster], lanes, "its cluster");
+}
+void sync_grid() {
+  if (grid->blocks.size() != static_cast<size_t>(grid->all_blocks))
+    throw Stuck("blocks wait for a grid that is not resident");
+  const int lanes = static_cast<int>(grid->lanes.size());
+  if (last_to_arrive(grid->barrier, lanes)) memory::barrier_of_blocks(0, grid->all_blocks);
+  arrive(grid->barrier, lanes, "its grid");
 }
 void relax() {
   if (++here->breaths > settings().most_breaths && grid->error.empty())
@@ -355,25 +466,24 @@ unsigned char* in_block(unsigned char* shared, int rank) {
   return grid->blocks[first + rank].shared + (shared - own_block().shared);
 }
 
-void later(void (*effect)(void*), const void* data, size_t bytes) {
-  Effect e{effect, {}};
-  if (bytes > sizeof e.data) throw std::logic_error("an effect with too much data");
-  std::memcpy(e.data, data, bytes);
-  grid->effects.push_back(e);
+void sync_warp() {
+  static const char site = 0;
+  warp_together(&site, nullptr,
+                [](const void* const*) { memory::barrier_of_lanes(here->number / 32 * 32, 32); });
 }
+
+void later(std::function<void()> effect) { grid->effects.push_back(std::move(effect)); }
 
 void copy_later(void* to, const void* from, size_t bytes) {
-  if (settings().order == Order::forward || (settings().order == Order::random && random_number() % 2 == 0)) {
-    std::memcpy(to, from, bytes);
-  } else {
-    here->copies.push_back({to, from, bytes, here->copy_group});
-  }
+  memory::access(from, bytes, memory::kRead | memory::kPending);
+  memory::access(to, bytes, memory::kWrite | memory::kPending);
+  const bool now =
+      settings().order == Order::forward || (settings().order == Order::random && random_number() % 2 == 0);
+  if (now) std::memcpy(to, from, bytes);
+  here->copies.push_back({to, from, bytes, here->copy_group, now});
 }
 
-void copies_done() {
-  for (const Copy& c : here->copies) std::memcpy(c.to, c.from, c.bytes);
-  here->copies.clear();
-}
+void copies_done() { copy_groups_done(-1); }
 
 void end_copy_group() { ++here->copy_group; }
 
@@ -381,8 +491,72 @@ void copy_groups_done(int open) {
   auto& copies = here->copies;
   const auto pending = std::find_if(copies.begin(), copies.end(),
                                     [&](const Copy& c) { return c.group >= here->copy_group - open; });
-  for (auto c = copies.begin(); c != pending; ++c) std::memcpy(c->to, c->from, c->bytes);
+  for (auto c = copies.begin(); c != pending; ++c) {
+    if (!c->landed) std::memcpy(c->to, c->from, c->bytes);
+    memory::complete(c->from, c->bytes, memory::kRead);
+    memory::complete(c->to, c->bytes, memory::kWrite);
+  }
   copies.erase(copies.begin(), pending);
+}
+
+uint32_t word(const void* p) {
+  uint32_t v;
+  std::memcpy(&v, p, 4);
+  return v;
+}
+uint16_t half_word(const void* p) {
+  uint16_t v;
+  std::memcpy(&v, p, 2);
+  return v;
+}
+void set_word(void* p, uint32_t v) { std::memcpy(p, &v, 4); }
+void set_first(int64_t* p, int64_t v) {
+  if (*p == 0) *p = v;
+}
+
+// -- For memory.cpp and barrier.cpp --
+
+int lane_number() { return here ? here->number : -1; }
+bool watched(const void* p) { return here && memory_model() && !stacks.has(p); }
+bool memory_model() {  // blocks that give up waiting read what they get, and all becomes NaN
+  return settings().memory_model && !settings().hang_at;
+}
+
+bool ended(const void* shared) {
+  for (const Block& b : grid->blocks)
+    if (b.shared <= shared && shared < b.shared + grid->shared_bytes) return b.lanes == 0;
+  return false;
+}
+
+void fail(const std::string& text) {
+  if (!here) throw Stuck(text);
+  // Not thrown: the hooks that come here are called where nothing can be caught.
+  if (grid->error.empty()) grid->error = text;
+  to_scheduler();
+  std::abort();
+}
+
+std::string place_of(const void* code) {
+  Dl_info info{};
+  std::ostringstream out;
+  if (code && dladdr(code, &info) && info.dli_fbase)
+    out << ", at " << std::hex << std::showbase
+        << static_cast<const char*>(code) - static_cast<const char*>(info.dli_fbase) << " of _simt";
+  return out.str();
+}
+
+std::string place_of_data(const void* p) {
+  std::ostringstream out;
+  for (size_t b = 0; b < grid->blocks.size(); ++b) {
+    const unsigned char* shared = grid->blocks[b].shared;
+    if (shared <= p && p < shared + grid->shared_bytes) {
+      out << "byte " << static_cast<const unsigned char*>(p) - shared << " of the shared memory of block "
+          << grid->first_block + static_cast<int>(b);
+      return out.str();
+    }
+  }
+  out << "global memory, " << p;
+  return out.str();
 }
 
 }  // namespace simt

@@ -1,9 +1,13 @@
 #include "planted.h"
 
+#include <algorithm>
+
+#include <device/copy.h>
 #include <device/exchange.h>
 #include <device/launch.h>
 
 #include "kernels/cuda/layout.h"
+#include "memory.h"
 
 namespace simt {
 namespace {
@@ -11,7 +15,9 @@ namespace {
 using namespace fusegen::device;
 
 struct Arguments {
-  float* out;
+  float* out;       // [512]
+  float* numbers;   // [256], 16-byte aligned
+  uint32_t* flags;  // [1], 0 at first
   int fault;
 };
 
@@ -20,12 +26,52 @@ enum Fault {
   kRace,
   kMissingBarrier,
   kOutOfBounds,
+  kDivergence,
   kMissingArm,
   kWrongPhase,
   kUnstarted,
   kEarlyEnd,
-  kDivergence
+  kNotWaited,
+  kTooManyBytes,
+  kBytesOutOfRange,
+  kOneBufferTooFew,
+  kMissingRelease,
+  kMissingAcquire,
+  kEarlyRelease,
+  kNoFlag,
+  kOverwritten,
+  kImpatient,
+  kOverResident,
+  kAllAtOnce,
+  kCopyNotWaited,
+  kCopyOverwritten,
+  kMissingProxyFence,
+  kFaults
 };
+constexpr const char* kNames[kFaults] = {"none",
+                                         "race",
+                                         "missing barrier",
+                                         "out of bounds",
+                                         "divergence",
+                                         "missing arm",
+                                         "wrong phase",
+                                         "unstarted barrier",
+                                         "early end",
+                                         "not waited for",
+                                         "too many bytes",
+                                         "bytes out of range",
+                                         "one buffer too few",
+                                         "missing release",
+                                         "missing acquire",
+                                         "early release",
+                                         "no flag",
+                                         "overwritten",
+                                         "impatient",
+                                         "over-resident grid",
+                                         "all at once",
+                                         "copy not waited for",
+                                         "copy overwritten",
+                                         "missing proxy fence"};
 
 // Two blocks of a cluster hand each other their lanes' numbers, three times; block 0 writes what it got.
 void exchange_kernel(const Arguments a) {
@@ -35,26 +81,33 @@ void exchange_kernel(const Arguments a) {
   if (me == 0)
     for (int i = 0; i < 2; ++i) {
       if (a.fault != kUnstarted) start(barriers + i);
-      if (a.fault != kMissingArm) arm(barriers + i, 1024);
+      if (a.fault != kMissingArm)
+        arm(barriers + i, a.fault == kTooManyBytes ? 1008 : a.fault == kBytesOutOfRange ? 1u << 20 : 1024);
     }
   cluster_sync();
   float sum = 0;
   for (int turn = 0; turn < 3; ++turn) {
+    const int buffer = a.fault == kOneBufferTooFew ? 0 : turn & 1;
     if (me < 64) {
       const auto word = [&](int i) { return as_bits(static_cast<float>(turn + 4 * me + i + 1000 * rank)); };
-      send16(numbers + (turn & 1) * 256 + 4 * me, barriers + (turn & 1), 1 - rank,
+      send16(numbers + buffer * 256 + 4 * me, barriers + (turn & 1), 1 - rank,
              {word(0), word(1), word(2), word(3)});
     }
     const uint32_t phase = a.fault == kWrongPhase ? 1 - ((turn >> 1) & 1) : (turn >> 1) & 1;
     while (!phase_over(barriers + (turn & 1), phase)) relax();
     if (me == 0) arm(barriers + (turn & 1), 1024);
-    sum += numbers[(turn & 1) * 256 + me];
+    sum += numbers[buffer * 256 + me];
     sync_block();
   }
   if (rank == 0) a.out[me] = sum;
-  cluster_sync();
-  for (int i = 0; a.fault == kEarlyEnd && i < 2; ++i)
-    send16(numbers + me / 4 * 4, barriers, 1 - rank, {0, 0, 0, 0});
+  if (a.fault == kEarlyEnd && rank == 0) return;
+  if (a.fault == kEarlyEnd)
+    for (int i = 0; i < 20; ++i) relax();
+  else cluster_sync();
+  if (a.fault == kEarlyEnd || a.fault == kNotWaited) {
+    if (me == 0) send16(numbers, barriers, 1 - rank, {0, 0, 0, 0});
+    for (int i = 0; a.fault == kNotWaited && i < 20; ++i) relax();
+  }
 }
 
 // Lanes pass numbers round in shared memory.
@@ -73,6 +126,52 @@ void ring_kernel(const Arguments a) {
   }
   sync_block();
   a.out[me] = next + numbers[0];
+}
+
+// Block 0 hands its lanes' numbers to block 1 through global memory.
+void flag_kernel(const Arguments a) {
+  const int me = thread();
+  auto* flag = a.flags;
+  if (block() == 0) {
+    if (a.fault == kEarlyRelease && me == 0) store_release(flag, 1);
+    a.numbers[me] = static_cast<float>(me);
+    sync_block();
+    if (me == 0 && a.fault == kMissingRelease) *static_cast<volatile uint32_t*>(flag) = 1;
+    if (me == 0 && a.fault != kMissingRelease && a.fault != kEarlyRelease) store_release(flag, 1);
+    if (a.fault == kOverwritten) a.numbers[me] = -1;
+    return;
+  }
+  float got = 0;
+  const auto look = [&] {
+    return a.fault == kMissingAcquire ? *static_cast<volatile uint32_t*>(flag) : load_acquire(flag);
+  };
+  if (me == 0 && a.fault != kNoFlag)
+    for (int looks = 0; look() == 0; ++looks) {
+      relax();
+      if (a.fault == kImpatient && looks == 10) {
+        got = not_a_number();
+        break;
+      }
+    }
+  sync_block();
+  a.out[me] = got == got ? a.numbers[me] : got;
+}
+
+// What comes beside the lanes: a copy, and the asynchronous proxy.
+void copy_kernel(const Arguments a) {
+  const int me = thread();
+  auto* numbers = reinterpret_cast<float*>(shared_memory());  // [256]
+  if (me < 64) copy16_async(numbers + 4 * me, a.numbers + 4 * me);
+  if (a.fault == kCopyOverwritten) a.numbers[me] = 1;
+  if (a.fault != kCopyNotWaited) copies_done();
+  sync_block();
+  a.out[me] = numbers[me];
+  if (a.fault == kCopyNotWaited) copies_done();
+  sync_block();
+  numbers[me] = 0;
+  if (a.fault != kMissingProxyFence) memory::fence_proxy();
+  sync_block();
+  if (me == 0) memory::access(numbers, 1024, memory::kRead | memory::kProxy);
 }
 
 // -- The maps of layout.h are bijections, at compile time --
@@ -124,30 +223,44 @@ struct Patience {
 
 }  // namespace
 
-std::vector<float> planted(const std::string& fault) {
-  const char* names[] = {"none",        "race",        "missing barrier",   "out of bounds",
-                         "missing arm", "wrong phase", "unstarted barrier", "early end",
-                         "divergence"};
-  std::vector<float> out(256);
-  Arguments a{out.data(), -1};
-  for (int i = 0; i < 9; ++i)
-    if (fault == names[i]) a.fault = i;
-  if (a.fault < 0) throw std::invalid_argument("planted: no fault '" + fault + "'");
-  const Patience patience(2000);
-  const bool ring =
-      a.fault == kRace || a.fault == kMissingBarrier || a.fault == kOutOfBounds || a.fault == kDivergence;
-  if (ring) {
-    launch(ring_kernel, {1, 1, true, 1024, nullptr}, a);
-  } else {
-    launch(exchange_kernel, {2, 2, true, 2048 + 16, nullptr}, a);
-    if (a.fault == kNone) {
-      std::vector<float> second(256);
-      Arguments b{second.data(), a.fault};
-      launch(ring_kernel, {1, 1, true, 1024, nullptr}, b);
-      out.insert(out.end(), second.begin(), second.end());
-    }
-  }
+namespace {
+
+using Kernel = void (*)(Arguments);
+
+// The kernel that has the fault, and how it is launched.
+std::pair<Kernel, Launch> kernel_of(int fault) {
+  if (fault >= kCopyNotWaited) return {copy_kernel, {1, 1, true, 1024, nullptr}};
+  if (fault == kOverResident) return {flag_kernel, {settings().sms + 1, 1, true, 0, nullptr}};
+  if (fault >= kMissingRelease) return {flag_kernel, {2, 1, fault != kAllAtOnce, 0, nullptr}};
+  if (fault >= kMissingArm) return {exchange_kernel, {2, 2, false, 2048 + 16, nullptr}};
+  return {ring_kernel, {1, 1, true, 1024, nullptr}};
+}
+
+std::vector<float> run(int fault, int kernel) {
+  alignas(16) static float numbers[256];
+  uint32_t flag = 0;
+  std::fill(numbers, numbers + 256, 0.0f);
+  std::vector<float> out(512);
+  const auto [code, how] = kernel_of(kernel);
+  launch(code, how, Arguments{out.data(), numbers, &flag, fault});
   return out;
+}
+
+}  // namespace
+
+std::vector<std::string> planted_faults() { return {kNames, kNames + kFaults}; }
+
+std::vector<float> planted(const std::string& fault) {
+  const int number = static_cast<int>(std::find(kNames, kNames + kFaults, fault) - kNames);
+  if (number == kFaults) throw std::invalid_argument("planted: no fault '" + fault + "'");
+  const Patience patience(2000);
+  if (number != kNone) return run(number, number);
+  std::vector<float> all;
+  for (int kernel : {kRace, kMissingArm, kMissingRelease, kCopyNotWaited}) {
+    const std::vector<float> out = run(kNone, kernel);
+    all.insert(all.end(), out.begin(), out.end());
+  }
+  return all;
 }
 
 }  // namespace simt

@@ -41,12 +41,12 @@ def test_cells(cell_name, dtype, I, H, B, bias, state, layers_on_gpu, monkeypatc
     x64, hx64 = cases.oracle_of(x, hx)
     got, want = cases.flat(mine(x, hx)), cases.flat(oracle(x64, hx64))
     loose = (lambda ts: [t.to(torch.float16) for t in ts]) if tf32 else list  # both keep 10 bits of fraction
-    close(loose(got), list(want), "value")
+    close(loose(got), list(want), "value on tensor cores")
     w = [torch.randn_like(o) for o in want]
     close(
         loose(cases.grads(got, (x, *cases.flat(hx), *mine.parameters()), w)),
         list(cases.grads(want, (x64, *cases.flat(hx64), *oracle.parameters()), w)),
-        "grad",
+        "grad on tensor cores",
     )
 
 
@@ -65,14 +65,14 @@ def test_single_steps(cell_name, B, dtype):
     want = cases.flat(formula(*args, False) if cell_name == "rnn_tanh" else formula(*args))
     call = (x, *(*states, None)[:2], weights, False, None)
     h_out, c_out, gates, kept = passes.forward(*call, None, True)
-    close([h_out] if c_out is None else [h_out, c_out], want, "value")
+    close([h_out] if c_out is None else [h_out, c_out], want, "value on tensor cores")
     grads = [torch.randn(B, H).to(dtype) for _ in want]
     saved = (h_out if cell_name == "rnn_tanh" else None, gates, kept)
     wanted = [t is not None for t in (*call[:3], *weights)]
     close(
         passes.backward(call, saved, (*grads, None)[:2], wanted),
         list(torch.autograd.grad(want, inputs, [g.double() for g in grads])),
-        "grad",
+        "grad on tensor cores",
     )
 
 
@@ -182,4 +182,4 @@ def test_relu_passes_gradients_at_nan_in_cells(B, layers_on_gpu):
     w = [torch.randn(B, 33, dtype=torch.float64)]
     got, want = (cases.grads([m(t)], [t], w) for m, t in ((mine, x), (oracle, x64)))
     assert want[0].isfinite().all()
-    close(got, want, "grad")
+    close(got, want, "grad on tensor cores")

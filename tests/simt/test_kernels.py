@@ -11,26 +11,40 @@ import pytest
 import torch
 from fusegen import _backend, _precision, reference
 from fusegen.ops.cuda import layers as cuda_layers
-from fusegen.ops.cuda.engine import Engine, stream_of
-from simt_cases import DTYPES, ORDERS, SPECS
+from fusegen.ops.cuda.engine import ENGINE, Engine, patience_in, stream_of
+from simt_cases import DTYPES, ORDERS, SPECS, STUCK
 from tolerances import TOLERANCE, close
 
 simt = pytest.importorskip("_simt", reason="_simt is not built: `make test` builds it")
 
 CELL_NAMES = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 WAYS = ("launch", "block", "l2", "cluster")
-STUCK = "a lane looks at a flag without end"
+MILLISECOND = 10**6  # of the emulator's clock, which goes on by 100 us a look
 
 
 class Case:
     """A layer's inputs in the dtype of the call, and what the float64 reference makes of them."""
 
     def __init__(
-        self, cell_name, H, B, T, dtype, ragged=False, D=1, *, P=None, I=5, bias=True, state=True, way="best"
+        self,
+        cell_name,
+        H,
+        B,
+        T,
+        dtype,
+        ragged=False,
+        D=1,
+        *,
+        P=None,
+        I=5,
+        bias=True,
+        state=True,
+        way="best",
+        patience=ENGINE.patience,
     ):
         torch.manual_seed(H * 1000 + B * 10 + T)
         self.cell_name, self.spec = cell_name, SPECS[cell_name]
-        self.passes = cuda_layers.passes(Engine(simt, way), self.spec)
+        self.passes = cuda_layers.passes(Engine(simt, way, patience), self.spec)
         self.dtype = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
         self.tf32 = dtype == "tf32"
         G, P = self.spec.gates, P or H
@@ -99,7 +113,7 @@ class Case:
         args = (*inputs[: 1 + n], list(inputs[1 + n :]), self.lengths)
         if self.relu:
             if self.dtype == torch.float32 and not self.tf32:
-                close(y, reference.rnn(*args, True)[0], "value", "either side of zero")
+                close(y, reference.rnn(*args, True)[0], "value on tensor cores", "either side of zero")
             want = relu_by_sign(y > 0, *args)
         else:
             want = getattr(reference, self.cell_name.split("_")[0])(*args)
@@ -120,7 +134,7 @@ class Case:
                     scale = b.abs().max().clamp(min=1e-3 if kind == "grad" else 1)
                     assert ((a.double() - b).abs().max() / scale) <= TOLERANCE["tf32", kind]
                 else:
-                    close(a, b, kind, f"{kind} {i}")
+                    close(a, b, f"{kind} on tensor cores", f"{kind} {i}")
 
 
 def relu_by_sign(positive, x, h0, weights, lengths):
@@ -177,6 +191,28 @@ def test_projection(dtype, D, P, ragged):
     Case("lstm", 41, 9, 4, dtype, ragged=ragged, D=D, P=P).check()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+@pytest.mark.parametrize("H, B, T, D", [(136, 70, 2, 2), (300, 33, 1, 1), (65, 17, 3, 2)])
+def test_a_launch_a_step(cell_name, H, B, T, D, dtype):
+    """Large tiles, several of them, whose rows of R blocks share: in 16-byte copies (136, 300 of 4 bytes) and
+    number by number."""
+    Case(cell_name, H, B, T, dtype, ragged=T > 1, D=D, way="launch").check()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_projection_of_many_rows(dtype):
+    """As above; 16-byte copies of all operands."""
+    Case("lstm", 136, 40, 3, dtype, ragged=True, D=2, P=24).check()
+
+
+def test_blocks_share_long_rows_of_R():
+    p = simt.gpu_plan(
+        "lstm", "float32", tf32=False, backward=True, B=16, H=768, P=768, D=1, device=0, transport="launch"
+    )
+    assert (p.transport, p.blocks, p.k_splits) == ("launch", 12, 8)
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("cell_name", CELL_NAMES)
 def test_no_state_however_it_is_handed_on(cell_name, way):
@@ -224,6 +260,39 @@ def test_group_sizes(way, blocks):
     Case(cell_name, H, 3, 2, dtype, ragged=True, way=way).check()
 
 
+SHARES = [  # cell, dtypes, H, the best way, blocks: each shape of a block's share of R, beyond test_pairs'
+    *((cell, ("bfloat16", "float16"), 300, "cluster", 16) for cell in ("lstm", "gru")),
+    *((cell, ("float32", "tf32"), 300, "l2", 19) for cell in ("lstm", "gru")),
+    ("rnn_tanh", ("bfloat16", "float16"), 600, "cluster", 16),
+    ("rnn_tanh", ("float32", "tf32"), 600, "l2", 19),
+]
+LARGEST = [
+    *((cell, ("bfloat16", "float16"), 520, "l2", 33) for cell in ("lstm", "gru")),
+    *((cell, ("float32", "tf32"), 520, "l2", 65) for cell in ("lstm", "gru")),
+    ("rnn_tanh", ("bfloat16", "float16"), 1040, "l2", 33),
+    ("rnn_tanh", ("float32", "tf32"), 1040, "l2", 65),
+]
+
+
+@pytest.mark.parametrize(
+    ("cell_name", "dtype", "H", "way", "blocks"),
+    [
+        pytest.param(cell, dtype, H, way, blocks, marks=[pytest.mark.slow] * (shares is LARGEST))
+        for shares in (SHARES, LARGEST)
+        for cell, dtypes, H, way, blocks in shares
+        for dtype in dtypes
+    ],
+)
+def test_shares_of_R_in_backward(cell_name, dtype, H, way, blocks):
+    """A block's units are 8 to 64 here, sent from one tile for two owners to eight tiles for two."""
+    name, tf32 = ("float32", True) if dtype == "tf32" else (dtype, False)
+    plan = simt.gpu_plan(
+        cell_name, name, tf32=tf32, backward=True, B=3, H=H, P=H, D=1, device=0, transport="best"
+    )
+    assert (plan.transport, plan.blocks) == (way, blocks)
+    Case(cell_name, H, 3, 2, dtype, ragged=True).check()
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
 def test_any_order_gives_the_same_bits(cell_name, way):
@@ -241,14 +310,59 @@ def test_any_order_gives_the_same_bits(cell_name, way):
 def test_a_hang_is_ended(cell_name, way, H, D):
     """The watchdog: a block that never hears of the others leaves, outputs are NaN, the next call raises,
     the one after works."""
-    case = Case(cell_name, H, 3, 3, "float16", D=D, way=way)
+    case = Case(cell_name, H, 3, 3, "float16", D=D, way=way, patience=200 * MILLISECOND)
     simt.hang_at(1)
     y, h_n, *_ = case.forward(train=False)
     assert y.isnan().any() and h_n.isnan().any()
     simt.hang_at(0)
-    with pytest.raises(RuntimeError, match="waited 2 s for each other"):
+    awaited = r"block \d+" if way == "l2" else "the other blocks of its cluster"
+    told = rf"block \d of group 0, direction \d, had waited in vain for {awaited} at turn 2\b"
+    with pytest.raises(RuntimeError, match=told):
         case.run()
     case.check()
+
+
+@pytest.mark.parametrize("way", ["l2", "cluster"])
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_a_late_start_is_no_hang(cell_name, way):
+    """Until all blocks of a group have met, their waits have no limit: a busy GPU starts them when it can."""
+    case = Case(cell_name, 130, 3, 4, "bfloat16", way=way, patience=20 * MILLISECOND)
+    simt.start_late(2, 2000)  # 200 ms
+    case.check()
+
+
+@pytest.mark.parametrize("way", ["l2", "cluster"])
+def test_patience_without_end(way):
+    """0: sanitizers and debuggers make any wait long. The emulator ends the hang instead."""
+    case = Case("lstm", 130, 3, 4, "bfloat16", way=way, patience=0)
+    simt.hang_at(1)
+    with pytest.raises(RuntimeError, match=STUCK):
+        case.forward(train=False)
+
+
+@pytest.mark.parametrize(
+    "given, nanoseconds",
+    [({}, 10**10), ({"FUSEGEN_PATIENCE": "0"}, 0), ({"FUSEGEN_PATIENCE": "0.5"}, 5 * 10**8)],
+)
+def test_patience_of_the_environment(given, nanoseconds):
+    assert patience_in(given) == nanoseconds
+
+
+@pytest.mark.parametrize("given", ["long", "-1", "nan", "inf"])
+def test_patience_that_is_no_number_of_seconds(given):
+    with pytest.raises(ValueError, match="FUSEGEN_PATIENCE: expected seconds"):
+        patience_in({"FUSEGEN_PATIENCE": given})
+
+
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_clusters_in_code_that_has_none(cell_name):
+    """Code from before sm_90 that is launched in clusters all the same is never silently wrong."""
+    case = Case(cell_name, 130, 3, 3, "bfloat16", way="cluster")
+    simt.set_old_code(True)
+    y, h_n, *_ = case.forward(train=False)
+    assert y.isnan().all() and h_n.isnan().all()
+    with pytest.raises(RuntimeError, match="planned in clusters"):
+        case.run()
 
 
 @pytest.mark.parametrize("way, free", [("l2", 1), ("cluster", 1)])
@@ -265,6 +379,18 @@ def test_blocks_that_do_not_fit_at_once(cell_name, way, free):
     told = f"{case.spec.name} on GPU: {way} does not fit on this device, launch ran"
     before = _backend.fallbacks[told]
     simt.leave_free(free)
+    case.check()
+    assert _backend.fallbacks[told] == before + 2
+
+
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_a_cluster_that_does_not_fit_goes_through_l2(cell_name):
+    """The driver finds no room for one (MIG): its blocks are resident all the same, and R stays there."""
+    case = Case(cell_name, 130, 5, 3, "bfloat16", way="cluster")
+    case.check()
+    told = f"{case.spec.name} on GPU: cluster does not fit on this device, l2 ran"
+    before = _backend.fallbacks[told]
+    simt.let_clusters_fit(False)
     case.check()
     assert _backend.fallbacks[told] == before + 2
 
@@ -334,7 +460,7 @@ def test_relu_passes_gradients_at_nan(way):
     want = reference.rnn(inputs[0], inputs[1], list(inputs[2:]), None, True)
     wanted = torch.autograd.grad(want, inputs[:2], [g.double() for g in case.grads])
     assert y[2, 1].isnan().all() and wanted[0].isfinite().all()
-    close(grads[:2], list(wanted), "grad")
+    close(grads[:2], list(wanted), "grad on tensor cores")
 
 
 @pytest.mark.parametrize(
@@ -403,12 +529,12 @@ def test_layers(cell_name, dtype, layers_on_gpu):
         hx = cases.hidden(cell_name, mine, 5, dtype)
         x64, hx64 = cases.oracle_of(x, hx)
         got, want = cases.flat(mine(x, hx)), cases.flat(oracle(x64, hx64))
-        close(got, want, "value", cases.label(options))
+        close(got, want, "value on tensor cores", cases.label(options))
         w = [torch.randn_like(o) for o in want]
         close(
             cases.grads(got, (x, *mine.parameters()), w),
             cases.grads(want, (x64, *oracle.parameters()), w),
-            "grad",
+            "grad on tensor cores",
             cases.label(options),
         )
 
@@ -453,7 +579,7 @@ def test_a_wrong_name_of_a_cell_or_dtype(name):
 def test_bad_arguments(change, error):
     z = torch.zeros
     arguments = {
-        "plan": None, "stream": 0,
+        "plan": None, "stream": 0, "patience": 10**9,
         "gx": z(2, 3, 36), "R": [z(36, 9)], "W_hr": [], "b_hn": [],
         "h0": None, "c0": None, "lengths": None, "y": z(2, 3, 9),
         "h_n": z(1, 3, 9), "c_n": z(1, 3, 9), "gates": None, "cells": None,
@@ -466,41 +592,6 @@ def test_bad_arguments(change, error):
         given["plan"] = simt.gpu_plan(*asked)
         with pytest.raises(ValueError, match=told) if told else contextlib.nullcontext():
             simt.gpu_forward(*given.values())
-
-
-@pytest.mark.parametrize(
-    "fault, told",
-    [
-        ("missing arm", STUCK),
-        ("wrong phase", "armed twice in one phase"),
-        ("unstarted barrier", "never started"),
-        ("early end", "stores into its memory were under way"),
-        ("divergence", "lanes of one warp are at different instructions"),
-    ],
-)
-def test_emulator_stops_at(fault, told):
-    for order in ORDERS[:4]:
-        simt.set_order(*order)
-        with pytest.raises(RuntimeError, match=told):
-            simt.planted(fault)
-
-
-@pytest.mark.parametrize("fault", ["race", "missing barrier", "out of bounds"])
-def test_emulator_shows(fault):
-    """A race as results that differ between orders, or as the NaN that shared memory starts with."""
-    results = []
-    for order in ORDERS:
-        simt.set_order(*order)
-        results.append(simt.planted(fault))
-    assert any(math.isnan(v) for r in results for v in r) or any(r != results[0] for r in results)
-
-
-def test_emulator_finds_nothing_in_right_kernels():
-    results = []
-    for order in ORDERS:
-        simt.set_order(*order)
-        results.append(simt.planted("none"))
-    assert all(r == results[0] for r in results) and not any(math.isnan(v) for v in results[0])
 
 
 def test_the_engine_is_given_the_current_stream(monkeypatch):

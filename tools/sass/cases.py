@@ -49,6 +49,7 @@ UNIFORM = (
     "VIADD",
     "IABS",
     "VIMNMX",
+    "VIMNMX3",
 )
 DOES = {
     **OF_INTEGERS,
@@ -177,10 +178,12 @@ def block_of(function: Function, launch: Launch, architecture: str) -> Block:
 
 def traces(function: Function, launch: Launch, architecture: str) -> list[list[Event]]:
     block = block_of(function, launch, architecture)
-    with np.errstate(all="ignore"):
-        made = block.run()
-    if block.unknown:
-        raise NotImplementedError(f"tools/sass does not know {', '.join(sorted(block.unknown))}")
+    try:
+        with np.errstate(all="ignore"):
+            made = block.run()
+    finally:
+        if block.unknown:
+            raise NotImplementedError(f"tools/sass does not know {', '.join(sorted(block.unknown))}")
     return made
 
 
@@ -192,10 +195,11 @@ def step_of(case: Case, code: MachineCode, folder: Path, architecture: str) -> t
         if launch.symbol not in code:
             raise LookupError(f"{launch.symbol}, which {case} runs, was not compiled")
     whole = [x for x in made.launches if any(map(is_wait, code[x.symbol].function.code))]
-    launch = whole[0] if len(whole) == 1 else made.launches[-1]
+    launch = (whole or made.launches)[-1]
+    again = sum(x.symbol == launch.symbol for x in made.launches)
     kernel = code[launch.symbol]
     launch = dataclasses.replace(launch, arguments=launch.arguments[: kernel.constants - before])
-    steps = case.T + 1 if len(whole) == 1 else 1
+    steps = case.T + 1 if again == 1 else 1
     try:
         return Step(kernel.function, traces(kernel.function, launch, architecture), steps), made
     except ValueError:

@@ -50,21 +50,19 @@ class Step:
         self.turn = turn_loop(self.graph, loop)
         place = {i.address: n for n, i in enumerate(function.code)}
         header = place[self.turn.header]
-        self.steps = 1
+        self.steps = 1.0
         self.warps = [self._steady(trace, header, steps) for trace in traces]
 
     def _steady(self, trace: list[Event], header: int, steps: int) -> list[Event]:
         """A late pass that others follow; where a launch is a step, all of its pass."""
         starts = [n for n, e in enumerate(trace) if e.at == header]
         if steps == 1:
-            return trace[starts[0] :]
+            return trace[starts[0] :] if starts else trace
         if len(starts) < 4:
             raise ValueError("too few steps to find a steady one")
-        self.steps = round(steps / len(starts))  # of a pass: the loop may be unrolled
+        ratio = steps / len(starts)  # of a pass: slices go one after another, and the loop may be unrolled
+        self.steps = round(ratio) if ratio > 0.8 else 1 / round(1 / ratio)
         return trace[starts[-3] : starts[-2]]
-
-    def is_product_at(self, at: int) -> bool:
-        return is_product(self.graph.function.code[at])
 
     @functools.cached_property
     def parts(self) -> list[Part]:
@@ -90,6 +88,10 @@ class Step:
         return round(sum(part.instructions * part.times for part in self.parts) / self.steps)
 
     @property
+    def busiest(self) -> list[Instruction]:
+        """What the warp executes in a pass that executes most."""
+        return [self.graph.function.code[e.at] for e in max(self.warps, key=len)]
+
+    @property
     def executed(self) -> int:
-        """By the warp that executes most."""
-        return round(max(map(len, self.warps)) / self.steps)
+        return round(len(self.busiest) / self.steps)

@@ -190,11 +190,11 @@ def select(w: Warp, i: Instruction, o: Operands, mask: Flags, event: Event) -> N
 
 
 def least_or_most(w: Warp, i: Instruction, o: Operands, mask: Flags, event: Event) -> None:
-    """VIMNMX, IMNMX: the least where the predicate holds."""
-    values = [w.integer(x) for x in o[1:3]]
+    """VIMNMX of two, VIMNMX3 of three, IMNMX: the least where the predicate holds."""
+    values = np.array([w.integer(x) for x in o[1:] if x.kind not in ("P", "UP")])
     if "U32" not in i.modifiers:
-        values = [v.view(np.int32) for v in values]
-    made = np.where(w.r.flag(o[-1]), np.minimum(*values), np.maximum(*values))
+        values = values.view(np.int32)
+    made = np.where(w.r.flag(o[-1]), values.min(axis=0), values.max(axis=0))
     put(w, o, made.view(np.uint32), mask)
 
 
@@ -314,15 +314,19 @@ def shuffle(w: Warp, i: Instruction, o: Operands, mask: Flags, event: Event) -> 
 
 
 def to_uniform(w: Warp, i: Instruction, o: Operands, mask: Flags, event: Event) -> None:
-    source = next(x for x in o[1:] if x.kind == "R")
-    w.r.write(o[0], w.integer(source), mask)
+    """R2UR: of the first lane; a predicate tells the lanes that have another number, which come later."""
+    source, to = o[-1], next(x for x in o if x.kind == "UR")
+    value = w.integer(source)
+    w.r.write(to, value, mask)
+    if o[0].kind == "P":
+        w.r.set_flag(o[0], value != value[np.argmax(mask)], mask)
 
 
 OF_INTEGERS = {
     "MOV": move, "IADD3": add3, "IADD": add3, "VIADD": add3, "IMAD": multiply_add, "LEA": shift_add,
     "SHF": shift, "LOP3": logic, "PLOP3": flag_logic, "ISETP": compare, "SEL": select,
-    "VIMNMX": least_or_most, "IMNMX": least_or_most, "VIADDMNMX": add_least_or_most, "IABS": absolute,
-    "PRMT": permute, "SGXT": sign_extend,
+    "VIMNMX": least_or_most, "VIMNMX3": least_or_most, "IMNMX": least_or_most,
+    "VIADDMNMX": add_least_or_most, "IABS": absolute, "PRMT": permute, "SGXT": sign_extend,
     "BMSK": bit_mask, "POPC": count_bits, "FLO": find_bit, "BREV": reverse_bits, "P2R": flags_to_register,
     "R2P": register_to_flags, "S2R": special, "CS2R": clear_or_clock, "ELECT": elect, "VOTE": vote,
     "SHFL": shuffle, "R2UR": to_uniform,

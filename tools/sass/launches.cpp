@@ -1,7 +1,7 @@
-// What the kernels of a recurrence are launched with, for one case, without a GPU: the plan and the launcher are
-// the library's own, the launch itself prints its arguments. Linked with choose.cpp, workspace.cpp and one file
-// of instantiations/, compiled for the host; what of the emulator the kernels name stays unresolved and is
-// never called.
+// What the kernels of a recurrence are launched with, for one case, without a GPU: the plan and the launcher
+// are the library's own, the launch itself prints its arguments. Linked with choose.cpp, workspace.cpp and
+// one file of instantiations/, compiled for the host; what of the emulator the kernels name stays unresolved
+// and is never called.
 //
 // launches PASS CELL FORMAT H B T TRANSPORT BYTES: a line "plan ..." and, for each launch, a line
 // "launch SYMBOL blocks threads cluster together shared HEX", where HEX is that many bytes of arguments.
@@ -12,9 +12,9 @@
 #include <cstring>
 #include <string>
 
-#include "recurrent/pass.h"
-#include "emulator.h"
 #include "device/mma.h"
+#include "emulator.h"
+#include "recurrent/pass.h"
 
 using namespace fusegen::cuda;
 
@@ -35,11 +35,17 @@ Cell cell_of(const std::string& name) {
 }
 
 Format format_of(const std::string& name) {
-  return name == "bf16" ? Format::bf16 : name == "f16" ? Format::f16 : name == "f32" ? Format::f32 : Format::tf32;
+  return name == "bf16"  ? Format::bf16
+         : name == "f16" ? Format::f16
+         : name == "f32" ? Format::f32
+                         : Format::tf32;
 }
 
 const char* name_of(Transport t) {
-  return t == Transport::launch ? "launch" : t == Transport::block ? "block" : t == Transport::l2 ? "l2" : "cluster";
+  return t == Transport::launch  ? "launch"
+         : t == Transport::block ? "block"
+         : t == Transport::l2    ? "l2"
+                                 : "cluster";
 }
 
 }  // namespace
@@ -60,8 +66,8 @@ void run(void (*)(const void*), const void* bound, int blocks, int threads, int 
   std::memcpy(&of, bound, sizeof of);  // tests/simt/device/launch.h: Bound
   Dl_info info{};
   dladdr(of.kernel, &info);
-  std::printf("launch %s %d %d %d %d %zu ", info.dli_sname ? info.dli_sname : "?", blocks, threads, cluster, together,
-              shared_bytes);
+  std::printf("launch %s %d %d %d %d %zu ", info.dli_sname ? info.dli_sname : "?", blocks, threads, cluster,
+              together, shared_bytes);
   for (int i = 0; i < argument_bytes; ++i) std::printf("%02x", of.arguments[i]);
   std::printf("\n");
 }
@@ -70,7 +76,7 @@ void run(void (*)(const void*), const void* bound, int blocks, int threads, int 
 
 namespace fusegen::cuda {
 
-Device device(int) { return device_of(132, 227 * 1024, 9); }
+Device device(int) { return device_of(132, 227 * 1024, 9, 90); }
 
 }  // namespace fusegen::cuda
 
@@ -87,12 +93,16 @@ Pass pass_of(char** argument) {
   p.D = 1;
   p.T = std::atoi(argument[6]);
   const std::string transport = argument[7];
-  p.plan = choose(fusegen::cuda::device(0), p, transport == "best" ? -1 : transport == "cluster" ? 3 : transport == "l2" ? 2 : 0);
+  p.plan = choose(fusegen::cuda::device(0), p,
+                  transport == "best"      ? -1
+                  : transport == "cluster" ? 3
+                  : transport == "l2"      ? 2
+                                           : 0);
   p.R[0] = somewhere();
   p.workspace = std::aligned_alloc(256, (p.plan.workspace_bytes + 511) / 256 * 256);
   p.error = static_cast<decltype(p.error)>(somewhere());
-  std::printf("plan %s blocks %d k_splits %d tiles %d slices %d groups %d\n", name_of(p.plan.transport), p.plan.blocks,
-              p.plan.k_splits, p.plan.tiles, p.plan.slices, p.plan.groups);
+  std::printf("plan %s blocks %d k_splits %d tiles %d slices %d groups %d\n", name_of(p.plan.transport),
+              p.plan.blocks, p.plan.k_splits, p.plan.tiles, p.plan.slices, p.plan.groups);
   return p;
 }
 

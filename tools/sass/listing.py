@@ -63,6 +63,7 @@ SECTION = re.compile(r"\s*\.section\s+\.text\.(\S+?),")
 LABEL = re.compile(r"^([.\w$]+):\s*$")
 LINE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P[T0-9]+)\s+)?([A-Z][\w.]*)\s*([^;]*);")
 BITS = re.compile(r"/\* 0x([0-9a-f]{16}) \*/")
+REMARK = re.compile(r"\s*\(\*.*?\*\)")  # of the compiler: "SpillRefill"
 NAMED = re.compile(r"`\((\S+?)\)")
 
 
@@ -94,10 +95,11 @@ def read(text: str) -> list[Function]:
             address = int(found[1], 16)
             functions[-1].labels.update((label, address) for label in waiting)
             waiting = []
-            named = NAMED.search(found[4])
+            text = REMARK.sub("", found[4])
+            named = NAMED.search(text)
             functions[-1].code.append(
                 Instruction(
-                    address, found[2] or "", found[3], split_operands(found[4]), named[1] if named else ""
+                    address, found[2] or "", found[3], split_operands(text), named[1] if named else ""
                 )
             )
             pending = functions[-1].code[-1]

@@ -63,6 +63,20 @@ def store_shared(w: Warp, i: Instruction, o: Operands, mask: Flags, event: Event
             w.block.shared[a : a + len(data)] = np.frombuffer(data, np.uint8)
 
 
+def load_local(w: Warp, i: Instruction, o: Operands, mask: Flags, event: Event) -> None:
+    at = int(w.address(place(o))[np.argmax(mask)])  # the same of each lane
+    for n in range(max(1, size_of(i) // 4)):
+        w.r.write(o[0], w.local.get(at + 4 * n, words(0)), mask, n)
+
+
+def store_local(w: Warp, i: Instruction, o: Operands, mask: Flags, event: Event) -> None:
+    at = int(w.address(place(o))[np.argmax(mask)])
+    source = next(x for x in o if x.kind == "R")
+    for n in range(max(1, size_of(i) // 4)):
+        value = w.r.lanes[source.index + n] if source.index != 255 else words(0)
+        w.local[at + 4 * n] = np.where(mask, value, w.local.get(at + 4 * n, words(0)))
+
+
 def load_matrix(w: Warp, i: Instruction, o: Operands, mask: Flags, event: Event) -> None:
     count = 4 if "4" in i.modifiers else 2 if "2" in i.modifiers else 1
     event.wavefronts = count
@@ -123,6 +137,7 @@ def product(w: Warp, i: Instruction, o: Operands, mask: Flags, event: Event) -> 
 
 
 OF_MEMORY = {
+    "LDL": load_local, "STL": store_local,
     "LDS": load_shared, "STS": store_shared, "LDSM": load_matrix, "LDG": load_global, "LD": load_global,
     "STG": store_global, "ST": store_global, "LDGSTS": store_global, "STAS": store_async,
     "LDC": load_constant, "ATOMG": atomic, "ATOMS": atomic, "ATOM": atomic, "SYNCS": barrier_of_bytes,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .flow import Graph, Loop, is_product, is_wait, turn_loop
@@ -24,7 +25,7 @@ class Limits:
     generic: int = 0  # loads and stores whose memory is found out at run time
     fences: float = 1  # of the GPU or the system, for each flag that is published
     chain: int = 8  # products of the tensor cores that wait for each other's sums
-    moves: float = 1  # for each product
+    moves: float = 1  # for each product, of a step as it runs or, unknown that, of the blocks that multiply
     late_loads: int = 0  # from global memory behind the wait for the other blocks
     waited_loads: int = 0  # whose numbers are waited for before it
     instructions: int | None = None  # of a step
@@ -123,56 +124,54 @@ def longest_chain(graph: Graph, loop: Loop) -> int:
 # -- Order ----------------------------------------------------------------------------------------------
 
 
-def ahead(graph: Graph, loop: Loop, start: int, stop: Callable[[int], bool]) -> set[int]:
-    """The blocks that one pass of the loop can reach from `start`, not beyond those that stop it."""
+def ahead(graph: Graph, loop: Loop, start: int) -> set[int]:
+    """The blocks that one pass of the loop can reach from `start`."""
     seen: set[int] = set()
     todo = [start]
     while todo:
-        block = todo.pop()
-        for after in graph.follows[block]:
-            if after in loop.blocks and after != loop.header and after not in seen and not stop(after):
-                seen.add(after)
-                todo.append(after)
+        new = (graph.follows[todo.pop()] & loop.blocks) - seen - {loop.header}
+        seen |= new
+        todo += new
     return seen
 
 
+def is_waited_for(load: Instruction, code: Iterable[Instruction]) -> bool:
+    return load.pace.sets != NONE and any(i.pace.waits >> load.pace.sets & 1 for i in code)
+
+
 def late_loads(graph: Graph, loop: Loop) -> list[Instruction]:
-    """Plain loads behind the wait in the same pass."""
-    waits = [b for b in loop.blocks if any(is_wait(i) for i in graph.blocks[b].code)]
-    behind = set().union(*(ahead(graph, loop, b, lambda _: False) for b in waits)) if waits else set()
-    late = [i for i in graph.code_of(behind) if is_plain_load(i)]
-    for b in set(waits) - behind:
+    """Plain loads behind the wait that the same pass waits for; those of the next pass may stand there."""
+    waiting = [b for b in loop.blocks if any(is_wait(i) for i in graph.blocks[b].code)]
+    behind = set().union(*(ahead(graph, loop, b) for b in waiting))
+    late = []
+    for b in sorted(behind | set(waiting)):
         code = graph.blocks[b].code
-        first = next(n for n, i in enumerate(code) if is_wait(i))
-        late += [i for i in code[first:] if is_plain_load(i)]
+        first = 0 if b in behind else next(n for n, i in enumerate(code) if is_wait(i))
+        for n, load in enumerate(code[first:], first):
+            if is_plain_load(load):
+                rest = code[n + 1 :] + graph.code_of(ahead(graph, loop, b))
+                late += [load] * is_waited_for(load, rest)
     return late
+
+
+def until_wait(code: Iterable[Instruction]) -> list[Instruction]:
+    return list(itertools.takewhile(lambda i: not is_wait(i), code))
 
 
 def waited_loads(graph: Graph, loop: Loop) -> list[Instruction]:
     """Plain loads before the wait whose scoreboard an instruction waits for before it, too."""
     waiting = {b for b in loop.blocks if any(is_wait(i) for i in graph.blocks[b].code)}
-    before = {
-        b for b in loop.blocks if b not in waiting and ahead(graph, loop, b, lambda _: False) & waiting
-    } | waiting
-
-    def until_wait(code: Iterable[Instruction]) -> Iterator[Instruction]:
-        for i in code:
-            if is_wait(i):
-                return
-            yield i
-
+    before = {b for b in loop.blocks - waiting if ahead(graph, loop, b) & waiting} | waiting
     found = []
     for b in sorted(before):
-        code = list(until_wait(graph.blocks[b].code))
-        for n, load in enumerate(code):
-            if not is_plain_load(load) or load.pace.sets == NONE:
-                continue
-            rest = code[n + 1 :]
-            if b not in waiting:
-                further = ahead(graph, loop, b, lambda _: False) & before
-                rest += [i for other in sorted(further) for i in until_wait(graph.blocks[other].code)]
-            if any(i.pace.waits >> load.pace.sets & 1 for i in rest):
-                found.append(load)
+        code = until_wait(graph.blocks[b].code)
+        further = ahead(graph, loop, b) & before if b not in waiting else set()
+        later = [i for other in sorted(further) for i in until_wait(graph.blocks[other].code)]
+        found += [
+            load
+            for n, load in enumerate(code)
+            if is_plain_load(load) and is_waited_for(load, code[n + 1 :] + later)
+        ]
     return found
 
 
@@ -191,10 +190,20 @@ class Finding:
         return self.found > self.limit
 
 
-def findings(graph: Graph, loop: Loop, limits: Limits, instructions: int | None = None) -> list[Finding]:
-    """Every rule, kept or broken."""
+def findings(
+    graph: Graph,
+    loop: Loop,
+    limits: Limits,
+    instructions: int | None = None,
+    executed: list[Instruction] | None = None,
+) -> list[Finding]:
+    """Every rule, kept or broken. Of a case that was run: how many instructions a step is, and those that the
+    busiest warp executes.
+    """
     code = graph.code_of(loop.blocks)
-    products = [i for i in code if is_product(i)]
+    multiplying = [b for b in loop.blocks if any(map(is_product, graph.blocks[b].code))]
+    run = executed if executed is not None else graph.code_of(multiplying)
+    moves = tuple(i for i in run if is_move(i))
 
     def all_of(rule: str, test: Callable[[Instruction], bool], limit: float) -> Finding:
         hits = tuple(i for i in code if test(i))
@@ -210,7 +219,7 @@ def findings(graph: Graph, loop: Loop, limits: Limits, instructions: int | None 
         all_of("generic load or store", is_generic, limits.generic),
         all_of("fences", is_fence, limits.fences * flags),
         Finding("chained products", longest_chain(graph, loop), limits.chain),
-        all_of("moves", is_move, limits.moves * len(products)),
+        Finding("moves", len(moves), limits.moves * sum(map(is_product, run)), moves),
         Finding("loads behind the wait", len(late), limits.late_loads, tuple(late)),
         Finding("loads waited for before the wait", len(waited), limits.waited_loads, tuple(waited)),
     ]

@@ -92,7 +92,8 @@ class State:
     copies: float = 0  # when the last cp.async is there
     groups: list[float] = field(default_factory=list)
     products: float = 0  # when the last wgmma is done
-    waits: int = 0  # looks at whether others' numbers are there, so far
+    looks: int = 0  # at whether others' numbers are there, in a pass
+    waits: int = 0  # such looks so far
     asleep: bool = False  # at a block barrier
     because: str = "issue"  # what `ready` stands for
     starts: list[float] = field(default_factory=list)  # of passes
@@ -114,16 +115,17 @@ class Sm:
         self.arrived: dict[int, float] = {}
         self.sent: Counter = Counter()
         self.there: dict[int, float] = {}
-        self.waits_of_pass = max(sum(is_wait(code[e.at]) and e.wavefronts > 0 for e in t) for t in traces)
+        for warp in self.warps:
+            warp.looks = sum(is_wait(code[e.at]) and e.wavefronts > 0 for e in warp.trace)
+        self.waits_of_pass = max(warp.looks for warp in self.warps)
         self.expected = self._expected()
 
     def _expected(self) -> Counter:
         """How much is published before each wait, counted in waits from the start."""
         total: Counter = Counter()
         for warp in self.warps:
-            own = sum(is_wait(self.code[e.at]) and e.wavefronts > 0 for e in warp.trace)
             for n in range(self.passes):
-                waits = n * (own or self.waits_of_pass)
+                waits = n * (warp.looks or self.waits_of_pass)
                 for event in warp.trace:
                     if event.wavefronts and is_wait(self.code[event.at]):
                         waits += 1
@@ -261,8 +263,7 @@ class Sm:
             self.hold(warp, i.pace.reads, self.sends, "sending")
 
     def publish(self, warp: State, there: float) -> None:
-        own = sum(is_wait(self.code[e.at]) and e.wavefronts > 0 for e in warp.trace)
-        n = warp.waits if own else (warp.at - 1) // len(warp.trace) * self.waits_of_pass
+        n = warp.waits if warp.looks else (warp.at - 1) // len(warp.trace) * self.waits_of_pass
         self.sent[n] += 1
         self.there[n] = max(self.there.get(n, 0.0), there)
 
@@ -287,13 +288,19 @@ class Sm:
         del self.arrived[barrier]
 
     def run(self) -> None:
+        known: list[tuple[float, str] | None] = [None] * len(self.warps)
+        home = -1
         while True:
-            ways = [(p, n) for n in range(len(self.warps)) if (p := self.possible(n))]
+            for n, way in enumerate(known):
+                if way is None or n % SCHEDULERS == home:  # no other way has changed
+                    known[n] = self.possible(n)
+            ways = [(way, n) for n, way in enumerate(known) if way]
             if not ways:
                 break
             # of those that may go, the one that has waited longest
             (now, why), number = min(ways, key=lambda way: (way[0][0], self.warps[way[1]].issued))
             self.issue(number, now, why)
+            home = number % SCHEDULERS
         if any(w.at < len(w.trace) * self.passes for w in self.warps):
             raise RuntimeError("the model's warps wait for each other for ever")
 

@@ -96,6 +96,7 @@ class Warp:
         self.code = block.function.code
         self.place = {i.address: n for n, i in enumerate(self.code)}
         self.r = Registers()
+        self.local: dict[int, Words] = {}  # of the stack, by address
         self.trace: list[Event] = []
         self.pc = np.zeros(LANES, np.int64)
         self.common: int | None = 0  # that of all lanes, if they are together
@@ -240,6 +241,8 @@ def jump(w: Warp, i: Instruction, o: list[Operand], lanes: Flags, mask: Flags) -
     for operand in o:
         if operand.kind in ("P", "UP"):
             mask = mask & w.r.flag(operand)
+    if "ANY" in i.modifiers and mask.any():  # all go where one goes
+        mask = lanes
     w.pc[mask] = w.place[w.block.function.labels[i.target]]
 
 

@@ -30,7 +30,7 @@ void bind_cuda_discriminator(py::module_& m) {
          View saved) {
         const GpuMlpCall call = call_of(step, tf32, stream);
         py::gil_scoped_release unlocked;
-        gpu_mlp_forward(call, loss, scalars, logits, saved);
+        return gpu_mlp_forward(call, loss, scalars, logits, saved);
       },
       "step"_a, "tf32"_a, "stream"_a, "loss"_a, "scalars"_a, "logits"_a, "saved"_a);
   m.def(
@@ -43,7 +43,7 @@ void bind_cuda_discriminator(py::module_& m) {
                                      .dx_real = dx_real,
                                      .dx_fake = dx_fake};
         py::gil_scoped_release unlocked;
-        gpu_mlp_backward(call, scale, saved, workspace, gradients);
+        return gpu_mlp_backward(call, scale, saved, workspace, gradients);
       },
       "step"_a, "tf32"_a, "stream"_a, "scale"_a, "saved"_a, "workspace"_a, "dweights"_a, "dbiases"_a,
       "dx_real"_a, "dx_fake"_a);

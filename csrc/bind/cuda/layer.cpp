@@ -36,6 +36,13 @@ void bind_plans(py::module_& m) {
       .def_property_readonly("workspace_bytes", [](const GpuPlan& p) { return p.plan.workspace_bytes; })
       .def_property_readonly("why", [](const GpuPlan& p) { return p.plan.why; });
   m.def(
+      "gpu_code",
+      [](int device) {
+        const cuda::Code c = cuda::code(device);
+        return std::make_pair(c.binary, c.ptx);
+      },
+      "device"_a);
+  m.def(
       "gpu_plan",
       [](Cell cell, Dtype dtype, bool tf32, bool backward, int64_t B, int64_t H, int64_t P, int D, int device,
          const std::string& transport) {
@@ -53,8 +60,8 @@ void bind_plans(py::module_& m) {
       "cell"_a, "dtype"_a, "tf32"_a, "backward"_a, "B"_a, "H"_a, "P"_a, "D"_a, "device"_a, "transport"_a);
   m.def(
       "gpu_plan_on",
-      [](int sms, int shared_bytes, int major, Cell cell, Dtype dtype, bool tf32, bool backward, int64_t B,
-         int64_t H, int64_t P, int D, const std::string& transport) {
+      [](int sms, int shared_bytes, int major, int code, Cell cell, Dtype dtype, bool tf32, bool backward,
+         int64_t B, int64_t H, int64_t P, int D, const std::string& transport) {
         const GpuPass pass{.cell = cell,
                            .dtype = dtype,
                            .tf32 = tf32,
@@ -64,10 +71,10 @@ void bind_plans(py::module_& m) {
                            .P = P,
                            .D = D,
                            .device = kNoDevice};
-        return gpu_plan(pass, cuda::device_of(sms, shared_bytes, major), transport_named(transport));
+        return gpu_plan(pass, cuda::device_of(sms, shared_bytes, major, code), transport_named(transport));
       },
-      "sms"_a, "shared_bytes"_a, "major"_a, "cell"_a, "dtype"_a, "tf32"_a, "backward"_a, "B"_a, "H"_a, "P"_a,
-      "D"_a, "transport"_a);
+      "sms"_a, "shared_bytes"_a, "major"_a, "code"_a, "cell"_a, "dtype"_a, "tf32"_a, "backward"_a, "B"_a,
+      "H"_a, "P"_a, "D"_a, "transport"_a);
 }
 
 }  // namespace
@@ -76,8 +83,9 @@ void bind_cuda_layer(py::module_& m) {
   bind_plans(m);
   m.def(
       "gpu_forward",
-      [](const GpuPlan& plan, uintptr_t stream, View gx, Views R, Views W_hr, Views b_hn, View h0, View c0,
-         View lengths, View y, View h_n, View c_n, View gates, View cells, View workspace, View error) {
+      [](const GpuPlan& plan, uintptr_t stream, int64_t patience, View gx, Views R, Views W_hr, Views b_hn,
+         View h0, View c0, View lengths, View y, View h_n, View c_n, View gates, View cells, View workspace,
+         View error) {
         const GpuForward layer{.gx = gx,
                                .R = std::move(R),
                                .W_hr = std::move(W_hr),
@@ -93,15 +101,15 @@ void bind_cuda_layer(py::module_& m) {
                                .workspace = workspace,
                                .error = error};
         py::gil_scoped_release unlocked;
-        return name_of(gpu_forward(plan, reinterpret_cast<void*>(stream), layer));
+        return name_of(gpu_forward(plan, {reinterpret_cast<void*>(stream), patience}, layer));
       },
-      "plan"_a, "stream"_a, "gx"_a, "R"_a, "W_hr"_a, "b_hn"_a, "h0"_a, "c0"_a, "lengths"_a, "y"_a, "h_n"_a,
-      "c_n"_a, "gates"_a, "cells"_a, "workspace"_a, "error"_a);
+      "plan"_a, "stream"_a, "patience"_a, "gx"_a, "R"_a, "W_hr"_a, "b_hn"_a, "h0"_a, "c0"_a, "lengths"_a,
+      "y"_a, "h_n"_a, "c_n"_a, "gates"_a, "cells"_a, "workspace"_a, "error"_a);
   m.def(
       "gpu_backward",
-      [](const GpuPlan& plan, uintptr_t stream, View dy, View dh_n, View dc_n, Views R, Views W_hr, View y,
-         View h0, View c0, View lengths, View gates, View cells, View dgates, View dh, View dh0, View dc0,
-         View workspace, View error) {
+      [](const GpuPlan& plan, uintptr_t stream, int64_t patience, View dy, View dh_n, View dc_n, Views R,
+         Views W_hr, View y, View h0, View c0, View lengths, View gates, View cells, View dgates, View dh,
+         View dh0, View dc0, View workspace, View error) {
         const GpuBackward layer{.dy = dy,
                                 .dh_n = dh_n,
                                 .dc_n = dc_n,
@@ -120,10 +128,10 @@ void bind_cuda_layer(py::module_& m) {
                                 .workspace = workspace,
                                 .error = error};
         py::gil_scoped_release unlocked;
-        return name_of(gpu_backward(plan, reinterpret_cast<void*>(stream), layer));
+        return name_of(gpu_backward(plan, {reinterpret_cast<void*>(stream), patience}, layer));
       },
-      "plan"_a, "stream"_a, "dy"_a, "dh_n"_a, "dc_n"_a, "R"_a, "W_hr"_a, "y"_a, "h0"_a, "c0"_a, "lengths"_a,
-      "gates"_a, "cells"_a, "dgates"_a, "dh"_a, "dh0"_a, "dc0"_a, "workspace"_a, "error"_a);
+      "plan"_a, "stream"_a, "patience"_a, "dy"_a, "dh_n"_a, "dc_n"_a, "R"_a, "W_hr"_a, "y"_a, "h0"_a, "c0"_a,
+      "lengths"_a, "gates"_a, "cells"_a, "dgates"_a, "dh"_a, "dh0"_a, "dc0"_a, "workspace"_a, "error"_a);
 }
 
 }  // namespace fusegen

@@ -36,7 +36,7 @@ float* scalar(const View& v, const char* name, Site site) {
 int64_t gpu_mlp_saved_bytes(const GpuMlpCall& call) { return cuda::mlp_saved_bytes(GpuStep(call).p); }
 int64_t gpu_mlp_workspace_bytes(const GpuMlpCall& call) { return cuda::mlp_workspace_bytes(GpuStep(call).p); }
 
-void gpu_mlp_forward(const GpuMlpCall& call, const View& loss, const View& scalars, const View& logits,
+bool gpu_mlp_forward(const GpuMlpCall& call, const View& loss, const View& scalars, const View& logits,
                      const View& saved) {
   const GpuStep step(call);
   cuda::MlpForwardPass p{};
@@ -47,10 +47,10 @@ void gpu_mlp_forward(const GpuMlpCall& call, const View& loss, const View& scala
   p.logits = vector(required(logits, "logits"), "logits", p.real + p.fake, step.e, step.site);
   p.saved = memory(saved, "saved", cuda::mlp_saved_bytes(p), step.site);
   p.loss_out = scalar(loss, "loss", step.site);
-  cuda::mlp_forward(p);
+  return cuda::mlp_forward(p);
 }
 
-void gpu_mlp_backward(const GpuMlpCall& call, const View& scale, const View& saved, const View& workspace,
+bool gpu_mlp_backward(const GpuMlpCall& call, const View& scale, const View& saved, const View& workspace,
                       const MlpGradients& gradients) {
   const GpuStep step(call);
   cuda::MlpBackwardPass p{};
@@ -66,7 +66,7 @@ void gpu_mlp_backward(const GpuMlpCall& call, const View& scale, const View& sav
     check(!p.dx[i].data || n == 1 || p.dx[i].stride_b == p.inputs,
           "dx_real, dx_fake: expected contiguous tensors");
   }
-  cuda::mlp_backward(p);
+  return cuda::mlp_backward(p);
 }
 
 }  // namespace fusegen

@@ -14,9 +14,10 @@ struct GpuMlpCall {
 
 int64_t gpu_mlp_saved_bytes(const GpuMlpCall& call);
 int64_t gpu_mlp_workspace_bytes(const GpuMlpCall& call);  // of backward
-void gpu_mlp_forward(const GpuMlpCall& call, const View& loss, const View& scalars, const View& logits,
+// Return whether all ran in the launches that were planned: see mlp_forward() of backend.h.
+bool gpu_mlp_forward(const GpuMlpCall& call, const View& loss, const View& scalars, const View& logits,
                      const View& saved);
-void gpu_mlp_backward(const GpuMlpCall& call, const View& scale, const View& saved, const View& workspace,
+bool gpu_mlp_backward(const GpuMlpCall& call, const View& scale, const View& saved, const View& workspace,
                       const MlpGradients& gradients);
 
 }  // namespace fusegen

@@ -12,20 +12,41 @@ static std::ostream& operator<<(std::ostream& to, const GpuPass& p) {
 
 namespace {
 
+std::string told(const cuda::Wait& w) {
+  std::ostringstream text;
+  text << "fusegen: an earlier call on this GPU was given up: block " << w.rank << " of group " << w.group
+       << ", direction " << w.direction << ", had waited in vain for ";
+  if (w.awaited == cuda::kAnyBlock) {
+    text << "the other blocks of its cluster";
+  } else {
+    text << "block " << w.awaited;
+  }
+  text << " at turn " << w.turn
+       << ", longer than FUSEGEN_PATIENCE allows (10 s unless set): a hung or preempted GPU, or one under a "
+          "debugger, which wants FUSEGEN_PATIENCE=0. Its outputs are NaN. set_backend('torch') runs torch's "
+          "own kernels";
+  return text.str();
+}
+
 void raise_what_was_left(const View& error) {
   check(required(error, "error").dtype == ElementType::i64 && error.ndim == 1 && error.shape[0] == 1,
         "error: expected an int64 tensor of one element in host memory, got ", error);
   auto* word = static_cast<volatile int64_t*>(error.data);
-  const int64_t code = *word;
-  if (code == cuda::kNoError) return;
-  *word = cuda::kNoError;
-  check(code != cuda::kBadLength,
-        "lengths: an earlier call on this GPU had a length outside 0..T; the outputs and gradients of that "
-        "sequence are NaN");
-  throw std::runtime_error(
-      "fusegen: an earlier call on this GPU was given up after its blocks had waited 2 s for each other (a "
-      "hung "
-      "or preempted GPU); its outputs are NaN. set_backend('torch') runs torch's own kernels");
+  const int64_t left = *word;
+  if (left == 0) return;
+  *word = 0;
+  switch (cuda::code_of(left)) {
+    case cuda::kBadLength:
+      detail::fail("lengths: an earlier call on this GPU had a length outside 0..T, of row ",
+                   cuda::row_of_length(left),
+                   " of its batch; the outputs and gradients of that sequence are NaN");
+    case cuda::kNoClusters:
+      throw std::runtime_error(
+          "fusegen: an earlier call on this GPU was planned in clusters, for which the kernels that were "
+          "loaded "
+          "are not compiled; its outputs are NaN. This is an error of fusegen's: please report it");
+    default: throw std::runtime_error(told(cuda::wait_of(left)));
+  }
 }
 
 void check_plan(const GpuPass& planned, const GpuPass& call) {
@@ -36,8 +57,10 @@ void check_plan(const GpuPass& planned, const GpuPass& call) {
 }
 
 // Sizes, lengths, workspace and plan; R's shapes differ between the passes, so each sets its own.
-void fill(cuda::Recurrence& r, const GpuPlan& plan, void* stream, const GpuChecker& checked, int64_t T,
-          const View& lengths, const View& workspace, const View& error) {
+template <class Layer>
+void fill(cuda::Recurrence& r, const GpuPlan& plan, const GpuLaunch& launch, const GpuChecker& checked,
+          int64_t T, const Layer& layer) {
+  const View& workspace = layer.workspace;
   check(T < INT32_MAX, "recurrence: expected fewer than 2^31 - 1 steps, got ", T);
   const GpuPass& pass = plan.pass;
   r.cell = pass.cell;
@@ -48,13 +71,14 @@ void fill(cuda::Recurrence& r, const GpuPlan& plan, void* stream, const GpuCheck
   r.H = static_cast<int>(pass.H);
   r.P = static_cast<int>(pass.P);
   r.D = pass.D;
-  r.lengths = static_cast<const int64_t*>(checked.of(lengths, "lengths", {pass.B}, ElementType::i64));
+  r.lengths = static_cast<const int64_t*>(checked.of(layer.lengths, "lengths", {pass.B}, ElementType::i64));
   r.plan = plan.plan;
   check(required(workspace, "workspace").ndim == 1 && workspace.shape[0] >= r.plan.workspace_bytes,
         "workspace: expected ", r.plan.workspace_bytes, " bytes, got ", workspace);
   r.workspace = checked.of(workspace, "workspace", {workspace.shape[0]}, ElementType::u8);
-  r.error = static_cast<int*>(error.data);
-  r.stream = stream;
+  r.error = static_cast<int64_t*>(layer.error.data);
+  r.patience = launch.patience;
+  r.stream = launch.stream;
   r.device = checked.device();
 }
 
@@ -79,7 +103,7 @@ GpuPlan gpu_plan(const GpuPass& pass, const cuda::Device& device, int transport)
   return {.pass = pass, .plan = cuda::choose(device, sizes, transport)};
 }
 
-cuda::Transport gpu_forward(const GpuPlan& plan, void* stream, const GpuForward& layer) {
+cuda::Transport gpu_forward(const GpuPlan& plan, const GpuLaunch& launch, const GpuForward& layer) {
   raise_what_was_left(layer.error);
   const GpuChecker checked(layer.gx, "gx");
   const Cell cell = plan.pass.cell;
@@ -97,7 +121,7 @@ cuda::Transport gpu_forward(const GpuPlan& plan, void* stream, const GpuForward&
                          .D = D,
                          .device = checked.device()});
   cuda::ForwardPass p{};
-  fill(p, plan, stream, checked, T, layer.lengths, layer.workspace, layer.error);
+  fill(p, plan, launch, checked, T, layer);
   p.gx = checked.need(layer.gx, "gx", {T, B, D * G * H});
   for (int d = 0; d < D; ++d) {
     p.R[d] = checked.need(layer.R[d], "R", {G * H, P});
@@ -117,14 +141,14 @@ cuda::Transport gpu_forward(const GpuPlan& plan, void* stream, const GpuForward&
   return B && T ? cuda::forward(p) : p.plan.transport;
 }
 
-cuda::Transport gpu_backward(const GpuPlan& plan, void* stream, const GpuBackward& layer) {
+cuda::Transport gpu_backward(const GpuPlan& plan, const GpuLaunch& launch, const GpuBackward& layer) {
   raise_what_was_left(layer.error);
   const GpuChecker checked(layer.y, "y");
   const Cell cell = plan.pass.cell;
   const int D = directions(layer.R), G = gate_count(cell), columns = saved_gates(cell) ? 4 : 1;
   check(layer.y.ndim == 3, "y: expected shape [T, B, D*P], got ", layer.y);
-  const int64_t T = layer.y.shape[0], B = layer.y.shape[1], P = layer.R[0].shape[0],
-                H = layer.R[0].shape[1] / G;
+  const int64_t T = layer.y.shape[0], B = layer.y.shape[1], P = layer.R[0].shape[1],
+                H = layer.R[0].shape[0] / G;
   check_plan(plan.pass, {.cell = cell,
                          .dtype = checked.dtype(),
                          .tf32 = plan.pass.tf32,
@@ -135,12 +159,12 @@ cuda::Transport gpu_backward(const GpuPlan& plan, void* stream, const GpuBackwar
                          .D = D,
                          .device = checked.device()});
   cuda::BackwardPass p{};
-  fill(p, plan, stream, checked, T, layer.lengths, layer.workspace, layer.error);
+  fill(p, plan, launch, checked, T, layer);
   for (int d = 0; d < D; ++d) {
-    p.R[d] = checked.need(layer.R[d], "R", {P, G * H});
-    if (!layer.W_hr.empty()) p.W_hr[d] = checked.need(layer.W_hr.at(d), "W_hr", {H, P});
+    p.R[d] = checked.need(layer.R[d], "R", {G * H, P});
+    if (!layer.W_hr.empty()) p.W_hr[d] = checked.need(layer.W_hr.at(d), "W_hr", {P, H});
   }
-  check(P == H || p.W_hr[0], "W_hr: expected a projection, since R has ", P, " rows");
+  check(P == H || p.W_hr[0], "W_hr: expected a projection, since R has ", P, " columns");
   p.dy = checked.of(layer.dy, "dy", {T, B, D * P});
   p.dh_n = checked.of(layer.dh_n, "dh_n", {D, B, P});
   p.dc_n = checked.of(layer.dc_n, "dc_n", {D, B, H});

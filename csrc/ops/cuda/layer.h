@@ -25,6 +25,12 @@ struct GpuPlan {
   cuda::Plan plan;
 };
 
+// Where and how a pass is launched.
+struct GpuLaunch {
+  void* stream;
+  int64_t patience;  // nanoseconds that its blocks wait for each other before they give up; 0: for ever
+};
+
 struct GpuForward {
   View gx;     // [T,B,D*G*H]
   Views R;     // of a direction [G*H,P]
@@ -37,8 +43,8 @@ struct GpuForward {
 
 struct GpuBackward {
   View dy, dh_n, dc_n;
-  Views R;     // transposed: [P,G*H]
-  Views W_hr;  // transposed: [H,P], or empty
+  Views R;     // of a direction [G*H,P]
+  Views W_hr;  // [P,H], or empty
   View y, h0, c0, lengths, gates, cells;
   View dgates, dh, dh0, dc0;
   View workspace, error;
@@ -47,9 +53,9 @@ struct GpuBackward {
 // transport: a cuda::Transport, or -1: the best.
 GpuPlan gpu_plan(const GpuPass& pass, const cuda::Device& device, int transport);
 
-// Run what was planned, whose sizes, dtype and device have to be the tensors'. Return the way that ran. An
-// error that an earlier call left in `error` is raised here, and cleared.
-cuda::Transport gpu_forward(const GpuPlan& plan, void* stream, const GpuForward& layer);
-cuda::Transport gpu_backward(const GpuPlan& plan, void* stream, const GpuBackward& layer);
+// Run what was planned, whose sizes, dtype and device have to be the tensors'. Return the transport that ran.
+// An error that an earlier call left in `error` is raised here, and cleared.
+cuda::Transport gpu_forward(const GpuPlan& plan, const GpuLaunch& launch, const GpuForward& layer);
+cuda::Transport gpu_backward(const GpuPlan& plan, const GpuLaunch& launch, const GpuBackward& layer);
 
 }  // namespace fusegen

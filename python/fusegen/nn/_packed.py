@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..ops import checks
+
 
 class _Scatter(torch.autograd.Function):
     """Rows of data [N, I] to the places ``where`` [N] of [n, I]; the others are zero, or ``unset`` for
@@ -69,6 +71,7 @@ def pad(data: Tensor, batch_sizes: Tensor) -> tuple[Tensor, Tensor | None, Any]:
     T, B = batch_sizes.shape[0], int(batch_sizes[0])
     if data.shape[0] == T * B:
         return data.view(T, B, data.shape[1]), None, None
+    checks.refuse_while_capturing("PackedSequence", "the places of its rows", data)
     live = torch.arange(B, device="cpu").unsqueeze(0) < batch_sizes.unsqueeze(1)
     lengths = live.sum(0)
     where = live.view(-1).nonzero().squeeze(1).to(data.device)

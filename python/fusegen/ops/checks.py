@@ -56,11 +56,22 @@ def sized(what: str, name: str, t: Tensor | None, shape: tuple[int, ...]) -> Non
         raise RuntimeError(f"{what}: expected {name} of size {shape}, got {tuple(t.shape)}")
 
 
+def refuse_while_capturing(what: str, given: str, x: Tensor) -> None:
+    """Raises RuntimeError where a CUDA graph is captured on x's GPU: ``given`` lies in host memory, which a
+    replay would read again after it was freed."""
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"{what}: {given} cannot be copied to the GPU while a CUDA graph is captured, since a replay "
+            f"would read memory that is freed by then; give lengths= as a tensor on {x.device} instead"
+        )
+
+
 def as_lengths(what: str, lengths: Iterable[int] | Tensor | None, x: Tensor) -> Tensor | None:
     """``lengths`` (None, a sequence of ints, or an integer tensor on any device) as an int64 tensor [B], in
     memory of its own, where x [T, B, I] lies.
 
-    Raises TypeError where they are not integers, ValueError for a wrong count or a value outside 0..T. Inside
+    Raises TypeError where they are not integers, ValueError for a wrong count or a value outside 0..T, and
+    RuntimeError where they are not on the GPU and a CUDA graph is captured there. Inside
     torch.compile and torch.export, values are checked when the op runs. Values that lie on a GPU with x are
     not read back: there a bad one makes the sequence's outputs NaN, and the next call raises.
     """
@@ -68,6 +79,8 @@ def as_lengths(what: str, lengths: Iterable[int] | Tensor | None, x: Tensor) -> 
     if lengths is None:
         return None
     given = lengths if isinstance(lengths, Tensor) else _lengths_from(what, lengths)
+    if given.is_cpu and not _compiling():
+        refuse_while_capturing(what, "lengths in a list or a CPU tensor", x)
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
         raise TypeError(f"{what}: expected lengths of an integer dtype, got {given.dtype}")
     if given.dim() != 1 or given.shape[0] != B:

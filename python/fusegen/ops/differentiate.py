@@ -29,6 +29,12 @@ class Differentiable(ABC):
     name: str
     outputs: int  # how many it gives; ``differentiable`` of them, the first ones, have a gradient
     differentiable: int
+    direct: Any  # the passes of a direct call, on the CPU
+    direct_cuda: Any
+
+    def directly(self, x: Tensor) -> Any:
+        """The passes of a direct call on x's device."""
+        return self.direct_cuda if x.is_cuda else self.direct
 
     @abstractmethod
     def forward(self, direct: bool, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> Forward: ...

@@ -138,7 +138,7 @@ class _MlpStep(Differentiable):
     differentiable = 1
 
     def __init__(self, cpu: Passes, cuda: Passes) -> None:
-        self.direct = cpu
+        self.direct, self.direct_cuda = cpu, cuda
         self.op = register(
             self.name,
             Kernel(f"({_INPUTS}, {_OPTIONS}) -> {_OUTPUTS}", cpu.forward, cuda.forward, _forward_fake),
@@ -173,7 +173,7 @@ class _MlpStep(Differentiable):
             static = (slopes, options, self._asked_of_backward(tensors, options), len(weights))
             loss, scalars, logits, _ = self._apply_directly(True, static, *tensors)
         else:
-            run = self.direct.forward if way == route.DIRECT else self.op
+            run = self.directly(samples[1]).forward if way == route.DIRECT else self.op
             loss, scalars, logits, _ = run(*samples, weights, biases, slopes, *options, [False] * 3)
         return loss, scalars, logits
 
@@ -201,7 +201,9 @@ class _MlpStep(Differentiable):
         return real, fake, mixed, parameters[:n], parameters[n:], slopes, *options, gradients
 
     def forward(self, direct: bool, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> Forward:
-        run = self.direct.forward if direct else self.op
+        fake = tensors[1]
+        assert fake is not None
+        run = self.directly(fake).forward if direct else self.op
         outputs = run(*self._arguments(static, tensors))
         return outputs, outputs[3:], None
 
@@ -221,7 +223,9 @@ class _MlpStep(Differentiable):
         grads: Sequence[Tensor | None],
         wanted: Sequence[bool],
     ) -> Sequence[Tensor]:
-        run: Callable[..., Sequence[Tensor]] = self.direct.backward if direct else self.backward_op
+        fake = tensors[1]
+        assert fake is not None
+        run: Callable[..., Sequence[Tensor]] = self.directly(fake).backward if direct else self.backward_op
         return run(*grads, *kept, *self._arguments(static, tensors), [*wanted[:2], *wanted[3:]])
 
     def formula(self, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> tuple[Tensor, ...]:

@@ -56,7 +56,7 @@ class RecurrentOp(Differentiable):
         cuda: Passes,
         shapes: Callable[[Tensor, Weights, bool], Outputs],
     ) -> None:
-        self.spec, self.form, self.direct = spec, form, cpu
+        self.spec, self.form, self.direct, self.direct_cuda = spec, form, cpu, cuda
         self.name = spec.name + form.suffix
         self._formula = getattr(reference, self.name)
         states = len(spec.states)
@@ -202,7 +202,7 @@ class RecurrentOp(Differentiable):
             try:
                 if _grad_enabled() and _any_requires_grad(*tensors):
                     return self._apply_directly(True, (relu,), *tensors, lengths)
-                given = self.direct.forward(x, h, c, weights, relu, lengths, packed, False)
+                given = self.directly(x).forward(x, h, c, weights, relu, lengths, packed, False)
                 return given[0] if self.outputs == 1 else given[: self.outputs]
             except (ValueError, RuntimeError, BufferError):
                 self._check(x, h, c, weights)
@@ -237,10 +237,11 @@ class RecurrentOp(Differentiable):
 
     def forward(self, direct: bool, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> Forward:
         x, h, c, *weights, lengths = tensors
+        assert x is not None
         (relu,) = static
         n = self.outputs
         if direct:
-            given = self.direct.forward(x, h, c, weights, relu, lengths, None, True)
+            given = self.directly(x).forward(x, h, c, weights, relu, lengths, None, True)
             outputs, kept = given[:n], given[self._saved]
         else:
             given = self.train_op(*self._arguments(x, h, c, weights, relu, lengths))
@@ -257,9 +258,10 @@ class RecurrentOp(Differentiable):
         self, direct: bool, static: tuple[Any, ...], tensors: Sequence[Tensor | None], kept: Sequence[Tensor]
     ) -> Sequence[Tensor]:
         x, h, c, *weights, lengths = tensors
+        assert x is not None
         (relu,) = static
         if direct:
-            y = self.direct.forward(x, h, c, weights, relu, lengths, None, False)[0]
+            y = self.directly(x).forward(x, h, c, weights, relu, lengths, None, False)[0]
         else:
             y = self.op(*self._arguments(x, h, c, weights, relu, lengths), None)[0]
         return y, *kept[1:]
@@ -274,12 +276,14 @@ class RecurrentOp(Differentiable):
         wanted: Sequence[bool],
     ) -> Sequence[Tensor]:
         x, h, c, *weights, lengths = tensors
+        assert x is not None
         (relu,) = static
         wanted = wanted[:-1]  # lengths have no gradient
         if direct:
             given = grads if self.inputs == 3 else (*grads, None)
             call = (x, h, c, weights, relu, lengths)
-            return self.direct.backward(call, self._all_kept(kept), given, wanted)
+            grads_of: list[Tensor] = self.directly(x).backward(call, self._all_kept(kept), given, wanted)
+            return grads_of
         if self.inputs == 2:
             wanted = [*wanted[:2], *wanted[3:]]
         args = self._arguments(x, h, c, weights, relu, lengths)

@@ -28,10 +28,11 @@ batched = torch._C._functorch.is_legacy_batchedtensor
 def of_call(tensors: Iterable[Tensor | None]) -> int:
     """The way a call takes.
 
-    DIRECT: plain tensors on the CPU and nobody watching, so the binding is called without the dispatcher,
-    which would cost more than a small cell does. REFERENCE: inside a torch.func transform or forward-mode
-    differentiation, which see through plain torch operators only. DISPATCH: everything else (compile, export,
-    profiling, autocast, fake tensors, subclasses, other devices), through ``torch.ops.fusegen``.
+    DIRECT: plain tensors on the CPU or a GPU and nobody watching, so the binding is called without the
+    dispatcher, which would cost more than a small cell does. REFERENCE: inside a torch.func transform or
+    forward-mode differentiation, which see through plain torch operators only. DISPATCH: everything else
+    (compile, export, profiling, autocast, fake tensors, subclasses, other devices), through
+    ``torch.ops.fusegen``.
     """
     if _compiling():
         return DISPATCH
@@ -45,7 +46,7 @@ def of_call(tensors: Iterable[Tensor | None]) -> int:
             if not _own(t):
                 return DISPATCH
             first = t if first is None else first
-    return DIRECT if first is None or first.is_cpu else DISPATCH  # the binding refuses a mixture
+    return DIRECT if first is None or first.is_cpu or first.is_cuda else DISPATCH  # a mixture is refused
 
 
 def of_backward(grads: Sequence[Tensor | None], tensors: Sequence[Tensor | None]) -> int:

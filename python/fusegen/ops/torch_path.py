@@ -75,6 +75,11 @@ def layers(
 
     # torch packs sequences of at least one step; empty ones run one step on zeros, so that nothing of theirs
     # reaches a gradient, NaN included, and are put back to zero output and h_0
+    if lengths.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"{cell}: torch's own operators read lengths back from the GPU, which cannot be captured in a "
+            "CUDA graph; set_backend('fused') asks for kernels that do not"
+        )
     lengths = lengths.cpu()
     live = (lengths > 0).to(x.device).view(1, -1, 1)
     started = states

@@ -9,6 +9,10 @@ inline void copy16_async(void* shared, const void* global) {
     throw simt::Stuck("misaligned copy");
   simt::copy_later(shared, global, 16);
 }
+inline void copy16_or_zero_async(void* shared, const void* global, bool there) {
+  alignas(16) static const unsigned char zeros[16] = {};
+  copy16_async(shared, there ? global : zeros);
+}
 inline void end_copy_group() { simt::end_copy_group(); }
 template <int open>
 void copy_groups_done() {

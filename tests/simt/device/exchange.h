@@ -2,70 +2,48 @@
 #pragma once
 #include <device/number.h>
 
+#include "../barrier.h"
+#include "../memory.h"
+
 namespace fusegen::device {
 
-inline uint32_t load_acquire(const uint32_t* p) { return simt::hung() ? 0 : *p; }
-inline void store_release(uint32_t* p, uint32_t v) { *p = v; }
-inline void store_system(int* p, int v) { *p = v; }
+// A hung block hears the others' first two turns, and nothing after.
+inline uint32_t heard(uint32_t flag) { return simt::hung() && flag > 2 ? 2 : flag; }
+inline uint32_t load_acquire(const uint32_t* p) {
+  simt::memory::acquired(p, 4);
+  return heard(simt::word(p));
+}
+inline Word4 load_acquire16(const uint32_t* p) {
+  if (reinterpret_cast<uintptr_t>(p) % 16) throw simt::Stuck("misaligned load of flags");
+  simt::memory::acquired(p, 16);
+  return {heard(simt::word(p)), heard(simt::word(p + 1)), heard(simt::word(p + 2)), heard(simt::word(p + 3))};
+}
+inline void store_release(uint32_t* p, uint32_t v) {
+  simt::memory::released(p, 4);
+  simt::set_word(p, v);
+}
+inline void store_first(int64_t* p, int64_t v) {
+  simt::memory::stored(p, 8);
+  simt::set_first(p, v);
+}
+
+inline bool has_clusters() { return !simt::settings().old_code; }
 
 using ByteBarrier = uint64_t;
 
-namespace detail {
-
-struct BarrierState {  // in the 8 bytes of a ByteBarrier
-  int32_t bytes;       // still expected; below zero where they came before arm()
-  uint8_t arrivals;    // still expected
-  uint8_t parity;      // of the phase under way
-  uint16_t started;
-};
-constexpr uint16_t kStarted = 0x5a5a;
-
-inline BarrierState& state(ByteBarrier* b) {
-  auto& s = *reinterpret_cast<BarrierState*>(b);
-  if (s.started != kStarted) throw simt::Stuck("a byte barrier is used that was never started");
-  return s;
-}
-inline void end_phase_if_due(BarrierState& s) {
-  if (s.arrivals || s.bytes) return;
-  s.arrivals = 1;
-  s.parity ^= 1;
-}
-
-struct Sent {
-  unsigned char* to;
-  ByteBarrier* barrier;
-  Word4 v;
-};
-inline void arrive(void* data) {
-  Sent s;
-  std::memcpy(&s, data, sizeof s);
-  std::memcpy(s.to, &s.v, 16);
-  BarrierState& b = state(s.barrier);
-  b.bytes -= 16;
-  end_phase_if_due(b);
-}
-
-}  // namespace detail
-
 inline void cluster_sync() { simt::sync_cluster(); }
-inline void start(ByteBarrier* b) {
-  *reinterpret_cast<detail::BarrierState*>(b) = {0, 1, 0, detail::kStarted};
-}
-inline void arm(ByteBarrier* b, uint32_t bytes) {
-  auto& s = detail::state(b);
-  if (!s.arrivals) throw simt::Stuck("a byte barrier is armed twice in one phase");
-  --s.arrivals;
-  s.bytes += static_cast<int32_t>(bytes);
-  detail::end_phase_if_due(s);
-}
+inline void start(ByteBarrier* b) { simt::start_barrier(b, 1); }
+inline void arm(ByteBarrier* b, uint32_t bytes) { simt::arrive_at(b, bytes); }
 inline bool phase_over(ByteBarrier* b, uint32_t parity) {
-  return !simt::hung() && detail::state(b).parity != parity;
+  return !(simt::hung() && parity == 1) && simt::phase_is_over(b, parity);
 }
+using Remote = unsigned char*;
+inline Remote remote(const void* shared, int rank) {
+  return simt::in_block(static_cast<unsigned char*>(const_cast<void*>(shared)), rank);
+}
+inline void send16(Remote to, Remote barrier, Word4 v) { simt::store_async(to, barrier, &v); }
 inline void send16(void* shared, ByteBarrier* barrier, int rank, Word4 v) {
-  const auto there = [&](void* p) { return simt::in_block(static_cast<unsigned char*>(p), rank); };
-  const detail::Sent s{there(shared), reinterpret_cast<ByteBarrier*>(there(barrier)), v};
-  if (reinterpret_cast<uintptr_t>(s.to) % 16) throw simt::Stuck("misaligned store into another block");
-  simt::later(detail::arrive, &s, sizeof s);
+  send16(remote(shared, rank), remote(barrier, rank), v);
 }
 
 }  // namespace fusegen::device

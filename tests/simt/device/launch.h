@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "../emulator.h"
+#include "kernels/backend.h"
 
 namespace fusegen::device {
 
@@ -27,13 +28,18 @@ struct Bound {
 template <class Arguments>
 void launch(void (*kernel)(Arguments), const Launch& l, const Arguments& arguments) {
   const Bound<Arguments> bound{kernel, &arguments};
-  simt::run(Bound<Arguments>::call, &bound, l.blocks, 256, l.cluster, l.together || l.cluster > 1,
-            l.shared_bytes);
+  simt::run(Bound<Arguments>::call, &bound, l.blocks, 256, l.cluster, l.together, l.shared_bytes);
 }
 
 template <class Arguments>
-bool resident(void (*)(Arguments), const Launch& l) {
+cuda::Code code_of(void (*)(Arguments)) {
+  return {10 * simt::settings().major, simt::settings().code};
+}
+
+template <class Arguments>
+bool resident(void (*kernel)(Arguments), const Launch& l) {
   const simt::Settings& s = simt::settings();
+  if (l.cluster > 1 && (!s.clusters_fit || code_of(kernel).ptx < 90)) return false;
   const int sms = s.free_sms > 0 ? s.free_sms : s.sms;
   return (l.cluster > 1 ? l.cluster : l.blocks) <= sms && l.shared_bytes <= s.shared_bytes;
 }

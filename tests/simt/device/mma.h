@@ -3,6 +3,10 @@
 #pragma once
 #include <device/number.h>
 
+#include <type_traits>
+
+#include "../tensor_core.h"
+
 namespace fusegen::device {
 
 struct FormatBf16 {};
@@ -10,89 +14,80 @@ struct FormatF16 {};
 struct FormatTf32 {};
 struct FormatF32 {};
 
+struct Fragment {
+  uint32_t a[8];
+};
+
+inline Fragment fragment(const Word4& top, const Word4& bottom) {
+  return {{top.x, bottom.x, top.y, bottom.y, top.z, bottom.z, top.w, bottom.w}};
+}
+
+inline Fragment settled(const Fragment& f) { return f; }
+
+inline uint32_t tf32(uint32_t bits) {  // 10 bits of fraction, ties to even
+  const float x = as_float(bits);
+  if (x != x) return 0x7fffffffu;
+  if (std::isinf(x)) return bits;
+  return (bits + 0xfffu + ((bits >> 13) & 1)) & 0xffffe000u;
+}
+
 namespace detail {
 
 struct Operands {
-  float* d;
-  Word4 top, bottom, b;
+  float *even, *odd;
+  const uint32_t *a, *b;
 };
 
-inline float tf32(float x) {  // 10 bits of fraction, ties away from zero
-  if (!std::isfinite(x)) return x;
-  return as_float((as_bits(x) + 0x1000u) & 0xffffe000u);
+// The numbers of a register as the multipliers see them.
+inline void numbers(FormatBf16, uint32_t bits, float* out) {
+  out[0] = widen(Bf16{static_cast<uint16_t>(bits)});
+  out[1] = widen(Bf16{static_cast<uint16_t>(bits >> 16)});
 }
+inline void numbers(FormatF16, uint32_t bits, float* out) {
+  out[0] = widen(F16{static_cast<uint16_t>(bits)});
+  out[1] = widen(F16{static_cast<uint16_t>(bits >> 16)});
+}
+inline void numbers(FormatTf32, uint32_t bits, float* out) { out[0] = as_float(bits & 0xffffe000u); }
 
-// The numbers of 16 bytes as the multipliers see them.
-inline int numbers(FormatBf16, Word4 v, float* out) {
-  uint16_t e[8];
-  std::memcpy(e, &v, 16);
-  for (int i = 0; i < 8; ++i) out[i] = widen(Bf16{e[i]});
-  return 8;
-}
-inline int numbers(FormatF16, Word4 v, float* out) {
-  uint16_t e[8];
-  std::memcpy(e, &v, 16);
-  for (int i = 0; i < 8; ++i) out[i] = widen(F16{e[i]});
-  return 8;
-}
-inline int numbers(FormatF32, Word4 v, float* out) {
-  std::memcpy(out, &v, 16);
-  return 4;
-}
-inline int numbers(FormatTf32, Word4 v, float* out) {
-  std::memcpy(out, &v, 16);
-  for (int i = 0; i < 4; ++i) out[i] = tf32(out[i]);
-  return 4;
-}
-
+// Instruction `i` of the two. Register r of A holds row g + 8 (r % 2), and of k what lane t has of half r
+// / 2.
 template <class Format>
-float dot(Format, const float* a, const float* b, int n) {
-  float sum = 0;
-  for (int k = 0; k < n; ++k) sum += a[k] * b[k];
-  return sum;
-}
-// in three products of TF32 numbers, as there
-inline float dot(FormatF32, const float* a, const float* b, int n) {
-  float small = 0, large = 0;
-  for (int k = 0; k < n; ++k) {
-    const float ah = tf32(a[k]), bh = tf32(b[k]);
-    const float al = std::isfinite(a[k]) ? tf32(a[k] - ah) : 0,
-                bl = std::isfinite(b[k]) ? tf32(b[k] - bh) : 0;
-    small += al * bh + ah * bl;
-    large += ah * bh;
-  }
-  return small + large;
-}
-
-template <class Format>
-void multiply(const void* const* all) {
-  float a[16][32], b[8][32];
-  int n = 0;
+void instruction(const void* const* all, int i) {
+  float a[16 * 16], b[8 * 16], d[16 * 8];
+  constexpr int n = std::is_same_v<Format, FormatTf32> ? 1 : 2, K = 8 * n;
+  const auto each_sum = [&](const auto& each) {
+    for (int lane = 0; lane < 32; ++lane) {
+      const auto& o = *static_cast<const Operands*>(all[lane]);
+      float* of_lane = i ? o.odd : o.even;
+      for (int v = 0; v < 4; ++v) each(of_lane[v], d[(lane / 4 + 8 * (v / 2)) * 8 + 2 * (lane % 4) + v % 2]);
+    }
+  };
   for (int lane = 0; lane < 32; ++lane) {
     const auto& o = *static_cast<const Operands*>(all[lane]);
     const int g = lane / 4, t = lane % 4;
-    float e[8];
-    n = numbers(Format{}, o.top, e);
-    for (int i = 0; i < n; ++i) a[g][t * n + i] = e[i];
-    numbers(Format{}, o.bottom, e);
-    for (int i = 0; i < n; ++i) a[g + 8][t * n + i] = e[i];
-    numbers(Format{}, o.b, e);
-    for (int i = 0; i < n; ++i) b[g][t * n + i] = e[i];
+    for (int r = 0; r < 4; ++r)
+      numbers(Format{}, o.a[4 * i + r], a + (g + 8 * (r % 2)) * K + (r / 2 * 4 + t) * n);
+    for (int r = 0; r < 2; ++r) numbers(Format{}, o.b[2 * i + r], b + g * K + (r * 4 + t) * n);
   }
-  for (int lane = 0; lane < 32; ++lane) {
-    float* d = static_cast<const Operands*>(all[lane])->d;
-    const int g = lane / 4, t = lane % 4;
-    for (int i = 0; i < 4; ++i) d[i] += dot(Format{}, a[g + 8 * (i / 2)], b[2 * t + i % 2], 4 * n);
-  }
+  each_sum([](float& of_lane, float& sum) { sum = of_lane; });
+  simt::multiply_add(d, a, b, 16, 8, K, n == 1 ? simt::Numbers::tf32 : simt::Numbers::of16bits);
+  each_sum([](float& of_lane, float& sum) { of_lane = sum; });
+}
+
+template <class Format>
+void both(const void* const* all) {
+  instruction<Format>(all, 0);
+  instruction<Format>(all, 1);
 }
 
 }  // namespace detail
 
 template <class Format>
-void product(Format, float (&d)[4], const Word4& top, const Word4& bottom, const Word4& b) {
-  const detail::Operands mine{d, top, bottom, b};
+void multiply_add(Format, float (&even)[4], float (&odd)[4], const Fragment& a, const Word4& b) {
+  const uint32_t columns[4] = {b.x, b.y, b.z, b.w};
+  const detail::Operands mine{even, odd, a.a, columns};
   static const char site = 0;
-  simt::warp_together(&site, &mine, detail::multiply<Format>);
+  simt::warp_together(&site, &mine, detail::both<Format>);
 }
 
 }  // namespace fusegen::device

@@ -72,9 +72,28 @@ inline void store16(void* p, Word4 v) { std::memcpy(p, &v, 16); }
 
 inline float not_a_number() { return std::numeric_limits<float>::quiet_NaN(); }
 
-struct Math {
-  static float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
-  static float tanh(float x) { return std::tanh(x); }
-};
+namespace detail {
+
+// A result of the multifunction unit: off by up to so many ulp, differently for each argument; subnormal
+// numbers are zeros.
+inline float off(double result, float argument, int ulp) {
+  const auto y = static_cast<float>(result);
+  if (!std::isfinite(y) || y == 0) return y;
+  const int by = static_cast<int>((as_bits(argument) * 0x9e3779b1u >> 16) % (2 * ulp + 1)) - ulp;
+  const float z = as_float(as_bits(y) + static_cast<uint32_t>(by));
+  return std::fabs(z) < 0x1p-126f ? std::copysign(0.0f, z) : z;
+}
+inline float flushed(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x; }
+
+}  // namespace detail
+
+inline float power_of_two(float x) {
+  x = detail::flushed(x);
+  return x == 0 ? 1.0f : detail::off(std::exp2(static_cast<double>(x)), x, 2);
+}
+inline float reciprocal(float x) {
+  x = detail::flushed(x);
+  return detail::off(1.0 / static_cast<double>(x), x, 1);
+}
 
 }  // namespace fusegen::device

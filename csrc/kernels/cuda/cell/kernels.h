@@ -3,12 +3,11 @@
 // products.
 #pragma once
 #include "../../cells.h"
+#include "../multiply.h"
 #include "../operand.h"
-#include "../sums.h"
+#include "../sigmoid_tanh.h"
 
 namespace fusegen::cuda {
-
-using device::Math;
 
 // Number i of a tensor, 0 of a missing one.
 template <class T>
@@ -84,7 +83,7 @@ FUSEGEN_DEVICE void multiply(float (&sums)[sums_of_cell(Gates)][NT][4], const Op
                           bottom = load_numbers<T>(weights, 0, row_of(g + 8), k);
 #pragma unroll
       for (int n = 0; n < NT; ++n)
-        device::product(Format{}, sums[tile == R::kTiles - 1 ? kTo : tile][n], top, bottom, b[n]);
+        add_product(Format{}, sums[tile == R::kTiles - 1 ? kTo : tile][n], top, bottom, b[n]);
     }
   }
 }

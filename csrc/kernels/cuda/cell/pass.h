@@ -14,4 +14,8 @@ void run_cell_step(const CellForwardPass& pass);
 template <class T>
 void run_cell_backward(const CellBackwardPass& pass);
 
+// What is loaded on the current device. All files are compiled for the same GPUs, so one kernel speaks for
+// all.
+Code loaded_code();
+
 }  // namespace fusegen::cuda

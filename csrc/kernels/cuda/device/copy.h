@@ -10,6 +10,13 @@ FUSEGEN_DEVICE void copy16_async(void* shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
 }
 
+// The same where `there`; else zeros, and `global` is not read.
+FUSEGEN_DEVICE void copy16_or_zero_async(void* shared, const void* global, bool there) {
+  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(there ? 16 : 0)
+               : "memory");
+}
+
 // Closes a group of the lane's copies, those asked for since the last group.
 FUSEGEN_DEVICE void end_copy_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 

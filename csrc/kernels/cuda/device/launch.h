@@ -3,8 +3,13 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include <compare>
+#include <map>
+#include <mutex>
 #include <stdexcept>
 #include <string>
+
+#include "../../backend.h"
 
 namespace fusegen::device {
 
@@ -22,17 +27,48 @@ inline void check(cudaError_t status, const char* what) {
   throw std::runtime_error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
 }
 
+// Of a kernel on the current device, asked of the driver (or told to it) once: each `Ask` has its own memory
+// of the answers.
+struct Asked {
+  const void* kernel;
+  int device, cluster, shared_bytes;  // cluster 0: of the kernel alone
+  auto operator<=>(const Asked&) const = default;
+};
+template <class Answer, class Ask>
+Answer once(Asked asked, const Ask& ask) {
+  static std::mutex lock;
+  static std::map<Asked, Answer> known;  // as many as there are kernels and sizes of their shared memory
+  check(cudaGetDevice(&asked.device), "current device");
+  const std::lock_guard<std::mutex> guard(lock);
+  const auto found = known.find(asked);
+  return found != known.end() ? found->second : known.emplace(asked, ask()).first->second;
+}
+
+// What is loaded of a kernel: it was compiled for `ptx`, and runs as machine code of `binary`.
+template <class Arguments>
+cuda::Code code_of(void (*kernel)(Arguments)) {
+  return once<cuda::Code>({reinterpret_cast<const void*>(kernel), 0, 0, 0}, [&] {
+    cudaFuncAttributes a{};
+    check(cudaFuncGetAttributes(&a, kernel), "attributes of a kernel");
+    return cuda::Code{a.binaryVersion, a.ptxVersion};
+  });
+}
+
 template <class Arguments>
 void configure(cudaLaunchConfig_t& config, cudaLaunchAttribute (&attributes)[2], void (*kernel)(Arguments),
                const Launch& l) {
-  if (l.shared_bytes > 48 * 1024) {
-    // All that the device has, not what this launch needs: another thread may be about to launch with more.
-    int device = 0, most = 0;
-    check(cudaGetDevice(&device), "current device");
-    check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "device attribute");
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
-          "shared memory of a kernel");
-  }
+  const Asked asked{reinterpret_cast<const void*>(kernel), 0, 0, 0};
+  if (l.shared_bytes > 48 * 1024)
+    once<bool>(asked, [&] {
+      // All that the device has, not what this launch needs: the next may need more.
+      int device = 0, most = 0;
+      check(cudaGetDevice(&device), "current device");
+      check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+            "device attribute");
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+            "shared memory of a kernel");
+      return true;
+    });
   config = {};
   config.gridDim = dim3(l.blocks);
   config.blockDim = dim3(256);
@@ -41,7 +77,11 @@ void configure(cudaLaunchConfig_t& config, cudaLaunchAttribute (&attributes)[2],
   config.attrs = attributes;
   if (l.cluster > 1) {
     if (l.cluster > 8)
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cluster of 16");
+      once<bool>(asked, [&] {
+        check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1),
+              "cluster of 16");
+        return true;
+      });
     attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
     attributes[config.numAttrs++].val.clusterDim = {static_cast<unsigned>(l.cluster), 1, 1};
   } else if (l.together) {
@@ -63,19 +103,25 @@ void launch(void (*kernel)(Arguments), const Launch& l, const Arguments& argumen
 // other processes' partitions.
 template <class Arguments>
 bool resident(void (*kernel)(Arguments), const Launch& l) {
-  cudaLaunchConfig_t config;
-  cudaLaunchAttribute attributes[2];
-  configure(config, attributes, kernel, l);
-  int device = 0, sms = 0, each = 0;
-  if (l.cluster > 1) {
-    const bool known = cudaOccupancyMaxActiveClusters(&each, kernel, &config) == cudaSuccess;
-    cudaGetLastError();
-    return known && each >= 1;
-  }
-  check(cudaGetDevice(&device), "current device");
-  check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device), "device attribute");
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, 256, l.shared_bytes), "occupancy");
-  return each * sms >= l.blocks;
+  if (l.cluster > 1 && code_of(kernel).ptx < 90) return false;
+  const auto at_once = [&] {
+    cudaLaunchConfig_t config;
+    cudaLaunchAttribute attributes[2];
+    configure(config, attributes, kernel, l);
+    int device = 0, sms = 0, each = 0;
+    if (l.cluster > 1) {
+      const bool known = cudaOccupancyMaxActiveClusters(&each, kernel, &config) == cudaSuccess;
+      cudaGetLastError();
+      return known ? each * l.cluster : 0;
+    }
+    check(cudaGetDevice(&device), "current device");
+    check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device), "device attribute");
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, 256, l.shared_bytes), "occupancy");
+    return each * sms;
+  };
+  const int blocks =
+      once<int>({reinterpret_cast<const void*>(kernel), 0, l.cluster, l.shared_bytes}, at_once);
+  return blocks >= (l.cluster > 1 ? l.cluster : l.blocks);
 }
 
 inline void zero(void* memory, size_t bytes, void* stream) {

@@ -8,6 +8,7 @@
 #include <device/launch.h>
 
 #include "../../backend.h"
+#include "../cell/pass.h"
 
 namespace fusegen::cuda {
 namespace {
@@ -21,12 +22,17 @@ Device ask(int index) {
   if (major < 8)
     throw std::runtime_error("fusegen: expected a GPU of compute capability 8.0 or later, got " +
                              std::to_string(major) + ".x; set_backend('torch') runs torch's own kernels");
-  return device_of(sms, shared, major);
+  return device_of(sms, shared, major, code(index).ptx);
 }
 
 }  // namespace
 
 int device_type() { return 2; }
+
+Code code(int index) {
+  const device::DeviceGuard guard(index);
+  return loaded_code();
+}
 
 Device device(int index) {
   static std::mutex lock;

@@ -19,9 +19,9 @@ FUSEGEN_DEVICE int block() { return static_cast<int>(blockIdx.x); }
 
 FUSEGEN_DEVICE void sync_block() { __syncthreads(); }
 
-// The block's dynamic shared memory, 128-byte aligned.
+// The block's dynamic shared memory, 1024-byte aligned: what swapped rows of 128 bytes are laid by.
 FUSEGEN_DEVICE unsigned char* shared_memory() {
-  extern __shared__ __align__(128) unsigned char memory[];
+  extern __shared__ __align__(1024) unsigned char memory[];
   return memory;
 }
 

@@ -1,4 +1,4 @@
-// What the kernels of the discriminator step are launched with.
+// What the kernel of the discriminator step is launched with.
 //
 // Rows are samples: real, fake, then mixed. With H the activations, U the adjoints of one logit (u_L = 1), v
 // = U_1 W_1 the gradient by the input, T the tangents of v through the same masks, s the derivative of the
@@ -50,6 +50,13 @@ FUSEGEN_DEVICE T* row_of(const Scratch& o, int row) {
   return static_cast<T*>(o.data) + static_cast<int64_t>(row - o.first) * o.stride;
 }
 
+// A weight.
+struct Weight {
+  const void* data;
+  int64_t stride;  // numbers
+  bool aligned;    // as Input's
+};
+
 enum Groups : unsigned { kReal = 1, kFake = 2, kMixed = 4 };
 
 struct Split {
@@ -61,83 +68,91 @@ FUSEGEN_DEVICE bool among(const Split& split, unsigned groups, int row) {
 
 // One layer of all rows: activations, tangents, adjoints or the gradient by the input.
 struct LayerArguments {
-  Input a;  // [rows of the map, K]
+  Scratch a;  // [rows of the map, K]; null: the samples
   RowMap rows;
-  Input b;  // W: [N, K], or adjoints [K, N]
   int K, N;
+  Weight W;          // [N, K], or of adjoints [K, N]
+  bool across;       // the latter
   const void* bias;  // [N], or null
   // activations whose sign masks the result; null: not masked, or by its own sign (`activate`)
   Scratch mask;
   bool activate;
   float slope;
   Scratch out;  // [rows of the map, N]
+  // Of the last hidden layer: the weights [N] of the one logit behind it, and the adjoints that they give
+  // there, U = m w, for the same rows. `adjoints` null: not wanted.
+  const void* logit_weights;
+  Scratch adjoints;
 };
 
-// Logits, and the adjoints behind the last layer.
-struct HeadArguments {
-  Input in;           // [rows, n]
-  const void *w, *b;  // [n]; [1] or null
-  int n;
-  Split split;
-  unsigned adjoints;  // groups of rows
-  bool masked;
-  float slope;
-  Scratch out;   // of adjoints
-  float* logit;  // [rows]
-  void* logits;  // [real + fake]
-};
-
-struct NormArguments {
-  Scratch v;
-  int inputs;
-  RowMap rows;
-  float* norm2;  // [rows]
-};
-
-struct TotalArguments {
-  Split split;
-  GanLoss loss;
-  bool generator;
-  float target, r1, r2, gp;
-  const float *logit, *norm2;
-  float *s, *c, *unit;  // s and c are kept as parts of `unit`, a power of two
-  double* scalars;
-  float* loss_out;
-};
-
-// Layers of one launch of the weight gradients; a deeper network takes several.
-constexpr int kLayersOfLaunch = 8;
-
+// dW = U' (s H + c T) of one layer.
 struct WeightGradient {
-  Scratch u;               // [rows, M]
-  Scratch h = {}, t = {};  // [rows, N]; h null: the samples; t null: no tangents
+  Scratch u;     // [rows, M]
+  Scratch h, t;  // [rows, N]; h null: the samples; t null: no tangents
   int M, N;
   void* out;  // [M, N]
-  int first_block = 0;
 };
 
 // out[n] = scale sum over the rows of s x + c t: the gradients of biases and of the last layer.
 struct ColumnSum {
-  Scratch x = {}, t = {};  // x null: the samples, `ones`: 1; t null: none
-  bool ones = false;
+  Scratch x, t;  // x null: the samples, `ones`: 1; t null: none
+  bool ones;
   int n;
   void* out;
-  int first_block = 0;
 };
 
-struct GradientArguments {
+// The parts of a step. A unit of the first two is a tile of the result, of sums 32 columns, else 8 rows; the
+// totals are one.
+enum class Part : uint8_t { layer, product, sum, logits, norms, totals, input_gradients };
+
+struct Job {
+  Part part;
+  bool waits;  // until all blocks have done the jobs before
+  int units;   // which the blocks share out
+  int first;   // the block that takes the first one
+  union {
+    LayerArguments layer;
+    WeightGradient product;
+    ColumnSum sum;
+  };
+};
+
+struct LogitArguments {
+  Scratch in;         // [rows, n]; null: the samples
+  const void *w, *b;  // [n]; [1] or null
+  int n;
+  Scratch v;  // where there is no hidden layer: v = w, for rows of `groups`; else null
+  unsigned groups;
+  void* out;  // [real + fake], in the dtype of the call
+};
+
+struct TotalArguments {
+  GanLoss loss;
+  bool generator;
+  float target, r1, r2, gp;
+  double* scalars;
+  float* loss_out;
+};
+
+// Jobs of one launch; what has more takes several.
+constexpr int kJobs = 16;
+
+struct StepArguments {
   Split split;
-  unsigned tangents;  // groups of rows
   Input samples;
   int inputs;
-  const float *s, *c, *unit, *scale;
-  int products, sums;
-  WeightGradient product[kLayersOfLaunch];
-  ColumnSum sum[kLayersOfLaunch + 2];
-  Scratch v;
-  void* dx[2];  // [real, inputs], [fake, inputs], or null
-  int tile_blocks, sum_blocks, dx_blocks;
+  float *logit, *norm2;  // [rows]
+  float *s, *c, *unit;   // [rows]; s and c are kept as parts of `unit`, a power of two
+  Scratch v;             // [rows of some groups, inputs]
+  RowMap penalised;
+  LogitArguments logits;
+  TotalArguments totals;
+  unsigned tangents;   // groups of rows
+  const float* scale;  // [], the gradient that reached the loss
+  void* dx[2];         // [real, inputs], [fake, inputs], or null
+  int blocks, jobs;
+  Job job[kJobs];
 };
-static_assert(sizeof(GradientArguments) <= 4096, "a kernel's arguments");
+static_assert(sizeof(StepArguments) <= 4096, "a kernel's arguments");
 
 }  // namespace fusegen::cuda

@@ -19,14 +19,14 @@ int64_t mlp_workspace_bytes(const MlpStep& p) {
   return measure.used();
 }
 
-void mlp_forward(const MlpForwardPass& p) {
+bool mlp_forward(const MlpForwardPass& p) {
   const device::DeviceGuard guard(p.device);
-  with_format(p.format, [&]<class T, class Fmt>(T, Fmt) { run_mlp_forward<T, Fmt>(p); });
+  return with_format(p.format, [&]<class T, class Fmt>(T, Fmt) { return run_mlp_forward<T, Fmt>(p); });
 }
 
-void mlp_backward(const MlpBackwardPass& p) {
+bool mlp_backward(const MlpBackwardPass& p) {
   const device::DeviceGuard guard(p.device);
-  with_format(p.format, [&]<class T, class Fmt>(T, Fmt) { run_mlp_backward<T, Fmt>(p); });
+  return with_format(p.format, [&]<class T, class Fmt>(T, Fmt) { return run_mlp_backward<T, Fmt>(p); });
 }
 
 }  // namespace fusegen::cuda

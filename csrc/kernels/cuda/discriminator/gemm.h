@@ -1,45 +1,45 @@
 // A product of two matrices on tensor cores, D[M,N] = A[M,K] B[N,K]', with what comes before and after it
 // supplied by the kernel that uses it.
 //
-// A block of 8 warps owns a tile of D. Its operands stream through a ring of kRing stages in shared memory,
-// each of Tile::kChunks chunks of 64 bytes along K, laid out [chunk][row][64 bytes]: lanes that read 16 bytes
-// of 8 neighbouring rows then meet no bank twice (operands.h fills them). One barrier a stage: behind it, the
-// stage that was multiplied last is free to be filled.
+// A block of 8 warps owns a tile of D. Its operands stream through a ring of stages in shared memory, each of
+// Tile::kChunks chunks of 64 bytes along K (operands.h fills and reads them). One barrier a stage: behind it,
+// the stage that was multiplied last is free to be filled. The ring takes 96 KB, which every GPU has: with
+// one block an SM, what is on its way must make up for the latency of L2.
 #pragma once
-#include <device/mma.h>
+#include <type_traits>
 
-#include "../sums.h"
+#include "../multiply.h"
 #include "operands.h"
+#include "tiles.h"
 
 namespace fusegen::cuda {
 
-constexpr int kRing = 3;
-
-// Rows x columns of D that a block owns; its warps [kWarpsM][kWarpsN][kSplits], the last sharing the chunks
-// of a stage.
-template <int rows, int columns, int chunks, int warps_m, int warps_n, int splits>
+// How the warps of a block share its tile, [kWarpsM][kWarpsN][kSplits], the last sharing the chunks of a
+// stage.
+template <class Size, int chunks, int warps_m, int warps_n, int splits, bool warpgroups = false>
 struct Tile {
-  static constexpr int kM = rows, kN = columns, kChunks = chunks, kWarpsM = warps_m, kWarpsN = warps_n,
+  static constexpr bool kWarpgroups = warpgroups;
+  static constexpr int kM = Size::kM, kN = Size::kN, kChunks = chunks, kWarpsM = warps_m, kWarpsN = warps_n,
                        kSplits = splits;
   static constexpr int kTilesM = kM / (16 * kWarpsM), kTilesN = kN / (8 * kWarpsN);  // of a warp
   static constexpr int kBytesA = kM * kChunks * kChunk, kStageBytes = kBytesA + kN * kChunks * kChunk;
-  static constexpr int kSharedBytes = kRing * kStageBytes;
-  static_assert(kWarpsM * kWarpsN * kSplits == device::kWarps);
-  static_assert((kSplits - 1) * kM * kN * 4 <= kSharedBytes, "partial sums take the ring's place");
+  static constexpr int kRing = ring_bytes(warpgroups) / kStageBytes;
+  // Stages on their way. Products of a warpgroup still read the last stage when the next one is asked for.
+  static constexpr int kAhead = kRing - (warpgroups ? 2 : 1);
+  static_assert(kRing >= 3 && kWarpsM * kWarpsN * kSplits == device::kWarps);
+  static_assert((kSplits - 1) * kM * kN * 4 <= ring_bytes(warpgroups), "partial sums take the ring's place");
 };
-// Large tiles fill the chip where there is much to do; true float32, whose products take more registers, has
-// smaller ones. Where there is little to do, many small blocks whose warps share K.
-template <class Format>
-struct Large {
-  using Of = Tile<128, 64, 2, 4, 2, 1>;
-};
-template <>
-struct Large<device::FormatF32> {
-  using Of = Tile<64, 64, 2, 2, 4, 1>;
-};
-template <class Format>
-using LargeTile = typename Large<Format>::Of;
-using SmallTile = Tile<32, 32, 4, 2, 1, 4>;
+// Of 32-bit numbers, half as many chunks are a stage of the larger tiles: those on their way through
+// registers (Weighted) and the rounded or split ones would not fit beside the sums.
+using SmallTile = Tile<TileSize<32, 32>, 4, 2, 1, 4>;
+template <class T>
+using MediumTile = std::conditional_t<sizeof(T) == 2, Tile<TileSize<64, 64>, 4, 2, 2, 2>,
+                                      Tile<TileSize<64, 64>, 2, 2, 4, 1>>;
+template <class T>
+using LargeTile = Tile<TileSize<128, 128>, sizeof(T) == 2 ? 2 : 1, 2, 4, 1>;
+
+// Two warpgroups, each 64 rows.
+using WarpgroupTile = Tile<TileSize<128, 128>, 2, 8, 1, 1, true>;
 
 template <class Tile>
 using Sums = float[Tile::kTilesM][Tile::kTilesN][4];
@@ -58,48 +58,74 @@ struct WarpShare {
 };
 
 // sums += the warp's share of a stage that begins at k0 of K.
-template <class T, class Format, class Tile>
+template <class T, class Format, class Tile, class A, class B>
 FUSEGEN_DEVICE void multiply_stage(Sums<Tile>& sums, const WarpShare<Tile>& share, const unsigned char* slot,
                                    int k0, int K) {
-  const unsigned char* from = slot + device::lane() / 4 * kChunk + device::lane() % 4 * 16;
 #pragma unroll
   for (int c = 0; c < Tile::kChunks / Tile::kSplits; ++c) {
     const int chunk = c * Tile::kSplits + share.split;
     if (k0 + chunk * kOfChunk<T> >= K) break;
-    const unsigned char* rows_a = from + (chunk * Tile::kM + share.m) * kChunk;
-    const unsigned char* rows_b = from + Tile::kBytesA + (chunk * Tile::kN + share.n) * kChunk;
-    device::Word4 top[Tile::kTilesM], bottom[Tile::kTilesM];
+    Left rows[Tile::kTilesM];
 #pragma unroll
-    for (int m = 0; m < Tile::kTilesM; ++m) {
-      top[m] = device::load16(rows_a + 16 * m * kChunk);
-      bottom[m] = device::load16(rows_a + (16 * m + 8) * kChunk);
-    }
+    for (int m = 0; m < Tile::kTilesM; ++m) rows[m] = A::left(slot, chunk, share.m + 16 * m);
 #pragma unroll
     for (int n = 0; n < Tile::kTilesN; ++n) {
-      const device::Word4 column = device::load16(rows_b + 8 * n * kChunk);
+      const device::Word4 column = B::right(slot + Tile::kBytesA, chunk, share.n + 8 * n);
 #pragma unroll
       for (int m = 0; m < Tile::kTilesM; ++m)
-        device::product(Format{}, sums[m][n], top[m], bottom[m], column);
+        add_product(Format{}, sums[m][n], rows[m].top, rows[m].bottom, column);
     }
   }
 }
 
-// The block's tile of A B'; afterwards the sums are in the warps of split 0. By all lanes.
-template <class T, class Format, class Tile, class A, class B>
-FUSEGEN_DEVICE void multiply(Sums<Tile>& sums, A& a, B& b, int K) {
+// The same by warpgroups: all of the stage, whose numbers past K are zero. Afterwards those of the stage
+// before are done, these may still be under way.
+template <class Format, class Tile, class A, class B>
+FUSEGEN_DEVICE void multiply_stage_in_warpgroups(Sums<Tile>& sums, const unsigned char* slot) {
+  device::begin_products();
+#pragma unroll
+  for (int chunk = 0; chunk < Tile::kChunks; ++chunk)
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      device::warpgroup_product<A::kAcross, B::kAcross>(Format{}, sums[0],
+                                                        A::matrix(slot, chunk, half, device::warp() / 4 * 64),
+                                                        B::matrix(slot + Tile::kBytesA, chunk, half, 0));
+  device::end_product_group();
+  device::product_groups_done<1>();
+}
+
+// Which operand can be asked for before ready(): it was there before the launch.
+enum class Early { left, right };
+
+// sums += the block's tile of A B'; afterwards they are in the warps of split 0. By all lanes, behind a block
+// barrier after the last use of shared memory; ready() once, by all lanes, before anything of the other
+// operand is read. So half of the first stages, mostly weights, travels while the grid waits.
+template <class T, class Format, class Tile, Early early, class A, class B, class Ready>
+FUSEGEN_DEVICE void multiply_in_stages(Sums<Tile>& sums, A& a, B& b, int K, const Ready& ready) {
   constexpr int kOfStage = Tile::kChunks * kOfChunk<T>;
   const WarpShare<Tile> share;
-  const int stages = (K + kOfStage - 1) / kOfStage;
+  const int stages = (K + kOfStage - 1) / kOfStage, first = stages < Tile::kAhead ? stages : Tile::kAhead;
   unsigned char* ring = device::shared_memory();
-  const auto slot_of = [&](int stage) { return ring + stage % kRing * Tile::kStageBytes; };
-  set_zero(sums);
+  const auto slot_of = [&](int stage) { return ring + stage % Tile::kRing * Tile::kStageBytes; };
 
 #pragma unroll 1
-  for (int stage = 0; stage < kRing - 1; ++stage) {
-    if (stage < stages) {
+  for (int stage = 0; stage < first; ++stage) {
+    if constexpr (early == Early::left) {
+      a.begin(slot_of(stage));
+    } else {
+      b.begin(slot_of(stage) + Tile::kBytesA);
+    }
+  }
+  ready();
+#pragma unroll 1
+  for (int stage = 0; stage < Tile::kAhead; ++stage) {
+    if (stage < first) {
       unsigned char* slot = slot_of(stage);
-      a.begin(slot, stage * kOfStage);
-      b.begin(slot + Tile::kBytesA, stage * kOfStage);
+      if constexpr (early == Early::left) {
+        b.begin(slot + Tile::kBytesA);
+      } else {
+        a.begin(slot);
+      }
       a.finish(slot);
       b.finish(slot + Tile::kBytesA);
     }
@@ -107,35 +133,65 @@ FUSEGEN_DEVICE void multiply(Sums<Tile>& sums, A& a, B& b, int K) {
   }
 #pragma unroll 1
   for (int stage = 0; stage < stages; ++stage) {
-    device::copy_groups_done<kRing - 2>();
+    device::copy_groups_done<Tile::kAhead - 1>();
+    if constexpr (Tile::kWarpgroups) device::fence_for_products();
     device::sync_block();
-    const int next = stage + kRing - 1;
+    const int next = stage + Tile::kAhead;
     unsigned char* to = slot_of(next);
     if (next < stages) {
-      a.begin(to, next * kOfStage);
-      b.begin(to + Tile::kBytesA, next * kOfStage);
+      a.begin(to);
+      b.begin(to + Tile::kBytesA);
     }
     device::end_copy_group();
-    multiply_stage<T, Format, Tile>(sums, share, slot_of(stage), stage * kOfStage, K);
+    if constexpr (Tile::kWarpgroups) {
+      multiply_stage_in_warpgroups<Format, Tile, A, B>(sums, slot_of(stage));
+    } else {
+      multiply_stage<T, Format, Tile, A, B>(sums, share, slot_of(stage), stage * kOfStage, K);
+    }
     if (next < stages) {
       a.finish(to);
       b.finish(to + Tile::kBytesA);
     }
   }
 
+  if constexpr (Tile::kWarpgroups) device::product_groups_done<0>();
   if constexpr (Tile::kSplits > 1) {
     device::sync_block();  // the ring's memory holds partial sums from here on
     add_up(sums, share.split, share.part, Tile::kSplits, reinterpret_cast<float*>(ring));
   }
 }
 
-// each(m, n, x, y) for the sums of row m, columns n and n + 1 of D, of a block whose tile starts at (first_m,
-// first_n). Lanes of warps that have none do nothing.
+// The block's tile of A B', as above.
+template <class T, class Format, class Tile, Early early, class A, class B, class Ready>
+FUSEGEN_DEVICE void multiply(Sums<Tile>& sums, A& a, B& b, int K, const Ready& ready) {
+  if constexpr (Tile::kWarpgroups && !device::kHasWarpgroups) {  // no plan takes these tiles on such a GPU
+    for_each_sum<Tile::kTilesM, Tile::kTilesN>(
+        [&](int m, int n, int i) { sums[m][n][i] = device::not_a_number(); });
+    ready();
+  } else {
+    set_zero(sums);
+    multiply_in_stages<T, Format, Tile, early>(sums, a, b, K, ready);
+  }
+}
+
+// Where the tile begins that is number `unit` of [M, ...]. Tiles lie along M first, so that blocks that run
+// together share those of B.
+struct Corner {
+  int m, n;
+};
+template <class Tile>
+FUSEGEN_DEVICE Corner corner_of(int M, int unit) {
+  const int tiles_m = (M + Tile::kM - 1) / Tile::kM;
+  return {unit % tiles_m * Tile::kM, unit / tiles_m * Tile::kN};
+}
+
+// each(m, n, x, y) for the sums of row m, columns n and n + 1 of D, of a tile that begins at `corner`.
+// Lanes of warps that have none do nothing.
 template <class Tile, class Each>
-FUSEGEN_DEVICE void for_each_pair(const Sums<Tile>& sums, int first_m, int first_n, const Each& each) {
+FUSEGEN_DEVICE void for_each_pair(const Sums<Tile>& sums, const Corner& corner, const Each& each) {
   const WarpShare<Tile> share;
   if (share.split > 0) return;
-  const int m0 = first_m + share.m + device::lane() / 4, n0 = first_n + share.n + device::lane() % 4 * 2;
+  const int m0 = corner.m + share.m + device::lane() / 4, n0 = corner.n + share.n + device::lane() % 4 * 2;
 #pragma unroll
   for (int m = 0; m < Tile::kTilesM; ++m)
 #pragma unroll

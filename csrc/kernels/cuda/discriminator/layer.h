@@ -1,4 +1,4 @@
-// The discriminator step forward: a layer of all rows, the head, and the length of the input gradients.
+// The discriminator step forward: a layer of all rows, the logits, and the length of the input gradients.
 #pragma once
 #include <device/warp.h>
 
@@ -14,87 +14,107 @@ FUSEGEN_DEVICE V sum_of_warp(V v) {
   return v;
 }
 
-// Two neighbours of a row of our own memory, whose length is even.
+FUSEGEN_DEVICE Input input_of(const Scratch& o) {
+  return {{o.data, nullptr, nullptr}, {o.stride, 0, 0}, {o.first, INT_MAX, INT_MAX}, true};
+}
+FUSEGEN_DEVICE Input input_of(const Weight& w) {
+  return {{w.data, nullptr, nullptr}, {w.stride, 0, 0}, {0, INT_MAX, INT_MAX}, w.aligned};
+}
+
+// Two neighbours of a row of our own memory, whose length is even. Past the row's width zeros are written,
+// not what came out: W's columns there are zero, but 0 * inf is NaN, and readers take whole words.
 template <class T>
-FUSEGEN_DEVICE void store_pair(T* to, float x, float y) {
+FUSEGEN_DEVICE void store_pair(const Scratch& out, int row, int n, int width, float x, float y) {
+  T* to = row_of<T>(out, row) + n;
+  const T first = device::narrow<T>(n < width ? x : 0.0f),
+          second = device::narrow<T>(n + 1 < width ? y : 0.0f);
   if constexpr (sizeof(T) == 2) {
-    *reinterpret_cast<uint32_t*>(to) =
-        device::narrow<T>(x).bits | static_cast<uint32_t>(device::narrow<T>(y).bits) << 16;
+    *reinterpret_cast<uint32_t*>(to) = first.bits | static_cast<uint32_t>(second.bits) << 16;
   } else {
-    to[0] = x;
-    to[1] = y;
+    to[0] = first;
+    to[1] = second;
   }
 }
 
-// Blocks lie along the rows first, so that those that run together share W's tiles.
-template <class T, class Format, class Tile, bool kAdjoint>
-FUSEGEN_KERNEL void layer_kernel(FUSEGEN_ARGUMENT LayerArguments a) {
-  const int blocks_m = (a.rows.count + Tile::kM - 1) / Tile::kM;
-  const int first_m = device::block() % blocks_m * Tile::kM, first_n = device::block() / blocks_m * Tile::kN;
-  Sums<Tile> sums;
-  KMajor<T, Tile::kM, Tile::kChunks> left(a.a, a.rows, first_m, a.rows.count, a.K);
-  if constexpr (kAdjoint) {
-    const Plain<T> W{a.b, {a.K, 0, INT_MAX, 0}, a.K, a.N};
-    NMajor<T, Tile::kN, Tile::kChunks, Plain<T>> right(W, first_n);
-    multiply<T, Format, Tile>(sums, left, right, a.K);
-  } else {
-    KMajor<T, Tile::kN, Tile::kChunks> right(a.b, {a.N, 0, INT_MAX, 0}, first_n, a.N, a.K);
-    multiply<T, Format, Tile>(sums, left, right, a.K);
+// Numbers n and n + 1 of a vector of `width`; 0 past it.
+struct Pair {
+  float x, y;
+};
+template <class T>
+FUSEGEN_DEVICE Pair read_pair(const void* vector, int n, int width) {
+  const T* v = static_cast<const T*>(vector);
+  return {n < width ? device::widen(v[n]) : 0.0f, n + 1 < width ? device::widen(v[n + 1]) : 0.0f};
+}
+
+// What becomes of the sums of a row's columns n and n + 1.
+template <class T>
+FUSEGEN_DEVICE void finish_pair(const LayerArguments& a, int row, int n, Pair z) {
+  if (a.bias) {
+    const Pair b = read_pair<T>(a.bias, n, a.N);
+    z = {z.x + b.x, z.y + b.y};
   }
-  for_each_pair<Tile>(sums, first_m, first_n, [&](int m, int n, float x, float y) {
-    if (m >= a.rows.count || n >= a.out.stride) return;
-    const int row = a.rows(m);
-    if (a.bias) {
-      const T* b = static_cast<const T*>(a.bias);
-      if (n < a.N) x += device::widen(b[n]);
-      if (n + 1 < a.N) y += device::widen(b[n + 1]);
-    }
-    if (a.activate) {
-      x = activations::activated(x, a.slope);
-      y = activations::activated(y, a.slope);
-    } else if (a.mask.data) {
-      const T* h = row_of<const T>(a.mask, row) + n;
-      x = activations::activation_gradient(device::widen(h[0]), x, a.slope);
-      y = activations::activation_gradient(device::widen(h[1]), y, a.slope);
-    }
-    // Past the row's width zeros are written, not what came out: the columns of W there are zero, but 0 * inf
-    // is NaN, and the next layer reads whole words.
-    store_pair(row_of<T>(a.out, row) + n, n < a.N ? x : 0.0f, n + 1 < a.N ? y : 0.0f);
+  if (a.activate) {
+    z = {activations::activated(z.x, a.slope), activations::activated(z.y, a.slope)};
+  } else if (a.mask.data) {
+    const T* h = row_of<const T>(a.mask, row) + n;
+    z = {activations::activation_gradient(device::widen(h[0]), z.x, a.slope),
+         activations::activation_gradient(device::widen(h[1]), z.y, a.slope)};
+  }
+  store_pair<T>(a.out, row, n, a.N, z.x, z.y);
+  if (!a.adjoints.data) return;
+  const Pair w = read_pair<T>(a.logit_weights, n, a.N);
+  const auto h = [](float x) { return device::widen(device::narrow<T>(x)); };  // as other readers see it
+  store_pair<T>(a.adjoints, row, n, a.N, activations::activation_gradient(h(z.x), w.x, a.slope),
+                activations::activation_gradient(h(z.y), w.y, a.slope));
+}
+
+template <class T, class Format, class Tile, class Ready>
+FUSEGEN_DEVICE void layer_tile(const StepArguments& step, const LayerArguments& a, int unit,
+                               const Ready& ready) {
+  const Corner corner = corner_of<Tile>(a.rows.count, unit);
+  Sums<Tile> sums;
+  Along<T, Tile::kM, Tile::kChunks> left(a.a.data ? input_of(a.a) : step.samples, a.rows, corner.m, a.K);
+  if (a.across) {
+    Across<T, Tile::kN, Tile::kChunks> right(a.W, corner.n, a.K, a.N);
+    multiply<T, Format, Tile, Early::right>(sums, left, right, a.K, ready);
+  } else {
+    Along<T, Tile::kN, Tile::kChunks> right(input_of(a.W), {a.N, 0, INT_MAX, 0}, corner.n, a.K);
+    multiply<T, Format, Tile, Early::right>(sums, left, right, a.K, ready);
+  }
+  for_each_pair<Tile>(sums, corner, [&](int m, int n, float x, float y) {
+    if (m < a.rows.count && n < a.out.stride) finish_pair<T>(a, a.rows(m), n, {x, y});
   });
 }
 
-// A warp a row.
-template <class T, class Format>
-FUSEGEN_KERNEL void head_kernel(FUSEGEN_ARGUMENT HeadArguments a) {
-  const int row = device::block() * device::kWarps + device::warp(), lane = device::lane();
-  if (row >= a.split.rows) return;
-  const T* in = row_of<T>(a.in, row);
+// Eight rows, a warp each.
+template <class T>
+FUSEGEN_DEVICE void logits_of_rows(const StepArguments& step, int unit) {
+  const LogitArguments& a = step.logits;
+  const int row = unit * device::kWarps + device::warp(), lane = device::lane();
+  if (row >= step.split.rows) return;
   const T* w = static_cast<const T*>(a.w);
-  if (row < a.split.plain) {
+  if (row < step.split.plain) {
+    const T* in = a.in.data ? row_of<const T>(a.in, row) : row_of<T>(step.samples, row);
     float sum = 0;
     for (int n = lane; n < a.n; n += 32) sum += device::widen(in[n]) * device::widen(w[n]);
     sum = sum_of_warp(sum);
     if (a.b) sum += device::widen(*static_cast<const T*>(a.b));
     if (lane == 0) {
-      a.logit[row] = sum;
-      static_cast<T*>(a.logits)[row] = device::narrow<T>(sum);
+      step.logit[row] = sum;
+      static_cast<T*>(a.out)[row] = device::narrow<T>(sum);
     }
   }
-  if (!among(a.split, a.adjoints, row)) return;
-  T* out = row_of<T>(a.out, row);
-  for (int n = lane; n < a.out.stride; n += 32) {
-    const float u = n < a.n ? device::widen(w[n]) : 0.0f;
-    out[n] = device::narrow<T>(
-        a.masked && n < a.n ? activations::activation_gradient(device::widen(in[n]), u, a.slope) : u);
-  }
+  if (!a.v.data || !among(step.split, a.groups, row)) return;
+  T* v = row_of<T>(a.v, row);
+  for (int n = lane; n < a.v.stride; n += 32) v[n] = n < a.n ? w[n] : device::narrow<T>(0.0f);
 }
 
-// A warp a row.
-template <class T, class Format>
-FUSEGEN_KERNEL void norm_kernel(FUSEGEN_ARGUMENT NormArguments a) {
-  const int i = device::block() * device::kWarps + device::warp(), lane = device::lane();
-  if (i >= a.rows.count) return;
-  const int row = a.rows(i);
+// Eight rows, a warp each.
+template <class T>
+FUSEGEN_DEVICE void norms_of_rows(const StepArguments& a, int unit) {
+  const int i = unit * device::kWarps + device::warp(), lane = device::lane();
+  if (i >= a.penalised.count) return;
+  const int row = a.penalised(i);
   const T* v = row_of<const T>(a.v, row);
   float sum = 0;
   for (int n = lane; n < a.inputs; n += 32) sum += device::widen(v[n]) * device::widen(v[n]);

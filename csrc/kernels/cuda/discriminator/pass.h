@@ -4,12 +4,10 @@
 
 namespace fusegen::cuda {
 
-void launch_totals(const TotalArguments& a, void* stream);
-
-// One instance a format, each in a file of its own.
+// One instance a format, each in a file of its own; see backend.h for what they return.
 template <class T, class Fmt>
-void run_mlp_forward(const MlpForwardPass& p);
+bool run_mlp_forward(const MlpForwardPass& p);
 template <class T, class Fmt>
-void run_mlp_backward(const MlpBackwardPass& p);
+bool run_mlp_backward(const MlpBackwardPass& p);
 
 }  // namespace fusegen::cuda

@@ -1,37 +1,23 @@
-// The launches of a discriminator step. Forward: one a hidden layer, the head, one a layer of adjoints, the
-// lengths of the input gradients where there is a penalty, the totals. Backward: one a hidden layer of
-// tangents where there is a penalty, and one for all gradients of kLayersOfLaunch layers.
+// The jobs of a discriminator step, in phases. Forward: the hidden layers, one after another; the logits
+// beside the first layer of adjoints; further adjoints; the lengths of the input gradients where there is a
+// penalty; the totals. Backward: where there is a penalty a layer of tangents at a time, beside the weight
+// gradients that need those before; else all at once.
 #pragma once
-#include <device/launch.h>
-
-#include "gradient.h"
 #include "pass.h"
 #include "saved.h"
+#include "schedule.h"
 
 namespace fusegen::cuda {
 
 namespace {
 
-template <class Tile>
-int tiles(int m, int n) {
-  return ceil_div(m, Tile::kM) * ceil_div(n, Tile::kN);
-}
-
-inline Input input_of(const Scratch& o) {
-  return {{o.data, nullptr, nullptr}, {o.stride, 0, 0}, {o.first, INT_MAX, INT_MAX}, true};
-}
-
 inline bool whole_words(const void* data, int64_t stride, int64_t width, int number) {
   return reinterpret_cast<uintptr_t>(data) % 16 == 0 && stride * number % 16 == 0 && width * number % 16 == 0;
 }
 
-inline Input input_of(const MlpStep& p, const Matrix& W, int64_t rows, int64_t columns) {
-  const int number = static_cast<int>(dtype_size(p.dtype));
+inline Weight weight_of(const MlpStep& p, const Matrix& W, int64_t rows, int64_t columns) {
   const int64_t stride = rows > 1 ? W.stride : columns;
-  return {{W.data, nullptr, nullptr},
-          {stride, 0, 0},
-          {0, INT_MAX, INT_MAX},
-          whole_words(W.data, stride, columns, number)};
+  return {W.data, stride, whole_words(W.data, stride, columns, static_cast<int>(dtype_size(p.dtype)))};
 }
 
 inline Input samples_of(const MlpStep& p) {
@@ -51,223 +37,159 @@ inline Input samples_of(const MlpStep& p) {
   return s;
 }
 
-template <class T, class Fmt, class Tile>
-void launch_layer_as(const LayerArguments& a, bool adjoint, void* stream) {
-  const device::Launch l{
-      .blocks = tiles<Tile>(a.rows.count, a.N), .shared_bytes = Tile::kSharedBytes, .stream = stream};
-  device::launch(adjoint ? layer_kernel<T, Fmt, Tile, true> : layer_kernel<T, Fmt, Tile, false>, l, a);
+inline StepArguments arguments_of(const MlpStep& p, const Saved& saved) {
+  StepArguments a{};
+  a.split = split_of(p);
+  a.samples = samples_of(p);
+  a.inputs = width_of(p, 0);
+  a.logit = saved.logit;
+  a.norm2 = saved.norm2;
+  a.s = saved.s;
+  a.c = saved.c;
+  a.unit = saved.unit;
+  a.v = saved.v;
+  return a;
 }
 
-template <class T, class Fmt>
-void launch_layer(const LayerArguments& a, bool adjoint, int sms, void* stream) {
-  if (tiles<LargeTile<Fmt>>(a.rows.count, a.N) >= sms) {
-    launch_layer_as<T, Fmt, LargeTile<Fmt>>(a, adjoint, stream);
-  } else {
-    launch_layer_as<T, Fmt, SmallTile>(a, adjoint, stream);
-  }
+// From the rows of layer l - 1 (0: the samples) to those of layer l: H_l, or T_l through H_l's mask.
+inline LayerArguments layer_of(const MlpStep& p, int l, const Scratch& from, const Scratch& to) {
+  const DenseLayer& layer = p.layers[l - 1];
+  LayerArguments a{};
+  a.a = from;
+  a.K = width_of(p, l - 1);
+  a.N = width_of(p, l);
+  a.W = weight_of(p, layer.W, a.N, a.K);
+  a.slope = static_cast<float>(layer.slope);
+  a.out = to;
+  return a;
 }
 
-}  // namespace
-
-namespace {
-
-// A warp a row.
-inline device::Launch rows_launch(int rows, void* stream) {
-  return {.blocks = ceil_div(rows, device::kWarps), .stream = stream};
-}
-
-// H_l of all rows.
-template <class T, class Fmt>
-void run_layers(const MlpForwardPass& p, const Saved& saved, int sms) {
+// H_l of all rows; with the last, the adjoints there.
+inline void add_layers(Schedule& schedule, const MlpForwardPass& p, const Saved& saved) {
   for (int l = 1; l < p.depth; ++l) {
-    const DenseLayer& layer = p.layers[l - 1];
-    LayerArguments a{};
-    a.a = l == 1 ? samples_of(p) : input_of(saved.H[l - 2]);
+    LayerArguments a = layer_of(p, l, l > 1 ? saved.H[l - 2] : Scratch{}, saved.H[l - 1]);
     a.rows = {split_of(p).rows, 0, INT_MAX, 0};
-    a.K = width_of(p, l - 1);
-    a.N = width_of(p, l);
-    a.b = input_of(p, layer.W, a.N, a.K);
-    a.bias = layer.b;
+    a.bias = p.layers[l - 1].b;
     a.activate = true;
-    a.slope = static_cast<float>(layer.slope);
-    a.out = saved.H[l - 1];
-    launch_layer<T, Fmt>(a, false, sms, p.stream);
+    if (l == p.depth - 1) {
+      a.logit_weights = p.layers[l].W.data;
+      a.adjoints = saved.U[l - 1];
+    }
+    schedule.add(a);
+    schedule.next_phase();
   }
 }
 
-// Logits, and the adjoints behind the last layer.
-template <class T, class Fmt>
-void run_head(const MlpForwardPass& p, const Saved& saved) {
+inline LogitArguments logits_of(const MlpForwardPass& p, const Saved& saved) {
   const int hidden = p.depth - 1;
   const DenseLayer& last = p.layers[hidden];
-  HeadArguments head{};
-  head.in = hidden ? input_of(saved.H[hidden - 1]) : samples_of(p);
-  head.w = last.W.data;
-  head.b = last.b;
-  head.n = width_of(p, hidden);
-  head.split = split_of(p);
-  head.adjoints = hidden ? adjoints(p) : input_gradients(p);
-  head.masked = hidden > 0;
-  head.slope = hidden ? static_cast<float>(p.layers[hidden - 1].slope) : 1.0f;
-  head.out = hidden ? saved.U[hidden - 1] : saved.v;
-  head.logit = saved.logit;
-  head.logits = p.logits;
-  device::launch(head_kernel<T, Fmt>, rows_launch(head.split.rows, p.stream), head);
+  LogitArguments a{};
+  if (hidden) a.in = saved.H[hidden - 1];
+  a.w = last.W.data;
+  a.b = last.b;
+  a.n = width_of(p, hidden);
+  if (!hidden) a.v = saved.v;
+  a.groups = input_gradients(p);
+  a.out = p.logits;
+  return a;
 }
 
 // U_l = m_l (U_{l+1} W_{l+1}), and v without a mask.
-template <class T, class Fmt>
-void run_adjoints(const MlpForwardPass& p, const Saved& saved, int sms) {
+inline void add_adjoints(Schedule& schedule, const MlpForwardPass& p, const Saved& saved) {
   for (int l = p.depth - 2; l >= 0; --l) {
     const unsigned groups = l ? adjoints(p) : input_gradients(p);
     if (!groups) continue;
     LayerArguments a{};
-    a.a = input_of(saved.U[l]);
+    a.a = saved.U[l];
     a.rows = rows_of(split_of(p), groups);
     a.K = width_of(p, l + 1);
     a.N = width_of(p, l);
-    a.b = input_of(p, p.layers[l].W, a.K, a.N);
+    a.W = weight_of(p, p.layers[l].W, a.K, a.N);
+    a.across = true;
     if (l) {
       a.mask = saved.H[l - 1];
       a.slope = static_cast<float>(p.layers[l - 1].slope);
     }
     a.out = l ? saved.U[l - 1] : saved.v;
-    launch_layer<T, Fmt>(a, true, sms, p.stream);
+    schedule.add(a);
+    schedule.next_phase();
   }
 }
 
 }  // namespace
 
 template <class T, class Fmt>
-void run_mlp_forward(const MlpForwardPass& p) {
-  const int sms = device(p.device).sms;
+bool run_mlp_forward(const MlpForwardPass& p) {
   Parts parts(p.saved);
   const Saved saved(p, parts);
-  run_layers<T, Fmt>(p, saved, sms);
-  run_head<T, Fmt>(p, saved);
-  run_adjoints<T, Fmt>(p, saved, sms);
+  StepArguments a = arguments_of(p, saved);
+  a.logits = logits_of(p, saved);
+  a.totals = {.loss = p.loss,
+              .generator = p.generator,
+              .target = static_cast<float>(p.target),
+              .r1 = static_cast<float>(p.r1),
+              .r2 = static_cast<float>(p.r2),
+              .gp = static_cast<float>(p.gp),
+              .scalars = p.scalars,
+              .loss_out = p.loss_out};
+  Schedule schedule;
+  add_layers(schedule, p, saved);
+  schedule.add_rows(Part::logits, a.split.rows);
+  add_adjoints(schedule, p, saved);
+  schedule.next_phase();
   if (penalised(p)) {
-    const RowMap rows = rows_of(split_of(p), penalised(p));
-    device::launch(norm_kernel<T, Fmt>, rows_launch(rows.count, p.stream),
-                   {.v = saved.v, .inputs = width_of(p, 0), .rows = rows, .norm2 = saved.norm2});
+    a.penalised = rows_of(a.split, penalised(p));
+    schedule.add_rows(Part::norms, a.penalised.count);
+    schedule.next_phase();
   }
-  launch_totals({.split = split_of(p),
-                 .loss = p.loss,
-                 .generator = p.generator,
-                 .target = static_cast<float>(p.target),
-                 .r1 = static_cast<float>(p.r1),
-                 .r2 = static_cast<float>(p.r2),
-                 .gp = static_cast<float>(p.gp),
-                 .logit = saved.logit,
-                 .norm2 = saved.norm2,
-                 .s = saved.s,
-                 .c = saved.c,
-                 .unit = saved.unit,
-                 .scalars = p.scalars,
-                 .loss_out = p.loss_out},
-                p.stream);
+  schedule.add_totals();
+  return schedule.run<T, Fmt>(a, p.format, device(p.device), p.stream);
 }
 
 namespace {
 
-template <class T, class Fmt, class Tile>
-void launch_gradients_as(GradientArguments& a, void* stream) {
-  for (int i = 0; i < a.products; ++i) {
-    a.product[i].first_block = a.tile_blocks;
-    a.tile_blocks += tiles<Tile>(a.product[i].M, a.product[i].N);
+// The gradients of layer l's weight and bias, of which tangents `t` of layer l - 1 are known (null: none).
+inline void add_gradients(Schedule& schedule, const MlpBackwardPass& p, const Saved& saved, int l,
+                          const Scratch& t) {
+  const Scratch h = l > 1 ? saved.H[l - 2] : Scratch{};
+  void *dW = p.dW[l - 1].data, *db = p.db[l - 1];
+  if (l == p.depth) {  // whose adjoints are 1: sums of s h + c t, and of s
+    if (dW) schedule.add(ColumnSum{h, t, false, width_of(p, l - 1), dW});
+    if (db) schedule.add(ColumnSum{{}, {}, true, 1, db});
+    return;
   }
-  for (int i = 0; i < a.sums; ++i) {
-    a.sum[i].first_block = a.sum_blocks;
-    a.sum_blocks += ceil_div(a.sum[i].n, 32);
-  }
-  const int blocks = a.tile_blocks + a.sum_blocks + a.dx_blocks;
-  if (blocks)
-    device::launch(gradient_kernel<T, Fmt, Tile>,
-                   {.blocks = blocks, .shared_bytes = Tile::kSharedBytes, .stream = stream}, a);
-}
-
-template <class T, class Fmt>
-void launch_gradients(GradientArguments& a, int sms, void* stream) {
-  int large = 0;
-  for (int i = 0; i < a.products; ++i) large += tiles<LargeTile<Fmt>>(a.product[i].M, a.product[i].N);
-  if (large >= sms) {
-    launch_gradients_as<T, Fmt, LargeTile<Fmt>>(a, stream);
-  } else {
-    launch_gradients_as<T, Fmt, SmallTile>(a, stream);
-  }
-}
-
-// T_l = m_l (T_{l-1} W_l'), with T_0 = v.
-template <class T, class Fmt>
-void run_tangents(const MlpBackwardPass& p, const Saved& saved, const std::vector<Scratch>& tangents,
-                  int sms) {
-  for (int l = 1; l < p.depth; ++l) {
-    LayerArguments a{};
-    a.a = input_of(l == 1 ? saved.v : tangents[l - 2]);
-    a.rows = rows_of(split_of(p), penalised(p));
-    a.K = width_of(p, l - 1);
-    a.N = width_of(p, l);
-    a.b = input_of(p, p.layers[l - 1].W, a.N, a.K);
-    a.mask = saved.H[l - 1];
-    a.slope = static_cast<float>(p.layers[l - 1].slope);
-    a.out = tangents[l - 1];
-    launch_layer<T, Fmt>(a, false, sms, p.stream);
-  }
+  const Scratch u = saved.U[l - 1];
+  if (dW) schedule.add(WeightGradient{u, h, t, width_of(p, l), width_of(p, l - 1), dW}, split_of(p).rows);
+  if (db) schedule.add(ColumnSum{u, {}, false, width_of(p, l), db});
 }
 
 }  // namespace
 
 template <class T, class Fmt>
-void run_mlp_backward(const MlpBackwardPass& p) {
-  const int sms = device(p.device).sms, hidden = p.depth - 1;
+bool run_mlp_backward(const MlpBackwardPass& p) {
   Parts parts(const_cast<void*>(p.saved));
   const Saved saved(p, parts);
   Parts own(p.workspace);
   const std::vector<Scratch> tangents = tangents_of(p, own);
-  const unsigned groups = p.weight_gradients ? penalised(p) : 0u;
-  if (groups) run_tangents<T, Fmt>(p, saved, tangents, sms);
-
-  GradientArguments fresh{};
-  fresh.split = split_of(p);
-  fresh.tangents = groups;
-  fresh.samples = samples_of(p);
-  fresh.inputs = width_of(p, 0);
-  fresh.s = saved.s;
-  fresh.c = saved.c;
-  fresh.unit = saved.unit;
-  fresh.scale = p.scale_in;
-  fresh.v = saved.v;
-  const auto activations = [&](int l) { return l ? saved.H[l - 1] : Scratch{}; };
-  const auto tangents_at = [&](int l) { return !groups ? Scratch{} : l ? tangents[l - 1] : saved.v; };
-
-  GradientArguments a = fresh;
+  StepArguments a = arguments_of(p, saved);
+  a.tangents = p.weight_gradients ? penalised(p) : 0u;
+  a.scale = p.scale_in;
   for (int i = 0; i < 2; ++i) a.dx[i] = p.dx[i].data;
-  if (a.dx[0] || a.dx[1]) a.dx_blocks = ceil_div(fresh.split.plain, device::kWarps);
-  if (p.weight_gradients) {
-    // The last layer is a sum of s h + c t; its bias of s.
-    if (p.dW[hidden].data) {
-      ColumnSum& last = a.sum[a.sums++];
-      last = {.n = width_of(p, hidden), .out = p.dW[hidden].data};
-      last.x = activations(hidden);
-      last.t = tangents_at(hidden);
+
+  Schedule schedule;
+  if (a.dx[0] || a.dx[1]) schedule.add_rows(Part::input_gradients, a.split.plain);
+  for (int l = 1; p.weight_gradients && l <= p.depth; ++l) {
+    const Scratch t = !a.tangents ? Scratch{} : l > 1 ? tangents[l - 2] : saved.v;
+    if (a.tangents && l < p.depth) {  // T_l = m_l (T_{l-1} W_l'), with T_0 = v
+      LayerArguments layer = layer_of(p, l, t, tangents[l - 1]);
+      layer.rows = rows_of(a.split, a.tangents);
+      layer.mask = saved.H[l - 1];
+      schedule.add(layer);
     }
-    if (p.db[hidden]) a.sum[a.sums++] = {.ones = true, .n = 1, .out = p.db[hidden]};
-    for (int l = 1; l <= hidden; ++l) {
-      if (p.dW[l - 1].data)
-        a.product[a.products++] = {.u = saved.U[l - 1],
-                                   .h = activations(l - 1),
-                                   .t = tangents_at(l - 1),
-                                   .M = width_of(p, l),
-                                   .N = width_of(p, l - 1),
-                                   .out = p.dW[l - 1].data};
-      if (p.db[l - 1]) a.sum[a.sums++] = {.x = saved.U[l - 1], .n = width_of(p, l), .out = p.db[l - 1]};
-      if (l % kLayersOfLaunch == 0) {
-        launch_gradients<T, Fmt>(a, sms, p.stream);
-        a = fresh;
-      }
-    }
+    add_gradients(schedule, p, saved, l, t);
+    if (a.tangents) schedule.next_phase();
   }
-  launch_gradients<T, Fmt>(a, sms, p.stream);
+  return schedule.run<T, Fmt>(a, p.format, device(p.device), p.stream);
 }
 
 }  // namespace fusegen::cuda

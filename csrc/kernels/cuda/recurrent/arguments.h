@@ -10,7 +10,7 @@ struct Exchange {
   unsigned char* publish;
   int64_t gather_parity, publish_parity;  // bytes from the even steps' copy to the odd ones'; 0: one copy
   int gather_bytes, publish_bytes;        // of a row
-  uint32_t* flags;                        // [D*groups*slices][blocks], or null
+  uint32_t* flags;                        // [D*groups*slices][flag_stride(blocks)], or null
 };
 
 // How a launch lies on the device: its plan as a block sees it.
@@ -20,6 +20,17 @@ struct Geometry {
   bool resident;         // R stays in registers
   int own_bytes_of_row;  // what a block publishes of a row
   SharedParts shared;
+};
+
+// Of a tensor of all steps, in bytes: from a step to the next in time, and from a slice's rows to the next's.
+// Far below 2^32: what a step has of all rows lies in the shared memory of the blocks, too.
+struct Stride {
+  uint32_t step, slice;
+  template <class Byte>
+  FUSEGEN_DEVICE Byte* at(Byte* first, int t, int number) const {
+    return first + static_cast<uint64_t>(static_cast<uint32_t>(t)) * step +
+           static_cast<uint64_t>(static_cast<uint32_t>(number)) * slice;
+  }
 };
 
 // What of a layer's step a launch does. With a projection a step has two halves: the cell's part, of which h
@@ -33,6 +44,7 @@ struct Arguments {
   Operand operand;
   Exchange exchange;
   Geometry geometry;
+  Stride gx, y, gates, cells;  // forward, in one launch
   Half half;
   // Steps of this launch. Forward: -1 hands out h0. Backward: 0 ran last, T only multiplies, which gives dh0.
   int first, last;

@@ -2,24 +2,14 @@
 #include <algorithm>
 
 #include "pass.h"
+#include "stepwise/pass.h"
 
 namespace fusegen::cuda {
 namespace {
 
-bool split(const Product& p) { return p.format == Format::f32; }
-
 int chunks_of_row(const Product& p, int units) {
   return ceil_div(static_cast<int64_t>(p.segments) * units * number_bytes(p.format), kChunk);
 }
-
-int power_of_two(int n) {
-  int p = 1;
-  while (p < n) p *= 2;
-  return p;
-}
-
-// Clusters of this size that are surely resident together: those of a GPC (16 usable SMs of about 18).
-int clusters(const Device& device, int size) { return std::max(1, device.sms / 18) * (16 / size); }
 
 // Shared memory of the plan; false where the device has less.
 bool fits(Plan& plan, const Product& p, const Device& device) {
@@ -27,22 +17,14 @@ bool fits(Plan& plan, const Product& p, const Device& device) {
   return plan.shared_bytes <= device.shared_bytes;
 }
 
-// Deals the batch, in slices of so many tiles, over at most `most` groups.
-void deal(Plan& plan, const Product& p, int tiles, int most) {
-  plan.tiles = tiles;
-  const int all = std::max(1, ceil_div(p.B, 8 * tiles));
-  plan.slices = ceil_div(all, most);
-  plan.groups = ceil_div(all, plan.slices);
-}
-
 // R in the registers of `blocks` blocks, by the fewest that hold it.
 bool resident(Plan& plan, const Product& p, const Device& device, Transport transport) {
-  const int kept = resident_chunks(p.gates, split(p));
+  const int kept = resident_chunks(p.gates);
   for (int k_splits = 1; k_splits <= 8; k_splits *= 2) {
     const int units = units_of_block(p, k_splits);
     int blocks = ceil_div(p.units, units);
     if (transport == Transport::cluster) blocks = power_of_two(blocks);
-    if (ceil_div(chunks_of_row(p, blocks * units), k_splits) > kept) continue;
+    if (ceil_div(chunks_of_row(p, blocks * units), k_splits) > kept) continue;  // and so an even number
     if (transport == Transport::block && blocks > 1) return false;
     if (transport == Transport::cluster && (blocks == 1 || blocks > device.largest_cluster)) return false;
     const int most = (transport == Transport::cluster ? clusters(device, blocks) : device.sms / blocks) / p.D;
@@ -50,9 +32,9 @@ bool resident(Plan& plan, const Product& p, const Device& device, Transport tran
     plan.transport = transport;
     plan.blocks = blocks;
     plan.k_splits = k_splits;
-    deal(plan, p, ceil_div(p.B, 8) <= most ? 1 : p.most_tiles, most);
+    deal(plan, p.B, ceil_div(p.B, 8) <= most ? 1 : p.most_tiles, most);
     if (fits(plan, p, device)) return true;
-    deal(plan, p, 1, most);
+    deal(plan, p.B, 1, most);
     return fits(plan, p, device);
   }
   return false;
@@ -70,19 +52,24 @@ const char* why(Transport t) {
 
 }  // namespace
 
-// R read from L2 each time: as many blocks as give every SM work.
-Plan choose_stepwise(const Device& device, const Product& p) {
-  Plan plan{};
-  plan.transport = Transport::launch;
-  plan.tiles = p.B > 8 ? p.most_tiles : 1;
-  plan.slices = 1;
-  plan.groups = std::max(1, ceil_div(p.B, 8 * plan.tiles));
-  for (plan.k_splits = 1; plan.k_splits < 8; plan.k_splits *= 2) {
-    plan.blocks = ceil_div(p.units, units_of_block(p, plan.k_splits));
-    if (plan.blocks * plan.groups * p.D >= device.sms || 2 * plan.k_splits > chunks_of_row(p, p.units)) break;
-  }
-  plan.blocks = ceil_div(p.units, units_of_block(p, plan.k_splits));
-  fits(plan, p, device);
+int power_of_two(int n) {
+  int p = 1;
+  while (p < n) p *= 2;
+  return p;
+}
+
+// Those of a GPC: 16 usable SMs of about 18.
+int clusters(const Device& device, int size) { return std::max(1, device.sms / 18) * (16 / size); }
+
+void deal(Plan& plan, int B, int tiles, int most) {
+  plan.tiles = tiles;
+  const int all = std::max(1, ceil_div(B, 8 * tiles));
+  plan.slices = ceil_div(all, most);
+  plan.groups = ceil_div(all, plan.slices);
+}
+
+Plan choose_stepwise(const Device& device, const LayerSizes& sizes) {
+  Plan plan = stepwise::choose(device, stepwise::products_of(sizes).cell);
   plan.why = why(plan.transport);
   return plan;
 }
@@ -93,10 +80,14 @@ Plan choose(const Device& device, const LayerSizes& sizes, int transport) {
   bool found = false;
   if (sizes.P == sizes.H)
     for (Transport t : {Transport::block, Transport::cluster, Transport::l2})
-      if (!found && (transport < 0 || transport == static_cast<int>(t))) found = resident(plan, p, device, t);
-  if (!found) plan = choose_stepwise(device, p);
+      if (!found && (transport < 0 || transport == static_cast<int>(t)))
+        found = sizes.backward ? plan_backward(plan, sizes, device, t) : resident(plan, p, device, t);
+  if (!found) plan = choose_stepwise(device, sizes);
   plan.why = sizes.P != sizes.H ? "a projection follows each step: two launches a step" : why(plan.transport);
   plan.workspace_bytes = workspace(device, plan, sizes).bytes;
+  if (plan.transport == Transport::cluster)  // which may have to go through L2: run.h
+    plan.workspace_bytes = std::max(plan.workspace_bytes,
+                                    choose(device, sizes, static_cast<int>(Transport::l2)).workspace_bytes);
   return plan;
 }
 

@@ -1,6 +1,7 @@
 // What a pass multiplies at every step, and how a block's registers and shared memory are dealt for it.
 #pragma once
 #include "../layout.h"
+#include "forward/patch.h"
 
 namespace fusegen::cuda {
 
@@ -11,6 +12,7 @@ struct Product {
   int most_tiles;  // of 8 rows of the batch, in a slice
   Format format;
   int units, B, D;
+  int ring;  // stretches of gate inputs and saved gates that go through shared memory; 0: none do
 };
 
 // Tiles of a slice: as many as fit in a lane's registers beside R, on every GPU generation. LSTM and GRU with
@@ -21,43 +23,54 @@ constexpr int most_tiles(Cell cell, Format format) {
 
 constexpr Product product_of(const LayerSizes& s) {
   const int gates = gate_count(s.cell);
-  return {
-      s.backward ? 1 : gates, s.backward ? gates : 1, most_tiles(s.cell, s.format), s.format, s.H, s.B, s.D};
+  const int ring = s.backward ? 0 : gates == 1 ? 1 : 4;  // GRU saves four numbers of three gates
+  return {s.backward ? 1 : gates,
+          s.backward ? gates : 1,
+          most_tiles(s.cell, s.format),
+          s.format,
+          s.H,
+          s.B,
+          s.D,
+          ring};
 }
-// Of W_hr.
-constexpr Product projection_of(const LayerSizes& s) { return {1, 1, 1, s.format, s.P, s.B, s.D}; }
 
 constexpr int units_of_block(const Product& p, int k_splits) { return 8 / k_splits * units_of_warp(p.gates); }
 
-// What the blocks of the plan publish together: of one copy of a row of the batch.
+// What the blocks of the plan publish together: of one copy of a row of the batch. The warps that share it
+// get an even number of chunks each.
 constexpr PaddedVector vector_of(const Plan& plan, const Product& p) {
   const int number = number_bytes(p.format);
   const int64_t padded = static_cast<int64_t>(plan.blocks) * units_of_block(p, plan.k_splits);
   const int64_t bytes = padded * p.segments * number;
-  return {p.segments, p.units, padded, (bytes + kChunk - 1) / kChunk * kChunk, number};
+  const int64_t whole = 2 * kChunk * plan.k_splits;
+  return {p.segments, p.units, padded, (bytes + whole - 1) / whole * whole, number};
 }
 
-// A warp keeps this many chunks of its rows of R in registers: with 8 * tiles registers a chunk, 72 to 128 of
-// the 255 that a lane may have. GRU's three sums and the split halves of true float32 leave room for one
-// chunk fewer.
-constexpr int resident_chunks(int gates, bool split) {
-  return gates == 4 ? 8 : gates == 3 ? (split ? 3 : 4) : 16;
-}
+// A warp keeps this many chunks of its rows of R in registers, an even number: with 8 * tiles registers a
+// chunk, 96 or 128 of the 255 that a lane may have.
+constexpr int resident_chunks(int gates) { return gates == 4 ? 8 : gates == 3 ? 4 : 16; }
 
 // A row of gathered numbers in shared memory: its length is 64 more than a multiple of 128, so that 8 rows of
 // 16-byte reads fall on different banks.
-constexpr int gathered_stride(int row_bytes) { return row_bytes % 128 ? row_bytes : row_bytes + kChunk; }
+constexpr int gathered_stride(int row_bytes) { return row_bytes + kChunk; }
+
+// Steps whose gate inputs are on the way at once, and the one that is worked on.
+constexpr int kRingSlots = 4;
+
+// A group's flags in global memory start on 16 bytes, since four are looked at together.
+constexpr int flag_stride(int blocks) { return (blocks + 3) / 4 * 4; }
 
 // Parts of a block's shared memory, in bytes from its start.
 struct SharedParts {
   int gathered, gathered_size;  // of one buffer
-  int partial, stage, state, lengths, barriers, total;
+  int partial, stage, ring, ring_slot, state, lengths, barriers, total;
 };
 
 // Values of float that a lane carries from step to step, for each pair: c and h forward, dc and dh backward.
 constexpr int kCarried = 2;
 
-// `row_bytes`: of the vector that is gathered.
+// `row_bytes`: of the vector that is gathered. A product reads up to two chunks past the rows (resident.h),
+// which what follows them is long enough for.
 constexpr SharedParts shared_parts(const Plan& plan, const Product& product, int row_bytes) {
   const int rows = 8 * plan.tiles, unit_groups = 8 / plan.k_splits;
   const int pairs = (product.gates == 4 ? 2 : 4) * plan.tiles;
@@ -67,9 +80,17 @@ constexpr SharedParts shared_parts(const Plan& plan, const Product& product, int
   SharedParts p{};
   p.gathered_size = rows * gathered_stride(row_bytes);
   p.partial = p.gathered + buffers * p.gathered_size;
-  p.stage = p.partial + (8 - unit_groups) * tiles_of_warp(product.gates) * plan.tiles * 4 * 32 * 4;
-  p.state = p.stage +
-            rows * product.segments * units_of_block(product, plan.k_splits) * number_bytes(product.format);
+  p.stage = p.partial + (plan.k_splits > 1) * 8 * tiles_of_warp(product.gates) * plan.tiles * 4 * 32 * 4;
+  const int number = number_bytes(product.format),
+            published = rows * product.segments * units_of_block(product, plan.k_splits) * number;
+  p.ring = p.stage + published;
+  if (plan.transport != Transport::launch) p.ring_slot = product.ring * published;
+  if (product.units * number % 16 != 0) {  // rows do not start on whole words: a word more of each
+    const int tile_pairs = pairs / plan.tiles;
+    const int row = number * Patch{tile_pairs, pairs_finished(pairs, plan.k_splits)}.units();
+    p.ring_slot = p.ring_slot / row * (row + 16);
+  }
+  p.state = p.ring + kRingSlots * p.ring_slot;
   p.lengths = p.state + plan.slices * pairs * kCarried * unit_groups * 32 * 4;
   p.barriers = p.lengths + plan.slices * rows * 4;
   p.total = p.barriers + 8 * (buffers + 1);

@@ -1,6 +1,10 @@
-// The rows of R that a warp owns, and their product with what the group has exchanged.
+// Rows of a matrix that a warp keeps in registers for many products, and who keeps which.
 #pragma once
-#include "../sums.h"
+#include <device/shared.h>
+
+#include <algorithm>
+
+#include "../multiply.h"
 #include "arguments.h"
 
 namespace fusegen::cuda {
@@ -10,6 +14,105 @@ template <class Format>
 constexpr bool kSplit = false;
 template <>
 constexpr bool kSplit<device::FormatF32> = true;
+
+// Over how many sums a tile's products are dealt: so that at most 8 instructions follow each other into one,
+// and a warp has 4 or more under way. (An instruction takes 33 cycles on the H100; its pipe takes one every
+// 3, from two warps, so 5 would hide it all, but registers beside R are few.)
+constexpr int chains_of(int tiles, int chunks, bool split) {
+  int chains = 1;
+  while (2 * chunks / chains > 8 || tiles * chains * (split ? 2 : 1) < 4) chains *= 2;
+  return chains;
+}
+
+// kTiles tiles of 16 rows and kChunks chunks of 64 bytes of each, 8 * kTiles * kChunks registers, in the
+// order in which instructions take them.
+template <int kTiles, int kChunks, class Format>
+class Resident {
+public:
+  // Once per kernel. word(tile, row, chunk): the lane's 16 bytes (device/mma.h) of row 0..15 of a tile; zeros
+  // where there is none. The lane asks for rows lane/4 and lane/4 + 8 of each tile, chunk after chunk.
+  template <class WordOf>
+  FUSEGEN_DEVICE void load(const WordOf& word) {
+    const int g = device::lane() / 4;
+#pragma unroll
+    for (int chunk = 0; chunk < kChunks; ++chunk)
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        const Word4 top = word(tile, g, chunk), bottom = word(tile, g + 8, chunk);
+        rows_[tile][chunk] = device::settled(fragment_of(Format{}, top, bottom));
+      }
+  }
+
+  // sums = the rows times 8*NT columns, over the first `chunks` chunks, an even number, or `all`: without a
+  // branch, across which loads would not be asked for ahead. column(n, chunk): the
+  // lane's 16 bytes of column 8n + lane/4. It is asked for two chunks more than there are, of which it may
+  // give anything. No barriers.
+  template <int NT, bool all = false, class ColumnOf>
+  FUSEGEN_DEVICE void product(float (&sums)[kTiles][NT][4], int chunks, const ColumnOf& column) const {
+    constexpr int kChains = chains_of(kTiles * NT, kChunks, kSplit<Format>);
+    Sum<Format, kChains> sum[kTiles][NT];
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int n = 0; n < NT; ++n) sum[tile][n].start();
+
+    // The next pair of chunks is fetched while one is multiplied; of many products a chunk, those of the
+    // other warp are enough for a fetch to pass unseen.
+    constexpr bool kAhead = NT == 1 && !kSplit<Format>;
+    Word4 words[4][NT];
+    const auto fetch = [&](int chunk) {
+#pragma unroll
+      for (int n = 0; n < NT; ++n) words[chunk % 4][n] = column(n, chunk);
+    };
+    if (kAhead) fetch(0), fetch(1);
+#pragma unroll
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      if (!all && chunk > 0 && chunk % 2 == 0 && chunk >= chunks) break;
+      if (!kAhead) fetch(chunk);
+      if (kAhead && chunk % 2 == 0 && chunk + 2 < kChunks) fetch(chunk + 2), fetch(chunk + 3);
+      add<NT, kChains>(sum, chunk, words[chunk % 4]);
+      if (chunk % 2 == 1 || chunk == kChunks - 1) fold<NT, kChains>(sum);
+    }
+    for_each_sum<kTiles, NT>([&](int tile, int n, int v) { sums[tile][n][v] = sum[tile][n].total(v); });
+  }
+
+private:
+  template <int NT, int kChains>
+  FUSEGEN_DEVICE void add(Sum<Format, kChains> (&sum)[kTiles][NT], int chunk,
+                          const Word4 (&words)[NT]) const {
+#pragma unroll
+    for (int n = 0; n < NT; ++n) {
+      const ColumnsOf<Format> columns(words[n]);
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile)
+        sum[tile][n].add(chunk, RowsOf<Format>(rows_[tile][chunk]), columns);
+    }
+  }
+
+  template <int NT, int kChains>
+  FUSEGEN_DEVICE void fold(Sum<Format, kChains> (&sum)[kTiles][NT]) const {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int n = 0; n < NT; ++n) sum[tile][n].fold();
+  }
+
+  Fragment rows_[kTiles][kChunks];
+};
+
+// 8*NT rows of columns for a product, `stride` bytes apart: in the block's shared memory from byte `first`
+// on. The compiler must see whose memory it is, so there is no pointer in between.
+class SharedColumns {
+public:
+  FUSEGEN_DEVICE SharedColumns(int first, int stride)
+      : at_(first + device::lane() / 4 * stride + device::lane() % 4 * 16), tile_(8 * stride) {}
+  FUSEGEN_DEVICE Word4 operator()(int n, int chunk) const {
+    return device::load16(device::shared_memory() + at_ + n * tile_ + chunk * kChunk);
+  }
+
+private:
+  int at_, tile_;
+};
 
 // Who this block and this warp are.
 struct Self {
@@ -29,91 +132,83 @@ FUSEGEN_DEVICE Self self(const Geometry& geometry, int all_chunks) {
   s.unit_group = device::warp() % unit_groups;
   s.k_split = device::warp() / unit_groups;
   s.first_unit = (s.rank * unit_groups + s.unit_group) * Rows::kUnits;
-  const int share = (all_chunks + geometry.k_splits - 1) / geometry.k_splits;
-  s.first_chunk = s.k_split * share;
-  s.chunks = s.first_chunk + share <= all_chunks ? share
-             : all_chunks > s.first_chunk        ? all_chunks - s.first_chunk
-                                                 : 0;
+  s.chunks = all_chunks / geometry.k_splits;  // an even number: PaddedVector
+  s.first_chunk = s.k_split * s.chunks;
   return s;
 }
 
-// A warp's rows: in registers for the whole sequence where the plan says so, kTiles * kChunks * 8 of them;
-// else a stretch at a time.
+// A warp's rows of R: in registers for the whole sequence where the plan says so, else a stretch at a time.
 template <int Gates, class T, class Format>
 class Weights {
 public:
-  using Rows = WarpRows<Gates>;
-  static constexpr int kTiles = Rows::kTiles, kChunks = resident_chunks(Gates, kSplit<Format>);
+  using Map = WarpRows<Gates>;
+  static constexpr int kTiles = Map::kTiles, kChunks = resident_chunks(Gates);
 
   FUSEGEN_DEVICE Weights(const Operand& operand, const Geometry& geometry, const Self& me)
       : operand_(operand), geometry_(geometry), me_(me) {
-    if (geometry_.resident) load(me_.first_chunk, me_.chunks);
+    if (geometry_.resident) load(0);
   }
 
   // The whole product of a slice with 8*NT gathered rows, `stride` bytes apart; in the lanes of the warps
   // with k_split 0 afterwards. One block barrier: after it, nobody reads `gathered` any more.
   template <int NT>
   FUSEGEN_DEVICE void product(float (&sums)[kTiles][NT][4], const unsigned char* gathered, int stride) {
-    set_zero(sums);
     if (geometry_.resident) {
-      multiply(sums, gathered, stride, me_.first_chunk, me_.chunks);
+      const int first = static_cast<int>(gathered - device::shared_memory()) + me_.first_chunk * kChunk;
+      rows_.template product<NT>(sums, me_.chunks, SharedColumns(first, stride));
     } else {
+      set_zero(sums);
+      const unsigned char* from =
+          gathered + device::lane() / 4 * stride + device::lane() % 4 * 16 + me_.first_chunk * kChunk;
 #pragma unroll 1
       for (int done = 0; done < me_.chunks; done += kChunks) {
-        const int count = me_.chunks - done < kChunks ? me_.chunks - done : kChunks;
-        load(me_.first_chunk + done, count);
-        multiply(sums, gathered, stride, me_.first_chunk + done, count);
+        load(done);
+        float more[kTiles][NT][4];
+        rows_.template product<NT>(more, me_.chunks - done, [&](int n, int chunk) {
+          return device::load16(from + n * 8 * stride + std::min(done + chunk, me_.chunks - 1) * kChunk);
+        });
+        for_each_sum<kTiles, NT>([&](int tile, int n, int i) { sums[tile][n][i] += more[tile][n][i]; });
       }
     }
     add_up(sums, me_.k_split, me_.unit_group, geometry_.k_splits,
            reinterpret_cast<float*>(device::shared_memory() + geometry_.shared.partial));
   }
 
-private:
-  // Chunks first .. first+count of the warp's rows.
-  FUSEGEN_DEVICE void load(int first, int count) {
-    const int g = device::lane() / 4, t = device::lane() % 4;
-#pragma unroll
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      const int k =
-          (first + chunk) * (kChunk / static_cast<int>(sizeof(T))) + t * (16 / static_cast<int>(sizeof(T)));
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
-        top_[tile][chunk] = load_numbers<T>(operand_, me_.direction, chunk < count ? row(tile, g) : -1, k);
-        bottom_[tile][chunk] =
-            load_numbers<T>(operand_, me_.direction, chunk < count ? row(tile, g + 8) : -1, k);
-      }
+  // The lane's first word of rows in shared memory, `stride` bytes apart.
+  FUSEGEN_DEVICE device::Shared first_column(device::Shared rows, int stride) const {
+    return rows + (device::lane() / 4 * stride + me_.first_chunk * kChunk + device::lane() % 4 * 16);
+  }
+  // The warp's part of a product with 8*NT rows, from that word on. No barrier.
+  template <int NT>
+  FUSEGEN_DEVICE void partial_sums(float (&sums)[kTiles][NT][4], device::Shared from, int stride) const {
+    const auto column = [&](int n, int chunk) {
+      return device::load16(from + (n * 8 * stride + chunk * kChunk));
+    };
+    if constexpr (NT == 1 && !kSplit<Format>) {  // the others have no registers for loads further ahead
+      if (me_.chunks == kChunks) return rows_.template product<NT, true>(sums, kChunks, column);
     }
+    rows_.template product<NT>(sums, me_.chunks, column);
   }
 
-  // sums += the loaded chunks times chunks first .. first+count of the gathered rows.
-  template <int NT>
-  FUSEGEN_DEVICE void multiply(float (&sums)[kTiles][NT][4], const unsigned char* gathered, int stride,
-                               int first, int count) const {
-    const unsigned char* from =
-        gathered + device::lane() / 4 * stride + first * kChunk + device::lane() % 4 * 16;
-#pragma unroll
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      if (chunk >= count) break;
-#pragma unroll
-      for (int n = 0; n < NT; ++n) {
-        const device::Word4 b = device::load16(from + n * 8 * stride + chunk * kChunk);
-#pragma unroll
-        for (int tile = 0; tile < kTiles; ++tile)
-          device::product(Format{}, sums[tile][n], top_[tile][chunk], bottom_[tile][chunk], b);
-      }
-    }
+private:
+  // Chunks of the warp's share from `first` on; zeros where they end.
+  FUSEGEN_DEVICE void load(int first) {
+    constexpr int n = 16 / static_cast<int>(sizeof(T));
+    rows_.load([&](int tile, int r, int chunk) {
+      const int k = (me_.first_chunk + first + chunk) * 4 * n + device::lane() % 4 * n;
+      return load_numbers<T>(operand_, me_.direction, first + chunk < me_.chunks ? row(tile, r) : -1, k);
+    });
   }
 
   FUSEGEN_DEVICE int row(int tile, int r) const {
-    const int unit = me_.first_unit + Rows::unit(tile, r);
-    return unit < operand_.units ? Rows::gate(tile, r) * operand_.units + unit : -1;
+    const int unit = me_.first_unit + Map::unit(tile, r);
+    return unit < operand_.units ? Map::gate(tile, r) * operand_.units + unit : -1;
   }
 
   const Operand& operand_;
   const Geometry& geometry_;
   const Self& me_;
-  device::Word4 top_[kTiles][kChunks], bottom_[kTiles][kChunks];
+  Resident<kTiles, kChunks, Format> rows_;
 };
 
 }  // namespace fusegen::cuda

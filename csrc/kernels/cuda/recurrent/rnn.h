@@ -6,7 +6,7 @@ namespace fusegen::cuda {
 
 struct Rnn {
   static constexpr int kGates = 1, kColumns = 1;
-  static constexpr bool kHasC = false, kSavesGates = false;
+  static constexpr bool kHasC = false, kSavesGates = false, kTakesHiddenBias = false;
 
   template <class T>
   static FUSEGEN_DEVICE Made step(const Arguments<ForwardPass>& a, const float (&x)[1],
@@ -16,19 +16,6 @@ struct Rnn {
     return {before.c, h, {}};
   }
 
-  struct Saved {
-    float h;
-  };
-  template <class T>
-  static FUSEGEN_DEVICE Saved read_saved(const Arguments<BackwardPass>& a, const Spot& s) {
-    return {a.half == Half::projection ? 0.0f : read<T>(a.pass.y, s.at)};
-  }
-
-  static FUSEGEN_DEVICE void gradient(const Arguments<BackwardPass>& a, const Saved& s, float (&g)[1], float&,
-                                      float& dh) {
-    g[0] = a.half == Half::projection ? dh : cells::rnn_backward(a.pass.cell == Cell::rnn_relu, s.h, dh);
-    dh = 0;
-  }
   static constexpr int column_of(int segment) { return segment; }
 };
 

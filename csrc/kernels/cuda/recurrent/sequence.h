@@ -96,7 +96,7 @@ public:
       int64_t length = b < pass_.B ? (pass_.lengths ? pass_.lengths[b] : steps()) : 0;
       if (length < 0 || length > steps()) {
         length = -1;
-        device::store_system(pass_.error, kBadLength);
+        device::store_first(pass_.error, error_of_length(b));
       }
       lengths_[i] = static_cast<int>(length);
     }

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ... import _precision
+from ... import _backend, _precision
 from .engine import Engine, stream_of
 
 
@@ -21,7 +21,7 @@ def forward(
     """Writes loss, scalars and logits; gives what backward needs. ``step`` as the engine takes it."""
     saved = fake.new_empty(engine.kernels.gpu_mlp_saved_bytes(step), dtype=torch.uint8)
     tf32 = _precision.products_in_tf32(fake.dtype)
-    engine.kernels.gpu_mlp_forward(step, tf32, stream_of(fake), loss, scalars, logits, saved)
+    _note(engine.kernels.gpu_mlp_forward(step, tf32, stream_of(fake), loss, scalars, logits, saved))
     return saved
 
 
@@ -36,7 +36,12 @@ def backward(
     """Writes ``grads``: of real, fake, the weights and the biases, where they are there."""
     dx_real, dx_fake, dweights, dbiases = grads
     workspace = fake.new_empty(engine.kernels.gpu_mlp_workspace_bytes(step), dtype=torch.uint8)
-    engine.kernels.gpu_mlp_backward(
+    _note(engine.kernels.gpu_mlp_backward(
         step, _precision.products_in_tf32(fake.dtype), stream_of(fake), scale, saved, workspace, dweights,
         dbiases, dx_real, dx_fake,
-    )  # fmt: skip
+    ))  # fmt: skip
+
+
+def _note(together: bool) -> None:
+    if not together:
+        _backend.note("discriminator step on GPU: one launch does not fit on this device, one a layer ran")

@@ -47,10 +47,10 @@ def passes(engine: Engine, spec: CellSpec) -> Passes:
 def _plan(engine: Engine, spec: CellSpec, steps: Steps, like: Tensor, backward: bool) -> Any:
     """The engine's plan of a pass, made once: it says the workspace, and is handed on to the kernels."""
     B, (H, P, D) = like.shape[1], steps.sizes(spec)
-    return engine.kernels.gpu_plan(
-        spec.engine_name(steps.relu), dtype_name(like), _precision.recurrence_in_tf32(like.dtype), backward,
-        B, H, P, D, like.device.index or 0, engine.transport,
-    )  # fmt: skip
+    tf32 = _precision.recurrence_in_tf32(like.dtype)
+    return engine.plan(
+        (spec.engine_name(steps.relu), dtype_name(like), tf32, backward, B, H, P, D, like.device.index or 0)
+    )
 
 
 def _workspace(plan: Any, like: Tensor) -> Tensor:
@@ -75,22 +75,29 @@ def _dense(ts: Sequence[Tensor]) -> list[Tensor]:
     return [t.contiguous() for t in ts]
 
 
+def _bias(spec: CellSpec, H: int, b_ih: Tensor | None, b_hh: Tensor | None) -> Tensor | None:
+    """What is added to W x: both biases, but for GRU's b_hn, which r multiplies."""
+    if b_hh is None:
+        return b_ih
+    if spec is not GRU:
+        return b_hh if b_ih is None else b_ih + b_hh
+    if b_ih is None:
+        return F.pad(b_hh[: 2 * H], (0, H))
+    bias = b_ih.clone()
+    bias[: 2 * H].add_(b_hh[: 2 * H])
+    return bias
+
+
 def gate_inputs(spec: CellSpec, x: Tensor, weights: Weights) -> tuple[Tensor, list[Tensor | None]]:
     """(W x and the biases [T, B, D*G*H], b_hn of each direction: GRU's only, which r multiplies)."""
     W = present(_of_each_direction(weights, spec, "W"))
     b_ih, b_hh = (_of_each_direction(weights, spec, name) for name in ("b_ih", "b_hh"))
     H = W[0].shape[0] // spec.gates
-    b_hn: list[Tensor | None] = [None] * len(W)
-    bias = None
-    if b_hh[0] is not None or b_ih[0] is not None:
-        zeros = x.new_zeros(spec.gates * H)
-        of_x, of_h = ([zeros if b is None else b for b in bs] for bs in (b_ih, b_hh))
-        if spec is GRU:
-            b_hn = [b[2 * H :] for b in of_h]
-            sums = [torch.cat([i[: 2 * H] + h[: 2 * H], i[2 * H :]]) for i, h in zip(of_x, of_h, strict=True)]
-        else:
-            sums = [i + h for i, h in zip(of_x, of_h, strict=True)]
-        bias = sums[0] if len(sums) == 1 else torch.cat(sums)
+    sums = [_bias(spec, H, i, h) for i, h in zip(b_ih, b_hh, strict=True)]
+    b_hn = [b[2 * H :] if spec is GRU and b is not None else None for b in b_hh]
+    bias = sums[0]
+    if len(sums) == 2 and present(sums):
+        bias = torch.cat([W[0].new_zeros(spec.gates * H) if b is None else b for b in sums])
     both = W[0] if len(W) == 1 else torch.cat(W)
     return F.linear(x, both, bias).contiguous(), b_hn
 
@@ -123,9 +130,9 @@ def recurrence(engine: Engine, spec: CellSpec, gx: Tensor, steps: Steps, train: 
     cells = gx.new_empty(D, T, B, H, dtype=torch.float32) if train and spec is LSTM else None
     plan = _plan(engine, spec, steps, gx, False)
     transport = engine.kernels.gpu_forward(
-        plan, stream_of(gx), gx, _dense(steps.R), _dense(steps.W_hr), [dense(b) for b in steps.b_hn],
-        dense(steps.h0), dense(steps.c0), steps.lengths, y, h_n, c_n, gates, cells, _workspace(plan, gx),
-        error_word(gx.device),
+        plan, stream_of(gx), engine.patience, gx, _dense(steps.R), _dense(steps.W_hr),
+        [dense(b) for b in steps.b_hn], dense(steps.h0), dense(steps.c0), steps.lengths, y, h_n, c_n, gates,
+        cells, _workspace(plan, gx), error_word(gx.device),
     )  # fmt: skip
     _note(engine, spec, plan, transport)
     return y, h_n, c_n, gates, cells
@@ -151,9 +158,9 @@ def recurrence_backward(
     dc0 = y.new_empty(D, B, H) if states[1] else None
     plan = _plan(engine, spec, steps, y, True)
     transport = engine.kernels.gpu_backward(
-        plan, stream_of(y), *map(dense, grads), [r.t().contiguous() for r in steps.R],
-        [w.t().contiguous() for w in steps.W_hr], y, dense(steps.h0), dense(steps.c0), steps.lengths, gates,
-        cells, dgates, dh, dh0, dc0, _workspace(plan, y), error_word(y.device),
+        plan, stream_of(y), engine.patience, *map(dense, grads), _dense(steps.R),
+        _dense(steps.W_hr), y, dense(steps.h0), dense(steps.c0), steps.lengths,
+        gates, cells, dgates, dh, dh0, dc0, _workspace(plan, y), error_word(y.device),
     )  # fmt: skip
     _note(engine, spec, plan, transport)
     return dgates, dh, dh0, dc0
@@ -222,6 +229,7 @@ class _Products:
         self.spec, self.steps, self.kept, self.dgates, self.dh = spec, steps, kept, dgates, dh
         self.T, self.B, self.I = x.shape
         self.H, self.P, self.D = steps.sizes(spec)
+        self.summed: dict[int, Tensor] = {}  # of a direction: its dgates added up
         self.past = None
         if steps.lengths is not None:  # what lies past the end must not matter, NaN included
             self.past = (torch.arange(self.T, device=x.device).unsqueeze(1) >= steps.lengths).unsqueeze(-1)
@@ -248,11 +256,22 @@ class _Products:
         of: dict[str, Callable[[int], Tensor]] = {
             "W": lambda d: self._in_gate_order(self.inner[d].t() @ self.x),
             "R": self._of_R,
-            "b_ih": lambda d: self._in_gate_order(self.inner[d].sum(0)),
-            "b_hh": lambda d: self.outer[d].sum((0, 1)),
+            "b_ih": self._of_input_bias,
+            "b_hh": self._of_recurrent_bias,
             "W_hr": self._of_projection,
         }
         return of[name](d)
+
+    def _of_input_bias(self, d: int) -> Tensor:
+        b = self._in_gate_order(self.inner[d].sum(0))
+        if self.spec is not GRU:
+            self.summed[d] = b
+        return b
+
+    def _of_recurrent_bias(self, d: int) -> Tensor:
+        """That of the input's, where both are added to the same sums; a copy, which its reader may change."""
+        same = self.summed.get(d)
+        return self.outer[d].sum((0, 1)) if same is None else same.clone()
 
     def _in_gate_order(self, t: Tensor) -> Tensor:
         return torch.cat([t[self.H :], t[: self.H]]) if self.spec is GRU else t

@@ -1,4 +1,4 @@
 #include "../run.h"
 
-template void fusegen::cuda::run_mlp_forward<float, fusegen::device::FormatTf32>(const MlpForwardPass&);
-template void fusegen::cuda::run_mlp_backward<float, fusegen::device::FormatTf32>(const MlpBackwardPass&);
+template bool fusegen::cuda::run_mlp_forward<float, fusegen::device::FormatTf32>(const MlpForwardPass&);
+template bool fusegen::cuda::run_mlp_backward<float, fusegen::device::FormatTf32>(const MlpBackwardPass&);

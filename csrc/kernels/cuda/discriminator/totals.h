@@ -1,33 +1,33 @@
 // What a discriminator step adds up over its samples: loss, penalty and statistics; and the factors of each
 // sample's gradients. One block. A lane takes every 256th row; what lanes add up goes through the same tree
 // each time.
-#include <device/launch.h>
+#pragma once
 #include <device/warp.h>
 
 #include "../../losses.h"
-#include "pass.h"
+#include "arguments.h"
 
 namespace fusegen::cuda {
-namespace {
+namespace totals {
 
 using namespace device;
 
 // The loss term of a row and its derivative by the row's logit.
-FUSEGEN_DEVICE losses::Term<float> loss_term(const TotalArguments& a, int row) {
+FUSEGEN_DEVICE losses::Term<float> loss_term(const StepArguments& a, int row) {
   if (row >= a.split.plain) return {0, 0};
   const bool real = row < a.split.real;
   const float z = a.logit[row];
-  if (a.loss == GanLoss::relativistic) {
+  if (a.totals.loss == GanLoss::relativistic) {
     const float other = a.logit[real ? row + a.split.real : row - a.split.real];
-    const bool first = real != a.generator;  // of the pair
+    const bool first = real != a.totals.generator;  // of the pair
     losses::Term<float> term = losses::pair(first ? z : other, first ? other : z);
     if (!first) term.slope = -term.slope;
     if (!real) term.value = 0;  // a pair counts once
-    if (real && a.generator) term.slope = 0;
+    if (real && a.totals.generator) term.slope = 0;
     return term;
   }
-  if (a.generator) return real ? losses::Term<float>{0, 0} : losses::generator(a.loss, z);
-  return real ? losses::real(a.loss, z, a.target) : losses::fake(a.loss, z);
+  if (a.totals.generator) return real ? losses::Term<float>{0, 0} : losses::generator(a.totals.loss, z);
+  return real ? losses::real(a.totals.loss, z, a.totals.target) : losses::fake(a.totals.loss, z);
 }
 
 enum Total {
@@ -57,7 +57,7 @@ struct Tally {
   }
 };
 
-FUSEGEN_DEVICE void take_row(Tally& tally, const TotalArguments& a, int row) {
+FUSEGEN_DEVICE void take_row(Tally& tally, const StepArguments& a, int row) {
   const int real = a.split.real, fake = a.split.plain - real, mixed = a.split.rows - a.split.plain;
   const bool is_real = row < real, is_mixed = row >= a.split.plain;
   const losses::Term<float> term = loss_term(a, row);
@@ -70,17 +70,17 @@ FUSEGEN_DEVICE void take_row(Tally& tally, const TotalArguments& a, int row) {
     tally.add(is_real, kReals, kFakes, z);
     tally.add(is_real, kSignReals, kSignFakes, sign);
   }
-  if (is_mixed ? true : is_real ? a.r1 > 0 : a.r2 > 0) {
+  if (is_mixed ? true : is_real ? a.totals.r1 > 0 : a.totals.r2 > 0) {
     const float norm = sqrtf(a.norm2[row]);
     if (is_mixed) {
       tally.sums[kOffs] += (norm - 1) * (norm - 1);
       tally.sums[kNormMixeds] += norm;
       // 0 at 0, NaN through
-      c = norm > 0 ? 2 * a.gp * (norm - 1) / norm / static_cast<float>(mixed) : norm;
+      c = norm > 0 ? 2 * a.totals.gp * (norm - 1) / norm / static_cast<float>(mixed) : norm;
     } else {
       tally.add(is_real, kNorm2Reals, kNorm2Fakes, a.norm2[row]);
       tally.add(is_real, kNormReals, kNormFakes, norm);
-      c = (is_real ? a.r1 : a.r2) / n;
+      c = (is_real ? a.totals.r1 : a.totals.r2) / n;
     }
   }
   a.s[row] = s;
@@ -114,7 +114,7 @@ FUSEGEN_DEVICE float unit_of(const double* tallies) {
   return largest > 1.0e-30f && largest < 1.0e30f ? as_float(as_bits(largest) & 0x7f800000u) : 1.0f;
 }
 
-FUSEGEN_DEVICE void write_scalars(const TotalArguments& a, const double* tallies) {
+FUSEGEN_DEVICE void write_scalars(const StepArguments& a, const double* tallies) {
   const int real = a.split.real, fake = a.split.plain - real, mixed = a.split.rows - a.split.plain;
   const auto total = [&](int i) {
     double sum = 0;
@@ -124,40 +124,37 @@ FUSEGEN_DEVICE void write_scalars(const TotalArguments& a, const double* tallies
   const double nan = not_a_number();
   const auto mean = [&](int i, int n) { return n ? total(i) / n : nan; };
   double penalty = 0;
-  if (a.r1 > 0) penalty += a.r1 / 2.0 * mean(kNorm2Reals, real);
-  if (a.r2 > 0) penalty += a.r2 / 2.0 * mean(kNorm2Fakes, fake);
-  if (mixed) penalty += a.gp * mean(kOffs, mixed);
+  if (a.totals.r1 > 0) penalty += a.totals.r1 / 2.0 * mean(kNorm2Reals, real);
+  if (a.totals.r2 > 0) penalty += a.totals.r2 / 2.0 * mean(kNorm2Fakes, fake);
+  if (mixed) penalty += a.totals.gp * mean(kOffs, mixed);
   const double loss = total(kTerms) + penalty;
-  *a.loss_out = static_cast<float>(loss);
-  a.scalars[kLoss] = loss;
-  a.scalars[kPenalty] = penalty;
-  a.scalars[kMeanReal] = mean(kReals, real);
-  a.scalars[kMeanFake] = mean(kFakes, fake);
-  a.scalars[kSignReal] = mean(kSignReals, real);
-  a.scalars[kSignFake] = mean(kSignFakes, fake);
-  a.scalars[kNormReal] = a.r1 > 0 ? mean(kNormReals, real) : nan;
-  a.scalars[kNormFake] = a.r2 > 0 ? mean(kNormFakes, fake) : nan;
-  a.scalars[kNormMixed] = mean(kNormMixeds, mixed);
+  *a.totals.loss_out = static_cast<float>(loss);
+  a.totals.scalars[kLoss] = loss;
+  a.totals.scalars[kPenalty] = penalty;
+  a.totals.scalars[kMeanReal] = mean(kReals, real);
+  a.totals.scalars[kMeanFake] = mean(kFakes, fake);
+  a.totals.scalars[kSignReal] = mean(kSignReals, real);
+  a.totals.scalars[kSignFake] = mean(kSignFakes, fake);
+  a.totals.scalars[kNormReal] = a.totals.r1 > 0 ? mean(kNormReals, real) : nan;
+  a.totals.scalars[kNormFake] = a.totals.r2 > 0 ? mean(kNormFakes, fake) : nan;
+  a.totals.scalars[kNormMixed] = mean(kNormMixeds, mixed);
 }
 
-FUSEGEN_KERNEL void totals_kernel(FUSEGEN_ARGUMENT TotalArguments a) {
-  Tally tally;
-  for (int row = thread(); row < a.split.rows; row += kThreads) take_row(tally, a, row);
-  const double* tallies = tallies_of_warps(tally);
-  const float unit = unit_of(tallies);
-  for (int row = thread(); row < a.split.rows; row += kThreads) {
+}  // namespace totals
+
+FUSEGEN_DEVICE void add_up_totals(const StepArguments& a) {
+  totals::Tally tally;
+  for (int row = device::thread(); row < a.split.rows; row += device::kThreads)
+    totals::take_row(tally, a, row);
+  const double* tallies = totals::tallies_of_warps(tally);
+  const float unit = totals::unit_of(tallies);
+  for (int row = device::thread(); row < a.split.rows; row += device::kThreads) {
     a.s[row] /= unit;
     a.c[row] /= unit;
   }
-  if (thread() > 0) return;
+  if (device::thread() > 0) return;
   *a.unit = unit;
-  write_scalars(a, tallies);
-}
-
-}  // namespace
-
-void launch_totals(const TotalArguments& a, void* stream) {
-  launch(totals_kernel, {.blocks = 1, .shared_bytes = kWarps * (kTotals + 1) * 8, .stream = stream}, a);
+  totals::write_scalars(a, tallies);
 }
 
 }  // namespace fusegen::cuda

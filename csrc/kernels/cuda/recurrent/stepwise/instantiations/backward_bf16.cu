@@ -1,0 +1,7 @@
+#include "../run.h"
+
+namespace fusegen::cuda {
+
+template void stepwise::run<device::Bf16, device::FormatBf16>(const BackwardPass&);
+
+}  // namespace fusegen::cuda

@@ -1,0 +1,130 @@
+// The host's side of csrc/kernels/cuda/device/warpgroup.h: a warp's part of a product is formed when its
+// group is waited for, as late as it can be, by the descriptors' own rules.
+#pragma once
+#include <device/mma.h>
+
+#include <deque>
+#include <map>
+
+#include "../memory.h"
+
+namespace fusegen::device {
+
+constexpr bool kHasWarpgroups = true;
+
+struct SharedMatrix {
+  uint64_t descriptor;
+};
+
+namespace detail {
+
+inline SharedMatrix shared_matrix(const void* start, int leading, int stride, uint64_t swizzle) {
+  const auto address =
+      static_cast<uint64_t>(static_cast<const unsigned char*>(start) - simt::shared_memory());
+  if (address % 16 || leading % 16 || stride % 16) throw simt::Stuck("a misaligned matrix in shared memory");
+  return {(address & 0x3ffff) >> 4 | static_cast<uint64_t>(leading >> 4) << 16 |
+          static_cast<uint64_t>(stride >> 4) << 32 | swizzle << 62};
+}
+
+// Where the number in row (of A; column of B) r and place k of 16 lies.
+inline const unsigned char* place_of(SharedMatrix m, bool across, int r, int k) {
+  const auto offset = [&](int bit) { return static_cast<int>(m.descriptor >> bit & 0x3fff) << 4; };
+  const int start = offset(0), leading = offset(16), stride = offset(32);
+  const int bytes = m.descriptor >> 62 == 1 ? 128 : 64;
+  int at = across ? start + r / 64 * leading + r % 64 * 2 + k / 8 * stride + k % 8 * bytes
+                  : start + r / 8 * stride + r % 8 * bytes + k * 2;
+  at ^= (at >> 7 & (bytes / 16 - 1)) << 4;
+  return simt::shared_memory() + at;
+}
+template <class T>
+float number_of(SharedMatrix m, bool across, int r, int k) {
+  return widen(T{simt::half_word(place_of(m, across, r, k))});
+}
+
+struct WarpgroupProduct {
+  float (*d)[4];
+  SharedMatrix a, b;
+  bool across_a, across_b;
+  void (*form)(const WarpgroupProduct&);
+};
+
+// The words of A and B, 64 + 2 * 64 rows of 32 bytes, dealt over the lanes of the four warps: what the memory
+// model is told of.
+template <class Each>
+void for_each_word(const WarpgroupProduct& p, const Each& each) {
+  const int lane = thread() % 128;
+  const auto one = [&](SharedMatrix m, bool across, int i) {
+    each(across ? place_of(m, true, i / 16 * 8, i % 16) : place_of(m, false, i / 2, i % 2 * 8));
+  };
+  one(p.a, p.across_a, lane);
+  one(p.b, p.across_b, lane);
+  one(p.b, p.across_b, lane + 128);
+}
+
+template <class T>
+void form(const WarpgroupProduct& p) {
+  const int g = lane() / 4, t = lane() % 4;
+  float a[2][16], b[32][16], d[2][32];  // of the lane: two rows, two of every eight columns
+  for (int k = 0; k < 16; ++k) {
+    for (int i = 0; i < 2; ++i) a[i][k] = number_of<T>(p.a, p.across_a, warp() % 4 * 16 + g + 8 * i, k);
+    for (int n = 0; n < 32; ++n) b[n][k] = number_of<T>(p.b, p.across_b, n / 2 * 8 + 2 * t + n % 2, k);
+  }
+  for (int n = 0; n < 32; ++n)
+    for (int i = 0; i < 2; ++i) d[i][n] = p.d[n / 2][2 * i + n % 2];
+  simt::multiply_add(d[0], a[0], b[0], 2, 32, 16, simt::Numbers::of16bits);
+  for (int n = 0; n < 32; ++n)
+    for (int i = 0; i < 2; ++i) p.d[n / 2][2 * i + n % 2] = d[i][n];
+  for_each_word(p, [](const void* word) {
+    simt::memory::complete(word, 16, simt::memory::kRead | simt::memory::kProxy);
+  });
+}
+
+// Of each lane: groups under way, the last one open.
+inline std::deque<std::vector<WarpgroupProduct>>& product_groups() {
+  static std::map<std::pair<int, int>, std::deque<std::vector<WarpgroupProduct>>> all;
+  static int launch = 0;  // that these are of: one that was stuck leaves some behind
+  if (launch != simt::launches()) all.clear();
+  launch = simt::launches();
+  auto& groups = all[{block(), thread()}];
+  if (groups.empty()) groups.emplace_back();
+  return groups;
+}
+
+template <class Format>
+struct NumberOf;
+template <>
+struct NumberOf<FormatBf16> {
+  using Type = Bf16;
+};
+template <>
+struct NumberOf<FormatF16> {
+  using Type = F16;
+};
+
+}  // namespace detail
+
+inline SharedMatrix matrix_along(const void* start) { return detail::shared_matrix(start, 16, 512, 2); }
+inline SharedMatrix matrix_across(const void* start, int leading) {
+  return detail::shared_matrix(start, leading, 1024, 1);
+}
+inline void fence_for_products() { simt::memory::fence_proxy(); }
+inline void begin_products() {}
+inline void end_product_group() { detail::product_groups().emplace_back(); }
+template <int open>
+void product_groups_done() {
+  auto& groups = detail::product_groups();
+  if (!groups.back().empty()) throw simt::Stuck("products are waited for whose group is not closed");
+  for (; groups.size() > open + 1; groups.pop_front())
+    for (const detail::WarpgroupProduct& p : groups.front()) p.form(p);
+}
+template <int across_a, int across_b, class Format>
+void warpgroup_product(Format, float (&d)[16][4], SharedMatrix a, SharedMatrix b) {
+  using T = typename detail::NumberOf<Format>::Type;
+  const detail::WarpgroupProduct product{d, a, b, across_a == 1, across_b == 1, detail::form<T>};
+  detail::for_each_word(product, [](const void* word) {
+    simt::memory::access(word, 16, simt::memory::kRead | simt::memory::kProxy | simt::memory::kPending);
+  });
+  detail::product_groups().back().push_back(product);
+}
+
+}  // namespace fusegen::device
