@@ -117,8 +117,8 @@ private:
   Chains<kChains> all_;
 };
 
-// Chains of small products are four instructions a product long, and registers beside R are few: fold(),
-// after two products at most, adds them to the large ones and starts them again.
+// fold() adds the small products' sums to the large ones and starts them again: beside R, where registers are
+// few, their chains are four instructions a product long.
 template <int kChains>
 class Sum<device::FormatF32, kChains> {
 public:
@@ -134,16 +134,17 @@ public:
   }
   FUSEGEN_DEVICE void fold() {
 #pragma unroll
-    for (int v = 0; v < 4; ++v) {
-      const float small = small_.total(v);
-      large_.d[0][v] += fabsf(small) <= kMost ? small : 0.0f;
-    }
+    for (int v = 0; v < 4; ++v) large_.d[0][v] += small(v);
     small_.start({0, 0, 0, 0});
   }
-  // After fold().
-  FUSEGEN_DEVICE float total(int v) const { return large_.total(v); }
+  FUSEGEN_DEVICE float total(int v) const { return large_.total(v) + small(v); }
 
 private:
+  FUSEGEN_DEVICE float small(int v) const {
+    const float sum = small_.total(v);
+    return fabsf(sum) <= kMost ? sum : 0.0f;
+  }
+
   Chains<kChains> large_;
   Chains<(kChains > 2 ? 2 : 1)> small_;
 };
@@ -155,7 +156,6 @@ FUSEGEN_DEVICE void add_product(Format format, float (&d)[4], const Word4& top, 
   Sum<Format, 1> sum;
   sum.start(d);
   sum.add(0, RowsOf<Format>(fragment_of(format, top, bottom)), ColumnsOf<Format>(b));
-  sum.fold();
 #pragma unroll
   for (int v = 0; v < 4; ++v) d[v] = sum.total(v);
 }

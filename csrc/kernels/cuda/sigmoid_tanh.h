@@ -22,8 +22,8 @@ struct Math {
     p = p * square - 5.304549e-2f;
     p = p * square + 1.3325879e-1f;
     p = p * square - 3.3333144e-1f;
-    const float near = x + x * (square * p);
-    return size < 0.5f ? near : copysignf(far, x);
+    const float near = size + size * (square * p);
+    return copysignf(size < 0.5f ? near : far, x);
   }
 };
 

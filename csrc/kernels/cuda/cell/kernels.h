@@ -3,21 +3,12 @@
 // products.
 #pragma once
 #include "../../cells.h"
+#include "../access.h"
 #include "../multiply.h"
 #include "../operand.h"
 #include "../sigmoid_tanh.h"
 
 namespace fusegen::cuda {
-
-// Number i of a tensor, 0 of a missing one.
-template <class T>
-FUSEGEN_DEVICE float read_or_zero(const void* p, int64_t i) {
-  return p ? device::widen(static_cast<const T*>(p)[i]) : 0.0f;
-}
-template <class T>
-FUSEGEN_DEVICE void write_if_wanted(void* p, int64_t i, float x) {
-  if (p) static_cast<T*>(p)[i] = device::narrow<T>(x);
-}
 
 // `a`: W x + R h of a unit in a row; LSTM i, f, g, o; GRU r, z, then x's part of n and h's.
 template <int Gates, class T>

@@ -17,7 +17,6 @@ struct Exchange {
 struct Geometry {
   Transport transport;
   int blocks, k_splits, slices, groups;
-  bool resident;         // R stays in registers
   int own_bytes_of_row;  // what a block publishes of a row
   SharedParts shared;
 };
@@ -33,22 +32,13 @@ struct Stride {
   }
 };
 
-// What of a layer's step a launch does. With a projection a step has two halves: the cell's part, of which h
-// is not known yet (backward: dh comes from the other half, where dy and dh_n were added), and the plain
-// product with W_hr.
-enum class Half : uint8_t { both, cell, projection };
-
 template <class Pass>
 struct Arguments {
   Pass pass;
   Operand operand;
   Exchange exchange;
   Geometry geometry;
-  Stride gx, y, gates, cells;  // forward, in one launch
-  Half half;
-  // Steps of this launch. Forward: -1 hands out h0. Backward: 0 ran last, T only multiplies, which gives dh0.
-  int first, last;
-  float* carry;  // [2][D][B][H], between launches: c and h, or dc and dh
+  Stride gx, y, gates, cells;
 };
 
 }  // namespace fusegen::cuda

@@ -2,8 +2,6 @@
 #pragma once
 #include <device/shared.h>
 
-#include <algorithm>
-
 #include "../multiply.h"
 #include "arguments.h"
 
@@ -71,7 +69,7 @@ public:
       if (!kAhead) fetch(chunk);
       if (kAhead && chunk % 2 == 0 && chunk + 2 < kChunks) fetch(chunk + 2), fetch(chunk + 3);
       add<NT, kChains>(sum, chunk, words[chunk % 4]);
-      if (chunk % 2 == 1 || chunk == kChunks - 1) fold<NT, kChains>(sum);
+      if (chunk % 2 == 1 && chunk + 1 < kChunks) fold<NT, kChains>(sum);
     }
     for_each_sum<kTiles, NT>([&](int tile, int n, int v) { sums[tile][n][v] = sum[tile][n].total(v); });
   }
@@ -137,41 +135,15 @@ FUSEGEN_DEVICE Self self(const Geometry& geometry, int all_chunks) {
   return s;
 }
 
-// A warp's rows of R: in registers for the whole sequence where the plan says so, else a stretch at a time.
+// A warp's rows of R, in registers for the whole sequence.
 template <int Gates, class T, class Format>
 class Weights {
 public:
   using Map = WarpRows<Gates>;
   static constexpr int kTiles = Map::kTiles, kChunks = resident_chunks(Gates);
 
-  FUSEGEN_DEVICE Weights(const Operand& operand, const Geometry& geometry, const Self& me)
-      : operand_(operand), geometry_(geometry), me_(me) {
-    if (geometry_.resident) load(0);
-  }
-
-  // The whole product of a slice with 8*NT gathered rows, `stride` bytes apart; in the lanes of the warps
-  // with k_split 0 afterwards. One block barrier: after it, nobody reads `gathered` any more.
-  template <int NT>
-  FUSEGEN_DEVICE void product(float (&sums)[kTiles][NT][4], const unsigned char* gathered, int stride) {
-    if (geometry_.resident) {
-      const int first = static_cast<int>(gathered - device::shared_memory()) + me_.first_chunk * kChunk;
-      rows_.template product<NT>(sums, me_.chunks, SharedColumns(first, stride));
-    } else {
-      set_zero(sums);
-      const unsigned char* from =
-          gathered + device::lane() / 4 * stride + device::lane() % 4 * 16 + me_.first_chunk * kChunk;
-#pragma unroll 1
-      for (int done = 0; done < me_.chunks; done += kChunks) {
-        load(done);
-        float more[kTiles][NT][4];
-        rows_.template product<NT>(more, me_.chunks - done, [&](int n, int chunk) {
-          return device::load16(from + n * 8 * stride + std::min(done + chunk, me_.chunks - 1) * kChunk);
-        });
-        for_each_sum<kTiles, NT>([&](int tile, int n, int i) { sums[tile][n][i] += more[tile][n][i]; });
-      }
-    }
-    add_up(sums, me_.k_split, me_.unit_group, geometry_.k_splits,
-           reinterpret_cast<float*>(device::shared_memory() + geometry_.shared.partial));
+  FUSEGEN_DEVICE Weights(const Operand& operand, const Self& me) : operand_(operand), me_(me) {
+    load();
   }
 
   // The lane's first word of rows in shared memory, `stride` bytes apart.
@@ -191,12 +163,12 @@ public:
   }
 
 private:
-  // Chunks of the warp's share from `first` on; zeros where they end.
-  FUSEGEN_DEVICE void load(int first) {
+  // Zeros past the warp's share.
+  FUSEGEN_DEVICE void load() {
     constexpr int n = 16 / static_cast<int>(sizeof(T));
     rows_.load([&](int tile, int r, int chunk) {
-      const int k = (me_.first_chunk + first + chunk) * 4 * n + device::lane() % 4 * n;
-      return load_numbers<T>(operand_, me_.direction, first + chunk < me_.chunks ? row(tile, r) : -1, k);
+      const int k = (me_.first_chunk + chunk) * 4 * n + device::lane() % 4 * n;
+      return load_numbers<T>(operand_, me_.direction, chunk < me_.chunks ? row(tile, r) : -1, k);
     });
   }
 
@@ -206,7 +178,6 @@ private:
   }
 
   const Operand& operand_;
-  const Geometry& geometry_;
   const Self& me_;
   Resident<kTiles, kChunks, Format> rows_;
 };

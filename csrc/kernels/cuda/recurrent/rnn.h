@@ -1,4 +1,4 @@
-// A step of an RNN's unit inside the sequence kernels; and of LSTM's projection, which is a plain product.
+// A step of an RNN's unit inside the sequence kernels.
 #pragma once
 #include "step.h"
 
@@ -11,9 +11,7 @@ struct Rnn {
   template <class T>
   static FUSEGEN_DEVICE Made step(const Arguments<ForwardPass>& a, const float (&x)[1],
                                   const float (&sums)[1], const Before& before) {
-    const float v = x[0] + sums[0];
-    const float h = a.half == Half::projection ? v : cells::rnn<Math>(a.pass.cell == Cell::rnn_relu, v);
-    return {before.c, h, {}};
+    return {before.c, cells::rnn<Math>(a.pass.cell == Cell::rnn_relu, x[0] + sums[0]), {}};
   }
 
   static constexpr int column_of(int segment) { return segment; }

@@ -1,8 +1,9 @@
 // What the sequence kernels hand to a cell's step, and get of it.
 #pragma once
 #include "../../cells.h"
+#include "../access.h"
 #include "../sigmoid_tanh.h"
-#include "sequence.h"
+#include "arguments.h"
 
 namespace fusegen::cuda {
 

@@ -82,7 +82,7 @@ private:
 
   // False: blocks have waited in vain.
   FUSEGEN_DEVICE bool all_steps() {
-    Weights<kGates, T, Format> weights(a_.operand, a_.geometry, me_);
+    Weights<kGates, T, Format> weights(a_.operand, me_);
     const device::Shared rows = device::in_register(
         weights.first_column(share_.memory + a_.geometry.shared.gathered, handover_.stride()));
     ring_.begin();
@@ -179,6 +179,8 @@ private:
   }
 
   // -- What is carried from step to step: in registers, or where there are several slices in shared memory --
+
+  enum Carried { kC, kH };
 
   FUSEGEN_DEVICE device::Shared length_at(int row) const {
     return share_.memory + (a_.geometry.shared.lengths + 4 * row);

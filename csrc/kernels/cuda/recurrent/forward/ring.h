@@ -11,7 +11,7 @@
 #include <device/copy.h>
 #include <device/warp.h>
 
-#include "../sequence.h"
+#include "../step.h"
 #include "share.h"
 
 namespace fusegen::cuda {

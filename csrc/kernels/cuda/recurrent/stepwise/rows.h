@@ -2,28 +2,11 @@
 // where a lane's unit lies in the tensors.
 #pragma once
 #include <device/exchange.h>
-#include <device/number.h>
 
+#include "../../access.h"
 #include "sums.h"
 
 namespace fusegen::cuda::stepwise {
-
-template <class T>
-FUSEGEN_DEVICE float read(const void* p, int64_t i) {
-  return device::widen(static_cast<const T*>(p)[i]);
-}
-template <class T>
-FUSEGEN_DEVICE float read_or_zero(const void* p, int64_t i) {
-  return p ? read<T>(p, i) : 0.0f;
-}
-template <class T>
-FUSEGEN_DEVICE void write(void* p, int64_t i, float x) {
-  static_cast<T*>(p)[i] = device::narrow<T>(x);
-}
-template <class T>
-FUSEGEN_DEVICE void write_if_wanted(void* p, int64_t i, float x) {
-  if (p) write<T>(p, i, x);
-}
 
 // A row of the batch at this step. A sequence's first step is the one that forward runs first.
 struct Row {
