@@ -3,9 +3,6 @@
 #pragma once
 #include <device/mma.h>
 
-#include <deque>
-#include <map>
-
 #include "../memory.h"
 
 namespace fusegen::device {
@@ -79,16 +76,11 @@ void form(const WarpgroupProduct& p) {
   });
 }
 
-// Of each lane: groups under way, the last one open.
-inline std::deque<std::vector<WarpgroupProduct>>& product_groups() {
-  static std::map<std::pair<int, int>, std::deque<std::vector<WarpgroupProduct>>> all;
-  static int launch = 0;  // that these are of: one that was stuck leaves some behind
-  if (launch != simt::launches()) all.clear();
-  launch = simt::launches();
-  auto& groups = all[{block(), thread()}];
-  if (groups.empty()) groups.emplace_back();
-  return groups;
-}
+// Of the lane that runs: its groups under way, the last one open. In ../warpgroup.cpp, since what is compiled
+// with the kernels is held against the memory model.
+void ask_for(const WarpgroupProduct& product);
+void close_group();
+void form_groups(size_t open);  // all but the last `open`
 
 template <class Format>
 struct NumberOf;
@@ -109,13 +101,10 @@ inline SharedMatrix matrix_across(const void* start, int leading) {
 }
 inline void fence_for_products() { simt::memory::fence_proxy(); }
 inline void begin_products() {}
-inline void end_product_group() { detail::product_groups().emplace_back(); }
+inline void end_product_group() { detail::close_group(); }
 template <int open>
 void product_groups_done() {
-  auto& groups = detail::product_groups();
-  if (!groups.back().empty()) throw simt::Stuck("products are waited for whose group is not closed");
-  for (; groups.size() > open + 1; groups.pop_front())
-    for (const detail::WarpgroupProduct& p : groups.front()) p.form(p);
+  detail::form_groups(open);
 }
 template <int across_a, int across_b, class Format>
 void warpgroup_product(Format, float (&d)[16][4], SharedMatrix a, SharedMatrix b) {
@@ -124,7 +113,7 @@ void warpgroup_product(Format, float (&d)[16][4], SharedMatrix a, SharedMatrix b
   detail::for_each_word(product, [](const void* word) {
     simt::memory::access(word, 16, simt::memory::kRead | simt::memory::kProxy | simt::memory::kPending);
   });
-  detail::product_groups().back().push_back(product);
+  detail::ask_for(product);
 }
 
 }  // namespace fusegen::device
