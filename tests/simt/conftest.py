@@ -8,10 +8,8 @@ from fusegen.ops.cuda import cells as cuda_cells
 from fusegen.ops.cuda import layers as cuda_layers
 from fusegen.ops.cuda.engine import Engine, error_word
 
-# Tests in which what lanes read and write is held against the memory model: half as long again. To
-# come: test_pairs of layers and of the discriminator, test_many_slices, once what the model tells of the
-# kernels' hand-over is mended or explained.
-MODELLED = ("test_a_version", "test_four_blocks", "test_it_", "test_single_steps")
+# Tests in which what lanes read and write is held against the memory model: half as long again.
+MODELLED = ("test_a_version", "test_four_blocks", "test_it_", "test_single_steps", "test_pairs", "test_many_slices")
 
 
 @pytest.fixture(autouse=True)

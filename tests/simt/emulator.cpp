@@ -474,12 +474,21 @@ void sync_warp() {
 
 void later(std::function<void()> effect) { grid->effects.push_back(std::move(effect)); }
 
+namespace {
+
+void copy(void* to, const void* from, size_t bytes) {
+  if (from) std::memcpy(to, from, bytes);
+  else std::memset(to, 0, bytes);
+}
+
+}  // namespace
+
 void copy_later(void* to, const void* from, size_t bytes) {
-  memory::access(from, bytes, memory::kRead | memory::kPending);
+  if (from) memory::access(from, bytes, memory::kRead | memory::kPending);
   memory::access(to, bytes, memory::kWrite | memory::kPending);
   const bool now =
       settings().order == Order::forward || (settings().order == Order::random && random_number() % 2 == 0);
-  if (now) std::memcpy(to, from, bytes);
+  if (now) copy(to, from, bytes);
   here->copies.push_back({to, from, bytes, here->copy_group, now});
 }
 
@@ -492,8 +501,8 @@ void copy_groups_done(int open) {
   const auto pending = std::find_if(copies.begin(), copies.end(),
                                     [&](const Copy& c) { return c.group >= here->copy_group - open; });
   for (auto c = copies.begin(); c != pending; ++c) {
-    if (!c->landed) std::memcpy(c->to, c->from, c->bytes);
-    memory::complete(c->from, c->bytes, memory::kRead);
+    if (!c->landed) copy(c->to, c->from, c->bytes);
+    if (c->from) memory::complete(c->from, c->bytes, memory::kRead);
     memory::complete(c->to, c->bytes, memory::kWrite);
   }
   copies.erase(copies.begin(), pending);

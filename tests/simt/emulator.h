@@ -66,7 +66,7 @@ void warp_together(const void* site, const void* mine, void (*work)(const void* 
 
 unsigned char* in_block(unsigned char* shared, int rank);  // the same place in another block of the cluster
 void later(std::function<void()> effect);                  // of a store that lands when it lands
-// of this lane, done at copies_done() at the latest
+// Of this lane, done at copies_done() at the latest; `from` null: zeros.
 void copy_later(void* to, const void* from, size_t bytes);
 void copies_done();
 void end_copy_group();

@@ -40,17 +40,10 @@ WANTED = ("weights", "samples", "all")
 
 
 @pytest.fixture(autouse=True)
-def emulated(monkeypatch):
-    """The emulator in its first state, as what runs the op on CPU tensors."""
-    simt.set_order("forward")
-    simt.set_device()
-    simt.leave_free(0)
+def step_on_gpu(emulated, monkeypatch):
+    """The emulator runs the op on CPU tensors."""
     monkeypatch.setattr(_precision, "products_in_tf32", lambda dtype: False)
     monkeypatch.setattr(discriminator.OP, "direct", discriminator.cuda_passes(Engine(simt)))
-    yield
-    simt.set_order("forward")
-    simt.set_device()
-    simt.leave_free(0)
 
 
 def round_tf32(x):

@@ -10,8 +10,8 @@ inline void copy16_async(void* shared, const void* global) {
   simt::copy_later(shared, global, 16);
 }
 inline void copy16_or_zero_async(void* shared, const void* global, bool there) {
-  alignas(16) static const unsigned char zeros[16] = {};
-  copy16_async(shared, there ? global : zeros);
+  if (there) copy16_async(shared, global);
+  else simt::copy_later(shared, nullptr, 16);
 }
 inline void end_copy_group() { simt::end_copy_group(); }
 template <int open>

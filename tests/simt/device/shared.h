@@ -37,10 +37,9 @@ void store(Shared to, N v) {
 
 inline void copy16_async(Shared to, const void* global) { copy16_async(static_cast<void*>(to.at), global); }
 inline void copy_some_of_16_async(Shared to, const void* global, int bytes) {
-  alignas(16) static const unsigned char zeros[16] = {};
   if ((reinterpret_cast<uintptr_t>(to.at) | reinterpret_cast<uintptr_t>(global)) % 16)
     throw simt::Stuck("misaligned copy");
-  simt::copy_later(to.at + bytes, zeros, static_cast<size_t>(16 - bytes));
+  simt::copy_later(to.at + bytes, nullptr, static_cast<size_t>(16 - bytes));
   simt::copy_later(to.at, global, static_cast<size_t>(bytes));
 }
 inline void arm(Shared b, uint32_t bytes) { arm(reinterpret_cast<ByteBarrier*>(b.at), bytes); }
