@@ -22,6 +22,10 @@ inline void store_release(uint32_t* p, uint32_t v) {
   simt::memory::released(p, 4);
   simt::set_word(p, v);
 }
+inline void store_relaxed(uint32_t* p, uint32_t v) {
+  simt::memory::stored(p, 4);
+  simt::set_word(p, v);
+}
 inline void store_first(int64_t* p, int64_t v) {
   simt::memory::stored(p, 8);
   simt::set_first(p, v);

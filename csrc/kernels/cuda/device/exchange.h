@@ -29,6 +29,11 @@ FUSEGEN_DEVICE void store_release(uint32_t* p, uint32_t v) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
 
+// Orders nothing; lanes that look at the word meanwhile see what was there before or this.
+FUSEGEN_DEVICE void store_relaxed(uint32_t* p, uint32_t v) {
+  asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+
 // To a word of host memory, if 0 stands there: of all lanes the first wins. Over PCIe this is atomic among
 // the device's lanes alone, which is enough: the host reads whole words, and clears them.
 FUSEGEN_DEVICE void store_first(int64_t* p, int64_t v) {

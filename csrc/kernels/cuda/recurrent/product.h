@@ -69,8 +69,7 @@ struct SharedParts {
 // Values of float that a lane carries from step to step, for each pair: c and h forward, dc and dh backward.
 constexpr int kCarried = 2;
 
-// `row_bytes`: of the vector that is gathered. A product reads up to two chunks past the rows (resident.h),
-// which what follows them is long enough for.
+// `row_bytes`: of the vector that is gathered.
 constexpr SharedParts shared_parts(const Plan& plan, const Product& product, int row_bytes) {
   const int rows = 8 * plan.tiles, unit_groups = 8 / plan.k_splits;
   const int pairs = (product.gates == 4 ? 2 : 4) * plan.tiles;

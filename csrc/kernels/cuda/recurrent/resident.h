@@ -42,9 +42,8 @@ public:
   }
 
   // sums = the rows times 8*NT columns, over the first `chunks` chunks, an even number, or `all`: without a
-  // branch, across which loads would not be asked for ahead. column(n, chunk): the
-  // lane's 16 bytes of column 8n + lane/4. It is asked for two chunks more than there are, of which it may
-  // give anything. No barriers.
+  // branch, across which loads would not be asked for ahead. column(n, chunk): the lane's 16 bytes of column
+  // 8n + lane/4. No barriers.
   template <int NT, bool all = false, class ColumnOf>
   FUSEGEN_DEVICE void product(float (&sums)[kTiles][NT][4], int chunks, const ColumnOf& column) const {
     constexpr int kChains = chains_of(kTiles * NT, kChunks, kSplit<Format>);
@@ -59,6 +58,7 @@ public:
     constexpr bool kAhead = NT == 1 && !kSplit<Format>;
     Word4 words[4][NT];
     const auto fetch = [&](int chunk) {
+      if (chunk >= kChunks) return;
 #pragma unroll
       for (int n = 0; n < NT; ++n) words[chunk % 4][n] = column(n, chunk);
     };
@@ -67,7 +67,7 @@ public:
     for (int chunk = 0; chunk < kChunks; ++chunk) {
       if (!all && chunk > 0 && chunk % 2 == 0 && chunk >= chunks) break;
       if (!kAhead) fetch(chunk);
-      if (kAhead && chunk % 2 == 0 && chunk + 2 < kChunks) fetch(chunk + 2), fetch(chunk + 3);
+      if (kAhead && chunk % 2 == 0 && (all || chunk + 2 < chunks)) fetch(chunk + 2), fetch(chunk + 3);
       add<NT, kChains>(sum, chunk, words[chunk % 4]);
       if (chunk % 2 == 1 && chunk + 1 < kChunks) fold<NT, kChains>(sum);
     }

@@ -198,7 +198,7 @@ public:
     const int blocks = a_.geometry.blocks, stride = flag_stride(blocks);
     if (me_.rank == 0 && device::thread() < stride - blocks)
       for (int slice = 0; slice < a_.geometry.slices; ++slice)
-        flag_[slice * stride + blocks + device::thread()] = ~0u;
+        device::store_relaxed(flag_ + slice * stride + blocks + device::thread(), ~0u);
     device::sync_block();
     return true;
   }

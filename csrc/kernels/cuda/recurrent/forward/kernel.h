@@ -264,6 +264,9 @@ private:
     if constexpr (kCount == kAll) {
       for_each_of<kCount>([&](int i, int gate) { sum[i][gate] = own_sum(sums, i, gate); });
     } else {
+      // In a cluster a warp may be a beat ahead of one that still takes in the last beat's sums, unless it had
+      // to wait for what that one gave: of another slice, it had not.
+      if (!l2 && a_.geometry.slices > 1) device::sync_block();
       deal_out<kCount>(sums);
       device::sync_block();
       if (!l2 && handover_.stopped(beat.slice, beat.step)) return false;
