@@ -8,12 +8,8 @@ from fusegen.ops.cuda import cells as cuda_cells
 from fusegen.ops.cuda import layers as cuda_layers
 from fusegen.ops.cuda.engine import Engine, error_word
 
-# Tests in which what lanes read and write is held against the memory model: half as long again.
-MODELLED = ("test_a_version", "test_four_blocks", "test_it_", "test_single_steps", "test_pairs", "test_many_slices")
-
-
 @pytest.fixture(autouse=True)
-def emulated(monkeypatch, request):
+def emulated(monkeypatch):
     """The emulator in its first state."""
     simt = pytest.importorskip("_simt", reason="_simt is not built: `make test` builds it")
     simt.set_order("forward")
@@ -22,7 +18,6 @@ def emulated(monkeypatch, request):
     simt.leave_free(0)
     simt.start_late(0, 0)
     simt.set_old_code(False)
-    simt.check_memory(request.node.name.startswith(MODELLED))
     simt.let_clusters_fit(True)
     monkeypatch.setattr(_precision, "recurrence_in_tf32", lambda dtype: False)
     error_word(torch.device("cpu")).zero_()
