@@ -528,7 +528,7 @@ void set_first(int64_t* p, int64_t v) {
 int lane_number() { return here ? here->number : -1; }
 bool watched(const void* p) { return here && memory_model() && !stacks.has(p); }
 bool memory_model() {  // blocks that give up waiting read what they get, and all becomes NaN
-  return settings().memory_model && !settings().hang_at;
+  return !settings().hang_at;
 }
 
 bool ended(const void* shared) {

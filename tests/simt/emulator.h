@@ -29,7 +29,6 @@ struct Settings {
   int hang_at = 0;
   int late_block = 0;  // > 0: the block of this number starts so many breaths after the others
   int late_breaths = 0;
-  bool memory_model = true;  // whether accesses are held against it
   bool clusters_fit = true;  // whether the driver finds room for one
   bool old_code = false;     // the kernels lack clusters, whatever is told of them (planted)
 };

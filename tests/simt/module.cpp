@@ -142,9 +142,6 @@ PYBIND11_MODULE(_simt, m) {
   m.def("planted", &simt::planted, "Runs a kernel with this fault.");
   m.def("planted_faults", &simt::planted_faults);
   m.def(
-      "check_memory", [](bool check) { simt::settings().memory_model = check; },
-      "Whether what lanes read and write is held against the memory model; at start it is.");
-  m.def(
       "hang_at", [](int block) { simt::settings().hang_at = block; },
       "Plants a hang in this block, counted from 1; 0: none.");
   m.def(

@@ -134,15 +134,16 @@ public:
   }
   FUSEGEN_DEVICE void fold() {
 #pragma unroll
-    for (int v = 0; v < 4; ++v) large_.d[0][v] += small(v);
+    for (int v = 0; v < 4; ++v) large_.d[0][v] = with_small(large_.d[0][v], v);
     small_.start({0, 0, 0, 0});
   }
-  FUSEGEN_DEVICE float total(int v) const { return large_.total(v) + small(v); }
+  FUSEGEN_DEVICE float total(int v) const { return with_small(large_.total(v), v); }
 
 private:
-  FUSEGEN_DEVICE float small(int v) const {
-    const float sum = small_.total(v);
-    return fabsf(sum) <= kMost ? sum : 0.0f;
+  FUSEGEN_DEVICE float with_small(float sum, int v) const {
+    const float small = small_.total(v);
+    if (fabsf(small) <= kMost) sum += small;
+    return sum;
   }
 
   Chains<kChains> large_;

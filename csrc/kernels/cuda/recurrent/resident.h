@@ -142,9 +142,7 @@ public:
   using Map = WarpRows<Gates>;
   static constexpr int kTiles = Map::kTiles, kChunks = resident_chunks(Gates);
 
-  FUSEGEN_DEVICE Weights(const Operand& operand, const Self& me) : operand_(operand), me_(me) {
-    load();
-  }
+  FUSEGEN_DEVICE Weights(const Operand& operand, const Self& me) : operand_(operand), me_(me) { load(); }
 
   // The lane's first word of rows in shared memory, `stride` bytes apart.
   FUSEGEN_DEVICE device::Shared first_column(device::Shared rows, int stride) const {

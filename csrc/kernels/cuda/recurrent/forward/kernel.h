@@ -264,8 +264,8 @@ private:
     if constexpr (kCount == kAll) {
       for_each_of<kCount>([&](int i, int gate) { sum[i][gate] = own_sum(sums, i, gate); });
     } else {
-      // In a cluster a warp may be a beat ahead of one that still takes in the last beat's sums, unless it had
-      // to wait for what that one gave: of another slice, it had not.
+      // In a cluster a warp may be a beat ahead of one that still takes in the last beat's sums, unless it
+      // had to wait for what that one gave: of another slice, it had not.
       if (!l2 && a_.geometry.slices > 1) device::sync_block();
       deal_out<kCount>(sums);
       device::sync_block();
@@ -398,23 +398,28 @@ private:
     }
     if (a_.geometry.slices > 1) keep<kCount>(beat.slice);
   }
-  // y and gates number by number, where rows do not begin on whole words.
+  // y and gates number by number, where rows do not begin on whole words: out of shared memory, so that loops
+  // need not be unrolled, whose code would stand in the way of all others.
   template <int kCount>
   FUSEGEN_DEVICE void store_each(const Made (&made)[kAll], const Beat& beat) const {
     const ForwardPass& pass = a_.pass;
-#pragma unroll
+    constexpr Patch p = patch<kCount>();
+    device::Shared saved = share_.memory;
+    if constexpr (C::kSavesGates) saved = ring_.template leave<kCount>(made);
+#pragma unroll 1
     for (int i = 0; i < kCount; ++i) {
       if (!real<kCount>(beat.slice, i)) continue;
-      const int b = batch<kCount>(beat.slice, i), unit = this->template unit<kCount>(i);
-      const bool live = beat.t < length_[i];
-      write<T>(pass.y, y_index(beat.t, b, unit), live || length_[i] < 0 ? h_[i] : 0.0f);
+      const int b = batch<kCount>(beat.slice, i), unit = this->template unit<kCount>(i),
+                length = device::load<int>(length_at(beat.slice * kRows + row<kCount>(i)));
+      const T h = device::load<T>(stage_ + (p.row(0, i) * p.units() + p.unit(0, i)) * kNumber);
+      const bool live = beat.t < length;
+      static_cast<T*>(pass.y)[y_index(beat.t, b, unit)] = live || length < 0 ? h : T{};
       if constexpr (C::kSavesGates) {
         const int64_t row = (static_cast<int64_t>(me_.direction) * pass.T + beat.t) * pass.B + b;
-        if (live && pass.gates) {
-#pragma unroll
-          for (int gate = 0; gate < 4; ++gate)
-            write<T>(pass.gates, (row * 4 + gate) * pass.H + unit, made[i].saved[gate]);
-        }
+        T* const to = static_cast<T*>(pass.gates) + row * 4 * pass.H + unit;
+#pragma unroll 1
+        for (int gate = 0; live && pass.gates && gate < 4; ++gate)
+          to[gate * pass.H] = device::load<T>(saved + (gate * kCount + i) * 32 * kNumber);
       }
     }
   }

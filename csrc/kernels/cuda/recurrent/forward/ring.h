@@ -142,6 +142,23 @@ public:
         device::store16(to + i * share_.parts * gate_bytes_, device::load16(words + 512 * i));
   }
 
+  // Leaves what is saved of the gates in the slot where rows do not begin on whole words: a row of lanes for
+  // each gate and pair, [4][kCount][32]. Where the lane's first number lies.
+  template <int kCount>
+  FUSEGEN_DEVICE device::Shared leave(const Made (&made)[kAll]) const {
+    constexpr Patch patch{Rows::kPairs, kCount};
+    constexpr int gate_in_slot = patch.rows() * (patch.units() * kNumber + 16);
+    const device::Shared at =
+        share_.memory + (a_.geometry.shared.ring + slot_ + share_.thread / 32 * (kSegments * gate_in_slot) +
+                         device::lane() * kNumber);
+#pragma unroll
+    for (int gate = 0; gate < 4; ++gate)
+#pragma unroll
+      for (int i = 0; i < kCount; ++i)
+        device::store(at + (gate * kCount + i) * 32 * kNumber, device::narrow<T>(made[i].saved[gate]));
+    return at;
+  }
+
   FUSEGEN_DEVICE void go_on() {
     const int size = a_.geometry.shared.ring_slot;
     slot_ = slot_ == (kRingSlots - 1) * size ? 0 : slot_ + size;
@@ -169,7 +186,7 @@ private:
     };
     const Patch patch{Rows::kPairs, share_.count};
     const int row = patch.units() * kNumber, step = (share_.parts + zero) * patch.rows() * (row + 16);
-    const bool begins = (share_.word + zero) * 16 % row == 0;
+    const bool begins = ((share_.word + zero) * 16 & (row - 1)) == 0;  // of rows of a power of two
 #pragma unroll
     for (int i = 0; i < kMostIn; ++i) {
       if (share_.part + i * share_.parts >= kGates) break;
