@@ -15,23 +15,14 @@ struct Product {
   int ring;  // stretches of gate inputs and saved gates that go through shared memory; 0: none do
 };
 
-// Tiles of a slice: as many as fit in a lane's registers beside R, on every GPU generation. LSTM and GRU with
-// two spill up to 28 bytes on some; RNN of 16-bit numbers has room.
-constexpr int most_tiles(Cell cell, Format format) {
-  return number_bytes(format) == 2 && gate_count(cell) == 1 ? 2 : 1;
-}
+// Tiles of a slice: as many as fit in a lane's registers beside R, on every GPU generation.
+constexpr int most_tiles(Format format) { return number_bytes(format) == 2 ? 2 : 1; }
 
 constexpr Product product_of(const LayerSizes& s) {
   const int gates = gate_count(s.cell);
   const int ring = s.backward ? 0 : gates == 1 ? 1 : 4;  // GRU saves four numbers of three gates
-  return {s.backward ? 1 : gates,
-          s.backward ? gates : 1,
-          most_tiles(s.cell, s.format),
-          s.format,
-          s.H,
-          s.B,
-          s.D,
-          ring};
+  return {
+      s.backward ? 1 : gates, s.backward ? gates : 1, most_tiles(s.format), s.format, s.H, s.B, s.D, ring};
 }
 
 constexpr int units_of_block(const Product& p, int k_splits) { return 8 / k_splits * units_of_warp(p.gates); }

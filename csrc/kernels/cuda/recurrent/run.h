@@ -56,7 +56,7 @@ ForwardKernel forward_kernel_with(Transport transport) {
 }
 template <class C, class T, class Fmt>
 ForwardKernel forward_kernel_with(const Plan& plan) {
-  if constexpr (sizeof(T) == 2 && C::kGates == 1)
+  if constexpr (sizeof(T) == 2)
     if (plan.tiles == 2) return forward_kernel_with<C, T, Fmt, 2>(plan.transport);
   return forward_kernel_with<C, T, Fmt, 1>(plan.transport);
 }

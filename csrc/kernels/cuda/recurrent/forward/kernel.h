@@ -178,9 +178,11 @@ private:
            first_b_ + slice * kRows + share_.word_row < a_.pass.B;
   }
 
-  // -- What is carried from step to step: in registers, or where there are several slices in shared memory --
+  // -- What is carried from step to step: in registers, or in shared memory where there are several slices,
+  //    or two tiles' sums that take the registers --
 
   enum Carried { kC, kH };
+  FUSEGEN_DEVICE bool recalls() const { return NT > 1 || a_.geometry.slices > 1; }
 
   FUSEGEN_DEVICE device::Shared length_at(int row) const {
     return share_.memory + (a_.geometry.shared.lengths + 4 * row);
@@ -244,7 +246,7 @@ private:
         if (a_.pass.h0) h_[i] = read<T>(a_.pass.h0, at);
       }
     }
-    if (a_.geometry.slices > 1) keep<kCount>(slice);
+    if (recalls()) keep<kCount>(slice);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) stage<kCount>(i, device::narrow<T>(h_[i]));
   }
@@ -273,7 +275,7 @@ private:
       if (!share_.finishes) return true;
       take_in<kCount>(sum, sums);
     }
-    if (a_.geometry.slices > 1) recall<kCount>(beat.slice);
+    if (recalls()) recall<kCount>(beat.slice);
     compute<kCount>(made, x, sum, beat);
     return true;
   }
@@ -355,10 +357,19 @@ private:
     return device::load16(stage_word_);
   }
 
+  // What is saved of the gates leaves a lane's registers when h is on its way; where two tiles' sums take
+  // them, at once.
+  static constexpr bool kSavesAtOnce = C::kSavesGates && NT > 1, kSavesLater = C::kSavesGates && NT == 1;
+  template <int kCount>
+  FUSEGEN_DEVICE void put_saved(const Made& made, int i) const {
+    if (outputs_ & kGatesOut) ring_.template put<kCount>(made, i);
+  }
+
   // The cell's maths; h_t goes to the stage.
   template <int kCount>
   FUSEGEN_DEVICE void compute(Made (&made)[kAll], const Inputs& x, const float (&sum)[kCount][kGates],
                               const Beat& beat) {
+    if constexpr (kSavesAtOnce) device::sync_warp();  // all have read their inputs
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       const bool live = beat.t < length_[i];
@@ -367,11 +378,16 @@ private:
       stage<kCount>(i, h);
       h_[i] = device::widen(h);
       if constexpr (C::kHasC) c_[i] = device::select(live, made[i].c, c_[i]);
+      if constexpr (kSavesAtOnce) put_saved<kCount>(made[i], i);
     }
   }
 
   template <int kCount>
   FUSEGEN_DEVICE void store(const Made (&made)[kAll], const device::Word4& word, const Beat& beat) const {
+    if constexpr (kSavesLater) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) put_saved<kCount>(made[i], i);
+    }
     if (ring_.whole()) {
       if (share_.part == 0 && word_length_ != kNoWord)
         device::store16(a_.y.at(y_, beat.t, beat.slice),
@@ -379,11 +395,10 @@ private:
                             ? word
                             : device::Word4{0, 0, 0, 0});
       if constexpr (C::kSavesGates) {
-        if (outputs_ & kGatesOut)
-          ring_.template save<kCount>(made, beat.t < word_length_, beat.slice, beat.t);
+        if (outputs_ & kGatesOut) ring_.save(beat.t < word_length_, beat.slice, beat.t);
       }
     } else {
-      store_each<kCount>(made, beat);
+      store_each<kCount>(beat);
     }
     if constexpr (C::kHasC) {
       if (outputs_ & kCellsOut) {
@@ -396,16 +411,14 @@ private:
                           static_cast<int64_t>(row<kCount>(i) - share_.row) * a_.pass.H)) = c_[i];
       }
     }
-    if (a_.geometry.slices > 1) keep<kCount>(beat.slice);
+    if (recalls()) keep<kCount>(beat.slice);
   }
   // y and gates number by number, where rows do not begin on whole words: out of shared memory, so that loops
   // need not be unrolled, whose code would stand in the way of all others.
   template <int kCount>
-  FUSEGEN_DEVICE void store_each(const Made (&made)[kAll], const Beat& beat) const {
+  FUSEGEN_DEVICE void store_each(const Beat& beat) const {
     const ForwardPass& pass = a_.pass;
     constexpr Patch p = patch<kCount>();
-    device::Shared saved = share_.memory;
-    if constexpr (C::kSavesGates) saved = ring_.template leave<kCount>(made);
 #pragma unroll 1
     for (int i = 0; i < kCount; ++i) {
       if (!real<kCount>(beat.slice, i)) continue;
@@ -419,7 +432,8 @@ private:
         T* const to = static_cast<T*>(pass.gates) + row * 4 * pass.H + unit;
 #pragma unroll 1
         for (int gate = 0; live && pass.gates && gate < 4; ++gate)
-          to[gate * pass.H] = device::load<T>(saved + (gate * kCount + i) * 32 * kNumber);
+          to[gate * pass.H] =
+              device::load<T>(ring_.template left<kCount>() + ring_.template left_at<kCount>(i, gate));
       }
     }
   }
@@ -435,7 +449,7 @@ private:
   template <int kCount>
   FUSEGEN_DEVICE void end(int slice, bool lost) {
     const ForwardPass& pass = a_.pass;
-    if (a_.geometry.slices > 1 && !lost) recall<kCount>(slice);
+    if (recalls() && !lost) recall<kCount>(slice);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       if (!real<kCount>(slice, i)) continue;

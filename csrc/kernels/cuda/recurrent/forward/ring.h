@@ -98,8 +98,11 @@ public:
   FUSEGEN_DEVICE void read(float (&x)[kAll][kGates], int slice, int t) const {
     constexpr Patch patch{Rows::kPairs, kCount};
     if (whole_) {
-      for_each_number<kCount, kGates>(
-          [&](int i, int gate, device::Shared at) { x[i][gate] = device::widen(device::load<T>(at)); });
+#pragma unroll
+      for (int i = 0; i < kCount; ++i)
+#pragma unroll
+        for (int gate = 0; gate < kGates; ++gate)
+          x[i][gate] = device::widen(device::load<T>(number<kCount>(i, gate)));
       return;
     }
     // The zero keeps what follows out of the registers of the steps that do not come here.
@@ -127,12 +130,37 @@ public:
       }
   }
 
-  // Hands out what is saved of the gates; `there`: the lane's word has a row that is at such a step.
+  // Leaves in the slot, whose inputs all lanes of the warp have read, what is saved of pair i's gates.
   template <int kCount>
-  FUSEGEN_DEVICE void save(const Made (&made)[kAll], bool there, int slice, int t) const {
-    for_each_number<kCount, 4>([&](int i, int gate, device::Shared at) {
-      device::store(at, device::narrow<T>(made[i].saved[gate]));
-    });
+  FUSEGEN_DEVICE void put(const Made& made, int i) const {
+    constexpr Patch patch{Rows::kPairs, kCount};
+    if (whole_) {
+#pragma unroll
+      for (int gate = 0; gate < 4; ++gate)
+        device::store(number<kCount>(i, gate), device::narrow<T>(made.saved[gate]));
+    } else {
+      const device::Shared at = left<kCount>();
+#pragma unroll
+      for (int gate = 0; gate < 4; ++gate)
+        device::store(at + left_at<kCount>(i, gate), device::narrow<T>(made.saved[gate]));
+    }
+  }
+  // Where put() leaves it if rows do not begin on whole words: a row of lanes for each gate and pair,
+  // [4][kCount][32].
+  template <int kCount>
+  FUSEGEN_DEVICE device::Shared left() const {
+    constexpr Patch patch{Rows::kPairs, kCount};
+    constexpr int gate_in_slot = patch.rows() * (patch.units() * kNumber + 16);
+    return share_.memory + (a_.geometry.shared.ring + slot_ +
+                            share_.thread / 32 * (kSegments * gate_in_slot) + device::lane() * kNumber);
+  }
+  template <int kCount>
+  static FUSEGEN_DEVICE int left_at(int i, int gate) {
+    return (gate * kCount + i) * 32 * kNumber;
+  }
+
+  // Hands out what put() has left of whole words; `there`: the lane's word has a row that is at such a step.
+  FUSEGEN_DEVICE void save(bool there, int slice, int t) const {
     device::sync_warp();
     const device::Shared words = fetch_to_ + slot_;
     unsigned char* const to = a_.gates.at(saved_, t, slice);
@@ -140,23 +168,6 @@ public:
     for (int i = 0; i < kMostSaved; ++i)
       if (there && share_.part + i * share_.parts < 4)
         device::store16(to + i * share_.parts * gate_bytes_, device::load16(words + 512 * i));
-  }
-
-  // Leaves what is saved of the gates in the slot where rows do not begin on whole words: a row of lanes for
-  // each gate and pair, [4][kCount][32]. Where the lane's first number lies.
-  template <int kCount>
-  FUSEGEN_DEVICE device::Shared leave(const Made (&made)[kAll]) const {
-    constexpr Patch patch{Rows::kPairs, kCount};
-    constexpr int gate_in_slot = patch.rows() * (patch.units() * kNumber + 16);
-    const device::Shared at =
-        share_.memory + (a_.geometry.shared.ring + slot_ + share_.thread / 32 * (kSegments * gate_in_slot) +
-                         device::lane() * kNumber);
-#pragma unroll
-    for (int gate = 0; gate < 4; ++gate)
-#pragma unroll
-      for (int i = 0; i < kCount; ++i)
-        device::store(at + (gate * kCount + i) * 32 * kNumber, device::narrow<T>(made[i].saved[gate]));
-    return at;
   }
 
   FUSEGEN_DEVICE void go_on() {
@@ -197,18 +208,13 @@ private:
     }
   }
 
-  // each(i, segment, number) of the lane's pairs in the slot, where rows are whole words.
-  template <int kCount, int kOf, class Each>
-  FUSEGEN_DEVICE void for_each_number(const Each& each) const {
+  // A number of the lane's pair i in the slot, where rows are whole words.
+  template <int kCount>
+  FUSEGEN_DEVICE device::Shared number(int i, int segment) const {
     constexpr Patch patch{Rows::kPairs, kCount};
-#pragma unroll
-    for (int i = 0; i < kCount; ++i)
-#pragma unroll
-      for (int segment = 0; segment < kOf; ++segment)
-        each(i, segment,
-             numbers_ + (slot_ + (segment * patch.rows() * patch.units() + patch.row(0, i) * patch.units() +
-                                  patch.unit(0, i)) *
-                                     kNumber));
+    return numbers_ + (slot_ + (segment * patch.rows() * patch.units() + patch.row(0, i) * patch.units() +
+                                patch.unit(0, i)) *
+                                   kNumber);
   }
 
   const Arguments<ForwardPass>& a_;
