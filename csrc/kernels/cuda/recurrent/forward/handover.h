@@ -71,12 +71,12 @@ protected:
   const int column_;  // of the lane's word in a row that all have given
 };
 
-template <class T, int NT, bool l2>
+template <class C, class T, class Format, int NT, bool l2>
 class Handover;
 
 // In a cluster, or in a block of its own.
-template <class T, int NT>
-class Handover<T, NT, false> : public HandoverBase<T, NT> {
+template <class C, class T, class Format, int NT>
+class Handover<C, T, Format, NT, false> : public HandoverBase<T, NT> {
   using Base = HandoverBase<T, NT>;
   using Base::a_, Base::me_, Base::share_, Base::stop;
 
@@ -85,8 +85,7 @@ public:
       : Base(a, me, share),
         cluster_(a.geometry.transport == Transport::cluster),
         stride_(gathered_stride(a.exchange.gather_bytes)),
-        word_at_(device::in_register(a.geometry.shared.gathered + share.word_row * stride_ + Base::column_)) {
-  }
+        word_at_(held<C, Format>(a.geometry.shared.gathered + share.word_row * stride_ + Base::column_)) {}
 
   // Before the first turn, by all lanes; all of the block's shared memory is ready behind it. False: this
   // code knows no clusters.
@@ -166,8 +165,8 @@ private:
 
 // Through L2. A warp fetches an eighth of the columns, of all rows, and looks at the flags of the blocks that
 // gave them: a lane at four.
-template <class T, int NT>
-class Handover<T, NT, true> : public HandoverBase<T, NT> {
+template <class C, class T, class Format, int NT>
+class Handover<C, T, Format, NT, true> : public HandoverBase<T, NT> {
   using Base = HandoverBase<T, NT>;
   using Base::a_, Base::me_, Base::share_, Base::stop, Base::kRows;
 
@@ -186,9 +185,9 @@ public:
     const int last_block = (end - 1) / own < blocks - 1 ? (end - 1) / own : blocks - 1;
     const int four = first / own / 4 + device::lane();
     looks_ = first < end && 4 * four <= last_block;
-    flags_ = x.flags + slot() * flag_stride(blocks) + 4 * four;
-    give_ = x.publish + (slot() * kRows + share.word_row) * x.publish_bytes + Base::column_;
-    flag_ = x.flags + slot() * flag_stride(blocks) + me.rank;
+    first_flag_ = static_cast<int>(slot()) * flag_stride(blocks) + 4 * four;
+    give_ = static_cast<uint32_t>((slot() * kRows + share.word_row) * x.publish_bytes + Base::column_);
+    own_flag_ = static_cast<int>(slot()) * flag_stride(blocks) + me.rank;
   }
 
   FUSEGEN_DEVICE bool begin() const {
@@ -198,7 +197,8 @@ public:
     const int blocks = a_.geometry.blocks, stride = flag_stride(blocks);
     if (me_.rank == 0 && device::thread() < stride - blocks)
       for (int slice = 0; slice < a_.geometry.slices; ++slice)
-        device::store_relaxed(flag_ + slice * stride + blocks + device::thread(), ~0u);
+        device::store_relaxed(a_.exchange.flags + (own_flag_ + slice * stride + blocks + device::thread()),
+                              ~0u);
     device::sync_block();
     return true;
   }
@@ -210,7 +210,7 @@ public:
   // may take longer than this turn's: by then, all but its last group are there.
   template <class Meanwhile>
   FUSEGEN_DEVICE bool wait(int slice, int turn, const Meanwhile& meanwhile) const {
-    const uint32_t* const flags = flags_ + slice * flag_stride(a_.geometry.blocks);
+    const uint32_t* const flags = a_.exchange.flags + (first_flag_ + slice * flag_stride(a_.geometry.blocks));
     uint64_t started = 0;
     bool lost = false;
     for (uint32_t looks = 1; !lost; ++looks) {
@@ -239,13 +239,14 @@ public:
 
   FUSEGEN_DEVICE void give(const device::Word4& word, int slice, int turn, bool wanted) const {
     if (wanted && share_.finishes && share_.part == 0)
-      device::store16(give_ + (turn & 1) * a_.exchange.publish_parity +
+      device::store16(a_.exchange.publish + give_ + (turn & 1) * a_.exchange.publish_parity +
                           slice * static_cast<int64_t>(kRows * a_.exchange.publish_bytes),
                       word);
     device::sync_block();
     // By a lane of a warp that has least to do next.
     if (wanted && share_.thread == device::kThreads - 32)
-      device::store_release(flag_ + slice * flag_stride(a_.geometry.blocks), static_cast<uint32_t>(turn + 1));
+      device::store_release(a_.exchange.flags + (own_flag_ + slice * flag_stride(a_.geometry.blocks)),
+                            static_cast<uint32_t>(turn + 1));
   }
 
   FUSEGEN_DEVICE void end() const {}
@@ -255,7 +256,7 @@ private:
   FUSEGEN_DEVICE bool give_up(const device::Word4& f, uint32_t looks, uint64_t& started, int slice,
                               int turn) const {
     const uint32_t over = static_cast<uint32_t>(turn);
-    const int four = static_cast<int>(flags_ - a_.exchange.flags - slot() * flag_stride(a_.geometry.blocks)),
+    const int four = first_flag_ - static_cast<int>(slot()) * flag_stride(a_.geometry.blocks),
               late = f.x <= over   ? 0
                      : f.y <= over ? 1
                      : f.z <= over ? 2
@@ -271,9 +272,8 @@ private:
   device::Shared to_;
   const unsigned char* from_;
   bool looks_;
-  const uint32_t* flags_;
-  unsigned char* give_;
-  uint32_t* flag_;
+  uint32_t give_;              // where its word goes, in bytes
+  int first_flag_, own_flag_;  // of the four that the lane looks at, and of this block
 };
 
 }  // namespace fusegen::cuda

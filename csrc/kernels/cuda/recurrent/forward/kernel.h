@@ -36,25 +36,23 @@ public:
         me_(me),
         share_(share),
         first_b_(me.group * a.geometry.slices * kRows),
-        stage_(
-            device::in_register(share.memory + (a.geometry.shared.stage + device::warp() * share.words * 16 +
-                                                share.place * kNumber))),
-        stage_word_(device::in_register(
+        stage_(held<C, Format>(share.memory + (a.geometry.shared.stage + device::warp() * share.words * 16 +
+                                               share.place * kNumber))),
+        stage_word_(held<C, Format>(
             share.memory + (a.geometry.shared.stage + (device::warp() * share.words + share.word) * 16))),
-        partial_(
-            device::in_register(share.memory + (a.geometry.shared.partial + device::warp() * kPartialBytes +
-                                                device::lane() * (kGates == 4 ? 16 : 4)))),
-        taken_(device::in_register(share.memory + (a.geometry.shared.partial + share.first * kPairBytes +
-                                                   device::lane() * (kGates == 4 ? 16 : 4)))),
+        partial_(held<C, Format>(share.memory + (a.geometry.shared.partial + device::warp() * kPartialBytes +
+                                                 device::lane() * (kGates == 4 ? 16 : 4)))),
+        taken_(held<C, Format>(share.memory + (a.geometry.shared.partial + share.first * kPairBytes +
+                                               device::lane() * (kGates == 4 ? 16 : 4)))),
         handover_(a, me, share),
         ring_(a, me, share) {
     const ForwardPass& pass = a.pass;
-    y_ = static_cast<unsigned char*>(pass.y) +
-         (first_row(pass, me.direction, first_b_ + share.word_row, false) * pass.H + share.word_unit) *
-             kNumber;
+    y_ = static_cast<uint32_t>(
+        (first_row(pass, me.direction, first_b_ + share.word_row, false) * pass.H + share.word_unit) *
+        kNumber);
     cells_ = reinterpret_cast<unsigned char*>(pass.cells) +
              (first_row(pass, me.direction, first_b_ + share.row, true) * pass.H + share.unit) * 4;
-    outputs_ = device::in_register((pass.gates ? kGatesOut : 0) | (pass.cells ? kCellsOut : 0));
+    outputs_ = held<C, Format>((pass.gates ? kGatesOut : 0) | (pass.cells ? kCellsOut : 0));
 #pragma unroll
     for (int half = 0; half < 2; ++half) b_hn_[half] = 0;
     if constexpr (C::kTakesHiddenBias) {
@@ -83,7 +81,7 @@ private:
   // False: blocks have waited in vain.
   FUSEGEN_DEVICE bool all_steps() {
     Weights<kGates, T, Format> weights(a_.operand, me_);
-    const device::Shared rows = device::in_register(
+    const device::Shared rows = held<C, Format>(
         weights.first_column(share_.memory + a_.geometry.shared.gathered, handover_.stride()));
     ring_.begin();
     for (int slice = 0; slice < a_.geometry.slices; ++slice) {
@@ -182,7 +180,9 @@ private:
   //    or two tiles' sums that take the registers --
 
   enum Carried { kC, kH };
-  FUSEGEN_DEVICE bool recalls() const { return NT > 1 || a_.geometry.slices > 1; }
+  // Numbers taken as two, and RNN's 32 bits of sums for four pairs, leave no registers either on some GPUs.
+  static constexpr bool kInMemory = NT > 1 || kSplit<Format> || (kGates == 1 && kNumber == 4);
+  FUSEGEN_DEVICE bool recalls() const { return kInMemory || a_.geometry.slices > 1; }
 
   FUSEGEN_DEVICE device::Shared length_at(int row) const {
     return share_.memory + (a_.geometry.shared.lengths + 4 * row);
@@ -390,7 +390,7 @@ private:
     }
     if (ring_.whole()) {
       if (share_.part == 0 && word_length_ != kNoWord)
-        device::store16(a_.y.at(y_, beat.t, beat.slice),
+        device::store16(a_.y.at(static_cast<unsigned char*>(a_.pass.y) + y_, beat.t, beat.slice),
                         static_cast<uint32_t>(beat.t) < static_cast<uint32_t>(word_length_)
                             ? word
                             : device::Word4{0, 0, 0, 0});
@@ -469,9 +469,10 @@ private:
   const int first_b_;
   device::Shared stage_, stage_word_;  // of pair 0 and of the lane's word
   device::Shared partial_, taken_;  // of the lane in what its warp deals out, and in what it takes of warp 0
-  Handover<T, NT, l2> handover_;
-  GateRing<C, T, NT> ring_;
-  unsigned char *y_, *cells_;  // of the first step
+  Handover<C, T, Format, NT, l2> handover_;
+  GateRing<C, T, Format, NT> ring_;
+  uint32_t y_;            // where the lane's word of the first step lies in y, in bytes
+  unsigned char* cells_;  // of the first step
   static constexpr int kGatesOut = 1, kCellsOut = 2;
   int outputs_;    // that are wanted
   float b_hn_[2];  // of unit 0 of the lane's, and of that 8 further on

@@ -21,7 +21,7 @@ FUSEGEN_DEVICE int64_t first_row(const ForwardPass& pass, int direction, int b, 
   return apart ? direction * pass.T * pass.B + b : static_cast<int64_t>(b) * pass.D + direction;
 }
 
-template <class C, class T, int NT>
+template <class C, class T, class Format, int NT>
 class GateRing {
 public:
   using Rows = WarpRows<C::kGates>;
@@ -45,9 +45,8 @@ public:
     // The word's row and place in its row, within the patch.
     const int word_row = share.word * 16 / row, word_at = share.word * 16 % row;
     const int warp = a.geometry.shared.ring + device::warp() * kSegments * gate;
-    fetch_to_ =
-        device::in_register(share.memory + (warp + share.part * gate + word_row * row_in_slot + word_at));
-    numbers_ = device::in_register(
+    fetch_to_ = held<C, Format>(share.memory + (warp + share.part * gate + word_row * row_in_slot + word_at));
+    numbers_ = held<C, Format>(
         share.memory + (warp + (whole_ ? share.place * kNumber : share.place * kNumber / row * row_in_slot)));
     if (share.finishes && (!whole_ || share.word_unit < pass.H) && b < pass.B)
       fetch_slices_ = ceil_div(pass.B - b, kRows);
@@ -133,7 +132,6 @@ public:
   // Leaves in the slot, whose inputs all lanes of the warp have read, what is saved of pair i's gates.
   template <int kCount>
   FUSEGEN_DEVICE void put(const Made& made, int i) const {
-    constexpr Patch patch{Rows::kPairs, kCount};
     if (whole_) {
 #pragma unroll
       for (int gate = 0; gate < 4; ++gate)

@@ -22,6 +22,13 @@ struct Share {
   int word_unit, word_row;       // of its first number; in the layer, in a slice
 };
 
+// What is formed once for all beats, and held where a lane has a register for it: LSTM's products of split
+// numbers leave none.
+template <class C, class Format, class V>
+FUSEGEN_DEVICE V held(V v) {
+  return kSplit<Format> && C::kGates == 4 ? v : device::in_register(v);
+}
+
 template <class T, class Rows, int NT>
 FUSEGEN_DEVICE Share share_of(const Geometry& geometry, const Self& me) {
   constexpr int kAll = Rows::kPairs * NT, kNumbers = 16 / static_cast<int>(sizeof(T));
