@@ -360,9 +360,11 @@ private:
   // What is saved of the gates leaves a lane's registers when h is on its way; where two tiles' sums take
   // them, at once.
   static constexpr bool kSavesAtOnce = C::kSavesGates && NT > 1, kSavesLater = C::kSavesGates && NT == 1;
-  template <int kCount>
-  FUSEGEN_DEVICE void put_saved(const Made& made, int i) const {
-    if (outputs_ & kGatesOut) ring_.template put<kCount>(made, i);
+  template <int kCount, bool whole>
+  FUSEGEN_DEVICE void put_saved(const Made (&made)[kAll]) const {
+    if (!(outputs_ & kGatesOut)) return;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) ring_.template put<kCount, whole>(made[i], i);
   }
 
   // The cell's maths; h_t goes to the stage.
@@ -378,17 +380,22 @@ private:
       stage<kCount>(i, h);
       h_[i] = device::widen(h);
       if constexpr (C::kHasC) c_[i] = device::select(live, made[i].c, c_[i]);
-      if constexpr (kSavesAtOnce) put_saved<kCount>(made[i], i);
+      if constexpr (kSavesAtOnce) {
+        if (outputs_ & kGatesOut) {
+          if (ring_.whole()) {
+            ring_.template put<kCount, true>(made[i], i);
+          } else {
+            ring_.template put<kCount, false>(made[i], i);
+          }
+        }
+      }
     }
   }
 
   template <int kCount>
   FUSEGEN_DEVICE void store(const Made (&made)[kAll], const device::Word4& word, const Beat& beat) const {
-    if constexpr (kSavesLater) {
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) put_saved<kCount>(made[i], i);
-    }
     if (ring_.whole()) {
+      if constexpr (kSavesLater) put_saved<kCount, true>(made);
       if (share_.part == 0 && word_length_ != kNoWord)
         device::store16(a_.y.at(static_cast<unsigned char*>(a_.pass.y) + y_, beat.t, beat.slice),
                         static_cast<uint32_t>(beat.t) < static_cast<uint32_t>(word_length_)
@@ -398,6 +405,7 @@ private:
         if (outputs_ & kGatesOut) ring_.save(beat.t < word_length_, beat.slice, beat.t);
       }
     } else {
+      if constexpr (kSavesLater) put_saved<kCount, false>(made);
       store_each<kCount>(beat);
     }
     if constexpr (C::kHasC) {

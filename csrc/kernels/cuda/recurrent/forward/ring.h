@@ -130,18 +130,12 @@ public:
   }
 
   // Leaves in the slot, whose inputs all lanes of the warp have read, what is saved of pair i's gates.
-  template <int kCount>
+  template <int kCount, bool whole>
   FUSEGEN_DEVICE void put(const Made& made, int i) const {
-    if (whole_) {
 #pragma unroll
-      for (int gate = 0; gate < 4; ++gate)
-        device::store(number<kCount>(i, gate), device::narrow<T>(made.saved[gate]));
-    } else {
-      const device::Shared at = left<kCount>();
-#pragma unroll
-      for (int gate = 0; gate < 4; ++gate)
-        device::store(at + left_at<kCount>(i, gate), device::narrow<T>(made.saved[gate]));
-    }
+    for (int gate = 0; gate < 4; ++gate)
+      device::store(whole ? number<kCount>(i, gate) : left<kCount>() + left_at<kCount>(i, gate),
+                    device::narrow<T>(made.saved[gate]));
   }
   // Where put() leaves it if rows do not begin on whole words: a row of lanes for each gate and pair,
   // [4][kCount][32].
