@@ -8,6 +8,7 @@ from fusegen.ops.cuda import cells as cuda_cells
 from fusegen.ops.cuda import layers as cuda_layers
 from fusegen.ops.cuda.engine import Engine, error_word
 
+
 @pytest.fixture(autouse=True)
 def emulated(monkeypatch):
     """The emulator in its first state."""
