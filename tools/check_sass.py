@@ -44,7 +44,7 @@ RULES: tuple[tuple[str, Limits], ...] = (
 )
 
 # Instructions of a step of H 512, B 16 as the plan runs it: what stands in the loop, inner loops times their
-# trips. In the order of FORMATS; about a twentieth more than the kernels take. The bars, of what 147aea8 took:
+# trips. In the order of FORMATS; about a twentieth more than they take. The bars, of what 147aea8 took:
 # 1,232 for LSTM backward in bf16 (40 %), in float32 1,738 backward and 1,452 forward (35 %; it takes 42 %).
 MOST: dict[tuple[str, str], tuple[int, int, int, int]] = {
     ("forward", "lstm"): (1130, 1130, 1340, 1800),
