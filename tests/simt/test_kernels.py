@@ -235,6 +235,21 @@ def test_many_slices(cell_name, way):
     Case(cell_name, 130, 150, 3, "bfloat16", ragged=True, way=way).check()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_many_slices_of_one_block(cell_name, dtype):
+    """Both passes in blocks that need no other one, each with several slices in both sizes of a slice."""
+    simt.set_device(sms=4)
+    name, tf32 = ("float32", True) if dtype == "tf32" else (dtype, False)
+    for backward in (False, True):
+        plan = simt.gpu_plan(
+            cell_name, name, tf32=tf32, backward=backward, B=150, H=16, P=16, D=2, device=0,
+            transport="best",
+        )  # fmt: skip
+        assert plan.transport == "block" and plan.slices > 1
+    Case(cell_name, 16, 150, 4, dtype, ragged=True, D=2).check()
+
+
 @pytest.mark.parametrize(
     "way, blocks", [("l2", n) for n in range(1, 17)] + [("cluster", n) for n in (2, 4, 8, 16)]
 )

@@ -33,11 +33,10 @@ struct WarpRows {
 
 constexpr int kChunk = 64;  // bytes of a row that one product takes
 
-// A vector as the blocks of a group exchange it: `segments` stretches of `valid` numbers, each padded, and
-// the whole padded to chunks.
+// A vector that rows are multiplied with: `valid` numbers, padded to chunks.
 struct PaddedVector {
-  int segments, valid;
-  int64_t padded, bytes;
+  int valid;
+  int64_t bytes;
   int number;  // bytes of one
 };
 

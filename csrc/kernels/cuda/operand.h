@@ -7,25 +7,20 @@
 
 namespace fusegen::cuda {
 
-// Rows of `segments` stretches of `valid` numbers, each standing for `padded` of the vector that they are
-// multiplied with.
+// Rows of `valid` numbers, one after another.
 struct Operand {
   const void* data[2];  // of a direction
-  int stride;           // numbers from row to row
   int units;            // rows of a gate
-  int segments, valid, padded;
+  int valid;
   bool aligned;  // 16-byte loads fit
   int chunks;    // of the padded row, in all
 };
 
-// [gates * units, segments * valid] of D directions, to be multiplied with such vectors.
+// [gates * units, valid] of D directions, to be multiplied with such vectors.
 inline Operand operand_of(const void* const (&data)[2], int D, int units, const PaddedVector& v) {
   Operand a{};
   a.units = units;
-  a.stride = v.segments * v.valid;
-  a.segments = v.segments;
   a.valid = v.valid;
-  a.padded = static_cast<int>(v.padded);
   a.chunks = static_cast<int>(v.bytes / kChunk);
   a.aligned = v.valid * v.number % 16 == 0;
   for (int d = 0; d < D; ++d) {
@@ -55,13 +50,10 @@ FUSEGEN_DEVICE device::Word4 gather_word(const T* from, int count) {
 template <class T>
 FUSEGEN_DEVICE device::Word4 load_numbers(const Operand& a, int direction, int row, int k) {
   constexpr int n = 16 / static_cast<int>(sizeof(T));
-  device::Word4 word{0, 0, 0, 0};
-  const int segment = k / a.padded, at = k % a.padded;
-  if (row < 0 || segment >= a.segments || at >= a.valid) return word;
-  const T* from = static_cast<const T*>(a.data[direction]) + static_cast<int64_t>(row) * a.stride +
-                  segment * a.valid + at;
-  if (a.aligned && at + n <= a.valid) return device::load16(from);
-  return gather_word(from, a.valid - at);
+  if (row < 0 || k >= a.valid) return {0, 0, 0, 0};
+  const T* from = static_cast<const T*>(a.data[direction]) + static_cast<int64_t>(row) * a.valid + k;
+  if (a.aligned && k + n <= a.valid) return device::load16(from);
+  return gather_word(from, a.valid - k);
 }
 
 }  // namespace fusegen::cuda

@@ -15,9 +15,12 @@ public:
       : pass_(pass), stop_(stop), who_(who) {}
 
   FUSEGEN_DEVICE bool stopped() const { return *stop_ != 0; }
+  // Whether that was at this mark or an earlier, greater one: a warp may look while another is in its next
+  // wait already, and all must decide alike.
+  FUSEGEN_DEVICE bool stopped_by(int mark) const { return *stop_ >= mark; }
 
-  // `mark`, not 0, stays in the word.
-  FUSEGEN_DEVICE void stop(int64_t error, int mark = 1) const {
+  // `mark`, above 0, stays in the word.
+  FUSEGEN_DEVICE void stop(int64_t error, int mark = INT32_MAX) const {
     *stop_ = mark;
     device::store_first(pass_.error, error);
   }
@@ -25,7 +28,7 @@ public:
   // After each of the `looks`, counted from 1, of a wait in vain for what `awaited` publishes at `turn`;
   // `started` is 0 at first. Turn 0 has no limit: until then the group's blocks have not met, and how long
   // the device takes to start them all says nothing of them.
-  FUSEGEN_DEVICE bool give_up(uint32_t looks, uint64_t& started, int turn, int awaited, int mark = 1) const {
+  FUSEGEN_DEVICE bool give_up(uint32_t looks, uint64_t& started, int turn, int awaited, int mark) const {
     device::relax();
     if (looks % 64) return false;
     if (stopped()) return true;

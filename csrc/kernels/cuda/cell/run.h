@@ -12,7 +12,7 @@ namespace {
 inline Operand plain_operand(const void* data, int units, int numbers, int number) {
   const void* const one[2] = {data, nullptr};
   const int64_t bytes = (static_cast<int64_t>(numbers) * number + kChunk - 1) / kChunk * kChunk;
-  return operand_of(one, 1, units, {1, numbers, bytes / number, bytes, number});
+  return operand_of(one, 1, units, {numbers, bytes, number});
 }
 
 template <int Gates, class T, class Fmt>

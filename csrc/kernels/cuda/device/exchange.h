@@ -56,6 +56,7 @@ FUSEGEN_DEVICE uint32_t shared_address(const void* p) {
 }
 
 FUSEGEN_DEVICE void cluster_sync() {
+  __syncwarp();  // aligned: by whole warps
   asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 FUSEGEN_DEVICE void start(ByteBarrier* b) {

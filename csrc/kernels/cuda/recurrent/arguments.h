@@ -5,12 +5,12 @@
 
 namespace fusegen::cuda {
 
+// What the blocks of a group hand each other through memory.
 struct Exchange {
-  unsigned char* gather;  // [parity][D][groups][slices][rows][gather_bytes]
-  unsigned char* publish;
-  int64_t gather_parity, publish_parity;  // bytes from the even steps' copy to the odd ones'; 0: one copy
-  int gather_bytes, publish_bytes;        // of a row
-  uint32_t* flags;                        // [D*groups*slices][flag_stride(blocks)], or null
+  unsigned char* rows;  // [parity][D][groups][slices][rows][row_bytes]
+  int64_t parity;       // bytes from the even steps' copy to the odd ones'
+  int row_bytes;
+  uint32_t* flags;  // [D*groups*slices][flag_stride(blocks)]
 };
 
 // How a launch lies on the device: its plan as a block sees it.

@@ -8,7 +8,7 @@ namespace fusegen::cuda {
 namespace {
 
 int chunks_of_row(const Product& p, int units) {
-  return ceil_div(static_cast<int64_t>(p.segments) * units * number_bytes(p.format), kChunk);
+  return ceil_div(static_cast<int64_t>(units) * number_bytes(p.format), kChunk);
 }
 
 // Shared memory of the plan; false where the device has less.

@@ -1,18 +1,17 @@
-// What a pass multiplies at every step, and how a block's registers and shared memory are dealt for it.
+// What forward multiplies at every step, and how a block's registers and shared memory are dealt for it.
 #pragma once
 #include "../layout.h"
 #include "forward/patch.h"
 
 namespace fusegen::cuda {
 
-// Rows of R (backward: of its transpose), or of an LSTM's projection.
+// Rows of R.
 struct Product {
-  int gates;       // rows of a unit. Backward has plain rows of units, whatever the cell
-  int segments;    // numbers of a unit that a step gives: forward h, backward the gradient of each gate
+  int gates;       // rows of a unit
   int most_tiles;  // of 8 rows of the batch, in a slice
   Format format;
   int units, B, D;
-  int ring;  // stretches of gate inputs and saved gates that go through shared memory; 0: none do
+  int ring;  // stretches of gate inputs and saved gates that go through shared memory
 };
 
 // Tiles of a slice: as many as fit in a lane's registers beside R, on every GPU generation.
@@ -20,9 +19,8 @@ constexpr int most_tiles(Format format) { return number_bytes(format) == 2 ? 2 :
 
 constexpr Product product_of(const LayerSizes& s) {
   const int gates = gate_count(s.cell);
-  const int ring = s.backward ? 0 : gates == 1 ? 1 : 4;  // GRU saves four numbers of three gates
-  return {
-      s.backward ? 1 : gates, s.backward ? gates : 1, most_tiles(s.format), s.format, s.H, s.B, s.D, ring};
+  const int ring = gates == 1 ? 1 : 4;  // GRU saves four numbers of three gates
+  return {gates, most_tiles(s.format), s.format, s.H, s.B, s.D, ring};
 }
 
 constexpr int units_of_block(const Product& p, int k_splits) { return 8 / k_splits * units_of_warp(p.gates); }
@@ -31,10 +29,9 @@ constexpr int units_of_block(const Product& p, int k_splits) { return 8 / k_spli
 // get an even number of chunks each.
 constexpr PaddedVector vector_of(const Plan& plan, const Product& p) {
   const int number = number_bytes(p.format);
-  const int64_t padded = static_cast<int64_t>(plan.blocks) * units_of_block(p, plan.k_splits);
-  const int64_t bytes = padded * p.segments * number;
+  const int64_t bytes = static_cast<int64_t>(plan.blocks) * units_of_block(p, plan.k_splits) * number;
   const int64_t whole = 2 * kChunk * plan.k_splits;
-  return {p.segments, p.units, padded, (bytes + whole - 1) / whole * whole, number};
+  return {p.units, (bytes + whole - 1) / whole * whole, number};
 }
 
 // A warp keeps this many chunks of its rows of R in registers, an even number: with 8 * tiles registers a
@@ -57,24 +54,22 @@ struct SharedParts {
   int partial, stage, ring, ring_slot, state, lengths, barriers, total;
 };
 
-// Values of float that a lane carries from step to step, for each pair: c and h forward, dc and dh backward.
+// Values of float that a lane carries from step to step, for each pair: c and h.
 constexpr int kCarried = 2;
 
 // `row_bytes`: of the vector that is gathered.
 constexpr SharedParts shared_parts(const Plan& plan, const Product& product, int row_bytes) {
   const int rows = 8 * plan.tiles, unit_groups = 8 / plan.k_splits;
   const int pairs = (product.gates == 4 ? 2 : 4) * plan.tiles;
-  const int buffers = plan.transport == Transport::launch ? 0
-                      : plan.transport == Transport::l2   ? 1
-                                                          : 2 * plan.slices;
+  const int buffers = plan.transport == Transport::l2 ? 1 : 2 * plan.slices;
   SharedParts p{};
   p.gathered_size = rows * gathered_stride(row_bytes);
   p.partial = p.gathered + buffers * p.gathered_size;
   p.stage = p.partial + (plan.k_splits > 1) * 8 * tiles_of_warp(product.gates) * plan.tiles * 4 * 32 * 4;
   const int number = number_bytes(product.format),
-            published = rows * product.segments * units_of_block(product, plan.k_splits) * number;
+            published = rows * units_of_block(product, plan.k_splits) * number;
   p.ring = p.stage + published;
-  if (plan.transport != Transport::launch) p.ring_slot = product.ring * published;
+  p.ring_slot = product.ring * published;
   if (product.units * number % 16 != 0) {  // rows do not start on whole words: a word more of each
     const int tile_pairs = pairs / plan.tiles;
     const int row = number * Patch{tile_pairs, pairs_finished(pairs, plan.k_splits)}.units();

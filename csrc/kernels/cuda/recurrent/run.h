@@ -13,17 +13,16 @@ namespace fusegen::cuda {
 
 using ForwardKernel = void (*)(Arguments<ForwardPass>);
 
-// Of the plan's blocks, for a product with vectors of `gather_bytes`.
-inline Geometry geometry_of(const Plan& plan, const Product& product, int64_t gather_bytes) {
+// Of the plan's blocks, for a product with vectors of `row_bytes`.
+inline Geometry geometry_of(const Plan& plan, const Product& product, int64_t row_bytes) {
   Geometry g{};
   g.transport = plan.transport;
   g.blocks = plan.blocks;
   g.k_splits = plan.k_splits;
   g.slices = plan.slices;
   g.groups = plan.groups;
-  g.own_bytes_of_row =
-      product.segments * units_of_block(product, plan.k_splits) * number_bytes(product.format);
-  g.shared = shared_parts(plan, product, static_cast<int>(gather_bytes));
+  g.own_bytes_of_row = units_of_block(product, plan.k_splits) * number_bytes(product.format);
+  g.shared = shared_parts(plan, product, static_cast<int>(row_bytes));
   return g;
 }
 
@@ -85,12 +84,9 @@ void run_sequence(const ForwardPass& pass, const Workspace& w, unsigned char* me
   Arguments<ForwardPass> a{};
   a.pass = pass;
   a.operand = operand_of(pass.R, pass.D, pass.H, vector);
-  a.exchange = {.gather = memory + w.exchange,
-                .publish = memory + w.exchange,
-                .gather_parity = copy,
-                .publish_parity = copy,
-                .gather_bytes = static_cast<int>(vector.bytes),
-                .publish_bytes = static_cast<int>(vector.bytes),
+  a.exchange = {.rows = memory + w.exchange,
+                .parity = copy,
+                .row_bytes = static_cast<int>(vector.bytes),
                 .flags = reinterpret_cast<uint32_t*>(memory + w.flags)};
   a.geometry = geometry_of(plan, product, vector.bytes);
   set_strides(a);

@@ -26,9 +26,13 @@ constexpr BackwardShared backward_shared(const Plan& plan, int gates, int number
   const int units = shard_units(gates, number, plan.shape),
             step = rank_step(shard_reach(gates, plan.shape) / units), rows = 8 * plan.tiles,
             part = 4 * units * rows, buffers = 2 * plan.slices;
+  // In one block the parts of a slice lie where they were sent until its next step adds them up.
+  const int kept = plan.transport == Transport::cluster ? buffers
+                   : plan.transport == Transport::block ? plan.slices
+                                                        : 1;
   BackwardShared p{};
   p.buffer = ceil_div(plan.blocks, step) * step * part;
-  p.stage = p.partials + (plan.transport == Transport::cluster ? buffers : 1) * p.buffer;
+  p.stage = p.partials + kept * p.buffer;
   p.state = p.stage + 2 * rows * stage_stride(shard_chunks(gates, number, plan.shape));
   p.lengths = p.state + plan.slices * backward_carried(gates) * ceil_div(part, 1024) * 1024;
   p.barriers = p.lengths + plan.slices * rows * 4;

@@ -91,7 +91,7 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
     const int stage = a.shared.stage + parity * kStage;
     if (owner) lane.compute(out, device::shared_memory() + stage, slice);
     device::sync_block();
-    stopped = scatter.stopped();
+    stopped = scatter.stopped(slice, step - 1);
     if (stopped) break;
 
     const int next_slice = slice + 1 < a.slices ? slice + 1 : 0, next_step = step + (next_slice == 0);
@@ -112,7 +112,7 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
     const float* parts = scatter.wait(slice, lane.steps() - 1);
     if (owner) lane.add_last(parts, slice);
     device::sync_block();
-    stopped = scatter.stopped();
+    stopped = scatter.stopped(slice, lane.steps() - 1);
   }
   scatter.end();
   lane.end(stopped);

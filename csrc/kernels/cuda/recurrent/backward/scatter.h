@@ -100,7 +100,7 @@ public:
       device::copies_done();
     }
     device::sync_block();
-    return partials(0);
+    return partials(by(Transport::block) ? slice * a_.shared.buffer : 0);
   }
 
   // Gives the owners what this warp has multiplied for them: tiles `first`.. of its own.
@@ -113,7 +113,7 @@ public:
         device::send16(to_[i] + (offset + within), on_[i] + 8 * buffer, v);
       });
     } else if (by(Transport::block)) {
-      unsigned char* to = device::shared_memory() + a_.shared.partials + from_;
+      unsigned char* to = device::shared_memory() + a_.shared.partials + slice * a_.shared.buffer + from_;
       each_word(sums, first, [&](int, int within, device::Word4 v) { device::store16(to + within, v); });
     } else {
       unsigned char* to = a_.partials + (turn & 1) * a_.parity +
@@ -131,7 +131,9 @@ public:
       device::store_release(flags(slice) + me_.rank, static_cast<uint32_t>(turn + 1));
   }
 
-  FUSEGEN_DEVICE bool stopped() const { return watchdog_.stopped(); }
+  // Whether the wait for a slice's turn, or one before it, was in vain. Behind a block barrier that follows
+  // it; turn -1 is before all.
+  FUSEGEN_DEVICE bool stopped(int slice, int turn) const { return watchdog_.stopped_by(mark(slice, turn)); }
 
   // After the last turn, by all lanes: a block must not go while others may still send to it.
   FUSEGEN_DEVICE void end() {
@@ -182,10 +184,12 @@ private:
         if (three & here(v.w, 3)) return true;
         awaited = first + one + two + three;
       }
-      if (watchdog_.give_up(looks, started, turn, awaited)) return false;
+      if (watchdog_.give_up(looks, started, turn, awaited, mark(slice, turn))) return false;
     }
   }
 
+  // The earlier the wait, the greater.
+  FUSEGEN_DEVICE int mark(int slice, int turn) const { return INT32_MAX - ((turn + 1) * a_.slices + slice); }
   // Known when compiled where a shape is of one block alone.
   FUSEGEN_DEVICE bool by(Transport transport) const {
     return S::kMostBlocks == 1 ? transport == Transport::block : a_.transport == transport;

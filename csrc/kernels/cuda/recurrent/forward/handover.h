@@ -84,7 +84,7 @@ public:
   FUSEGEN_DEVICE Handover(const Arguments<ForwardPass>& a, const Self& me, const Share& share)
       : Base(a, me, share),
         cluster_(a.geometry.transport == Transport::cluster),
-        stride_(gathered_stride(a.exchange.gather_bytes)),
+        stride_(gathered_stride(a.exchange.row_bytes)),
         word_at_(held<C, Format>(a.geometry.shared.gathered + share.word_row * stride_ + Base::column_)) {}
 
   // Before the first turn, by all lanes; all of the block's shared memory is ready behind it. False: this
@@ -172,13 +172,13 @@ class Handover<C, T, Format, NT, true> : public HandoverBase<T, NT> {
 
 public:
   FUSEGEN_DEVICE Handover(const Arguments<ForwardPass>& a, const Self& me, const Share& share)
-      : Base(a, me, share), stride_(gathered_stride(a.exchange.gather_bytes)) {
+      : Base(a, me, share), stride_(gathered_stride(a.exchange.row_bytes)) {
     const Exchange& x = a.exchange;
-    const int columns = x.gather_bytes / 16, eighth = ceil_div(columns, device::kWarps),
+    const int columns = x.row_bytes / 16, eighth = ceil_div(columns, device::kWarps),
               first = device::warp() * eighth, end = first + eighth < columns ? first + eighth : columns;
     const int row = device::lane() % 8, column = first + device::lane() / 8;
     fetches_ = column < end ? (end - column + 3) / 4 : 0;
-    from_ = x.gather + slot() * kRows * x.gather_bytes + row * x.gather_bytes + 16 * column;
+    from_ = x.rows + slot() * kRows * x.row_bytes + row * x.row_bytes + 16 * column;
     to_ = share.memory + a.geometry.shared.gathered + row * stride_ + 16 * column;
 
     const int own = a.geometry.own_bytes_of_row / 16, blocks = a.geometry.blocks;
@@ -186,7 +186,7 @@ public:
     const int four = first / own / 4 + device::lane();
     looks_ = first < end && 4 * four <= last_block;
     first_flag_ = static_cast<int>(slot()) * flag_stride(blocks) + 4 * four;
-    give_ = static_cast<uint32_t>((slot() * kRows + share.word_row) * x.publish_bytes + Base::column_);
+    give_ = static_cast<uint32_t>((slot() * kRows + share.word_row) * x.row_bytes + Base::column_);
     own_flag_ = static_cast<int>(slot()) * flag_stride(blocks) + me.rank;
   }
 
@@ -222,14 +222,13 @@ public:
       lost = device::any_of_warp(!ready && give_up(f, looks, started, slice, turn));
     }
     device::sync_warp();  // what some lanes have acquired, all read
-    const unsigned char* from = from_ + (turn & 1) * a_.exchange.gather_parity +
-                                slice * static_cast<int64_t>(kRows * a_.exchange.gather_bytes);
+    const unsigned char* from =
+        from_ + (turn & 1) * a_.exchange.parity + slice * static_cast<int64_t>(kRows * a_.exchange.row_bytes);
 #pragma unroll
     for (int n = 0; n < NT; ++n)
 #pragma unroll 4
       for (int i = 0; i < fetches_; ++i)
-        device::copy16_async(to_ + n * 8 * stride_ + 64 * i,
-                             from + n * 8 * a_.exchange.gather_bytes + 64 * i);
+        device::copy16_async(to_ + n * 8 * stride_ + 64 * i, from + n * 8 * a_.exchange.row_bytes + 64 * i);
     device::end_copy_group();
     meanwhile();
     device::copy_groups_done<1>();
@@ -239,8 +238,8 @@ public:
 
   FUSEGEN_DEVICE void give(const device::Word4& word, int slice, int turn, bool wanted) const {
     if (wanted && share_.finishes && share_.part == 0)
-      device::store16(a_.exchange.publish + give_ + (turn & 1) * a_.exchange.publish_parity +
-                          slice * static_cast<int64_t>(kRows * a_.exchange.publish_bytes),
+      device::store16(a_.exchange.rows + give_ + (turn & 1) * a_.exchange.parity +
+                          slice * static_cast<int64_t>(kRows * a_.exchange.row_bytes),
                       word);
     device::sync_block();
     // By a lane of a warp that has least to do next.
