@@ -42,30 +42,18 @@ struct LstmGradient {
   V c_prev;
 };
 
-// What multiplies the gradients: all of backward that does not depend on them.
-template <class V>
-struct LstmSlopes {
-  V i, f, g, o;  // of the pre-activations: o's by dh, the others' by the whole gradient of c_t
-  V c;           // of c_t by h_t
-  V c_prev;
-};
-
-template <class Math, class V>
-FUSEGEN_HOST_DEVICE LstmSlopes<V> lstm_slopes(V i, V f, V g, V o, V c_prev, V c) {
-  const V tc = Math::tanh(c);
-  return {g * i * (1 - i), c_prev * f * (1 - f), i * (1 - g * g), tc * o * (1 - o), o * (1 - tc * tc), f};
-}
-
 // dc holds the gradient that reaches c_t from step t+1; dh the whole gradient of h_t.
-template <class V>
-FUSEGEN_HOST_DEVICE LstmGradient<V> lstm_gradient(const LstmSlopes<V>& s, V dh, V dc) {
-  const V d = dc + dh * s.c;
-  return {d * s.i, d * s.f, d * s.g, dh * s.o, d * s.c_prev};
-}
-
 template <class Math, class V>
 FUSEGEN_HOST_DEVICE LstmGradient<V> lstm_backward(V i, V f, V g, V o, V c_prev, V c, V dh, V dc) {
-  return lstm_gradient(lstm_slopes<Math, V>(i, f, g, o, c_prev, c), dh, dc);
+  const V tc = Math::tanh(c);
+  const V d = dc + dh * o * (1 - tc * tc);
+  LstmGradient<V> r;
+  r.i = d * g * i * (1 - i);
+  r.f = d * c_prev * f * (1 - f);
+  r.g = d * i * (1 - g * g);
+  r.o = dh * tc * o * (1 - o);
+  r.c_prev = d * f;
+  return r;
 }
 
 // n = tanh(x_n + r q),  h = n + z (h' - n),  q = R_n h' + b_hn        (torch.nn.GRU)
@@ -103,28 +91,15 @@ struct GruGradient {
   V h_prev;      // the part that reaches h' directly, not through R
 };
 
-// What multiplies dh, as above.
-template <class V>
-struct GruSlopes {
-  V n;     // of x_n
-  V q, r;  // of q and a_r, by n's
-  V z, h_prev;
-};
-
-template <class V>
-FUSEGEN_HOST_DEVICE GruSlopes<V> gru_slopes(V r, V z, V n, V q, V h_prev) {
-  return {(1 - z) * (1 - n * n), r, q * r * (1 - r), (h_prev - n) * z * (1 - z), z};
-}
-
-template <class V>
-FUSEGEN_HOST_DEVICE GruGradient<V> gru_gradient(const GruSlopes<V>& s, V dh) {
-  const V n = dh * s.n;
-  return {n * s.r, dh * s.z, n, n * s.q, dh * s.h_prev};
-}
-
 template <class V>
 FUSEGEN_HOST_DEVICE GruGradient<V> gru_backward(V r, V z, V n, V q, V h_prev, V dh) {
-  return gru_gradient(gru_slopes(r, z, n, q, h_prev), dh);
+  GruGradient<V> d;
+  d.n = dh * (1 - z) * (1 - n * n);
+  d.q = d.n * r;
+  d.r = d.n * q * r * (1 - r);
+  d.z = dh * (h_prev - n) * z * (1 - z);
+  d.h_prev = dh * z;
+  return d;
 }
 
 // h = tanh(a), or relu(a)                                             (torch.nn.RNN)

@@ -5,6 +5,7 @@
 #include "../gru.h"
 #include "../lstm.h"
 #include "../rnn.h"
+#include "slopes.h"
 
 namespace fusegen::cuda {
 
@@ -36,7 +37,7 @@ struct CellBackward<Lstm> {
     T gate[4];
     float c, c_prev;
   };
-  using Slopes = cells::LstmSlopes<float>;
+  using Slopes = LstmSlopes;
 
   template <class T>
   static FUSEGEN_DEVICE Saved<T> read(const SavedStep<T>& step, const SavedPlace& at, int H) {
@@ -51,13 +52,12 @@ struct CellBackward<Lstm> {
 
   template <class T>
   static FUSEGEN_DEVICE Slopes slopes(const Saved<T>& v, bool first, float start) {
-    return cells::lstm_slopes<Math>(device::widen(v.gate[0]), device::widen(v.gate[1]),
-                                    device::widen(v.gate[2]), device::widen(v.gate[3]),
-                                    first ? start : v.c_prev, v.c);
+    return lstm_slopes(device::widen(v.gate[0]), device::widen(v.gate[1]), device::widen(v.gate[2]),
+                       device::widen(v.gate[3]), first ? start : v.c_prev, v.c);
   }
   static FUSEGEN_DEVICE void gradient(const BackwardPass&, const Slopes& s, float (&g)[4], float& dh,
                                       float& dc) {
-    const auto v = cells::lstm_gradient(s, dh, dc);
+    const auto v = lstm_gradient(s, dh, dc);
     g[0] = v.i, g[1] = v.f, g[2] = v.g, g[3] = v.o;
     dc = v.c_prev;
     dh = 0;
@@ -70,7 +70,7 @@ struct CellBackward<Gru> {
   struct Saved {
     T gate[4], h_prev;
   };
-  using Slopes = cells::GruSlopes<float>;
+  using Slopes = GruSlopes;
 
   template <class T>
   static FUSEGEN_DEVICE Saved<T> read(const SavedStep<T>& step, const SavedPlace& at, int H) {
@@ -83,12 +83,12 @@ struct CellBackward<Gru> {
 
   template <class T>
   static FUSEGEN_DEVICE Slopes slopes(const Saved<T>& v, bool first, float start) {
-    return cells::gru_slopes(device::widen(v.gate[0]), device::widen(v.gate[1]), device::widen(v.gate[2]),
-                             device::widen(v.gate[3]), first ? start : device::widen(v.h_prev));
+    return gru_slopes(device::widen(v.gate[0]), device::widen(v.gate[1]), device::widen(v.gate[2]),
+                      device::widen(v.gate[3]), first ? start : device::widen(v.h_prev));
   }
   static FUSEGEN_DEVICE void gradient(const BackwardPass&, const Slopes& s, float (&g)[4], float& dh,
                                       float&) {
-    const auto v = cells::gru_gradient(s, dh);
+    const auto v = gru_gradient(s, dh);
     g[0] = v.n, g[1] = v.r, g[2] = v.z, g[3] = v.q;
     dh = v.h_prev;
   }
