@@ -12,7 +12,7 @@
 // not: whatever stands there stays in rows or columns of the result that are not stored.
 #pragma once
 #include <device/copy.h>
-#include <device/warp.h>
+#include <device/matrices.h>
 #include <device/warpgroup.h>
 
 #include "../operand.h"
@@ -151,8 +151,8 @@ struct TurnedStage {
     const int lane = device::lane();
     if constexpr (sizeof(T) == 2) {
       const int k = chunk * kOfChunk<T> + lane % 8 + lane / 16 * 8, word = row / 8 + lane / 8 % 2;
-      return left_of(device::load_turned_matrices(slot + place(k, word)),
-                     device::load_turned_matrices(slot + place(k + 16, word)));
+      return left_of(device::load_transposed(slot + place(k, word)),
+                     device::load_transposed(slot + place(k + 16, word)));
     } else {
       return {right(slot, chunk, row), right(slot, chunk, row + 8)};
     }
@@ -167,7 +167,7 @@ struct TurnedStage {
   FUSEGEN_DEVICE static device::Word4 right(const unsigned char* slot, int chunk, int row) {
     const int lane = device::lane();
     if constexpr (sizeof(T) == 2) {
-      return device::load_turned_matrices(slot + place(chunk * kOfChunk<T> + lane, row / 8));
+      return device::load_transposed(slot + place(chunk * kOfChunk<T> + lane, row / 8));
     } else {
       const int n = row + lane / 4;
       const auto number = [&](int i) {
