@@ -30,6 +30,14 @@ def pytest_report_header(config):
     return f"fusegen {fusegen.__version__}, engine {isa} (available: {others}), torch {torch.__version__}"
 
 
+def pytest_collection_modifyitems(items):
+    """Names that two processes agree on: of bytes, pytest makes names that may hold the time of day, as gzip does."""
+    if unnamed := [item.nodeid for item in items if "\\x" in item.name]:
+        raise pytest.UsageError(
+            "tests named after bytes, which may differ by process: give them ids=\n" + "\n".join(unnamed)
+        )
+
+
 @pytest.fixture(autouse=True)
 def _steady(request):
     """The same seed, thread count and backend for every test."""
