@@ -254,7 +254,6 @@ def test_mnist_as_it_is_published(tmp_path, zipped, split):
         (b"", "is not an IDX file"),
         (gzip.compress(b"text")[:-4], "is not gzip, or is cut short"),
     ],
-    ids=["idx cut short", "text", "empty", "gzip cut short"],
 )
 def test_a_damaged_mnist_is_refused(tmp_path, content, words):
     (tmp_path / f"train-images-idx3-ubyte{'.gz' * ('gzip' in words)}").write_bytes(content)
