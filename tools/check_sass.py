@@ -28,7 +28,7 @@ H, B = 512, 16
 PASSES, CELLS, FORMATS = ("forward", "backward"), ("lstm", "gru", "rnn"), ("bf16", "f16", "tf32", "f32")
 COLUMNS = ("pass", "cell", "dtype", "H", "B", "transport", "part", "instructions", "times", "executed")
 PARTS = (
-    r"cuda\d+(?:stepwise\d+)?([a-z_]+?)(?:_kernel)?I",
+    r"cuda\d+(?:(?:stepwise|wide)\d+)?([a-z_]+?)(?:_kernel)?I",
     r"\d(Lstm|Gru|Rnn)(?:Gradient)?E",
     r"\dFormat(Bf16|F16|Tf32|F32)\D",
 )
@@ -38,6 +38,10 @@ RULES: tuple[tuple[str, Limits], ...] = (
     # Through L2 the warp that gathers holds its addresses in pairs of registers, and TF32 has few products.
     (r"backward (lstm|gru) tf32 ", Limits(moves=1.5)),
     (r"(forward|backward) ", Limits()),  # all steps
+    # Many rows at a time. What warpgroups multiply goes by descriptors, two moves of the path that all lanes
+    # share for each, and one chain of sums is their own to pipeline; loads stand before the products, not
+    # before the wait, which follows them.
+    (r"wide forward ", Limits(chain=32, moves=2, waited_loads=None)),
     # A launch a step puts the registers of a product together from several loads: up to four moves for each,
     # which no bar is on and nobody has taken out yet.
     (r"step (forward|backward) ", Limits(moves=4)),

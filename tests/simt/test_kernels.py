@@ -250,6 +250,55 @@ def test_many_slices_of_one_block(cell_name, dtype):
     Case(cell_name, 16, 150, 4, dtype, ragged=True, D=2).check()
 
 
+def wide_case(cell_name, dtype, H, B, T, D, sms, **options):
+    """A layer on a device so small that warpgroups multiply 32 or 64 rows of the batch at a time."""
+    simt.set_device(sms=sms)
+    plan = simt.gpu_plan(
+        cell_name, dtype, tf32=False, backward=False, B=B, H=H, P=H, D=D, device=0, transport="l2"
+    )
+    assert plan.transport == "l2" and plan.rows >= 32
+    return Case(cell_name, H, B, T, dtype, ragged=True, D=D, way="l2", **options), plan
+
+
+WIDE = [  # H, B, T, D, rows of a slice, slices: a part of the last block's units, of a stage, of a slice
+    (136, 30, 4, 1, 32, 1),
+    (136, 33, 3, 2, 32, 2),
+    (136, 150, 3, 2, 64, 3),
+    (264, 65, 2, 1, 32, 3),
+]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+@pytest.mark.parametrize("H, B, T, D, rows, slices", WIDE)
+def test_many_rows_at_a_time(cell_name, dtype, H, B, T, D, rows, slices):
+    blocks = math.ceil(H / (128 if cell_name.startswith("rnn") else 32))
+    case, plan = wide_case(cell_name, dtype, H, B, T, D, sms=D * blocks)
+    assert (plan.rows, plan.slices, plan.k_splits) == (rows, slices, 1)
+    case.check()
+
+
+@pytest.mark.parametrize("B, rows", [(20, 32), (140, 64)])
+@pytest.mark.parametrize(
+    "cell_name, H, sms", [("rnn_tanh", 520, 9), pytest.param("lstm", 520, 33, marks=pytest.mark.slow)]
+)
+def test_warpgroups_that_share_rows_of_R(cell_name, H, sms, B, rows):
+    case, plan = wide_case(cell_name, "bfloat16", H, B, 2, 1, sms)
+    assert (plan.rows, plan.k_splits) == (rows, 2)
+    case.check()
+
+
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_many_rows_in_any_order(cell_name):
+    case, _ = wide_case(cell_name, "bfloat16", 72, 70, 3, 1, 3 if cell_name != "rnn_tanh" else 1)
+    first = None
+    for order in ORDERS:
+        simt.set_order(*order)
+        got = case.forward()[: 3 if cell_name == "lstm" else 2]  # the rest is not written past a sequence's end
+        first = first or got
+        assert all(torch.equal(a, b) for a, b in zip(got, first, strict=True)), order
+
+
 @pytest.mark.parametrize(
     "way, blocks", [("l2", n) for n in range(1, 17)] + [("cluster", n) for n in (2, 4, 8, 16)]
 )

@@ -27,7 +27,8 @@ class Limits:
     chain: int = 8  # products of the tensor cores that wait for each other's sums
     moves: float = 1  # for each product, of a step as it runs or, unknown that, of the blocks that multiply
     late_loads: int = 0  # from global memory behind the wait for the other blocks
-    waited_loads: int = 0  # whose numbers are waited for before it
+    waited_loads: int | None = 0  # whose numbers are waited for before it; None: they may be
+    early_loads: int = 0  # whose numbers are waited for before warpgroups multiply, if they do
     instructions: int | None = None  # of a step
 
 
@@ -175,6 +176,16 @@ def waited_loads(graph: Graph, loop: Loop) -> list[Instruction]:
     return found
 
 
+def early_loads(code: list[Instruction]) -> list[Instruction]:
+    """Plain loads before a warpgroup's first product that are waited for before it, in the code's order."""
+    first = next((n for n, i in enumerate(code) if i.base == "HGMMA"), 0)
+    return [
+        load
+        for n, load in enumerate(code[:first])
+        if is_plain_load(load) and is_waited_for(load, code[n + 1 : first])
+    ]
+
+
 # -- All of them ----------------------------------------------------------------------------------------
 
 
@@ -210,7 +221,8 @@ def findings(
         return Finding(rule, len(hits), limit, hits)
 
     turn = turn_loop(graph, loop)
-    late, waited = late_loads(graph, turn), waited_loads(graph, turn)
+    late, early = late_loads(graph, turn), early_loads(code)
+    waited = waited_loads(graph, turn) if limits.waited_loads is not None else []
     flags = sum(is_published_flag(i) for i in code)
     made = [
         all_of("CALL", is_call, limits.calls),
@@ -221,7 +233,8 @@ def findings(
         Finding("chained products", longest_chain(graph, loop), limits.chain),
         Finding("moves", len(moves), limits.moves * sum(map(is_product, run)), moves),
         Finding("loads behind the wait", len(late), limits.late_loads, tuple(late)),
-        Finding("loads waited for before the wait", len(waited), limits.waited_loads, tuple(waited)),
+        Finding("loads waited for before the wait", len(waited), limits.waited_loads or 0, tuple(waited)),
+        Finding("loads waited for before the products", len(early), limits.early_loads, tuple(early)),
     ]
     if instructions is not None and limits.instructions is not None:
         made.append(Finding("instructions of a step", instructions, limits.instructions))

@@ -24,6 +24,11 @@ inline void store16(Shared to, Word4 v) {
   if (reinterpret_cast<uintptr_t>(to.at) % 16) throw simt::Stuck("misaligned store to shared memory");
   store16(static_cast<void*>(to.at), v);
 }
+inline void store8(Shared to, float x, float y) {
+  if (reinterpret_cast<uintptr_t>(to.at) % 8) throw simt::Stuck("misaligned store to shared memory");
+  const float both[2] = {x, y};
+  std::memcpy(to.at, both, sizeof both);
+}
 template <class N>
 N load(Shared from) {
   N v;

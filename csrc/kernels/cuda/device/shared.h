@@ -54,6 +54,9 @@ FUSEGEN_DEVICE void store16(Shared to, Word4 v) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to.at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
                : "memory");
 }
+FUSEGEN_DEVICE void store8(Shared to, float x, float y) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to.at), "f"(x), "f"(y) : "memory");
+}
 // Of numbers of two and of four bytes.
 template <class N>
 FUSEGEN_DEVICE N load(Shared from) {

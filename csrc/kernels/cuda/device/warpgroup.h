@@ -1,6 +1,7 @@
-// Products of a warpgroup, four warps beside each other, that read both operands from shared memory while the
-// warps go on: D[64 x 128] += A[64 x 16] B[16 x 128] of 16-bit numbers, added up in float32. Machine code of
-// sm_90a alone has them; elsewhere kHasWarpgroups is false and nothing here may be reached.
+// Products of a warpgroup, four warps beside each other, that read operands from shared memory while the
+// warps go on: D[64 x N] += A[64 x 16] B[16 x N] of 16-bit numbers, added up in float32; both operands in
+// shared memory and N 128, or A in registers and N 32 or 64. Machine code of sm_90a alone has them; elsewhere
+// kHasWarpgroups is false and nothing here may be reached.
 //
 // Warp w of the four gets rows 16w .. 16w + 15 of D, in sums [n / 8][4] as product() of mma.h.
 //
@@ -87,6 +88,45 @@ FUSEGEN_DEVICE void warpgroup_product(FormatF16, float (&d)[16][4], SharedMatrix
   FUSEGEN_WARPGROUP_PRODUCT("f16");
 }
 #undef FUSEGEN_WARPGROUP_PRODUCT
+
+#define FUSEGEN_WARPGROUP_PRODUCT_32(number)                                                               \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32." number "." number                             \
+               " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, {%16,%17,%18,%19}, %20, 1, 1,"   \
+               " 1, 0;"                                                                                    \
+               : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), \
+                 "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), \
+                 "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3])                                \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor))
+
+#define FUSEGEN_WARPGROUP_PRODUCT_64(number)                                                               \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." number "." number                             \
+               " {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"  \
+               "%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, 1, 1, 1, 0;"                     \
+               : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), \
+                 "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), \
+                 "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), \
+                 "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), \
+                 "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]), \
+                 "+f"(d[7][2]), "+f"(d[7][3])                                                              \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.descriptor))
+
+// The same with 16 rows of A in each warp's registers, as device/mma.h's fragments have them but for the
+// order of k: a[i] is row lane / 4 + 8 (i % 2), numbers lane % 4 * 2 + 8 (i / 2) and the next. B's rows lie
+// along K.
+FUSEGEN_DEVICE void warpgroup_product(FormatBf16, float (&d)[4][4], const uint32_t (&a)[4], SharedMatrix b) {
+  FUSEGEN_WARPGROUP_PRODUCT_32("bf16");
+}
+FUSEGEN_DEVICE void warpgroup_product(FormatF16, float (&d)[4][4], const uint32_t (&a)[4], SharedMatrix b) {
+  FUSEGEN_WARPGROUP_PRODUCT_32("f16");
+}
+FUSEGEN_DEVICE void warpgroup_product(FormatBf16, float (&d)[8][4], const uint32_t (&a)[4], SharedMatrix b) {
+  FUSEGEN_WARPGROUP_PRODUCT_64("bf16");
+}
+FUSEGEN_DEVICE void warpgroup_product(FormatF16, float (&d)[8][4], const uint32_t (&a)[4], SharedMatrix b) {
+  FUSEGEN_WARPGROUP_PRODUCT_64("f16");
+}
+#undef FUSEGEN_WARPGROUP_PRODUCT_32
+#undef FUSEGEN_WARPGROUP_PRODUCT_64
 #else
 FUSEGEN_DEVICE void begin_products() {}
 FUSEGEN_DEVICE void end_product_group() {}
@@ -94,6 +134,8 @@ template <int open>
 FUSEGEN_DEVICE void product_groups_done() {}
 template <int across_a, int across_b, class Format>
 FUSEGEN_DEVICE void warpgroup_product(Format, float (&)[16][4], SharedMatrix, SharedMatrix) {}
+template <class Format, int kColumns8>
+FUSEGEN_DEVICE void warpgroup_product(Format, float (&)[kColumns8][4], const uint32_t (&)[4], SharedMatrix) {}
 #endif
 
 }  // namespace fusegen::device

@@ -3,6 +3,7 @@
 
 #include "pass.h"
 #include "stepwise/pass.h"
+#include "wide/pass.h"
 
 namespace fusegen::cuda {
 namespace {
@@ -38,6 +39,18 @@ bool resident(Plan& plan, const Product& p, const Device& device, Transport tran
     return fits(plan, p, device);
   }
   return false;
+}
+
+// Forward, in 16-bit numbers: whether wide kernels, which multiply 32 or 64 rows at a time, take less than
+// `plan` is modelled to (benchmarks/gpu/model.py, LSTM): where a group has more than 16 rows and hands h on.
+// At H 1024 6.5 us for 17.9 at B 256 and 2.7 for 5.9 at B 64, at H 512 3.1 for 3.2 and, at B 128, 4.3.
+bool take_wide(Plan& plan, const LayerSizes& s, const Device& device) {
+  const bool slow = plan.transport == Transport::launch ||
+                    (plan.transport != Transport::block && plan.slices * plan.tiles > 2);
+  Plan by_warpgroups{};
+  if (s.backward || !slow || !wide::plan_forward(by_warpgroups, s, device)) return false;
+  plan = by_warpgroups;
+  return true;
 }
 
 const char* why(Transport t) {
@@ -83,7 +96,12 @@ Plan choose(const Device& device, const LayerSizes& sizes, int transport) {
       if (!found && (transport < 0 || transport == static_cast<int>(t)))
         found = sizes.backward ? plan_backward(plan, sizes, device, t) : resident(plan, p, device, t);
   if (!found) plan = choose_stepwise(device, sizes);
-  plan.why = sizes.P != sizes.H ? "a projection follows each step: two launches a step" : why(plan.transport);
+  const bool free = transport < 0 || transport == static_cast<int>(Transport::l2);
+  const bool by_warpgroups = sizes.P == sizes.H && free && take_wide(plan, sizes, device);
+  plan.why = by_warpgroups
+                 ? "R fits the registers of resident blocks, whose warpgroups multiply many rows at a time"
+             : sizes.P != sizes.H ? "a projection follows each step: two launches a step"
+                                  : why(plan.transport);
   plan.workspace_bytes = workspace(device, plan, sizes).bytes;
   if (plan.transport == Transport::cluster)  // which may have to go through L2: run.h
     plan.workspace_bytes = std::max(plan.workspace_bytes,

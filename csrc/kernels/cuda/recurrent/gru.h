@@ -11,7 +11,7 @@ struct Gru {
   static constexpr bool kHasC = false, kSavesGates = true, kTakesHiddenBias = true;
 
   template <class T>
-  static FUSEGEN_DEVICE Made step(const Arguments<ForwardPass>&, const float (&x)[3], const float (&sums)[3],
+  static FUSEGEN_DEVICE Made step(const ForwardPass&, const float (&x)[3], const float (&sums)[3],
                                   const Before& before) {
     const float q = sums[2] + before.b_hn;
     const auto v = cells::gru<Math>(x[0] + sums[0], x[1] + sums[1], x[2], q, before.h);

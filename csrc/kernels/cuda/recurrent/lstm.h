@@ -11,7 +11,7 @@ struct Lstm {
 
   // `x`: W x and the biases; `sums`: R h.
   template <class T>
-  static FUSEGEN_DEVICE Made step(const Arguments<ForwardPass>&, const float (&x)[4], const float (&sums)[4],
+  static FUSEGEN_DEVICE Made step(const ForwardPass&, const float (&x)[4], const float (&sums)[4],
                                   const Before& before) {
     const auto v =
         cells::lstm<Math>(x[0] + sums[0], x[1] + sums[1], x[2] + sums[2], x[3] + sums[3], before.c);

@@ -9,9 +9,9 @@ struct Rnn {
   static constexpr bool kHasC = false, kSavesGates = false, kTakesHiddenBias = false;
 
   template <class T>
-  static FUSEGEN_DEVICE Made step(const Arguments<ForwardPass>& a, const float (&x)[1],
-                                  const float (&sums)[1], const Before& before) {
-    return {before.c, cells::rnn<Math>(a.pass.cell == Cell::rnn_relu, x[0] + sums[0]), {}};
+  static FUSEGEN_DEVICE Made step(const ForwardPass& pass, const float (&x)[1], const float (&sums)[1],
+                                  const Before& before) {
+    return {before.c, cells::rnn<Math>(pass.cell == Cell::rnn_relu, x[0] + sums[0]), {}};
   }
 
   static constexpr int column_of(int segment) { return segment; }

@@ -6,6 +6,7 @@
 #include "forward/kernel.h"
 #include "pass.h"
 #include "stepwise/pass.h"
+#include "wide/pass.h"
 
 namespace fusegen::cuda {
 
@@ -69,6 +70,8 @@ ForwardKernel forward_kernel_of(const ForwardPass& pass) {
 
 template <class T, class Fmt>
 bool sequence_fits(const ForwardPass& pass) {
+  if constexpr (sizeof(T) == 2)
+    if (wide::is_wide(pass.plan)) return wide::fits<T, Fmt>(pass);
   const Product product = product_of(pass);
   const Geometry geometry = geometry_of(pass.plan, product, vector_of(pass.plan, product).bytes);
   return device::resident(forward_kernel_of<T, Fmt>(pass), launch_of(pass, geometry));
@@ -76,6 +79,8 @@ bool sequence_fits(const ForwardPass& pass) {
 
 template <class T, class Fmt>
 void run_sequence(const ForwardPass& pass, const Workspace& w, unsigned char* memory) {
+  if constexpr (sizeof(T) == 2)
+    if (wide::is_wide(pass.plan)) return wide::run<T, Fmt>(pass, w, memory);
   const Plan& plan = pass.plan;
   const Product product = product_of(pass);
   const PaddedVector vector = vector_of(plan, product);

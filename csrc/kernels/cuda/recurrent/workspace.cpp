@@ -4,6 +4,7 @@
 #include "backward/arguments.h"
 #include "pass.h"
 #include "stepwise/pass.h"
+#include "wide/pass.h"
 
 namespace fusegen::cuda {
 namespace {
@@ -17,6 +18,8 @@ int64_t exchanged(const Plan& plan, const Product& product) {
 
 // Of what a plan of that transport hands on through memory.
 int64_t exchanged(const Plan& plan, const LayerSizes& s) {
+  if (wide::is_wide(plan) && !s.backward)
+    return 2 * wide::exchanged_rows(plan, s) * s.H * number_bytes(s.format);
   if (!s.backward) return exchanged(plan, product_of(s));
   return plan.transport == Transport::l2 ? 2 * backward_turn_bytes(plan, s) : 0;
 }
