@@ -80,10 +80,9 @@ FUSEGEN_DEVICE SharedMatrix next_of_boxes(SharedMatrix m) {
 // each.
 FUSEGEN_DEVICE int warp_of_all() { return __shfl_sync(0xffffffffu, warp(), 0); }
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 // Before the barrier of the grid behind which bulk copies read what this lane has written.
 FUSEGEN_DEVICE void fence_for_bulk_copies() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
-
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 FUSEGEN_DEVICE void start(Shared barrier) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier.at) : "memory");
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -119,6 +118,7 @@ FUSEGEN_DEVICE bool boxes_there(Shared barrier, uint32_t parity) {
   return over;
 }
 #else
+FUSEGEN_DEVICE void fence_for_bulk_copies() {}
 FUSEGEN_DEVICE void start(Shared) {}
 FUSEGEN_DEVICE bool elected() { return false; }
 FUSEGEN_DEVICE void copy_box(Shared, const TensorMap*, int, int, Shared) {}
