@@ -97,6 +97,10 @@ FUSEGEN_DEVICE bool elected() {
       : "=r"(me));
   return me;
 }
+// A map that copies will go by soon: the first one waits for it else.
+FUSEGEN_DEVICE void prefetch(const TensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
 // By one lane: the box of `map` that begins at number x of row y. Both may lie past the matrix.
 FUSEGEN_DEVICE void copy_box(Shared to, const TensorMap* map, int x, int y, Shared barrier) {
   asm volatile(
@@ -121,6 +125,7 @@ FUSEGEN_DEVICE bool boxes_there(Shared barrier, uint32_t parity) {
 FUSEGEN_DEVICE void fence_for_bulk_copies() {}
 FUSEGEN_DEVICE void start(Shared) {}
 FUSEGEN_DEVICE bool elected() { return false; }
+FUSEGEN_DEVICE void prefetch(const TensorMap*) {}
 FUSEGEN_DEVICE void copy_box(Shared, const TensorMap*, int, int, Shared) {}
 FUSEGEN_DEVICE bool boxes_there(Shared, uint32_t) { return true; }
 #endif

@@ -109,6 +109,11 @@ public:
 
   FUSEGEN_DEVICE uint32_t bytes() const { return static_cast<uint32_t>(boxes_ * device::kBoxBytes); }
 
+  // By one lane, before the first of them.
+  FUSEGEN_DEVICE void prefetch() const {
+    device::prefetch(first_);
+    if (boxes_ > 1) device::prefetch(second_);
+  }
   // By one lane: 64 numbers from k on.
   FUSEGEN_DEVICE void begin(device::Shared slot, device::Shared full, int k) const {
     copy(slot, first_, at_first_, k, full);
@@ -181,7 +186,10 @@ FUSEGEN_DEVICE void multiply_in_boxes(Sums<Tile>& sums, A& a, B& b, int K, Bulk<
     if constexpr (!kInBoxes<B>) b.finish(pointer(at) + Tile::kBytesA);
   };
 
+  // The late operand's maps travel while the grid waits.
   if (warp == 0 && device::elected()) {
+    if constexpr (early == Early::left && kInBoxes<B>) b.prefetch();
+    if constexpr (early == Early::right && kInBoxes<A>) a.prefetch();
     Place at = ring.next;
 #pragma unroll 1
     for (int stage = 0; stage < first; ++stage, at.advance()) {
