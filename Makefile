@@ -61,6 +61,7 @@ bench: $(stamps)/built $(stamps)/bench-tools
 # Machine code of the CUDA kernels; needs nvcc, no GPU.
 sass: $(stamps)/runtime $(stamps)/sass-tools
 	@$(py) tools/check_sass.py $(ARGS)
+	@$(py) tools/check_products.py $(ARGS)
 
 # The interpreter and torch in use, no network: for a machine with a GPU.
 gpu:

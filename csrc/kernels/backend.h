@@ -162,6 +162,20 @@ struct MlpPlace {
 // warpgroups.
 enum class MlpTile : uint8_t { small, medium, large, warpgroups };
 
+// How a pass ran.
+struct MlpRun {
+  // False where the device cannot hold all blocks of a launch at once, and each of its phases was a launch of
+  // its own.
+  bool together;
+  MlpTile tile;
+  int products;
+  // Of these, by warpgroups: whose operands bulk copies brought. Rows that do not begin on 16 bytes, of the
+  // samples or a weight, keep one from it: lanes copy both operands.
+  int bulk;
+  // Tiles of the latter in which lanes copied all the same, since they hold 64 rows that do not lie on end.
+  int torn_tiles;
+};
+
 // `saved` is of mlp_saved_bytes(), 16-byte aligned. A pass is one launch, of a deep network a few.
 struct MlpForwardPass : MlpForward, MlpPlace {
   float* loss_out;  // [], written: scalars[kLoss]
@@ -174,10 +188,8 @@ struct MlpBackwardPass : MlpBackward, MlpPlace {
 
 int64_t mlp_saved_bytes(const MlpStep& step);
 int64_t mlp_workspace_bytes(const MlpStep& step);  // of backward
-// False where the device cannot hold all blocks of a launch at once, and each of its phases was a launch of
-// its own.
-bool mlp_forward(const MlpForwardPass& pass);
-bool mlp_backward(const MlpBackwardPass& pass);
+MlpRun mlp_forward(const MlpForwardPass& pass);
+MlpRun mlp_backward(const MlpBackwardPass& pass);
 
 // -- The device --
 

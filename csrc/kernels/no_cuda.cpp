@@ -22,7 +22,7 @@ Transport forward(const ForwardPass&) { none(); }
 Transport backward(const BackwardPass&) { none(); }
 int64_t mlp_saved_bytes(const MlpStep&) { none(); }
 int64_t mlp_workspace_bytes(const MlpStep&) { none(); }
-bool mlp_forward(const MlpForwardPass&) { none(); }
-bool mlp_backward(const MlpBackwardPass&) { none(); }
+MlpRun mlp_forward(const MlpForwardPass&) { none(); }
+MlpRun mlp_backward(const MlpBackwardPass&) { none(); }
 
 }  // namespace fusegen::cuda

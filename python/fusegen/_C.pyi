@@ -187,7 +187,21 @@ def batch_norm_backward(
 ) -> None: ...
 
 # The discriminator step of a dense network on a GPU; also in _simt of the tests, on CPU tensors. tf32:
-# products of float32 may round to TF32. Forward and backward return whether all ran in the launches planned.
+# products of float32 may round to TF32.
+class MlpRun:
+    """How forward or backward ran."""
+
+    @property
+    def together(self) -> bool: ...  # in the launches that were planned
+    @property
+    def tile(self) -> str: ...  # of the products: "small", "medium", "large" or "warpgroups"
+    @property
+    def products(self) -> int: ...
+    @property
+    def bulk(self) -> int: ...  # of these: whose operands came by bulk copies (warpgroups alone)
+    @property
+    def torn_tiles(self) -> int: ...  # of the latter: in which lanes copied all the same
+
 def gpu_mlp_saved_bytes(step: _Step) -> int: ...
 def gpu_mlp_workspace_bytes(step: _Step) -> int: ...  # of backward
 def gpu_mlp_forward(
@@ -198,7 +212,7 @@ def gpu_mlp_forward(
     scalars: Tensor,  # float64 [9]
     logits: Tensor,  # [Nr + Nf]
     saved: Tensor,  # uint8 [gpu_mlp_saved_bytes(step)]
-) -> bool: ...
+) -> MlpRun: ...
 def gpu_mlp_backward(
     step: _Step,
     tf32: bool,
@@ -210,7 +224,7 @@ def gpu_mlp_backward(
     dbiases: _Ts,
     dx_real: _T,
     dx_fake: _T,
-) -> bool: ...
+) -> MlpRun: ...
 
 # The build, the processor, the plan of a call.
 def isa() -> str: ...

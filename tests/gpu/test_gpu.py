@@ -495,28 +495,41 @@ def step(D, real, fake, **options):
     return out, torch.cat((out.real_logits, out.fake_logits)), gradients
 
 
+def check_step(sizes, n, dtype, offset=0, **options):
+    """Against the CPU's op in float64, and torch's own operators in the same dtype. In 16 bits, rounding puts
+    some units on zero's other side, theirs as well as ours, so that gradients are compared by the norms of
+    their errors. Samples begin `offset` numbers into their rows."""
+    D, exact = discriminator(dtype, sizes)
+    wide = [torch.randn(n, sizes[0] + offset).to(dtype) for _ in range(2)]
+    samples = [x.cuda()[:, offset:] for x in wide]
+    out, logits, gradients = step(D, *samples, **options)
+    want, want_logits, want_gradients = step(exact, *(x[:, offset:].double() for x in wide), **options)
+    assert out.path == "fused_mlp", out.reason
+    close(logits.cpu(), want_logits, "value on tensor cores", f"logits, {sizes}")
+    fusegen.set_backend("torch")
+    _, _, theirs = step(D, *samples, **options)
+    fusegen.set_backend("fused")
+    limit = TOLERANCE[dtype, "norm on tensor cores"]
+    assert abs(out.loss.item() - want.loss.item()) <= limit * max(1.0, abs(want.loss.item()))
+    for i, (g, t, w) in enumerate(zip(gradients, theirs, want_gradients, strict=True)):
+        ours, torchs = ((x.cpu().double() - w).norm() for x in (g, t))
+        assert ours <= 3 * torchs + limit * w.norm().clamp(min=1e-3), (sizes, i)
+
+
 @pytest.mark.parametrize("penalty", [{}, {"r1": 10.0}, {"r1": 2.0, "r2": 1.0}], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("loss", losses.LOSSES)
 def test_discriminator_step(loss, dtype, penalty):
-    """Against the CPU's op in float64, and torch's own operators in the same dtype. In 16 bits, rounding puts
-    some units on zero's other side, theirs as well as ours, so that gradients are compared by the norms of
-    their errors."""
     for sizes, n in (((784, 256, 256, 1), 64), ((13, 70, 1), 5), ((784, 1024, 512, 1), 256), ((9, 1), 3)):
-        D, exact = discriminator(dtype, sizes)
-        real, fake = torch.randn(n, sizes[0]).to(dtype), torch.randn(n, sizes[0]).to(dtype)
-        out, logits, gradients = step(D, real.cuda(), fake.cuda(), loss=loss, **penalty)
-        want, want_logits, want_gradients = step(exact, real.double(), fake.double(), loss=loss, **penalty)
-        assert out.path == "fused_mlp", out.reason
-        close(logits.cpu(), want_logits, "value on tensor cores", f"logits, {sizes}")
-        fusegen.set_backend("torch")
-        _, _, theirs = step(D, real.cuda(), fake.cuda(), loss=loss, **penalty)
-        fusegen.set_backend("fused")
-        limit = TOLERANCE[dtype, "norm on tensor cores"]
-        assert abs(out.loss.item() - want.loss.item()) <= limit * max(1.0, abs(want.loss.item()))
-        for i, (g, t, w) in enumerate(zip(gradients, theirs, want_gradients, strict=True)):
-            ours, torchs = ((x.cpu().double() - w).norm() for x in (g, t))
-            assert ours <= 3 * torchs + limit * w.norm().clamp(min=1e-3), (sizes, i)
+        check_step(sizes, n, dtype, loss=loss, **penalty)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("n, offset", [(1024, 0), (1000, 0), (1024, 1)])
+def test_large_discriminator_step(n, offset, dtype):
+    """On GPUs of capability 9.0 by warpgroups: operands by bulk copies; with tiles in which lanes copy, of
+    real and of fake samples; with samples that do not begin on 16 bytes."""
+    check_step((1024, 2048, 2048, 1), n, dtype, offset, loss="hinge", r1=2.0)
 
 
 @pytest.mark.parametrize("loss", losses.LOSSES)
@@ -540,7 +553,9 @@ def test_smallest_discriminator_step(dtype):
     assert out.path == "fused_mlp" and all(g.isfinite().all() for g in gradients)
 
 
-@pytest.mark.parametrize("sizes, n", [((784, 256, 256, 1), 64), ((37, 1030, 519, 1), 600)], ids=str)
+@pytest.mark.parametrize(
+    "sizes, n", [((784, 256, 256, 1), 64), ((37, 1030, 519, 1), 600), ((1024, 2048, 2048, 1), 1000)], ids=str
+)
 def test_discriminator_steps_are_bit_equal(sizes, n):
     D, _ = discriminator(torch.bfloat16, sizes)
     real, fake = (torch.randn(n, sizes[0], dtype=torch.bfloat16, device="cuda") for _ in range(2))

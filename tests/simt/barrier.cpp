@@ -51,14 +51,9 @@ struct Sent {
 
 void land(const Sent& s) {
   if (ended(s.to)) throw Stuck("a store arrives at a block that has ended");
-  Barrier& b = at(s.barrier);
-  memory::access_as(s.by, s.barrier, 8, memory::kWrite | memory::kStrong);
   memory::access_as(s.by, s.to, 16, memory::kWrite);
   std::memcpy(s.to, s.bytes, 16);
-  b.phase.add(s.by);
-  b.bytes -= 16;
-  b.landed += 16;
-  check(b);
+  bytes_arrive(s.barrier, 16, s.by);
 }
 
 }  // namespace
@@ -79,6 +74,15 @@ void arrive_at(void* barrier, uint32_t bytes) {
   --b.pending;
   b.bytes += bytes;
   b.phase.add(memory::release());
+  check(b);
+}
+
+void bytes_arrive(void* barrier, int64_t bytes, const memory::Release& by) {
+  Barrier& b = at(barrier);
+  memory::access_as(by, barrier, 8, memory::kWrite | memory::kStrong);
+  b.phase.add(by);
+  b.bytes -= bytes;
+  b.landed += bytes;
   check(b);
 }
 

@@ -3,12 +3,16 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "memory.h"
+
 namespace simt {
 
 // All throw Stuck where the hardware would hang or do what nobody asked for.
 void start_barrier(void* barrier, uint32_t arrivals);
 void arrive_at(void* barrier, uint32_t bytes);  // the lane arrives, and the phase expects so many bytes more
 bool phase_is_over(void* barrier, uint32_t parity);
+// Of what a lane asked for earlier: so many bytes have come.
+void bytes_arrive(void* barrier, int64_t bytes, const memory::Release& by);
 // 16 bytes that land when they land, in the block of both.
 void store_async(void* to, void* barrier, const void* bytes);
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from fusegen import _precision
-from fusegen.ops import cells, layers
+from fusegen.ops import cells, discriminator, layers
 from fusegen.ops.cuda import cells as cuda_cells
 from fusegen.ops.cuda import layers as cuda_layers
 from fusegen.ops.cuda.engine import Engine, error_word
@@ -39,3 +39,11 @@ def layers_on_gpu(monkeypatch):
     for ops, passes in ((layers.OPS, cuda_layers.passes), (cells.OPS, cuda_cells.passes)):
         for spec, op in ops.items():
             monkeypatch.setattr(op, "direct", passes(engine, spec))
+
+
+@pytest.fixture
+def step_on_gpu(emulated, monkeypatch):
+    """The discriminator step's op on CPU tensors runs its CUDA passes, on the emulator."""
+    simt = pytest.importorskip("_simt", reason="_simt is not built: `make test` builds it")
+    monkeypatch.setattr(_precision, "products_in_tf32", lambda dtype: False)
+    monkeypatch.setattr(discriminator.OP, "direct", discriminator.cuda_passes(Engine(simt)))

@@ -537,6 +537,11 @@ bool ended(const void* shared) {
   return false;
 }
 
+bool in_shared_memory(const void* p) {
+  return std::any_of(grid->blocks.begin(), grid->blocks.end(),
+                     [&](const Block& b) { return b.shared <= p && p < b.shared + grid->shared_bytes; });
+}
+
 void fail(const std::string& text) {
   if (!here) throw Stuck(text);
   // Not thrown: the hooks that come here are called where nothing can be caught.

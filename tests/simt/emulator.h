@@ -83,6 +83,7 @@ int lane_number();                                // among those resident; below
 bool memory_model();                              // whether it is asked
 bool watched(const void* p);                      // a lane runs, and this is memory that lanes share
 bool ended(const void* shared);                   // the block that this lies in
+bool in_shared_memory(const void* p);             // of any block
 [[noreturn]] void fail(const std::string& text);  // ends the launch with Stuck, from whatever frame
 std::string place_of(const void* code);
 std::string place_of_data(const void* p);

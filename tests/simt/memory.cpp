@@ -69,10 +69,10 @@ Line& line_of(uintptr_t line) {
   return page.lines[line % (kPage / kLine)];
 }
 
-bool ordered(const Access& a, const Release& then, unsigned kind) {
+bool ordered(const Access& a, const Release& then, unsigned kind, const void* p) {
   if (a.kind & kPending) return false;
   if ((kind & kProxy) && (a.kind & kWrite) && !(a.kind & kProxy))
-    return then.seen->fenced.cover(a.lane, a.stretch);
+    return then.seen->fenced_in(in_shared_memory(p) ? Space::shared : Space::global).cover(a.lane, a.stretch);
   return a.lane == then.lane || then.seen->seen.cover(a.lane, a.stretch);
 }
 
@@ -89,7 +89,7 @@ void meet(int& list, int* count, const Release& then, unsigned kind, unsigned by
     Access& a = model.accesses[*link];
     const unsigned common = a.bytes & bytes;
     const bool conflict = ((a.kind | kind) & kWrite) && !(a.kind & kind & kStrong);
-    const bool before = common && ordered(a, then, kind);
+    const bool before = common && ordered(a, then, kind, p);
     if (common && conflict && !before)
       fail("race at " + place_of_data(p) + ": " + told(kind, then.lane, at) + "; not ordered with what " +
            told(a.kind, a.lane, a.at));
@@ -190,10 +190,14 @@ void Bounds::raise(int lane, uint32_t bound) {
   else at->second = std::max(at->second, bound);
 }
 
+void Clock::join(const Clock& other) {
+  seen.join(other.seen);
+  for (Space s : {Space::shared, Space::global}) fenced_in(s).join(other.fenced_in(s));
+}
+
 void Gathered::add(const Release& release) {
   if (release.seen != last_) {
-    clock_.seen.join(release.seen->seen);
-    clock_.fenced.join(release.seen->fenced);
+    clock_.join(*release.seen);
     last_ = release.seen;
   }
   own_.resize(model.lanes.size());
@@ -251,8 +255,7 @@ void barrier_of_blocks(int first, int count) {
       bound = std::max(bound, l.stretch + 1);
       if (l.seen.get() == last) continue;
       last = l.seen.get();
-      clock.seen.join(last->seen);
-      clock.fenced.join(last->fenced);
+      clock.join(*last);
     }
     clock.seen.blocks[first_of_all + b] = std::max(clock.seen.blocks[first_of_all + b], bound);
   }
@@ -287,8 +290,7 @@ void acquire(const Seen& seen) {
   auto& j = model.joined;
   if (j.one != mine || j.other != seen) {
     Clock both = *mine;
-    both.seen.join(seen->seen);
-    both.fenced.join(seen->fenced);
+    both.join(*seen);
     j = {mine, seen, std::make_shared<const Clock>(std::move(both))};
   }
   mine = j.both;
@@ -305,9 +307,9 @@ void access_as(const Release& then, const void* p, size_t bytes, unsigned kind) 
   access_by(then, then.bound - 1, p, bytes, kind, nullptr);
 }
 
-void complete(const void* p, size_t bytes, unsigned kind) {
-  if (!memory_model()) return;
-  const int lane = first_lane() + lane_number();
+namespace {
+
+void end_pending(int lane, const void* p, size_t bytes, unsigned kind) {
   for_each_line(p, bytes, [&](Line& line, unsigned mask) {
     for (int i = kind & kWrite ? line.writes : line.reads; i >= 0; i = model.accesses[i].next) {
       Access& a = model.accesses[i];
@@ -315,7 +317,18 @@ void complete(const void* p, size_t bytes, unsigned kind) {
         a.kind = static_cast<uint16_t>(kind);
     }
   });
+}
+
+}  // namespace
+
+void complete(const void* p, size_t bytes, unsigned kind) {
+  if (!memory_model()) return;
+  end_pending(first_lane() + lane_number(), p, bytes, kind);
   access(p, bytes, kind);
+}
+
+void complete_as(const Release& then, const void* p, size_t bytes, unsigned kind) {
+  if (memory_model()) end_pending(then.lane, p, bytes, kind);
 }
 
 void released(const void* p, size_t bytes) {
@@ -350,11 +363,11 @@ void exchanged(const void* p, size_t bytes) {
   model.words[p] = all.take();
 }
 
-void fence_proxy() {
+void fence_proxy(Space space) {
   LaneState& l = running();
   Clock clock = *l.seen;
-  clock.fenced.join(clock.seen);
-  clock.fenced.raise(first_lane() + lane_number(), ++l.stretch);
+  clock.fenced_in(space).join(clock.seen);
+  clock.fenced_in(space).raise(first_lane() + lane_number(), ++l.stretch);
   l.seen = std::make_shared<const Clock>(std::move(clock));
 }
 

@@ -12,7 +12,7 @@
 // matrix instruction orders nothing. Volatile and relaxed accesses do not race with each other, and order
 // nothing. A copy that is under way conflicts with every access to its two ends, its own lane's too, until it
 // has been waited for. The asynchronous proxy (wgmma, bulk copies) sees what ordinary stores wrote only
-// behind fence.proxy.async as well.
+// behind fence.proxy.async as well, of the space that they wrote to.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -33,9 +33,13 @@ struct Bounds {
   void join(const Bounds& other);
   void raise(int lane, uint32_t bound);
 };
+enum class Space { shared, global };
 struct Clock {
   Bounds seen;
-  Bounds fenced;  // those of them that the asynchronous proxy sees too
+  Bounds fenced[2];  // those of them that the asynchronous proxy sees too, by the space that they are in
+  Bounds& fenced_in(Space s) { return fenced[static_cast<int>(s)]; }
+  const Bounds& fenced_in(Space s) const { return fenced[static_cast<int>(s)]; }
+  void join(const Clock& other);
 };
 using Seen = std::shared_ptr<const Clock>;
 
@@ -83,11 +87,13 @@ void access(const void* p, size_t bytes, unsigned kind, const void* at = __built
 void access_as(const Release& then, const void* p, size_t bytes, unsigned kind);
 // The pending accesses of the lane to these bytes are over.
 void complete(const void* p, size_t bytes, unsigned kind);
+// The same of what a lane asked for earlier and others wait for.
+void complete_as(const Release& then, const void* p, size_t bytes, unsigned kind);
 
 void released(const void* p, size_t bytes);   // a releasing store
 void stored(const void* p, size_t bytes);     // a relaxed one: nobody acquires anything of it
 void acquired(const void* p, size_t bytes);   // an acquiring load
 void exchanged(const void* p, size_t bytes);  // both at once
-void fence_proxy();                           // fence.proxy.async
+void fence_proxy(Space space);                // fence.proxy.async.shared::cta, .global
 
 }  // namespace simt::memory

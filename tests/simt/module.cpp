@@ -48,6 +48,13 @@ double worst_error(const std::string& shape, bool tf32, int chunks, float specia
 
 }  // namespace fusegen::products
 
+namespace fusegen::boxes {
+
+std::vector<int> box(const std::vector<int>& numbers, int64_t width, int64_t rows, int64_t stride, int x,
+                     int y, int offset);
+
+}  // namespace fusegen::boxes
+
 PYBIND11_MODULE(_simt, m) {
   m.doc() = "The CUDA kernels of fusegen, run lane by lane on the CPU, for the tests.";
   fusegen::bind_cuda_layer(m);
@@ -112,6 +119,12 @@ PYBIND11_MODULE(_simt, m) {
         "sizes; "
         "infinity where one that is not finite is another than IEEE's.",
         py::arg("shape"), py::arg("tf32"), py::arg("chunks"), py::arg("special"));
+  m.def("box", &fusegen::boxes::box,
+        "[64, 64], row by row: what a bulk copy brings of a matrix [rows, width] of 16-bit numbers, rows "
+        "`stride` bytes apart, the first `offset` bytes behind 16-byte aligned memory; the box begins at "
+        "number x of row y.",
+        py::arg("numbers"), py::arg("width"), py::arg("rows"), py::arg("stride"), py::arg("x"), py::arg("y"),
+        py::arg("offset") = 0);
   m.def("activation_error", &fusegen::activations::worst_error,
         "The largest error of 'sigmoid' or 'tanh' (sigmoid_tanh.h), absolute and in proportion, over every "
         "stride-th float between two of one sign.",

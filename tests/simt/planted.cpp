@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include <device/bulk.h>
 #include <device/copy.h>
 #include <device/exchange.h>
 #include <device/launch.h>
@@ -18,6 +19,13 @@ struct Arguments {
   float* out;       // [512]
   float* numbers;   // [256], 16-byte aligned
   uint32_t* flags;  // [1], 0 at first
+  int fault;
+};
+
+struct BulkArguments {
+  TensorMap map;
+  uint32_t* matrix;  // [64][32], what the map is of
+  float* out;        // [512]
   int fault;
 };
 
@@ -46,6 +54,14 @@ enum Fault {
   kCopyNotWaited,
   kCopyOverwritten,
   kMissingProxyFence,
+  kBulkNotWaited,
+  kBulkOverwritten,
+  kBulkUnfenced,
+  kBulkFencedElsewhere,
+  kBulkIntoUnfenced,
+  kBulkTooManyBytes,
+  kBulkTooFewBytes,
+  kBulkMisaligned,
   kFaults
 };
 constexpr const char* kNames[kFaults] = {"none",
@@ -71,7 +87,15 @@ constexpr const char* kNames[kFaults] = {"none",
                                          "all at once",
                                          "copy not waited for",
                                          "copy overwritten",
-                                         "missing proxy fence"};
+                                         "missing proxy fence",
+                                         "bulk copy not waited for",
+                                         "bulk copy overwritten",
+                                         "bulk copy of unfenced stores",
+                                         "bulk copy behind the wrong fence",
+                                         "bulk copy onto unfenced stores",
+                                         "bulk copy of too many bytes",
+                                         "bulk copy of too few bytes",
+                                         "misaligned bulk copy"};
 
 // Two blocks of a cluster hand each other their lanes' numbers, three times; block 0 writes what it got.
 void exchange_kernel(const Arguments a) {
@@ -169,9 +193,37 @@ void copy_kernel(const Arguments a) {
   if (a.fault == kCopyNotWaited) copies_done();
   sync_block();
   numbers[me] = 0;
-  if (a.fault != kMissingProxyFence) memory::fence_proxy();
+  if (a.fault != kMissingProxyFence) fence_for_products();
   sync_block();
   if (me == 0) memory::access(numbers, 1024, memory::kRead | memory::kProxy);
+}
+
+// Lanes write a matrix of 64 x 64 to global memory, and get it back by a bulk copy.
+void bulk_kernel(const BulkArguments a) {
+  const int me = thread(), fault = a.fault;
+  const Shared box = shared_start(), full = box + kBoxBytes;
+  auto* words = reinterpret_cast<uint32_t*>(shared_memory());  // [64][32], swapped about by fours
+  for (int i = me; i < 2048; i += 256) a.matrix[i] = static_cast<uint32_t>(i);
+  for (int i = me; i < 2048; i += 256) words[i] = 0;
+  if (me == 0) start(full);
+  if (fault != kBulkUnfenced && fault != kBulkFencedElsewhere) fence_for_bulk_copies();
+  if (fault != kBulkUnfenced && fault != kBulkIntoUnfenced) fence_for_products();
+  sync_block();
+  if (me == 0) {
+    arm(full, fault == kBulkTooManyBytes  ? kBoxBytes - 16
+              : fault == kBulkTooFewBytes ? kBoxBytes + 16
+                                          : kBoxBytes);
+    copy_box(fault == kBulkMisaligned ? box + 64 : box, &a.map, 0, 0, full);
+  }
+  if (fault == kBulkOverwritten) a.matrix[me] = 1;
+  const auto wait = [&] {
+    while (!boxes_there(full, 0)) relax();
+  };
+  if (fault != kBulkNotWaited) wait();
+  const int row = me / 4, word = me % 4;  // and words of the row behind it
+  a.out[me] = static_cast<float>(words[row * 32 + (word ^ row % 8) * 4]);
+  a.out[256 + me] = static_cast<float>(words[row * 32 + (word + 4 ^ row % 8) * 4]);
+  if (fault == kBulkNotWaited) wait();
 }
 
 // -- The maps of layout.h are bijections, at compile time --
@@ -237,6 +289,14 @@ std::pair<Kernel, Launch> kernel_of(int fault) {
 }
 
 std::vector<float> run(int fault, int kernel) {
+  if (kernel >= kBulkNotWaited) {
+    alignas(16) static uint32_t matrix[64 * 32];
+    std::fill(matrix, matrix + 64 * 32, 7u);
+    std::vector<float> out(512);
+    launch(bulk_kernel, {1, 1, true, kBoxBytes + 1024, nullptr},
+           BulkArguments{tensor_map(matrix, 64, 64, 128), matrix, out.data(), fault});
+    return out;
+  }
   alignas(16) static float numbers[256];
   uint32_t flag = 0;
   std::fill(numbers, numbers + 256, 0.0f);
@@ -256,7 +316,7 @@ std::vector<float> planted(const std::string& fault) {
   const Patience patience(2000);
   if (number != kNone) return run(number, number);
   std::vector<float> all;
-  for (int kernel : {kRace, kMissingArm, kMissingRelease, kCopyNotWaited}) {
+  for (int kernel : {kRace, kMissingArm, kMissingRelease, kCopyNotWaited, kBulkNotWaited}) {
     const std::vector<float> out = run(kNone, kernel);
     all.insert(all.end(), out.begin(), out.end());
   }

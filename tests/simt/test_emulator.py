@@ -37,6 +37,14 @@ LANES = r".*, of lane \d+ of block \d+.*; not ordered with what .*, of lane \d+ 
         ("copy not waited for", RACE + ".*a copy under way"),
         ("copy overwritten", RACE + LANES),
         ("missing proxy fence", RACE + ".*asynchronously"),
+        ("bulk copy not waited for", RACE + ".*writes asynchronously"),
+        ("bulk copy overwritten", RACE + LANES),
+        ("bulk copy of unfenced stores", r"^race at global memory.*reads asynchronously"),
+        ("bulk copy behind the wrong fence", r"^race at global memory.*reads asynchronously"),
+        ("bulk copy onto unfenced stores", r"^race at byte \d+ of the shared.*writes asynchronously"),
+        ("bulk copy of too many bytes", "gets more bytes than its phase expects"),
+        ("bulk copy of too few bytes", STUCK + "|without end"),
+        ("misaligned bulk copy", "not 128-byte aligned"),
     ],
 )
 def test_it_stops_at(fault, told):

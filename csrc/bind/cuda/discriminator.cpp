@@ -15,9 +15,17 @@ GpuMlpCall call_of(const py::tuple& step, bool tf32, uintptr_t stream = 0) {
   return {.step = read_step(step), .tf32 = tf32, .stream = reinterpret_cast<void*>(stream)};
 }
 
+constexpr const char* kTiles[] = {"small", "medium", "large", "warpgroups"};
+
 }  // namespace
 
 void bind_cuda_discriminator(py::module_& m) {
+  py::class_<cuda::MlpRun>(m, "MlpRun", py::module_local())
+      .def_property_readonly("together", [](const cuda::MlpRun& r) { return r.together; })
+      .def_property_readonly("tile", [](const cuda::MlpRun& r) { return kTiles[static_cast<int>(r.tile)]; })
+      .def_property_readonly("products", [](const cuda::MlpRun& r) { return r.products; })
+      .def_property_readonly("bulk", [](const cuda::MlpRun& r) { return r.bulk; })
+      .def_property_readonly("torn_tiles", [](const cuda::MlpRun& r) { return r.torn_tiles; });
   m.def(
       "gpu_mlp_saved_bytes", [](const py::tuple& step) { return gpu_mlp_saved_bytes(call_of(step, false)); },
       "step"_a);

@@ -1,7 +1,5 @@
 #include "discriminator.h"
 
-#include "kernels/backend.h"
-
 namespace fusegen {
 namespace {
 
@@ -36,8 +34,8 @@ float* scalar(const View& v, const char* name, Site site) {
 int64_t gpu_mlp_saved_bytes(const GpuMlpCall& call) { return cuda::mlp_saved_bytes(GpuStep(call).p); }
 int64_t gpu_mlp_workspace_bytes(const GpuMlpCall& call) { return cuda::mlp_workspace_bytes(GpuStep(call).p); }
 
-bool gpu_mlp_forward(const GpuMlpCall& call, const View& loss, const View& scalars, const View& logits,
-                     const View& saved) {
+cuda::MlpRun gpu_mlp_forward(const GpuMlpCall& call, const View& loss, const View& scalars,
+                             const View& logits, const View& saved) {
   const GpuStep step(call);
   cuda::MlpForwardPass p{};
   static_cast<MlpStep&>(p) = step.p;
@@ -50,8 +48,8 @@ bool gpu_mlp_forward(const GpuMlpCall& call, const View& loss, const View& scala
   return cuda::mlp_forward(p);
 }
 
-bool gpu_mlp_backward(const GpuMlpCall& call, const View& scale, const View& saved, const View& workspace,
-                      const MlpGradients& gradients) {
+cuda::MlpRun gpu_mlp_backward(const GpuMlpCall& call, const View& scale, const View& saved,
+                              const View& workspace, const MlpGradients& gradients) {
   const GpuStep step(call);
   cuda::MlpBackwardPass p{};
   static_cast<MlpStep&>(p) = step.p;

@@ -1,6 +1,7 @@
 // The discriminator step of a dense network on a GPU: checks, then the backend. Shapes are those of params.h;
 // all tensors lie on one device.
 #pragma once
+#include "kernels/backend.h"
 #include "ops/discriminator.h"
 
 namespace fusegen {
@@ -14,10 +15,9 @@ struct GpuMlpCall {
 
 int64_t gpu_mlp_saved_bytes(const GpuMlpCall& call);
 int64_t gpu_mlp_workspace_bytes(const GpuMlpCall& call);  // of backward
-// Return whether all ran in the launches that were planned: see mlp_forward() of backend.h.
-bool gpu_mlp_forward(const GpuMlpCall& call, const View& loss, const View& scalars, const View& logits,
-                     const View& saved);
-bool gpu_mlp_backward(const GpuMlpCall& call, const View& scale, const View& saved, const View& workspace,
-                      const MlpGradients& gradients);
+cuda::MlpRun gpu_mlp_forward(const GpuMlpCall& call, const View& loss, const View& scalars,
+                             const View& logits, const View& saved);
+cuda::MlpRun gpu_mlp_backward(const GpuMlpCall& call, const View& scale, const View& saved,
+                              const View& workspace, const MlpGradients& gradients);
 
 }  // namespace fusegen

@@ -118,7 +118,7 @@ inline SharedMatrix matrix_along(const void* start) { return detail::shared_matr
 inline SharedMatrix matrix_across(const void* start, int leading) {
   return detail::shared_matrix(start, leading, 1024, 1);
 }
-inline void fence_for_products() { simt::memory::fence_proxy(); }
+inline void fence_for_products() { simt::memory::fence_proxy(simt::memory::Space::shared); }
 inline void begin_products() {}
 inline void end_product_group() { detail::close_group(); }
 template <int open>

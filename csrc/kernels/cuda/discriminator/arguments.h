@@ -35,7 +35,7 @@ FUSEGEN_DEVICE const T* row_of(const Input& s, int row) {
 // Some of the rows: i goes to first + i, from `split` on to `jump` more.
 struct RowMap {
   int count, first, split, jump;
-  FUSEGEN_DEVICE int operator()(int i) const { return first + i + (i >= split ? jump : 0); }
+  constexpr int operator()(int i) const { return first + i + (i >= split ? jump : 0); }
 };
 
 // Memory of our own: padded rows of which the first is number `first`.
@@ -108,6 +108,7 @@ enum class Part : uint8_t { layer, product, sum, logits, norms, totals, input_gr
 struct Job {
   Part part;
   bool waits;  // until all blocks have done the jobs before
+  bool bulk;   // of a product by warpgroups: bulk copies bring its operands, see bulk.h
   int units;   // which the blocks share out
   int first;   // the block that takes the first one
   union {

@@ -19,12 +19,12 @@ int64_t mlp_workspace_bytes(const MlpStep& p) {
   return measure.used();
 }
 
-bool mlp_forward(const MlpForwardPass& p) {
+MlpRun mlp_forward(const MlpForwardPass& p) {
   const device::DeviceGuard guard(p.device);
   return with_format(p.format, [&]<class T, class Fmt>(T, Fmt) { return run_mlp_forward<T, Fmt>(p); });
 }
 
-bool mlp_backward(const MlpBackwardPass& p) {
+MlpRun mlp_backward(const MlpBackwardPass& p) {
   const device::DeviceGuard guard(p.device);
   return with_format(p.format, [&]<class T, class Fmt>(T, Fmt) { return run_mlp_backward<T, Fmt>(p); });
 }

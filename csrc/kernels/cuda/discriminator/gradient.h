@@ -1,7 +1,7 @@
 // The discriminator step backward: weight gradients as products over the samples, the gradients of biases and
 // of the last layer as sums over them, and the gradients by the samples.
 #pragma once
-#include "gemm.h"
+#include "bulk.h"
 
 namespace fusegen::cuda {
 
@@ -9,13 +9,19 @@ namespace fusegen::cuda {
 FUSEGEN_DEVICE float factor_of(const StepArguments& a) { return *a.scale * *a.unit; }
 
 template <class T, class Format, class Tile, class Ready>
-FUSEGEN_DEVICE void weight_gradient(const StepArguments& a, const WeightGradient& g, int unit,
-                                    const Ready& ready) {
+FUSEGEN_DEVICE void weight_gradient(const typename Bulk<Tile>::Arguments& a, int job, int unit,
+                                    Bulk<Tile>& ring, const Ready& ready) {
+  const WeightGradient& g = a.job[job].product;
   const Corner corner = corner_of<Tile>(g.M, unit);
-  Across<T, Tile::kM, Tile::kChunks> left({g.u.data, g.u.stride, true}, corner.m, a.split.rows, g.u.stride);
   Weighted<T, Tile::kN, Tile::kChunks> right(a, g, corner.n);
   Sums<Tile> sums;
-  multiply<T, Format, Tile, Early::left>(sums, left, right, a.split.rows, ready);
+  if constexpr (Tile::kWarpgroups) {
+    Boxes<true> left(&a.left_maps[job], corner.m, g.M);
+    multiply_by_bulk<Format, Tile, Early::left>(sums, left, right, a.split.rows, ring, ready);
+  } else {
+    Across<T, Tile::kM, Tile::kChunks> left({g.u.data, g.u.stride, true}, corner.m, a.split.rows, g.u.stride);
+    multiply<T, Format, Tile, Early::left>(sums, left, right, a.split.rows, ready);
+  }
   const float factor = factor_of(a);
   for_each_pair<Tile>(sums, corner, [&](int m, int n, float x, float y) {
     if (m >= g.M) return;

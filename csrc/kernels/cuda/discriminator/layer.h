@@ -3,7 +3,7 @@
 #include <device/warp.h>
 
 #include "../../activations.h"
-#include "gemm.h"
+#include "bulk.h"
 
 namespace fusegen::cuda {
 
@@ -68,11 +68,39 @@ FUSEGEN_DEVICE void finish_pair(const LayerArguments& a, int row, int n, Pair z)
                 activations::activation_gradient(h(z.y), w.y, a.slope));
 }
 
+// The sums of a tile whose operands bulk copies bring, of job `job`. False where they cannot; nothing was
+// done then.
+template <class Format, class Tile, class Ready>
+FUSEGEN_DEVICE bool layer_by_bulk(Sums<Tile>& sums, const BulkArguments& step, int job, const Corner& corner,
+                                  Bulk<Tile>& ring, const Ready& ready) {
+  const LayerArguments& a = step.job[job].layer;
+  if (!step.job[job].bulk) return false;
+  const bool own = a.a.data;
+  const RowBoxes rows = boxes_of(a.rows, corner.m, own ? INT_MAX : step.samples.first[1],
+                                 own ? INT_MAX : step.samples.first[2]);
+  if (!rows.on_end) return false;
+  const auto map = [&](int i) { return own ? &step.left_maps[job] : &step.sample_maps[rows.piece[i]]; };
+  const auto at = [&](int i) {
+    return rows.row[i] - (own                 ? a.a.first
+                          : !rows.piece[i]    ? 0
+                          : rows.piece[i] > 1 ? step.samples.first[2]
+                                              : step.samples.first[1]);
+  };
+  Boxes<false> left(map(0), at(0), map(1), at(1), rows.boxes);
+  if (a.across) {
+    Boxes<true> right(&step.right_maps[job], corner.n, a.N);
+    multiply_by_bulk<Format, Tile, Early::right>(sums, left, right, a.K, ring, ready);
+  } else {
+    Boxes<false> right(&step.right_maps[job], corner.n, a.N);
+    multiply_by_bulk<Format, Tile, Early::right>(sums, left, right, a.K, ring, ready);
+  }
+  return true;
+}
+
+// The sums of a tile whose operands lanes bring.
 template <class T, class Format, class Tile, class Ready>
-FUSEGEN_DEVICE void layer_tile(const StepArguments& step, const LayerArguments& a, int unit,
-                               const Ready& ready) {
-  const Corner corner = corner_of<Tile>(a.rows.count, unit);
-  Sums<Tile> sums;
+FUSEGEN_DEVICE void layer_by_lanes(Sums<Tile>& sums, const StepArguments& step, const LayerArguments& a,
+                                   const Corner& corner, const Ready& ready) {
   Along<T, Tile::kM, Tile::kChunks> left(a.a.data ? input_of(a.a) : step.samples, a.rows, corner.m, a.K);
   if (a.across) {
     Across<T, Tile::kN, Tile::kChunks> right(a.W, corner.n, a.K, a.N);
@@ -81,6 +109,17 @@ FUSEGEN_DEVICE void layer_tile(const StepArguments& step, const LayerArguments& 
     Along<T, Tile::kN, Tile::kChunks> right(input_of(a.W), {a.N, 0, INT_MAX, 0}, corner.n, a.K);
     multiply<T, Format, Tile, Early::right>(sums, left, right, a.K, ready);
   }
+}
+
+template <class T, class Format, class Tile, class Ready>
+FUSEGEN_DEVICE void layer_tile(const typename Bulk<Tile>::Arguments& step, int job, int unit,
+                               Bulk<Tile>& ring, const Ready& ready) {
+  const LayerArguments& a = step.job[job].layer;
+  const Corner corner = corner_of<Tile>(a.rows.count, unit);
+  Sums<Tile> sums;
+  bool done = false;
+  if constexpr (Tile::kWarpgroups) done = layer_by_bulk<Format>(sums, step, job, corner, ring, ready);
+  if (!done) layer_by_lanes<T, Format, Tile>(sums, step, a, corner, ready);
   for_each_pair<Tile>(sums, corner, [&](int m, int n, float x, float y) {
     if (m < a.rows.count && n < a.out.stride) finish_pair<T>(a, a.rows(m), n, {x, y});
   });

@@ -6,8 +6,8 @@ namespace fusegen::cuda {
 
 // One instance a format, each in a file of its own; see backend.h for what they return.
 template <class T, class Fmt>
-bool run_mlp_forward(const MlpForwardPass& p);
+MlpRun run_mlp_forward(const MlpForwardPass& p);
 template <class T, class Fmt>
-bool run_mlp_backward(const MlpBackwardPass& p);
+MlpRun run_mlp_backward(const MlpBackwardPass& p);
 
 }  // namespace fusegen::cuda

@@ -119,7 +119,7 @@ inline void add_adjoints(Schedule& schedule, const MlpForwardPass& p, const Save
 }  // namespace
 
 template <class T, class Fmt>
-bool run_mlp_forward(const MlpForwardPass& p) {
+MlpRun run_mlp_forward(const MlpForwardPass& p) {
   Parts parts(p.saved);
   const Saved saved(p, parts);
   StepArguments a = arguments_of(p, saved);
@@ -166,7 +166,7 @@ inline void add_gradients(Schedule& schedule, const MlpBackwardPass& p, const Sa
 }  // namespace
 
 template <class T, class Fmt>
-bool run_mlp_backward(const MlpBackwardPass& p) {
+MlpRun run_mlp_backward(const MlpBackwardPass& p) {
   Parts parts(const_cast<void*>(p.saved));
   const Saved saved(p, parts);
   Parts own(p.workspace);

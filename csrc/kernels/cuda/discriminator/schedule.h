@@ -5,6 +5,7 @@
 
 #include <device/launch.h>
 
+#include "maps.h"
 #include "step.h"
 
 namespace fusegen::cuda {
@@ -26,20 +27,20 @@ public:
   void add_rows(Part part, int rows) { add(part, {0, 0, 0, phase_}, ceil_div(rows, device::kWarps)); }
   void add_totals() { add(Part::totals, {0, 0, 0, phase_}, 1); }
 
-  // False where the device cannot hold at once the blocks that are to wait for each other: then each phase is
-  // a launch of its own.
+  // Where the device cannot hold at once the blocks that are to wait for each other, each phase is a launch
+  // of its own.
   template <class T, class Fmt>
-  bool run(StepArguments& a, Format format, const Device& device, void* stream) {
+  MlpRun run(StepArguments& a, Format format, const Device& device, void* stream) {
     const MlpTile tile = choose_tile(device, format, products());
     const int sms = device.sms;
     if constexpr (sizeof(T) == 2) {
-      if (tile == MlpTile::warpgroups) return run_as<T, Fmt, WarpgroupTile>(a, sms, stream);
+      if (tile == MlpTile::warpgroups) return run_as<T, Fmt, WarpgroupTile>(tile, a, sms, stream);
     }
     if constexpr (!std::is_same_v<Fmt, device::FormatF32>) {
-      if (tile == MlpTile::large) return run_as<T, Fmt, LargeTile<T>>(a, sms, stream);
+      if (tile == MlpTile::large) return run_as<T, Fmt, LargeTile<T>>(tile, a, sms, stream);
     }
-    if (tile == MlpTile::medium) return run_as<T, Fmt, MediumTile<T>>(a, sms, stream);
-    return run_as<T, Fmt, SmallTile>(a, sms, stream);
+    if (tile == MlpTile::medium) return run_as<T, Fmt, MediumTile<T>>(tile, a, sms, stream);
+    return run_as<T, Fmt, SmallTile>(tile, a, sms, stream);
   }
 
 private:
@@ -65,22 +66,41 @@ private:
   }
 
   template <class T, class Fmt, class Tile>
-  bool run_as(StepArguments& a, int sms, void* stream) {
-    for (Entry& e : entries_)
-      if (e.size.m) e.job.units = ceil_div(e.size.m, Tile::kM) * ceil_div(e.size.n, Tile::kN);
-    bool together = true;
+  MlpRun run_as(MlpTile tile, StepArguments& a, int sms, void* stream) {
+    MlpRun ran{.together = true, .tile = tile, .products = 0, .bulk = 0, .torn_tiles = 0};
+    for (Entry& e : entries_) {
+      if (!e.size.m) continue;
+      e.job.units = ceil_div(e.size.m, Tile::kM) * ceil_div(e.size.n, Tile::kN);
+      ++ran.products;
+      if constexpr (Tile::kWarpgroups) choose_copies<Tile>(a, e, ran);
+    }
     for (size_t begin = 0; begin < entries_.size();) {
       size_t end = std::min(begin + kJobs, entries_.size());
       device::Launch l = launch_of<Tile>(a, begin, end, sms, stream);
       if (l.together && !device::resident(step_kernel<T, Fmt, Tile>, l)) {
-        together = false;
+        ran.together = false;
         while (entries_[end - 1].size.phase != entries_[begin].size.phase) --end;
         l = launch_of<Tile>(a, begin, end, sms, stream);
       }
-      device::launch(step_kernel<T, Fmt, Tile>, l, a);
+      if constexpr (Tile::kWarpgroups) {
+        device::launch(step_kernel<T, Fmt, Tile>, l, with_maps(a));
+      } else {
+        device::launch(step_kernel<T, Fmt, Tile>, l, a);
+      }
       begin = end;
     }
-    return together;
+    return ran;
+  }
+
+  // Of a product by warpgroups: what brings its operands.
+  template <class Tile>
+  static void choose_copies(const StepArguments& a, Entry& e, MlpRun& ran) {
+    const bool layer = e.job.part == Part::layer;
+    e.job.bulk = !layer || comes_in_boxes(a, e.job.layer);
+    if (!e.job.bulk) return;
+    ++ran.bulk;
+    for (int m = 0; layer && m < e.size.m; m += Tile::kM)
+      if (!boxes_of(a, e.job.layer, m).on_end) ran.torn_tiles += ceil_div(e.size.n, Tile::kN);
   }
 
   // Of entries begin .. end, whose jobs go into the arguments.
@@ -103,7 +123,7 @@ private:
     }
     return {.blocks = a.blocks,
             .together = together,
-            .shared_bytes = Tile::kRing * Tile::kStageBytes,
+            .shared_bytes = Tile::kRing * Tile::kStageBytes + barrier_bytes(Tile::kWarpgroups),
             .stream = stream};
   }
 

@@ -17,17 +17,22 @@
 namespace fusegen::cuda {
 
 // Where a job's reading of what other blocks have written begins.
+template <class Tile>
 struct Gate {
   bool waits;
   FUSEGEN_DEVICE void operator()() const {
-    if (waits) device::sync_grid();
+    if (!waits) return;
+    Bulk<Tile>::begin_phase();
+    device::sync_grid();
   }
 };
 
 template <class T, class Format, class Tile>
-FUSEGEN_DEVICE void do_unit(const StepArguments& a, const Job& job, int unit, const Gate& gate) {
-  if (job.part == Part::layer) return layer_tile<T, Format, Tile>(a, job.layer, unit, gate);
-  if (job.part == Part::product) return weight_gradient<T, Format, Tile>(a, job.product, unit, gate);
+FUSEGEN_DEVICE void do_unit(const typename Bulk<Tile>::Arguments& a, int i, int unit, Bulk<Tile>& ring,
+                            const Gate<Tile>& gate) {
+  const Job& job = a.job[i];
+  if (job.part == Part::layer) return layer_tile<T, Format, Tile>(a, i, unit, ring, gate);
+  if (job.part == Part::product) return weight_gradient<T, Format, Tile>(a, i, unit, ring, gate);
   gate();
   switch (job.part) {
     case Part::sum: return column_sum<T>(a, job.sum, unit);
@@ -39,7 +44,9 @@ FUSEGEN_DEVICE void do_unit(const StepArguments& a, const Job& job, int unit, co
 }
 
 template <class T, class Format, class Tile>
-FUSEGEN_KERNEL void step_kernel(FUSEGEN_ARGUMENT StepArguments a) {
+FUSEGEN_KERNEL void step_kernel(FUSEGEN_ARGUMENT typename Bulk<Tile>::Arguments a) {
+  Bulk<Tile> ring;
+  ring.start();
 #pragma unroll 1
   for (int i = 0; i < a.jobs; ++i) {
     const Job& job = a.job[i];
@@ -47,11 +54,12 @@ FUSEGEN_KERNEL void step_kernel(FUSEGEN_ARGUMENT StepArguments a) {
     const int from_first = device::block() - job.first;
 #pragma unroll 1
     for (int unit = from_first < 0 ? from_first + a.blocks : from_first; unit < job.units; unit += a.blocks) {
+      ring.begin_unit();
       device::sync_block();  // the shared memory of the unit before is free
-      do_unit<T, Format, Tile>(a, job, unit, {waits});
+      do_unit<T, Format, Tile>(a, i, unit, ring, {waits});
       waits = false;
     }
-    if (waits) device::sync_grid();  // a block without a unit
+    Gate<Tile>{waits}();  // a block without a unit
   }
 }
 

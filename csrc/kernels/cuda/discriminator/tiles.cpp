@@ -19,8 +19,8 @@ constexpr Candidate kCandidates[] = {{MlpTile::small, 32, 32},
 bool runs(const Candidate& c, const Device& device, Format format) {
   if (c.tile == MlpTile::large) return format != Format::f32;
   if (c.tile == MlpTile::warpgroups)
-    return device.major == 9 && device.code >= 90 && device.shared_bytes >= ring_bytes(true) &&
-           number_bytes(format) == 2;
+    return device.major == 9 && device.code >= 90 && number_bytes(format) == 2 &&
+           device.shared_bytes >= ring_bytes(true) + barrier_bytes(true);
   return true;
 }
 

@@ -14,6 +14,8 @@ struct TileSize {
 // Of a block's ring of stages: what a GPU of any generation has, 99 KB being the least; where there are
 // warpgroups, 227 KB.
 constexpr int ring_bytes(bool warpgroups) { return (warpgroups ? 192 : 96) * 1024; }
+// Behind it: of warpgroups a barrier a stage, on which bulk copies count.
+constexpr int barrier_bytes(bool warpgroups) { return warpgroups ? 64 : 0; }
 
 struct ProductSize {
   int m, n, k;

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ... import _backend, _precision
+from ... import _C, _backend, _precision
 from .engine import Engine, stream_of
 
 
@@ -42,6 +42,11 @@ def backward(
     ))  # fmt: skip
 
 
-def _note(together: bool) -> None:
-    if not together:
+def _note(run: _C.MlpRun) -> None:
+    if not run.together:
         _backend.note("discriminator step on GPU: one launch does not fit on this device, one a layer ran")
+    if run.tile == "warpgroups" and run.bulk < run.products:
+        _backend.note(
+            "discriminator step on GPU: rows of the samples or of a weight do not begin on 16 bytes, lanes "
+            "copied them where bulk copies could have"
+        )

@@ -1,4 +1,6 @@
 #include "../run.h"
 
-template bool fusegen::cuda::run_mlp_forward<float, fusegen::device::FormatTf32>(const MlpForwardPass&);
-template bool fusegen::cuda::run_mlp_backward<float, fusegen::device::FormatTf32>(const MlpBackwardPass&);
+template fusegen::cuda::MlpRun fusegen::cuda::run_mlp_forward<float, fusegen::device::FormatTf32>(
+    const MlpForwardPass&);
+template fusegen::cuda::MlpRun fusegen::cuda::run_mlp_backward<float, fusegen::device::FormatTf32>(
+    const MlpBackwardPass&);
