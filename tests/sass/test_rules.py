@@ -94,6 +94,17 @@ def test_a_load_waited_for_in_another_block_is_found(graph):
     assert broken(graph, text) == ["loads waited for before the wait"]
 
 
+@pytest.mark.parametrize("waits, early", [("before", 1), ("behind", 0)])
+def test_a_load_waited_for_before_warpgroups_multiply_is_found(graph, waits, early):
+    """Theirs stand before the products, whatever the kernel waits for behind them."""
+    use = "FADD R51, R20, R20 # waits=1"
+    text = of_step(before=use if waits == "before" else "", after=use if waits == "behind" else "")
+    g = graph(text.replace(PRODUCT, "HGMMA.64x64x16.F32.BF16 R4, R8, gdesc[UR4], RZ, !UPT"))
+    found = findings(g, step_loop(g), Limits(waited_loads=None), 10)
+    assert [len(f.where) for f in found if f.rule == "loads waited for before the products"] == [early]
+    assert not any(f.broken for f in found if f.rule == "loads waited for before the wait")
+
+
 def test_the_next_pass_is_not_this_one(graph):
     """What is loaded behind the back edge is used in the next pass, where it was long under way."""
     assert broken(graph, LEAN) == []

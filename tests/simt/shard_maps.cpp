@@ -1,5 +1,7 @@
-// The maps of backward's shards (recurrent/backward/shard.h) are bijections, at compile time.
+// The maps of the shards of backward (recurrent/backward/shard.h) and of the wide kernels
+// (recurrent/wide/shard.h) are bijections, at compile time.
 #include "kernels/cuda/recurrent/backward/shard.h"
+#include "kernels/cuda/recurrent/wide/shard.h"
 
 namespace {
 
@@ -69,5 +71,38 @@ constexpr bool all_hold() {
 
 static_assert(all_hold<1, 2>() && all_hold<3, 2>() && all_hold<4, 2>());
 static_assert(all_hold<1, 4>() && all_hold<3, 4>() && all_hold<4, 4>());
+
+// Every pair of a block has one lane, and that lane finds each gate's sum where the row of R is multiplied.
+template <int Gates, int KSplits, int N>
+constexpr bool wide_holds() {
+  using S = fusegen::cuda::wide::Shard<Gates, KSplits, N>;
+  constexpr int kTileUnits = S::kUnits / S::kTiles;
+  bool seen[S::kUnits][N] = {};
+  for (int thread = 0; thread < 256; ++thread)
+    for (int item = 0; item < S::kItems; ++item)
+      for (int i = 0; i < S::kPer; ++i) {
+        const int unit = S::unit(thread, item) + i, row = S::row(thread);
+        if (unit >= S::kUnits || row >= N || seen[unit][row]) return false;
+        seen[unit][row] = true;
+        if (S::unit(thread, item) != S::unit(thread, 0) + S::unit(0, item)) return false;
+        for (int gate = 0; gate < Gates; ++gate) {
+          const int at = S::sum_at(thread, item, gate, i), tile_row = at / S::kSumStride % 64;
+          if (at % S::kSumStride != row || at / S::kSumStride / 64 != unit / kTileUnits) return false;
+          if (S::row_gate(tile_row) != gate || S::row_unit(tile_row) != unit % kTileUnits) return false;
+          if (at != S::sum_at(thread, 0, 0, 0) + S::sum_at(0, item, gate, i)) return false;
+        }
+      }
+  for (const auto& of_unit : seen)
+    for (bool s : of_unit)
+      if (!s) return false;
+  return true;
+}
+
+template <int Gates>
+constexpr bool all_wide_hold() {
+  return wide_holds<Gates, 1, 32>() && wide_holds<Gates, 1, 64>() && wide_holds<Gates, 2, 32>() &&
+         wide_holds<Gates, 2, 64>();
+}
+static_assert(all_wide_hold<1>() && all_wide_hold<3>() && all_wide_hold<4>());
 
 }  // namespace

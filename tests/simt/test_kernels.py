@@ -289,12 +289,40 @@ def test_warpgroups_that_share_rows_of_R(cell_name, H, sms, B, rows):
 
 
 @pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
+def test_many_rows_of_which_some_go_wrong(cell_name):
+    """A late start is no hang; NaN and infinity stay where they come in; a length out of range makes its own
+    sequence NaN; a block that never hears of the others leaves."""
+    sms = 2 if cell_name == "rnn_tanh" else 5
+    case, _ = wide_case(cell_name, "bfloat16", 136, 40, 3, 1, sms, patience=20 * MILLISECOND)
+    simt.start_late(2, 2000)
+    case.check()
+    simt.start_late(0, 0)
+    want = case.forward()[0]
+    case.x = case.x.clone()
+    case.x[0, 3, 0], case.x[1, 7, 0] = torch.nan, torch.inf
+    case.lengths = case.lengths.clone()
+    case.lengths[5] = 4
+    got = case.forward()[0]
+    keep = [b for b in range(40) if b not in (3, 5, 7)]
+    assert got[:, 5].isnan().all() and torch.equal(got[:, keep], want[:, keep])
+    with pytest.raises(ValueError, match=r"outside 0\.\.T, of row 5"):
+        case.forward()
+    case.lengths[5] = 3
+    simt.hang_at(1)
+    y, h_n, *_ = case.forward(train=False)
+    assert y.isnan().any() and h_n.isnan().any()
+    simt.hang_at(0)
+    with pytest.raises(RuntimeError, match=r"had waited in vain for block \d at turn"):
+        case.forward()
+
+
+@pytest.mark.parametrize("cell_name", ("lstm", "gru", "rnn_tanh"))
 def test_many_rows_in_any_order(cell_name):
     case, _ = wide_case(cell_name, "bfloat16", 72, 70, 3, 1, 3 if cell_name != "rnn_tanh" else 1)
     first = None
     for order in ORDERS:
         simt.set_order(*order)
-        got = case.forward()[: 3 if cell_name == "lstm" else 2]  # the rest is not written past a sequence's end
+        got = case.forward()[: 3 if cell_name == "lstm" else 2]  # what is saved is not whole past an end
         first = first or got
         assert all(torch.equal(a, b) for a, b in zip(got, first, strict=True)), order
 

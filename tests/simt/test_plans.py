@@ -40,12 +40,33 @@ def test_plans_keep_within_the_device(cell_name, dtype, gpu):
         assert p.shared_bytes <= shared_kib * 1024, about
         assert p.workspace_bytes > 0, about
         assert p.groups * p.slices * p.rows >= B, about
-        assert p.rows in ((16, 32, 64) if p.transport == "launch" else (8, 16)), about
+        wide = gpu == "sm_90" and dtype in FORMATS[:2] and not backward and p.transport == "l2"
+        assert p.rows in (
+            (16, 32, 64) if p.transport == "launch" else (8, 16, 32, 64) if wide else (8, 16)
+        ), about
         if p.transport == "cluster":
             assert 2 <= p.blocks <= largest and p.blocks.bit_count() == 1, about
         if p.transport == "l2":  # all of them wait for each other
             assert p.blocks * p.groups * D <= sms, about
         assert (p.transport == "block") <= (p.blocks == 1), about
+
+
+@pytest.mark.parametrize("H, B, rows", [
+    (1024, 16, 16), (1024, 40, 32), (1024, 256, 32), (1024, 300, 64), (512, 128, 32), (512, 64, 16),
+    (64, 3000, 16), (1032, 300, None), (1020, 256, 16),
+])  # fmt: skip
+def test_warpgroups_multiply_many_rows(H, B, rows):
+    """Machine code of 9.0 alone has their products, of 16-bit numbers, whose rows must begin on 16 bytes."""
+    p = plan("sm_90", "lstm", "bfloat16", False, H, B)
+    assert p.rows == rows if rows else p.transport == "launch"
+    assert ("warpgroups" in p.why) == (rows in (32, 64))
+    for gpu, dtype, backward in (
+        ("sm_90", "float32", False),
+        ("sm_90", "bfloat16", True),
+        ("sm_100", "bfloat16", False),
+    ):
+        p = plan(gpu, "lstm", dtype, backward, H, B)
+        assert p.transport == "launch" or p.rows <= 16
 
 
 @pytest.mark.parametrize("gpu", GPUS)
