@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "ops/view.h"
@@ -117,5 +118,22 @@ private:
   int64_t size_ = 1;
   std::unique_ptr<char[]> bytes_;
 };
+
+// Integers that lie side by side.
+template <class T>
+View view_of(const std::vector<T>& values, const std::vector<int64_t>& shape) {
+  View v;
+  v.data = const_cast<T*>(values.data());
+  v.present = true;
+  v.dtype = std::is_same_v<T, int64_t>  ? ElementType::i64
+            : std::is_same_v<T, int8_t> ? ElementType::i8
+                                        : ElementType::u8;
+  v.ndim = static_cast<int>(shape.size());
+  for (int64_t i = v.ndim, stride = 1; i-- > 0; stride *= shape[i]) {
+    v.shape[i] = shape[i];
+    v.strides[i] = stride;
+  }
+  return v;
+}
 
 }  // namespace fusegen::test
