@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/half.h"
 #include "ops/view.h"
 
 namespace fusegen::test {
@@ -24,7 +25,7 @@ inline void store(char* p, Dtype d, double v) {
   if (d == Dtype::f64) {
     std::memcpy(p, &v, 8);
   } else if (d == Dtype::f16) {
-    const _Float16 h = static_cast<_Float16>(v);
+    const Half h = static_cast<Half>(v);
     std::memcpy(p, &h, 2);
   } else {
     const float f = static_cast<float>(v);
@@ -42,7 +43,7 @@ inline double load(const char* p, Dtype d) {
     return v;
   }
   if (d == Dtype::f16) {
-    _Float16 h;
+    Half h;
     std::memcpy(&h, p, 2);
     return static_cast<double>(h);
   }
