@@ -41,6 +41,18 @@ inline std::string compare(const std::string& what, const Values& got, const Val
   return "";
 }
 
+// The same, where what is not finite has its like on the other side.
+inline std::string compare_not_finite(Values got, Values want, double limit) {
+  for (size_t i = 0; i < want.size() && got.size() == want.size(); ++i) {
+    if (std::isfinite(got[i]) && std::isfinite(want[i])) continue;
+    if (got[i] != want[i] && !(std::isnan(got[i]) && std::isnan(want[i])))
+      return "y[" + std::to_string(i) + "]: got " + std::to_string(got[i]) + ", want " +
+             std::to_string(want[i]);
+    got[i] = want[i] = 0;
+  }
+  return compare("y", got, want, limit, 1);
+}
+
 inline std::string compare(const Outputs& got, const Outputs& want, double limit) {
   std::string wrong = compare("y", got.y, want.y, limit, 1);
   if (wrong.empty()) wrong = compare("h_n", got.h_n, want.h_n, limit, 1);

@@ -11,6 +11,7 @@
 #include <map>
 #include <random>
 #include <string>
+#include <utility>
 
 #include "buffer.h"
 #include "compare.h"
@@ -103,6 +104,9 @@ public:
     }
     return {direction, (loss[0] - loss[1]) / (2 * step)};
   }
+
+  // Sets the first element of x, if there is one, and returns what it was.
+  double begin_with(double v) { return layer_.x.empty() ? v : std::exchange(layer_.x[0], v); }
 
   // Off the grid, so that no unit of a relu layer stands exactly at its corner.
   void jitter() {
@@ -287,6 +291,17 @@ void check_case(Report& report, const std::string& label, Problem problem) {
       report.run(label + name(dtype) + " " + modes[static_cast<int>(mode)],
                  [&] { return compare(problem.forward(dtype, mode), want, tolerance(dtype, false)); });
   }
+
+  const double first = problem.begin_with(0);
+  for (double spoilt : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+    problem.begin_with(spoilt);
+    const Values y = reference(problem.layer()).y;
+    for (Dtype dtype : dtypes)
+      report.run(label + name(dtype) + " from " + std::to_string(spoilt), [&] {
+        return compare_not_finite(problem.forward(dtype, Mode::infer).y, y, tolerance(dtype, false));
+      });
+  }
+  problem.begin_with(first);
 
   Named oracle;
   report.run(label + "float64 backward", [&] {
