@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <new>
 #include <type_traits>
 #include <vector>
 
@@ -120,9 +121,24 @@ private:
   std::unique_ptr<char[]> bytes_;
 };
 
-// Integers that lie side by side.
+// Memory as torch gives it for packed weights, from a 64-byte boundary on.
 template <class T>
-View view_of(const std::vector<T>& values, const std::vector<int64_t>& shape) {
+struct FromBoundary {
+  using value_type = T;
+  static constexpr std::align_val_t kBoundary{64};
+
+  FromBoundary() = default;
+  template <class U>
+  FromBoundary(const FromBoundary<U>&) {}
+  T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), kBoundary)); }
+  void deallocate(T* p, size_t) { ::operator delete(p, kBoundary); }
+  bool operator==(const FromBoundary&) const = default;
+};
+using Blob = std::vector<unsigned char, FromBoundary<unsigned char>>;
+
+// Integers that lie side by side.
+template <class T, class Allocator>
+View view_of(const std::vector<T, Allocator>& values, const std::vector<int64_t>& shape) {
   View v;
   v.data = const_cast<T*>(values.data());
   v.present = true;

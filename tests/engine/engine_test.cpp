@@ -237,7 +237,7 @@ private:
     const Layer& l;
     Buffer x, h0, c0, y, h_n, c_n, gates, cells;
     std::vector<Buffer> weights;
-    std::vector<std::vector<unsigned char>> blobs;
+    std::vector<Blob> blobs;
     Views packed;
     View lengths;
   };
