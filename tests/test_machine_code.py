@@ -143,6 +143,8 @@ INSTRUCTIONS = [
     ("vfmadd213ps 0x20(%rsp),%ymm1,%ymm0", "", RELOAD | {"multiply-adds": 2}),
     ("vdpbf16ps %zmm0,%zmm1,%zmm2", "", {"multiply-adds": 2}),
     ("mulps %xmm0,%xmm1\n addps %xmm1,%xmm2\n mulps %xmm0,%xmm3", "", {"multiply-adds": 2}),
+    ("vpdpbusd %zmm0,%zmm1,%zmm2", "", {"multiply-adds": 2}),
+    ("vpmaddwd %ymm0,%ymm1,%ymm3\n vpaddd %ymm3,%ymm2,%ymm2", "", {"multiply-adds": 2}),
     ("mov %rdx,0x8(%rsp)", "", {"integer stores": 1}),
     ("kmovw %k1,0x8(%rsp)", "", {"integer stores": 1}),
     ("push %rdx", "", {"integer stores": 1}),
@@ -179,6 +181,7 @@ ARM_INSTRUCTIONS = [
     ("ld1r {v0.4s}, [x2]", "mov x2, sp", RELOAD),
     ("fmla v1.2d, v2.2d, v3.d[0]", "", {"multiply-adds": 2}),
     ("fmul v0.4s, v1.4s, v2.4s\n fadd v3.4s, v3.4s, v0.4s", "", {"multiply-adds": 2}),
+    ("smull v0.8h, v1.8b, v2.8b\n sadalp v3.4s, v0.8h", "", {"multiply-adds": 2}),
     ("fmul s0, s1, s2\n fadd s3, s3, s0", "", {}),
     ("str x2, [sp, #8]", "", {"integer stores": 1}),
     ("stp x2, x3, [sp, #8]", "", {"integer stores": 1}),
@@ -254,6 +257,7 @@ KERNEL(tile_rows, SUMS, COUNTERS, EXTRA)
 KERNEL(tile_columns, 4, 1, )
 KERNEL(tile_segments, 4, 1, )
 KERNEL(weight_only_tile, 4, 1, )
+KERNEL(int8_tile, 4, 1, )
 KERNEL(dot_rows, 8, 1, )
 KERNEL(row_sums, 8, 1, )
 KERNEL(outer, 1, 1, )

@@ -43,6 +43,7 @@ KERNELS = (
     Kernel("tile_columns"),
     Kernel("tile_segments"),
     Kernel("weight_only_tile"),
+    Kernel("int8_tile"),
     Kernel("dot_rows", "SmallStepForward<.*>::add_products"),
     Kernel("row_sums", "SmallStepBackward<.*>::run", 8),
     Kernel("outer", "SmallStepBackward<.*>::run"),

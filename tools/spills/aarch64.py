@@ -9,7 +9,9 @@ LINE = re.compile(r" *([0-9a-f]+):\t(\S+)(?:\s+(.*))?")
 SEPARATOR = re.compile(r",(?![^\[{]*[\]}])")  # of operands: none inside [x0, #16] and {v0.4s, v1.4s}
 BASE = re.compile(r"\[(sp|x\d+)\b")
 VECTOR = re.compile(r"\{?[vqdshb]\d")
-FUSED = re.compile(r"v\d+\.\d[sd]")  # the operands of fmla and fmls, else one number is meant
+NUMBERS = re.compile(r"v\d+\.\d[sd]")  # else an instruction is about one number
+ARITHMETIC = {"fmul": "products", "fadd": "sums", "fsub": "sums"}
+ARITHMETIC |= dict.fromkeys(("fmla", "fmls", "sadalp"), "fused")
 CLOBBERED = frozenset(f"x{i}" for i in (*range(19), 30))  # by a call
 JUMPS = ("b", "br", "ret", "cbz", "cbnz", "tbz", "tbnz")
 # Those that hand on an address that they are given, as it is or a little further.
@@ -60,9 +62,8 @@ class Aarch64(Machine):
         return i.name in ("bl", "blr")
 
     def arithmetic(self, i: Instruction) -> str:
-        of_vectors = bool(i.operands) and bool(FUSED.match(i.operands[0]))
-        kinds = {"fmla": "fused", "fmls": "fused", "fmul": "products", "fadd": "sums", "fsub": "sums"}
-        return kinds.get(i.name, "") if of_vectors else ""
+        of_vectors = bool(i.operands) and bool(NUMBERS.match(i.operands[0]))
+        return ARITHMETIC.get(i.name, "") if of_vectors else ""
 
     def accesses(self, i: Instruction, pointers: frozenset[str]) -> Counter:
         counts: Counter = Counter()
