@@ -4,18 +4,24 @@ FILE is the module before stripping. The kernels of KERNELS are disassembled, in
 the module was built for, and of each the innermost loops that multiply and add are read, however short. A
 store of a vector register to the stack in such a loop, or a call, is an offence; so is a kernel of which no
 loop is found. Reloads of vectors, and stores and reloads of general registers, are counted beside it. --list
-prints every loop. x86-64 only.
+prints every loop. FILE is of x86-64 or of 64-bit ARM, on either (tools/spills).
 """
 
 import argparse
-import functools
 import platform
 import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+from spills.aarch64 import Aarch64
+from spills.flow import Function, Graph, innermost_loops, stack_pointers
+from spills.machine import Machine
+from spills.x86 import X86
+
+MACHINES: tuple[Machine, ...] = (X86(), Aarch64())
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ KERNELS = (
     Kernel("tile_columns"),
     Kernel("tile_segments"),
     Kernel("weight_only_tile"),
+    Kernel("int8_tile"),
     Kernel("dot_rows", "SmallStepForward<.*>::add_products"),
     Kernel("row_sums", "SmallStepBackward<.*>::run", 8),
     Kernel("outer", "SmallStepBackward<.*>::run"),
@@ -48,25 +55,6 @@ PARTIAL = re.compile(r"\d(load|store)_someI")  # mangled
 # What the table shows of one pass through a loop, and what must not be there.
 COLUMNS = ("multiply-adds", "vector stores", "vector reloads", "integer stores", "integer reloads", "calls")
 OFFENCES = ("vector stores", "calls")
-
-
-@dataclass
-class Instruction:
-    address: int
-    name: str
-    operands: list[str]
-    symbol: str  # what a jump or call names as its target
-
-
-@dataclass
-class Function:
-    symbol: str
-    isa: str
-    lines: list[str]
-
-    @functools.cached_property
-    def code(self) -> list[Instruction]:
-        return [instruction for line in self.lines if (instruction := parse(line))]
 
 
 @dataclass
@@ -84,33 +72,31 @@ class Loop:
 
 # -- Reading objdump ------------------------------------------------------------------------------------
 
-LINE = re.compile(r" *([0-9a-f]+):\t(.+)")
-PREFIXES = re.compile(r"(?:(?:lock|repn?z?|notrack|bnd|data16|cs|\{\w+\}) +)+")
 COLD = re.compile(r"\.cold(\.\d+)?$")
 
 
-def parse(line: str) -> Instruction | None:
-    """None for what does nothing: padding."""
-    found = LINE.match(line)
-    if not found:
-        return None
-    text = PREFIXES.sub("", found[2].split("#", 1)[0].strip(), count=1)
-    name, _, rest = text.partition(" ")
-    rest, _, symbol = rest.strip().partition("<")
-    if name.startswith("nop") or (name == "xchg" and rest == "%ax,%ax"):
-        return None
-    operands = [operand.strip() for operand in re.split(r",(?![^(]*\))", rest) if operand]
-    return Instruction(int(found[1], 16), name, operands, symbol.rstrip(">"))
+def machine_of(path: str) -> Machine:
+    """By the file's header; what is no ELF file of a machine known here is left to this machine's objdump."""
+    try:
+        with open(path, "rb") as file:
+            header = file.read(20)
+    except OSError as error:
+        raise SystemExit(f"check_spills: {path}: {error.strerror}") from None
+    number = int.from_bytes(header[18:20], "little") if header.startswith(b"\x7fELF") else None
+    here = (m for m in MACHINES if platform.machine() in m.names)
+    return next((m for m in MACHINES if m.number == number), None) or next(here, MACHINES[0])
 
 
 def disassemble(path: str) -> list[Function]:
     """The functions in the namespaces of the instruction sets."""
+    machine = machine_of(path)
+    objdump = "objdump" if platform.machine() in machine.names else machine.objdump
     try:
-        run = subprocess.run(["objdump", "-d", "--no-show-raw-insn", path], capture_output=True, text=True)
+        run = subprocess.run([objdump, "-d", "--no-show-raw-insn", path], capture_output=True, text=True)
     except FileNotFoundError:
-        raise SystemExit("check_spills: objdump, of the compiler's binutils, is not on the PATH") from None
+        raise SystemExit(f"check_spills: {objdump}, of the compiler's binutils, is not on the PATH") from None
     if run.returncode:
-        raise SystemExit(f"check_spills: {run.stderr.strip() or f'objdump cannot read {path}'}")
+        raise SystemExit(f"check_spills: {run.stderr.strip() or f'{objdump} cannot read {path}'}")
     sets = "|".join(f"{len(isa)}{isa}" for isa in sorted(SETS, key=len, reverse=True))
     inside = re.compile(rf"_Z[A-Z]*?{len(NAMESPACE)}{NAMESPACE}({sets})")
     functions: list[Function] = []
@@ -120,7 +106,7 @@ def disassemble(path: str) -> list[Function]:
             symbol = line[line.index("<") + 1 : -2]
             lines = []
             if found := inside.match(symbol):
-                functions.append(Function(symbol, found[1].lstrip("0123456789"), lines))
+                functions.append(Function(symbol, found[1].lstrip("0123456789"), lines, machine))
         else:
             lines.append(line)
     if not functions:
@@ -145,196 +131,22 @@ def short_names(symbols: Iterable[str]) -> list[str]:
     return names
 
 
-# -- Control flow ---------------------------------------------------------------------------------------
-
-
-def target(instruction: Instruction) -> int | None:
-    """Where a direct jump goes."""
-    if instruction.name.startswith("j") and re.fullmatch(r"[0-9a-f]+", instruction.operands[0]):
-        return int(instruction.operands[0], 16)
-    return None
-
-
-class Graph:
-    """The basic blocks of a function, by the address of their first instruction, and what may follow each."""
-
-    def __init__(self, function: Function, cold: dict[int, Function]):
-        """`cold`: by the address of each instruction, what GCC has moved out of a function's body."""
-        parts = [function.code]
-        for part in parts:
-            for i in part:
-                other = cold.get(target(i) or 0)
-                if other and all(other.code is not known for known in parts):
-                    parts.append(other.code)
-        known = {i.address for part in parts for i in part}
-        leaders = {t for part in parts for i in part if (t := target(i)) in known}
-        self.blocks: dict[int, list[Instruction]] = {}
-        self.follows: dict[int, set[int]] = {}
-        for part in parts:
-            block: list[Instruction] = []
-            for i in part:
-                ended = not block or block[-1].name.startswith(("j", "ret"))
-                if ended or i.address in leaders:
-                    if block and not block[-1].name.startswith(("jmp", "ret")):
-                        self.follows[block[0].address].add(i.address)
-                    block = self.blocks[i.address] = []
-                    self.follows[i.address] = set()
-                block.append(i)
-        for start, block in self.blocks.items():
-            self.follows[start] |= {target(block[-1])} & self.blocks.keys()
-        # A jump through a table may go wherever nothing else leads.
-        led_to = set().union(*self.follows.values()) | {function.code[0].address}
-        for start, block in self.blocks.items():
-            if block[-1].name == "jmp" and target(block[-1]) is None:
-                self.follows[start] |= self.blocks.keys() - led_to
-
-
-Blocks = frozenset[int]
-Follows = dict[int, set[int]]
-
-
-def reached(start: int, follows: Follows, inside: Iterable[int]) -> set[int]:
-    """The blocks among `inside` to which some way leads from `start`, which is one of them."""
-    found, todo = {start}, [start]
-    while todo:
-        new = (follows.get(todo.pop(), set()) & inside) - found
-        found |= new
-        todo += new
-    return found
-
-
-def cycles(follows: Follows) -> Iterator[Blocks]:
-    """The largest sets of blocks that each lead to each other."""
-    comes_from: Follows = {block: set() for block in follows}
-    for block, after in follows.items():
-        for other in after:
-            comes_from[other].add(block)
-    left = set(follows)
-    while left:
-        block = min(left)
-        forward = reached(block, follows, left)
-        cycle = reached(block, comes_from, forward)
-        if len(cycle) > 1 or block in follows[block]:
-            yield frozenset(cycle)
-        left -= cycle
-
-
-def innermost_loops(follows: Follows, multiplies: Callable[[Iterable[int]], bool]) -> Iterator[Blocks]:
-    """The loops that multiply and add, and hold no smaller one that does.
-
-    A loop is a cycle; those inside it are the cycles that are left when nothing leads back to where it is
-    entered: one block or, of a loop that is jumped into, several. Loops that begin at the same block are told
-    apart by where they jump back from.
-    """
-    for cycle in cycles(follows):
-        if not multiplies(cycle):
-            continue
-        entries = {b for a, after in follows.items() if a not in cycle for b in after & cycle} or {min(cycle)}
-        inner = list(innermost_loops({a: (follows[a] & cycle) - entries for a in cycle}, multiplies))
-        comes_from = {a: {b for b in cycle if a in follows[b]} for a in cycle - entries}
-        lasts = [a for a in cycle if follows[a] & entries] if len(entries) == 1 else []
-        bodies = {frozenset(reached(last, comes_from, cycle) | entries) for last in lasts}
-        shared = [
-            body
-            for body in bodies
-            if body != cycle
-            and multiplies(body)
-            and not any(other < body and multiplies(other) for other in [*bodies, *inner])
-        ]
-        yield from inner
-        yield from shared
-        rest = cycle.difference(*inner, *shared)
-        if not inner and not shared:
-            yield cycle
-        elif shared and multiplies(rest):  # a branch of the same loop, or one around it: read it too
-            yield rest
-
-
-# -- What an instruction does ---------------------------------------------------------------------------
-
-MEMORY = re.compile(r"\((%\w+)?(?:,(%\w+))?(?:,\d)?\)")
-VECTOR = re.compile(r"%[xyz]mm")
-FUSED = re.compile(r"vfn?m(add|sub)\d+p[sd]|vdpbf16ps")
-PRODUCT, SUM = re.compile(r"v?mulp[sd]"), re.compile(r"v?(add|sub)p[sd]")
-# What becomes of the last operand; of none of these: it is read and written.
-READS_ONLY = re.compile(r"cmp|test|bt[bwlq]?$|push|call|jmp|i?(mul|div)[bwlq]$")
-ADDRESS_ONLY = re.compile(r"lea|prefetch|clflush")
-WRITES_ONLY = re.compile(r"[vk]?(mask)?mov|set|pop|stos|v?extract|v?pextr|vcvtps2ph")
-CLOBBERED = frozenset(("rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11"))  # by a call
-
-
-@functools.cache
-def general_register(operand: str) -> str | None:
-    """%eax, %ax and %al are parts of rax; None if the operand is no general register."""
-    if found := re.fullmatch(r"%(r\d+)[dwb]?", operand):
-        return found[1]
-    if found := re.fullmatch(r"%[re]?(?:([abcd])[xlh]|(si|di|bp|sp)l?)", operand):
-        return f"r{found[1]}x" if found[1] else f"r{found[2]}"
-    return None
-
-
-def in_stack(operand: str, pointers: frozenset[str]) -> bool:
-    """Whether an operand is memory that one of these registers points into."""
-    found = MEMORY.search(operand)
-    return bool(found) and any(general_register(r) in pointers for r in found.groups() if r)
-
-
-def pointers_after(i: Instruction, pointers: frozenset[str]) -> frozenset[str]:
-    """The registers that may hold an address in the stack after an instruction, of those that do before."""
-    if i.name.startswith("call"):
-        return pointers - CLOBBERED
-    to = general_register(i.operands[-1]) if i.operands else None
-    if to is None or to == "rsp" or READS_ONLY.match(i.name):
-        return pointers
-    if i.name.startswith("lea"):
-        holds = in_stack(i.operands[0], pointers)
-    else:
-        holds = i.name.startswith(("mov", "add", "sub", "and", "cmov")) and any(
-            general_register(operand) in pointers
-            for operand in (i.operands[:1] if i.name.startswith("mov") else i.operands)
-        )
-    return pointers | {to} if holds else pointers - {to}
-
-
-def stack_pointers(graph: Graph) -> dict[int, frozenset[str]]:
-    """For each block the registers that may hold an address in the stack where it begins."""
-    before = {block: frozenset({"rsp"}) for block in graph.blocks}
-    todo = [*reversed(graph.blocks)]
-    while todo:
-        block = todo.pop()
-        pointers = before[block]
-        for i in graph.blocks[block]:
-            pointers = pointers_after(i, pointers)
-        for after in graph.follows[block]:
-            if not pointers <= before[after]:
-                before[after] |= pointers
-                todo.append(after)
-    return before
+# -- The check ------------------------------------------------------------------------------------------
 
 
 def count(blocks: Iterable[int], graph: Graph, before: dict[int, frozenset[str]]) -> Counter:
     """What one pass through these blocks does, by COLUMNS."""
     counts: Counter = Counter()
+    machine = graph.machine
     for block in blocks:
         pointers = before[block]
         for i in graph.blocks[block]:
-            counts["fused"] += bool(FUSED.match(i.name))
-            counts["products"] += bool(PRODUCT.match(i.name))
-            counts["sums"] += bool(SUM.match(i.name))
-            counts["calls"] += i.name.startswith("call")
-            if i.operands and not ADDRESS_ONLY.match(i.name):
-                kind = "vector" if VECTOR.search(" ".join(i.operands)) else "integer"
-                last = in_stack(i.operands[-1], pointers)
-                writes = last and not READS_ONLY.match(i.name)
-                reads = any(in_stack(operand, pointers) for operand in i.operands[:-1])
-                counts[f"{kind} stores"] += writes or i.name.startswith("push")
-                counts[f"{kind} reloads"] += reads or (last and not (writes and WRITES_ONLY.match(i.name)))
-            pointers = pointers_after(i, pointers)
+            counts[machine.arithmetic(i)] += 1
+            counts["calls"] += machine.calls(i)
+            counts += machine.accesses(i, pointers)
+            pointers = machine.pointers_after(i, pointers)
     counts["multiply-adds"] = counts["fused"] + min(counts["products"], counts["sums"])
     return counts
-
-
-# -- The check ------------------------------------------------------------------------------------------
 
 
 def is_kernel(kernel: Kernel, name: str) -> bool:
@@ -343,10 +155,11 @@ def is_kernel(kernel: Kernel, name: str) -> bool:
 
 def loops_of(function: Function, name: str, kernels: list[Kernel], graph: Graph) -> Iterator[Loop]:
     """The loops of a function that are some kernel's: its own code, or perhaps inlined into it."""
+    machine = function.machine
 
     def multiplies(blocks: Iterable[int]) -> bool:
-        names = {i.name for block in blocks for i in graph.blocks[block]}
-        return any(map(FUSED.match, names)) or (any(map(PRODUCT.match, names)) and any(map(SUM.match, names)))
+        kinds = {machine.arithmetic(i) for block in blocks for i in graph.blocks[block]}
+        return "fused" in kinds or {"products", "sums"} <= kinds
 
     if not multiplies(graph.blocks):
         return
@@ -354,7 +167,7 @@ def loops_of(function: Function, name: str, kernels: list[Kernel], graph: Graph)
     for blocks in innermost_loops(graph.follows, multiplies):
         counts = count(blocks, graph, before)
         code = [i for block in blocks for i in graph.blocks[block]]
-        elementwise = any(i.name == "call" and PARTIAL.search(i.symbol) for i in code)
+        elementwise = any(machine.calls(i) and PARTIAL.search(i.symbol) for i in code)
         inlined = counts["multiply-adds"] if not elementwise else 0
         for kernel in kernels:
             if is_kernel(kernel, name) or inlined >= kernel.multiply_adds:
@@ -396,9 +209,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", help="the module, with its symbols")
     parser.add_argument("--list", action="store_true", help="print every loop, not those alone that offend")
     options = parser.parse_args(arguments)
-    if platform.machine() not in ("x86_64", "AMD64"):
-        print(f"{platform.machine()}: one instruction set, nothing to check")
-        return 0
     loops, missing = read_loops(options.file)
     offenders = [loop for loop in loops if loop.offends]
     if shown := loops if options.list else offenders:

@@ -6,8 +6,11 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <new>
+#include <type_traits>
 #include <vector>
 
+#include "kernels/half.h"
 #include "ops/view.h"
 
 namespace fusegen::test {
@@ -23,7 +26,7 @@ inline void store(char* p, Dtype d, double v) {
   if (d == Dtype::f64) {
     std::memcpy(p, &v, 8);
   } else if (d == Dtype::f16) {
-    const _Float16 h = static_cast<_Float16>(v);
+    const Half h = static_cast<Half>(v);
     std::memcpy(p, &h, 2);
   } else {
     const float f = static_cast<float>(v);
@@ -41,7 +44,7 @@ inline double load(const char* p, Dtype d) {
     return v;
   }
   if (d == Dtype::f16) {
-    _Float16 h;
+    Half h;
     std::memcpy(&h, p, 2);
     return static_cast<double>(h);
   }
@@ -117,5 +120,37 @@ private:
   int64_t size_ = 1;
   std::unique_ptr<char[]> bytes_;
 };
+
+// Memory as torch gives it for packed weights, from a 64-byte boundary on.
+template <class T>
+struct FromBoundary {
+  using value_type = T;
+  static constexpr std::align_val_t kBoundary{64};
+
+  FromBoundary() = default;
+  template <class U>
+  FromBoundary(const FromBoundary<U>&) {}
+  T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), kBoundary)); }
+  void deallocate(T* p, size_t) { ::operator delete(p, kBoundary); }
+  bool operator==(const FromBoundary&) const = default;
+};
+using Blob = std::vector<unsigned char, FromBoundary<unsigned char>>;
+
+// Integers that lie side by side.
+template <class T, class Allocator>
+View view_of(const std::vector<T, Allocator>& values, const std::vector<int64_t>& shape) {
+  View v;
+  v.data = const_cast<T*>(values.data());
+  v.present = true;
+  v.dtype = std::is_same_v<T, int64_t>  ? ElementType::i64
+            : std::is_same_v<T, int8_t> ? ElementType::i8
+                                        : ElementType::u8;
+  v.ndim = static_cast<int>(shape.size());
+  for (int64_t i = v.ndim, stride = 1; i-- > 0; stride *= shape[i]) {
+    v.shape[i] = shape[i];
+    v.strides[i] = stride;
+  }
+  return v;
+}
 
 }  // namespace fusegen::test

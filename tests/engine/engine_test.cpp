@@ -1,7 +1,8 @@
 // Drives the engine without Python, for the sanitizers: engine_test < SHAPES, one "I H B T" a line, as
-// tests/cases.py has them, and then the discriminator step (mlp_test.cpp,
-// conv_test.cpp). Forward is compared with reference.h; float64 gradients with directional derivatives of
-// reference.h; the other dtypes with float64. Prints what fails, and last "N passed, N failed".
+// tests/cases.py has them: layers and cells, then 8-bit weights and streams of those sizes
+// (int8_test.cpp, stream_test.cpp), and then the discriminator step (mlp_test.cpp, conv_test.cpp). Forward is
+// compared with reference.h; float64 gradients with directional derivatives of reference.h; the other dtypes
+// with float64. Prints what fails, and last "N passed, N failed".
 #include <algorithm>
 #include <cstdio>
 #include <exception>
@@ -10,10 +11,12 @@
 #include <map>
 #include <random>
 #include <string>
+#include <utility>
 
 #include "buffer.h"
+#include "compare.h"
+#include "draw.h"
 #include "ops/cpu/cell.h"
-#include "reference.h"
 #include "report.h"
 
 namespace fusegen::test {
@@ -37,29 +40,12 @@ constexpr Variant kVariants[] = {
 enum Wanted { kX = 1, kStates = 2, kWeights = 4, kAll = 7 };
 enum class Mode { train, infer, packed };
 
-// The tolerances of tests/tolerances.py and their reasons hold here.
-double tolerance(Dtype dtype, bool gradient) {
-  switch (dtype) {
-    case Dtype::f64: return 1e-11;
-    case Dtype::f32: return gradient ? 2e-5 : 5e-6;
-    case Dtype::bf16: return gradient ? 4e-2 : 2e-2;
-    case Dtype::f16: return gradient ? 6e-3 : 3e-3;
-  }
-  return 0;
-}
-
-const char* name(Dtype dtype) {
-  constexpr const char* names[] = {"float32", "bfloat16", "float16", "float64"};
-  return names[static_cast<int>(dtype)];
-}
-
 using Named = std::map<std::string, Values>;
 
 std::string weight_name(size_t i) { return "dweights[" + std::to_string(i) + "]"; }
 
 class Problem {
 public:
-  // Values are multiples of 1/64, or of 1/1024 where that would be too coarse: exact in every dtype.
   Problem(Cell cell, const Variant& variant, int64_t I, int64_t H, int64_t B, int64_t T) : variant_(variant) {
     if (variant.step) T = 1;
     const int64_t P = variant.project ? (H + 1) / 2 : H, GH = gate_count(cell) * H;
@@ -105,7 +91,7 @@ public:
     std::map<std::string, Values*> inputs{{"dx", &layer_.x}, {"dh0", &layer_.h0}, {"dc0", &layer_.c0}};
     for (size_t i = 0; i < layer_.weights.size(); ++i) inputs[weight_name(i)] = &layer_.weights[i];
     for (const auto& [input, values] : inputs)
-      if (!values->empty()) direction[input] = draw(values->size(), 1);
+      if (!values->empty()) direction[input] = draw(static_cast<int64_t>(values->size()), 1);
     // A relu layer has no curvature to average out but corners to stay clear of: a smaller step.
     const double step = layer_.cell == Cell::rnn_relu ? 1e-7 : 1e-5;
     const Layer at = layer_;
@@ -118,6 +104,9 @@ public:
     }
     return {direction, (loss[0] - loss[1]) / (2 * step)};
   }
+
+  // Sets the first element of x, if there is one, and returns what it was.
+  double begin_with(double v) { return layer_.x.empty() ? v : std::exchange(layer_.x[0], v); }
 
   // Off the grid, so that no unit of a relu layer stands exactly at its corner.
   void jitter() {
@@ -139,12 +128,7 @@ private:
       }
       for (size_t i = 0; i < l.weights.size(); ++i)
         weights.push_back(l.weights[i].empty() ? Buffer() : Buffer(dtype, weight_shape(i), l.weights[i]));
-      lengths.data = const_cast<int64_t*>(l.lengths.data());
-      lengths.present = p.variant_.ragged;
-      lengths.dtype = ElementType::i64;
-      lengths.ndim = 1;
-      lengths.shape[0] = l.B;
-      lengths.strides[0] = 1;
+      if (p.variant_.ragged) lengths = view_of(l.lengths, {l.B});
       y = Buffer(dtype, sequence(l.D * l.P), first);
       if (!p.variant_.step) h_n = Buffer(dtype, state(l.P));
       if (l.cell == Cell::lstm) c_n = Buffer(dtype, state(l.H));
@@ -176,13 +160,7 @@ private:
       const int64_t bytes = packed_bytes(l.cell, dtype, l.I, l.H, p.variant_.project ? l.P : 0);
       for (int64_t d = 0; d < l.D; ++d) {
         blobs.emplace_back(bytes);
-        View blob;
-        blob.data = blobs.back().data();
-        blob.present = true;
-        blob.dtype = ElementType::u8;
-        blob.ndim = 1;
-        blob.shape[0] = bytes;
-        blob.strides[0] = 1;
+        const View blob = view_of(blobs.back(), {bytes});
         const auto first = weights.begin() + static_cast<int64_t>(d * per_direction());
         const auto last = first + static_cast<int64_t>(per_direction());
         pack_weights(l.cell, Views(first, last), blob, p.variant_.threads);
@@ -259,19 +237,12 @@ private:
     const Layer& l;
     Buffer x, h0, c0, y, h_n, c_n, gates, cells;
     std::vector<Buffer> weights;
-    std::vector<std::vector<unsigned char>> blobs;
+    std::vector<Blob> blobs;
     Views packed;
     View lengths;
   };
 
-  Values draw(size_t n, double range) {
-    const double grid = range < 0.25 ? 1024 : 64;
-    const int most = std::max(1, static_cast<int>(range * grid));
-    std::uniform_int_distribution<int> pick(-most, most);
-    Values v(n);
-    for (double& e : v) e = pick(random_) / grid;
-    return v;
-  }
+  Values draw(int64_t n, double range) { return test::draw(random_, n, range); }
 
   double loss() const {
     const Outputs out = reference(layer_);
@@ -287,30 +258,6 @@ private:
   Values dy_, dh_n_, dc_n_;
   std::mt19937 random_{0};
 };
-
-// "" if every element is within `limit` of the largest (at least `floor`); NaN, an unwritten element, never
-// is.
-std::string compare(const std::string& what, const Values& got, const Values& want, double limit,
-                    double floor) {
-  if (got.size() != want.size()) return what + ": " + std::to_string(got.size()) + " elements";
-  double scale = floor;
-  for (double v : want) scale = std::max(scale, std::fabs(v));
-  for (size_t i = 0; i < want.size(); ++i) {
-    if (std::fabs(got[i] - want[i]) <= limit * scale) continue;
-    char text[200];
-    std::snprintf(text, sizeof text, "%s[%zu]: got %.9g, want %.9g, scale %.2g", what.c_str(), i, got[i],
-                  want[i], scale);
-    return text;
-  }
-  return "";
-}
-
-std::string compare(const Outputs& got, const Outputs& want, double limit) {
-  std::string wrong = compare("y", got.y, want.y, limit, 1);
-  if (wrong.empty()) wrong = compare("h_n", got.h_n, want.h_n, limit, 1);
-  if (wrong.empty() && !got.c_n.empty()) wrong = compare("c_n", got.c_n, want.c_n, limit, 1);
-  return wrong;
-}
 
 std::string compare_gradients(const Named& got, const Named& want, double limit) {
   for (const auto& [what, values] : got) {
@@ -344,6 +291,17 @@ void check_case(Report& report, const std::string& label, Problem problem) {
       report.run(label + name(dtype) + " " + modes[static_cast<int>(mode)],
                  [&] { return compare(problem.forward(dtype, mode), want, tolerance(dtype, false)); });
   }
+
+  const double first = problem.begin_with(0);
+  for (double spoilt : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+    problem.begin_with(spoilt);
+    const Values y = reference(problem.layer()).y;
+    for (Dtype dtype : dtypes)
+      report.run(label + name(dtype) + " from " + std::to_string(spoilt), [&] {
+        return compare_not_finite(problem.forward(dtype, Mode::infer).y, y, tolerance(dtype, false));
+      });
+  }
+  problem.begin_with(first);
 
   Named oracle;
   report.run(label + "float64 backward", [&] {
@@ -395,6 +353,8 @@ int run_all() {
         check_case(report, label, Problem(cell, variant, I, H, B, T));
       }
     }
+    check_int8(report, {T, B, I, H});
+    check_streams(report, {T, B, I, H});
   }
   check_mlp(report);
   check_convolutions(report);

@@ -60,7 +60,7 @@ inline Outputs reference(const Layer& l) {
             const double z = sigmoid(gate(1));
             next[j] = (1 - z) * n + z * h[j];
           } else {
-            next[j] = l.cell == Cell::rnn_tanh ? std::tanh(gate(0)) : std::fmax(gate(0), 0.0);
+            next[j] = l.cell == Cell::rnn_tanh ? std::tanh(gate(0)) : gate(0) < 0 ? 0 : gate(0);
           }
         }
         h = P == H ? next : affine(w[4], next.data(), H, {});

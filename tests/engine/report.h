@@ -1,5 +1,6 @@
 // Counts checks and prints what fails.
 #pragma once
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <functional>
@@ -28,6 +29,12 @@ private:
   int passed_ = 0, failed_ = 0;
 };
 
+struct Sizes {
+  int64_t T, B, I, H;
+};
+// Layers and Linear layers with weights of 8 bits; streams of layers.
+void check_int8(Report& report, const Sizes& sizes);
+void check_streams(Report& report, const Sizes& sizes);
 // The discriminator step: every loss, penalty and dtype over a few odd shapes.
 void check_mlp(Report& report);
 // Its convolutions and batch norms, in every width of a block.

@@ -59,9 +59,7 @@ void int8_product(const Int8Rows& rows, const Int8Matrix& m, const Range& panels
           if (rows.plain) {
             v = load(plain[r] + j * L);
           } else {
-            Ints sum;
-            std::memcpy(&sum, sums[r] + j * L, sizeof sum);
-            v = __builtin_convertvector(sum, Vector<float>) * rows.scale[row + r];
+            v = __builtin_convertvector(load(sums[r] + j * L), Vector<float>) * rows.scale[row + r];
           }
           store(a[j], v * load(scale + j * L));
         }

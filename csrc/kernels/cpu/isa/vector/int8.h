@@ -3,23 +3,35 @@
 // Either activations are integers too, and the sums are exact in 32 bits, the same on every instruction set;
 // or they are float32, and weights are widened as they are loaded. Panels lie as those of tile.h, a step of k
 // being as many numbers as one instruction sums: 4 where there is a dot product of bytes (u8 x s8,
-// activations offset by 128, which the sums start from), else 2 (s16 x s16, weights widened).
+// activations offset by 128, which the sums start from), else 2 (s16 x s16, weights widened; on NEON s8 x s8
+// to s16, whose pairs the next instruction adds).
 #pragma once
 #include "tile.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
 using Ints = VectorOf<float>::bits;
+typedef int32_t IntsAnywhere __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
+FUSEGEN_INLINE Ints load(const int32_t* p) { return *reinterpret_cast<const IntsAnywhere*>(p); }
+FUSEGEN_INLINE void store(int32_t* p, Ints v) { *reinterpret_cast<IntsAnywhere*>(p) = v; }
 
 #if defined(__AVX512VNNI__)
 constexpr int kInt8Step = 4;
 using Activation = uint8_t;
+using StepBits = int32_t;  // the activations of a step
 constexpr int32_t kActivationZero = 128;
+#elif defined(__aarch64__)
+constexpr int kInt8Step = 2;
+using Activation = int8_t;
+using StepBits = int16_t;
+constexpr int32_t kActivationZero = 0;
 #else
 constexpr int kInt8Step = 2;
 using Activation = int16_t;
+using StepBits = int32_t;
 constexpr int32_t kActivationZero = 0;
 #endif
+static_assert(sizeof(StepBits) == kInt8Step * sizeof(Activation));
 
 // kInt8Step weights of each lane, as they are multiplied.
 struct WideWeights {
@@ -29,6 +41,8 @@ struct WideWeights {
   __m256i value;
 #elif defined(__SSE2__)
   __m128i value;
+#elif defined(__aarch64__)
+  int8x8_t value;
 #else
   Ints even, odd;
 #endif
@@ -44,6 +58,8 @@ FUSEGEN_INLINE WideWeights widen_weights(const int8_t* w) {
 #elif defined(__SSE2__)
   const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(w));
   return {_mm_srai_epi16(_mm_unpacklo_epi8(bytes, bytes), 8)};
+#elif defined(__aarch64__)
+  return {vld1_s8(w)};
 #else
   WideWeights wide;
   for (int l = 0; l < kLanes<float>; ++l) wide.even[l] = w[2 * l], wide.odd[l] = w[2 * l + 1];
@@ -52,7 +68,7 @@ FUSEGEN_INLINE WideWeights widen_weights(const int8_t* w) {
 }
 
 // sum + the products of a step, whose activations are the bits of `a`.
-FUSEGEN_INLINE Ints add_products(Ints sum, const WideWeights& w, int32_t a) {
+FUSEGEN_INLINE Ints add_products(Ints sum, const WideWeights& w, StepBits a) {
 #if defined(__AVX512VNNI__)
   return (Ints)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32(a), w.value);
 #elif defined(__AVX512F__)
@@ -61,6 +77,8 @@ FUSEGEN_INLINE Ints add_products(Ints sum, const WideWeights& w, int32_t a) {
   return sum + (Ints)_mm256_madd_epi16(w.value, _mm256_set1_epi32(a));
 #elif defined(__SSE2__)
   return sum + (Ints)_mm_madd_epi16(w.value, _mm_set1_epi32(a));
+#elif defined(__aarch64__)
+  return (Ints)vpadalq_s16((int32x4_t)sum, vmull_s8(w.value, vreinterpret_s8_s16(vdup_n_s16(a))));
 #else
   return sum + w.even * static_cast<int16_t>(a) + w.odd * (a >> 16);
 #endif
@@ -74,6 +92,11 @@ FUSEGEN_INLINE Vector<float> load_weights(const int8_t* w) {
 #elif defined(__AVX2__)
   return (Vector<float>)_mm256_cvtepi32_ps(
       _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(w))));
+#elif defined(__aarch64__)
+  int32_t bytes;
+  std::memcpy(&bytes, w, sizeof bytes);
+  const int16x8_t wide = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(bytes)));
+  return (Vector<float>)vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
 #else
   typedef int8_t Bytes __attribute__((vector_size(kLanes<float>), aligned(1), may_alias));
   return __builtin_convertvector(*reinterpret_cast<const Bytes*>(w), Vector<float>);
@@ -102,14 +125,14 @@ void int8_tile(const Activation* const* row, const int8_t* w, int64_t steps, con
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int j = 0; j < V; ++j) std::memcpy(&acc[m][j], start + j * L, sizeof(Ints));
+    for (int j = 0; j < V; ++j) acc[m][j] = load(start + j * L);
   for (int64_t k = 0; k < steps; ++k, w += V * L * kInt8Step) {
     WideWeights wide[V];
 #pragma GCC unroll 4
     for (int j = 0; j < V; ++j) wide[j] = widen_weights(w + j * L * kInt8Step);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
-      int32_t a;
+      StepBits a;
       std::memcpy(&a, row[m] + k * kInt8Step, sizeof a);
 #pragma GCC unroll 4
       for (int j = 0; j < V; ++j) acc[m][j] = add_products(acc[m][j], wide[j], a);
@@ -118,7 +141,7 @@ void int8_tile(const Activation* const* row, const int8_t* w, int64_t steps, con
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int j = 0; j < V; ++j) std::memcpy(out + m * ld + j * L, &acc[m][j], sizeof(Ints));
+    for (int j = 0; j < V; ++j) store(out + m * ld + j * L, acc[m][j]);
 }
 
 // out[m][j] = sum_k row[m][k] w[k][j].

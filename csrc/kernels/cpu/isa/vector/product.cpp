@@ -149,7 +149,7 @@ FUSEGEN_MULTIPLY_TILES(float, kTileVectors, Step::one)
 FUSEGEN_MULTIPLY_TILES(float, 3, Step::one)
 FUSEGEN_MULTIPLY_TILES(double, kTileVectors, Step::one)
 FUSEGEN_MULTIPLY_TILES(double, 3, Step::one)
-#if !defined(__AVX512F__)  // else four gates are as wide as a plain panel
+#if !defined(__AVX512F__) && !defined(__aarch64__)  // on 32 registers four gates are as wide as a plain panel
 FUSEGEN_MULTIPLY_TILES(float, 4, Step::one)
 FUSEGEN_MULTIPLY_TILES(double, 4, Step::one)
 #endif

@@ -1,9 +1,14 @@
-// Vectors of the instruction set that this file is compiled for, as GCC vector types: one source, four sets.
+// Vectors of the instruction set that this file is compiled for, as GCC vector types: one source for all
+// sets.
 #pragma once
 #include <cstdint>
 #include <cstring>
+
+#include "kernels/half.h"
 #if defined(__SSE2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 #if defined(__GNUC__) && !defined(__clang__)
 // GCC 12's own AVX-512 headers start from an undefined vector and warn of it wherever they are inlined (GCC
@@ -22,6 +27,9 @@ constexpr int kRegisters = 32;
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32;
 constexpr int kRegisters = 16;
+#elif defined(__aarch64__)
+constexpr int kVectorBytes = 16;
+constexpr int kRegisters = 32;
 #else
 constexpr int kVectorBytes = 16;
 constexpr int kRegisters = 16;
@@ -58,7 +66,7 @@ struct bf16 {
   uint16_t bits;
 };
 struct f16 {
-  _Float16 value;
+  Half value;
 };
 
 template <class S>
@@ -87,7 +95,7 @@ FUSEGEN_INLINE void from_float(float f, bf16& out) {  // round to nearest even; 
   std::memcpy(&u, &f, 4);
   out.bits = f != f ? 0x7fc0 : static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
-FUSEGEN_INLINE void from_float(float f, f16& out) { out.value = static_cast<_Float16>(f); }
+FUSEGEN_INLINE void from_float(float f, f16& out) { out.value = static_cast<Half>(f); }
 FUSEGEN_INLINE void from_float(float f, float& out) { out = f; }
 FUSEGEN_INLINE void from_float(double f, double& out) { out = f; }
 
@@ -129,26 +137,36 @@ FUSEGEN_INLINE void store(double* p, Vector<double> v) {
 }
 
 typedef uint16_t HalfBits __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
-typedef _Float16 HalfFloats __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
+typedef Half HalfFloats __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
 typedef uint32_t WordBits __attribute__((vector_size(kVectorBytes)));
 typedef int32_t SignedBits __attribute__((vector_size(kVectorBytes)));
 
 FUSEGEN_INLINE Vector<float> load(const bf16* p) {
   const HalfBits h = *reinterpret_cast<const HalfBits*>(p);
+#if defined(__aarch64__)
+  return (Vector<float>)vshll_n_u16((uint16x4_t)h, 16);  // GCC would widen element by element
+#else
   return (Vector<float>)(__builtin_convertvector(h, WordBits) << 16);
+#endif
 }
 FUSEGEN_INLINE void store(bf16* p, Vector<float> v) {
   const WordBits u = (WordBits)v;
   WordBits rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   const WordBits quiet = WordBits{} + 0x7fc0u;
   rounded = (v != v) ? quiet : rounded;
+#if defined(__aarch64__)
+  *reinterpret_cast<HalfBits*>(p) = (HalfBits)vmovn_u32((uint32x4_t)rounded);
+#else
   *reinterpret_cast<HalfBits*>(p) = __builtin_convertvector(rounded, HalfBits);
+#endif
 }
 FUSEGEN_INLINE Vector<float> load(const f16* p) {
 #if defined(__AVX512F__)
   return (Vector<float>)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 #elif defined(__AVX2__)
   return (Vector<float>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#elif defined(__aarch64__)
+  return (Vector<float>)vcvt_f32_f16((float16x4_t)(*reinterpret_cast<const HalfBits*>(p)));
 #else
   // GCC calls a function for each element, around which a loop keeps its vectors in the stack. The same bits
   // in a float's places are the number times 2^-112, but infinities and NaN need the highest exponent; few
@@ -165,6 +183,8 @@ FUSEGEN_INLINE void store(f16* p, Vector<float> v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph((__m512)v, 0));
 #elif defined(__AVX2__)
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, 0));
+#elif defined(__aarch64__)
+  *reinterpret_cast<HalfBits*>(p) = (HalfBits)vcvt_f16_f32((float32x4_t)v);
 #else
   *reinterpret_cast<HalfFloats*>(p) = __builtin_convertvector(v, HalfFloats);
 #endif

@@ -96,12 +96,12 @@ struct TileFetch {
   const C* const* ahead = nullptr;
 };
 
-// On 32 registers a panel's step is four lines, and a block of it lies in L2: without the next few k fetched
-// ahead that stream halves the rate (measured). On 16 it is one line and a half at most, the block stays in
-// L1, and a prefetch would be a load too many.
+// On AVX-512 a panel's step is four lines, and a block of it lies in L2: without the next few k fetched
+// ahead that stream halves the rate (measured). On narrower vectors it is one line and a half at most, the
+// block stays in L1, and a prefetch would be a load too many.
 template <class C, int V>
 FUSEGEN_INLINE void prefetch_panel(const C* w) {
-  if constexpr (kRegisters == 32) {
+  if constexpr (kVectorBytes == 64) {
     constexpr int ahead = 6 * V * kLanes<C>;
 #pragma GCC unroll 8
     for (int i = 0; i < V * kLanes<C>; i += 64 / static_cast<int>(sizeof(C)))

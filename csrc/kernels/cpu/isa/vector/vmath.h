@@ -39,7 +39,7 @@ private:
     F scale, em1;  // exp(x) = scale (1 + em1)
   };
 
-  // NaN passes: of a comparison with it, x86 takes the second operand, and x > h is false.
+  // NaN passes: of a comparison with it, x86 takes the second operand, NEON keeps it, and x > h is false.
   static FUSEGEN_INLINE F clamp(F x, float lo, float hi) {
     const F l = splat(lo), h = splat(hi);
 #if defined(__AVX512F__)
@@ -48,6 +48,8 @@ private:
     return (F)_mm256_min_ps((__m256)h, _mm256_max_ps((__m256)l, (__m256)x));
 #elif defined(__SSE2__)
     return (F)_mm_min_ps((__m128)h, _mm_max_ps((__m128)l, (__m128)x));
+#elif defined(__aarch64__)
+    return (F)vminq_f32((float32x4_t)h, vmaxq_f32((float32x4_t)l, (float32x4_t)x));
 #else
     x = x < l ? l : x;
     return x > h ? h : x;
