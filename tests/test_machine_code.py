@@ -168,6 +168,7 @@ namespace fusegen::avx2 {
 KERNEL(tile_rows, SUMS, COUNTERS, EXTRA)
 KERNEL(tile_columns, 4, 1, )
 KERNEL(tile_segments, 4, 1, )
+KERNEL(int8_tile, 4, 1, )
 KERNEL(weight_only_tile, 4, 1, )
 KERNEL(dot_rows, 8, 1, )
 KERNEL(row_sums, 8, 1, )

@@ -36,13 +36,16 @@ KERNELS = (
     Kernel("tile_rows"),
     Kernel("tile_columns"),
     Kernel("tile_segments"),
+    Kernel("int8_tile"),
     Kernel("weight_only_tile"),
     Kernel("dot_rows", "SmallStepForward<.*>::add_products"),
     Kernel("row_sums", "SmallStepBackward<.*>::run", 8),
     Kernel("outer", "SmallStepBackward<.*>::run"),
 )
 NAMESPACE = "fusegen"
-SETS = ("baseline", "avx2", "avx512", "avx512_bf16")
+SETS = ("baseline", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16")
+# For these only the products of bytes are compiled.
+INT8_SETS, INT8 = ("avx2_vnni", "avx512_vnni"), ("int8_tile", "weight_only_tile")
 PARTIAL = re.compile(r"\d(load|store)_someI")  # mangled
 
 # What the table shows of one pass through a loop, and what must not be there.
@@ -254,8 +257,8 @@ def innermost_loops(follows: Follows, multiplies: Callable[[Iterable[int]], bool
 
 MEMORY = re.compile(r"\((%\w+)?(?:,(%\w+))?(?:,\d)?\)")
 VECTOR = re.compile(r"%[xyz]mm")
-FUSED = re.compile(r"vfn?m(add|sub)\d+p[sd]|vdpbf16ps")
-PRODUCT, SUM = re.compile(r"v?mulp[sd]"), re.compile(r"v?(add|sub)p[sd]")
+FUSED = re.compile(r"vfn?m(add|sub)\d+p[sd]|vdpbf16ps|vpdpbusd")
+PRODUCT, SUM = re.compile(r"v?(mulp[sd]|pmaddwd)"), re.compile(r"v?((add|sub)p[sd]|paddd)")
 # What becomes of the last operand; of none of these: it is read and written.
 READS_ONLY = re.compile(r"cmp|test|bt[bwlq]?$|push|call|jmp|i?(mul|div)[bwlq]$")
 ADDRESS_ONLY = re.compile(r"lea|prefetch|clflush")
@@ -378,7 +381,9 @@ def read_loops(path: str) -> tuple[list[Loop], list[str]]:
         f"{isa}: no loop of {kernel.name} found: renamed, or inlined where KERNELS does not say?"
         for isa in SETS
         for kernel in KERNELS
-        if isa in present and (isa, kernel.name) not in found
+        if isa in present
+        and (isa, kernel.name) not in found
+        and (isa not in INT8_SETS or kernel.name in INT8)
     ]
     return loops, missing
 

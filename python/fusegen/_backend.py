@@ -186,7 +186,7 @@ class _Table:
 
     def __init__(self, rules: tuple[_choice.Rule, ...]) -> None:
         self.source = rules
-        self.rules = _choice.of_machine("cpu", _C.isa(), _C.machine()["vendor"])
+        self.rules = _choice.of_machine("cpu", _C.float_isa(), _C.machine()["vendor"])
         self.cells = frozenset(r.cell for r in self.rules)
         self.answers: dict[tuple[Any, ...], _choice.Rule | None] = {}
 

@@ -1,7 +1,7 @@
 // Drives the engine without Python, for the sanitizers: engine_test < SHAPES, one "I H B T" a line, as
-// tests/cases.py has them, and then the discriminator step (mlp_test.cpp,
-// conv_test.cpp). Forward is compared with reference.h; float64 gradients with directional derivatives of
-// reference.h; the other dtypes with float64. Prints what fails, and last "N passed, N failed".
+// tests/cases.py has them, and then the discriminator step (mlp_test.cpp, conv_test.cpp) and weights of 8
+// bits (int8_test.cpp). Forward is compared with reference.h; float64 gradients with directional derivatives
+// of reference.h; the other dtypes with float64. Prints what fails, and last "N passed, N failed".
 #include <algorithm>
 #include <cstdio>
 #include <exception>
@@ -398,6 +398,7 @@ int run_all() {
   }
   check_mlp(report);
   check_convolutions(report);
+  check_int8(report);
   return report.close();
 }
 

@@ -32,5 +32,7 @@ private:
 void check_mlp(Report& report);
 // Its convolutions and batch norms, in every width of a block.
 void check_convolutions(Report& report);
+// Weights of 8 bits on every instruction set that was built, whichever is in use.
+void check_int8(Report& report);
 
 }  // namespace fusegen::test
