@@ -18,18 +18,27 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-# FUSEGEN_ISA -> the same for oneDNN, MKL and ATen: the nearest that they have.
+# FUSEGEN_ISA -> the same for oneDNN, MKL, ATen and FBGEMM (of torch.ao): the nearest that they have.
 SETS = {
-    "baseline": ("SSE41", "SSE4_2", "default"),
-    "avx2": ("AVX2", "AVX2", "avx2"),
-    "avx512": ("AVX512_CORE", "AVX512", "avx512"),
-    "avx512_bf16": ("AVX512_CORE_BF16", "AVX512_E3", "avx512"),
+    "baseline": ("SSE41", "SSE4_2", "default", "AVX2"),
+    "avx2": ("AVX2", "AVX2", "avx2", "AVX2"),
+    "avx2_vnni": ("AVX2_VNNI", "AVX2_E1", "avx2", "AVX2"),
+    "avx512": ("AVX512_CORE", "AVX512", "avx512", "AVX512"),
+    "avx512_vnni": ("AVX512_CORE_VNNI", "AVX512_E1", "avx512", "AVX512_E1"),
+    "avx512_bf16": ("AVX512_CORE_BF16", "AVX512_E3", "avx512", "AVX512_E1"),
 }
-VARIABLES = ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY")
+VARIABLES = (
+    "ONEDNN_MAX_CPU_ISA",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ATEN_CPU_CAPABILITY",
+    "FBGEMM_ENABLE_INSTRUCTIONS",
+)
 # What /proc/cpuinfo names of a processor that has the set, as csrc/kernels/cpu/select.cpp asks for it.
 FLAGS = {"baseline": set(), "avx2": {"avx2", "fma", "f16c"}}
+FLAGS["avx2_vnni"] = FLAGS["avx2"] | {"avx_vnni"}
 FLAGS["avx512"] = FLAGS["avx2"] | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
-FLAGS["avx512_bf16"] = FLAGS["avx512"] | {"avx512_bf16"}
+FLAGS["avx512_vnni"] = FLAGS["avx512"] | {"avx512_vnni"}
+FLAGS["avx512_bf16"] = FLAGS["avx512_vnni"] | {"avx512_bf16"}
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 

@@ -26,7 +26,7 @@ def test_a_cap_is_for_every_library(argv, uncapped):
     found = {name: os.environ[name] for name in (*uncapped.VARIABLES, "FUSEGEN_ISA")}
     assert found == {
         "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2",
-        "FUSEGEN_ISA": "avx2",
+        "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2", "FUSEGEN_ISA": "avx2",
     }  # fmt: skip
     assert uncapped.applied == "avx2"
 
