@@ -177,6 +177,11 @@ def cpu_cells() -> frozenset[str]:
     return _table().cells
 
 
+def always_fused(cell: str) -> bool:
+    """Whether on this process's CPU every call of ``cell`` runs on the fused kernels, whatever its sizes."""
+    return _backend == "fused" or (_backend == "auto" and (not _choice.RULES or cell not in cpu_cells()))
+
+
 Ranges = tuple[tuple[_choice.Range, _choice.Range, _choice.Range, _choice.Range], ...]
 _ANSWERS = 4096  # kept of one process, whose batches may each be of another size
 
