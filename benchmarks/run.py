@@ -33,7 +33,7 @@ SUITES = {
     "rnn": "layers against torch.nn, torch.compile, ONNX Runtime, OpenVINO, oneDNN and the machine's peak",
     "cells": "single-step cells against torch.nn and torch.compile",
     "small": "one step of one row: cells, and layers with and without frozen, on one thread and two",
-    "stream": "fusegen.Stream, a step of one session on one thread, against torch.nn and ONNX Runtime",
+    "stream": "fusegen.Stream, a step of one session on one thread, against torch.nn, ONNX Runtime and tract",
     "int8": "fusegen.quantize against our float32, torch.ao, ONNX Runtime and torch.nn, one thread and two",
     "ragged": "lengths uniform in 1..T, against torch.nn on the packed input",
     "memory": "bytes kept for backward and peak memory of a training step, against torch.nn",

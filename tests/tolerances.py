@@ -115,9 +115,9 @@ TOLERANCE = {
     # 11 bits.
     (torch.float16, "benchmark"): 8e-3,
     ("tf32", "benchmark"): 8e-3,
-    # Weights and activations of 8 bits, h rounded anew at every step. Of three libraries the worst, with one
-    # scale a matrix, reads 4.1e-2 (T 100); a wrong order of gates is off by 0.5 and more.
-    (torch.float32, "benchmark of 8 bits"): 8e-2,
+    # Weights and activations of 8 bits, h rounded anew at every step. Of three libraries the worst, torch.ao
+    # with one scale a matrix, reads 2.4e-2 (T 100); gates in a wrong order read 0.5 and more.
+    (torch.float32, "benchmark of 8 bits"): 5e-2,
     # Sums of up to 131,072 terms, and tensor cores cut off where they add. Well below the 1e-3 of TF32.
     (torch.float32, "benchmark on GPU"): 1e-4,
     # WGAN-GP's ||v|| - 1 and a recurrent network's biases cancel: autograd itself is off by 5e-4.

@@ -42,7 +42,13 @@ INT8_PEERS = {
     "onnxruntime": "ONNX Runtime",
     "torch": "torch.nn",
 }
-VERSIONS = {"torch": "torch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "onednn": "oneDNN wheel"}
+VERSIONS = {
+    "torch": "torch",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "onednn": "oneDNN wheel",
+    "tract": "tract",
+}
 
 
 def layer_table(rows: list[Row]) -> list[str]:

@@ -66,8 +66,8 @@ def test_who_cannot_be_capped_is_named(uncapped, monkeypatch, vendor, mkl):
     monkeypatch.setattr(uncapped, "applied", "avx512")
     assert uncapped.unreached() == {}
     monkeypatch.setattr(uncapped, "applied", "avx2")
-    assert list(uncapped.unreached()) == ["ONNX Runtime"] + ["MKL (in torch)"] * (not mkl)
-    assert "MLAS" in uncapped.remark("onnxruntime", False)
+    assert list(uncapped.unreached()) == ["ONNX Runtime", "tract"] + ["MKL (in torch)"] * (not mkl)
+    assert "MLAS" in uncapped.remark("onnxruntime", False) and "not capped" in uncapped.remark("tract", False)
     assert ("MKL" in uncapped.remark("torch", False)) == (not mkl)
     for peer, ours in (("openvino", False), ("onednn", False), ("peak", False), ("auto", True)):
         assert uncapped.remark(peer, ours) == ""
