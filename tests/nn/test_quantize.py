@@ -124,6 +124,14 @@ def test_rounding_of_weights():
     assert ((from_int8(q, scale) - w).abs() <= scale.unsqueeze(1) / 2 * 1.001).all()
 
 
+@pytest.mark.parametrize("H", [128, 512])
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_a_quarter_of_the_bytes(cell_name, H):
+    model = layer(cell_name, H, H, num_layers=2, bidirectional=True)
+    sizes = [sum(t.nbytes for t in m.state_dict().values()) for m in (fusegen.quantize(model), model)]
+    assert sizes[0] <= 0.27 * sizes[1]
+
+
 def test_a_packed_sequence():
     model = nn.LSTM(7, 33, bidirectional=True)
     ours = fusegen.quantize(model)
