@@ -91,7 +91,7 @@ $(stamps)/built: $(build_sources) $(stamps)/runtime
 $(stamps)/test-tools: constraints.txt | $(py)
 	@$(pip) -c constraints.txt pytest pytest-xdist hypothesis expecttest \
 	  tensorboard safetensors datasets pillow scikit-learn sacrebleu tokenizers matplotlib torchmetrics \
-	  onnx onnxruntime onnxscript openvino onednn-cpu-gomp onednn-devel-cpu-gomp
+	  onnx onnxruntime onnxscript openvino onednn-cpu-gomp onednn-devel-cpu-gomp tract
 	@$(pip) -c constraints.txt --no-deps silero-vad  # for its weights: torchaudio, which it asks for, would bring another torch
 	@mkdir -p $(@D) && touch $@
 
@@ -105,5 +105,5 @@ $(stamps)/sass-tools: constraints.txt | $(py)
 
 $(stamps)/bench-tools: constraints.txt | $(py)
 	$(say) "installing what the benchmarks compare with"
-	@$(pip) -c constraints.txt onnx onnxruntime openvino matplotlib onednn-cpu-gomp onednn-devel-cpu-gomp
+	@$(pip) -c constraints.txt onnx onnxruntime openvino matplotlib onednn-cpu-gomp onednn-devel-cpu-gomp tract
 	@mkdir -p $(@D) && touch $@

@@ -20,13 +20,14 @@ import torch
 from harness import record
 from learning.figures import Asked, Figure
 from learning.gan import gan
+from learning.int8 import int8
 from learning.processes import processes
 from learning.seq2seq import seq2seq, translation
 from learning.text import draw, text
 from learning.vae import seqvae, vae
 
 BARS: dict[str, Callable[[Asked], Iterator[Figure]]] = {
-    bar.__name__: bar for bar in (vae, seqvae, seq2seq, translation, text, gan, processes)
+    bar.__name__: bar for bar in (vae, seqvae, seq2seq, translation, text, int8, gan, processes)
 }
 
 

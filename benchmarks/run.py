@@ -33,7 +33,8 @@ SUITES = {
     "rnn": "layers against torch.nn, torch.compile, ONNX Runtime, OpenVINO, oneDNN and the machine's peak",
     "cells": "single-step cells against torch.nn and torch.compile",
     "small": "one step of one row: cells, and layers with and without frozen, on one thread and two",
-    "stream": "fusegen.Stream, a step of one session on one thread, against torch.nn and ONNX Runtime",
+    "stream": "fusegen.Stream, a step of one session on one thread, against torch.nn, ONNX Runtime and tract",
+    "int8": "fusegen.quantize against our float32, torch.ao, ONNX Runtime and torch.nn, one thread and two",
     "ragged": "lengths uniform in 1..T, against torch.nn on the packed input",
     "memory": "bytes kept for backward and peak memory of a training step, against torch.nn",
     "accuracy": "error against float64, beside torch.nn's own",
@@ -43,7 +44,7 @@ SUITES = {
     "models": "people's own models at their published sizes, against torch.nn, on one thread and two",
     "imports": "time of `import fusegen`",
 }
-IN_PARTS = ("rnn", "cells", "ragged", "accuracy", "small", "stream", "models")
+IN_PARTS = ("rnn", "cells", "ragged", "accuracy", "small", "stream", "int8", "models")
 ON_GPU = ("rnn", "cells", "ragged", "accuracy", "gan")
 
 
@@ -84,7 +85,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--threads",
         type=positive,
         metavar="N",
-        help=f"(default: {torch.get_num_threads()}; small and models: one, and two)",
+        help=f"(default: {torch.get_num_threads()}; small, int8 and models: one, and two)",
     )
     parser.add_argument(
         "--minutes",

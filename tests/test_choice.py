@@ -14,7 +14,7 @@ from torch import nn
 
 THREADS = 2  # some rules are of two
 
-ISA, VENDOR = _C.isa(), _C.machine()["vendor"]
+ISA, VENDOR = _C.float_isa(), _C.machine()["vendor"]
 I, H, B, T = 7, 16, 4, 5
 
 

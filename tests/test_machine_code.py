@@ -256,6 +256,7 @@ namespace fusegen::SET {
 KERNEL(tile_rows, SUMS, COUNTERS, EXTRA)
 KERNEL(tile_columns, 4, 1, )
 KERNEL(tile_segments, 4, 1, )
+KERNEL(int8_tile, 4, 1, )
 KERNEL(weight_only_tile, 4, 1, )
 KERNEL(int8_tile, 4, 1, )
 KERNEL(dot_rows, 8, 1, )

@@ -9,10 +9,10 @@ from harness.options import Options
 from harness.peer import NotCompared
 from harness.record import Row
 from harness.sweep import sweep
+from networks.gan_problem import GanCase, GanProblem
 from peers import graph
 from peers.discriminator import Compiled, Concatenated, Eager, Functional, Ours, Step
 from speed.gan import MLPS, cases, is_dense, path
-from speed.gan_problem import GanCase, GanProblem
 
 DTYPES = ("float32", "tf32")
 COMPILED = (MLPS[0], 64)  # stages are short, and compiling takes longer than timing

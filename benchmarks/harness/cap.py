@@ -5,7 +5,8 @@ imported, and nothing here imports it. torch.compile gets a cache of its own for
 (torch 2.13) does not tell the width of the vectors that the code was written for, and code of 16 numbers a
 step, found there and compiled for AVX2, leaves out half of them. Seen to act (by the libraries' own logs, and
 by their speed): torch's oneDNN, OpenVINO's copy of it and the wheel's name the set or change their speed with
-it; ATen names it, and torch.compile generates for what ATen is held to. MKL's documentation limits its
+it; ATen names it, and torch.compile generates for what ATen is held to. FBGEMM reads its variable; that it
+acts was not seen, for want of a quiet machine. MKL's documentation limits its
 variable to Intel's processors, and on an AMD it changed nothing.
 """
 
@@ -18,18 +19,27 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-# FUSEGEN_ISA -> the same for oneDNN, MKL and ATen: the nearest that they have.
+# FUSEGEN_ISA -> the same for oneDNN, MKL, ATen and FBGEMM (of torch.ao): the nearest that they have.
 SETS = {
-    "baseline": ("SSE41", "SSE4_2", "default"),
-    "avx2": ("AVX2", "AVX2", "avx2"),
-    "avx512": ("AVX512_CORE", "AVX512", "avx512"),
-    "avx512_bf16": ("AVX512_CORE_BF16", "AVX512_E3", "avx512"),
+    "baseline": ("SSE41", "SSE4_2", "default", "AVX2"),
+    "avx2": ("AVX2", "AVX2", "avx2", "AVX2"),
+    "avx2_vnni": ("AVX2_VNNI", "AVX2_E1", "avx2", "AVX2"),
+    "avx512": ("AVX512_CORE", "AVX512", "avx512", "AVX512"),
+    "avx512_vnni": ("AVX512_CORE_VNNI", "AVX512_E1", "avx512", "AVX512_E1"),
+    "avx512_bf16": ("AVX512_CORE_BF16", "AVX512_E3", "avx512", "AVX512_E1"),
 }
-VARIABLES = ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY")
+VARIABLES = (
+    "ONEDNN_MAX_CPU_ISA",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ATEN_CPU_CAPABILITY",
+    "FBGEMM_ENABLE_INSTRUCTIONS",
+)
 # What /proc/cpuinfo names of a processor that has the set, as csrc/kernels/cpu/select.cpp asks for it.
 FLAGS = {"baseline": set(), "avx2": {"avx2", "fma", "f16c"}}
+FLAGS["avx2_vnni"] = FLAGS["avx2"] | {"avx_vnni"}
 FLAGS["avx512"] = FLAGS["avx2"] | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
-FLAGS["avx512_bf16"] = FLAGS["avx512"] | {"avx512_bf16"}
+FLAGS["avx512_vnni"] = FLAGS["avx512"] | {"avx512_vnni"}
+FLAGS["avx512_bf16"] = FLAGS["avx512_vnni"] | {"avx512_bf16"}
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
@@ -90,7 +100,10 @@ def unreached() -> dict[str, str]:
     """Which library goes on choosing by itself -> why."""
     if applied in ("", best()):
         return {}
-    found = {"ONNX Runtime": "not capped: MLAS asks the processor itself and has no switch"}
+    found = {
+        "ONNX Runtime": "not capped: MLAS asks the processor itself and has no switch",
+        "tract": "not capped: it asks the processor itself and has no switch",
+    }
     if not mkl_obeys():
         found["MKL (in torch)"] = "MKL not capped: it obeys on Intel's processors alone"
     return found
@@ -99,8 +112,8 @@ def unreached() -> dict[str, str]:
 def remark(peer: str, ours: bool) -> str:
     """What a row of `peer` says of a library that the cap does not reach."""
     libraries = unreached()
-    if peer == "onnxruntime":
-        return libraries.get("ONNX Runtime", "")
-    if ours or peer in ("onednn", "openvino", "peak"):  # no MKL in them
+    if peer in ("onnxruntime", "tract"):
+        return libraries.get({"onnxruntime": "ONNX Runtime"}.get(peer, peer), "")
+    if ours or peer in ("onednn", "openvino", "torch.ao", "peak"):  # no MKL in them
         return ""
     return libraries.get("MKL (in torch)", "")

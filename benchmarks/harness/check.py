@@ -31,19 +31,19 @@ def errors(found: dict[str, torch.Tensor], reference: dict[str, torch.Tensor]) -
     return {name: relative_error(value, reference[name]) for name, value in found.items()}
 
 
-def allowed(problem) -> float:
-    """By the table of tolerances: for the case's dtype, and what the problem says is `compared`."""
+def allowed(problem, compared: str | None = None) -> float:
+    """By the table of tolerances: for the case's dtype, and what is `compared`, or the problem says so."""
     case = problem.case
     dtype = case.dtype if case.dtype == "tf32" else getattr(torch, case.dtype)
-    compared = getattr(problem, "compared", "benchmark")
+    compared = compared or getattr(problem, "compared", "benchmark")
     on_gpu = (dtype, f"{compared} on GPU")
     return TOLERANCE[on_gpu if case.device == "cuda" and on_gpu in TOLERANCE else (dtype, compared)]
 
 
-def verify(problem, found: dict[str, torch.Tensor]) -> float:
+def verify(problem, found: dict[str, torch.Tensor], compared: str | None = None) -> float:
     """The largest relative error; 0.0 if there is nothing to check. Raises Mismatch above the tolerance."""
     seen = errors(found, problem.reference()) if found else {}
-    limit = allowed(problem)
+    limit = allowed(problem, compared)
     wrong = {name: error for name, error in seen.items() if not error <= limit}
     if wrong:
         listed = ", ".join(f"{name} {error:.1e}" for name, error in wrong.items())

@@ -109,6 +109,7 @@ def environment(device: str = "cpu") -> dict[str, str]:
         "onnxruntime": version("onnxruntime"),
         "openvino": version("openvino"),
         "onednn": version("onednn-cpu-gomp"),
+        "tract": version("tract"),
         "python": platform.python_version(),
         "compiler": str(_C.build_info()["compiler"]),
     }

@@ -18,10 +18,13 @@ class NotCompared(Exception):
 class Runner(Protocol):
     """A peer, ready to run one problem again and again.
 
-    rest: seconds after a turn until its threads have let go of the cores.
+    rest: seconds after a turn until its threads have let go of the cores. remark: for the note of its rows.
+    compared: by which kind of the table of tolerances its results are checked; None for the problem's.
     """
 
     rest: float
+    remark: str
+    compared: str | None
 
     def reset(self) -> None:
         """Untimed, before each run: drop gradients, select a backend."""
@@ -47,9 +50,11 @@ class Peer(Protocol):
 
 
 class BaseRunner:
-    """Nothing to reset, release or wait for."""
+    """Nothing to reset, release, wait for or remark."""
 
     rest = 0.0
+    remark = ""
+    compared: str | None = None
 
     def reset(self) -> None:
         return

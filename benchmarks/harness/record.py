@@ -58,7 +58,7 @@ def row(suite: str, problem, peer: str, value: float, **figures) -> Row:
     return Row(suite, **columns, tokens=problem.tokens, peer=peer, value=value, **figures)
 
 
-PEERS = ("onnxruntime", "openvino", "onednn")  # columns of what only speed is compared with
+PEERS = ("onnxruntime", "openvino", "onednn", "tract")  # columns of what only speed is compared with
 Add = Callable[[Iterable[Mapping[str, object]]], None]
 
 

@@ -76,9 +76,10 @@ def sweep(
         with precision(case.dtype) if device_of(case) == "cuda" else nullcontext():
             problem = make(case)
             with prepared(suite, problem, peers, said) as (runners, errors, new):
-                notes = (
-                    {name: note(name, problem, runner) for name, runner in runners.items()} if note else {}
-                )
+                notes = {
+                    name: note(name, problem, runner) if note else runner.remark
+                    for name, runner in runners.items()
+                }
                 # Setting up and checking come out of the share.
                 left = max(share - (perf_counter() - start), 0.0)
                 timings = interleaved(
@@ -121,7 +122,7 @@ def prepared(
                 runners[peer.name] = runner
                 runner.reset()
                 runner.run()
-                errors[peer.name] = verify(problem, runner.results())
+                errors[peer.name] = verify(problem, runner.results(), runner.compared)
             except NotCompared:
                 continue
             except Unavailable as reason:

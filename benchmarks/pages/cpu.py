@@ -9,11 +9,11 @@ from harness import record
 from harness.bars import ratios, select
 from harness.problem import CELLS
 from harness.record import Row
+from networks.gan_problem import PENALTIES
 from pages.markdown import joined, link, short, spread, table
 from pages.measured import PEERS, Platform, compared
 from pages.picture import MODES
 from speed.gan import best_of_all
-from speed.gan_problem import PENALTIES
 
 OTHERS = {
     "cells": "a single step (cells)",
@@ -33,7 +33,22 @@ STEP = """\
 Time of plain torch over fusegen's, one discriminator step: geometric mean over dense networks and batches
 (smallest–largest)"""
 GAN_FORMS = {"none": "no penalty", "r1": "R1", "gp": "WGAN-GP"}
-VERSIONS = {"torch": "torch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "onednn": "oneDNN wheel"}
+INT8 = """\
+Layers with weights of 8 bits (`fusegen.quantize`), inference: time of each over theirs, geometric mean over
+sizes and lengths (smallest–largest)"""
+INT8_PEERS = {
+    "frozen": "fusegen's float32",
+    "torch.ao": "torch.ao",
+    "onnxruntime": "ONNX Runtime",
+    "torch": "torch.nn",
+}
+VERSIONS = {
+    "torch": "torch",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "onednn": "oneDNN wheel",
+    "tract": "tract",
+}
 
 
 def layer_table(rows: list[Row]) -> list[str]:
@@ -112,6 +127,26 @@ def gan_table(rows: list[Row]) -> list[str]:
     return table(head, lines) if steps else []
 
 
+def int8_table(rows: list[Row]) -> list[str]:
+    """Quantized layers beside each other way, by cell and batch; nothing if they were not measured. ONNX
+    Runtime's int8 is of the LSTM alone."""
+    part = select(rows, suite="int8")
+    lines = [
+        [
+            f"{cell.upper()}, B {B}",
+            *(
+                spread(ratios(select(part, cell=cell, B=B, peer=peer)))
+                if (peer, cell) not in (("onnxruntime", "gru"), ("onnxruntime", "rnn"))
+                else "–"
+                for peer in INT8_PEERS
+            ),
+        ]
+        for cell in CELLS
+        for B in sorted({entry.B for entry in part})
+    ]
+    return table(["int8", *INT8_PEERS.values()], lines) if part else []
+
+
 def columns() -> dict[str, Callable[[list[Row]], list[float]]]:
     """Of the summary: head -> the figures of a platform."""
 
@@ -173,7 +208,7 @@ def gan_front(platform: Platform) -> str:
 def details(platform: Platform, drawn: Path | None, page: Path) -> str:
     """Everything measured on a platform, losses included."""
     layers = select(platform.rows, suite="rnn", peer=tuple(PEERS))
-    steps = gan_table(platform.rows)
+    steps, int8 = gan_table(platform.rows), int8_table(platform.rows)
     return joined(
         [
             [f"## {platform.name}"],
@@ -181,6 +216,7 @@ def details(platform: Platform, drawn: Path | None, page: Path) -> str:
             *([layer_table(layers), [losses(layers)]] if layers else []),
             other_table(platform.rows) if select(platform.rows, suite=tuple(OTHERS)) else [],
             *([[f"{STEP}:"], steps] if steps else []),
+            *([[f"{INT8}:"], int8] if int8 else []),
             provenance(platform, page),
         ]
     )

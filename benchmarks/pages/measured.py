@@ -21,7 +21,7 @@ PEERS = {
     "openvino": "OpenVINO",
     "onednn": "oneDNN from C++",
 }
-SHOWN = {"rnn", "cells", "ragged", "text", "models", "gan"}  # suites that the pages' tables have
+SHOWN = {"rnn", "cells", "ragged", "text", "models", "gan", "int8"}  # suites that the pages' tables have
 FROZEN = ("onnxruntime", "openvino", "onednn")  # these pack weights before inference
 PART = re.compile(r"-(\d+)of(\d+)(-\d+)?$")
 

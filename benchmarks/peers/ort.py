@@ -1,6 +1,10 @@
-"""ONNX Runtime's LSTM, GRU and RNN operators (CPU, fp32, inference)."""
+"""ONNX Runtime's LSTM, GRU and RNN operators (CPU, fp32, inference), and its DynamicQuantizeLSTM."""
 
 from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,14 +19,14 @@ except ImportError as error:
 
 
 class OrtRunner(BaseRunner):
-    def __init__(self, problem):
+    def __init__(self, problem, model: bytes | None = None):
         case = problem.case
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
         # Workers that spin hold the cores in the next contestant's turn, which took up to twice its time.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        built = onnx_model.model(case.cell, problem.weights)
+        built = model or onnx_model.model(case.cell, problem.weights)
         self.session = onnxruntime.InferenceSession(built, options, providers=["CPUExecutionProvider"])
         self.x = problem.x.numpy()
         self.binding = self.session.io_binding()
@@ -47,3 +51,39 @@ class OnnxRuntime:
         if onnxruntime is None:
             raise Unavailable(f"{missing}; pip install onnxruntime onnx")
         return OrtRunner(problem)
+
+
+def quantized(model: bytes) -> tuple[bytes, list[str]]:
+    """What onnxruntime.quantization.quantize_dynamic makes of a model, and the operators that are in it."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        logging.disable(logging.WARNING)  # it recommends a step before, for convolutions and batch norms
+        try:
+            quantize_dynamic(onnx.load_model_from_string(model), path, weight_type=QuantType.QInt8)
+        finally:
+            logging.disable(logging.NOTSET)
+        return path.read_bytes(), [node.op_type for node in onnx.load(path).graph.node]
+
+
+class OrtQuantizedRunner(OrtRunner):
+    """Of GRU and RNN it has no form of 8 bits: float32 runs, and the row says so."""
+
+    def __init__(self, problem):
+        model, operators = quantized(onnx_model.model(problem.case.cell, problem.weights))
+        if "DynamicQuantizeLSTM" in operators:
+            self.compared = "benchmark of 8 bits"
+        else:
+            self.remark = f"ONNX Runtime has no int8 {problem.case.cell.upper()}: its float32 one ran"
+        super().__init__(problem, model)
+
+
+class OnnxRuntimeQuantized(OnnxRuntime):
+    def prepare(self, problem) -> OrtQuantizedRunner:
+        if not onnx_model.compared(problem.case):
+            raise NotCompared
+        if onnxruntime is None:
+            raise Unavailable(f"{missing}; pip install onnxruntime onnx")
+        return OrtQuantizedRunner(problem)

@@ -45,6 +45,25 @@ class Ours:
         return runner
 
 
+class OursQuantized(Ours):
+    """fusegen.quantize; weight_only: activations stay float32, which is for one row."""
+
+    def __init__(self, name: str, weight_only: bool = False):
+        super().__init__(name)
+        self.weight_only = weight_only
+
+    def prepare(self, problem) -> ModuleRunner:
+        if self.weight_only and problem.case.B > 1:
+            raise NotCompared
+        return super().prepare(problem)
+
+    def runner(self, problem) -> ModuleRunner:
+        small = fusegen.quantize(problem.module(torch.nn), weight_only=self.weight_only)
+        runner = LayerRunner(small, problem)
+        runner.compared = "benchmark of 8 bits"
+        return runner
+
+
 class OursWhereMeasured(Ours):
     """Under "auto", on a GPU whose table of measurements is committed; elsewhere that is torch.nn."""
 

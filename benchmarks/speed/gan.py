@@ -9,8 +9,8 @@ from harness.options import Options
 from harness.peer import BaseRunner
 from harness.record import Row
 from harness.sweep import OURS, sweep
+from networks.gan_problem import PENALTIES, GanCase, GanProblem
 from peers.discriminator import Auto, Compiled, Concatenated, Eager, Functional, Ours, Step, Unpenalised
-from speed.gan_problem import PENALTIES, GanCase, GanProblem
 
 MLPS = ((784, 256, 256, 1), (784, 512, 256, 128, 1), (784, 1024, 512, 256, 1), (3072, 1024, 1024, 1))
 

@@ -1,4 +1,4 @@
-"""People's own models (published.py) on fusegen and on torch.nn, inference and training, one thread and two.
+"""Models of other people (networks/published.py) on fusegen and torch.nn, training too, one thread and two.
 
 A row's `form` names the part (the recurrent layers, or the whole training or evaluation step around them) and
 the number of threads. fusegen's contestants are `fusegen.convert` of the same network, as users have them.
@@ -18,7 +18,7 @@ from harness.options import Options
 from harness.peer import BaseRunner
 from harness.record import Row
 from harness.threads import COUNTS, counts, counts_in, sweep_by_threads, with_form, with_threads, word
-from speed.published import MODELS, Published
+from networks.published import MODELS, Published
 
 
 @dataclass(frozen=True)

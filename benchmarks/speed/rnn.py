@@ -25,7 +25,7 @@ QUICK_SHAPES = [(64, 32, 100), (256, 1, 100), (256, 32, 100)]
 
 # Where torch emulates bfloat16 (sets below AVX-512), a training call of H 512 and more takes it 10 to 20 s:
 # the smallest of the grid's shapes for every cell and mode, and one large inference, stand for the others.
-EMULATING = ("baseline", "avx2")
+EMULATING = ("baseline", "avx2", "avx2_vnni")
 EMULATED_SHAPE, EMULATED_LARGE = (256, 32, 100), (1024, 32, 50)
 
 

@@ -1,5 +1,5 @@
-"""fusegen.Stream, one step of one session on one thread, beside a step of torch.nn's cell and layer and of a
-session of ONNX Runtime. In the rows, `fused` is the stream."""
+"""fusegen.Stream, one step of one session on one thread, beside a step of torch.nn's cell and layer, of a
+session of ONNX Runtime and of tract. In the rows, `fused` is the stream."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from harness.record import Row
 from harness.threads import sweep_by_threads, with_form
 from peers.ort import OnnxRuntime
 from peers.torch_eager import TorchEager
+from peers.tract import Tract
 from speed.small import SmallCase
 
 SIZES = (32, 64, 128, 256, 512)
 # Of torch.nn's cell and layer, by H: voice activity and keyword spotting run at 128; from 256 on a step is
 # bound by reading the weights.
 LEAST = {("cell", 128): 4.0, ("layer", 128): 3.0, ("cell", 256): 2.0}
-LEAST_ONNX = 1.5
+LEAST_ONNX, LEAST_TRACT = 1.5, 1.1
 
 
 class StreamRunner(BaseRunner):
@@ -64,7 +65,7 @@ def cases(quick: bool) -> list[SmallCase]:
 
 def run(options: Options) -> list[Row]:
     chosen = options.cases(cases(options.quick))
-    peers = [OurStream(), TorchEager(), OnnxRuntime()]
+    peers = [OurStream(), TorchEager(), OnnxRuntime(), Tract()]
     return sweep_by_threads("stream", chosen, options.contestants(peers), options.budget(len(chosen), 3, 0.3))
 
 
@@ -77,6 +78,9 @@ def bars(rows: list[Row]) -> list[Bar]:
     onnx = select(rows, peer="onnxruntime")
     at_128 = ratios(select(onnx, H=128, cell=("lstm", "gru")))
     made += mean_and_worst("H128, ONNX Runtime / stream", at_128, LEAST_ONNX, LEAST_ONNX)
+    at_128 = ratios(select(rows, peer="tract", H=128, cell=("lstm", "gru")))
+    made += mean_and_worst("H128, tract / stream", at_128, LEAST_TRACT, LEAST_TRACT)
     made += mean_and_worst("all, torch.nn / stream", ratios(select(rows, peer="torch")), None, 0.97)
     made += mean_and_worst("all, ONNX Runtime / stream", ratios(onnx), None, 0.97)
+    made += mean_and_worst("all, tract / stream", ratios(select(rows, peer="tract")), None, 0.97)
     return made

@@ -12,6 +12,7 @@ from fusegen.data import pydocs
 from fusegen.train import TextOptions, TextTask
 from fusegen.train.options import FitOptions
 from fusegen.train.update import make_optimizer, training_step
+from fusegen.train.workers import Shard
 from harness.bars import Bar, mean_and_worst, ratios, select
 from harness.options import Options
 from harness.peer import BaseRunner
@@ -35,7 +36,7 @@ class TextProblem:
         torch.manual_seed(0)
         sizes = {"hidden": case.H, "embedding": case.I, "batch": case.B, "chunk": case.T}
         self.task = TextTask.make(pydocs(), TextOptions(cell=case.cell, **sizes))
-        self.batch = self.task.batch(0)
+        self.batch, _ = next(self.task.data(Shard()))
 
     def reference(self) -> dict[str, torch.Tensor]:
         """Loss and all gradients of torch.nn in float64."""

@@ -40,7 +40,7 @@ py::dict choose(Cell cell, int64_t I, int64_t H, int64_t B, int64_t T, Dtype dty
   s.threads = threads;
   const cpu::Plan forward = cpu::plan_forward(s);
   const bool hoisted = forward.chunk_rows >= B * T;
-  py::dict d("kernel"_a = std::string("cpu ") + cpu::isa_name(), "threads"_a = forward.threads,
+  py::dict d("kernel"_a = std::string("cpu ") + cpu::float_isa_name(), "threads"_a = forward.threads,
              "threads_over"_a = shared_out(forward), "input_gemm"_a = hoisted ? "hoisted" : "chunked",
              "weights"_a = weights_of(forward, hoisted, T == 1), "chunk_rows"_a = forward.chunk_rows,
              "why"_a = forward.why);
@@ -83,6 +83,7 @@ py::dict build_info() {
 void bind_machine(py::module_& m) {
   m.def("choose", &choose, "cell"_a, "I"_a, "H"_a, "B"_a, "T"_a, "dtype"_a, "train"_a, "threads"_a);
   m.def("isa", [] { return cpu::isa_name(); });
+  m.def("float_isa", [] { return cpu::float_isa_name(); });
   m.def("available_isas", [] { return words(cpu::available_isas()); });
   m.def("machine", [] { return described(cpu::machine()); });
   m.def("blocks", [] { return described(cpu::blocks()); });

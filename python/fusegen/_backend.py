@@ -177,6 +177,11 @@ def cpu_cells() -> frozenset[str]:
     return _table().cells
 
 
+def always_fused(cell: str) -> bool:
+    """Whether on this process's CPU every call of ``cell`` runs on the fused kernels, whatever its sizes."""
+    return _backend == "fused" or (_backend == "auto" and (not _choice.RULES or cell not in cpu_cells()))
+
+
 Ranges = tuple[tuple[_choice.Range, _choice.Range, _choice.Range, _choice.Range], ...]
 _ANSWERS = 4096  # kept of one process, whose batches may each be of another size
 
@@ -186,7 +191,7 @@ class _Table:
 
     def __init__(self, rules: tuple[_choice.Rule, ...]) -> None:
         self.source = rules
-        self.rules = _choice.of_machine("cpu", _C.isa(), _C.machine()["vendor"])
+        self.rules = _choice.of_machine("cpu", _C.float_isa(), _C.machine()["vendor"])
         self.cells = frozenset(r.cell for r in self.rules)
         self.answers: dict[tuple[Any, ...], _choice.Rule | None] = {}
 

@@ -228,6 +228,9 @@ def _versions() -> list[tuple[str, str]]:
 
 def _processor() -> list[tuple[str, str]]:
     available, m = ", ".join(_C.available_isas()), _machine()
+    in_use, floats = _C.isa(), _C.float_isa()
+    if floats != in_use:
+        in_use += f" in 8 bits, {floats} else"
     model = f" ({m['vendor']}, family {m['family']} model {m['model']})" if m["family"] else ""
     runtimes = openmp_runtimes()
     openmp = ", ".join(runtimes) or "unknown"
@@ -237,7 +240,7 @@ def _processor() -> list[tuple[str, str]]:
         ("processor", _processor_name() + model),
         ("caches", _caches(m)),
         ("block sizes", _blocks()),
-        ("instruction set", f"{_C.isa()} (this machine and build have: {available}; FUSEGEN_ISA chooses)"),
+        ("instruction set", f"{in_use} (this machine and build have: {available}; FUSEGEN_ISA chooses)"),
         ("OpenMP runtime", openmp),
         ("threads", f"{torch.get_num_threads()} (torch.set_num_threads changes it)"),
     ]
@@ -303,12 +306,12 @@ def _policy() -> list[tuple[str, str]]:
     fallbacks = "; ".join(f"{what} ({times} calls)" for what, times in _backend.fallbacks.items())
     of_cpu = sum(r.device == "cpu" for r in _choice.RULES)
     here = sum(r.device != "cpu" for r in _choice.RULES)
-    here += len(_choice.of_machine("cpu", _C.isa(), _machine()["vendor"]))
+    here += len(_choice.of_machine("cpu", _C.float_isa(), _machine()["vendor"]))
     auto = (
         f"leaves {here} measured range(s) of shapes to torch" if here else "nothing measured faster on torch"
     )
     if not here and of_cpu:
-        auto += f" with {_C.isa()} on {_machine()['vendor']}"
+        auto += f" with {_C.float_isa()} on {_machine()['vendor']}"
     return [
         ("backend", get_backend() + (f" ({auto})" if get_backend() == "auto" else "")),
         ("fallbacks", fallbacks or "none in this process"),

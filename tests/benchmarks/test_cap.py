@@ -26,7 +26,7 @@ def test_a_cap_is_for_every_library(argv, uncapped):
     found = {name: os.environ[name] for name in (*uncapped.VARIABLES, "FUSEGEN_ISA")}
     assert found == {
         "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2",
-        "FUSEGEN_ISA": "avx2",
+        "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2", "FUSEGEN_ISA": "avx2",
     }  # fmt: skip
     assert uncapped.applied == "avx2"
 
@@ -66,8 +66,8 @@ def test_who_cannot_be_capped_is_named(uncapped, monkeypatch, vendor, mkl):
     monkeypatch.setattr(uncapped, "applied", "avx512")
     assert uncapped.unreached() == {}
     monkeypatch.setattr(uncapped, "applied", "avx2")
-    assert list(uncapped.unreached()) == ["ONNX Runtime"] + ["MKL (in torch)"] * (not mkl)
-    assert "MLAS" in uncapped.remark("onnxruntime", False)
+    assert list(uncapped.unreached()) == ["ONNX Runtime", "tract"] + ["MKL (in torch)"] * (not mkl)
+    assert "MLAS" in uncapped.remark("onnxruntime", False) and "not capped" in uncapped.remark("tract", False)
     assert ("MKL" in uncapped.remark("torch", False)) == (not mkl)
     for peer, ours in (("openvino", False), ("onednn", False), ("peak", False), ("auto", True)):
         assert uncapped.remark(peer, ours) == ""

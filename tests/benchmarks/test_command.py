@@ -15,7 +15,9 @@ from harness.options import Options, work
 from speed import rnn
 
 
-@pytest.mark.parametrize("isa, few", [("baseline", 7), ("avx2", 7), ("avx512", 24), ("avx512_bf16", 24)])
+@pytest.mark.parametrize(
+    "isa, few", [("baseline", 7), ("avx2", 7), ("avx2_vnni", 7), ("avx512", 24), ("avx512_bf16", 24)]
+)
 def test_bfloat16_is_a_few_cases_where_torch_emulates_it(isa, few, monkeypatch, capsys):
     monkeypatch.setattr(rnn.cap, "applied", isa)
     ran = []

@@ -10,7 +10,7 @@ import pytest
 import torch
 from fusegen.train.tasks import TASKS
 from harness import record
-from learning import gan, processes, seq2seq, text, vae
+from learning import gan, int8, processes, seq2seq, text, vae
 from learning.figures import Asked, Figure, Trained, shown
 from learning.mixture import BernoulliMixture, best_of
 
@@ -110,6 +110,23 @@ def test_a_text_model_is_timed_from_its_start_to_its_end(bits, passed, tmp_path,
     assert first.command == "fusegen train text --steps 1300 --steps 9 --seed 3"
     text.draw([first, last], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_a_quantized_text_model_stands_beside_itself(tmp_path, capsys):
+    """A run of few steps, by the flags that a user would give."""
+    text = tmp_path / "text.txt"
+    text.write_text("a short story about a short story. " * 60)
+    flags = ("--data", str(text), "--steps", "20", "--hidden", "16", "--embedding", "8", "--batch", "4")
+    flags += ("--chunk", "16", "--evaluations", "1")
+    figures = list(int8.int8(Asked("int8", 0, tmp_path / "runs", flags)))
+    assert [f.bar for f in figures] == ["int8 demo"] * 5 + ["int8 larger"] * 5
+    for plain, small, lost, *others in (figures[:5], figures[5:]):
+        assert plain.measure == int8.BITS and small.baseline_value == plain.value > 1
+        assert lost.value == small.value - plain.value and lost.passed is True
+        assert lost.baseline_value == int8.MODELS[lost.bar.split()[1]][1]
+        assert [f.measure.split(", ")[1] for f in others] == ["int8", "int8 weights alone"]
+        assert all(abs(f.value - plain.value) < 0.01 for f in (small, *others))
+        assert small.value != plain.value
 
 
 @pytest.mark.parametrize("seed, order", [(0, [2, 1]), (1, [1, 2])])

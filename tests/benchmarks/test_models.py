@@ -15,10 +15,10 @@ from harness.problem import Case, Problem
 from harness.record import Row
 from harness.sweep import WRONG, Budget
 from harness.threads import sweep_by_threads, with_form, with_threads
+from networks.published import MODELS
 from peers.ours import Ours
 from speed import models, small
 from speed.models import PEERS, Converted, ModelCase, ModelProblem, OnTorch
-from speed.published import MODELS
 from speed.small import SmallCase
 from torch import nn
 
@@ -137,7 +137,7 @@ def test_each_case_has_its_threads_and_the_old_number_comes_back():
     seen = []
 
     class Watching:
-        name, rest = "fused", 0.0
+        name, rest, remark, compared = "fused", 0.0, "", None
 
         def prepare(self, problem):
             seen.append(torch.get_num_threads())

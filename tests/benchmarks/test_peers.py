@@ -10,17 +10,20 @@ from fusegen import _precision
 from fusegen.ops.cuda.engine import Engine
 from harness import sweep
 from harness.check import Mismatch, verify
-from harness.peer import Unavailable
-from harness.problem import CELLS
+from harness.peer import NotCompared, Unavailable
+from harness.problem import CELLS, Case, Problem
 from harness.timing import Timing
 from peers.graph import InGraph
 from peers.onednn_direct import Onednn, join_bias, permute, split_bias
 from peers.openvino import Openvino, compiled
-from peers.ort import OnnxRuntime
-from peers.ours import Ours, OursPacked
+from peers.ort import OnnxRuntime, OnnxRuntimeQuantized
+from peers.ours import Ours, OursPacked, OursQuantized
 from peers.recurrence import Recurrence
 from peers.torch_eager import TorchEager
+from peers.torch_quantized import TorchQuantized
+from peers.tract import Tract
 from speed.gan import PEERS, GanCase, GanProblem, cases
+from speed.text import TextProblem, TextStep
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -36,6 +39,65 @@ def test_peers_compute_what_torch_does(cell, peer, train):
         pytest.skip(f"{peer}: {reason}")
     assert ("dweight_hh" in found) == train
     verify(of, found)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_tract_takes_a_step_of_one_row(cell):
+    of = Problem(Case(cell, H=8, B=1, T=1, I=6))
+    try:
+        runner = Tract().prepare(of)
+    except Unavailable as reason:
+        pytest.skip(f"tract: {reason}")
+    for _ in range(2):  # from a state of zeros each time
+        runner.run()
+        verify(of, runner.results())
+    with pytest.raises(Unavailable, match="of several rows"):
+        Tract().prepare(problem(cell))
+
+
+INT8 = {
+    "fused": OursQuantized("fused"),
+    "fused weight_only": OursQuantized("fused weight_only", weight_only=True),
+    "torch.ao": TorchQuantized(),
+    "onnxruntime": OnnxRuntimeQuantized(),
+}
+
+
+@pytest.mark.parametrize("peer", INT8)
+@pytest.mark.parametrize("cell", CELLS)
+def test_quantized_peers_compute_what_torch_does(cell, peer):
+    of = Problem(Case(cell, H=64, B=1, T=20, I=48))
+    try:
+        runner = INT8[peer].prepare(of)
+    except Unavailable as reason:
+        pytest.skip(f"{peer}: {reason}")
+    except NotCompared:
+        assert (peer, cell) == ("torch.ao", "rnn")
+        return
+    runner.reset()
+    runner.run()
+    error = verify(of, runner.results(), runner.compared)
+    runner.close()
+    float32 = peer == "onnxruntime" and cell != "lstm"
+    assert (error > 1e-5) == (not float32)  # what is not quantized says so
+    assert ("its float32 one ran" in runner.remark) == float32
+    assert ("quantized engine" in runner.remark) == (peer == "torch.ao")
+
+
+def test_weights_alone_are_for_one_row():
+    with pytest.raises(NotCompared):
+        INT8["fused weight_only"].prepare(problem("gru"))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_tolerance_of_8_bits_sees_gates_in_a_wrong_order(cell):
+    of = Problem(Case(cell, H=64, B=1, T=20, I=48))
+    of.weights = [w.roll(64, 0) for w in of.weights]  # the reference keeps its own
+    runner = INT8["fused"].prepare(of)
+    runner.run()
+    with pytest.raises(Mismatch):
+        verify(of, runner.results(), runner.compared)
+    runner.close()
 
 
 @pytest.mark.parametrize("form", ["layer", "ragged", "cell"])
@@ -110,6 +172,13 @@ def test_gan_peers_are_compiled_at_every_dense_size():
     compiled = [peer for peer in PEERS if peer.name in ("compile", "func")]
     for case in cases(quick=False):
         assert any(peer.fits(case) for peer in compiled) == case.cell.startswith("mlp"), case.name
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_text_peers_compute_one_step(cell):
+    of = TextProblem(Case(cell, H=16, B=4, T=8, I=8, train=True, form="text"))
+    for peer in (TextStep("fused", "fused"), TextStep("torch", "torch.nn")):
+        assert verify(of, run(peer, of)) < 1e-5
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["inference", "training"])

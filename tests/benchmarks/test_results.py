@@ -137,6 +137,23 @@ def test_rows_of_their_own_threads_stand_beside_those(cpu_results, tmp_path):
     assert "2.00 (2.00)" in cpu.summary(found)[2] and "1.00 (1.00)" in cpu.summary(found)[3]
 
 
+def test_quantized_layers_have_a_table_of_their_own(cpu_results, tmp_path):
+    figures = {"frozen": 3.0, "torch.ao": 0.5, "onnxruntime": 1.5, "torch": 4.0}
+    rows = [
+        replace(a_row(suite="int8"), cell=cell, B=1, peer=peer, ratio_fused=ratio, form="layer threads2")
+        for cell in ("lstm", "gru")
+        for peer, ratio in figures.items()
+    ]
+    cpu_results(rows, machine="Good 1, 2 cores")
+    (found,) = platforms(tmp_path / "results")
+    head, _, lstm, gru, rnn = cpu.int8_table(found.rows)
+    assert head == "| int8 | fusegen's float32 | torch.ao | ONNX Runtime | torch.nn |"
+    assert lstm.startswith("| LSTM, B 1 | 3.00× (3.00–3.00) | 0.50× (**0.50**–0.50) | 1.50×")
+    assert "| GRU, B 1 | 3.00×" in gru and "| – | 4.00×" in gru  # ONNX Runtime's GRU is float32
+    assert rnn == "| RNN, B 1 | – | – | – | – |"
+    assert cpu.int8_table([a_row()]) == [] and lstm in cpu.details(found, None, tmp_path / "page.md")
+
+
 def test_report_shows_losses():
     lost = replace(a_row(), H=512, ratio_fused=0.8)
     rows = [a_row(), lost, replace(a_row(), peer="fused", ratio_fused=1.0)]

@@ -1,8 +1,9 @@
 // Drives the engine without Python, for the sanitizers: engine_test < SHAPES, one "I H B T" a line, as
 // tests/cases.py has them: layers and cells, then 8-bit weights and streams of those sizes
-// (int8_test.cpp, stream_test.cpp), and then the discriminator step (mlp_test.cpp, conv_test.cpp). Forward is
-// compared with reference.h; float64 gradients with directional derivatives of reference.h; the other dtypes
-// with float64. Prints what fails, and last "N passed, N failed".
+// (int8_test.cpp, stream_test.cpp), then the discriminator step (mlp_test.cpp, conv_test.cpp) and 8-bit
+// weights of every instruction set against the baseline's (int8_sets_test.cpp). Forward is compared with
+// reference.h; float64 gradients with directional derivatives of reference.h; the other dtypes with float64.
+// Prints what fails, and last "N passed, N failed".
 #include <algorithm>
 #include <cstdio>
 #include <exception>
@@ -358,6 +359,7 @@ int run_all() {
   }
   check_mlp(report);
   check_convolutions(report);
+  check_int8_sets(report);
   return report.close();
 }
 

@@ -39,5 +39,7 @@ void check_streams(Report& report, const Sizes& sizes);
 void check_mlp(Report& report);
 // Its convolutions and batch norms, in every width of a block.
 void check_convolutions(Report& report);
+// Weights of 8 bits on every instruction set that was built, whichever is in use.
+void check_int8_sets(Report& report);
 
 }  // namespace fusegen::test

@@ -217,3 +217,20 @@ def test_block_sizes_follow_from_the_caches():
     )
     assert small == [160 * KIB, 256 * KIB // 3, 128 * KIB, 32 * KIB, 64 * KIB, 256 * KIB]
     assert large == [1280 * KIB, 2048 * KIB // 3, 1024 * KIB, 256 * KIB, 512 * KIB, 2048 * KIB]
+
+
+@pytest.mark.parametrize(("isa", "floats"), [("avx2_vnni", "avx2"), ("avx512_vnni", "avx512")])
+def test_a_set_of_int8_alone_runs_anothers_floats(isa, floats):
+    if isa not in _C.available_isas():
+        pytest.skip(f"this machine or build has no {isa}")
+    done = run(
+        "import torch, fusegen, fusegen._C as c\n"
+        "print(c.isa(), c.float_isa())\n"
+        "print(fusegen.info('lstm,8,8,2,3,float32,infer'))\n"
+        "q, x = fusegen.quantize(torch.nn.GRU(5, 9)), torch.randn(4, 2, 5)\n"
+        "with torch.no_grad(): print((q(x)[0] - fusegen.dequantize(q)(x)[0]).abs().max().item() < 3e-2)",
+        FUSEGEN_ISA=isa,
+    )
+    first, *report, last = done.stdout.splitlines()
+    assert first == f"{isa} {floats}" and last == "True", done.stderr
+    assert f"{isa} in 8 bits, {floats} else" in "\n".join(report) and f"cpu {floats}" in "\n".join(report)

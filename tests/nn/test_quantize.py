@@ -9,7 +9,11 @@ import fusegen
 import pytest
 import torch
 from cases import CELL_NAMES, CELLS, label, layer, options_of
+from fusegen.data import Text
 from fusegen.nn.quantized import from_int8, to_int8
+from fusegen.train import FitOptions, TextOptions, TextTask
+from fusegen.train.tasks.text import BITS
+from runs import silent
 from tolerances import agree
 from torch import nn
 
@@ -118,6 +122,14 @@ def test_rounding_of_weights():
     q, scale = to_int8(w)
     assert q.dtype == torch.int8 and q.abs().max() == 127 and not q[3].any() and scale[3] == 0
     assert ((from_int8(q, scale) - w).abs() <= scale.unsqueeze(1) / 2 * 1.001).all()
+
+
+@pytest.mark.parametrize("H", [128, 512])
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_a_quarter_of_the_bytes(cell_name, H):
+    model = layer(cell_name, H, H, num_layers=2, bidirectional=True)
+    sizes = [sum(t.nbytes for t in m.state_dict().values()) for m in (fusegen.quantize(model), model)]
+    assert sizes[0] <= 0.27 * sizes[1]
 
 
 def test_a_packed_sequence():
@@ -267,6 +279,20 @@ def test_made_and_changed_under_inference_mode():
     y = ours(x)[0].clone()
     ours.weight_hh_l0.zero_()
     assert not torch.equal(ours(x)[0], y)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_trained_text_model_loses_little(cell):
+    """Bits per character of a sentence that repeats, learnt to nearly sure."""
+    words = b"a short story about a long story, and a long story about none. "
+    text = Text("here", torch.tensor(list(words * 60), dtype=torch.uint8))
+    task = TextTask.make(text, TextOptions(cell=cell, hidden=48, embedding=16, batch=8, chunk=32))
+    silent(task, FitOptions(steps=120, lr=0.01), evaluations=1)
+    before = task.evaluate()[BITS]
+    assert before < 1.5
+    for options in ({}, {"weight_only": True}, {"linear": True}):
+        after = task.evaluate(fusegen.quantize(task.model, **options))[BITS]
+        assert after - before < 0.01 + 0.01 * before, options
 
 
 def test_what_the_page_shows_runs(tmp_path, monkeypatch):

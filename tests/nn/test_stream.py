@@ -6,6 +6,7 @@ import re
 import threading
 import warnings
 from pathlib import Path
+from time import perf_counter
 
 import fusegen
 import numpy as np
@@ -170,6 +171,51 @@ def test_threads_share_nothing_but_the_module():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_many_threads_on_many_streams():
+    model, x = nn.GRU(16, 32, 2), torch.randn(64, 20, 1, 16)
+    alone = [torch.cat([fusegen.Stream(model)(sound, copy=True)]) for sound in x]
+    streams, found = [fusegen.Stream(model) for _ in x], [None] * len(x)
+    start = threading.Barrier(len(x))
+
+    def run(i):
+        start.wait()
+        found[i] = torch.stack([streams[i](step, copy=True) for step in x[i]])
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(x))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    agree(found, alone)
+    again = fusegen.Stream(model)
+    assert torch.equal(found[-1], torch.stack([again(step, copy=True) for step in x[-1]]))
+
+
+def test_a_stream_at_work_holds_up_no_other():
+    """Its steps end in the middle of another's long block: the GIL is free, and no lock is shared."""
+    model = nn.LSTM(16, 64)
+    long, short = fusegen.Stream(model), fusegen.Stream(model)
+    x, step, times = torch.randn(40_000, 1, 16), torch.randn(1, 16), []
+
+    def run():
+        begin = perf_counter()
+        long(x)
+        times.extend((begin, perf_counter()))
+
+    for _ in range(5):  # the system may give one of them no core for so long
+        times.clear()
+        thread, ends = threading.Thread(target=run), []
+        thread.start()
+        while thread.is_alive():
+            short(step)
+            ends.append(perf_counter())
+        begin, end = times
+        quarter = (end - begin) / 4
+        if any(begin + quarter < each < end - quarter for each in ends):
+            return
+    pytest.fail("no step ended in the middle half of the other stream's block")
 
 
 def test_voice_activity_by_a_published_model():

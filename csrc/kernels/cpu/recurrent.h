@@ -11,12 +11,12 @@ FUSEGEN_KERNEL(void, recurrent_backward, const RecurrentBackward&)
 FUSEGEN_KERNEL(int64_t, recurrent_packed_bytes, const RecurrentPack&)
 FUSEGEN_KERNEL(void, recurrent_pack, const RecurrentPack&)
 
-FUSEGEN_KERNEL(int64_t, int8_packed_bytes, const Int8Pack&)  // whatever is null in the argument
-FUSEGEN_KERNEL(void, int8_pack, const Int8Pack&)
-FUSEGEN_KERNEL(void, int8_forward, const Int8Forward&)
-FUSEGEN_KERNEL(int64_t, int8_linear_bytes, const Int8LinearPack&)
-FUSEGEN_KERNEL(void, int8_linear_pack, const Int8LinearPack&)
-FUSEGEN_KERNEL(void, int8_linear, const Int8Linear&)
+FUSEGEN_INT8_KERNEL(int64_t, int8_packed_bytes, const Int8Pack&)  // whatever is null in the argument
+FUSEGEN_INT8_KERNEL(void, int8_pack, const Int8Pack&)
+FUSEGEN_INT8_KERNEL(void, int8_forward, const Int8Forward&)
+FUSEGEN_INT8_KERNEL(int64_t, int8_linear_bytes, const Int8LinearPack&)
+FUSEGEN_INT8_KERNEL(void, int8_linear_pack, const Int8LinearPack&)
+FUSEGEN_INT8_KERNEL(void, int8_linear, const Int8Linear&)
 
 FUSEGEN_KERNEL(int64_t, stream_bytes, const Stream&)  // that `memory` has, whatever is null in the argument
 FUSEGEN_KERNEL(void, stream_begin, const Stream&)     // fills it: states are zero

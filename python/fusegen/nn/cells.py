@@ -95,6 +95,13 @@ class RecurrentCell(Cell, NotScripted, RNNCellBase):
         except KeyError:  # computed by a parametrization, or set by a hook: an attribute
             return [getattr(self, name) for name in _NAMES]
 
+    def _step(self, input: Tensor, h: Tensor | None, c: Tensor | None = None, relu: bool = False) -> Any:
+        if self._frozen is None:
+            out = cells.straight(self._op, input, h, c, self._weights(), relu)
+            if out is not None:
+                return out
+        return super()._step(input, h, c, relu)
+
     def _run(self, x: Tensor, h: Tensor | None, c: Tensor | None, relu: bool) -> Any:
         packed, frozen = None, self._frozen
         if (

@@ -65,9 +65,10 @@ class Quantized(nn.Module):
         """The weights as the kernels read them: made anew when a buffer has changed, and at every call where
         torch counts no changes (buffers made under torch.inference_mode)."""
         held = present([*self._buffers.values()])
-        if any(b.is_inference() for b in held):
+        try:
+            now = stamps_of(held)
+        except RuntimeError:  # an inference tensor counts no versions
             return self._pack()
-        now = stamps_of(held)
         stamps, packed, _ = self._cache
         if now != stamps:
             packed = self._pack()
@@ -181,14 +182,18 @@ class QuantizedLayers(Layers, Quantized):
         c_n = x.new_empty(self.num_layers * D, B, H) if len(states) == 2 else None
         h0, c0 = (*(None if s is None else dense(s.detach().to(x.dtype)) for s in states), None)[:2]
         blobs = self._blobs()
+        states_of_all: tuple[Tensor | None, ...] = (h0, c0, h_n, c_n)
         for layer in range(self.num_layers):
             part = slice(layer * D, (layer + 1) * D)
             y = x.new_empty(T, B, D * P)
+            own = states_of_all
+            if self.num_layers > 1:
+                own = tuple(None if s is None else s[part] for s in states_of_all)
+            h, c, h_last, c_last = own
+            assert h_last is not None
             _C.int8_layer(
-                cell, rows(x.detach()), None if h0 is None else h0[part], None if c0 is None else c0[part],
-                blobs[part], form, lengths, y, h_n[part], None if c_n is None else c_n[part],
-                torch.get_num_threads(),
-            )  # fmt: skip
+                cell, rows(x), h, c, blobs[part], form, lengths, y, h_last, c_last, torch.get_num_threads()
+            )
             x = y
         return (x, h_n) if c_n is None else (x, h_n, c_n)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import _C, _backend
-from . import checks, torch_path
+from . import checks, route, torch_path
 from .cuda import cells as cuda_cells
 from .cuda.engine import ENGINE
 from .layout import dense, dense_all, empty_grads, present, rows, wider
@@ -75,6 +75,27 @@ def passes(spec: CellSpec) -> Passes:
 
 
 OPS = ops_of(CELL, cpu=passes, cuda=partial(cuda_cells.passes, ENGINE), shapes=empty_outputs)
+
+
+def straight(
+    op: RecurrentOp, x: Tensor, h: Tensor | None, c: Tensor | None, weights: Weights, relu: bool
+) -> Any:
+    """A step of x [B, I] for inference on the CPU when nobody looks on: h, or (h, c), without torch's
+    dispatcher. None where that is not all there is to it, or where the engine does not take the arguments:
+    ``run`` does then, or says why not."""
+    if not (route.is_plain_inference((x, h, c, *weights)) and x.is_cpu and _backend.always_fused(op.name)):
+        return None
+    spec = op.spec
+    try:
+        B, H = x.shape[0], weights[1].shape[-1]  # type: ignore[union-attr]
+        h_out = x.new_empty(B, H)
+        c_out = x.new_empty(B, H) if len(spec.states) == 2 else None
+        _C.cell_forward(
+            spec.engine_names[relu], x, h, c, weights, h_out, c_out, None, None, None, _threads()
+        )  # fmt: skip
+    except (TypeError, ValueError, IndexError, RuntimeError, BufferError):
+        return None
+    return h_out if c_out is None else (h_out, c_out)
 
 
 def run(

@@ -22,6 +22,9 @@ _functorch = torch._C._are_functorch_transforms_active
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _profiling = torch._C._autograd._profiler_enabled
 _autocast = torch._C._is_any_autocast_enabled
+_tracing = torch._C._get_tracing_state
+_grad_enabled = torch.is_grad_enabled
+_any_requires_grad = torch._C._any_requires_grad  # of a list with None in it, it says no: give it tensors
 batched = torch._C._functorch.is_legacy_batchedtensor
 
 
@@ -47,6 +50,21 @@ def of_call(tensors: Iterable[Tensor | None]) -> int:
                 return DISPATCH
             first = t if first is None else first
     return DIRECT if first is None or first.is_cpu or first.is_cuda else DISPATCH  # a mixture is refused
+
+
+def is_plain_inference(tensors: Iterable[object]) -> bool:
+    """Whether a call on these (a Tensor or None each; anything else is not) is DIRECT, wants no gradient and
+    is not recorded by torch.jit.trace: what ``of_call`` and its callers ask one by one, for calls that take
+    microseconds. On which device they are is left to who reads them."""
+    if _compiling() or _functorch() or forward_ad._current_level >= 0 or _dispatch_modes():
+        return False
+    if _autocast() or _profiling() or _tracing() is not None:
+        return False
+    for t in tensors:
+        # of a negative view the dispatcher makes a plain one
+        if t is not None and (type(t) not in _OWN_TYPES or t.is_neg()):  # type: ignore[attr-defined]
+            return False
+    return not (_grad_enabled() and _any_requires_grad(*tensors))
 
 
 def of_backward(grads: Sequence[Tensor | None], tensors: Sequence[Tensor | None]) -> int:

@@ -2,26 +2,12 @@
 
 #include <omp.h>
 
-#include <type_traits>
-
-#include "int8_weights.h"
 #include "kernels/cpu/arena.h"
 #include "kernels/cpu/isa/vector/storage.h"
 #include "packed.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 namespace {
-
-// f(what a cell's kernels are compiled for, as a constant)
-template <class F>
-void with_cell(Cell cell, const F& f) {
-  switch (cell) {
-    case Cell::lstm: return f(std::integral_constant<Cell, Cell::lstm>{});
-    case Cell::gru: return f(std::integral_constant<Cell, Cell::gru>{});
-    case Cell::rnn_tanh:
-    case Cell::rnn_relu: return f(std::integral_constant<Cell, Cell::rnn_tanh>{});
-  }
-}
 
 template <class F>
 void with_packed(const RecurrentPack& p, const F& f) {
@@ -60,19 +46,6 @@ void recurrent_pack(const RecurrentPack& p) {
 #pragma omp parallel num_threads(p.threads)
     packed.pack(p.W, p.R, p.W_hr, omp_get_thread_num(), omp_get_num_threads());
   });
-}
-
-int64_t int8_packed_bytes(const Int8Pack& p) { return Int8Weights(p, nullptr).bytes() + cpu::kReadPast; }
-void int8_pack(const Int8Pack& p) { Int8Weights(p, p.packed).pack(p); }
-void int8_forward(const Int8Forward& p) {
-  with_cell(p.cell, [&](auto cell) { int8_forward<cell>(p, cpu::plan_forward(p)); });
-}
-
-int64_t int8_linear_bytes(const Int8LinearPack& p) {
-  return Int8LinearWeights(p.I, p.O, p.weight_only, nullptr).bytes() + cpu::kReadPast;
-}
-void int8_linear_pack(const Int8LinearPack& p) {
-  Int8LinearWeights(p.I, p.O, p.weight_only, p.packed).pack(p);
 }
 
 int64_t stream_bytes(const Stream& p) {

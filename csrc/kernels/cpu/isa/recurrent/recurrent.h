@@ -2,9 +2,22 @@
 // own (instantiations/), so that they build side by side. Cell::rnn_tanh stands for both plain cells, which
 // differ in one function of an element.
 #pragma once
+#include <type_traits>
+
 #include "kernels/cpu/plan.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
+
+// f(what a cell's kernels are compiled for, as a constant)
+template <class F>
+void with_cell(Cell cell, const F& f) {
+  switch (cell) {
+    case Cell::lstm: return f(std::integral_constant<Cell, Cell::lstm>{});
+    case Cell::gru: return f(std::integral_constant<Cell, Cell::gru>{});
+    case Cell::rnn_tanh:
+    case Cell::rnn_relu: return f(std::integral_constant<Cell, Cell::rnn_tanh>{});
+  }
+}
 
 template <Cell cell>
 void sequence_forward(const RecurrentForward& p, const cpu::Plan& plan);
@@ -14,9 +27,6 @@ template <Cell cell>
 void small_step_forward(const RecurrentForward& p, const cpu::Plan& plan);
 template <Cell cell>
 void small_step_backward(const RecurrentBackward& p, const cpu::Plan& plan);
-
-template <Cell cell>
-void int8_forward(const Int8Forward& p, const cpu::Plan& plan);
 
 template <Cell cell>
 int64_t stream_bytes(const Stream& p);

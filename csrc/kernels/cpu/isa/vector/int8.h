@@ -2,9 +2,9 @@
 //
 // Either activations are integers too, and the sums are exact in 32 bits, the same on every instruction set;
 // or they are float32, and weights are widened as they are loaded. Panels lie as those of tile.h, a step of k
-// being as many numbers as one instruction sums: 4 where there is a dot product of bytes (u8 x s8,
-// activations offset by 128, which the sums start from), else 2 (s16 x s16, weights widened; on NEON s8 x s8
-// to s16, whose pairs the next instruction adds).
+// being as many numbers as one instruction sums: 4 where there is a dot product of bytes (VNNI, of AVX-512 or
+// of AVX: u8 x s8, activations offset by 128, which the sums start from), else 2 (s16 x s16, weights widened;
+// on NEON s8 x s8 to s16, whose pairs the next instruction adds).
 #pragma once
 #include "tile.h"
 
@@ -15,7 +15,7 @@ typedef int32_t IntsAnywhere __attribute__((vector_size(kVectorBytes), aligned(4
 FUSEGEN_INLINE Ints load(const int32_t* p) { return *reinterpret_cast<const IntsAnywhere*>(p); }
 FUSEGEN_INLINE void store(int32_t* p, Ints v) { *reinterpret_cast<IntsAnywhere*>(p) = v; }
 
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 constexpr int kInt8Step = 4;
 using Activation = uint8_t;
 using StepBits = int32_t;  // the activations of a step
@@ -35,7 +35,7 @@ static_assert(sizeof(StepBits) == kInt8Step * sizeof(Activation));
 
 // kInt8Step weights of each lane, as they are multiplied.
 struct WideWeights {
-#if defined(__AVX512VNNI__) || defined(__AVX512F__)
+#if defined(__AVX512F__)
   __m512i value;
 #elif defined(__AVX2__)
   __m256i value;
@@ -53,6 +53,8 @@ FUSEGEN_INLINE WideWeights widen_weights(const int8_t* w) {
   return {_mm512_loadu_si512(w)};
 #elif defined(__AVX512F__)
   return {_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)))};
+#elif defined(__AVXVNNI__)
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(w))};
 #elif defined(__AVX2__)
   return {_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)))};
 #elif defined(__SSE2__)
@@ -73,6 +75,8 @@ FUSEGEN_INLINE Ints add_products(Ints sum, const WideWeights& w, StepBits a) {
   return (Ints)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32(a), w.value);
 #elif defined(__AVX512F__)
   return sum + (Ints)_mm512_madd_epi16(w.value, _mm512_set1_epi32(a));
+#elif defined(__AVXVNNI__)
+  return (Ints)_mm256_dpbusd_avx_epi32((__m256i)sum, _mm256_set1_epi32(a), w.value);
 #elif defined(__AVX2__)
   return sum + (Ints)_mm256_madd_epi16(w.value, _mm256_set1_epi32(a));
 #elif defined(__SSE2__)

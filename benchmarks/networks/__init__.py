@@ -1,0 +1,1 @@
+"""Networks that suites measure: discriminators of the GAN step, recurrent parts of published models."""
