@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ BACKENDS = ("auto", "fused", "torch")
 FUSED_DEVICES = ("cpu", "meta", "cuda") if _C.build_info()["cuda_archs"] else ("cpu", "meta")
 
 fallbacks: Counter[str] = Counter()
+_counting = threading.Lock()
 
 
 def _valid(name: object, source: str) -> str:
@@ -52,7 +54,8 @@ def get_backend() -> str:
 
 def note(what: str) -> None:
     """Counts a fallback, and prints it where FUSEGEN_VERBOSE=1."""
-    fallbacks[what] += 1
+    with _counting:
+        fallbacks[what] += 1
     if os.environ.get("FUSEGEN_VERBOSE", "0") not in ("", "0"):
         print(f"fusegen: {what}", file=sys.stderr)
 

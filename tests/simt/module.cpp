@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "bind/bind.h"
+#include "bind/tensor_view.h"
 
 #include "emulator.h"
 #include "kernels/backend.h"
@@ -49,6 +50,7 @@ double worst_error(const std::string& shape, bool tf32, int chunks, float specia
 }  // namespace fusegen::products
 
 PYBIND11_MODULE(_simt, m) {
+  fusegen::find_torch();
   m.doc() = "The CUDA kernels of fusegen, run lane by lane on the CPU, for the tests.";
   fusegen::bind_cuda_layer(m);
   fusegen::bind_cuda_cell(m);
