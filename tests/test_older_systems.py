@@ -1,4 +1,4 @@
-"""The module loads on the systems that a wheel is for, whatever system built it: older_systems.cpp."""
+"""The module loads on the systems and beside the torch that a wheel is for, whatever built it."""
 
 import platform
 import re
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import fusegen
 import pytest
+import torch
+from fusegen import _backend
 
 # manylinux_2_28: glibc 2.28, and libstdc++ and libgcc of GCC 8.
 NEWEST = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 25), "CXXABI": (1, 3, 11), "GCC": (7, 0, 0)}
@@ -51,3 +53,10 @@ def test_errors_are_let_go():
     for _ in range(1000):
         fail()
     assert resident() - before < 20e6
+
+
+@pytest.mark.parametrize("of", [(), (False,), (True,), (False, True), (False, False)])
+def test_what_torch_2_6_lacks(of):
+    """Written out, it says the same as torch's own."""
+    tensors = [torch.zeros(1, requires_grad=r) for r in of]
+    assert _backend._any(*tensors) == _backend.any_requires_grad(*tensors) == any(of)

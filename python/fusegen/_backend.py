@@ -22,6 +22,15 @@ BACKENDS = ("auto", "fused", "torch")
 # meta: shapes only, through the fake implementations.
 FUSED_DEVICES = ("cpu", "meta", "cuda") if _C.build_info()["cuda_archs"] else ("cpu", "meta")
 
+
+def _any(*tensors: Tensor | None) -> bool:
+    return any(t is not None and t.requires_grad for t in tensors)
+
+
+# torch 2.6 has neither. There, an exported program has the choice that was measured where it was exported.
+any_requires_grad = getattr(torch._C, "_any_requires_grad", _any)
+_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
+
 fallbacks: Counter[str] = Counter()
 _counting = threading.Lock()
 
@@ -65,8 +74,8 @@ def needs_grad(*tensors: Tensor | None) -> bool:
     if not torch.is_grad_enabled():
         return False
     if torch.compiler.is_compiling():
-        return any(t is not None and t.requires_grad for t in tensors)
-    return torch._C._any_requires_grad(*tensors)
+        return _any(*tensors)
+    return bool(any_requires_grad(*tensors))
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
@@ -131,7 +140,7 @@ def use_torch(
     if not on_cpu and why_torch(cell, x):
         return True
     # an exported program runs elsewhere: what was measured here does not hold there
-    if _backend == "fused" or not _choice.RULES or torch.compiler.is_exporting():
+    if _backend == "fused" or not _choice.RULES or _is_exporting():
         return False
     compiling = torch.compiler.is_compiling()
     if on_cpu and (lengths is not None or not (compiling or cell in cpu_cells())):

@@ -24,7 +24,7 @@ Weights = Sequence[Tensor | None]
 Outputs = tuple[Any, ...]  # a tensor, or None
 
 _grad_enabled = torch.is_grad_enabled
-_any_requires_grad = torch._C._any_requires_grad  # of a list with None in it, it says no: give it tensors
+_any_requires_grad = _backend.any_requires_grad  # of a list with None in it, it says no: give it tensors
 
 
 # The arguments of a call, alike for every cell: x, h, c, weights, relu, lengths.
