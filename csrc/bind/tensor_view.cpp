@@ -23,11 +23,9 @@ Reader find_reader() {
   return nullptr;
 }
 
-PyTypeObject* tensor_type() {
-  static PyTypeObject* const type = reinterpret_cast<PyTypeObject*>(
-      py::object(py::module_::import("torch").attr("Tensor")).release().ptr());
-  return type;
-}
+// Set by find_torch.
+PyTypeObject* tensor_type = nullptr;
+Reader reader = nullptr;
 
 ElementType element_type(const dlpack::DataType& d) {
   enum : uint8_t { integer = 0, unsigned_integer = 1, floating = 2, bfloat = 4 };
@@ -77,11 +75,16 @@ void read_by_attributes(py::handle object, View& view) {
 
 }  // namespace
 
+void find_torch() {
+  tensor_type = reinterpret_cast<PyTypeObject*>(
+      py::object(py::module_::import("torch").attr("Tensor")).release().ptr());
+  reader = find_reader();
+}
+
 void read_tensor(py::handle object, View& view) {
-  if (Py_TYPE(object.ptr()) != tensor_type() && !PyType_IsSubtype(Py_TYPE(object.ptr()), tensor_type()))
+  if (Py_TYPE(object.ptr()) != tensor_type && !PyType_IsSubtype(Py_TYPE(object.ptr()), tensor_type))
     throw py::type_error("expected torch.Tensor or None, got " + std::string(Py_TYPE(object.ptr())->tp_name));
   view.present = true;
-  static const Reader reader = find_reader();
   if (!reader) return read_by_attributes(object, view);
   dlpack::Tensor t{};
   if (reader(object.ptr(), &t) != 0) throw py::error_already_set();

@@ -44,6 +44,10 @@ struct ExchangeApi {
 };
 }  // namespace dlpack
 
+// Looks torch up. At import: two first calls at once could each hold what the other waits for, a lock of
+// Python's and one of C++'s statics.
+void find_torch();
+
 // Reads `object`, a torch.Tensor, into `view`; throws TypeError for anything else.
 void read_tensor(pybind11::handle object, View& view);
 

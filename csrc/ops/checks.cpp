@@ -1,5 +1,7 @@
 #include "checks.h"
 
+#include <cstdio>
+
 namespace fusegen {
 namespace {
 
@@ -32,6 +34,11 @@ std::string join(const int64_t* shape, int n) {
 std::string shape_text(const View& v) { return join(v.shape.data(), v.ndim); }
 std::string shape_text(std::initializer_list<int64_t> shape) {
   return join(shape.begin(), static_cast<int>(shape.size()));
+}
+
+void detail::write(std::string& to, double number) {
+  char text[32];
+  to.append(text, static_cast<size_t>(std::snprintf(text, sizeof(text), "%g", number)));
 }
 
 Dtype float_dtype(const View& v, const char* name) {

@@ -2,9 +2,10 @@
 // for users; these keep a wrong direct call from reading foreign memory.
 #pragma once
 #include <initializer_list>
-#include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <type_traits>
 
 #include "view.h"
 
@@ -14,17 +15,27 @@ std::string shape_text(const View& v);
 std::string shape_text(std::initializer_list<int64_t> shape);
 
 namespace detail {
-inline void write(std::ostream& to, const View& v) { to << shape_text(v); }
-template <class T>
-void write(std::ostream& to, const T& part) {
-  to << part;
+inline void write(std::string& to, std::string_view text) { to += text; }
+inline void write(std::string& to, const View& v) { to += shape_text(v); }
+void write(std::string& to, double number);
+template <class N>
+  requires std::is_integral_v<N>
+void write(std::string& to, N number) {
+  to += std::to_string(number);
+}
+
+// The parts side by side. Not by a stream: those of C++20 are newer than the systems a wheel is for
+// (csrc/bind/older_systems.cpp).
+template <class... Parts>
+std::string joined(const Parts&... parts) {
+  std::string text;
+  (write(text, parts), ...);
+  return text;
 }
 
 template <class... Parts>
 [[noreturn, gnu::cold, gnu::noinline]] void fail(const Parts&... parts) {
-  std::ostringstream text;
-  (write(text, parts), ...);
-  throw std::invalid_argument(text.str());
+  throw std::invalid_argument(joined(parts...));
 }
 }  // namespace detail
 

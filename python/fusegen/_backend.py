@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +22,17 @@ BACKENDS = ("auto", "fused", "torch")
 # meta: shapes only, through the fake implementations.
 FUSED_DEVICES = ("cpu", "meta", "cuda") if _C.build_info()["cuda_archs"] else ("cpu", "meta")
 
+
+def _any(*tensors: Tensor | None) -> bool:
+    return any(t is not None and t.requires_grad for t in tensors)
+
+
+# torch 2.6 has neither. There, an exported program has the choice that was measured where it was exported.
+any_requires_grad = getattr(torch._C, "_any_requires_grad", _any)
+_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
+
 fallbacks: Counter[str] = Counter()
+_counting = threading.Lock()
 
 
 def _valid(name: object, source: str) -> str:
@@ -52,7 +63,8 @@ def get_backend() -> str:
 
 def note(what: str) -> None:
     """Counts a fallback, and prints it where FUSEGEN_VERBOSE=1."""
-    fallbacks[what] += 1
+    with _counting:
+        fallbacks[what] += 1
     if os.environ.get("FUSEGEN_VERBOSE", "0") not in ("", "0"):
         print(f"fusegen: {what}", file=sys.stderr)
 
@@ -62,8 +74,8 @@ def needs_grad(*tensors: Tensor | None) -> bool:
     if not torch.is_grad_enabled():
         return False
     if torch.compiler.is_compiling():
-        return any(t is not None and t.requires_grad for t in tensors)
-    return torch._C._any_requires_grad(*tensors)
+        return _any(*tensors)
+    return bool(any_requires_grad(*tensors))
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
@@ -128,7 +140,7 @@ def use_torch(
     if not on_cpu and why_torch(cell, x):
         return True
     # an exported program runs elsewhere: what was measured here does not hold there
-    if _backend == "fused" or not _choice.RULES or torch.compiler.is_exporting():
+    if _backend == "fused" or not _choice.RULES or _is_exporting():
         return False
     compiling = torch.compiler.is_compiling()
     if on_cpu and (lengths is not None or not (compiling or cell in cpu_cells())):

@@ -1,18 +1,21 @@
-// Drives the engine without Python, for the sanitizers: engine_test < SHAPES, one "I H B T" a line, as
-// tests/cases.py has them: layers and cells, then 8-bit weights and streams of those sizes
-// (int8_test.cpp, stream_test.cpp), then the discriminator step (mlp_test.cpp, conv_test.cpp) and 8-bit
-// weights of every instruction set against the baseline's (int8_sets_test.cpp). Forward is compared with
+// Drives the engine without Python, for the sanitizers: engine_test [THREADS] < SHAPES, one "I H B T" a line,
+// as tests/cases.py has them: layers and cells, then 8-bit weights and streams of those sizes (int8_test.cpp,
+// stream_test.cpp), then the discriminator step (mlp_test.cpp, conv_test.cpp). Forward is compared with
 // reference.h; float64 gradients with directional derivatives of reference.h; the other dtypes with float64.
-// Prints what fails, and last "N passed, N failed".
+// All of it in each of THREADS threads, at once. Then 8-bit weights of every instruction set against the
+// baseline's (int8_sets_test.cpp). Prints what fails, and last "N passed, N failed".
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <iostream>
 #include <map>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "buffer.h"
 #include "compare.h"
@@ -339,12 +342,15 @@ void check_case(Report& report, const std::string& label, Problem problem) {
   });
 }
 
-int run_all() {
+struct Shape {
+  int64_t I, H, B, T;
+};
+
+Report check_all(const std::vector<Shape>& shapes) {
   constexpr std::pair<Cell, const char*> cells[] = {
       {Cell::lstm, "lstm"}, {Cell::gru, "gru"}, {Cell::rnn_tanh, "rnn tanh"}, {Cell::rnn_relu, "rnn relu"}};
   Report report;
-  int64_t I, H, B, T;
-  while (std::cin >> I >> H >> B >> T) {
+  for (const auto& [I, H, B, T] : shapes) {
     for (const auto& [cell, cell_name] : cells) {
       for (const Variant& variant : kVariants) {
         if (variant.project && (cell != Cell::lstm || H == 1)) continue;
@@ -359,11 +365,27 @@ int run_all() {
   }
   check_mlp(report);
   check_convolutions(report);
-  check_int8_sets(report);
-  return report.close();
+  return report;
+}
+
+// Each of `threads` threads checks all of it.
+int run_all(int threads) {
+  std::vector<Shape> shapes;
+  for (Shape s; std::cin >> s.I >> s.H >> s.B >> s.T;) shapes.push_back(s);
+  std::vector<Report> reports(static_cast<size_t>(threads));
+  std::vector<std::thread> others;
+  for (size_t i = 1; i < reports.size(); ++i) others.emplace_back([&, i] { reports[i] = check_all(shapes); });
+  reports[0] = check_all(shapes);
+  for (std::thread& t : others) t.join();
+  for (size_t i = 1; i < reports.size(); ++i) reports[0].add(reports[i]);
+  check_int8_sets(reports[0]);
+  return reports[0].close();
 }
 
 }  // namespace
 }  // namespace fusegen::test
 
-int main() { return fusegen::test::run_all(); }
+// engine_test [threads]
+int main(int count, char** arguments) {
+  return fusegen::test::run_all(count > 1 ? std::max(1, std::atoi(arguments[1])) : 1);
+}

@@ -20,6 +20,11 @@ public:
     if (!wrong.empty()) std::printf("FAILED %s: %s\n", what.c_str(), wrong.c_str());
   }
 
+  void add(const Report& other) {
+    passed_ += other.passed_;
+    failed_ += other.failed_;
+  }
+
   int close() const {
     std::printf("%d passed, %d failed\n", passed_, failed_);
     return failed_ || !passed_ ? 1 : 0;

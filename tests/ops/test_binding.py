@@ -14,6 +14,7 @@ TYPES = {
     "_T": "torch.Tensor | None",
     "_Ts": "Sequence[torch.Tensor | None]",
     "_Blobs": "Sequence[torch.Tensor | None] | None",
+    "Sequence[_Ts]": "Sequence[Sequence[torch.Tensor | None]]",
     "_Shape": "Annotated[Sequence[int], FixedSize(9)]",
     "_Step": "tuple",
     "_Caches": "Sequence[tuple[int, bool, int, int]]",
@@ -21,6 +22,9 @@ TYPES = {
     "dict[str, int]": "dict",
     "list[str]": "list",
 }
+
+
+CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef)}
 
 
 def functions(tree):
@@ -31,14 +35,18 @@ def declared(node):
     """[(parameter, type, has a default)], what is returned; of the stub."""
     arguments = node.args.args
     late = len(arguments) - len(node.args.defaults)
-    of = [(a.arg, TYPES.get(t := ast.unparse(a.annotation), t), i >= late) for i, a in enumerate(arguments)]
+    of = [
+        (a.arg, TYPES.get(t := ast.unparse(a.annotation), t), i >= late)
+        for i, a in enumerate(arguments)
+        if a.arg not in ("self", "arg0")  # pybind11 names a property's argument arg0
+    ]
     returned = ast.unparse(node.returns)
     return of, TYPES.get(returned, returned)
 
 
-def compiled(name):
+def compiled(made):
     """The same, of the signature that pybind11 writes into the docstring."""
-    text = getattr(fusegen._C, name).__doc__.strip().splitlines()[0]
+    text = made.__doc__.strip().splitlines()[0]
     text = (
         text.replace("collections.abc.", "")
         .replace("fusegen._C.", "")
@@ -46,20 +54,29 @@ def compiled(name):
     )
     text = NUMBER.sub(lambda found: "float" if "Float" in found[0] else "int", text)
     text = re.sub(r'"(FixedSize\(\d+\))"', r"\1", text)
+    text = f"a_property{text}" if text.startswith("(") else text
     node = ast.parse(f"def {text}: ...").body[0]
     return declared(node)
 
 
 @pytest.mark.parametrize("name", functions(STUB))
 def test_signature(name):
-    assert compiled(name) == declared(functions(STUB)[name])
+    assert compiled(getattr(fusegen._C, name)) == declared(functions(STUB)[name])
+
+
+@pytest.mark.parametrize(("cls", "name"), [(c, f) for c, node in CLASSES.items() for f in functions(node)])
+def test_signature_of_a_method(cls, name):
+    member = getattr(getattr(fusegen._C, cls), name)
+    is_property = isinstance(member, property)
+    node = functions(CLASSES[cls])[name]
+    assert is_property == any(ast.unparse(d) == "property" for d in node.decorator_list)
+    assert compiled(member.fget if is_property else member) == declared(node)
 
 
 def test_nothing_is_missing():
-    classes = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef)}
     public = {name for name in vars(fusegen._C) if not name.startswith("_")}
-    assert public == {*functions(STUB), *classes}
-    for name, node in classes.items():
+    assert public == {*functions(STUB), *CLASSES}
+    for name, node in CLASSES.items():
         members = vars(getattr(fusegen._C, name)).items()
         has = {n for n, v in members if isinstance(v, property) or (callable(v) and not n.startswith("_"))}
         assert has == set(functions(node)) - {"__init__"}, name

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "bind/bind.h"
+#include "bind/tensor_view.h"
 
 #include "emulator.h"
 #include "kernels/backend.h"
@@ -56,6 +57,7 @@ std::vector<int> box(const std::vector<int>& numbers, int64_t width, int64_t row
 }  // namespace fusegen::boxes
 
 PYBIND11_MODULE(_simt, m) {
+  fusegen::find_torch();
   m.doc() = "The CUDA kernels of fusegen, run lane by lane on the CPU, for the tests.";
   fusegen::bind_cuda_layer(m);
   fusegen::bind_cuda_cell(m);

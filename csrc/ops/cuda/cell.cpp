@@ -4,9 +4,9 @@
 
 namespace fusegen {
 
-static std::ostream& operator<<(std::ostream& to, const GpuCellStep& s) {
-  return to << "B = " << s.B << ", I = " << s.I << ", H = " << s.H << ", dtype " << static_cast<int>(s.dtype)
-            << " on device " << s.device;
+static void write(std::string& to, const GpuCellStep& s) {
+  to += detail::joined("B = ", s.B, ", I = ", s.I, ", H = ", s.H, ", dtype ", static_cast<int>(s.dtype),
+                       " on device ", s.device);
 }
 
 namespace {

@@ -1,40 +1,38 @@
 #include "layer.h"
 
+#include <atomic>
+
 #include "checks.h"
 
 namespace fusegen {
 
-static std::ostream& operator<<(std::ostream& to, const GpuPass& p) {
-  return to << (p.backward ? "backward" : "forward") << " with B = " << p.B << ", H = " << p.H
-            << ", P = " << p.P << ", " << p.D << " direction(s) and dtype " << static_cast<int>(p.dtype)
-            << " on device " << p.device;
+static void write(std::string& to, const GpuPass& p) {
+  to += detail::joined(p.backward ? "backward" : "forward", " with B = ", p.B, ", H = ", p.H, ", P = ", p.P,
+                       ", ", p.D, " direction(s) and dtype ", static_cast<int>(p.dtype), " on device ",
+                       p.device);
 }
 
 namespace {
 
 std::string told(const cuda::Wait& w) {
-  std::ostringstream text;
-  text << "fusegen: an earlier call on this GPU was given up: block " << w.rank << " of group " << w.group
-       << ", direction " << w.direction << ", had waited in vain for ";
-  if (w.awaited == cuda::kAnyBlock) {
-    text << "the other blocks of its cluster";
-  } else {
-    text << "block " << w.awaited;
-  }
-  text << " at turn " << w.turn
-       << ", longer than FUSEGEN_PATIENCE allows (10 s unless set): a hung or preempted GPU, or one under a "
-          "debugger, which wants FUSEGEN_PATIENCE=0. Its outputs are NaN. set_backend('torch') runs torch's "
-          "own kernels";
-  return text.str();
+  const std::string awaited =
+      w.awaited == cuda::kAnyBlock ? "the other blocks of its cluster" : "block " + std::to_string(w.awaited);
+  return detail::joined(
+      "fusegen: an earlier call on this GPU was given up: block ", w.rank, " of group ", w.group,
+      ", direction ", w.direction, ", had waited in vain for ", awaited, " at turn ", w.turn,
+      ", longer than FUSEGEN_PATIENCE allows (10 s unless set): a hung or preempted GPU, or one under a "
+      "debugger, which wants FUSEGEN_PATIENCE=0. Its outputs are NaN. set_backend('torch') runs torch's own "
+      "kernels");
 }
 
 void raise_what_was_left(const View& error) {
   check(required(error, "error").dtype == ElementType::i64 && error.ndim == 1 && error.shape[0] == 1,
         "error: expected an int64 tensor of one element in host memory, got ", error);
-  auto* word = static_cast<volatile int64_t*>(error.data);
-  const int64_t left = *word;
+  // Of threads that come at once, one raises it. Kernels write the word too.
+  const std::atomic_ref<int64_t> word(*static_cast<int64_t*>(error.data));
+  if (word.load(std::memory_order_relaxed) == 0) return;
+  const int64_t left = word.exchange(0);
   if (left == 0) return;
-  *word = 0;
   switch (cuda::code_of(left)) {
     case cuda::kBadLength:
       detail::fail("lengths: an earlier call on this GPU had a length outside 0..T, of row ",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import is_not
@@ -35,7 +36,8 @@ def _pack(spec: CellSpec, given: Sequence[Tensor | None]) -> Tensor:
 
 
 class Packed:
-    """The packed weights of one module: a blob for each direction of each layer."""
+    """The packed weights of one module: a blob for each direction of each layer, and the blocks that use them
+    (``frozen``)."""
 
     def __init__(self, module: Recurrent | RecurrentCell) -> None:
         if isinstance(module, Recurrent):
@@ -43,6 +45,7 @@ class Packed:
         else:
             absent = [None] * (len(module._op.spec.weights) - WEIGHTS_OF_A_CELL)  # a cell has no projection
             spec, layers = module._op.spec, [[*module._weights(), *absent]]
+        self.blocks = 0
         self._names = _names(module)
         self._seen = [module._parameters[name] for name in self._names]
         self._stamps = stamps_of(self._seen)
@@ -79,6 +82,9 @@ class Packed:
         return self._blobs
 
 
+_entering = threading.Lock()
+
+
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
     """``with fusegen.frozen(model):`` packs the weights of every fusegen layer and cell once, until the block
@@ -90,21 +96,30 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
     faster), by single steps of one or two rows or of very few units, by calls that record gradients, run
     under autocast or inside torch.compile, by parametrized layers (a new weight at every call), and by layers
     made under torch.inference_mode, of whose weights torch counts no changes. Modules on other devices than
-    the CPU are left as they are. Gives ``model``; may be nested. Raises TypeError if ``model`` is not a
-    Module.
+    the CPU are left as they are. Gives ``model``; may be nested, and entered by several threads: the last
+    block to end drops what the first has packed. Raises TypeError if ``model`` is not a Module.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"fusegen.frozen: expected a torch.nn.Module, got {type(model).__name__}")
     mine: list[Recurrent | RecurrentCell] = []
     try:
-        for m in model.modules():
-            if isinstance(m, (Recurrent, RecurrentCell)) and m._frozen is None and _fixed(m):
-                m._frozen = Packed(m)
-                mine.append(m)
+        with _entering:
+            for m in model.modules():
+                if not isinstance(m, (Recurrent, RecurrentCell)):
+                    continue
+                if m._frozen is None and _fixed(m):
+                    m._frozen = Packed(m)
+                if isinstance(m._frozen, Packed):
+                    m._frozen.blocks += 1
+                    mine.append(m)
         yield model
     finally:
-        for m in mine:
-            del m._frozen
+        with _entering:
+            for m in mine:
+                assert isinstance(m._frozen, Packed)
+                m._frozen.blocks -= 1
+                if m._frozen.blocks == 0:
+                    del m._frozen
 
 
 def _names(m: Recurrent | RecurrentCell) -> list[str]:

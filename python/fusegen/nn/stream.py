@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -63,22 +64,23 @@ class Stream:
 
         x: [B, I], or a block [T, B, I], a tensor or a numpy array of the stream's dtype. Gives y [B, P] or
         [T, B, P], of x's kind: memory of the stream, which the next call writes again, unless ``copy``.
+        Threads that share a stream take turns, and need ``copy``.
 
         Raises ValueError for another batch, input size, dtype or device.
         """
         if isinstance(x, np.ndarray):
-            y, as_numpy = self._output(x)
+            y, as_numpy = self._new_output(x, None) if copy else self._output(x)
             self._stack.run(torch.from_numpy(np.ascontiguousarray(x)), y)
-            return as_numpy.copy() if copy else as_numpy
+            return as_numpy
         if not isinstance(x, Tensor):
             raise TypeError(
                 f"fusegen.Stream: expected x to be a Tensor or a numpy array, got {type(x).__name__}"
             )
         if not x.is_cpu:
             raise ValueError(f"fusegen.Stream: expected x on the CPU, got a tensor on {x.device}")
-        y = self._output(x)[0]
+        y = (self._new_output(x, None) if copy else self._output(x))[0]
         self._stack.run(x if x.is_contiguous() else x.contiguous(), y)
-        return y.clone() if copy else y
+        return y
 
     def reset(self, rows: Iterable[int] | Tensor | None = None) -> None:
         """Begins all sessions, or those of ``rows``, anew: their states are zero. Raises ValueError for a row
@@ -134,23 +136,23 @@ class Stream:
         )
 
     def _output(self, x: Any) -> tuple[Tensor, Any]:
-        """The memory of y for this x, as a tensor and as an array."""
+        """The stream's memory of y for this x, as a tensor and as an array: one for blocks of all lengths, of
+        the size of the longest."""
         T = x.shape[0] if x.ndim == 3 else None
         try:
             return self._outputs[T]
         except KeyError:
-            return self._new_output(T)
+            room = self._room
+            if room.numel() < (n := (T or 1) * self.batch * self.output_size):
+                room = self._room = torch.empty(n, dtype=self.dtype)
+                self._outputs.clear()
+            return self._outputs.setdefault(T, self._new_output(x, room))
 
-    def _new_output(self, T: int | None) -> tuple[Tensor, Any]:
-        """In one memory for blocks of all lengths: it has the size of the longest."""
-        n = (T or 1) * self.batch * self.output_size
-        if self._room.numel() < n:
-            self._room = torch.empty(n, dtype=self.dtype)
-            self._outputs.clear()
-        shape = (self.batch, self.output_size) if T is None else (T, self.batch, self.output_size)
-        y = self._room[:n].view(shape)
-        as_numpy = None if self.dtype == torch.bfloat16 else y.numpy()
-        return self._outputs.setdefault(T, (y, as_numpy))
+    def _new_output(self, x: Any, room: Tensor | None) -> tuple[Tensor, Any]:
+        """The same in this room, or in memory of its own."""
+        shape = (*(x.shape[:1] if x.ndim == 3 else ()), self.batch, self.output_size)
+        y = torch.empty(shape, dtype=self.dtype) if room is None else room[: math.prod(shape)].view(shape)
+        return y, None if self.dtype == torch.bfloat16 else y.numpy()
 
     def _rows(self, rows: Iterable[int] | Tensor | None) -> Tensor:
         if rows is None:

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.parameter import Buffer, Parameter
 
+from .. import _backend
+
 DIRECT: Final = 0
 DISPATCH: Final = 1
 REFERENCE: Final = 2
@@ -24,7 +26,7 @@ _profiling = torch._C._autograd._profiler_enabled
 _autocast = torch._C._is_any_autocast_enabled
 _tracing = torch._C._get_tracing_state
 _grad_enabled = torch.is_grad_enabled
-_any_requires_grad = torch._C._any_requires_grad  # of a list with None in it, it says no: give it tensors
+_any_requires_grad = _backend.any_requires_grad  # of a list with None in it, it says no: give it tensors
 batched = torch._C._functorch.is_legacy_batchedtensor
 
 
