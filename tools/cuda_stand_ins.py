@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 
 NEEDED = re.compile(r"^ +NEEDED +(\S+)", re.M)
+REQUIRED = re.compile(r"^  required from (\S+):\n((?:    0x.*\n)+)", re.M)  # a library, and its versions
 UNDEFINED = re.compile(r"\*UND\*\t\S+\s+(?:\(?(\S+?)\)?\s+)?(\S+)$", re.M)
 # Of what these libraries export without a version, the library by the beginning of the name.
 UNVERSIONED = {
     "cusparseLt": "libcusparseLt",
     "nccl": "libnccl",
     "nvshmem": "libnvshmem_host",
-    "cufile": "libcufile",
+    "cuFile": "libcufile",
 }
 NO_DEVICE = 100  # cudaErrorNoDevice
 
@@ -37,21 +38,23 @@ def stand_in_for(torch_lib: Path, folder: Path) -> list[str]:
     libraries = [path for path in torch_lib.iterdir() if ".so" in path.name]
     needed = {name for path in libraries for name in NEEDED.findall(objdump("-p", path))}
     missing = sorted(needed - {path.name for path in libraries} - on_this_system())
-    exports: dict[str, set[str]] = {name: set() for name in missing}
+    versions: dict[str, set[str]] = {name: set() for name in missing}
     for path in libraries:
-        for version, symbol in UNDEFINED.findall(objdump("-T", path)):
-            if version in exports:
-                exports[version].add(symbol)
-            for beginning, library in UNVERSIONED.items():
-                if symbol.startswith(beginning):
-                    for name in missing:
-                        if name.startswith(library):
-                            exports[name].add(symbol)
+        for name, lines in REQUIRED.findall(objdump("-p", path)):
+            if name in versions:
+                versions[name].update(line.split()[-1] for line in lines.splitlines())
+    undefined = {found for path in libraries for found in UNDEFINED.findall(objdump("-T", path))}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, symbols in exports.items():
-        script = folder / "version"  # NVIDIA's versions are the libraries' names
-        script.write_text(f"{name} {{ global: *; }};\n")
+    for name in missing:
+        beginnings = tuple(b for b, library in UNVERSIONED.items() if name.startswith(library))
+        symbols = {
+            s for v, s in undefined if v in versions[name] or (beginnings and s.startswith(beginnings))
+        }
         code = "".join(f"long {s}(void) {{ return {NO_DEVICE}; }}\n" for s in sorted(symbols))
+        script = folder / "versions"
+        # All symbols in the first version; the others are there.
+        nodes = sorted(versions[name]) or [name]
+        script.write_text(f"{nodes[0]} {{ global: *; }};\n" + "".join(f"{n} {{}};\n" for n in nodes[1:]))
         command = ["gcc", "-shared", "-fPIC", "-w", "-fno-builtin", f"-Wl,-soname,{name}", "-x", "c", "-"]
         command += [f"-Wl,--version-script={script}", "-o", str(folder / name)]
         subprocess.run(command, input=code, text=True, check=True)
