@@ -1,6 +1,6 @@
 // Whether a forward pass runs by wide kernels, and how: a pure function of both.
-#include "arguments.h"
 #include "pass.h"
+#include "shared.h"
 
 namespace fusegen::cuda::wide {
 namespace {
