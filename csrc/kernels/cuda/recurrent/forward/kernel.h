@@ -375,7 +375,8 @@ private:
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       const bool live = beat.t < length_[i];
-      made[i] = C::template step<T>(a_.pass, x[i], sum[i], {c_[i], h_[i], b_hn_[patch<kCount>().unit(0, i) / 8]});
+      made[i] =
+          C::template step<T>(a_.pass, x[i], sum[i], {c_[i], h_[i], b_hn_[patch<kCount>().unit(0, i) / 8]});
       const T h = device::narrow<T>(device::select(live, made[i].h, h_[i]));  // as every reader sees it
       stage<kCount>(i, h);
       h_[i] = device::widen(h);
