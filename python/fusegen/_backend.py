@@ -23,8 +23,8 @@ BACKENDS = ("auto", "fused", "torch")
 FUSED_DEVICES = ("cpu", "meta", "cuda") if _C.build_info()["cuda_archs"] else ("cpu", "meta")
 
 
-def _any(*tensors: Tensor | None) -> bool:
-    return any(t is not None and t.requires_grad for t in tensors)
+def _any(*tensors: object) -> bool:
+    return any(isinstance(t, Tensor) and t.requires_grad for t in tensors)
 
 
 # torch 2.6 has neither. There, an exported program has the choice that was measured where it was exported.
