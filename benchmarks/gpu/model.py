@@ -1,6 +1,6 @@
 """What the CUDA kernels' machine code makes of a step by a table of latencies: modelled, never measured.
 
-    python benchmarks/gpu/model.py [--out FILE] [--only WORDS] [--batch B]
+    python benchmarks/gpu/model.py [--out FILE] [--only WORDS] [--batch B ...]
 
 Needs nvcc and nvdisasm, no GPU. For each case a line: instructions, modelled microseconds a step, the plan
 (planned.py, of which backward is to take 1.3 times forward's), and what the busiest warp's time goes into.
@@ -93,15 +93,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="model", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--out", type=Path, help="also write the rows to this file")
     parser.add_argument("--only", default="", help="cases that have these words: 'backward lstm bf16'")
-    parser.add_argument("--batch", type=int, default=BATCH, help=f"rows of the batch, {BATCH} unless given")
+    parser.add_argument("--batch", type=int, nargs="+", default=[BATCH], help=f"rows, {BATCH} unless given")
     options = parser.parse_args(arguments)
     work = ROOT / "build/sass"
     words = options.only.split()
     code = machine_code(cubins(wanted_sources(words), work))
     rows = []
-    for format, pass_, cell, H in itertools.product(FORMATS, PASSES, CELLS, HEIGHTS):
+    for format, pass_, cell, H, B in itertools.product(FORMATS, PASSES, CELLS, HEIGHTS, options.batch):
         if all(w in (pass_, cell, format) for w in words) and (
-            made := priced(Case(pass_, cell, format, H, options.batch), code, work)
+            made := priced(Case(pass_, cell, format, H, B), code, work)
         ):
             rows.append(made.row())
             print("modelled:", *rows[-1], flush=True)
