@@ -17,7 +17,7 @@ USED = re.compile(r"Used (\d+) registers")
 STATIC = re.compile(r"(\d+) bytes smem")
 # Of a sequence or a step of one, with its cell and what its template is given; of a cell's step, its gates.
 SEQUENCE = re.compile(
-    r"cuda\d+(?:stepwise\d+)?((?:step_)?(?:forward|backward)[a-z_]*?)(?:_kernel)?I"
+    r"cuda\d+(?:(?:stepwise|wide)\d+)?((?:step_|wide_)?(?:forward|backward)[a-z_]*?)(?:_kernel)?I"
     r".*?\d(Lstm|Gru|Rnn)(?:Gradient)?E.*?(Format[A-Za-z]+?\d+)E(.*?)EE?v"
 )
 CELL = re.compile(

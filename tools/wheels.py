@@ -71,7 +71,8 @@ def repaired(wheel: Path, out: Path, work: Path) -> Path:
     """As [tool.cibuildwheel.linux] has it."""
     path = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     folder = work / "repaired"
-    run(sys.executable, "-m", "auditwheel", "repair", "--exclude", "libgomp*", "-w", folder, wheel, env=path)
+    repair = ("-m", "auditwheel", "repair", "--exclude", "libgomp*", "-w", folder, wheel)
+    run(sys.executable, *repair, env=path)
     (made,) = folder.glob("*.whl")
     check(made)
     out.mkdir(parents=True, exist_ok=True)
@@ -105,7 +106,8 @@ def local_build() -> str:
 
 def torches(python: Path) -> tuple[list[str], list[str]]:
     """(the versions of torch whose CPU builds can be had, all versions), newest first."""
-    listed = run(python, "-m", "pip", "--disable-pip-version-check", "index", "versions", "torch")
+    index = ("-m", "pip", "--disable-pip-version-check", "index", "versions", "torch")
+    listed = run(python, *index)
     versions = re.search(r"^Available versions: (.*)$", listed, re.M)
     every = versions[1].split(", ") if versions else []
     return [v for v in every if v.endswith(local_build())], every
