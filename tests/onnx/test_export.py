@@ -268,6 +268,13 @@ def test_errors_leave_nothing(tmp_path, call, error, text):
     assert not os.listdir(tmp_path)
 
 
+def test_an_opset_that_is_not_written(tmp_path):
+    """torch's exporter writes opset 18 where it cannot write what is asked for, and warns."""
+    with pytest.raises(ValueError, match="that this torch can write, got 99: it would be 18"):
+        fusegen.onnx.export(nn.GRU(I, H), (X,), tmp_path / "a.onnx", opset_version=99)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_an_opset_too_old(tmp_path):
     with pytest.raises(ValueError, match="expected opset_version to be 18 or later, got 17"):
         fusegen.onnx.export(nn.GRU(I, H), (X,), tmp_path / "a.onnx", opset_version=17)

@@ -24,6 +24,7 @@ _INT8: dict[type[nn.Module], type[q.Quantized]] = {
     RNNCell: q.QuantizedRNNCell,
 }
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_FLOAT: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}  # whatever torch's defaults are
 
 
 def quantize(model: nn.Module, *, linear: bool = False, weight_only: bool = False) -> nn.Module:
@@ -33,11 +34,13 @@ def quantize(model: nn.Module, *, linear: bool = False, weight_only: bool = Fals
     Each row of a weight (an output unit's) is a float32 scale times integers of -127..127, a quarter of
     float32's bytes. Activations are scaled and rounded to 8 bits row by row as they come, sums are exact in
     32 bits, the same on every CPU, and biases, states and the cells' maths are float32. Input is float32,
-    bfloat16 or float16, and results have its dtype. What is not finite in a row makes its outputs NaN.
+    bfloat16 or float16, and results have its dtype. An x or h that is not finite in a row makes its outputs
+    NaN (with ``weight_only`` it goes through the maths as in float32). Forward hooks are kept.
 
     Args:
-        linear: Linear layers too. weight_only: activations stay float32; closer to the float model, and
-            slower.
+        linear: Linear layers too, but for those inside torch's MultiheadAttention and
+            TransformerEncoderLayer, which read their weights by themselves, and those that are parametrized.
+        weight_only: activations stay float32; closer to the float model, and slower.
 
     The state dict holds integers, scales, biases and a version, and goes into any file that tensors go into
     (``torch.save``, safetensors); it is loaded into a model that was quantized alike. Training is not
@@ -55,7 +58,7 @@ def quantize(model: nn.Module, *, linear: bool = False, weight_only: bool = Fals
         raise ValueError(f"fusegen.quantize: {twice or 'the model'} is quantized already")
     found = dict(recurrent_modules(model))
     if linear:
-        found |= {name: m for name, m in model.named_modules() if type(m) is nn.Linear}
+        found |= _linear_layers(model)
     if not found:
         raise ValueError(
             "fusegen.quantize: expected a model with recurrent layers or cells"
@@ -66,7 +69,7 @@ def quantize(model: nn.Module, *, linear: bool = False, weight_only: bool = Fals
     made: dict[int, Any] = {}
     with torch.no_grad():
         for m in found.values():
-            made[id(m)] = _made(m, weight_only)
+            made[id(m)] = _with_hooks(_made(m, weight_only), m)
     # deepcopy takes what it finds there for the copy of a module
     copied: nn.Module = copy.deepcopy(model, made)
     return copied
@@ -86,9 +89,31 @@ def dequantize(model: nn.Module) -> nn.Module:
     if not found:
         raise ValueError(f"fusegen.dequantize: nothing in this {type(model).__name__} is quantized")
     with torch.no_grad():
-        made: dict[int, Any] = {id(m): _float(m) for m in found}
+        made: dict[int, Any] = {id(m): _with_hooks(_float(m), m) for m in found}
     copied: nn.Module = copy.deepcopy(model, made)
     return copied
+
+
+def _linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """But for those whose weights their owner reads by itself, in eval: torch's attention and its encoder
+    layers."""
+    read = {
+        id(m)
+        for owner in model.modules()
+        if isinstance(owner, (nn.MultiheadAttention, nn.TransformerEncoderLayer))
+        for m in owner.modules()
+    }
+    return {name: m for name, m in model.named_modules() if type(m) is nn.Linear and id(m) not in read}
+
+
+def _with_hooks(made: nn.Module, of: nn.Module) -> nn.Module:
+    """``made`` with the forward hooks of the module that it stands for, but for those that make its weights
+    (torch.nn.utils: weight_norm, spectral_norm, prune)."""
+    for name, hooks in vars(of).items():
+        if name.startswith("_forward") and isinstance(hooks, dict):
+            kept = {k: h for k, h in hooks.items() if not type(h).__module__.startswith("torch.nn.utils")}
+            vars(made)[name] = type(hooks)(kept)
+    return made
 
 
 def _check(name: str, m: nn.Module) -> None:
@@ -117,7 +142,7 @@ def _float(m: q.Quantized) -> nn.Module:
     """The float module that ``m`` stands for."""
     made: nn.Module
     if isinstance(m, q.QuantizedLinear):
-        made = nn.Linear(m.in_features, m.out_features, "bias" in m._buffers)
+        made = nn.Linear(m.in_features, m.out_features, "bias" in m._buffers, **_FLOAT)
     else:
         cls = next(fused for fused, int8 in _INT8.items() if type(m) is int8)
         options: dict[str, Any] = {"bias": m.bias}
@@ -130,7 +155,7 @@ def _float(m: q.Quantized) -> nn.Module:
                 options["nonlinearity"] = m.mode.removeprefix("RNN_").lower()
         elif cls is RNNCell and isinstance(m, q.QuantizedCell):
             options["nonlinearity"] = m.nonlinearity
-        made = cls(m.input_size, m.hidden_size, **options)
+        made = cls(m.input_size, m.hidden_size, **options, **_FLOAT)
     for name, parameter in made.named_parameters():
         held, scale = m._buffers[name], m._buffers.get(f"{name}_scale")
         assert held is not None

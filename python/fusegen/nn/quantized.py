@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _C
-from ..ops import spec
+from ..ops import route, spec
 from ..ops.layout import dense, present, rows
 from ..ops.spec import CellSpec
 from ._base import Layers, States
@@ -47,7 +47,7 @@ class Quantized(nn.Module):
     def __init__(self, weight_only: bool) -> None:
         super().__init__()
         self.weight_only = weight_only
-        self.register_buffer("format_version", torch.tensor(FORMAT))
+        self.register_buffer("format_version", torch.tensor(FORMAT, device="cpu"))
         self._cache: tuple[Any, list[Tensor], Any] = (None, [], None)
 
     def _add_weight(self, name: str, weight: Tensor | None) -> None:
@@ -79,18 +79,27 @@ class Quantized(nn.Module):
     def _pack(self) -> list[Tensor]:
         raise NotImplementedError
 
-    def _check_input(self, x: Tensor) -> None:
-        if not x.is_cpu:
-            raise RuntimeError(f"{self._get_name()}: expected input on the CPU, got a tensor on {x.device}")
+    def _plain(self, x: Tensor, states: Sequence[Tensor | None] = ()) -> tuple[Tensor, list[Tensor | None]]:
+        """The input and the states as kernels may read them, the states in the input's dtype."""
+        name = self._get_name()
+        given = (x, *states)
+        for t in present(given):
+            if not t.is_cpu:
+                raise RuntimeError(f"{name}: expected tensors on the CPU, got one on {t.device}")
+            if t.layout != torch.strided:
+                raise RuntimeError(f"{name}: expected dense tensors, got one of layout {t.layout}")
+            if t.requires_grad and torch.is_grad_enabled():
+                raise RuntimeError(
+                    f"{name}: quantized modules give no gradients; call under torch.no_grad(), "
+                    "or train the model that was quantized"
+                )
+        route.check_without_op(name, given)
         if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-            raise ValueError(
-                f"{self._get_name()}: expected input of dtype float32, bfloat16 or float16, got {x.dtype}"
-            )
-        if x.requires_grad and torch.is_grad_enabled():
-            raise RuntimeError(
-                f"{self._get_name()}: quantized modules give no gradients; call under torch.no_grad(), "
-                "or train the model that was quantized"
-            )
+            raise ValueError(f"{name}: expected input of dtype float32, bfloat16 or float16, got {x.dtype}")
+        # of a negative view the kernels would read the memory, which has the other sign
+        return x.detach().resolve_neg(), [
+            None if s is None else dense(s.detach().resolve_neg().to(x.dtype)) for s in states
+        ]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Scales and biases stay float32 when the model they are in is cast."""
@@ -123,7 +132,7 @@ class Quantized(nn.Module):
 def _pack_direction(cell: str, weights: Sequence[Tensor | None], weight_only: bool) -> Tensor:
     """``weights``: W, R, W_hr, their scales, b_ih, b_hh."""
     given = [dense(w) for w in weights]
-    blob = torch.empty(_C.int8_packed_bytes(cell, given, weight_only), dtype=torch.uint8)
+    blob = torch.empty(_C.int8_packed_bytes(cell, given, weight_only), dtype=torch.uint8, device="cpu")
     _C.int8_pack(cell, given, weight_only, blob)
     return blob
 
@@ -163,7 +172,7 @@ class QuantizedLayers(Layers, Quantized):
         ]
 
     def _run(self, x: Tensor, states: States, lengths: Tensor | None) -> tuple[Tensor, ...]:
-        self._check_input(x)
+        x, plain = self._plain(x, states)
         (T, B, I), H, P = x.shape, self.hidden_size, self.proj_size or self.hidden_size
         if self.input_size != I:
             raise RuntimeError(
@@ -180,7 +189,7 @@ class QuantizedLayers(Layers, Quantized):
         )
         h_n = x.new_empty(self.num_layers * D, B, P)
         c_n = x.new_empty(self.num_layers * D, B, H) if len(states) == 2 else None
-        h0, c0 = (*(None if s is None else dense(s.detach().to(x.dtype)) for s in states), None)[:2]
+        h0, c0 = (*plain, None)[:2]
         blobs = self._blobs()
         states_of_all: tuple[Tensor | None, ...] = (h0, c0, h_n, c_n)
         for layer in range(self.num_layers):
@@ -253,12 +262,12 @@ class QuantizedCell(Cell, Quantized):
         return [_pack_direction(self._engine_name(), [self._buffers.get(n) for n in names], self.weight_only)]
 
     def _run(self, x: Tensor, h: Tensor | None, c: Tensor | None, relu: bool) -> Any:
-        self._check_input(x)
-        h, c = (None if s is None else dense(s.detach().to(x.dtype)).unsqueeze(0) for s in (h, c))
+        x, plain = self._plain(x, (h, c))
+        h, c = (None if s is None else s.unsqueeze(0) for s in plain)
         h_n, y = x.new_empty(1, x.shape[0], self.hidden_size), x.new_empty(1, x.shape[0], self.hidden_size)
         c_n = torch.empty_like(h_n) if len(self._spec.states) == 2 else None
         _C.int8_layer(
-            self._engine_name(), rows(x.detach()).unsqueeze(0), h, c, self._blobs(),
+            self._engine_name(), rows(x).unsqueeze(0), h, c, self._blobs(),
             (self.hidden_size, self.hidden_size, False, self.weight_only), None, y, h_n, c_n,
             torch.get_num_threads(),
         )  # fmt: skip
@@ -308,18 +317,19 @@ class QuantizedLinear(Quantized):
     def _pack(self) -> list[Tensor]:
         q, scale, bias = (dense(self._buffers.get(n)) for n in ("weight", "weight_scale", "bias"))
         assert q is not None and scale is not None
-        blob = torch.empty(_C.int8_linear_bytes(q, scale, bias, self.weight_only), dtype=torch.uint8)
+        size = _C.int8_linear_bytes(q, scale, bias, self.weight_only)
+        blob = torch.empty(size, dtype=torch.uint8, device="cpu")
         _C.int8_linear_pack(q, scale, bias, self.weight_only, blob)
         return [blob]
 
     def forward(self, input: Tensor) -> Tensor:
         """input [..., in_features] -> [..., out_features]."""
-        self._check_input(input)
-        if input.shape[-1] != self.in_features:
+        given, _ = self._plain(input)
+        if input.dim() == 0 or input.shape[-1] != self.in_features:
             raise RuntimeError(
                 f"QuantizedLinear: expected input of {self.in_features} features, got {tuple(input.shape)}"
             )
-        x = dense(input.detach()).view(-1, self.in_features)
+        x = dense(given).view(-1, self.in_features)
         y = x.new_empty(x.shape[0], self.out_features)
         _C.int8_linear(x, self._blobs()[0], self.weight_only, y, torch.get_num_threads())
         return y.view(*input.shape[:-1], self.out_features)

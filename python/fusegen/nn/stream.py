@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _C
+from ..ops import route
 from ..ops.checks import DTYPES
 from ._base import Recurrent
 from .cells import RecurrentCell
@@ -56,8 +57,8 @@ class Stream:
         self.hidden_size: int = own.hidden_size  # type: ignore[assignment]
         self.num_layers, self._has_c = len(layers), cell == "lstm"
         self._outputs: dict[int | None, tuple[Tensor, Any]] = {}
-        self._room = torch.empty(0, dtype=self.dtype)
-        self._all = torch.arange(batch)
+        self._room = self._empty(0)
+        self._all = torch.arange(batch, device="cpu")
 
     def __call__(self, x: Tensor | np.ndarray[Any, Any], copy: bool = False) -> Any:
         """The next step or steps.
@@ -78,6 +79,8 @@ class Stream:
             )
         if not x.is_cpu:
             raise ValueError(f"fusegen.Stream: expected x on the CPU, got a tensor on {x.device}")
+        if not route.is_seen_by_nobody(x):
+            x = self._plain(x)
         y = (self._new_output(x, None) if copy else self._output(x))[0]
         self._stack.run(x if x.is_contiguous() else x.contiguous(), y)
         return y
@@ -100,18 +103,18 @@ class Stream:
     def state_of(self, rows: Iterable[int] | Tensor | None) -> States:
         """The states of these sessions, as ``state``: B is the number of rows."""
         which = self._rows(rows)
-        h = torch.empty(self.num_layers, len(which), self.output_size, dtype=self.dtype)
-        c = (
-            torch.empty(self.num_layers, len(which), self.hidden_size, dtype=self.dtype)
-            if self._has_c
-            else None
-        )
+        h = self._empty(self.num_layers, len(which), self.output_size)
+        c = self._empty(self.num_layers, len(which), self.hidden_size) if self._has_c else None
         self._stack.get_states(which, h, c)
         return h if c is None else (h, c)
 
     def set_state_of(self, rows: Iterable[int] | Tensor | None, states: States | None) -> None:
         """Sets the states of these sessions, in the form that ``state_of`` gives."""
         which = self._rows(rows)
+        if not isinstance(states, (Tensor, tuple, list, type(None))):
+            raise ValueError(
+                f"fusegen.Stream: expected state as tensors or None, got {type(states).__name__}"
+            )
         given = (states,) if isinstance(states, Tensor) else (None, None) if states is None else tuple(states)
         sizes = (self.output_size, self.hidden_size)[: 1 + self._has_c]
         if states is not None and len(given) != len(sizes):
@@ -121,12 +124,16 @@ class Stream:
             )
         for name, s, size in zip("hc", given, sizes, strict=False):
             shape = (self.num_layers, len(which), size)
-            if s is not None and (not isinstance(s, Tensor) or s.shape != shape or s.dtype != self.dtype):
-                came = f"{tuple(s.shape)} of {s.dtype}" if isinstance(s, Tensor) else type(s).__name__
+            fits = isinstance(s, Tensor) and s.shape == shape and s.dtype == self.dtype and s.is_cpu
+            if s is not None and not fits:
+                came = type(s).__name__
+                if isinstance(s, Tensor):
+                    came = f"{tuple(s.shape)} of {s.dtype} on {s.device}"
                 raise ValueError(
-                    f"fusegen.Stream: expected the state {name} of shape {shape} and {self.dtype}, got {came}"
+                    f"fusegen.Stream: expected the state {name} of shape {shape} and {self.dtype} on the "
+                    f"CPU, got {came}"
                 )
-        h, c = (*(None if s is None else s.detach().contiguous() for s in given), None)[:2]
+        h, c = (*(None if s is None else self._plain(s).contiguous() for s in given), None)[:2]
         self._stack.set_states(which, h, c)
 
     def __repr__(self) -> str:
@@ -144,23 +151,36 @@ class Stream:
         except KeyError:
             room = self._room
             if room.numel() < (n := (T or 1) * self.batch * self.output_size):
-                room = self._room = torch.empty(n, dtype=self.dtype)
+                room = self._room = self._empty(n)
                 self._outputs.clear()
             return self._outputs.setdefault(T, self._new_output(x, room))
 
     def _new_output(self, x: Any, room: Tensor | None) -> tuple[Tensor, Any]:
         """The same in this room, or in memory of its own."""
         shape = (*(x.shape[:1] if x.ndim == 3 else ()), self.batch, self.output_size)
-        y = torch.empty(shape, dtype=self.dtype) if room is None else room[: math.prod(shape)].view(shape)
+        y = self._empty(*shape) if room is None else room[: math.prod(shape)].view(shape)
         return y, None if self.dtype == torch.bfloat16 else y.numpy()
 
     def _rows(self, rows: Iterable[int] | Tensor | None) -> Tensor:
         if rows is None:
             return self._all
-        given = rows if isinstance(rows, Tensor) else torch.tensor([*rows], dtype=torch.int64)
-        if given.dim() != 1 or given.is_floating_point() or given.dtype == torch.bool:
-            raise ValueError(f"fusegen.Stream: expected rows as a list of integers, got {rows!r}")
-        return given.to("cpu", torch.int64).contiguous()
+        if isinstance(rows, Tensor):
+            right = rows.dim() == 1 and not rows.is_floating_point() and rows.dtype != torch.bool
+            if right and not rows.is_complex():
+                return rows.to("cpu", torch.int64).contiguous()
+        elif isinstance(rows, Iterable):
+            listed = [*rows]
+            if all(isinstance(row, (int, np.integer)) and not isinstance(row, bool) for row in listed):
+                return torch.tensor(listed, dtype=torch.int64, device="cpu")
+        raise ValueError(f"fusegen.Stream: expected rows as a list of integers, got {rows!r}")
+
+    def _plain(self, t: Tensor) -> Tensor:
+        """t as the engine may read it: not of a trace or a transform, and with its sign in its numbers."""
+        route.check_without_op("fusegen.Stream", (t,))
+        return t.detach().resolve_neg()
+
+    def _empty(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=self.dtype, device="cpu")
 
 
 def _one_recurrent(module: nn.Module) -> nn.Module:

@@ -72,6 +72,12 @@ def export(
             dynamic_shapes=dynamic_shapes, opset_version=opset_version, input_names=input_names,
             output_names=output_names,
         )  # fmt: skip
+    written = program.model.opset_imports.get("")
+    if written != opset_version:
+        raise ValueError(
+            f"fusegen.onnx.export: expected an opset_version that this torch can write, got {opset_version}: "
+            f"it would be {written}"
+        )
     _fold_weights(program)
     _write(program, target)
     return program

@@ -8,6 +8,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn.parameter import Buffer, Parameter
 
@@ -67,6 +68,38 @@ def is_plain_inference(tensors: Iterable[object]) -> bool:
         if t is not None and (type(t) not in _OWN_TYPES or t.is_neg()):  # type: ignore[attr-defined]
             return False
     return not (_grad_enabled() and _any_requires_grad(*tensors))
+
+
+def is_seen_by_nobody(t: Tensor) -> bool:
+    """Whether ``check_without_op`` has nothing to say of t, and its memory holds its numbers: asked at every
+    call of a stream."""
+    if _compiling() or transformed() or _dispatch_modes() or _tracing() is not None:
+        return False
+    return _own(t)
+
+
+def check_without_op(what: str, tensors: Sequence[Tensor | None]) -> None:
+    """Raises RuntimeError where a kernel that is no op of torch's would be wrong without a word, or read
+    memory that is not there: ``what`` under torch.jit.trace, which records nothing of it, in a torch.func
+    transform or with a tangent, and on fake tensors (torch.export, FakeTensorMode)."""
+    if torch.compiler.is_dynamo_compiling():  # which runs such calls outside of its graphs
+        return
+    if _tracing() is not None:
+        raise RuntimeError(f"{what}: torch.jit.trace does not see it and would record garbage")
+    if _dispatch_modes() and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None:
+        raise RuntimeError(
+            f"{what}: expected tensors with memory, got fake ones (FakeTensorMode or torch.export)"
+        )
+    forward = forward_ad._current_level >= 0
+    for t in tensors:
+        if t is None:
+            continue
+        if isinstance(t, FakeTensor):
+            raise RuntimeError(f"{what}: expected tensors with memory, got a fake one")
+        if torch._C._functorch.is_functorch_wrapped_tensor(t) or batched(t):
+            raise RuntimeError(f"{what}: torch.func and torch.vmap do not see into it")
+        if forward and forward_ad.unpack_dual(t).tangent is not None:
+            raise RuntimeError(f"{what}: gives no tangents, and the input has one")
 
 
 def of_backward(grads: Sequence[Tensor | None], tensors: Sequence[Tensor | None]) -> int:
