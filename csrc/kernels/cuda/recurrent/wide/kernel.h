@@ -112,21 +112,14 @@ private:
       device::product_groups_done<0>();
       put(sums);
       device::sync_block();  // the sums are there, and h_{t-1} is free
-      const bool more = next.step < T_;
-      if (more && a_.slices > 1) handover_.fetch(next.slice, next.step);
+      if (next.step < T_ && a_.slices > 1) handover_.fetch(next.slice, next.step);
       Made made[kItems][kPer];
       compute(made, x, beat);
       device::sync_block();  // all of h_t is given, and the sums are free
-      if (beat.step + 1 < T_) {
-        if (device::thread() == 0) handover_.publish(beat.slice, beat.step + 1);
-        if (a_.slices == 1) {
-          store(made, beat);
-          handover_.fetch(next.slice, next.step);
-          beat = next;
-          continue;
-        }
-      }
+      const bool last = beat.step + 1 == T_;
+      if (!last && device::thread() == 0) handover_.publish(beat.slice, beat.step + 1);
       store(made, beat);
+      if (!last && a_.slices == 1) handover_.fetch(next.slice, next.step);
       beat = next;
     }
     return true;
