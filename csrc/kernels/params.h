@@ -26,6 +26,25 @@ struct Matrix {
   int64_t stride = 0;  // elements from row to row
 };
 
+// Where sequences start anew, and from what.
+struct Resets {
+  // [T,B], or null: nowhere. True at t: a boundary between the steps t-1 and t. Forward in time, the state is
+  // replaced before step t reads it (of t = 0, h0); in reverse, before step t-1 does (of t = 0, never).
+  const bool* at = nullptr;
+  int64_t stride_t = 0, stride_b = 0;  // in elements
+  Rows h, c;                           // [B,P], [B,H] what the state becomes; absent: zero
+};
+
+// The random masks of a call, made from `key` where they are used (philox.h); all zero: none.
+struct Masks {
+  uint64_t key = 0;
+  uint32_t place = 0;                  // of this direction of this layer in the stack: layer * D + direction
+  float state_dropout = 0;             // of h where R reads it, one mask [B,P] a sequence
+  float candidate_dropout = 0;         // of the LSTM's g, the GRU's n, an RNN's tanh or relu, [T,B,H]
+  float zoneout_h = 0, zoneout_c = 0;  // [T,B,P], [T,B,H]: how likely a unit keeps its old state
+  bool training = true;                // else zoneout takes its expectation, and nothing is dropped
+};
+
 struct RecurrentSizes {
   Cell cell;
   Dtype dtype;
