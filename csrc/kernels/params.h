@@ -68,6 +68,9 @@ struct RecurrentForward : RecurrentSizes {
   Rows h_n, c_n;            // [B,P], [B,H], written
   Rows gates;               // [T,B,saved_gates*H], written where present (training)
   Rows cells;               // [T,B,H], written where present (LSTM training)
+  // 0, or k: backward makes the gates again. Of the cells, `cells` [(T-1)/k,B,H] holds those of each
+  // sequence's own steps k-1, 2k-1, ...
+  int64_t recompute;
 };
 
 struct RecurrentBackward : RecurrentSizes {
@@ -80,6 +83,10 @@ struct RecurrentBackward : RecurrentSizes {
   Rows dh0, dc0;         // absent: not wanted
   Matrix dW, dR, dW_hr;  // written, contiguous; absent: not wanted
   void *db_ih, *db_hh;   // or null: not wanted
+  // As in forward. Where not 0, gates are absent (of an LSTM or GRU), and what made them is needed again.
+  int64_t recompute;
+  const void *b_ih, *b_hh;
+  int forward_threads;
 };
 
 // W, R, W_hr of one direction into the layout that the kernels of this instruction set read.

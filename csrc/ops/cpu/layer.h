@@ -12,6 +12,8 @@ struct LayerForward {
   View lengths;   // [B] int64
   View y, h_n, c_n, gates, cells;
   Views packed;  // one blob of pack() a direction, or empty
+  // 0, or k: no gates are given, and of an LSTM's cells those of every k-th step, [D,(T-1)/k,B,H]
+  int64_t recompute = 0;
   int threads;
 };
 
@@ -24,6 +26,7 @@ struct LayerBackward {
   View y, gates, cells;  // y may be absent of one step of an LSTM or GRU
   View dx, dh0, dc0;
   Views dweights;
+  int64_t recompute = 0;  // as forward had it, on as many threads
   int threads;
 };
 

@@ -8,6 +8,10 @@
 // Columns of dgates: LSTM i|f|g|o, RNN a; GRU n_x|r|z|n_h, so that [0,3H) feeds dX and dW (rows n,r,z) and
 // [H,4H) feeds dR and dh in torch's order.
 #pragma once
+#include <optional>
+#include <variant>
+
+#include "recompute.h"
 #include "sequence.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
@@ -19,6 +23,7 @@ class Backward : Sequence<RecurrentBackward, S, cell> {
   using Base::G, Base::L;
   using typename Base::C, typename Base::V;
   static constexpr bool kGru = cell == Cell::gru;
+  static constexpr bool kSaves = saved_gates(cell) > 0;
   static constexpr int64_t kBiasBlock = 16;
 
   struct TeamScratch {
@@ -40,6 +45,8 @@ class Backward : Sequence<RecurrentBackward, S, cell> {
     int64_t buffer;  // of dgates
   };
 
+  // where forward kept no gates
+  std::optional<std::conditional_t<kSaves, Recompute<S, cell>, std::monostate>> again_;
   const int64_t columns_;    // of dgates
   const int64_t recurrent_;  // first column that R sees
   const int64_t GH_;
@@ -65,7 +72,10 @@ public:
         ldc_(padded<C>(p.H)),
         ldp_(padded<C>(p.P)),
         fresh_W_(this->reads_W_once()),
-        fresh_R_(this->reads_R_once()) {}
+        fresh_R_(this->reads_R_once()) {
+    if constexpr (kSaves)
+      if (p.recompute) again_.emplace(p, batches_);
+  }
 
   void run() {
     cpu::Arena arena([&](cpu::Arena& a) { lay_out(a); });
@@ -75,6 +85,8 @@ public:
     {
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
       pack(rank, size);
+      if constexpr (kSaves)
+        if (again_) again_->pack(rank, size);
       clear_padding(rank, size);
 #pragma omp barrier
       std::vector<Token> tokens;
@@ -113,6 +125,8 @@ private:
     h_panels_ = arena.take<C>(p_.dR.data ? to_h.size<C>(rows) : 0);
     hidden_panels_ = arena.take<C>(p_.dW_hr.data ? to_hidden.size<C>(rows) : 0);
     zero_row_ = arena.take<S>(ldp_);
+    if constexpr (kSaves)
+      if (again_) again_->lay_out(arena, zero_row_);
     scratch_.assign(batches_.size(), {});
     for (size_t k = 0; k < batches_.size(); ++k) {
       const int64_t n = batches_[k].size();
@@ -178,6 +192,8 @@ private:
     const Range states = share(PanelShape{p_.P, 1}.template count<C>(), team);
     std::vector<const C*> next(batch.size()), dhp(batch.size());
     for (int64_t step = end - 1; step >= begin; --step) {
+      if constexpr (kSaves)
+        if (again_) again_->reach(k, step, team);
       const TeamStep now{k, step, batch.active(step), first_row(k, step, chunk), chunk % 2};
       const ProductRows<C> after(next.data(), next_rows(k, step, chunk, next), GH_);
       const auto fetch_saved = [&](int row, int64_t panel) {
@@ -254,14 +270,11 @@ private:
       if (!project_) dh += incoming(batch, row, step, u, lanes);
       C* dg = dg_row + u;
       if constexpr (cell == Cell::lstm) {
-        const S* gates = row_of<S>(p_.gates, t, b) + u;
-        const V i = load(gates, lanes), f = load(gates + H, lanes), g = load(gates + 2 * H, lanes),
-                o = load(gates + 3 * H, lanes);
-        const V c = load(row_of<C>(p_.cells, t, b) + u, lanes);
+        const auto [i, f, g, o, c_prev, c] =
+            again_ ? again_->lstm(now.k, row, step, u) : lstm_saved(step, t, t_prev, b, u, lanes);
         C* carry = scratch_[now.k].dc + row * ldc_ + u;
         const V dc = !last ? load(carry) : p_.dc_n.data ? load(row_of<S>(p_.dc_n, 0, b) + u, lanes) : V{};
-        const auto d =
-            cells::lstm_backward<Math>(i, f, g, o, cell_before(step, t_prev, b, u, lanes), c, dh, dc);
+        const auto d = cells::lstm_backward<Math>(i, f, g, o, c_prev, c, dh, dc);
         store(dg, d.i, lanes);
         store(dg + H, d.f, lanes);
         store(dg + 2 * H, d.g, lanes);
@@ -269,9 +282,7 @@ private:
         store(carry, d.c_prev);
         if (project_) store(hidden_ + (now.first + row) * ldc_ + u, o * Math::tanh(c));
       } else if constexpr (kGru) {
-        const S* gates = row_of<S>(p_.gates, t, b) + u;
-        const V r = load(gates, lanes), z = load(gates + H, lanes), n = load(gates + 2 * H, lanes),
-                q = load(gates + 3 * H, lanes);
+        const auto [r, z, n, q] = again_ ? again_->gru(now.k, row, step, u) : gru_saved(t, b, u, lanes);
         C* direct = scratch_[now.k].dh_direct + row * ldc_ + u;
         if (!last) dh += load(direct);
         const auto d = cells::gru_backward(r, z, n, q, state_before(step, t_prev, b, u, lanes), dh);
@@ -297,9 +308,28 @@ private:
     };
     for (int64_t g = 0; p_.gates.data && g < saved_gates(cell); ++g)
       fetch(row_of<S>(p_.gates, t, b) + g * p_.H + u);
-    if (p_.cells.data) fetch(row_of<C>(p_.cells, t, b) + u);
+    if (p_.cells.data && !p_.recompute) fetch(row_of<C>(p_.cells, t, b) + u);
     if (p_.dy.data && !project_) fetch(row_of<S>(p_.dy, t, b) + u);
     if constexpr (saved_gates(cell) == 0) fetch(row_of<S>(p_.y, t, b) + u);
+  }
+
+  // What forward saved of a vector of units at a step.
+  FUSEGEN_INLINE auto lstm_saved(int64_t step, int64_t t, int64_t t_prev, int64_t b, int64_t u,
+                                 int lanes) const {
+    const int64_t H = p_.H;
+    const S* gates = row_of<S>(p_.gates, t, b) + u;
+    return typename Recompute<S, cell>::LstmSaved{load(gates, lanes),
+                                                  load(gates + H, lanes),
+                                                  load(gates + 2 * H, lanes),
+                                                  load(gates + 3 * H, lanes),
+                                                  cell_before(step, t_prev, b, u, lanes),
+                                                  load(row_of<C>(p_.cells, t, b) + u, lanes)};
+  }
+  FUSEGEN_INLINE auto gru_saved(int64_t t, int64_t b, int64_t u, int lanes) const {
+    const int64_t H = p_.H;
+    const S* gates = row_of<S>(p_.gates, t, b) + u;
+    return typename Recompute<S, cell>::GruSaved{load(gates, lanes), load(gates + H, lanes),
+                                                 load(gates + 2 * H, lanes), load(gates + 3 * H, lanes)};
   }
 
   FUSEGEN_INLINE V cell_before(int64_t step, int64_t t_prev, int64_t b, int64_t u, int lanes) const {

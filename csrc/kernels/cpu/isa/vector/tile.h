@@ -45,18 +45,27 @@ constexpr int kTileColumns = kTileVectors * kLanes<C>;
 // vectors would fit blocks that sum to twice torch's error.
 constexpr int64_t kPanelBlockSteps = 256;
 
-// Cuts n rows into tiles of nearly equal height: a short last tile would be bound by loads. f(tile, row,
-// rows)
-template <int NW, int highest = kTileRows<NW>, class F>
-FUSEGEN_INLINE void for_each_tile(int n, F&& f) {
-  if (n <= 0) return;
-  const int tiles = (n + highest - 1) / highest;
+// Cuts n rows into so many tiles of nearly equal height: a short last one would be bound by loads. f(tile,
+// row, rows)
+template <class F>
+FUSEGEN_INLINE void for_tiles(int n, int tiles, F&& f) {
   const int height = n / tiles, taller = n % tiles;
   for (int i = 0, row = 0; i < tiles; ++i) {
     const int m = height + (i < taller);
     f(i, row, m);
     row += m;
   }
+}
+template <int NW, int highest = kTileRows<NW>, class F>
+FUSEGEN_INLINE void for_each_tile(int n, F&& f) {
+  if (n > 0) for_tiles(n, (n + highest - 1) / highest, f);
+}
+// Rows of the tile that row r of n falls into.
+template <int NW>
+constexpr int tile_height(int n, int r) {
+  const int tiles = (n + kTileRows<NW> - 1) / kTileRows<NW>;
+  const int height = n / tiles, taller = n % tiles;
+  return r < taller * (height + 1) ? height + 1 : height;
 }
 
 // f(a compile-time number of rows) for a number known at run time, which is at most a tile's.
@@ -153,6 +162,13 @@ template <int V, int M>
 constexpr int kApart = M * V >= 8 || 2 * M > kTileRows<V, V>  ? 1
                        : M* V >= 4 || 4 * M > kTileRows<V, V> ? 2
                                                               : 4;
+// The same for a number of rows known at run time, of panels of NW vectors.
+template <int NW>
+int sums_apart(int rows) {
+  int apart = 1;
+  with_rows<NW>(rows, [&](auto m) { apart = kApart<kPassVectors<NW>, decltype(m)::value>; });
+  return apart;
+}
 
 // What a tile multiplies: rows from step k0 on with K steps of a panel.
 template <class C>
