@@ -33,6 +33,7 @@ def layer_forward(
     cells: _T,  # [D, T, B, H], saved for backward
     packed: _Blobs,
     threads: int,
+    recompute: int = 0,  # k: no gates, and the cells of every k-th step, [D, (T-1)//k, B, H]
 ) -> None: ...
 def layer_backward(
     cell: str,
@@ -52,6 +53,7 @@ def layer_backward(
     dc0: _T,
     dweights: _Ts,
     threads: int,
+    recompute: int = 0,
 ) -> None: ...
 def cell_forward(
     cell: str,

@@ -142,6 +142,16 @@ class Recurrent(Layers, NotScripted, RNNBase):
 
     _spec: CellSpec
     _frozen: Frozen | None = None  # inside fusegen.frozen
+    recompute: int | None = None
+
+    def __init__(self, *args: Any, recompute: int | None, **kwargs: Any) -> None:
+        checks.as_recompute(type(self).__name__, recompute)
+        super().__init__(*args, **kwargs)
+        self.recompute = recompute
+
+    def extra_repr(self) -> str:
+        given = super().extra_repr()
+        return given if self.recompute is None else f"{given}, recompute={self.recompute}"
 
     def _weights(self, layer: int) -> list[Tensor | None]:
         """The weights of one layer, flat as the ops take them, read by name."""
@@ -184,9 +194,12 @@ class Recurrent(Layers, NotScripted, RNNBase):
         frozen = None if autocast or torch.compiler.is_compiling() else self._frozen
         if frozen and (frozen.pays(T, B, self.hidden_size) or lengths is not None or self.proj_size):
             packed = partial(frozen.blobs, self)
+        every = self.recompute
+        recompute = 0 if every is None else checks.as_recompute(self._get_name(), every)
         return layers.run(
             self._spec, x, states, weights, relu=self.mode == "RNN_RELU", lengths=lengths,
             dropout=self.dropout, training=self.training, packed=packed,
+            recompute=recompute,
         )  # fmt: skip
 
     def _init_flat_weights(self) -> None:

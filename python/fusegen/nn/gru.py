@@ -15,6 +15,9 @@ class GRU(Recurrent):
     ``lengths=``.
 
     Equations as in torch.nn.GRU (Cho et al. 2014, the reset gate after the recurrent product).
+
+    ``recompute=k`` (an int of at least 1) makes training keep less and take longer: see
+    ``fusegen.ops.functional``.
     """
 
     _spec = spec.GRU
@@ -30,6 +33,8 @@ class GRU(Recurrent):
         bidirectional: bool = False,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        recompute: int | None = None,
         **refused: Any,
     ) -> None:
         refuse("GRU", refused)
@@ -44,4 +49,5 @@ class GRU(Recurrent):
             bidirectional=bidirectional,
             device=device,
             dtype=dtype,
+            recompute=recompute,
         )

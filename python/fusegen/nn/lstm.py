@@ -39,6 +39,9 @@ class LSTM(PairOfStates, Recurrent):
 
     Equations as in torch.nn.LSTM: Hochreiter & Schmidhuber 1997 with forget gates; ``proj_size > 0`` gives
     the projected form of arXiv:1402.1128.
+
+    ``recompute=k`` (an int of at least 1) makes training keep less and take longer: see
+    ``fusegen.ops.functional``.
     """
 
     _spec = spec.LSTM
@@ -55,6 +58,8 @@ class LSTM(PairOfStates, Recurrent):
         proj_size: int = 0,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        recompute: int | None = None,
     ) -> None:
         super().__init__(
             "LSTM",
@@ -68,4 +73,5 @@ class LSTM(PairOfStates, Recurrent):
             proj_size=proj_size,
             device=device,
             dtype=dtype,
+            recompute=recompute,
         )

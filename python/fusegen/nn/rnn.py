@@ -17,6 +17,8 @@ class RNN(Recurrent):
     ``lengths=``.
 
     Elman 1990: h = tanh(W x + b_ih + R h + b_hh), or relu by ``nonlinearity``.
+
+    ``recompute`` is taken as the other layers take it and changes nothing: h alone is kept for backward.
     """
 
     _spec = spec.RNN
@@ -33,6 +35,8 @@ class RNN(Recurrent):
         bidirectional: bool = False,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        recompute: int | None = None,
         **refused: Any,
     ) -> None:
         refuse("RNN", refused)
@@ -50,4 +54,5 @@ class RNN(Recurrent):
             bidirectional=bidirectional,
             device=device,
             dtype=dtype,
+            recompute=recompute,
         )

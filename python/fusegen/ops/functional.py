@@ -8,6 +8,12 @@ torch's gate order. The second direction runs the sequence backwards. Initial st
 sequence's end the output is zero, and final states are those of its last step (the initial ones for length
 0).
 
+``recompute=k`` (an int of at least 1; None: off) keeps less for backward, in exchange for time: beside the
+output, of an LSTM its cell states at every k-th step, of a GRU nothing. Backward makes the gates again from
+them, k steps at a time and to the same bits. An RNN keeps its output alone anyway, and a single step keeps
+its gates. On a GPU nothing is kept but the output, and the layer's whole forward runs again in backward,
+whatever k is.
+
 All tensors of a call have one dtype (float32, bfloat16, float16, float64; under autocast they are cast) and
 one device. Errors: TypeError for a wrong kind of argument, ValueError for wrong ranks, counts and lengths,
 RuntimeError for sizes, dtypes and devices that do not fit together, as torch.nn raises them.
@@ -89,10 +95,12 @@ def _layer(
     weights: Weights,
     lengths: Lengths,
     relu: bool = False,
+    recompute: int | None = None,
 ) -> Any:
     _check(spec, LAYER, x, states, weights)
+    every = checks.as_recompute(spec.name, recompute)
     lengths = checks.as_lengths(spec.name, lengths, x)
-    return layers.run(spec, x, states, [weights], relu=relu, lengths=lengths)
+    return layers.run(spec, x, states, [weights], relu=relu, lengths=lengths, recompute=every)
 
 
 def _cell(
@@ -104,32 +112,51 @@ def _cell(
 
 
 def lstm(
-    x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: Weights, lengths: Lengths = None
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: Weights,
+    lengths: Lengths = None,
+    *,
+    recompute: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One LSTM layer, both directions. x [T, B, I], h0 [D, B, P], c0 [D, B, H] -> y [T, B, D*P], h_n, c_n as
     h0, c0.
 
     Hochreiter & Schmidhuber 1997 with forget gates; with ``W_hr``, the projected form of arXiv:1402.1128.
     """
-    y, h_n, c_n = _layer(LSTM, x, (h0, c0), weights, lengths)
+    y, h_n, c_n = _layer(LSTM, x, (h0, c0), weights, lengths, recompute=recompute)
     return y, h_n, c_n
 
 
-def gru(x: Tensor, h0: Tensor | None, weights: Weights, lengths: Lengths = None) -> tuple[Tensor, Tensor]:
+def gru(
+    x: Tensor,
+    h0: Tensor | None,
+    weights: Weights,
+    lengths: Lengths = None,
+    *,
+    recompute: int | None = None,
+) -> tuple[Tensor, Tensor]:
     """One GRU layer, both directions. x [T, B, I], h0 [D, B, H] -> y [T, B, D*H], h_n [D, B, H].
 
     Cho et al. 2014 (arXiv:1406.1078), in torch's form: n = tanh(W_n x + b_in + r * (R_n h + b_hn)).
     """
-    y, h_n = _layer(GRU, x, (h0,), weights, lengths)
+    y, h_n = _layer(GRU, x, (h0,), weights, lengths, recompute=recompute)
     return y, h_n
 
 
 def rnn(
-    x: Tensor, h0: Tensor | None, weights: Weights, lengths: Lengths = None, *, relu: bool = False
+    x: Tensor,
+    h0: Tensor | None,
+    weights: Weights,
+    lengths: Lengths = None,
+    *,
+    relu: bool = False,
+    recompute: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One Elman layer (tanh, or relu), both directions. x [T, B, I], h0 [D, B, H] -> y [T, B, D*H], h_n [D,
     B, H]."""
-    y, h_n = _layer(RNN, x, (h0,), weights, lengths, bool(relu))
+    y, h_n = _layer(RNN, x, (h0,), weights, lengths, bool(relu), recompute)
     return y, h_n
 
 

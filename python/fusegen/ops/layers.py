@@ -20,27 +20,28 @@ from . import checks, torch_path
 from .cuda import layers as cuda_layers
 from .cuda.engine import ENGINE
 from .layout import dense, dense_all, empty_grads, present, rows, wider
-from .recurrent import Call, Outputs, Passes, Weights, ops_of
+from .recurrent import Call, Outputs, Passes, Shapes, Weights, ops_of
 from .spec import LAYER, LSTM, CellSpec
 
 _threads = torch.get_num_threads
 
 
-def empty_outputs(spec: CellSpec) -> Callable[[Tensor, Weights, bool], Outputs]:
-    """A function that gives (y, h_n, c_n, gates, cells) of a layer (x, weights, train), not yet written; None
-    for what there is not."""
+def empty_outputs(spec: CellSpec) -> Shapes:
+    """A function that gives (y, h_n, c_n, gates, cells) of a layer (x, weights, train, recompute), not yet
+    written; None for what there is not."""
     name, G, per = spec.name, spec.gates, len(spec.weights)
     has_c, saves = len(spec.states) == 2, bool(spec.saved)
 
-    def empty(x: Tensor, weights: Weights, train: bool) -> Outputs:
+    def empty(x: Tensor, weights: Weights, train: bool, recompute: int = 0) -> Outputs:
         R, D = checks.recurrent_weight(name, weights, per, 2 * per), len(weights) // per
         (T, B, _), (GH, P) = x.shape, R.shape
         H = GH // G
         y, h_n = x.new_empty(T, B, D * P), x.new_empty(D, B, P)
-        gates = x.new_empty(D, T, B, 4 * H) if train and saves else None
+        gates = x.new_empty(D, 0 if recompute else T, B, 4 * H) if train and saves else None
         if not has_c:
             return y, h_n, None, gates, None
-        cells = x.new_empty(D, T, B, H, dtype=wider(x.dtype)) if train else None
+        kept = T if not recompute else 0 if x.is_cuda else (T - 1) // recompute
+        cells = x.new_empty(D, kept, B, H, dtype=wider(x.dtype)) if train else None
         return y, h_n, x.new_empty(D, B, H), gates, cells
 
     return empty
@@ -59,23 +60,31 @@ def passes(spec: CellSpec) -> Passes:
         lengths: Tensor | None,
         packed: Sequence[Tensor] | None,
         train: bool,
+        recompute: int = 0,
     ) -> Outputs:
-        y, h_n, c_n, gates, cells = out = empty(x, weights, train)
+        y, h_n, c_n, gates, cells = out = empty(x, weights, train, recompute)
+        if not train:
+            recompute = 0
         _C.layer_forward(
             names[relu], rows(x), h0 if h0 is None else dense(h0), c0 if c0 is None else dense(c0),
-            dense_all(weights), lengths, y, h_n, c_n, gates, cells, packed, _threads(),
+            dense_all(weights), lengths, y, h_n, c_n, None if recompute else gates, cells, packed, _threads(),
+            recompute,
         )  # fmt: skip
         return out
 
     def backward(
-        call: Call, kept: Outputs, grads: Sequence[Tensor | None], wanted: Sequence[bool]
+        call: Call,
+        kept: Outputs,
+        grads: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+        recompute: int = 0,
     ) -> list[Tensor]:
         x, h0, c0, weights, relu, lengths = call
         dx, dh0, dc0, *dweights = out = empty_grads((x, h0, c0, *weights), wanted)
         (dy, dh_n, dc_n), (y, gates, cells) = grads, kept
         _C.layer_backward(
             names[relu], rows(dy), dense(dh_n), dense(dc_n), rows(x), dense(h0), dense(c0),
-            dense_all(weights), lengths, y, gates, cells, dx, dh0, dc0, dweights, _threads(),
+            dense_all(weights), lengths, y, gates, cells, dx, dh0, dc0, dweights, _threads(), recompute,
         )  # fmt: skip
         return present(out)
 
@@ -96,23 +105,28 @@ def run(
     dropout: float = 0.0,
     training: bool = True,
     packed: Callable[[], Sequence[Sequence[Tensor]]] | None = None,
+    recompute: int = 0,
 ) -> tuple[Tensor, ...]:
     """A stack of layers by what the backend says: y [T, B, D*P] and the final states, each [L*D, B, ...].
 
     x [T, B, I]; states [L*D, B, ...] or None; ``layers``: the weights of each as ``functional`` has them;
     ``dropout`` between them in training; ``packed`` gives the blobs of ``_C.pack`` of each layer, if fused
-    kernels run.
+    kernels run; ``recompute``: k, whose gates backward makes again, or 0.
     """
     first, L = layers[0], len(layers)
     every = [w for weights in layers for w in weights] if L > 1 else first
-    if _backend.use_torch(spec.name, spec.gates, x, states, every, lengths):
+    if recompute and not (spec.saved and x.shape[0] > 1):  # nothing would be saved
+        recompute = 0
+    if _backend.use_torch(spec.name, spec.gates, x, states, every, lengths, measured=not recompute):
+        if recompute:
+            _backend.note(f"{spec.name} with recompute={recompute}: torch's own operators keep their gates")
         D = len(first) // len(spec.weights)
         stack = torch_path.Stack(L, D == 2, dropout, training)
         return _run_torch(spec, x, states, layers, relu, lengths, stack=stack)
     op, blobs = OPS[spec], packed() if packed else None
     h, c = (*states, None)[:2]
     if L == 1:
-        one: tuple[Tensor, ...] = op(x, h, c, first, relu, lengths, blobs[0] if blobs else None)
+        one: tuple[Tensor, ...] = op(x, h, c, first, relu, lengths, blobs[0] if blobs else None, recompute)
         return one
     D, dtype = len(first) // len(spec.weights), x.dtype
     finals = []
@@ -120,7 +134,7 @@ def run(
         if layer and dropout and training:
             x = F.dropout(x, dropout, True)
         h, c = ((None if s is None else s[layer * D : (layer + 1) * D]) for s in (*states, None)[:2])
-        x, *final = op(x, h, c, weights, relu, lengths, blobs[layer] if blobs else None)
+        x, *final = op(x, h, c, weights, relu, lengths, blobs[layer] if blobs else None, recompute)
         finals.append(final)
     final = [torch.cat(s) for s in zip(*finals, strict=True)]
     if len(final) == 2 and final[1].dtype != dtype:

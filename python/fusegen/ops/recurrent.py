@@ -30,20 +30,25 @@ _grad_enabled, _any_requires_grad = route._grad_enabled, route._any_requires_gra
 Call = tuple[Any, Tensor | None, Tensor | None, Weights, bool, Tensor | None]
 
 
+# Of x, weights, train and, of a layer, recompute: empty tensors as Passes.forward gives them.
+Shapes = Callable[..., Outputs]
+
+
 class Passes(NamedTuple):
     """Forward and backward on one device.
 
     ``forward(x, h, c, weights, relu, lengths, packed, train)`` gives all outputs and all that is saved, None
     for what the cell or this call has not; ``backward(call, kept, grads, wanted)`` the gradients wanted of x,
-    h, c and the weights, ``kept`` being the first output, gates and cells.
+    h, c and the weights, ``kept`` being the first output, gates and cells. Both of a layer may be told
+    ``recompute`` behind: k, where backward makes the gates again, else 0.
     """
 
     forward: Callable[..., Outputs]
-    backward: Callable[[Call, Outputs, Sequence[Tensor | None], Sequence[bool]], list[Tensor]]
+    backward: Callable[..., list[Tensor]]
 
 
 class RecurrentOp(Differentiable):
-    """Makes and calls the op. ``shapes(x, weights, train)`` gives empty tensors as ``Passes.forward`` does.
+    """Makes and calls the op.
     ``reference`` has the same function in differentiable torch, under the op's name."""
 
     def __init__(
@@ -53,7 +58,7 @@ class RecurrentOp(Differentiable):
         *,
         cpu: Passes,
         cuda: Passes,
-        shapes: Callable[[Tensor, Weights, bool], Outputs],
+        shapes: Shapes,
     ) -> None:
         self.spec, self.form, self.direct, self.direct_cuda = spec, form, cpu, cuda
         self.name = spec.name + form.suffix
@@ -67,6 +72,8 @@ class RecurrentOp(Differentiable):
         first_saved = len(form.outputs)
         self._saved = slice(first_saved, first_saved + len(spec.saved))
         self._keeps_output = form.has_lengths or not spec.saved
+        # whether backward can make again what forward would save
+        self._recomputes = form.has_lengths and bool(spec.saved)
         self._define(cpu, cuda, shapes)
         self._apply, self._apply_directly = autograd_function(self)
         register_autograd(self.name, self._autograd)
@@ -74,20 +81,21 @@ class RecurrentOp(Differentiable):
         wide = self.outputs - 1 if states == 2 else None
         register_autocast(self.name, self.op, self.inputs, options, wide)
 
-    def _define(self, cpu: Passes, cuda: Passes, shapes: Callable[[Tensor, Weights, bool], Outputs]) -> None:
+    def _define(self, cpu: Passes, cuda: Passes, shapes: Shapes) -> None:
         spec, form, name = self.spec, self.form, self.name
         on_cpu, on_cuda = self.kernels(cpu), self.kernels(cuda)
         x, *states = form.inputs[: self.inputs]
         inputs = ", ".join([f"Tensor {x}", *(f"Tensor? {s}" for s in states), "Tensor?[] weights"])
         inputs += ", bool relu" if spec.has_relu else ""
         given = inputs + (", Tensor? lengths=None" if form.has_lengths else "")
+        again = ", int recompute=0" if self._recomputes else ""
         outputs = [f"Tensor {o}" for o in form.outputs[: self.outputs]]
         saved = [f"Tensor {s}" for s in spec.saved]
         only = "Tensor" if self.outputs == 1 else f"({', '.join(outputs)})"
         self.op = register(
             name,
             Kernel(
-                f"({given}, Tensor[]? packed=None) -> {only}",
+                f"({given}, Tensor[]? packed=None{again}) -> {only}",
                 on_cpu[name],
                 on_cuda[name],
                 lambda *args: self._outputs(shapes(args[0], args[self.inputs], False)),
@@ -98,24 +106,27 @@ class RecurrentOp(Differentiable):
             self.train_op = register(
                 f"{name}_train",
                 Kernel(
-                    f"({given}) -> ({', '.join([*outputs, *saved])})",
+                    f"({given}{again}) -> ({', '.join([*outputs, *saved])})",
                     on_cpu[f"{name}_train"],
                     on_cuda[f"{name}_train"],
-                    lambda *args: self._all(shapes(args[0], args[self.inputs], True)),
+                    lambda *args: self._all(
+                        shapes(args[0], args[self.inputs], True, *self._uniform(args)[-1])
+                    ),
                 ),
             )
         grads = [f"Tensor{'?' if self.outputs > 1 else ''} {g}" for g in form.gradients[: self.outputs]]
         kept = [*(outputs[:1] if self._keeps_output else ()), *saved]
         lengths = ["Tensor? lengths"] if form.has_lengths else []
         at = self.outputs  # of x in backward's arguments
+        wanted = at + self.inputs + 1 + bool(spec.has_relu) + len(lengths) + len(kept)
         self.backward_op = register(
             f"{name}_backward",
             Kernel(
-                f"({', '.join([*grads, inputs, *lengths, *kept, 'bool[] wanted'])}) -> Tensor[]",
+                f"({', '.join([*grads, inputs, *lengths, *kept, 'bool[] wanted'])}{again}) -> Tensor[]",
                 on_cpu[f"{name}_backward"],
                 on_cuda[f"{name}_backward"],
                 lambda *args: present(
-                    empty_grads((*args[at : at + self.inputs], *args[at + self.inputs]), args[-1])
+                    empty_grads((*args[at : at + self.inputs], *args[at + self.inputs]), args[wanted])
                 ),
             ),
         )
@@ -163,15 +174,17 @@ class RecurrentOp(Differentiable):
             return self._outputs(passes.forward(*given, rest[0] if rest else None, False))
 
         def train(*args: Any) -> tuple[Any, ...]:
-            *given, _ = self._uniform(args)
-            return self._all(passes.forward(*given, None, True))
+            *given, rest = self._uniform(args)
+            return self._all(passes.forward(*given, None, True, *rest))
 
         def backward(*args: Any) -> list[Tensor]:
             grads = args[: self.outputs] if self.inputs == 3 else (*args[: self.outputs], None)
-            *given, (*kept, wanted) = self._uniform(args[self.outputs :])
+            *given, rest = self._uniform(args[self.outputs :])
+            n = self._keeps_output + len(self.spec.saved)
+            kept, wanted, recompute = rest[:n], rest[n], rest[n + 1 :]
             if self.inputs == 2:
                 wanted = [*wanted[:2], False, *wanted[2:]]  # c
-            return passes.backward(tuple(given), self._all_kept(kept), grads, wanted)
+            return passes.backward(tuple(given), self._all_kept(kept), grads, wanted, *recompute)
 
         found: dict[str, Callable[..., Any]] = {self.name: infer, f"{self.name}_backward": backward}
         return found | {f"{self.name}_train": train} if self.spec.saved else found
@@ -192,15 +205,17 @@ class RecurrentOp(Differentiable):
         relu: bool = False,
         lengths: Tensor | None = None,
         packed: Sequence[Tensor] | None = None,
+        recompute: int = 0,
     ) -> Any:
         """The op on arguments whose shapes fit; ``packed`` is a list of one blob of ``_C.pack`` per
-        direction."""
+        direction; ``recompute``: of what forward would save for backward, only every so many steps' cells are
+        kept (0: all), from which backward makes it again."""
         tensors = (x, h, c, *weights)
         way = route.of_call(tensors)
         if way == route.DIRECT:
             try:
                 if _grad_enabled() and _any_requires_grad(*tensors):
-                    return self._apply_directly(True, (relu,), *tensors, lengths)
+                    return self._apply_directly(True, (relu, recompute), *tensors, lengths)
                 given = self.directly(x).forward(x, h, c, weights, relu, lengths, packed, False)
                 return given[0] if self.outputs == 1 else given[: self.outputs]
             except (ValueError, RuntimeError, BufferError):
@@ -209,7 +224,8 @@ class RecurrentOp(Differentiable):
         if way == route.DISPATCH:
             if not torch.compiler.is_compiling():
                 self._check(x, h, c, weights)
-            return self.op(*self._arguments(x, h, c, weights, relu, lengths), packed)
+            again = (recompute,) if recompute else ()
+            return self.op(*self._arguments(x, h, c, weights, relu, lengths), packed, *again)
         _backend.note(
             f"{self.name} under torch.func or forward-mode differentiation: the reference formula runs"
         )
@@ -227,9 +243,9 @@ class RecurrentOp(Differentiable):
         return self._formula(x, *(h, c)[: self.inputs - 1], weights, *options)
 
     def _autograd(self, *args: Any) -> Any:
-        x, h, c, weights, relu, lengths, _ = self._uniform(args)
+        x, h, c, weights, relu, lengths, rest = self._uniform(args)
         if _backend.needs_grad(x, h, c, *weights):
-            return self._apply(False, (relu,), x, h, c, *weights, lengths)
+            return self._apply(False, (relu, rest[1] if rest[1:] else 0), x, h, c, *weights, lengths)
         return below_autograd(self.op, *args)
 
     # ---- the gradient: tensors are x, h, c, the weights, lengths
@@ -237,13 +253,13 @@ class RecurrentOp(Differentiable):
     def forward(self, direct: bool, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> Forward:
         x, h, c, *weights, lengths = tensors
         assert x is not None
-        (relu,) = static
-        n = self.outputs
+        relu, recompute = static
+        n, again = self.outputs, (recompute,) if recompute else ()
         if direct:
-            given = self.directly(x).forward(x, h, c, weights, relu, lengths, None, True)
+            given = self.directly(x).forward(x, h, c, weights, relu, lengths, None, True, *again)
             outputs, kept = given[:n], given[self._saved]
         else:
-            given = self.train_op(*self._arguments(x, h, c, weights, relu, lengths))
+            given = self.train_op(*self._arguments(x, h, c, weights, relu, lengths), *again)
             given = (given,) if isinstance(given, Tensor) else given
             outputs, kept = given[:n], given[n:]
         if not self._keeps_output:
@@ -258,7 +274,7 @@ class RecurrentOp(Differentiable):
     ) -> Sequence[Tensor]:
         x, h, c, *weights, lengths = tensors
         assert x is not None
-        (relu,) = static
+        relu, _ = static
         if direct:
             y = self.directly(x).forward(x, h, c, weights, relu, lengths, None, False)[0]
         else:
@@ -276,22 +292,24 @@ class RecurrentOp(Differentiable):
     ) -> Sequence[Tensor]:
         x, h, c, *weights, lengths = tensors
         assert x is not None
-        (relu,) = static
+        relu, recompute = static
+        again = (recompute,) if recompute else ()
         wanted = wanted[:-1]  # lengths have no gradient
         if direct:
             given = grads if self.inputs == 3 else (*grads, None)
             call = (x, h, c, weights, relu, lengths)
-            grads_of: list[Tensor] = self.directly(x).backward(call, self._all_kept(kept), given, wanted)
+            passes = self.directly(x)
+            grads_of: list[Tensor] = passes.backward(call, self._all_kept(kept), given, wanted, *again)
             return grads_of
         if self.inputs == 2:
             wanted = [*wanted[:2], *wanted[3:]]
         args = self._arguments(x, h, c, weights, relu, lengths)
-        got: Sequence[Tensor] = self.backward_op(*grads, *args, *kept, wanted)
+        got: Sequence[Tensor] = self.backward_op(*grads, *args, *kept, wanted, *again)
         return got
 
     def formula(self, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         x, h, c, *weights, lengths = tensors
-        out = self._by_formula((x, h, c, weights, *static, lengths))
+        out = self._by_formula((x, h, c, weights, static[0], lengths))
         return (out,) if isinstance(out, Tensor) else out
 
 
@@ -300,7 +318,7 @@ def ops_of(
     *,
     cpu: Callable[[CellSpec], Passes],
     cuda: Callable[[CellSpec], Passes],
-    shapes: Callable[[CellSpec], Callable[[Tensor, Weights, bool], Outputs]],
+    shapes: Callable[[CellSpec], Shapes],
 ) -> dict[CellSpec, RecurrentOp]:
     """The op of this form for every cell."""
     return {

@@ -50,8 +50,8 @@ def register_autocast(
 ) -> None:
     """Under autocast, the first ``tensors`` arguments and the list of weights behind them are computed and
     given in its dtype, but for the output numbered ``wide``, which keeps the input's. As in torch, float64 is
-    left alone. ``options`` arguments follow that matter; what comes after them (weights packed in another
-    dtype) does not."""
+    left alone. ``options`` arguments follow that matter, then weights packed in another dtype, which do not,
+    and what may come after them."""
     for device, key in _AUTOCAST_KEYS.items():
         below = torch._C.DispatchKeySet(torch._C._dispatch_key_parse(key))
         _LIBRARY.impl(
@@ -74,7 +74,9 @@ def _autocast(
 
     with torch._C._ExcludeDispatchKeyGuard(below):
         *tensors, weights = args[: options.start]
-        out = op(*map(cast, tensors), [cast(w) for w in weights], *args[options])
+        last = args[options.stop + 1 :]
+        behind = (*args[options], None, *last) if last else args[options]
+        out = op(*map(cast, tensors), [cast(w) for w in weights], *behind)
     if wide is None:
         return out
     return tuple(t.to(args[0].dtype) if i == wide else t for i, t in enumerate(out))

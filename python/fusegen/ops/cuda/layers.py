@@ -113,11 +113,21 @@ def _forward(
     lengths: Tensor | None,
     packed: None,
     train: bool,
+    recompute: int = 0,
 ) -> Outputs:
     gx, b_hn = gate_inputs(spec, x, weights)
     R = present(_of_each_direction(weights, spec, "R"))
     steps = Steps(R, _projection(weights, spec), b_hn, h0, c0, lengths=lengths, relu=relu)
-    return recurrence(engine, spec, gx, steps, train)
+    out = recurrence(engine, spec, gx, steps, train and not recompute)
+    return (*out[:3], *_nothing_saved(spec, steps, gx)) if train and recompute else out
+
+
+def _nothing_saved(spec: CellSpec, steps: Steps, like: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Gates and cells of no step. Here ``recompute`` runs the whole forward again in backward, whatever k is:
+    products of fewer rows could be summed in another order, and the gates' last bits would differ."""
+    B, (H, _, D) = like.shape[1], steps.sizes(spec)
+    cells = like.new_empty(D, 0, B, H, dtype=torch.float32) if spec is LSTM else None
+    return like.new_empty(D, 0, B, 4 * H), cells
 
 
 def recurrence(engine: Engine, spec: CellSpec, gx: Tensor, steps: Steps, train: bool) -> Outputs:
@@ -201,12 +211,15 @@ def _backward(
     kept: Outputs,
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
+    recompute: int = 0,
 ) -> list[Tensor]:
     x, h0, c0, weights, relu, lengths = call
     R = present(_of_each_direction(weights, spec, "R"))
     steps = Steps(R, _projection(weights, spec), h0=h0, c0=c0, lengths=lengths, relu=relu)
     # under autocast, torch's products would come out in another dtype than the tensors they are gradients of
     with torch._C._DisableAutocast():
+        if recompute:
+            kept = (kept[0], *_forward(engine, spec, *call, None, True)[3:])
         dgates, dh, dh0, dc0 = recurrence_backward(engine, spec, steps, kept, grads, wanted[1:3])
         products = _Products(spec, steps, x, kept, dgates, dh)
         dx = [products.of_input(present(_of_each_direction(weights, spec, "W")))] if wanted[0] else []
