@@ -7,8 +7,9 @@ tensors of a call have one dtype (float32, bfloat16, float16, float64), but for 
 any other strides. ``cell``: "lstm", "gru", "rnn_tanh" or "rnn_relu"; what a cell does not have is None.
 ``weights``: per direction W [G*H, I], R [G*H, P], b_ih, b_hh [G*H] or None, and for the LSTM W_hr [P, H] or
 None (not of a single step); ``dweights`` the same, None where not wanted. ``packed``: a blob of ``pack`` per
-direction, in place of W, R and W_hr. ``inside``: resets [T, B] bool, reset_h, reset_c [D, B, n], key (an int64),
-four rates or none, the layer's number, training. A wrong shape, dtype, length or name raises ValueError.
+direction, in place of W, R and W_hr. ``inside``: resets [T, B] bool, reset_h, reset_c [D, B, n], key (an
+int64), four rates or none, the layer's number, training. A wrong shape, dtype, length or name raises
+ValueError.
 """
 
 from collections.abc import Sequence

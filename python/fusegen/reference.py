@@ -57,6 +57,9 @@ class _Masks(NamedTuple):
     candidate: Mask = None
 
 
+_NO_MASKS = _Masks()
+
+
 def _masked(t: Tensor, mask: Mask) -> Tensor:
     return t if mask is None else t * mask
 
@@ -68,7 +71,7 @@ def lstm_step(
     R: Tensor,
     b_hh: Tensor | None,
     W_hr: Tensor | None,
-    masks: _Masks = _Masks(),
+    masks: _Masks = _NO_MASKS,
 ) -> tuple[Tensor, Tensor]:
     """One LSTM step from ``gx = W x + b_ih`` [B, 4H], h [B, P], c [B, H] to (h, c)."""
     i, f, g, o = (gx + F.linear(_masked(h, masks.h), R, b_hh)).chunk(4, -1)
@@ -77,7 +80,7 @@ def lstm_step(
     return (h if W_hr is None else F.linear(h, W_hr)), c
 
 
-def gru_step(gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None, masks: _Masks = _Masks()) -> Tensor:
+def gru_step(gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None, masks: _Masks = _NO_MASKS) -> Tensor:
     """One GRU step from ``gx = W x + b_ih`` [B, 3H] and h [B, H]: n = tanh(gx_n + r * (R_n h + b_hn))."""
     xr, xz, xn = gx.chunk(3, -1)
     hr, hz, hn = F.linear(_masked(h, masks.h), R, b_hh).chunk(3, -1)
@@ -87,7 +90,7 @@ def gru_step(gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None, masks: _Mask
 
 
 def rnn_step(
-    gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None, relu: bool, masks: _Masks = _Masks()
+    gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None, relu: bool, masks: _Masks = _NO_MASKS
 ) -> Tensor:
     """One RNN step from ``gx = W x + b_ih`` [B, H] and h [B, H], tanh or relu."""
     a = gx + F.linear(_masked(h, masks.h), R, b_hh)
@@ -182,8 +185,8 @@ def _layer(
     lengths: Tensor | None,
     inside: Inside | None,
 ) -> tuple[Tensor, ...]:
-    """All directions of one layer; ``step_of(R, b_hh)`` (LSTM: and ``W_hr``) gives a step, which takes gx, the
-    states and masks. Returns y and the final states in x's dtype."""
+    """All directions of one layer; ``step_of(R, b_hh)`` (LSTM: and ``W_hr``) gives a step, which takes gx,
+    the states and masks. Returns y and the final states in x's dtype."""
     dtype = x.dtype
     rounded = _rounder(dtype)
     x = _wide(x)

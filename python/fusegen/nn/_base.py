@@ -41,7 +41,7 @@ class Layers(nn.Module):
     bidirectional: bool
     hidden_size: int
     proj_size: int
-    _plain = True  # whether nothing happens inside the recurrences but what a call asks for
+    _is_plain = True  # whether nothing happens inside the recurrences but what a call asks for
 
     def _run(
         self, x: Tensor, states: States, lengths: Tensor | None, asked: Asked | None = None
@@ -125,7 +125,7 @@ class Layers(nn.Module):
             elif rank == 2 and isinstance(lengths, int):
                 lengths = [lengths]
             at = checks.as_lengths(self._get_name(), lengths, x)  # type: ignore[arg-type]
-        if self._plain and resets is None and reset_to is None and generator is None:
+        if self._is_plain and resets is None and reset_to is None and generator is None:
             out = self._run(x, states, at)
         else:
             resets, reset_to = self._padded(x, rank, resets, reset_to)
@@ -174,7 +174,7 @@ class Layers(nn.Module):
         if at is not None:
             at = at.to(data.device, non_blocking=True)
         resets, reset_to, generator = given_inside
-        if self._plain and resets is None and reset_to is None and generator is None:
+        if self._is_plain and resets is None and reset_to is None and generator is None:
             y, *final = self._run(x, states, at)
         else:
             if resets is not None:
@@ -219,7 +219,7 @@ class Recurrent(Layers, NotScripted, RNNBase):
         """Keeps these of the four options below, checked, beside the others."""
         now = {name: getattr(self, name) for name in _OPTIONS} | given
         rates = inside_ops.as_rates(self._get_name(), len(self._spec.states), **now)
-        self._rates, self._dropout_on, self._plain = rates, now["recurrent_dropout_on"], not any(rates)
+        self._rates, self._dropout_on, self._is_plain = rates, now["recurrent_dropout_on"], not any(rates)
 
     def _recurrent_dropout(self) -> float:
         return max(self._rates.state, self._rates.candidate)

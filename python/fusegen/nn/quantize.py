@@ -121,8 +121,8 @@ def _with_hooks(made: nn.Module, of: nn.Module) -> nn.Module:
 def _check(name: str, m: nn.Module) -> None:
     if getattr(m, "_zones", False):
         raise ValueError(
-            f"fusegen.quantize: {name or 'the model'} ({type(m).__name__}) has zoneout={m.zoneout}, whose mean "
-            "of states the kernels of 8 bits do not take"
+            f"fusegen.quantize: {name or 'the model'} ({type(m).__name__}) has zoneout={m.zoneout}, whose "
+            "mean of states the kernels of 8 bits do not take"
         )
     for parameter in m.parameters():
         what = f"fusegen.quantize: {name or 'the model'} ({type(m).__name__})"

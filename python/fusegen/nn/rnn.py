@@ -18,8 +18,8 @@ class RNN(Recurrent):
 
     Elman 1990: h = tanh(W x + b_ih + R h + b_hh), or relu by ``nonlinearity``.
 
-    ``recurrent_dropout``, ``recurrent_dropout_on`` (the candidate is the new h), ``zoneout`` (one number, of h)
-    and ``weight_drop`` as of ``LSTM``.
+    ``recurrent_dropout``, ``recurrent_dropout_on`` (the candidate is the new h), ``zoneout`` (one number, of
+    h) and ``weight_drop`` as of ``LSTM``.
     """
 
     _spec = spec.RNN

@@ -8,10 +8,10 @@ torch's gate order. The second direction runs the sequence backwards. Initial st
 sequence's end the output is zero, and final states are those of its last step (the initial ones for length
 0).
 
-A layer's form takes more by name: ``resets`` [T, B] and ``reset_to`` ([D, B, P], of the LSTM a pair with [D, B,
-H], or [P] and [H] for all), as the layers of ``fusegen.nn`` take them in ``forward``; ``recurrent_dropout``,
-``recurrent_dropout_on``, ``zoneout`` and ``weight_drop`` as they take them when made, and ``training`` (True)
-and ``generator``.
+A layer's form takes more by name: ``resets`` [T, B] and ``reset_to`` ([D, B, P], of the LSTM a pair with [D,
+B, H], or [P] and [H] for all), as the layers of ``fusegen.nn`` take them in ``forward``;
+``recurrent_dropout``, ``recurrent_dropout_on``, ``zoneout`` and ``weight_drop`` as they take them when made,
+and ``training`` (True) and ``generator``.
 
 All tensors of a call have one dtype (float32, bfloat16, float16, float64; under autocast they are cast) and
 one device. Errors: TypeError for a wrong kind of argument, ValueError for wrong ranks, counts and lengths,

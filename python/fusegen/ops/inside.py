@@ -81,8 +81,8 @@ def as_rates(
     zoneout: object,
     weight_drop: object,
 ) -> Rates:
-    """Of the arguments of a layer, or of a functional form. Raises TypeError for what is no number, ValueError
-    for one outside [0, 1) and another name."""
+    """Of the arguments of a layer, or of a functional form. Raises TypeError for what is no number,
+    ValueError for one outside [0, 1) and another name."""
     on = _arguments.choice(f"{what}: recurrent_dropout_on", recurrent_dropout_on, ("state", "candidate"))
     dropout = _probability(what, "recurrent_dropout", recurrent_dropout)
     if states == 2:
@@ -92,8 +92,8 @@ def as_rates(
     else:
         zones = [_probability(what, "zoneout", zoneout), 0.0]
     dropped = _probability(what, "weight_drop", weight_drop)
-    split = (dropout, 0.0) if on == "state" else (0.0, dropout)
-    return Rates(*split, *zones, dropped)
+    state, candidate = (dropout, 0.0) if on == "state" else (0.0, dropout)
+    return Rates(state, candidate, zones[0], zones[1], dropped)
 
 
 def _probability(what: str, name: str, rate: object) -> float:

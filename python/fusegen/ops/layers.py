@@ -87,10 +87,10 @@ def passes(spec: CellSpec) -> Passes:
         out = empty_grads((x, h0, c0, *weights, *starts), wanted)
         dx, dh0, dc0, *dweights = out[: 3 + len(weights)]
         (dy, dh_n, dc_n), (y, gates, cells) = grads, kept
-        more = () if inside is None else (_dense_inside(inside), *out[-2:])
+        starts_of = (None, None, None) if inside is None else (_dense_inside(inside), out[-2], out[-1])
         _C.layer_backward(
             names[relu], rows(dy), dense(dh_n), dense(dc_n), rows(x), dense(h0), dense(c0),
-            dense_all(weights), lengths, y, gates, cells, dx, dh0, dc0, dweights, _threads(), *more,
+            dense_all(weights), lengths, y, gates, cells, dx, dh0, dc0, dweights, _threads(), *starts_of,
         )  # fmt: skip
         return present(out)
 
@@ -167,7 +167,8 @@ def run(
 
 def _dropped(spec: CellSpec, layers: Sequence[Weights], key: Tensor, rate: float) -> list[Weights]:
     """The weights with each R dropped."""
-    per, made = len(spec.weights), []
+    per = len(spec.weights)
+    made: list[Weights] = []
     for layer, weights in enumerate(layers):
         of_layer, D = [*weights], len(weights) // per
         for d in range(D):

@@ -120,12 +120,13 @@ class RecurrentOp(Differentiable):
         grads = [f"Tensor{'?' if self.outputs > 1 else ''} {g}" for g in form.gradients[: self.outputs]]
         kept = [*(outputs[:1] if self._keeps_output else ()), *saved]
         lengths = ["Tensor? lengths"] if form.has_lengths else []
+        given = ", ".join([*grads, inputs, *lengths, *kept, "bool[] wanted"])
         # an RNN reads it off its output else
         mean = ", Tensor? gates=None" if form.has_lengths and not saved else ""
         self.backward_op = register(
             f"{name}_backward",
             Kernel(
-                f"({', '.join([*grads, inputs, *lengths, *kept, 'bool[] wanted'])}{inside}{mean}) -> Tensor[]",
+                f"({given}{inside}{mean}) -> Tensor[]",
                 on_cpu[f"{name}_backward"],
                 on_cuda[f"{name}_backward"],
                 self._empty_grads,
@@ -152,8 +153,8 @@ class RecurrentOp(Differentiable):
         return (resets, *(h, c)[: self.inputs - 1], key, rates, layer, training)
 
     def _uniform(self, args: Sequence[Any], between: int = 0) -> tuple[Any, ...]:
-        """(x, h, c, weights, relu, lengths, inside, the ``between`` arguments before what is inside, the rest):
-        of a schema's arguments, from x on. The dispatcher drops trailing defaults."""
+        """(x, h, c, weights, relu, lengths, inside, the ``between`` arguments before what is inside, the
+        rest): of a schema's arguments, from x on. The dispatcher drops trailing defaults."""
         x, h, *c = args[: self.inputs]
         weights, *rest = args[self.inputs :]
         relu = rest.pop(0) if self.spec.has_relu else False
