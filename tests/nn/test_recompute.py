@@ -6,7 +6,7 @@ import warnings
 import fusegen
 import pytest
 import torch
-from cases import CELL_NAMES, DTYPES, SHAPES, covering, flat, hidden, layer, options_of
+from cases import CELL_NAMES, DTYPES, SHAPES, covering, flat, hidden, layer, options_of, tree
 from fusegen.ops import functional
 from torch import nn
 from torch.library import opcheck
@@ -26,14 +26,16 @@ SIZES = (
 )
 
 
-def results(m, x, hx, every, lengths=None, wanted=None):
+def results(m, x, hx, every, lengths=None, wanted=None, **more):
     """Outputs and gradients of a loss that reads them all."""
     m.recompute = every
     leaves = [t.detach().requires_grad_() for t in (x, *flat(hx))]
     states = tuple(leaves[1:]) if len(leaves) > 2 else leaves[1] if leaves[1:] else None
-    given = states
-    outputs = flat(m(leaves[0], given, lengths=lengths))
+    if "reset_to" in more:
+        starts = tree(lambda s: s.detach().requires_grad_(), more["reset_to"])
+        more, leaves = more | {"reset_to": starts}, [*leaves, *flat((starts,))]
     torch.manual_seed(1)
+    outputs = flat(m(leaves[0], states, lengths=lengths, **more))
     loss = sum((o * torch.randn_like(o)).sum() for o in outputs)
     of = [*leaves, *m.parameters()] if wanted is None else [[*leaves, *m.parameters()][i] for i in wanted]
     return [*outputs, *torch.autograd.grad(loss, of)]
@@ -77,6 +79,58 @@ def test_same_bits_with_every_option(cell_name, options, dtype, every, poisoned)
     B = 5 if options.get("batch_first") else 9
     for hx in (None, hidden(cell_name, m, B, dtype)):
         assert_same(results(m, x, hx, every), results(m, x, hx, None))
+
+
+# What may happen inside a recurrence; zoneout of a GRU is one number.
+INSIDE = (
+    {},
+    {"recurrent_dropout": 0.4},
+    {"recurrent_dropout": 0.3, "recurrent_dropout_on": "candidate"},
+    {"zoneout": (0.2, 0.4)},
+    {"recurrent_dropout": 0.4, "zoneout": (0.3, 0.0), "weight_drop": 0.5},
+)
+
+
+@pytest.mark.parametrize(
+    ("cell_name", "inside", "dtype", "train", "ragged", "resets"),
+    covering(
+        SAVING,
+        INSIDE,
+        DTYPES,
+        (True, False),
+        (True, False),
+        ("none", "to zero", "to a state"),
+        strength=3,
+    ),
+    ids=str,
+)
+def test_same_bits_with_resets_and_masks(cell_name, inside, dtype, train, ragged, resets):
+    if cell_name != "LSTM" and "zoneout" in inside:
+        inside = inside | {"zoneout": inside["zoneout"][0]}
+    T, B, H = 11, 7, 70
+    for threads, proj in ((1, 0), (2, 0), (2, 5)):
+        if proj and cell_name != "LSTM":
+            continue
+        torch.set_num_threads(threads)
+        options = {"bidirectional": True, "num_layers": 2, **({"proj_size": proj} if proj else {})}
+        m = layer(cell_name, 5, H, dtype=dtype, **options, **inside).train(train)
+        x, hx, starts = torch.randn(T, B, 5, dtype=dtype), *(hidden(cell_name, m, B, dtype) for _ in range(2))
+        lengths = torch.randint(0, T + 1, (B,)) if ragged else None
+        more = {} if resets == "none" else {"resets": torch.rand(T, B) < 0.3}
+        more |= {"reset_to": starts} if resets == "to a state" else {}
+        plain = results(m, x, hx, None, lengths, **more)
+        for every in (1, 4):
+            assert_same(results(m, x, hx, every, lengths, **more), plain)
+
+
+def test_compiled_with_resets_and_masks():
+    m = fusegen.nn.LSTM(5, 12, recurrent_dropout=0.4, zoneout=(0.2, 0.3))
+    x, hx = torch.randn(9, 4, 5), hidden("LSTM", m, 4, torch.float32)
+    more = {"resets": torch.rand(9, 4) < 0.3, "reset_to": hidden("LSTM", m, 4, torch.float32)}
+    plain = results(m, x, hx, None, **more)
+    torch._dynamo.reset()
+    m.compile(fullgraph=True)
+    assert_same(results(m, x, hx, 4, **more), plain)
 
 
 @pytest.mark.parametrize("cell_name", SAVING)
@@ -185,17 +239,18 @@ def test_opcheck(name, more):
     x, lengths = torch.randn(7, 3, 5), torch.tensor([7, 0, 4])
     states = flat(hidden(name.upper(), m, 3, torch.float32))
     ops = torch.ops.fusegen
-    opcheck(getattr(ops, f"{name}_train").default, (x, *states, weights, lengths, 3))
-    y, *rest = getattr(ops, f"{name}_train")(x, *states, weights, lengths, 3)
+    again = (None, *(None for _ in states), None, [], 0, True, 3)
+    opcheck(getattr(ops, f"{name}_train").default, (x, *states, weights, lengths, *again))
+    y, *rest = getattr(ops, f"{name}_train")(x, *states, weights, lengths, recompute=3)
     finals, saved = rest[: len(states)], rest[len(states) :]
     wanted = [t is not None for t in (x, *states, *weights)]
     given = (y, *finals)
     opcheck(
         getattr(ops, f"{name}_backward").default,
-        (*given, x, *states, weights, lengths, y, *saved, wanted, 3),
+        (*given, x, *states, weights, lengths, y, *saved, wanted, *again),
     )
     leaves = [None if w is None else w.clone().requires_grad_() for w in weights]
-    opcheck(getattr(ops, name).default, (x, *states, leaves, lengths, None, 3))
+    opcheck(getattr(ops, name).default, (x, *states, leaves, lengths, None, *again))
 
 
 @pytest.mark.parametrize("cell_name", SAVING)

@@ -16,6 +16,9 @@ class GRU(Recurrent):
 
     Equations as in torch.nn.GRU (Cho et al. 2014, the reset gate after the recurrent product).
 
+    ``recurrent_dropout``, ``recurrent_dropout_on`` (the candidate is n), ``zoneout`` (one number, of h)
+    and ``weight_drop`` as of ``LSTM``.
+
     ``recompute=k`` (an int of at least 1) makes training keep less and take longer: see
     ``fusegen.ops.functional``.
     """
@@ -34,6 +37,10 @@ class GRU(Recurrent):
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
         *,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_on: str = "state",
+        zoneout: float = 0.0,
+        weight_drop: float = 0.0,
         recompute: int | None = None,
         **refused: Any,
     ) -> None:
@@ -50,4 +57,10 @@ class GRU(Recurrent):
             device=device,
             dtype=dtype,
             recompute=recompute,
+        )
+        self._regularise(
+            recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_on=recurrent_dropout_on,
+            zoneout=zoneout,
+            weight_drop=weight_drop,
         )

@@ -18,6 +18,9 @@ class RNN(Recurrent):
 
     Elman 1990: h = tanh(W x + b_ih + R h + b_hh), or relu by ``nonlinearity``.
 
+    ``recurrent_dropout``, ``recurrent_dropout_on`` (the candidate is the new h), ``zoneout`` (one number, of
+    h) and ``weight_drop`` as of ``LSTM``.
+
     ``recompute`` is taken as the other layers take it and changes nothing: h alone is kept for backward.
     """
 
@@ -36,6 +39,10 @@ class RNN(Recurrent):
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
         *,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_on: str = "state",
+        zoneout: float = 0.0,
+        weight_drop: float = 0.0,
         recompute: int | None = None,
         **refused: Any,
     ) -> None:
@@ -55,4 +62,10 @@ class RNN(Recurrent):
             device=device,
             dtype=dtype,
             recompute=recompute,
+        )
+        self._regularise(
+            recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_on=recurrent_dropout_on,
+            zoneout=zoneout,
+            weight_drop=weight_drop,
         )

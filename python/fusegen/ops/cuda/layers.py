@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import _backend, _precision
+from ..._inside import Inside
 from ..layout import dense, present
 from ..recurrent import Call, Outputs, Passes, Weights
 from ..spec import GRU, LSTM, CellSpec
@@ -113,8 +114,11 @@ def _forward(
     lengths: Tensor | None,
     packed: None,
     train: bool,
+    inside: Inside | None = None,
     recompute: int = 0,
 ) -> Outputs:
+    if inside is not None:
+        raise RuntimeError(f"{spec.name}: no kernels of resets, masks or zoneout on this GPU")
     gx, b_hn = gate_inputs(spec, x, weights)
     R = present(_of_each_direction(weights, spec, "R"))
     steps = Steps(R, _projection(weights, spec), b_hn, h0, c0, lengths=lengths, relu=relu)
@@ -213,13 +217,13 @@ def _backward(
     wanted: Sequence[bool],
     recompute: int = 0,
 ) -> list[Tensor]:
-    x, h0, c0, weights, relu, lengths = call
+    x, h0, c0, weights, relu, lengths, inside = call
     R = present(_of_each_direction(weights, spec, "R"))
     steps = Steps(R, _projection(weights, spec), h0=h0, c0=c0, lengths=lengths, relu=relu)
     # under autocast, torch's products would come out in another dtype than the tensors they are gradients of
     with torch._C._DisableAutocast():
         if recompute:
-            kept = (kept[0], *_forward(engine, spec, *call, None, True)[3:])
+            kept = (kept[0], *_forward(engine, spec, *call[:6], None, True, inside)[3:])
         dgates, dh, dh0, dc0 = recurrence_backward(engine, spec, steps, kept, grads, wanted[1:3])
         products = _Products(spec, steps, x, kept, dgates, dh)
         dx = [products.of_input(present(_of_each_direction(weights, spec, "W")))] if wanted[0] else []

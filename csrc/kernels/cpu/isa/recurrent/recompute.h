@@ -8,6 +8,7 @@
 #pragma once
 #include <array>
 
+#include "inside.h"
 #include "packed.h"
 #include "sequence.h"
 
@@ -20,6 +21,7 @@ class Recompute {
   static constexpr int L = kLanes<C>, G = gate_count(cell), NW = G;
   static constexpr bool kGru = cell == Cell::gru;
   static constexpr bool kNarrow = sizeof(S) != sizeof(C);
+  static constexpr bool kPairs = kStep<S> == Step::pair;
   static constexpr int kWays = 3;  // of summing: one, two or four k apart
   static_assert(saved_gates(cell) > 0);
 
@@ -53,6 +55,7 @@ class Recompute {
 
   const RecurrentBackward& p_;
   const std::vector<Batch>& batches_;  // backward's teams
+  const Inside<S>& inside_;
   const cpu::Plan forward_;
   const std::vector<Batch> forward_batches_;
   const std::vector<int64_t> forward_bounds_;
@@ -65,9 +68,10 @@ class Recompute {
   std::vector<TeamScratch> scratch_;
 
 public:
-  Recompute(const RecurrentBackward& p, const std::vector<Batch>& batches)
+  Recompute(const RecurrentBackward& p, const std::vector<Batch>& batches, const Inside<S>& inside)
       : p_(p),
         batches_(batches),
+        inside_(inside),
         forward_(cpu::plan_forward(of_forward(p))),
         forward_batches_(make_batches(p, forward_.over_rows ? forward_.threads : 1)),
         forward_bounds_(make_chunks(forward_batches_, forward_.chunk_rows * forward_batches_.size())),
@@ -101,7 +105,7 @@ public:
       s.q = arena.take<C>(kGru ? s.most * ldc_ : 0);
       s.cells = arena.take<C>(kGru ? 0 : (steps_ + 1) * n * ldc_);
       s.x = arena.take<C>(kNarrow ? s.most * ldx_ : 0);
-      s.h = arena.take<C>(kNarrow ? s.most * ldh_ : 0);
+      s.h = arena.take<C>(copies_h() ? s.most * ldh_ : 0);
     }
   }
 
@@ -162,8 +166,8 @@ private:
     TeamScratch& s = scratch_[k];
     if (team.rank == 0) list(k, begin, end);
     team.barrier();
-    if constexpr (kNarrow) {
-      widen(k, team);
+    if (copies_h()) {
+      copy_operands(k, team);
       team.barrier();
     }
     const Range panels = share(shape_.count<C>(), team);
@@ -203,7 +207,8 @@ private:
     s.h_rows.clear();
     s.x_rows.clear();
     for (size_t i = 0; i < s.slots.size(); ++i)
-      s.h_rows.push_back(kNarrow ? s.h + i * ldh_ : reinterpret_cast<const C*>(state_before(k, s.slots[i])));
+      s.h_rows.push_back(copies_h() ? s.h + i * ldh_
+                                    : reinterpret_cast<const C*>(state_before(k, s.slots[i])));
     for (size_t i = 0; i < of_x.size(); ++i)
       s.x_rows.push_back(kNarrow ? s.x + i * ldx_ : reinterpret_cast<const C*>(input(k, of_x[i])));
   }
@@ -262,24 +267,44 @@ private:
   const S* state_before(int k, const Slot& slot) const {
     const Batch& batch = batches_[k];
     const int64_t b = batch.row[slot.row];
+    if (inside_.begins(batch, slot.row, slot.step)) {
+      const S* start = inside_.start_h(b);
+      return start ? start : zero_row_;
+    }
     if (slot.step) return row_of<S>(p_.y, batch.time(slot.row, slot.step - 1), b);
     return p_.h0.data ? row_of<S>(p_.h0, 0, b) : zero_row_;
   }
 
   // ---- the products and what follows ---------------------------------------------------------------------
 
+  // Whether products read h from copies: in the compute type, and with its mask.
+  bool copies_h() const { return kNarrow || inside_.drops_state(); }
+
   // This thread's part of the rows of x and h as the products read them.
-  void widen(int k, const Team& team) const {
+  void copy_operands(int k, const Team& team) const {
     const TeamScratch& s = scratch_[k];
     const auto copy = [&](const S* from, int64_t n, C* to) {
       for (int64_t i = 0, K = steps<S>(n); i < K; i += L)
         store(to + i, load_steps(from, n, i, lanes_left<C>(K, i)));
     };
     const Range of_h = share(static_cast<int64_t>(s.slots.size()), team);
-    for (int64_t i = of_h.begin; i < of_h.end; ++i) copy(state_before(k, s.slots[i]), p_.P, s.h + i * ldh_);
-    const Range of_x = share(static_cast<int64_t>(s.x_slots.size()), team);
-    for (int64_t i = of_x.begin; i < of_x.end; ++i)
-      copy(input(k, s.slots[s.x_slots[i]]), p_.I, s.x + i * ldx_);
+    for (int64_t i = of_h.begin; i < of_h.end; ++i) {
+      const S* h = state_before(k, s.slots[i]);
+      if (inside_.drops_state()) copy_masked(h, batches_[k].row[s.slots[i].row], s.h + i * ldh_);
+      else copy(h, p_.P, s.h + i * ldh_);
+    }
+    if constexpr (kNarrow) {
+      const Range of_x = share(static_cast<int64_t>(s.x_slots.size()), team);
+      for (int64_t i = of_x.begin; i < of_x.end; ++i)
+        copy(input(k, s.slots[s.x_slots[i]]), p_.I, s.x + i * ldx_);
+    }
+  }
+  void copy_masked(const S* h, int64_t b, C* to) const {
+    for (int64_t u = 0; u < p_.P; u += L) {
+      const V masked = inside_.drop_state(inside_.dropped(b), u, load(h + u, lanes_left<C>(p_.P, u)));
+      if constexpr (kPairs) store(reinterpret_cast<S*>(to) + u, masked);
+      else store(to + u, masked);
+    }
   }
 
   void input_product(const TeamScratch& s, const Range& panels) const {
@@ -330,18 +355,39 @@ private:
   void step_cells(int k, const Range& panels) const {
     const Batch& batch = batches_[k];
     const TeamScratch& s = scratch_[k];
-    const int64_t n = batch.size(), u0 = panels.begin * L, u1 = std::min(p_.H, panels.end * L);
+    const Range units{panels.begin * L, std::min(p_.H, panels.end * L)};
     for (int i = 0, alive = batch.active(s.begin); i < alive; ++i)
-      for (int64_t u = u0; u < u1; u += L) store(s.cells + i * ldc_ + u, cell_before(k, s.begin, i, u));
-    for (int64_t step = s.begin; step < s.end; ++step)
-      for (int i = 0, alive = batch.active(step); i < alive; ++i) {
-        C* c = s.cells + ((step - s.begin) * n + i) * ldc_;
-        for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
-          const C* a = gates_of(s, slot(k, i, step), panel);
-          const cells::LstmGates<V> gates{load(a), load(a + L), load(a + 2 * L), load(a + 3 * L)};
-          store(c + n * ldc_ + panel * L, cells::lstm_state<Math>(gates, load(c + panel * L)).c);
-        }
+      for (int64_t u = units.begin; u < units.end; u += L)
+        store(s.cells + i * ldc_ + u, cell_before(k, s.begin, i, u));
+    StepInside inside{.units = units, .states = {0, 0}};
+    for (int64_t step = s.begin; step < s.end; ++step) {
+      const int alive = batch.active(step);
+      if (inside_) inside_.at_step(batch, step, alive, inside);
+      for (int i = 0; i < alive; ++i) {
+        if (inside_) step_row<true>(k, step, i, panels, inside.rows[i]);
+        else step_row<false>(k, step, i, panels, {});
       }
+    }
+  }
+  template <bool inside>
+  void step_row(int k, int64_t step, int row, const Range& panels, const RowInside& in) const {
+    const TeamScratch& s = scratch_[k];
+    const int64_t n = batches_[k].size();
+    const C* before = s.cells + ((step - s.begin) * n + row) * ldc_;
+    C* after = s.cells + ((step - s.begin + 1) * n + row) * ldc_;
+    for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+      const int64_t u = panel * L;
+      const C* a = gates_of(s, slot(k, row, step), panel);
+      cells::LstmGates<V> gates{load(a), load(a + L), load(a + 2 * L), load(a + 3 * L)};
+      V c = load(before + u);
+      if constexpr (inside) {
+        if (in.begins) c = inside_.start_c(in.b, u, lanes_left<C>(p_.H, u));
+        gates.g = inside_.drop_candidate(in, u, gates.g);
+        store(after + u, inside_.zone_c(in, u, c, cells::lstm_state<Math>(gates, c).c));
+      } else {
+        store(after + u, cells::lstm_state<Math>(gates, c).c);
+      }
+    }
   }
   V cell_before(int k, int64_t step, int row, int64_t u) const {
     const int64_t b = batches_[k].row[row];
