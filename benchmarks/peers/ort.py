@@ -82,15 +82,16 @@ def quantized(model: bytes) -> tuple[bytes, list[str]]:
 
 
 class OrtQuantizedRunner(OrtRunner):
-    """Of GRU and RNN it has no form of 8 bits: float32 runs, and the row says so."""
+    """The states are inputs. Of GRU and RNN it has no form of 8 bits: float32 runs, and the row says so."""
 
     def __init__(self, problem):
-        model, operators = quantized(onnx_model.model(problem.case.cell, problem.weights))
+        given = onnx_model.states_of(problem.case.cell)
+        model, operators = quantized(onnx_model.model(problem.case.cell, problem.weights, given))
         if "DynamicQuantizeLSTM" in operators:
             self.compared = "benchmark of 8 bits"
         else:
             self.remark = f"ONNX Runtime has no int8 {problem.case.cell.upper()}: its float32 one ran"
-        super().__init__(problem, model)
+        super().__init__(problem, model, given)
 
 
 class OnnxRuntimeQuantized(OnnxRuntime):
