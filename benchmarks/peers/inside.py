@@ -15,7 +15,7 @@ SHARE = 0.05  # of steps at which an episode begins
 
 
 class Episodes(Problem):
-    """A padded batch in which episodes begin, `starts` [T,B] bool; the answer is that of a loop over steps."""
+    """A padded batch in which episodes begin, `starts` [T,B] bool; its answer is a loop's over steps."""
 
     def __init__(self, case: Case, seed: int = 0):
         super().__init__(case, seed)

@@ -1,5 +1,5 @@
-"""Options inside the recurrence: what resets, recurrent dropout, zoneout and weight drop cost beside the plain
-layer, and the loop over steps that resets spare."""
+"""Options inside the recurrence: what resets, recurrent dropout, zoneout and weight drop cost beside the
+plain layer, and the loop over steps that resets spare."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ COSTS = {
     "fused zoneout": 1.12,
     "fused weight drop": None,
 }
-# Training of an LSTM: a loop of torch.nn's calls over ours with resets, by how wide vectors are; and torch.nn's
-# own whole call without any.
+# Training of an LSTM: a loop of torch.nn's calls over ours with resets, by whether vectors have 512 bits; and
+# torch.nn's own whole call without any.
 LOOP = {True: 8.0, False: 5.0}
 WHOLE = 1.0
 
