@@ -15,7 +15,7 @@ _GROUP = 16  # blocks that lie side by side: a vector of up to so many neighbour
 def words(key: Tensor, mask: int, place: int, block: Tensor) -> tuple[Tensor, ...]:
     """The four random words of each block, as int64; key a single int64, block int64 of any shape."""
     k0, k1 = key & _WORD, (key >> 32) & _WORD
-    w = (block & _WORD, block >> 32, torch.full_like(block, place), torch.full_like(block, mask))
+    w = (block & _WORD, (block >> 32) & _WORD, torch.full_like(block, place), torch.full_like(block, mask))
     for _ in range(10):
         # of a product that wraps, the bits are those of the unsigned one
         a, b = w[0] * 0xD2511F53, w[2] * 0xCD9E8D57

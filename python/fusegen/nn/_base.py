@@ -225,7 +225,9 @@ class Recurrent(Layers, NotScripted, RNNBase):
         """Keeps these of the four options below, checked, beside the others."""
         now = {name: getattr(self, name) for name in _OPTIONS} | given
         rates = inside_ops.as_rates(self._get_name(), len(self._spec.states), **now)
-        self._rates, self._dropout_on, self._is_plain = rates, now["recurrent_dropout_on"], not any(rates)
+        new = (rates, now["recurrent_dropout_on"])
+        if new != (self._rates, self._dropout_on):  # else it has what torch.nn's has, and nothing more
+            (self._rates, self._dropout_on), self._is_plain = new, not any(rates)
 
     def _recurrent_dropout(self) -> float:
         return max(self._rates.state, self._rates.candidate)

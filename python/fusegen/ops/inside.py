@@ -69,7 +69,8 @@ class Asked(NamedTuple):
         part = slice(layer * D, (layer + 1) * D)
         h, c = (None if s is None else s[part] for s in (self.reset_h, self.reset_c))
         rates = self.rates_of_masks
-        return Inside(self.resets, h, c, key if rates else None, rates, layer, self.training)
+        state = (self.resets, h, c)
+        return Inside(*state, key if rates else None, rates=rates, layer=layer, training=self.training)
 
 
 def as_rates(

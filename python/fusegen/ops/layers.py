@@ -74,7 +74,7 @@ def passes(spec: CellSpec) -> Passes:
             )  # fmt: skip
             return out
         if train and gates is None and inside is not None and inside.expects:
-            gates = x.new_empty(h_n.shape[0], *y.shape[:2], h_n.shape[2])
+            gates = x.new_zeros(h_n.shape[0], *y.shape[:2], h_n.shape[2])  # past a sequence's end too
         _C.layer_forward(
             names[relu], rows(x), dense(h0), dense(c0), dense_all(weights), lengths, y, h_n, c_n,
             None if recompute else gates, cells, packed, _threads(), _dense_inside(inside), recompute,
