@@ -70,13 +70,26 @@ struct LayerSizes {
   Format format;
   bool backward;
   int B, H, P, D;
+  bool resets;  // sequences start anew inside the call: blocks then keep from what
 };
+
+// Where sequences start anew inside a call, and from what (params.h, Resets): of all directions.
+struct Boundaries {
+  const bool* at;     // [T,B], or null: nowhere
+  uint32_t* bits;     // of boundary_bytes(), written ahead of the pass (cuda/recurrent/boundaries.h)
+  const void *h, *c;  // [D,B,P], [D,B,H] what the state becomes, or null: zero
+};
+
+// Words of a bit for each row of the batch, whole copies of 16 bytes.
+constexpr int boundary_words(int B) { return (B + 127) / 128 * 4; }
+constexpr int64_t boundary_bytes(int64_t T, int B, int D) { return D * (T + 1) * boundary_words(B) * 4; }
 
 struct Recurrence : LayerSizes {
   int64_t T;
   const int64_t* lengths;  // [B], or null. A value outside 0..T is taken as the nearest; `error` says so
-  const void* R[2];        // of a direction: [G*H, P]
-  const void* W_hr[2];     // [P, H], or null
+  Boundaries boundaries;
+  const void* R[2];     // of a direction: [G*H, P]
+  const void* W_hr[2];  // [P, H], or null
   Plan plan;
   void* workspace;   // plan.workspace_bytes, 16-byte aligned
   int64_t* error;    // host memory that the device can write: see device_error.h
@@ -102,6 +115,9 @@ struct BackwardPass : Recurrence {
   void* dgates;     // [T,B,D*G*H], of gx. GRU: [T,B,D*4H], columns n_x, r, z, n_h
   void* dh;         // [T,B,D*P], the gradient of W_hr's product; only where there is one
   void *dh0, *dc0;  // or null: not wanted
+  // [D,B,P], [D,B,H], zero at first: the gradients that reach what the state becomes at a boundary are added;
+  // or null: not wanted
+  float *dreset_h, *dreset_c;
 };
 
 // -- One step of a cell --

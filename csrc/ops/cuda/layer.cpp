@@ -9,7 +9,7 @@ namespace fusegen {
 static void write(std::string& to, const GpuPass& p) {
   to += detail::joined(p.backward ? "backward" : "forward", " with B = ", p.B, ", H = ", p.H, ", P = ", p.P,
                        ", ", p.D, " direction(s) and dtype ", static_cast<int>(p.dtype), " on device ",
-                       p.device);
+                       p.device, p.resets ? ", with resets" : "");
 }
 
 namespace {
@@ -50,7 +50,7 @@ void raise_what_was_left(const View& error) {
 void check_plan(const GpuPass& planned, const GpuPass& call) {
   const bool same = planned.dtype == call.dtype && planned.backward == call.backward && planned.B == call.B &&
                     planned.H == call.H && planned.P == call.P && planned.D == call.D &&
-                    planned.device == call.device;
+                    planned.device == call.device && planned.resets == call.resets;
   check(same, "plan: expected one of ", call, ", got one of ", planned);
 }
 
@@ -69,6 +69,7 @@ void fill(cuda::Recurrence& r, const GpuPlan& plan, const GpuLaunch& launch, con
   r.H = static_cast<int>(pass.H);
   r.P = static_cast<int>(pass.P);
   r.D = pass.D;
+  r.resets = pass.resets;
   r.lengths = static_cast<const int64_t*>(checked.of(layer.lengths, "lengths", {pass.B}, ElementType::i64));
   r.plan = plan.plan;
   check(required(workspace, "workspace").ndim == 1 && workspace.shape[0] >= r.plan.workspace_bytes,
@@ -78,6 +79,15 @@ void fill(cuda::Recurrence& r, const GpuPlan& plan, const GpuLaunch& launch, con
   r.patience = launch.patience;
   r.stream = launch.stream;
   r.device = checked.device();
+  const GpuInside& inside = layer.inside;
+  if (!inside.resets) return;
+  r.boundaries.at =
+      static_cast<const bool*>(checked.of(inside.resets, "resets", {T, pass.B}, ElementType::u8));
+  r.boundaries.h = checked.of(inside.reset_h, "reset_h", {pass.D, pass.B, pass.P});
+  r.boundaries.c = checked.of(inside.reset_c, "reset_c", {pass.D, pass.B, pass.H});
+  r.boundaries.bits =
+      static_cast<uint32_t*>(checked.of(required(inside.boundaries, "boundaries"), "boundaries",
+                                        {gpu_boundary_bytes(T, pass.B, pass.D)}, ElementType::u8));
 }
 
 int directions(const Views& R) {
@@ -88,6 +98,10 @@ int directions(const Views& R) {
 
 }  // namespace
 
+int64_t gpu_boundary_bytes(int64_t T, int64_t B, int D) {
+  return cuda::boundary_bytes(T, static_cast<int>(B), D);
+}
+
 GpuPlan gpu_plan(const GpuPass& pass, const cuda::Device& device, int transport) {
   check(pass.B <= 1 << 24 && pass.H <= 1 << 20 && pass.P <= 1 << 20,
         "recurrence: expected B <= 2^24 and H <= 2^20, got B = ", pass.B, ", H = ", pass.H);
@@ -97,7 +111,8 @@ GpuPlan gpu_plan(const GpuPass& pass, const cuda::Device& device, int transport)
                                .B = static_cast<int>(pass.B),
                                .H = static_cast<int>(pass.H),
                                .P = static_cast<int>(pass.P),
-                               .D = pass.D};
+                               .D = pass.D,
+                               .resets = pass.resets};
   return {.pass = pass, .plan = cuda::choose(device, sizes, transport)};
 }
 
@@ -117,7 +132,8 @@ cuda::Transport gpu_forward(const GpuPlan& plan, const GpuLaunch& launch, const 
                          .H = H,
                          .P = P,
                          .D = D,
-                         .device = checked.device()});
+                         .device = checked.device(),
+                         .resets = static_cast<bool>(layer.inside.resets)});
   cuda::ForwardPass p{};
   fill(p, plan, launch, checked, T, layer);
   p.gx = checked.need(layer.gx, "gx", {T, B, D * G * H});
@@ -155,7 +171,8 @@ cuda::Transport gpu_backward(const GpuPlan& plan, const GpuLaunch& launch, const
                          .H = H,
                          .P = P,
                          .D = D,
-                         .device = checked.device()});
+                         .device = checked.device(),
+                         .resets = static_cast<bool>(layer.inside.resets)});
   cuda::BackwardPass p{};
   fill(p, plan, launch, checked, T, layer);
   for (int d = 0; d < D; ++d) {
@@ -177,6 +194,8 @@ cuda::Transport gpu_backward(const GpuPlan& plan, const GpuLaunch& launch, const
   if (P != H) p.dh = checked.need(layer.dh, "dh", {T, B, D * P});
   p.dh0 = checked.of(layer.dh0, "dh0", {D, B, P});
   p.dc0 = checked.of(layer.dc0, "dc0", {D, B, H});
+  p.dreset_h = static_cast<float*>(checked.of(layer.dreset_h, "dreset_h", {D, B, P}, ElementType::f32));
+  p.dreset_c = static_cast<float*>(checked.of(layer.dreset_c, "dreset_c", {D, B, H}, ElementType::f32));
   return B && T ? cuda::backward(p) : p.plan.transport;
 }
 

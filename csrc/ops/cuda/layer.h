@@ -17,6 +17,7 @@ struct GpuPass {
   bool backward;
   int64_t B, H, P;
   int D, device;
+  bool resets;  // sequences start anew inside the call
 };
 
 // A pass and how it is to run: made once, for its workspace and for the call.
@@ -31,6 +32,14 @@ struct GpuLaunch {
   int64_t patience;  // nanoseconds that its blocks wait for each other before they give up; 0: for ever
 };
 
+// What may happen inside the recurrence (Resets of params.h).
+struct GpuInside {
+  View resets;            // [T,B] of bytes
+  View reset_h, reset_c;  // [D,B,P], [D,B,H]
+  View boundaries;        // of gpu_boundary_bytes(), written
+};
+int64_t gpu_boundary_bytes(int64_t T, int64_t B, int D);
+
 struct GpuForward {
   View gx;     // [T,B,D*G*H]
   Views R;     // of a direction [G*H,P]
@@ -39,6 +48,7 @@ struct GpuForward {
   View h0, c0, lengths;
   View y, h_n, c_n, gates, cells;
   View workspace, error;
+  GpuInside inside;
 };
 
 struct GpuBackward {
@@ -48,6 +58,8 @@ struct GpuBackward {
   View y, h0, c0, lengths, gates, cells;
   View dgates, dh, dh0, dc0;
   View workspace, error;
+  GpuInside inside;
+  View dreset_h, dreset_c;  // float32, zero; or None
 };
 
 // transport: a cuda::Transport, or -1: the best.

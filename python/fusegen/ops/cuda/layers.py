@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import _backend, _precision
+from ..._inside import Inside
 from ..layout import dense, present
 from ..recurrent import Call, Outputs, Passes, Weights
 from ..spec import GRU, LSTM, CellSpec
@@ -32,11 +33,16 @@ class Steps(NamedTuple):
     c0: Tensor | None = None
     lengths: Tensor | None = None
     relu: bool = False
+    inside: Inside | None = None
 
     def sizes(self, spec: CellSpec) -> tuple[int, int, int]:
         """H, P, D."""
         GH, P = self.R[0].shape
         return GH // spec.gates, P, len(self.R)
+
+    @property
+    def resets(self) -> Tensor | None:
+        return None if self.inside is None else self.inside.resets
 
 
 def passes(engine: Engine, spec: CellSpec) -> Passes:
@@ -48,13 +54,26 @@ def _plan(engine: Engine, spec: CellSpec, steps: Steps, like: Tensor, backward: 
     """The engine's plan of a pass, made once: it says the workspace, and is handed on to the kernels."""
     B, (H, P, D) = like.shape[1], steps.sizes(spec)
     tf32 = _precision.recurrence_in_tf32(like.dtype)
-    return engine.plan(
-        (spec.engine_name(steps.relu), dtype_name(like), tf32, backward, B, H, P, D, like.device.index or 0)
-    )
+    asked = (spec.engine_name(steps.relu), dtype_name(like), tf32, backward, B, H, P, D)
+    return engine.plan((*asked, like.device.index or 0), steps.resets is not None)
 
 
 def _workspace(plan: Any, like: Tensor) -> Tensor:
     return like.new_empty(plan.workspace_bytes, dtype=torch.uint8)
+
+
+def _inside(engine: Engine, steps: Steps, like: Tensor, spec: CellSpec) -> tuple[Any, ...]:
+    """What the kernels are given of ``steps.inside``: nothing, or a tuple."""
+    inside = steps.inside
+    if inside is None:
+        return ()
+    resets, (T, B, _) = inside.resets, like.shape
+    boundaries = None
+    if resets is not None:
+        resets = resets.contiguous().view(torch.uint8)
+        size = engine.kernels.gpu_boundary_bytes(T, B, steps.sizes(spec)[2])
+        boundaries = like.new_empty(size, dtype=torch.uint8)
+    return ((resets, dense(inside.reset_h), dense(inside.reset_c), boundaries),)
 
 
 def _note(engine: Engine, spec: CellSpec, plan: Any, transport: str) -> None:
@@ -113,10 +132,11 @@ def _forward(
     lengths: Tensor | None,
     packed: None,
     train: bool,
+    inside: Inside | None = None,
 ) -> Outputs:
     gx, b_hn = gate_inputs(spec, x, weights)
     R = present(_of_each_direction(weights, spec, "R"))
-    steps = Steps(R, _projection(weights, spec), b_hn, h0, c0, lengths=lengths, relu=relu)
+    steps = Steps(R, _projection(weights, spec), b_hn, h0, c0, lengths, relu, inside)
     return recurrence(engine, spec, gx, steps, train)
 
 
@@ -132,7 +152,7 @@ def recurrence(engine: Engine, spec: CellSpec, gx: Tensor, steps: Steps, train: 
     transport = engine.kernels.gpu_forward(
         plan, stream_of(gx), engine.patience, gx, _dense(steps.R), _dense(steps.W_hr),
         [dense(b) for b in steps.b_hn], dense(steps.h0), dense(steps.c0), steps.lengths, y, h_n, c_n, gates,
-        cells, _workspace(plan, gx), error_word(gx.device),
+        cells, _workspace(plan, gx), error_word(gx.device), *_inside(engine, steps, gx, spec),
     )  # fmt: skip
     _note(engine, spec, plan, transport)
     return y, h_n, c_n, gates, cells
@@ -145,10 +165,11 @@ def recurrence_backward(
     kept: Outputs,
     grads: Sequence[Tensor | None],
     states: Sequence[bool] = (False, False),
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """(dgates [T, B, D*n*H], dh [T, B, D*P] or None, dh0, dc0) from ``grads`` of y, h_n and c_n: what goes
-    step by step. n is 4 for LSTM and GRU, 1 for RNN; ``kept`` is y, gates, cells; ``states``: whether dh0 and
-    dc0 are wanted."""
+    resets: Sequence[bool] = (False, False),
+) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+    """(dgates [T, B, D*n*H], dh [T, B, D*P] or None, [dh0, dc0, dreset_h, dreset_c]) from ``grads`` of y, h_n
+    and c_n: what goes step by step. n is 4 for LSTM and GRU, 1 for RNN; ``kept`` is y, gates, cells;
+    ``states``: whether dh0 and dc0 are wanted, ``resets``: those of reset_h and reset_c."""
     y, gates, cells = kept
     assert y is not None
     (T, B, _), (H, P, D) = y.shape, steps.sizes(spec)
@@ -156,14 +177,21 @@ def recurrence_backward(
     dh = y.new_empty(T, B, D * P) if steps.W_hr else None
     dh0 = y.new_empty(D, B, P) if states[0] else None
     dc0 = y.new_empty(D, B, H) if states[1] else None
+    # where they are added up
+    dreset = [
+        y.new_zeros(D, B, n, dtype=torch.float32) if want else None
+        for n, want in zip((P, H), resets, strict=True)
+    ]
+    inside = _inside(engine, steps, y, spec)
     plan = _plan(engine, spec, steps, y, True)
     transport = engine.kernels.gpu_backward(
         plan, stream_of(y), engine.patience, *map(dense, grads), _dense(steps.R),
         _dense(steps.W_hr), y, dense(steps.h0), dense(steps.c0), steps.lengths,
         gates, cells, dgates, dh, dh0, dc0, _workspace(plan, y), error_word(y.device),
+        *((*inside, *dreset) if inside else ()),
     )  # fmt: skip
     _note(engine, spec, plan, transport)
-    return dgates, dh, dh0, dc0
+    return dgates, dh, [dh0, dc0, *(None if t is None else t.to(y.dtype) for t in dreset)]
 
 
 def _columns(spec: CellSpec) -> int:
@@ -179,6 +207,32 @@ def _first_rows(g: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
         return g[-1]
     at = (lengths.clamp(1, g.shape[0]) - 1).view(1, -1, 1).expand(1, g.shape[1], g.shape[2])
     return g.gather(0, at)[0]
+
+
+def _states_read(
+    y: Tensor,
+    h0: Tensor | None,
+    lengths: Tensor | None,
+    reverse: bool,
+    inside: Inside,
+    reset_h: Tensor | None,
+) -> Tensor:
+    """The h [T, B, P] that every step read: y of the step before, h0 [B, P] first, and ``reset_h`` where its
+    sequence starts anew."""
+    T, B, P = y.shape
+    start = y.new_zeros(1, B, P) if h0 is None else h0.unsqueeze(0)
+    read = torch.cat([y[1:], start] if reverse else [start, y[:-1]])
+    if reverse and lengths is not None:
+        at = (lengths.clamp(1, T) - 1).view(1, B, 1).expand(1, B, P)
+        read = read.scatter(0, at, start)
+    anew = inside.resets
+    if anew is None:
+        return read
+    if reverse:
+        anew = torch.cat([anew[1:], anew.new_zeros(1, B)])
+    if lengths is not None:
+        anew = anew & (torch.arange(T, device=y.device).unsqueeze(1) + reverse < lengths)
+    return torch.where(anew.unsqueeze(-1), y.new_zeros(()) if reset_h is None else reset_h, read)
 
 
 def _recurrent_gradient(
@@ -202,12 +256,14 @@ def _backward(
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> list[Tensor]:
-    x, h0, c0, weights, relu, lengths = call
+    x, h0, c0, weights, relu, lengths, *rest = call
+    inside = rest[0] if rest else None
     R = present(_of_each_direction(weights, spec, "R"))
-    steps = Steps(R, _projection(weights, spec), h0=h0, c0=c0, lengths=lengths, relu=relu)
+    steps = Steps(R, _projection(weights, spec), (), h0, c0, lengths, relu, inside)
+    of_resets = wanted[3 + len(weights) :] or (False, False)
     # under autocast, torch's products would come out in another dtype than the tensors they are gradients of
     with torch._C._DisableAutocast():
-        dgates, dh, dh0, dc0 = recurrence_backward(engine, spec, steps, kept, grads, wanted[1:3])
+        dgates, dh, of_states = recurrence_backward(engine, spec, steps, kept, grads, wanted[1:3], of_resets)
         products = _Products(spec, steps, x, kept, dgates, dh)
         dx = [products.of_input(present(_of_each_direction(weights, spec, "W")))] if wanted[0] else []
         per = len(spec.weights)
@@ -217,7 +273,7 @@ def _backward(
             for name, want in zip(spec.weights, wanted[3 + d * per : 3 + (d + 1) * per], strict=True)
             if want
         ]
-        return [*dx, *present((dh0, dc0)), *of_weights]
+        return [*dx, *present(of_states[:2]), *of_weights, *present(of_states[2:])]
 
 
 class _Products:
@@ -282,8 +338,13 @@ class _Products:
     def _of_R(self, d: int) -> Tensor:
         y, h0 = self.kept[0], self.steps.h0
         assert y is not None
-        start = None if h0 is None else h0[d]
-        return _recurrent_gradient(self.outer[d], y[..., self._part(d)], start, self.steps.lengths, d == 1)
+        start, (y, g) = None if h0 is None else h0[d], (y[..., self._part(d)], self.outer[d])
+        inside = self.steps.inside
+        if inside is None or inside.resets is None:
+            return _recurrent_gradient(g, y, start, self.steps.lengths, d == 1)
+        reset_h = None if inside.reset_h is None else inside.reset_h[d]
+        read = _states_read(y, start, self.steps.lengths, d == 1, inside, reset_h)
+        return g.flatten(0, 1).t() @ read.flatten(0, 1)
 
     def _of_projection(self, d: int) -> Tensor:
         _, gates, cells = self.kept

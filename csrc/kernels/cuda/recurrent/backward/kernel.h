@@ -86,6 +86,7 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
     if (step > 0) {
       const float* parts = scatter.wait(slice, step - 1);
       if (owner) lane.add(parts);
+      if (owner && lane.starts_anew()) lane.stop(slice);
     }
     typename Lane::Outputs out;
     const int stage = a.shared.stage + parity * kStage;

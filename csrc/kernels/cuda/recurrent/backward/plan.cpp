@@ -34,7 +34,7 @@ bool plan_backward(Plan& plan, const LayerSizes& s, const Device& device, Transp
   plan.k_splits = 1;
   plan.shape = shape;
   deal(plan, s.B, 1, most);
-  plan.shared_bytes = backward_shared(plan, gates, number).total;
+  plan.shared_bytes = backward_shared(plan, gates, number, s.resets).total;
   return plan.shared_bytes <= device.shared_bytes;
 }
 

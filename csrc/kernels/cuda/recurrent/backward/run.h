@@ -52,7 +52,7 @@ void run_backward(const BackwardPass& pass, const Workspace& w, unsigned char* m
   a.blocks = plan.blocks;
   a.slices = plan.slices;
   a.groups = plan.groups;
-  a.shared = backward_shared(plan, gate_count(pass.cell), number_bytes(pass.format));
+  a.shared = backward_shared(plan, gate_count(pass.cell), number_bytes(pass.format), pass.resets);
   a.partials = memory + w.exchange;
   a.parity = backward_turn_bytes(plan, pass);
   a.flags = reinterpret_cast<uint32_t*>(memory + w.flags);

@@ -16,7 +16,7 @@ struct Weight {
 struct Vectors {
   const void* data[2];
   int64_t stride;
-  // Forward, a sequence that begins with this step has these, h0, instead.
+  // Forward, a sequence that begins with this step has these, h0, instead, and one that starts anew its own.
   bool starts;
   const void* first[2];
   int64_t first_stride;

@@ -17,7 +17,7 @@ namespace fusegen::cuda::stepwise {
 // Where an item has its numbers.
 struct Spot {
   int unit;
-  bool first;                   // step of its sequence
+  bool first, anew;             // step of its sequence; its state was replaced before
   int64_t at, before;           // rows of y; `before`: of the step that forward ran before
   int64_t saved, saved_before;  // rows of gates and cells
   int64_t state;                // of h0 and c0
@@ -41,7 +41,9 @@ struct LstmGradient {
     Saved v;
     read_gates<T>(v.gate, pass, s);
     v.c = pass.cells[s.saved * pass.H + s.unit];
-    v.c_prev = s.first ? read_or_zero<T>(pass.c0, s.state) : pass.cells[s.saved_before * pass.H + s.unit];
+    v.c_prev = s.anew    ? read_or_zero<T>(pass.boundaries.c, s.state)
+               : s.first ? read_or_zero<T>(pass.c0, s.state)
+                         : pass.cells[s.saved_before * pass.H + s.unit];
     return v;
   }
   // `past`: dc, and what of it reaches the step before.
@@ -65,8 +67,9 @@ struct GruGradient {
   static FUSEGEN_DEVICE Saved read_saved(const Arguments<BackwardPass>& a, const Spot& s) {
     Saved v;
     read_gates<T>(v.gate, a.pass, s);
-    v.h_prev =
-        s.first ? read_or_zero<T>(a.pass.h0, s.state) : read<T>(a.pass.y, s.before * a.pass.H + s.unit);
+    v.h_prev = s.anew    ? read_or_zero<T>(a.pass.boundaries.h, s.state)
+               : s.first ? read_or_zero<T>(a.pass.h0, s.state)
+                         : read<T>(a.pass.y, s.before * a.pass.H + s.unit);
     return v;
   }
   static FUSEGEN_DEVICE void gradient(const Arguments<BackwardPass>&, const Saved& s, float (&g)[4], float dh,
@@ -102,6 +105,8 @@ public:
   struct Given {
     Row row;
     bool leaves;  // behind its first step: what is left is dh0
+    // The state was replaced behind this step: what the next one gives back is no gradient of this step's.
+    bool cut;
     float dh, past;
     typename C::Saved saved;
   };
@@ -118,15 +123,17 @@ public:
     if (!row.live && !given.leaves) return;
     const int64_t state = at_.state(row);
     const bool fresh = row.last || row.length <= 0;
+    given.cut = at_.anew(row.b, at_.order() + 1);
     if (fresh && a_.half != Half::cell) given.dh = read_or_zero<T>(pass.dh_n, state);
     if constexpr (C::kCarriesC) given.past = fresh ? read_or_zero<T>(pass.dc_n, state) : a_.carry[state];
     if constexpr (C::kCarriesH) {
-      if (!fresh) given.dh = a_.carry[state];
+      if (!fresh) (given.cut ? given.past : given.dh) = a_.carry[state];
     }
     if (!row.live) return;
     const int t = at_.t(), before = at_.reverse() ? t + 1 : t - 1;
     const Spot spot{.unit = at_.unit(),
                     .first = row.first,
+                    .anew = row.anew,
                     .at = at_.row_of_call(row, t),
                     .before = at_.row_of_call(row, before),
                     .saved = at_.saved_row(row, t),
@@ -143,14 +150,22 @@ public:
     const int64_t state = at_.state(row);
     const bool bad = row.length < 0;
     if (bad && a_.step == 0) device::store_first(pass.error, error_of_length(row.b));
-    const float dh = bad ? device::not_a_number() : given.dh + sum[0];
+    const bool stops = given.cut && a_.half != Half::cell;
+    if (stops && pass.dreset_h) pass.dreset_h[state] += sum[0] + (C::kCarriesH ? given.past : 0.0f);
+    const float dh = bad ? device::not_a_number() : given.dh + (stops ? 0.0f : sum[0]);
     if ((given.leaves || (bad && a_.step == 0)) && a_.half != Half::cell)
       write_if_wanted<T>(pass.dh0, state, dh);
     if (a_.step == pass.T) return;
 
     float g[C::kColumns] = {}, past = given.past;
+    const auto stop = [&] {
+      if (pass.dreset_c) pass.dreset_c[state] += past;
+      past = 0;
+    };
+    if (C::kCarriesC && given.cut) stop();
     if (row.live) {
       C::gradient(a_, given.saved, g, dh, past);
+      if (C::kCarriesC && row.first && row.anew) stop();  // no further launch may follow
       if constexpr (C::kCarriesC || C::kCarriesH) a_.carry[state] = past;
     }
     if constexpr (C::kCarriesC) {

@@ -80,7 +80,9 @@ public:
       given.x[gate] = wanted ? device::widen(from[gate * static_cast<int64_t>(pass.H)]) : 0.0f;
     if constexpr (C::kHasC) {
       if (row.live)
-        given.before = row.first ? read_or_zero<T>(pass.c0, at_.state(row)) : a_.carry[at_.state(row)];
+        given.before = row.anew    ? read_or_zero<T>(pass.boundaries.c, at_.state(row))
+                       : row.first ? read_or_zero<T>(pass.c0, at_.state(row))
+                                   : a_.carry[at_.state(row)];
     }
     if constexpr (C::kTakesH) {
       if (row.live) {

@@ -4,6 +4,7 @@
 #include <device/exchange.h>
 
 #include "../../access.h"
+#include "../boundaries.h"
 #include "sums.h"
 
 namespace fusegen::cuda::stepwise {
@@ -13,6 +14,7 @@ struct Row {
   int b, length;  // length -1: out of range, what the sequence gives is NaN
   bool there;     // tiles reach past the batch, and past the units
   bool live, first, last;
+  bool anew;  // its state is replaced before this step
 };
 
 // What a launch works on, as a block sees it.
@@ -40,7 +42,17 @@ public:
     r.live = t_ >= 0 && t_ < r.length;
     r.first = r.live && begins(r.length);
     r.last = r.live && t_ == (reverse() ? 0 : r.length - 1);
+    r.anew = r.live && anew(r.b, order());
     return r;
+  }
+
+  // This step among those of its direction, as forward runs them; -1 where only dh0 is left.
+  FUSEGEN_DEVICE int order() const {
+    return std::is_same_v<Pass, BackwardPass> ? static_cast<int>(a_.pass.T) - 1 - a_.step : a_.step;
+  }
+  // Whether row b starts anew before a step.
+  FUSEGEN_DEVICE bool anew(int b, int order) const {
+    return a_.pass.boundaries.at && starts_anew(a_.pass, d_, order, b);
   }
 
   // The number of this lane's unit in [D,B,units], and of [D,T,B,..] and [T,B,D,..] the row.
@@ -71,6 +83,10 @@ public:
   // What row b multiplies; null: zeros.
   FUSEGEN_DEVICE const T* vector(int b) const {
     const Vectors& v = a_.vectors;
+    if (v.starts && anew(b, order())) {
+      const T* h = static_cast<const T*>(a_.pass.boundaries.h);
+      return h ? h + (static_cast<int64_t>(d_) * a_.pass.B + b) * a_.weight.K : nullptr;
+    }
     const bool first = v.starts && begins(length(b));
     const void* from = first ? v.first[d_] : v.data[d_];
     return from ? static_cast<const T*>(from) + b * (first ? v.first_stride : v.stride) : nullptr;

@@ -89,6 +89,7 @@ public:
       a_.vectors.first[d] = static_cast<const T*>(pass.h0) + static_cast<int64_t>(d) * pass.B * a_.weight.K;
       a_.vectors.aligned &= fits(a_.vectors.first[d], a_.weight.K);
     }
+    if (starts && pass.boundaries.h) a_.vectors.aligned &= fits(pass.boundaries.h, a_.weight.K);
   }
 
   // from(d, t): rows of direction d at step t, which is one of the sequence's, or null.
@@ -163,7 +164,7 @@ void run_steps(const BackwardPass& pass, unsigned char*, const Workspace&) {
   const auto dgates_at = [&](int d, int t) { return rows_at<T>(pass.dgates, pass, d, t, row) + skipped; };
   const auto dh_at = [&](int d, int t) { return rows_at<T>(pass.dh, pass, d, t, pass.P); };
   const auto nowhere = [](int, int) { return static_cast<void*>(nullptr); };
-  const int last = static_cast<int>(pass.T) - (pass.dh0 == nullptr);
+  const int last = static_cast<int>(pass.T) - (!pass.dh0 && !pass.dreset_h);
   if (!products.projected) {
     Launches<T, Fmt, BackwardPass> whole(pass, Half::both, products.cell, pass.R);
     whole.multiply(pass.D * row);
