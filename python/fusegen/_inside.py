@@ -15,11 +15,11 @@ STATE_DROPOUT, CANDIDATE_DROPOUT, ZONEOUT_H, ZONEOUT_C, WEIGHT_DROP = range(5)
 class Inside(NamedTuple):
     """One layer's, of D directions, as its op takes it.
 
-    ``resets`` [T, B] bool: true where a sequence starts anew between the steps t-1 and t, from ``reset_h`` [D,
-    B, P] and ``reset_c`` [D, B, H], or zero. ``rates``: how likely an element of h is dropped where R reads
-    it (one mask a sequence), one of the candidate (a mask a step), and a unit of h and of c keeps its old
-    state (zoneout); or (). ``key``, of which masks are made, is an int64 on the CPU; ``layer`` is its number
-    in the stack. Out of ``training`` nothing is dropped and zoneout takes its expectation.
+    ``resets`` [T, B] bool: true where a sequence starts anew between the steps t-1 and t, from ``reset_h``
+    [D, B, P] and ``reset_c`` [D, B, H], or zero. ``rates``: how likely an element of h is dropped where R
+    reads it (one mask a sequence), one of the candidate (a mask a step), and a unit of h and of c keeps its
+    old state (zoneout); or (). ``key``, of which masks are made, is an int64 on the CPU; ``layer`` is its
+    number in the stack. Out of ``training`` nothing is dropped and zoneout takes its expectation.
     """
 
     resets: Tensor | None = None

@@ -256,8 +256,7 @@ def _backward(
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> list[Tensor]:
-    x, h0, c0, weights, relu, lengths, *rest = call
-    inside = rest[0] if rest else None
+    x, h0, c0, weights, relu, lengths, inside = call
     R = present(_of_each_direction(weights, spec, "R"))
     steps = Steps(R, _projection(weights, spec), (), h0, c0, lengths, relu, inside)
     of_resets = wanted[3 + len(weights) :] or (False, False)
