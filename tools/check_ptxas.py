@@ -24,7 +24,7 @@ CELL = re.compile(
     r"cuda\d+(cell|cell_step|cell_backward)_kernelILi(\d)E(?:.*?(Format[A-Za-z]+?\d+)ELi(\d)E)?"
 )
 # Ahead of a recurrence.
-ALONE = re.compile(r"\d(boundary)_kernel")
+ALONE = re.compile(r"\d(boundary|mask|start_masked)_kernel")
 # Of the discriminator step, with its format and the rows of its tile.
 STEP = re.compile(r"\dstep_kernelI.*?(Format[A-Za-z]+?\d+).*?TileSizeILi(\d+)E")
 

@@ -71,6 +71,7 @@ struct LayerSizes {
   bool backward;
   int B, H, P, D;
   bool resets;  // sequences start anew inside the call: blocks then keep from what
+  bool masked;  // some of Masks is asked for: by a launch a step alone
 };
 
 // Where sequences start anew inside a call, and from what (params.h, Resets): of all directions.
@@ -88,6 +89,7 @@ struct Recurrence : LayerSizes {
   int64_t T;
   const int64_t* lengths;  // [B], or null. A value outside 0..T is taken as the nearest; `error` says so
   Boundaries boundaries;
+  Masks masks;          // place: of direction 0
   const void* R[2];     // of a direction: [G*H, P]
   const void* W_hr[2];  // [P, H], or null
   Plan plan;
@@ -104,8 +106,10 @@ struct ForwardPass : Recurrence {
   const void *h0, *c0;  // [D,B,P], [D,B,H], or null: zero
   void* y;              // [T,B,D*P]
   void *h_n, *c_n;      // [D,B,P], [D,B,H]
-  void* gates;          // [D,T,B,saved*H], or null: inference
-  float* cells;         // [D,T,B,H], or null
+  // [D,T,B,saved*H], or null: inference. Of an RNN, whose zoneout takes its expectation, [D,T,B,H]: h before
+  // it
+  void* gates;
+  float* cells;  // [D,T,B,H], or null
 };
 
 struct BackwardPass : Recurrence {
@@ -118,6 +122,17 @@ struct BackwardPass : Recurrence {
   // [D,B,P], [D,B,H], zero at first: the gradients that reach what the state becomes at a boundary are added;
   // or null: not wanted
   float *dreset_h, *dreset_c;
+};
+
+// A mask as a tensor (philox.h).
+struct MaskPass {
+  uint64_t key;
+  uint32_t mask, place;  // philox::Mask
+  float rate;
+  int64_t rows, n;
+  bool* dropped;  // [rows,n], written
+  void* stream;
+  int device;
 };
 
 // -- One step of a cell --
@@ -221,5 +236,7 @@ Plan choose(const Device& device, const LayerSizes& sizes, int transport);
 // cluster, else a launch a step.
 Transport forward(const ForwardPass& pass);
 Transport backward(const BackwardPass& pass);
+
+void make_mask(const MaskPass& pass);
 
 }  // namespace fusegen::cuda

@@ -1,6 +1,7 @@
 // The recurrence of a layer on a GPU.
 #include "ops/cuda/layer.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "bind/arguments.h"
@@ -28,14 +29,22 @@ const char* name_of(cuda::Transport t) { return kTransports[static_cast<int>(t)]
 using Given = std::optional<py::tuple>;
 
 // None, or a tuple in the order of GpuInside's fields.
-GpuInside read_inside(const Given& inside) {
+GpuInside read_gpu_inside(const Given& inside) {
   if (!inside) return {};
   const py::tuple& t = *inside;
-  if (t.size() != 4) throw py::value_error("inside: expected 4 values, got " + std::to_string(t.size()));
-  return {.resets = t[0].cast<View>(),
-          .reset_h = t[1].cast<View>(),
-          .reset_c = t[2].cast<View>(),
-          .boundaries = t[3].cast<View>()};
+  if (t.size() != 8) throw py::value_error("inside: expected 8 values, got " + std::to_string(t.size()));
+  const auto rates = t[5].cast<std::vector<double>>();
+  if (!rates.empty() && rates.size() != 4)
+    throw py::value_error("rates: expected 4 numbers or none, got " + std::to_string(rates.size()));
+  GpuInside read{.resets = t[0].cast<View>(),
+                 .reset_h = t[1].cast<View>(),
+                 .reset_c = t[2].cast<View>(),
+                 .boundaries = t[3].cast<View>(),
+                 .key = t[4].cast<View>(),
+                 .layer = t[6].cast<int64_t>(),
+                 .training = t[7].cast<bool>()};
+  std::copy(rates.begin(), rates.end(), read.rates.begin());
+  return read;
 }
 
 void bind_plans(py::module_& m) {
@@ -60,7 +69,7 @@ void bind_plans(py::module_& m) {
   m.def(
       "gpu_plan",
       [](Cell cell, Dtype dtype, bool tf32, bool backward, int64_t B, int64_t H, int64_t P, int D, int device,
-         const std::string& transport, bool resets) {
+         const std::string& transport, bool resets, bool masked) {
         const GpuPass pass{.cell = cell,
                            .dtype = dtype,
                            .tf32 = tf32,
@@ -70,16 +79,23 @@ void bind_plans(py::module_& m) {
                            .P = P,
                            .D = D,
                            .device = device,
-                           .resets = resets};
+                           .resets = resets,
+                           .masked = masked};
         return gpu_plan(pass, cuda::device(device), transport_named(transport));
       },
       "cell"_a, "dtype"_a, "tf32"_a, "backward"_a, "B"_a, "H"_a, "P"_a, "D"_a, "device"_a, "transport"_a,
-      "resets"_a = false);
+      "resets"_a = false, "masked"_a = false);
+  m.def(
+      "gpu_mask",
+      [](uintptr_t stream, View key, uint32_t mask, uint32_t place, double rate, View dropped) {
+        gpu_mask({mask, place, rate, key, dropped}, reinterpret_cast<void*>(stream));
+      },
+      "stream"_a, "key"_a, "mask"_a, "place"_a, "rate"_a, "dropped"_a);
   m.def("gpu_boundary_bytes", &gpu_boundary_bytes, "T"_a, "B"_a, "D"_a);
   m.def(
       "gpu_plan_on",
       [](int sms, int shared_bytes, int major, int code, Cell cell, Dtype dtype, bool tf32, bool backward,
-         int64_t B, int64_t H, int64_t P, int D, const std::string& transport, bool resets) {
+         int64_t B, int64_t H, int64_t P, int D, const std::string& transport, bool resets, bool masked) {
         const GpuPass pass{.cell = cell,
                            .dtype = dtype,
                            .tf32 = tf32,
@@ -89,11 +105,12 @@ void bind_plans(py::module_& m) {
                            .P = P,
                            .D = D,
                            .device = kNoDevice,
-                           .resets = resets};
+                           .resets = resets,
+                           .masked = masked};
         return gpu_plan(pass, cuda::device_of(sms, shared_bytes, major, code), transport_named(transport));
       },
       "sms"_a, "shared_bytes"_a, "major"_a, "code"_a, "cell"_a, "dtype"_a, "tf32"_a, "backward"_a, "B"_a,
-      "H"_a, "P"_a, "D"_a, "transport"_a, "resets"_a = false);
+      "H"_a, "P"_a, "D"_a, "transport"_a, "resets"_a = false, "masked"_a = false);
 }
 
 }  // namespace
@@ -119,7 +136,7 @@ void bind_cuda_layer(py::module_& m) {
                                .cells = cells,
                                .workspace = workspace,
                                .error = error,
-                               .inside = read_inside(inside)};
+                               .inside = read_gpu_inside(inside)};
         py::gil_scoped_release unlocked;
         return name_of(gpu_forward(plan, {reinterpret_cast<void*>(stream), patience}, layer));
       },
@@ -147,7 +164,7 @@ void bind_cuda_layer(py::module_& m) {
                                 .dc0 = dc0,
                                 .workspace = workspace,
                                 .error = error,
-                                .inside = read_inside(inside),
+                                .inside = read_gpu_inside(inside),
                                 .dreset_h = dreset_h,
                                 .dreset_c = dreset_c};
         py::gil_scoped_release unlocked;

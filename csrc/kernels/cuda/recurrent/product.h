@@ -15,13 +15,14 @@ struct Product {
   bool resets;
 };
 
-// Tiles of a slice: as many as fit in a lane's registers beside R, on every GPU generation.
-constexpr int most_tiles(Format format) { return number_bytes(format) == 2 ? 2 : 1; }
+// Tiles of a slice: as many as fit in a lane's registers beside R, on every GPU generation. Of calls in which
+// sequences start anew one, which is half as many kernels.
+constexpr int most_tiles(Format format, bool resets) { return number_bytes(format) == 2 && !resets ? 2 : 1; }
 
 constexpr Product product_of(const LayerSizes& s) {
   const int gates = gate_count(s.cell);
   const int ring = gates == 1 ? 1 : 4;  // GRU saves four numbers of three gates
-  return {gates, most_tiles(s.format), s.format, s.H, s.B, s.D, ring, s.resets};
+  return {gates, most_tiles(s.format, s.resets), s.format, s.H, s.B, s.D, ring, s.resets};
 }
 
 constexpr int units_of_block(const Product& p, int k_splits) { return 8 / k_splits * units_of_warp(p.gates); }

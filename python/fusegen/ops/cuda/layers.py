@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import _backend, _precision
-from ..._inside import Inside
+from ..._inside import CANDIDATE_DROPOUT, STATE_DROPOUT, ZONEOUT_C, Inside, single
 from ..layout import dense, present
 from ..recurrent import Call, Outputs, Passes, Weights
 from ..spec import GRU, LSTM, CellSpec
@@ -41,8 +41,15 @@ class Steps(NamedTuple):
         return GH // spec.gates, P, len(self.R)
 
     @property
-    def resets(self) -> Tensor | None:
-        return None if self.inside is None else self.inside.resets
+    def asked(self) -> tuple[bool, bool]:
+        """Whether sequences start anew, and whether there are masks: what a plan knows of ``inside``."""
+        inside = self.inside
+        return (False, False) if inside is None else (inside.resets is not None, any(inside.rates))
+
+    def rate(self, mask: int) -> float:
+        """Of a mask that is drawn; 0: of none."""
+        inside = self.inside
+        return inside.rates[mask] if inside is not None and inside.training and inside.rates else 0.0
 
 
 def passes(engine: Engine, spec: CellSpec) -> Passes:
@@ -55,7 +62,7 @@ def _plan(engine: Engine, spec: CellSpec, steps: Steps, like: Tensor, backward: 
     B, (H, P, D) = like.shape[1], steps.sizes(spec)
     tf32 = _precision.recurrence_in_tf32(like.dtype)
     asked = (spec.engine_name(steps.relu), dtype_name(like), tf32, backward, B, H, P, D)
-    return engine.plan((*asked, like.device.index or 0), steps.resets is not None)
+    return engine.plan((*asked, like.device.index or 0), *steps.asked)
 
 
 def _workspace(plan: Any, like: Tensor) -> Tensor:
@@ -68,12 +75,25 @@ def _inside(engine: Engine, steps: Steps, like: Tensor, spec: CellSpec) -> tuple
     if inside is None:
         return ()
     resets, (T, B, _) = inside.resets, like.shape
+    if any(inside.rates) and inside.training:
+        refuse_capture(spec.name, like)
     boundaries = None
     if resets is not None:
         resets = resets.contiguous().view(torch.uint8)
         size = engine.kernels.gpu_boundary_bytes(T, B, steps.sizes(spec)[2])
         boundaries = like.new_empty(size, dtype=torch.uint8)
-    return ((resets, dense(inside.reset_h), dense(inside.reset_c), boundaries),)
+    starts = dense(inside.reset_h), dense(inside.reset_c)
+    return ((resets, *starts, boundaries, inside.key, inside.rates, inside.layer, inside.training),)
+
+
+def refuse_capture(name: str, like: Any) -> None:
+    """Raises RuntimeError where a CUDA graph would repeat a call's masks: their key is an argument of the
+    kernels, drawn on the host."""
+    if like.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"{name}: dropout and zoneout inside the recurrence cannot be captured in a CUDA graph on "
+            f"{like.device}: every replay would have this call's masks"
+        )
 
 
 def _note(engine: Engine, spec: CellSpec, plan: Any, transport: str) -> None:
@@ -148,6 +168,8 @@ def recurrence(engine: Engine, spec: CellSpec, gx: Tensor, steps: Steps, train: 
     c_n = gx.new_empty(D, B, H) if spec is LSTM else None
     gates = gx.new_empty(D, T, B, 4 * H) if train and spec.saved else None
     cells = gx.new_empty(D, T, B, H, dtype=torch.float32) if train and spec is LSTM else None
+    if train and not spec.saved and steps.inside is not None and steps.inside.expects:
+        gates = gx.new_empty(D, T, B, H)
     plan = _plan(engine, spec, steps, gx, False)
     transport = engine.kernels.gpu_forward(
         plan, stream_of(gx), engine.patience, gx, _dense(steps.R), _dense(steps.W_hr),
@@ -210,29 +232,27 @@ def _first_rows(g: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
 
 
 def _states_read(
-    y: Tensor,
-    h0: Tensor | None,
+    all_steps: Tensor,
+    start: Tensor | None,
     lengths: Tensor | None,
     reverse: bool,
-    inside: Inside,
-    reset_h: Tensor | None,
+    resets: Tensor | None,
+    anew: Tensor | None,
 ) -> Tensor:
-    """The h [T, B, P] that every step read: y of the step before, h0 [B, P] first, and ``reset_h`` where its
-    sequence starts anew."""
-    T, B, P = y.shape
-    start = y.new_zeros(1, B, P) if h0 is None else h0.unsqueeze(0)
-    read = torch.cat([y[1:], start] if reverse else [start, y[:-1]])
+    """The states [T, B, n] that every step read: those of the step before, ``start`` [B, n] first, and
+    ``anew`` where its sequence starts anew."""
+    T, B, n = all_steps.shape
+    first = all_steps.new_zeros(1, B, n) if start is None else start.to(all_steps.dtype).unsqueeze(0)
+    read = torch.cat([all_steps[1:], first] if reverse else [first, all_steps[:-1]])
     if reverse and lengths is not None:
-        at = (lengths.clamp(1, T) - 1).view(1, B, 1).expand(1, B, P)
-        read = read.scatter(0, at, start)
-    anew = inside.resets
-    if anew is None:
+        read = read.scatter(0, (lengths.clamp(1, T) - 1).view(1, B, 1).expand(1, B, n), first)
+    if resets is None:
         return read
-    if reverse:
-        anew = torch.cat([anew[1:], anew.new_zeros(1, B)])
+    at = torch.cat([resets[1:], resets.new_zeros(1, B)]) if reverse else resets
     if lengths is not None:
-        anew = anew & (torch.arange(T, device=y.device).unsqueeze(1) + reverse < lengths)
-    return torch.where(anew.unsqueeze(-1), y.new_zeros(()) if reset_h is None else reset_h, read)
+        at = at & (torch.arange(T, device=lengths.device).unsqueeze(1) + reverse < lengths)
+    anew = read.new_zeros(()) if anew is None else anew.to(read.dtype)
+    return torch.where(at.unsqueeze(-1), anew, read)
 
 
 def _recurrent_gradient(
@@ -263,7 +283,7 @@ def _backward(
     # under autocast, torch's products would come out in another dtype than the tensors they are gradients of
     with torch._C._DisableAutocast():
         dgates, dh, of_states = recurrence_backward(engine, spec, steps, kept, grads, wanted[1:3], of_resets)
-        products = _Products(spec, steps, x, kept, dgates, dh)
+        products = _Products(engine, spec, steps, x, kept, dgates, dh)
         dx = [products.of_input(present(_of_each_direction(weights, spec, "W")))] if wanted[0] else []
         per = len(spec.weights)
         of_weights = [
@@ -279,8 +299,16 @@ class _Products:
     """The matrix products that make gradients of ``dgates``, which the kernels gave."""
 
     def __init__(
-        self, spec: CellSpec, steps: Steps, x: Tensor, kept: Outputs, dgates: Tensor, dh: Tensor | None
+        self,
+        engine: Engine,
+        spec: CellSpec,
+        steps: Steps,
+        x: Tensor,
+        kept: Outputs,
+        dgates: Tensor,
+        dh: Tensor | None,
     ) -> None:
+        self.engine = engine
         self.spec, self.steps, self.kept, self.dgates, self.dh = spec, steps, kept, dgates, dh
         self.T, self.B, self.I = x.shape
         self.H, self.P, self.D = steps.sizes(spec)
@@ -338,17 +366,51 @@ class _Products:
         y, h0 = self.kept[0], self.steps.h0
         assert y is not None
         start, (y, g) = None if h0 is None else h0[d], (y[..., self._part(d)], self.outer[d])
-        inside = self.steps.inside
-        if inside is None or inside.resets is None:
+        inside, rate = self.steps.inside, self.steps.rate(STATE_DROPOUT)
+        if inside is None or (inside.resets is None and rate == 0):
             return _recurrent_gradient(g, y, start, self.steps.lengths, d == 1)
-        reset_h = None if inside.reset_h is None else inside.reset_h[d]
-        read = _states_read(y, start, self.steps.lengths, d == 1, inside, reset_h)
+        read = self._read(d, y, start, inside.reset_h)
+        if rate > 0:
+            read = torch.where(
+                self._dropped(d, STATE_DROPOUT, self.B, self.P), 0, read * (1 / (1 - single(rate)))
+            )
         return g.flatten(0, 1).t() @ read.flatten(0, 1)
+
+    def _read(self, d: int, all_steps: Tensor, start: Tensor | None, anew: Tensor | None) -> Tensor:
+        assert self.steps.inside is not None
+        anew, resets = None if anew is None else anew[d], self.steps.inside.resets
+        return _states_read(all_steps, start, self.steps.lengths, d == 1, resets, anew)
+
+    def _dropped(self, d: int, mask: int, rows: int, n: int) -> Tensor:
+        """[rows, n] of bool: a mask, as the kernels had it."""
+        inside = self.steps.inside
+        assert inside is not None
+        made = self.x.new_empty(rows, n, dtype=torch.uint8)
+        place = inside.layer * self.D + d
+        self.engine.kernels.gpu_mask(stream_of(made), inside.key, mask, place, inside.rates[mask], made)
+        return made.view(torch.bool)
+
+    def _fresh_cells(self, d: int) -> Tensor:
+        """c [T, B, H] before zoneout."""
+        _, gates, cells = self.kept
+        assert gates is not None and cells is not None
+        inside, c0 = self.steps.inside, self.steps.c0
+        if inside is None or not any(inside.rates[ZONEOUT_C:]):
+            as_kept: Tensor = cells[d]
+            return as_kept
+        i, f, g, _ = gates[d].float().chunk(4, -1)
+        rate = self.steps.rate(CANDIDATE_DROPOUT)
+        if rate > 0:
+            dropped = self._dropped(d, CANDIDATE_DROPOUT, self.T * self.B, self.H)
+            g = torch.where(dropped.view_as(g), 0, g / (1 - single(rate)))
+        before = self._read(d, cells[d], None if c0 is None else c0[d], inside.reset_c)
+        made: Tensor = f * before + i * g
+        return made
 
     def _of_projection(self, d: int) -> Tensor:
         _, gates, cells = self.kept
         assert gates is not None and cells is not None and self.dh is not None
-        m: Tensor = gates[d, ..., 3 * self.H :] * torch.tanh(cells[d]).to(self.x.dtype)
+        m: Tensor = gates[d, ..., 3 * self.H :] * torch.tanh(self._fresh_cells(d)).to(self.x.dtype)
         if self.past is not None:
             m = m.masked_fill(self.past, 0)
         return self.dh[..., self._part(d)].flatten(0, 1).t() @ m.flatten(0, 1)

@@ -36,7 +36,8 @@ private:
 };
 
 // Also reads lengths, and keeps what is carried from step to step, in shared memory, for all slices.
-template <class C, class T, class S, int NT>
+// kAnew: sequences may start anew in the call.
+template <class C, class T, class S, int NT, bool kAnew>
 class GradientLane {
 public:
   static constexpr int kRows = 8 * NT, kFloats = S::part_floats(NT),
@@ -83,7 +84,7 @@ public:
       if constexpr (kCarried > kStart) carried(slice, pair, kStart) = first(Cell::start(pass_));
       if constexpr (kCarried > kDc)
         carried(slice, pair, kDc) = lost ? device::not_a_number() : first(pass_.dc_n);
-      if (!starts_anew()) return;
+      if constexpr (!kAnew) return;
       stopped_here(slice, pair, kDh) = 0;
       if constexpr (kCarried > kStart) stopped_here(slice, pair, kStart) = first(Cell::anew(pass_));
       if constexpr (kCarried > kDc) stopped_here(slice, pair, kDc) = 0;
@@ -119,7 +120,7 @@ public:
       saved_[pair] = Cell::template read<T>(saved, place, H);
       of_dy_[pair] = dy[place.of_y];
     }
-    if (starts_anew()) fetch_boundaries(slice, step);
+    if constexpr (kAnew) fetch_boundaries(slice, step);
   }
 
   // Before the wait for the other blocks: all that does not depend on them.
@@ -136,7 +137,7 @@ public:
       dh_[pair] = carried(slice, pair, kDh) + (live_[pair] && pass_.dy ? device::widen(of_dy_[pair]) : 0.0f);
       if constexpr (kCarried > kDc) dc_[pair] = carried(slice, pair, kDc);
     }
-    if (starts_anew()) prepare_anew(slice);
+    if constexpr (kAnew) prepare_anew(slice);
   }
 
   // Adds what the ranks have sent, in their order.
@@ -151,9 +152,7 @@ public:
         for (int pair = 0; pair < kPairs; ++pair) dh_[pair] += from[i * kFloats + pair * device::kThreads];
   }
 
-  // Whether sequences start anew in this call.
-  FUSEGEN_DEVICE bool starts_anew() const { return a_.shared.resets != 0; }
-  // Behind add(), if they do: what reaches a state that one of them was given is not the step's before it.
+  // Behind add(): what reaches a state that one of them was given is not the step's before it.
   FUSEGEN_DEVICE void stop(int slice) {
     const uint32_t rows = rows_anew(slice, true);
 #pragma unroll
@@ -213,8 +212,8 @@ public:
       if (!real(slice, pair)) return;
       const int64_t i = state_index(slice, pair);
       const float lost = device::not_a_number();
-      if (starts_anew()) {
-        if (cuda::starts_anew(pass_, me_.direction, 0, batch(slice, pair))) {
+      if constexpr (kAnew) {
+        if (starts_anew(pass_, me_.direction, 0, batch(slice, pair))) {
           stopped_here(slice, pair, kDh) += carried(slice, pair, kDh);
           carried(slice, pair, kDh) = 0;
           if constexpr (kCarried > kDc) stopped_here(slice, pair, kDc) += carried(slice, pair, kDc);

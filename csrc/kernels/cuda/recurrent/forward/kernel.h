@@ -22,7 +22,7 @@
 
 namespace fusegen::cuda {
 
-template <class C, class T, class Format, int NT, bool l2>
+template <class C, class T, class Format, int NT, bool l2, bool kAnew>
 class ForwardSteps {
 public:
   using Rows = WarpRows<C::kGates>;
@@ -118,10 +118,12 @@ private:
       if (!goes_on) break;
       device::Word4 word{0, 0, 0, 0};
       if (share_.finishes) word = staged_word();
-      if (ring_.starts_anew() && share_.finishes) hand_on_anew(word, beat.slice);
+      if constexpr (kAnew)
+        if (share_.finishes) hand_on_anew(word, beat.slice);
       // Not the last h: nobody waits for it, and a store must not be under way to a block that ends.
       handover_.give(word, beat.slice, beat.step + 1, beat.step + 1 < static_cast<int>(a_.pass.T));
-      if (ring_.starts_anew() && share_.finishes) word = device::load16(stage_word_);  // y's again
+      if constexpr (kAnew)
+        if (share_.finishes) word = device::load16(stage_word_);  // y's again
       if (share_.finishes) with_count([&](auto count) { store<count>(made, word, beat); });
 
       ring_.go_on();
@@ -248,7 +250,7 @@ private:
         if (a_.pass.h0) h_[i] = read<T>(a_.pass.h0, at);
       }
     }
-    if (ring_.starts_anew()) keep_resets<kCount>(slice);
+    if constexpr (kAnew) keep_resets<kCount>(slice);
     if (recalls()) keep<kCount>(slice);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) stage<kCount>(i, device::narrow<T>(h_[i]));
@@ -466,7 +468,7 @@ private:
                           static_cast<int64_t>(row<kCount>(i) - share_.row) * a_.pass.H)) = c_[i];
       }
     }
-    if (ring_.starts_anew()) start_anew<kCount>(beat.slice);
+    if constexpr (kAnew) start_anew<kCount>(beat.slice);
     if (recalls()) keep<kCount>(beat.slice);
   }
   // y and gates number by number, where rows do not begin on whole words: out of shared memory, so that loops
@@ -526,7 +528,7 @@ private:
   device::Shared stage_, stage_word_;  // of pair 0 and of the lane's word
   device::Shared partial_, taken_;  // of the lane in what its warp deals out, and in what it takes of warp 0
   Handover<C, T, Format, NT, l2> handover_;
-  GateRing<C, T, Format, NT> ring_;
+  GateRing<C, T, Format, NT, kAnew> ring_;
   uint32_t y_;            // where the lane's word of the first step lies in y, in bytes
   unsigned char* cells_;  // of the first step
   static constexpr int kGatesOut = 1, kCellsOut = 2;
@@ -537,12 +539,12 @@ private:
   int word_length_ = kNoWord;  // of the row that the lane's word is of, kNoWord: it is of none
 };
 
-template <class C, class T, class Format, int NT, bool l2>
+template <class C, class T, class Format, int NT, bool l2, bool kAnew>
 FUSEGEN_KERNEL void forward_sequence(FUSEGEN_ARGUMENT Arguments<ForwardPass> a) {
   using Rows = WarpRows<C::kGates>;
   const Self me = self<Rows>(a.geometry, a.operand.chunks);
   const Share share = share_of<T, Rows, NT>(a.geometry, me);
-  ForwardSteps<C, T, Format, NT, l2>(a, me, share).run();
+  ForwardSteps<C, T, Format, NT, l2, kAnew>(a, me, share).run();
 }
 
 }  // namespace fusegen::cuda

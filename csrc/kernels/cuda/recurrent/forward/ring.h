@@ -22,7 +22,8 @@ FUSEGEN_DEVICE int64_t first_row(const ForwardPass& pass, int direction, int b, 
   return apart ? direction * pass.T * pass.B + b : static_cast<int64_t>(b) * pass.D + direction;
 }
 
-template <class C, class T, class Format, int NT>
+// kAnew: sequences may start anew in the call.
+template <class C, class T, class Format, int NT, bool kAnew>
 class GateRing {
 public:
   using Rows = WarpRows<C::kGates>;
@@ -86,7 +87,7 @@ public:
         fetch_around(to, from);
       }
     }
-    if (starts_anew()) fetch_boundaries();
+    if constexpr (kAnew) fetch_boundaries();
     device::end_copy_group();
     if (++fetch_slice_ == a_.geometry.slices) {
       fetch_slice_ = 0;
@@ -94,9 +95,7 @@ public:
     }
   }
 
-  // Whether sequences start anew in this call.
-  FUSEGEN_DEVICE bool starts_anew() const { return a_.geometry.shared.resets != 0; }
-  // Which rows of a slice do behind the beat that is worked on: a bit each, the first the lowest.
+  // Which rows of a slice start anew behind the beat that is worked on: a bit each, the first the lowest.
   FUSEGEN_DEVICE uint32_t rows_anew(int slice) const {
     const int first = first_b_ + slice * kRows;
     return static_cast<uint32_t>(device::load<int>(boundaries(slot_) + first / 32 % 4 * 4)) >> first % 32;

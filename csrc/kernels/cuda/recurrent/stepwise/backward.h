@@ -54,6 +54,18 @@ struct LstmGradient {
     g[0] = v.i, g[1] = v.f, g[2] = v.g, g[3] = v.o;
     past = v.c_prev;
   }
+  // The same under masks; `dh`: of h before zoneout. Where zoneout has changed c, it is made again.
+  static FUSEGEN_DEVICE void masked_gradient(const Arguments<BackwardPass>& a, const Saved& s,
+                                             const UnitMasks& m, float (&g)[4], float dh, float& past) {
+    const float i = s.gate[0], f = s.gate[1], tanh_g = s.gate[2], o = s.gate[3], kept = tanh_g * m.candidate;
+    const float c = a.pass.masks.zoneout_c > 0 ? f * s.c_prev + i * kept : s.c;
+    const float tc = Math::tanh(c), d = (1 - m.old_c) * past + dh * o * (1 - tc * tc);
+    g[0] = d * kept * i * (1 - i);
+    g[1] = d * s.c_prev * f * (1 - f);
+    g[2] = d * i * m.candidate * (1 - tanh_g * tanh_g);
+    g[3] = dh * tc * o * (1 - o);
+    past = d * f + m.old_c * past;
+  }
 };
 
 struct GruGradient {
@@ -78,6 +90,16 @@ struct GruGradient {
     g[0] = v.n, g[1] = v.r, g[2] = v.z, g[3] = v.q;
     past = v.h_prev;
   }
+  static FUSEGEN_DEVICE void masked_gradient(const Arguments<BackwardPass>&, const Saved& s,
+                                             const UnitMasks& m, float (&g)[4], float dh, float& past) {
+    const float r = s.gate[0], z = s.gate[1], n = s.gate[2], q = s.gate[3];
+    const float of_n = dh * m.candidate * (1 - z) * (1 - n * n);
+    g[0] = of_n;
+    g[1] = of_n * q * r * (1 - r);
+    g[2] = dh * (s.h_prev - n * m.candidate) * z * (1 - z);
+    g[3] = of_n * r;
+    past = dh * z;
+  }
 };
 
 // And dh of a projection, which is a plain product.
@@ -89,7 +111,15 @@ struct RnnGradient {
   };
   template <class T>
   static FUSEGEN_DEVICE Saved read_saved(const Arguments<BackwardPass>& a, const Spot& s) {
-    return {a.half == Half::projection ? 0.0f : read<T>(a.pass.y, s.at * a.pass.H + s.unit)};
+    if (a.half == Half::projection) return {0};
+    if (a.pass.gates) return {read<T>(a.pass.gates, s.saved * a.pass.H + s.unit)};
+    return {read<T>(a.pass.y, s.at * a.pass.H + s.unit)};
+  }
+  // Where zoneout has kept the old h, dh is zero.
+  static FUSEGEN_DEVICE void masked_gradient(const Arguments<BackwardPass>& a, const Saved& s,
+                                             const UnitMasks& m, float (&g)[1], float dh, float& past) {
+    g[0] = 0;
+    if (m.candidate != 0) gradient(a, {s.h / m.candidate}, g, dh * m.candidate, past);
   }
   static FUSEGEN_DEVICE void gradient(const Arguments<BackwardPass>& a, const Saved& s, float (&g)[1],
                                       float dh, float&) {
@@ -108,6 +138,7 @@ public:
     // The state was replaced behind this step: what the next one gives back is no gradient of this step's.
     bool cut;
     float dh, past;
+    float zoned;  // what zoneout has handed past the cell
     typename C::Saved saved;
   };
 
@@ -129,6 +160,7 @@ public:
     if constexpr (C::kCarriesH) {
       if (!fresh) (given.cut ? given.past : given.dh) = a_.carry[state];
     }
+    if (pass.masked && !fresh && a_.half != Half::cell) given.zoned = a_.carry_h[state];
     if (!row.live) return;
     const int t = at_.t(), before = at_.reverse() ? t + 1 : t - 1;
     const Spot spot{.unit = at_.unit(),
@@ -150,9 +182,13 @@ public:
     const int64_t state = at_.state(row);
     const bool bad = row.length < 0;
     if (bad && a_.step == 0) device::store_first(pass.error, error_of_length(row.b));
-    const bool stops = given.cut && a_.half != Half::cell;
-    if (stops && pass.dreset_h) pass.dreset_h[state] += sum[0] + (C::kCarriesH ? given.past : 0.0f);
-    const float dh = bad ? device::not_a_number() : given.dh + (stops ? 0.0f : sum[0]);
+    const bool has_h = a_.half != Half::cell, stops = given.cut && has_h;
+    float arrives = sum[0];
+    if (pass.masked && has_h)
+      arrives = given.zoned +
+                arrives * state_dropout(pass.masks, at_.direction(), row.b, a_.weight.units, at_.unit());
+    if (stops && pass.dreset_h) pass.dreset_h[state] += arrives + (C::kCarriesH ? given.past : 0.0f);
+    const float dh = bad ? device::not_a_number() : given.dh + (stops ? 0.0f : arrives);
     if ((given.leaves || (bad && a_.step == 0)) && a_.half != Half::cell)
       write_if_wanted<T>(pass.dh0, state, dh);
     if (a_.step == pass.T) return;
@@ -164,7 +200,13 @@ public:
     };
     if (C::kCarriesC && given.cut) stop();
     if (row.live) {
-      C::gradient(a_, given.saved, g, dh, past);
+      if (pass.masked) {
+        const UnitMasks m = at_.masks(row, a_.half != Half::projection, has_h);
+        if (has_h) a_.carry_h[state] = m.old_h * dh;
+        C::masked_gradient(a_, given.saved, m, g, (1 - m.old_h) * dh, past);
+      } else {
+        C::gradient(a_, given.saved, g, dh, past);
+      }
       if (C::kCarriesC && row.first && row.anew) stop();  // no further launch may follow
       if constexpr (C::kCarriesC || C::kCarriesH) a_.carry[state] = past;
     }

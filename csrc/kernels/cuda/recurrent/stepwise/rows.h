@@ -5,6 +5,7 @@
 
 #include "../../access.h"
 #include "../boundaries.h"
+#include "masks.h"
 #include "sums.h"
 
 namespace fusegen::cuda::stepwise {
@@ -78,6 +79,18 @@ public:
     const int stages = (w.K + kOfStage<T> - 1) / kOfStage<T>;
     multiply<T, Format, Tile>(sums, weights(at), vectors, stages * at.split / a_.splits,
                               stages * (at.split + 1) / a_.splits);
+  }
+
+  // The lane's unit of h before this step; of masked calls, whose vectors may be others. Of forward.
+  FUSEGEN_DEVICE float h_before(const Row& r) const {
+    if (r.anew) return read_or_zero<T>(a_.pass.boundaries.h, state(r));
+    if (r.first) return read_or_zero<T>(a_.pass.h0, state(r));
+    return read<T>(a_.pass.y, row_of_call(r, reverse() ? t_ + 1 : t_ - 1) * a_.weight.units + unit_);
+  }
+  // Of the lane's unit at this step. `has_candidate`: this launch has the cell; `has_h`: and makes h.
+  FUSEGEN_DEVICE UnitMasks masks(const Row& r, bool has_candidate, bool has_h) const {
+    return {a_.pass.masks, d_,   static_cast<int64_t>(t_) * a_.pass.B + r.b, a_.weight.units, unit_,
+            has_candidate, has_h};
   }
 
   // What row b multiplies; null: zeros.
