@@ -80,6 +80,10 @@ struct RecurrentBackward : RecurrentSizes {
   Rows dh0, dc0;         // absent: not wanted
   Matrix dW, dR, dW_hr;  // written, contiguous; absent: not wanted
   void *db_ih, *db_hh;   // or null: not wanted
+  // What those of weights are formed from, written where present, in float32 at least and zero past a
+  // sequence's end: gradients of the gates before their activations, [T,B,4H] of LSTM and GRU (n_x, r, z,
+  // n_h), [T,B,H] of an RNN; with a projection, of its product, [T,B,P].
+  Rows dgates, dh;
 };
 
 // W, R, W_hr of one direction into the layout that the kernels of this instruction set read.

@@ -52,6 +52,9 @@ def layer_backward(
     dc0: _T,
     dweights: _Ts,
     threads: int,
+    # what gradients of weights are formed from, as gpu_backward gives it, in float32 or wider
+    dgates: _T = None,
+    dh: _T = None,
 ) -> None: ...
 def cell_forward(
     cell: str,

@@ -24,6 +24,7 @@ struct LayerBackward {
   View y, gates, cells;  // y may be absent of one step of an LSTM or GRU
   View dx, dh0, dc0;
   Views dweights;
+  View dgates, dh;  // what gradients of weights are formed from, where wanted
   int threads;
 };
 
