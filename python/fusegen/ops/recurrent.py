@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import _backend, reference
-from . import checks, route
+from . import checks, mapped, per_sample, route
 from .differentiate import Differentiable, Forward, alias_with_own_version, autograd_function
 from .layout import empty_grads, present
 from .register import Kernel, below_autograd, register, register_autocast, register_autograd
@@ -35,11 +35,13 @@ class Passes(NamedTuple):
 
     ``forward(x, h, c, weights, relu, lengths, packed, train)`` gives all outputs and all that is saved, None
     for what the cell or this call has not; ``backward(call, kept, grads, wanted)`` the gradients wanted of x,
-    h, c and the weights, ``kept`` being the first output, gates and cells.
+    h, c and the weights, ``kept`` being the first output, gates and cells; ``gate_gradients``, likewise, what
+    those of the weights are formed from, ``wanted`` being of x, h and c.
     """
 
     forward: Callable[..., Outputs]
     backward: Callable[[Call, Outputs, Sequence[Tensor | None], Sequence[bool]], list[Tensor]]
+    gate_gradients: Callable[[Call, Outputs, Sequence[Tensor | None], Sequence[bool]], per_sample.Gates]
 
 
 class RecurrentOp(Differentiable):
@@ -66,7 +68,7 @@ class RecurrentOp(Differentiable):
         # read again, then what it saves.
         first_saved = len(form.outputs)
         self._saved = slice(first_saved, first_saved + len(spec.saved))
-        self._keeps_output = form.has_lengths or not spec.saved
+        self.keeps_output = form.has_lengths or not spec.saved
         self._define(cpu, cuda, shapes)
         self._apply, self._apply_directly = autograd_function(self)
         register_autograd(self.name, self._autograd)
@@ -105,7 +107,7 @@ class RecurrentOp(Differentiable):
                 ),
             )
         grads = [f"Tensor{'?' if self.outputs > 1 else ''} {g}" for g in form.gradients[: self.outputs]]
-        kept = [*(outputs[:1] if self._keeps_output else ()), *saved]
+        kept = [*(outputs[:1] if self.keeps_output else ()), *saved]
         lengths = ["Tensor? lengths"] if form.has_lengths else []
         at = self.outputs  # of x in backward's arguments
         self.backward_op = register(
@@ -178,7 +180,7 @@ class RecurrentOp(Differentiable):
 
     def _all_kept(self, kept: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         """(first output, gates, cells) of what was kept, None for what was not."""
-        some = kept if self._keeps_output else (None, *kept)
+        some = kept if self.keeps_output else (None, *kept)
         return (*some, None, None)[:3]
 
     # ---- calls
@@ -210,10 +212,26 @@ class RecurrentOp(Differentiable):
             if not torch.compiler.is_compiling():
                 self._check(x, h, c, weights)
             return self.op(*self._arguments(x, h, c, weights, relu, lengths), packed)
+        if way == route.MAPPED:
+            return self._mapped((x, h, c, *weights, lengths), relu)
         _backend.note(
             f"{self.name} under torch.func or forward-mode differentiation: the reference formula runs"
         )
         return self._by_formula((x, h, c, weights, relu, lengths))
+
+    def _mapped(self, tensors: Sequence[Tensor | None], relu: bool) -> Any:
+        x = tensors[0]
+        assert x is not None
+        dtype = _backend.autocast_dtype(x)
+        if dtype is None or x.dtype == torch.float64:
+            out = mapped.Recurrence.apply(self, relu, *tensors)
+        else:  # as register_autocast does it
+            cast = [t if t is None or not t.is_floating_point() else t.to(dtype) for t in tensors]
+            with torch.autocast(x.device.type, enabled=False):
+                out = mapped.Recurrence.apply(self, relu, *cast)
+            if self.outputs > 1 and self.inputs == 3:
+                out = (*out[: self.outputs - 1], out[self.outputs - 1].to(x.dtype))
+        return self._outputs(out)
 
     def _check(self, x: Tensor, h: Tensor | None, c: Tensor | None, weights: Weights) -> None:
         """Raises TypeError or RuntimeError where dtypes or devices do not fit together."""
@@ -246,7 +264,7 @@ class RecurrentOp(Differentiable):
             given = self.train_op(*self._arguments(x, h, c, weights, relu, lengths))
             given = (given,) if isinstance(given, Tensor) else given
             outputs, kept = given[:n], given[n:]
-        if not self._keeps_output:
+        if not self.keeps_output:
             return outputs, kept, None
         if not self.form.has_lengths:
             return outputs, (outputs[0], *kept), None
@@ -293,6 +311,39 @@ class RecurrentOp(Differentiable):
         x, h, c, *weights, lengths = tensors
         out = self._by_formula((x, h, c, weights, *static, lengths))
         return (out,) if isinstance(out, Tensor) else out
+
+    # ---- the gradient inside torch.func
+
+    def forward_all(self, direct: bool, relu: bool, tensors: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        """The outputs, and what is saved."""
+        x, h, c, *weights, lengths = tensors
+        assert x is not None
+        if direct:
+            return self._all(self.directly(x).forward(x, h, c, weights, relu, lengths, None, True))
+        given = self.train_op(*self._arguments(x, h, c, weights, relu, lengths))
+        return (given,) if isinstance(given, Tensor) else tuple(given)
+
+    def per_group(
+        self,
+        groups: int,
+        relu: bool,
+        tensors: Sequence[Tensor | None],
+        kept: Sequence[Tensor],
+        grads: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+    ) -> tuple[Tensor, ...]:
+        """As ``backward``, of plain tensors; each weight's gradient has a dim in front, of ``groups`` that
+        the batch is made of."""
+        x, h, c, *weights, lengths = tensors
+        assert x is not None
+        given, saved = grads if self.inputs == 3 else (*grads, None), self._all_kept(kept)
+        gates = self.directly(x).gate_gradients((x, h, c, weights, relu, lengths), saved, given, wanted[:3])
+        if not self.form.has_lengths:  # a step is a sequence of one
+            x, h = x.unsqueeze(0), h if h is None else h.unsqueeze(0)
+        layer = per_sample.Sequences(
+            self.spec, groups, x=x, h0=h, weights=weights, lengths=lengths, kept=saved
+        )
+        return *present(gates[:3]), *per_sample.of_weights(layer, gates, wanted[3:])
 
 
 def ops_of(
