@@ -18,9 +18,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..ops import checks, layers
 from ..ops.spec import CellSpec
+from . import _opacus
 from ._frozen import Frozen
 from ._packed import pad, unpad
 from ._scripted import NotScripted
+from ._states import check_last, run_to_last
 
 States = tuple[Tensor | None, ...]
 Given = Tensor | Sequence[Tensor]  # hx: a state, or of the LSTM both
@@ -64,6 +66,7 @@ class Layers(nn.Module):
         hx: Given | None = None,
         *,
         lengths: Iterable[int] | Tensor | int | None = None,
+        last: int | None = None,
     ) -> tuple[Any, Any]:
         """Runs the stack.
 
@@ -73,12 +76,15 @@ class Layers(nn.Module):
             for padded input, how many steps each sequence has: a list of ints or an integer tensor [B] on any
                 device, in any order, 0..T. Output past a sequence's end is zero; final states are those of
                 its last step, or hx for length 0. Positions past the end are not read.
+            last: k: the state comes with a dim in front, of the last k steps of the input, the last one at
+                -1; a sequence that ended before has its final one there. Each of these steps but the first
+                is a call of the kernels of its own. Not of bidirectional layers.
 
         Returns (output, h_n) or, for the LSTM, (output, (h_n, c_n)), shaped as in torch.nn.
         """
         if not isinstance(input, Tensor):
             if isinstance(input, PackedSequence):
-                return self._forward_packed(input, hx, lengths)
+                return self._forward_packed(input, hx, lengths, last)
             raise TypeError(
                 f"{self._get_name()}: expected input to be a Tensor or a PackedSequence, "
                 f"got {type(input).__name__}"
@@ -101,12 +107,23 @@ class Layers(nn.Module):
             elif rank == 2 and isinstance(lengths, int):
                 lengths = [lengths]
             at = checks.as_lengths(self._get_name(), lengths, x)  # type: ignore[arg-type]
-        out = self._run(x, states, at)
+        out = self._run(x, states, at) if last is None else self._run_to_last(x, states, at, last)
         if rank == 2:
-            return out[0].squeeze(1), self._result(tuple(s.squeeze(1) for s in out[1:]))
+            return out[0].squeeze(1), self._result(tuple(s.squeeze(-2) for s in out[1:]))
         return (out[0].transpose(0, 1) if self.batch_first else out[0]), self._result(out[1:])
 
-    def _forward_packed(self, input: PackedSequence, hx: Any, lengths: object) -> tuple[PackedSequence, Any]:
+    def _run_to_last(
+        self, x: Tensor, states: States, lengths: Tensor | None, last: int
+    ) -> tuple[Tensor, ...]:
+        check_last(self._get_name(), last, x.shape[0], self.bidirectional)
+        return run_to_last(
+            lambda steps, states, within: self._run(x[steps], tuple(states), within),
+            x.shape[0], states, lengths, last,
+        )  # fmt: skip
+
+    def _forward_packed(
+        self, input: PackedSequence, hx: Any, lengths: object, last: int | None
+    ) -> tuple[PackedSequence, Any]:
         if lengths is not None:
             raise ValueError(
                 f"{self._get_name()}: lengths= is for padded input; a PackedSequence has its own"
@@ -122,9 +139,9 @@ class Layers(nn.Module):
             states = given if order is None else tuple(s.index_select(1, order) for s in given)
         if at is not None:
             at = at.to(data.device, non_blocking=True)
-        y, *final = self._run(x, states, at)
+        y, *final = self._run(x, states, at) if last is None else self._run_to_last(x, states, at, last)
         if back is not None:
-            final = [s.index_select(1, back) for s in final]
+            final = [s.index_select(-2, back) for s in final]
         return PackedSequence(unpad(y, where), batch_sizes, order, back), self._result(tuple(final))
 
     def _check_states(self, states: Sequence[Tensor | None], batch: int) -> None:
@@ -161,6 +178,20 @@ class Recurrent(Layers, NotScripted, RNNBase):
             out += found
         return out
 
+    def zeros(self, batch: int | None = None) -> Any:
+        """The state that a sequence starts with where no hx is given, as hx takes it: zeros [L*D, batch, P]
+        (LSTM: a tuple with [L*D, batch, H] too), without the batch if None, of the layer's dtype and device.
+        Raises TypeError or ValueError for a batch that is no number of sequences."""
+        if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int)):
+            raise TypeError(f"{self._get_name()}: expected batch as an int, got {type(batch).__name__}")
+        if batch is not None and batch < 0:
+            raise ValueError(f"{self._get_name()}: expected a batch of 0 or more sequences, got {batch}")
+        W = self._weights(0)[0]
+        assert W is not None
+        shape = (self.num_layers * (2 if self.bidirectional else 1), *(() if batch is None else (batch,)))
+        sizes = (self.proj_size or self.hidden_size, self.hidden_size)[: len(self._no_states)]
+        return self._result(tuple(W.new_zeros(*shape, n) for n in sizes))
+
     def _run(self, x: Tensor, states: States, lengths: Tensor | None) -> tuple[Tensor, ...]:
         L = self.num_layers
         weights = [self._weights(layer) for layer in range(L)] if L > 1 else [self._weights(0)]
@@ -193,6 +224,13 @@ class Recurrent(Layers, NotScripted, RNNBase):
         super()._init_flat_weights()
         # RNNBase's cache, not read here: a computed weight in it would keep a graph alive and forbid deepcopy
         self._flat_weights = [None if w is None or not w.is_leaf else w for w in self._flat_weights]
+
+    def register_forward_hook(self, hook: Any, **options: Any) -> Any:
+        """As torch.nn's; Opacus' hook brings along what tells it of hx and lengths."""
+        handle = super().register_forward_hook(hook, **options)
+        if _opacus.is_hook(hook):
+            _opacus.watch(self)
+        return handle
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
