@@ -8,6 +8,7 @@ nothing here imports it but ``register``.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -33,9 +34,7 @@ class _Given(NamedTuple):
 
 def register(types: Sequence[type[nn.Module]]) -> None:
     """Makes ``grad_sampler`` Opacus' own of these types."""
-    from opacus.grad_sample import register_grad_sampler  # type: ignore[import-untyped]
-
-    register_grad_sampler(list(types))(grad_sampler)
+    importlib.import_module("opacus.grad_sample").register_grad_sampler(list(types))(grad_sampler)
 
 
 def grad_sampler(layer: Any, activations: Sequence[Tensor], backprops: Tensor) -> dict[nn.Parameter, Tensor]:
@@ -161,6 +160,16 @@ def _remember(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise ValueError(
             f"{name} under Opacus: expected one order of dims, got batch_first={layer.batch_first} of the "
             f"layer and {hooks.batch_first} of GradSampleModule"
+        )
+    if not layer._is_plain:
+        raise ValueError(
+            f"{name} under Opacus: expected no recurrent_dropout, zoneout or weight_drop, which its samples' "
+            f"gradients do not have; {_OTHER_WAY}"
+        )
+    if not layer._is_plain:
+        raise ValueError(
+            f"{name} under Opacus: expected no recurrent_dropout, zoneout or weight_drop, which its samples' "
+            f"gradients do not have; {_OTHER_WAY}"
         )
     if more := [key for key in kwargs if key not in ("hx", "lengths") and kwargs[key] is not None]:
         raise ValueError(

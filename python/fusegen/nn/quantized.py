@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .. import _C
 from ..ops import route, spec
+from ..ops.inside import Asked
 from ..ops.layout import dense, present, rows
 from ..ops.spec import CellSpec
 from ._base import Layers, States
@@ -171,7 +172,9 @@ class QuantizedLayers(Layers, Quantized):
             for end in self._names()
         ]
 
-    def _run(self, x: Tensor, states: States, lengths: Tensor | None) -> tuple[Tensor, ...]:
+    def _run(
+        self, x: Tensor, states: States, lengths: Tensor | None, asked: Asked | None = None
+    ) -> tuple[Tensor, ...]:
         x, plain = self._plain(x, states)
         (T, B, I), H, P = x.shape, self.hidden_size, self.proj_size or self.hidden_size
         if self.input_size != I:

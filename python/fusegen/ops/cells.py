@@ -63,7 +63,7 @@ def passes(spec: CellSpec) -> Passes:
     def backward(
         call: Call, kept: Outputs, grads: Sequence[Tensor | None], wanted: Sequence[bool]
     ) -> list[Tensor]:
-        x, h, c, weights, relu, _ = call
+        x, h, c, weights, relu, *_ = call
         dx, dh_in, dc_in, *dweights = out = empty_grads((x, h, c, *weights), wanted)
         (dh, dc), (h_out, gates, cells) = grads, kept
         _C.cell_backward(
@@ -75,13 +75,13 @@ def passes(spec: CellSpec) -> Passes:
     def gate_gradients(
         call: Call, kept: Outputs, grads: Sequence[Tensor | None], wanted: Sequence[bool]
     ) -> Gates:
-        x, h, c, weights, relu, _ = call
+        x, h, c, weights, relu, *_ = call
         (dh, dc), (h_out, gates, cells) = grads, kept
         x, h, c, dh, dc, h_out = (_stacked(t) for t in (x, h, c, dh, dc, h_out))
         of_layer = (*weights, *[None] * (len(spec.weights) - WEIGHTS_OF_A_CELL))
         saved = (h_out, _stacked(_stacked(gates)), _stacked(_stacked(cells)))
         of = layers.passes(spec).gate_gradients(
-            (x, h, c, of_layer, relu, None), saved, (dh, None, dc), wanted
+            (x, h, c, of_layer, relu, None, None), saved, (dh, None, dc), wanted
         )
         dx, dh0, dc0 = (t if t is None else t.squeeze(0) for t in of[:3])
         return Gates(dx, dh0, dc0, of.dgates, None)

@@ -90,7 +90,7 @@ def _of_products(
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> _Of:
-    x, h, c, weights, relu, _ = call
+    x, h, c, weights, relu, *_ = call
     R = weights[1]
     assert R is not None
     B, H = x.shape[0], R.shape[1]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import _backend, _precision
+from ..._inside import Inside
 from ..layout import dense, present
 from ..per_sample import Gates
 from ..recurrent import Call, Outputs, Passes, Weights
@@ -118,7 +119,10 @@ def _forward(
     lengths: Tensor | None,
     packed: None,
     train: bool,
+    inside: Inside | None = None,
 ) -> Outputs:
+    if inside is not None:
+        raise RuntimeError(f"{spec.name}: no kernels of resets, masks or zoneout on this GPU")
     gx, b_hn = gate_inputs(spec, x, weights)
     R = present(_of_each_direction(weights, spec, "R"))
     steps = Steps(R, _projection(weights, spec), b_hn, h0, c0, lengths=lengths, relu=relu)
@@ -207,7 +211,7 @@ def _backward(
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> list[Tensor]:
-    x, h0, c0, weights, relu, lengths = call
+    x, h0, c0, weights, relu, lengths, _ = call
     R = present(_of_each_direction(weights, spec, "R"))
     steps = Steps(R, _projection(weights, spec), h0=h0, c0=c0, lengths=lengths, relu=relu)
     # under autocast, torch's products would come out in another dtype than the tensors they are gradients of
@@ -233,7 +237,7 @@ def _gate_gradients(
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> Gates:
-    x, h0, c0, weights, relu, lengths = call
+    x, h0, c0, weights, relu, lengths, *_ = call
     R = present(_of_each_direction(weights, spec, "R"))
     steps = Steps(R, _projection(weights, spec), h0=h0, c0=c0, lengths=lengths, relu=relu)
     dgates, dh, dh0, dc0 = recurrence_backward(engine, spec, steps, kept, grads, wanted[1:3])
