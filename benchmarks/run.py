@@ -36,6 +36,8 @@ SUITES = {
     "stream": "fusegen.Stream, a step of one session on one thread, against torch.nn, ONNX Runtime and tract",
     "int8": "fusegen.quantize against our float32, torch.ao, ONNX Runtime and torch.nn, one thread and two",
     "ragged": "lengths uniform in 1..T, against torch.nn on the packed input",
+    "samples": "gradients of each sample, by torch.func and under Opacus, against Opacus' own layers",
+    "ppo": "an update of sb3-contrib's RecurrentPPO, its own policy against fusegen's",
     "inside": "resets, recurrent dropout, zoneout, weight drop beside the plain layer and torch.nn's loop",
     "memory": "bytes kept for backward and peak memory of a training step, against torch.nn",
     "accuracy": "error against float64, beside torch.nn's own",
@@ -45,6 +47,7 @@ SUITES = {
     "models": "people's own models at their published sizes, against torch.nn, on one thread and two",
     "imports": "time of `import fusegen`",
 }
+IN_LIBRARIES = ("samples", "ppo")  # speed/libraries
 IN_PARTS = ("rnn", "cells", "ragged", "accuracy", "small", "stream", "int8", "models")
 ON_GPU = ("rnn", "cells", "ragged", "accuracy", "gan")
 
@@ -194,7 +197,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def suite(name: str, options: Options) -> ModuleType:
-    return import_module(f"{'gpu' if options.device == 'cuda' else 'speed'}.{name}")
+    folder = "gpu" if options.device == "cuda" else "speed.libraries" if name in IN_LIBRARIES else "speed"
+    return import_module(f"{folder}.{name}")
 
 
 def ceilings(when: str, options: Options) -> list[record.Row]:

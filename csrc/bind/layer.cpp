@@ -45,7 +45,7 @@ void bind_sequences(py::module_& m) {
       "layer_backward",
       [](Cell cell, View dy, View dh_n, View dc_n, View x, View h0, View c0, Views weights, View lengths,
          View y, View gates, View cells, View dx, View dh0, View dc0, Views dweights, int threads,
-         const Given& inside, View dreset_h, View dreset_c, int64_t recompute) {
+         const Given& inside, View dreset_h, View dreset_c, int64_t recompute, View dgates, View dh) {
         const LayerBackward layer{.cell = cell,
                                   .dy = dy,
                                   .dh_n = dh_n,
@@ -63,6 +63,8 @@ void bind_sequences(py::module_& m) {
                                   .dc0 = dc0,
                                   .dweights = std::move(dweights),
                                   .recompute = recompute,
+                                  .dgates = dgates,
+                                  .dh = dh,
                                   .threads = threads,
                                   .inside = read_inside(inside),
                                   .dreset_h = dreset_h,
@@ -72,7 +74,8 @@ void bind_sequences(py::module_& m) {
       },
       "cell"_a, "dy"_a, "dh_n"_a, "dc_n"_a, "x"_a, "h0"_a, "c0"_a, "weights"_a, "lengths"_a, "y"_a, "gates"_a,
       "cells"_a, "dx"_a, "dh0"_a, "dc0"_a, "dweights"_a, "threads"_a, "inside"_a = py::none(),
-      "dreset_h"_a = py::none(), "dreset_c"_a = py::none(), "recompute"_a = 0);
+      "dreset_h"_a = py::none(), "dreset_c"_a = py::none(), "recompute"_a = 0, "dgates"_a = py::none(),
+      "dh"_a = py::none());
 }
 
 // A cell has no projection; what is not named is not there of a single step.
@@ -126,6 +129,8 @@ void bind_steps(py::module_& m) {
                                  .dh0 = dh,
                                  .dc0 = dc,
                                  .dweights = std::move(dweights),
+                                 .dgates = {},
+                                 .dh = {},
                                  .threads = threads};
         py::gil_scoped_release unlocked;
         cell_backward(step);

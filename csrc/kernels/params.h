@@ -99,6 +99,10 @@ struct RecurrentBackward : RecurrentSizes {
   int64_t recompute;
   const void *b_ih, *b_hh;
   int forward_threads;
+  // What those of weights are formed from, written where present, in float32 at least and zero past a
+  // sequence's end: gradients of the gates before their activations, [T,B,4H] of LSTM and GRU (n_x, r, z,
+  // n_h), [T,B,H] of an RNN; with a projection, of its product, [T,B,P].
+  Rows dgates, dh;
 };
 
 // W, R, W_hr of one direction into the layout that the kernels of this instruction set read.

@@ -63,6 +63,9 @@ def layer_backward(
     dreset_h: _T = None,  # [D, B, P], the gradient of what the state starts anew from
     dreset_c: _T = None,  # [D, B, H]
     recompute: int = 0,
+    # what gradients of weights are formed from, as gpu_backward gives it, in float32 or wider
+    dgates: _T = None,
+    dh: _T = None,
 ) -> None: ...
 def cell_forward(
     cell: str,

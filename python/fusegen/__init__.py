@@ -12,6 +12,7 @@ import torch  # noqa: F401  (first: _C must find torch's OpenMP runtime already 
 
 from . import _C, nn, ops
 from ._backend import get_backend, set_backend
+from .nn._states import detach
 from .nn.convert import convert, revert
 from .nn.frozen import frozen
 from .nn.quantize import dequantize, quantize
@@ -23,6 +24,7 @@ __all__ = [
     "Stream",
     "convert",
     "dequantize",
+    "detach",
     "frozen",
     "get_backend",
     "info",
@@ -33,7 +35,7 @@ __all__ = [
     "set_backend",
 ]
 
-_LAZY_MODULES = ("cli", "data", "gan", "metrics", "models", "onnx", "reference", "train")
+_LAZY_MODULES = ("cli", "data", "gan", "metrics", "models", "onnx", "opacus", "reference", "rl", "train")
 
 
 def info(shape: str | None = None, device: str = "cpu") -> str:

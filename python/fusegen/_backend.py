@@ -31,6 +31,8 @@ def _any(*tensors: object) -> bool:
 any_requires_grad = getattr(torch._C, "_any_requires_grad", _any)
 _is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
 
+_functorch = torch._C._are_functorch_transforms_active
+
 fallbacks: Counter[str] = Counter()
 _counting = threading.Lock()
 
@@ -163,6 +165,8 @@ def use_torch(
         return False
     compiling = torch.compiler.is_compiling()
     if on_cpu and (lengths is not None or not (compiling or cell in cpu_cells())):
+        return False
+    if _functorch():  # a batch of another size than the kernels will see
         return False
     R = weights[1]
     assert R is not None

@@ -1,5 +1,6 @@
 #include "layer.h"
 
+#include <algorithm>
 #include <array>
 #include <exception>
 
@@ -98,11 +99,12 @@ struct Direction {
   }
 
   // Its columns of [T,B,D*n].
-  Rows columns(const View& v, const char* name, int64_t n) const {
-    Rows r = rows(v, name, {s.T, s.B, s.D * n}, e);
-    if (r.data) r.data = static_cast<char*>(r.data) + d * n * element_bytes(e);
+  Rows columns(const View& v, const char* name, int64_t n, ElementType type) const {
+    Rows r = rows(v, name, {s.T, s.B, s.D * n}, type);
+    if (r.data) r.data = static_cast<char*>(r.data) + d * n * element_bytes(type);
     return r;
   }
+  Rows columns(const View& v, const char* name, int64_t n) const { return columns(v, name, n, e); }
 
   // What a kernel's parameters have in both directions of time.
   template <class Params, class Layer>
@@ -173,6 +175,10 @@ void set_gradients(RecurrentBackward& p, const LayerBackward& layer, const Direc
   p.db_ih = vector(g[2], "db_ih", GH, e);
   p.db_hh = vector(g[3], "db_hh", GH, e);
   if (p.project) p.dW_hr = contiguous(g[4], "dW_hr", p.P, p.H);
+  const ElementType wide = wide_type(p.dtype);
+  p.dgates = direction.columns(layer.dgates, "dgates", std::max(1, saved_gates(p.cell)) * p.H, wide);
+  check(p.project || !layer.dh, "dh: expected None without a projection");
+  p.dh = direction.columns(layer.dh, "dh", p.P, wide);
 }
 
 // run(direction) for each of D, which is the caller's whole work or, one direction a thread, half of it.

@@ -41,6 +41,7 @@ struct LayerBackward {
   View dx, dh0, dc0;
   Views dweights;
   int64_t recompute = 0;  // as forward had it, on as many threads
+  View dgates, dh;        // what gradients of weights are formed from, where wanted
   int threads;
   LayerInside inside{};
   View dreset_h{}, dreset_c{};

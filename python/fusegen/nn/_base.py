@@ -20,9 +20,11 @@ from ..ops import checks, layers
 from ..ops import inside as inside_ops
 from ..ops.inside import NO_RATES, Asked, Rates
 from ..ops.spec import CellSpec
+from . import _opacus
 from ._frozen import Frozen
 from ._packed import pad, pad_flags, unpad
 from ._scripted import NotScripted
+from ._states import check_last, run_to_last
 
 States = tuple[Tensor | None, ...]
 Given = Tensor | Sequence[Tensor]  # hx: a state, or of the LSTM both
@@ -80,6 +82,7 @@ class Layers(nn.Module):
         resets: Tensor | None = None,
         reset_to: Given | None = None,
         generator: torch.Generator | None = None,
+        last: int | None = None,
     ) -> tuple[Any, Any]:
         """Runs the stack.
 
@@ -97,12 +100,15 @@ class Layers(nn.Module):
                 Gradients reach it.
             generator: a torch.Generator of the CPU, of which recurrent dropout, zoneout and weight drop draw
                 in training, instead of torch's own: one key a call, which makes the same masks on any device.
+            last: k: the state comes with a dim in front, of the last k steps of the input, the last one at
+                -1; a sequence that ended before has its final one there. Each of these steps but the first
+                is a call of the kernels of its own. Not of bidirectional layers.
 
         Returns (output, h_n) or, for the LSTM, (output, (h_n, c_n)), shaped as in torch.nn.
         """
         if not isinstance(input, Tensor):
             if isinstance(input, PackedSequence):
-                return self._forward_packed(input, hx, lengths, (resets, reset_to, generator))
+                return self._forward_packed(input, hx, lengths, last, (resets, reset_to, generator))
             raise TypeError(
                 f"{self._get_name()}: expected input to be a Tensor or a PackedSequence, "
                 f"got {type(input).__name__}"
@@ -125,14 +131,35 @@ class Layers(nn.Module):
             elif rank == 2 and isinstance(lengths, int):
                 lengths = [lengths]
             at = checks.as_lengths(self._get_name(), lengths, x)  # type: ignore[arg-type]
-        if self._is_plain and resets is None and reset_to is None and generator is None:
-            out = self._run(x, states, at)
-        else:
+        asked = None
+        if not (self._is_plain and resets is None and reset_to is None and generator is None):
             resets, reset_to = self._padded(x, rank, resets, reset_to)
-            out = self._run(x, states, at, self._asked(x, resets, reset_to, generator))
+            asked = self._asked(x, resets, reset_to, generator)
+        out = (
+            self._run(x, states, at, asked) if last is None else self._run_to_last(x, states, at, asked, last)
+        )
         if rank == 2:
-            return out[0].squeeze(1), self._result(tuple(s.squeeze(1) for s in out[1:]))
+            return out[0].squeeze(1), self._result(tuple(s.squeeze(-2) for s in out[1:]))
         return (out[0].transpose(0, 1) if self.batch_first else out[0]), self._result(out[1:])
+
+    def _run_to_last(
+        self, x: Tensor, states: States, lengths: Tensor | None, asked: Asked | None, last: int
+    ) -> tuple[Tensor, ...]:
+        name = self._get_name()
+        check_last(name, last, x.shape[0], self.bidirectional)
+        if asked is not None and asked.is_random:
+            raise ValueError(
+                f"{name}: expected last=None in training with recurrent dropout, zoneout or weight drop, "
+                "whose masks are those of one call"
+            )
+
+        def run(steps: slice, states: Sequence[Tensor | None], within: Tensor | None) -> tuple[Tensor, ...]:
+            part = asked
+            if asked is not None and asked.resets is not None:
+                part = asked._replace(resets=asked.resets[steps])
+            return self._run(x[steps], tuple(states), within, part)
+
+        return run_to_last(run, x.shape[0], states, lengths, last)
 
     def _padded(self, x: Tensor, rank: int, resets: Any, reset_to: Any) -> tuple[Tensor | None, Any]:
         """resets as [T, B] and states of a batch, of padded or unbatched input."""
@@ -156,7 +183,12 @@ class Layers(nn.Module):
         return resets, reset_to
 
     def _forward_packed(
-        self, input: PackedSequence, hx: Any, lengths: object, given_inside: tuple[Any, Any, Any]
+        self,
+        input: PackedSequence,
+        hx: Any,
+        lengths: object,
+        last: int | None,
+        given_inside: tuple[Any, Any, Any],
     ) -> tuple[PackedSequence, Any]:
         if lengths is not None:
             raise ValueError(
@@ -173,10 +205,8 @@ class Layers(nn.Module):
             states = given if order is None else tuple(s.index_select(1, order) for s in given)
         if at is not None:
             at = at.to(data.device, non_blocking=True)
-        resets, reset_to, generator = given_inside
-        if self._is_plain and resets is None and reset_to is None and generator is None:
-            y, *final = self._run(x, states, at)
-        else:
+        (resets, reset_to, generator), asked = given_inside, None
+        if not (self._is_plain and resets is None and reset_to is None and generator is None):
             if resets is not None:
                 order_of_data = "[sum of lengths], as the data of a PackedSequence"
                 resets = inside_ops.as_resets(self._get_name(), resets, (data.shape[0],), order_of_data)
@@ -184,9 +214,12 @@ class Layers(nn.Module):
             asked = self._asked(x, resets, reset_to, generator)
             if asked is not None and order is not None and reset_to is not None:
                 asked = asked.reordered(order)
+        if last is None:
             y, *final = self._run(x, states, at, asked)
+        else:
+            y, *final = self._run_to_last(x, states, at, asked, last)
         if back is not None:
-            final = [s.index_select(1, back) for s in final]
+            final = [s.index_select(-2, back) for s in final]
         return PackedSequence(unpad(y, where), batch_sizes, order, back), self._result(tuple(final))
 
     def _check_states(self, states: Sequence[Tensor | None], batch: int) -> None:
@@ -291,6 +324,20 @@ class Recurrent(Layers, NotScripted, RNNBase):
             out += found
         return out
 
+    def zeros(self, batch: int | None = None) -> Any:
+        """The state that a sequence starts with where no hx is given, as hx takes it: zeros [L*D, batch, P]
+        (LSTM: a tuple with [L*D, batch, H] too), without the batch if None, of the layer's dtype and device.
+        Raises TypeError or ValueError for a batch that is no number of sequences."""
+        if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int)):
+            raise TypeError(f"{self._get_name()}: expected batch as an int, got {type(batch).__name__}")
+        if batch is not None and batch < 0:
+            raise ValueError(f"{self._get_name()}: expected a batch of 0 or more sequences, got {batch}")
+        W = self._weights(0)[0]
+        assert W is not None
+        shape = (self.num_layers * (2 if self.bidirectional else 1), *(() if batch is None else (batch,)))
+        sizes = (self.proj_size or self.hidden_size, self.hidden_size)[: len(self._no_states)]
+        return self._result(tuple(W.new_zeros(*shape, n) for n in sizes))
+
     def _run(
         self, x: Tensor, states: States, lengths: Tensor | None, asked: Asked | None = None
     ) -> tuple[Tensor, ...]:
@@ -328,6 +375,13 @@ class Recurrent(Layers, NotScripted, RNNBase):
         super()._init_flat_weights()
         # RNNBase's cache, not read here: a computed weight in it would keep a graph alive and forbid deepcopy
         self._flat_weights = [None if w is None or not w.is_leaf else w for w in self._flat_weights]
+
+    def register_forward_hook(self, hook: Any, **options: Any) -> Any:
+        """As torch.nn's; Opacus' hook brings along what tells it of hx and lengths."""
+        handle = super().register_forward_hook(hook, **options)
+        if _opacus.is_hook(hook):
+            _opacus.watch(self)
+        return handle
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()

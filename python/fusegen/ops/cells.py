@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from .. import _C, _backend
-from . import checks, route, torch_path
+from . import checks, layers, route, torch_path
 from .cuda import cells as cuda_cells
 from .cuda.engine import ENGINE
 from .layout import dense, dense_all, empty_grads, present, rows, wider
+from .per_sample import Gates
 from .recurrent import Call, Outputs, Passes, RecurrentOp, Weights, ops_of
 from .spec import CELL, WEIGHTS_OF_A_CELL, CellSpec
 
@@ -71,7 +72,26 @@ def passes(spec: CellSpec) -> Passes:
         )  # fmt: skip
         return present(out)
 
-    return Passes(forward, backward)
+    def gate_gradients(
+        call: Call, kept: Outputs, grads: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> Gates:
+        x, h, c, weights, relu, *_ = call
+        (dh, dc), (h_out, gates, cells) = grads, kept
+        x, h, c, dh, dc, h_out = (_stacked(t) for t in (x, h, c, dh, dc, h_out))
+        of_layer = (*weights, *[None] * (len(spec.weights) - WEIGHTS_OF_A_CELL))
+        saved = (h_out, _stacked(_stacked(gates)), _stacked(_stacked(cells)))
+        of = layers.passes(spec).gate_gradients(
+            (x, h, c, of_layer, relu, None, None), saved, (dh, None, dc), wanted
+        )
+        dx, dh0, dc0 = (t if t is None else t.squeeze(0) for t in of[:3])
+        return Gates(dx, dh0, dc0, of.dgates, None)
+
+    return Passes(forward, backward, gate_gradients)
+
+
+def _stacked(t: Tensor | None) -> Tensor | None:
+    """A step as a sequence of one."""
+    return t if t is None else t.unsqueeze(0)
 
 
 OPS = ops_of(CELL, cpu=passes, cuda=partial(cuda_cells.passes, ENGINE), shapes=empty_outputs)

@@ -14,6 +14,7 @@ from .. import _backend
 from . import route
 
 _NOTHING = torch.empty(0, device="cpu")
+BATCHED_OR_TANGENT = "batched gradients or forward-mode differentiation"
 
 
 Witness = tuple[Tensor, int]  # of an output that may be changed in place: see alias_with_own_version
@@ -91,11 +92,11 @@ def autograd_function(op: Differentiable) -> tuple[Callable[..., Any], Callable[
             kept, tensors = saved[: ctx.kept], saved[ctx.kept :]
             if op.differentiable < op.outputs:
                 grads = grads[: op.differentiable]
-            wanted = op.possible(ctx.static, _asked_for(ctx, tensors))
+            wanted = op.possible(ctx.static, asked_for(ctx, tensors))
             if not any(wanted) or (grads[0] is None and all(g is None for g in grads)):
                 return (None,) * (2 + len(tensors))
             way = route.of_backward(grads, tensors)
-            if torch.is_grad_enabled() or way == route.REFERENCE:
+            if torch.is_grad_enabled() or way in (route.REFERENCE, route.MAPPED):
                 got = _formula_gradient(op, ctx.static, tensors, grads, wanted)
             else:
                 direct = way == route.DIRECT
@@ -121,7 +122,7 @@ def alias_with_own_version(y: Tensor) -> tuple[Tensor, Witness]:
     return y.data, (witness, witness._version)
 
 
-def _asked_for(ctx: Any, tensors: Sequence[Tensor | None]) -> list[bool]:
+def asked_for(ctx: Any, tensors: Sequence[Tensor | None]) -> list[bool]:
     """Which of ``tensors``, the last arguments of ``apply``, this very backward is asked to give a gradient
     for.
 
@@ -158,7 +159,7 @@ def _formula_gradient(
     must be the partial one.
     """
     again = torch.is_grad_enabled()
-    why = "create_graph=True" if again else "batched gradients or forward-mode differentiation"
+    why = "create_graph=True" if again else BATCHED_OR_TANGENT
     _backend.note(f"{op.name} under {why}: the differentiable reference formula runs")
     with torch.enable_grad():
         alias = [t.view_as(t) if w and t is not None else t for t, w in zip(tensors, wanted, strict=True)]

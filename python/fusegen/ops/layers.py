@@ -23,6 +23,7 @@ from .cuda import layers as cuda_layers
 from .cuda.engine import ENGINE
 from .inside import Asked
 from .layout import dense, dense_all, empty_grads, present, rows, wider
+from .per_sample import Gates
 from .recurrent import Call, Outputs, Passes, Shapes, Weights, ops_of
 from .spec import LAYER, LSTM, CellSpec
 
@@ -103,7 +104,26 @@ def passes(spec: CellSpec) -> Passes:
         )  # fmt: skip
         return present(out)
 
-    return Passes(forward, backward)
+    def gate_gradients(
+        call: Call, kept: Outputs, grads: Sequence[Tensor | None], wanted: Sequence[bool]
+    ) -> Gates:
+        x, h0, c0, weights, relu, lengths, _ = call
+        dx, dh0, dc0 = empty_grads((x, h0, c0), wanted)
+        (dy, dh_n, dc_n), (y, gates, cells), R = grads, kept, weights[1]
+        assert R is not None
+        (T, B, _), (GH, P), D, wide = x.shape, R.shape, len(weights) // len(spec.weights), wider(x.dtype)
+        n = D * (4 * GH // spec.gates if spec.saved else GH)
+        dgates = x.new_empty(T, B, n, dtype=wide)
+        projected = len(spec.weights) == 5 and weights[4] is not None
+        dh = x.new_empty(T, B, D * P, dtype=wide) if projected else None
+        _C.layer_backward(
+            names[relu], rows(dy), dense(dh_n), dense(dc_n), rows(x), dense(h0), dense(c0),
+            dense_all(weights), lengths, y, gates, cells, dx, dh0, dc0, [None] * len(weights), _threads(),
+            None, None, None, 0, dgates, dh,
+        )  # fmt: skip
+        return Gates(dx, dh0, dc0, dgates, dh)
+
+    return Passes(forward, backward, gate_gradients)
 
 
 def _dense_inside(inside: Inside | None) -> Inside | None:

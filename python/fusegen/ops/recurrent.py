@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import _backend, reference
 from .._inside import Inside
-from . import checks, route
+from . import checks, mapped, per_sample, route
 from .differentiate import Differentiable, Forward, alias_with_own_version, autograd_function
 from .layout import empty_grads, present
 from .register import Kernel, below_autograd, register, register_autocast, register_autograd
@@ -46,11 +46,13 @@ class Passes(NamedTuple):
     recompute)`` the gradients wanted of x, h, c, the weights and, where there is an Inside, of its reset_h
     and reset_c, ``kept`` being the first output, gates and cells. An RNN saves gates, h before zoneout, where
     that takes a mean. ``recompute``, which an LSTM's or GRU's layer may be told: k, where backward makes the
-    gates again, else 0.
+    gates again, else 0. ``gate_gradients``, of a call without an Inside, gives what gradients of weights are
+    formed from, ``wanted`` being of x, h and c.
     """
 
     forward: Callable[..., Outputs]
     backward: Callable[..., list[Tensor]]
+    gate_gradients: Callable[[Call, Outputs, Sequence[Tensor | None], Sequence[bool]], per_sample.Gates]
 
 
 class RecurrentOp(Differentiable):
@@ -77,7 +79,7 @@ class RecurrentOp(Differentiable):
         # read again, then what it saves.
         first_saved = len(form.outputs)
         self._saved = slice(first_saved, first_saved + len(spec.saved))
-        self._keeps_output = form.has_lengths or not spec.saved
+        self.keeps_output = form.has_lengths or not spec.saved
         self._define(cpu, cuda, shapes)
         self._apply, self._apply_directly = autograd_function(self)
         register_autograd(self.name, self._autograd)
@@ -124,7 +126,7 @@ class RecurrentOp(Differentiable):
                 ),
             )
         grads = [f"Tensor{'?' if self.outputs > 1 else ''} {g}" for g in form.gradients[: self.outputs]]
-        kept = [*(outputs[:1] if self._keeps_output else ()), *saved]
+        kept = [*(outputs[:1] if self.keeps_output else ()), *saved]
         lengths = ["Tensor? lengths"] if form.has_lengths else []
         given = ", ".join([*grads, inputs, *lengths, *kept, "bool[] wanted"])
         # an RNN reads it off its output else
@@ -219,7 +221,7 @@ class RecurrentOp(Differentiable):
     @property
     def _kept(self) -> int:
         """How many tensors backward's schema has of forward."""
-        return self._keeps_output + len(self.spec.saved)
+        return self.keeps_output + len(self.spec.saved)
 
     def kernels(self, passes: Passes) -> dict[str, Callable[..., Any]]:
         """What runs the registered operators, by their names, with the schemas' arguments."""
@@ -250,7 +252,7 @@ class RecurrentOp(Differentiable):
 
     def _all_kept(self, kept: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         """(first output, gates, cells) of what was kept, None for what was not."""
-        some = kept if self._keeps_output else (None, *kept)
+        some = kept if self.keeps_output else (None, *kept)
         return (*some, None, None)[:3]
 
     # ---- calls
@@ -287,13 +289,15 @@ class RecurrentOp(Differentiable):
             if not torch.compiler.is_compiling():
                 self._check(x, h, c, weights)
             return self.op(*self._arguments((x, h, c, weights, relu, lengths, None), packed))
+        if way == route.MAPPED:
+            return self._mapped((x, h, c, *weights, lengths), relu)
         return self._transformed((x, h, c, weights, relu, lengths, None))
 
     def _call_inside(self, call: Call, packed: Sequence[Tensor] | None, recompute: int) -> Any:
         x, h, c, weights, relu, lengths, inside = call
         tensors = (x, h, c, *weights, *(() if inside is None else (inside.reset_h, inside.reset_c)))
         way = route.of_call(tensors)
-        if way == route.REFERENCE:
+        if way in (route.REFERENCE, route.MAPPED):
             return self._transformed(call)
         if way == route.DISPATCH or not (_grad_enabled() and _any_requires_grad(*tensors)):
             if not torch.compiler.is_compiling():
@@ -329,6 +333,20 @@ class RecurrentOp(Differentiable):
             f"{self.name} under torch.func or forward-mode differentiation: the reference formula runs"
         )
         return self._by_formula(call)
+
+    def _mapped(self, tensors: Sequence[Tensor | None], relu: bool) -> Any:
+        x = tensors[0]
+        assert x is not None
+        dtype = _backend.autocast_dtype(x)
+        if dtype is None or x.dtype == torch.float64:
+            out = mapped.Recurrence.apply(self, relu, *tensors)
+        else:  # as register_autocast does it
+            cast = [t if t is None or not t.is_floating_point() else t.to(dtype) for t in tensors]
+            with torch.autocast(x.device.type, enabled=False):
+                out = mapped.Recurrence.apply(self, relu, *cast)
+            if self.outputs > 1 and self.inputs == 3:
+                out = (*out[: self.outputs - 1], out[self.outputs - 1].to(x.dtype))
+        return self._outputs(out)
 
     def _check(self, x: Tensor, h: Tensor | None, c: Tensor | None, weights: Weights) -> None:
         """Raises TypeError or RuntimeError where dtypes or devices do not fit together."""
@@ -368,7 +386,7 @@ class RecurrentOp(Differentiable):
             given = op(*self._arguments(call, *between, recompute=recompute))
             given = (given,) if isinstance(given, Tensor) else given
             outputs, kept = given[:n], given[n:]
-        if not self._keeps_output:
+        if not self.keeps_output:
             return outputs, kept, None
         if not self.form.has_lengths:
             return outputs, (outputs[0], *kept), None
@@ -419,6 +437,42 @@ class RecurrentOp(Differentiable):
     def formula(self, static: Options, tensors: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         out = self._by_formula(_joined(static, tensors))
         return (out,) if isinstance(out, Tensor) else out
+
+    # ---- the gradient inside torch.func
+
+    def forward_all(self, direct: bool, relu: bool, tensors: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        """The outputs, and what is saved."""
+        x, h, c, *weights, lengths = tensors
+        assert x is not None
+        if direct:
+            given = self.directly(x).forward(x, h, c, weights, relu, lengths, None, True)
+            return *given[: self.outputs], *given[self._saved]
+        op, between = (self.train_op, ()) if self.spec.saved else (self.op, (None,))
+        given = op(*self._arguments((x, h, c, weights, relu, lengths, None), *between))
+        return (given,) if isinstance(given, Tensor) else tuple(given)
+
+    def per_group(
+        self,
+        groups: int,
+        relu: bool,
+        tensors: Sequence[Tensor | None],
+        kept: Sequence[Tensor],
+        grads: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+    ) -> tuple[Tensor, ...]:
+        """As ``backward``, of plain tensors; each weight's gradient has a dim in front, of ``groups`` that
+        the batch is made of."""
+        x, h, c, *weights, lengths = tensors
+        assert x is not None
+        given, saved = grads if self.inputs == 3 else (*grads, None), self._all_kept(kept)
+        call = (x, h, c, weights, relu, lengths, None)
+        gates = self.directly(x).gate_gradients(call, saved, given, wanted[:3])
+        if not self.form.has_lengths:  # a step is a sequence of one
+            x, h = x.unsqueeze(0), h if h is None else h.unsqueeze(0)
+        layer = per_sample.Sequences(
+            self.spec, groups, x=x, h0=h, weights=weights, lengths=lengths, kept=saved
+        )
+        return *present(gates[:3]), *per_sample.of_weights(layer, gates, wanted[3:])
 
 
 def _more(inside: Inside | None, recompute: int = 0) -> tuple[Any, ...]:

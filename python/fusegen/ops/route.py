@@ -1,5 +1,5 @@
 """The way that a call of an op takes: straight to the kernel, through torch's dispatcher, or by the reference
-formula."""
+formula; of a recurrent op, by its rules for torch.func."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from .. import _backend
 DIRECT: Final = 0
 DISPATCH: Final = 1
 REFERENCE: Final = 2
+MAPPED: Final = 3
 
+_WITH_RULES = (torch._C._functorch.TransformType.Vmap, torch._C._functorch.TransformType.Grad)
 _OWN_TYPES = frozenset((Tensor, Parameter, Buffer))
 
 _compiling = torch.compiler.is_compiling
@@ -35,15 +37,16 @@ def of_call(tensors: Iterable[Tensor | None]) -> int:
     """The way a call takes.
 
     DIRECT: plain tensors on the CPU or a GPU and nobody watching, so the binding is called without the
-    dispatcher, which would cost more than a small cell does. REFERENCE: inside a torch.func transform or
-    forward-mode differentiation, which see through plain torch operators only. DISPATCH: everything else
+    dispatcher, which would cost more than a small cell does. MAPPED: inside torch.func's vmap and grad, for
+    which an op may have rules. REFERENCE: inside its other transforms and forward-mode differentiation, which
+    see through plain torch operators only. DISPATCH: everything else
     (compile, export, profiling, autocast, fake tensors, subclasses, other devices), through
     ``torch.ops.fusegen``.
     """
     if _compiling():
         return DISPATCH
     if transformed():
-        return REFERENCE
+        return MAPPED if _only_vmap_and_grad() else REFERENCE
     if _dispatch_modes() or _autocast() or _profiling():
         return DISPATCH
     first = None
@@ -119,6 +122,12 @@ def transformed() -> bool:
     """Inside a torch.func transform or forward-mode differentiation, which see through torch's operators
     only."""
     return _functorch() or forward_ad._current_level >= 0
+
+
+def _only_vmap_and_grad() -> bool:
+    return forward_ad._current_level < 0 and all(
+        i.key() in _WITH_RULES for i in torch._C._functorch.get_interpreter_stack() or ()
+    )
 
 
 def _own(t: Tensor) -> bool:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ... import _precision
-from ..layout import dense, dense_all
+from ..layout import dense, dense_all, present
+from ..per_sample import Gates
 from ..recurrent import Call, Outputs, Passes, Weights
 from ..spec import GRU, LSTM, CellSpec
 from .engine import Engine, dtype_name, stream_of
@@ -21,7 +23,11 @@ from .engine import Engine, dtype_name, stream_of
 
 def passes(engine: Engine, spec: CellSpec) -> Passes:
     """The cell's op on this engine."""
-    return Passes(partial(_forward, engine, spec), partial(_backward, engine, spec))
+    return Passes(
+        partial(_forward, engine, spec),
+        partial(_backward, engine, spec),
+        partial(_gate_gradients, engine, spec),
+    )
 
 
 def _products(
@@ -67,6 +73,50 @@ def _forward(
     return h_out, c_out, gates, cells
 
 
+class _Of(NamedTuple):
+    """Gradients of W x and R h and, of a GRU, the part of h's that passes R by; of c."""
+
+    x: Tensor
+    h: Tensor
+    direct: Tensor | None
+    c: Tensor | None
+
+
+def _of_products(
+    engine: Engine,
+    spec: CellSpec,
+    call: Call,
+    kept: Outputs,
+    grads: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> _Of:
+    x, h, c, weights, relu, *_ = call
+    R = weights[1]
+    assert R is not None
+    B, H = x.shape[0], R.shape[1]
+    of_x = x.new_empty(B, spec.gates * H)
+    of_h = x.new_empty(B, spec.gates * H) if spec is GRU else of_x
+    direct = x.new_empty(B, H) if spec is GRU and wanted[1] else None
+    dc_in = x.new_empty(B, H) if wanted[2] else None
+    engine.kernels.gpu_cell_backward(
+        spec.engine_name(relu), stream_of(x), *map(dense, grads), dense(h), dense(c), *kept, of_x,
+        of_h if spec is GRU else None, direct, dc_in,
+    )  # fmt: skip
+    return _Of(of_x, of_h, direct, dc_in)
+
+
+def _of_inputs(
+    of: _Of, weights: Weights, wanted: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """(dx, dh, dc), where wanted."""
+    W, R = weights[0], weights[1]
+    assert W is not None and R is not None
+    dh = None
+    if wanted[1]:
+        dh = of.h @ R if of.direct is None else torch.addmm(of.direct, of.h, R)
+    return of.x @ W if wanted[0] else None, dh, of.c
+
+
 def _backward(
     engine: Engine,
     spec: CellSpec,
@@ -75,35 +125,36 @@ def _backward(
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> list[Tensor]:
-    x, h, c, weights, relu, *_ = call
-    W, R = weights[0], weights[1]
-    assert W is not None and R is not None
-    B, H = x.shape[0], R.shape[1]
-    want_x, want_h, want_c, want_W, want_R, want_b_ih, want_b_hh = wanted
-    of_x = x.new_empty(B, spec.gates * H)
-    of_h = x.new_empty(B, spec.gates * H) if spec is GRU else of_x
-    direct = x.new_empty(B, H) if spec is GRU and want_h else None
-    dc_in = x.new_empty(B, H) if want_c else None
+    x, h, _, weights, *_ = call
+    R = weights[1]
+    assert R is not None
+    want_W, want_R, want_b_ih, want_b_hh = wanted[3:]
     with torch._C._DisableAutocast():  # as in layers.py
-        engine.kernels.gpu_cell_backward(
-            spec.engine_name(relu), stream_of(x), *map(dense, grads), dense(h), dense(c), *kept, of_x,
-            of_h if spec is GRU else None, direct, dc_in,
-        )  # fmt: skip
-        out = []
-        if want_x:
-            out.append(of_x @ W)
-        if want_h:
-            out.append(of_h @ R if direct is None else torch.addmm(direct, of_h, R))
-        if dc_in is not None:
-            out.append(dc_in)
+        of = _of_products(engine, spec, call, kept, grads, wanted)
+        out = present(_of_inputs(of, weights, wanted))
         if want_W:
-            out.append(of_x.t() @ x)
+            out.append(of.x.t() @ x)
         if want_R:
-            out.append(torch.zeros_like(R) if h is None else of_h.t() @ h)
+            out.append(torch.zeros_like(R) if h is None else of.h.t() @ h)
         if want_b_ih or want_b_hh:
-            sums = of_x.sum(0)
+            sums = of.x.sum(0)
             if want_b_ih:
                 out.append(sums)
             if want_b_hh:
-                out.append(of_h.sum(0) if of_h is not of_x else sums.clone() if want_b_ih else sums)
+                out.append(of.h.sum(0) if of.h is not of.x else sums.clone() if want_b_ih else sums)
     return out
+
+
+def _gate_gradients(
+    engine: Engine,
+    spec: CellSpec,
+    call: Call,
+    kept: Outputs,
+    grads: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> Gates:
+    of = _of_products(engine, spec, call, kept, grads, wanted)
+    H = of.x.shape[1] // spec.gates
+    dgates = torch.cat([of.x[:, 2 * H :], of.h], 1) if spec is GRU else of.x
+    dx, dh, dc = _of_inputs(of, call[3], wanted)
+    return Gates(dx, dh, dc, dgates.unsqueeze(0), None)

@@ -18,6 +18,7 @@ from torch import Tensor
 from ... import _backend, _precision
 from ..._inside import CANDIDATE_DROPOUT, STATE_DROPOUT, ZONEOUT_C, Inside, single
 from ..layout import dense, present
+from ..per_sample import Gates
 from ..recurrent import Call, Outputs, Passes, Weights
 from ..spec import GRU, LSTM, CellSpec
 from .engine import Engine, dtype_name, error_word, stream_of
@@ -54,7 +55,11 @@ class Steps(NamedTuple):
 
 def passes(engine: Engine, spec: CellSpec) -> Passes:
     """The layer's op on this engine."""
-    return Passes(partial(_forward, engine, spec), partial(_backward, engine, spec))
+    return Passes(
+        partial(_forward, engine, spec),
+        partial(_backward, engine, spec),
+        partial(_gate_gradients, engine, spec),
+    )
 
 
 def _plan(engine: Engine, spec: CellSpec, steps: Steps, like: Tensor, backward: bool) -> Any:
@@ -306,6 +311,25 @@ def _backward(
             if want
         ]
         return [*dx, *present(of_states[:2]), *of_weights, *present(of_states[2:])]
+
+
+def _gate_gradients(
+    engine: Engine,
+    spec: CellSpec,
+    call: Call,
+    kept: Outputs,
+    grads: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> Gates:
+    x, h0, c0, weights, relu, lengths, *_ = call
+    R = present(_of_each_direction(weights, spec, "R"))
+    steps = Steps(R, _projection(weights, spec), h0=h0, c0=c0, lengths=lengths, relu=relu)
+    dgates, dh, dh0, dc0 = recurrence_backward(engine, spec, steps, kept, grads, wanted[1:3])
+    dx = None
+    if wanted[0]:
+        products = _Products(spec, steps, x, kept, dgates, dh)
+        dx = products.of_input(present(_of_each_direction(weights, spec, "W")))
+    return Gates(dx, dh0, dc0, dgates, dh)
 
 
 class _Products:

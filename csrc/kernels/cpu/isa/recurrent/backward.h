@@ -188,11 +188,16 @@ private:
   }
 
   void clear_padding(int rank, int size) const {
-    if (!p_.lengths || !p_.dx.data || p_.add_dx) return;
+    if (!p_.lengths) return;
     const Range mine = share(p_.B, rank, size);
-    for (int64_t b = mine.begin; b < mine.end; ++b)
-      for (int64_t t = p_.lengths[b]; t < p_.T; ++t)
-        std::memset(static_cast<void*>(row_of<S>(p_.dx, t, b)), 0, p_.I * sizeof(S));
+    const auto clear = [&]<class E>(E, const Rows& rows, int64_t n) {
+      if (!rows.data) return;
+      for (int64_t b = mine.begin; b < mine.end; ++b)
+        for (int64_t t = p_.lengths[b]; t < p_.T; ++t) std::fill_n(row_of<E>(rows, t, b), n, E{});
+    };
+    if (!p_.add_dx) clear(S{}, p_.dx, p_.I);
+    clear(C{}, p_.dgates, columns_);
+    clear(C{}, p_.dh, p_.P);
   }
 
   // Row of dgates where team k's rows of `step` begin; chunks keep the teams one after another.
@@ -557,6 +562,15 @@ private:
     if (p_.dW_hr.data) pack(C{}, p_.H, hidden_panels_, [&](int64_t k) { return hidden_ + k * ldc_; });
   }
 
+  // These tokens' gradients as they stand in scratch, for who asks for them.
+  void give_gradients(const C* dgates, const std::vector<Token>& tokens, const Range& mine) const {
+    for (int64_t k = mine.begin; k < mine.end; ++k) {
+      const Token& token = tokens[k];
+      if (p_.dgates.data) std::copy_n(dgates + k * ldg_, columns_, row_of<C>(p_.dgates, token.t, token.b));
+      if (p_.dh.data) std::copy_n(dhp_ + k * ldp_, p_.P, row_of<C>(p_.dh, token.t, token.b));
+    }
+  }
+
   // dX. Weights packed before are read by every thread for rows of its own; fresh ones are packed once, so
   // threads take panels instead.
   void input_gradient(const C* dgates, const std::vector<Token>& tokens, int rank, int size) const {
@@ -587,6 +601,7 @@ private:
     const C* dgates = dgates_[buffer];
     const int64_t K = static_cast<int64_t>(tokens.size());
     pack_operands(tokens, share(K, rank, size));
+    give_gradients(dgates, tokens, share(K, rank, size));
     if (p_.dx.data) input_gradient(dgates, tokens, rank, size);
 #pragma omp barrier
     ColumnProduct<C> product{.a = dgates,

@@ -37,7 +37,7 @@ void recurrent_forward(const RecurrentForward& p) {
 void recurrent_backward(const RecurrentBackward& p) {
   const cpu::Plan plan = cpu::plan_backward(p);
   with_cell(p.cell, [&](auto cell) {
-    if (by_small_step(p, plan)) small_step_backward<cell>(p, plan);
+    if (by_small_step(p, plan) && !p.dgates.data) small_step_backward<cell>(p, plan);
     else sequence_backward<cell>(p, plan);
   });
 }

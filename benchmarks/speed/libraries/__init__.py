@@ -1,0 +1,1 @@
+"""Suites that time other libraries' training with fusegen's layers in it."""
