@@ -36,6 +36,7 @@ SUITES = {
     "stream": "fusegen.Stream, a step of one session on one thread, against torch.nn, ONNX Runtime and tract",
     "int8": "fusegen.quantize against our float32, torch.ao, ONNX Runtime and torch.nn, one thread and two",
     "ragged": "lengths uniform in 1..T, against torch.nn on the packed input",
+    "normalised": "layer-norm layers against a loop of cells, torch.compile of it and our plain layer",
     "memory": "bytes kept for backward and peak memory of a training step, against torch.nn",
     "accuracy": "error against float64, beside torch.nn's own",
     "gan": "one discriminator step, plain and with penalties, against plain torch",
@@ -44,7 +45,7 @@ SUITES = {
     "models": "people's own models at their published sizes, against torch.nn, on one thread and two",
     "imports": "time of `import fusegen`",
 }
-IN_PARTS = ("rnn", "cells", "ragged", "accuracy", "small", "stream", "int8", "models")
+IN_PARTS = ("rnn", "cells", "ragged", "accuracy", "small", "stream", "int8", "models", "normalised")
 ON_GPU = ("rnn", "cells", "ragged", "accuracy", "gan")
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 _T = Tensor | None
 _Ts = Sequence[Tensor | None]
 _Blobs = Sequence[Tensor] | None
+_Call = tuple[Any, ...]
 
 def layer_forward(
     cell: str,
@@ -52,6 +53,33 @@ def layer_backward(
     dc0: _T,
     dweights: _Ts,
     threads: int,
+) -> None: ...
+def normalised_forward(
+    # cell, norm, blocks, eps, x [T, B, I], h0, c0 [D, B, H], weights (fusegen.reference_normalised.WEIGHTS of
+    # each direction), lengths, resets [T, B] uint8, reset_h, reset_c, threads
+    call: _Call,
+    y: Tensor,  # [T, B, D*H]
+    h_n: Tensor,
+    c_n: _T,
+    saved: _T,  # [D, T, B, ...], all three or none
+    cells: _T,
+    stats: _T,
+) -> None: ...
+def normalised_backward(
+    call: _Call,
+    dy: _T,
+    dh_n: _T,
+    dc_n: _T,
+    y: Tensor,
+    saved: _T,
+    cells: _T,
+    stats: _T,
+    dx: _T,
+    dh0: _T,
+    dc0: _T,
+    dreset_h: _T,
+    dreset_c: _T,
+    dweights: _Ts,
 ) -> None: ...
 def cell_forward(
     cell: str,
