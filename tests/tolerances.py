@@ -87,6 +87,10 @@ TOLERANCE = {
     (torch.float32, "norm"): 1e-5,
     (torch.bfloat16, "norm"): 2e-2,
     (torch.float16, "norm"): 5e-3,
+    # A ReLU's unit that rounding moved over its kink has a gradient or none: of a few hundred, one is off by
+    # itself, 5 % of the norm.
+    (torch.bfloat16, "norm at a kink"): 2e-1,
+    (torch.float16, "norm at a kink"): 1e-1,
     # One convolution, norm or product: sums of at most 300 x 9 terms of one sign each, 1e-13 in float64.
     (torch.float64, "pass"): 1e-12,
     (torch.float32, "pass"): 1e-6,

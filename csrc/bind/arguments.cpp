@@ -1,5 +1,6 @@
 #include "arguments.h"
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -33,6 +34,23 @@ Dtype read_dtype(py::handle name) {
   static constexpr std::pair<std::string_view, Dtype> dtypes[] = {
       {"float32", Dtype::f32}, {"bfloat16", Dtype::bf16}, {"float16", Dtype::f16}, {"float64", Dtype::f64}};
   return named("dtype", name, dtypes);
+}
+
+LayerInside read_inside(const std::optional<py::tuple>& inside) {
+  if (!inside) return {};
+  const py::tuple& t = *inside;
+  if (t.size() != 7) throw py::value_error("inside: expected 7 values, got " + std::to_string(t.size()));
+  const auto rates = t[4].cast<std::vector<double>>();
+  if (!rates.empty() && rates.size() != 4)
+    throw py::value_error("rates: expected 4 numbers or none, got " + std::to_string(rates.size()));
+  LayerInside read{.resets = t[0].cast<View>(),
+                   .reset_h = t[1].cast<View>(),
+                   .reset_c = t[2].cast<View>(),
+                   .key = t[3].cast<View>(),
+                   .layer = t[5].cast<int64_t>(),
+                   .training = t[6].cast<bool>()};
+  std::copy(rates.begin(), rates.end(), read.rates.begin());
+  return read;
 }
 
 MlpCall read_step(const py::tuple& t) {

@@ -4,6 +4,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
+
+#include "ops/cpu/layer.h"
 #include "ops/discriminator.h"
 #include "tensor_view.h"
 
@@ -15,6 +18,9 @@ Dtype read_dtype(pybind11::handle name);
 
 // A tuple in the order of MlpCall's fields; it keeps the tensors alive for the call.
 MlpCall read_step(const pybind11::tuple& step);
+
+// None, or a tuple in the order of LayerInside's fields.
+LayerInside read_inside(const std::optional<pybind11::tuple>& inside);
 
 }  // namespace fusegen
 

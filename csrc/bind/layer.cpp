@@ -14,12 +14,13 @@ using namespace py::literals;
 namespace {
 
 using Packed = std::optional<Views>;
+using Given = std::optional<py::tuple>;
 
 void bind_sequences(py::module_& m) {
   m.def(
       "layer_forward",
       [](Cell cell, View x, View h0, View c0, Views weights, View lengths, View y, View h_n, View c_n,
-         View gates, View cells, Packed packed, int threads) {
+         View gates, View cells, Packed packed, int threads, const Given& inside) {
         const LayerForward layer{.cell = cell,
                                  .x = x,
                                  .h0 = h0,
@@ -32,16 +33,18 @@ void bind_sequences(py::module_& m) {
                                  .gates = gates,
                                  .cells = cells,
                                  .packed = std::move(packed).value_or(Views{}),
-                                 .threads = threads};
+                                 .threads = threads,
+                                 .inside = read_inside(inside)};
         py::gil_scoped_release unlocked;
         layer_forward(layer);
       },
       "cell"_a, "x"_a, "h0"_a, "c0"_a, "weights"_a, "lengths"_a, "y"_a, "h_n"_a, "c_n"_a, "gates"_a,
-      "cells"_a, "packed"_a, "threads"_a);
+      "cells"_a, "packed"_a, "threads"_a, "inside"_a = py::none());
   m.def(
       "layer_backward",
       [](Cell cell, View dy, View dh_n, View dc_n, View x, View h0, View c0, Views weights, View lengths,
-         View y, View gates, View cells, View dx, View dh0, View dc0, Views dweights, int threads) {
+         View y, View gates, View cells, View dx, View dh0, View dc0, Views dweights, int threads,
+         const Given& inside, View dreset_h, View dreset_c) {
         const LayerBackward layer{.cell = cell,
                                   .dy = dy,
                                   .dh_n = dh_n,
@@ -58,12 +61,16 @@ void bind_sequences(py::module_& m) {
                                   .dh0 = dh0,
                                   .dc0 = dc0,
                                   .dweights = std::move(dweights),
-                                  .threads = threads};
+                                  .threads = threads,
+                                  .inside = read_inside(inside),
+                                  .dreset_h = dreset_h,
+                                  .dreset_c = dreset_c};
         py::gil_scoped_release unlocked;
         layer_backward(layer);
       },
       "cell"_a, "dy"_a, "dh_n"_a, "dc_n"_a, "x"_a, "h0"_a, "c0"_a, "weights"_a, "lengths"_a, "y"_a, "gates"_a,
-      "cells"_a, "dx"_a, "dh0"_a, "dc0"_a, "dweights"_a, "threads"_a);
+      "cells"_a, "dx"_a, "dh0"_a, "dc0"_a, "dweights"_a, "threads"_a, "inside"_a = py::none(),
+      "dreset_h"_a = py::none(), "dreset_c"_a = py::none());
 }
 
 // A cell has no projection; what is not named is not there of a single step.
@@ -130,6 +137,13 @@ void bind_steps(py::module_& m) {
 void bind_layer(py::module_& m) {
   bind_sequences(m);
   bind_steps(m);
+  m.def(
+      "weight_drop",
+      [](View R, View key, int64_t place, double rate, View out, int threads) {
+        py::gil_scoped_release unlocked;
+        weight_drop({.R = R, .key = key, .place = place, .rate = rate, .out = out, .threads = threads});
+      },
+      "R"_a, "key"_a, "place"_a, "rate"_a, "out"_a, "threads"_a);
   m.def(
       "packed_bytes",
       [](Cell cell, int64_t I, int64_t H, int64_t P, Dtype dtype) {

@@ -28,7 +28,7 @@ PyTypeObject* tensor_type = nullptr;
 Reader reader = nullptr;
 
 ElementType element_type(const dlpack::DataType& d) {
-  enum : uint8_t { integer = 0, unsigned_integer = 1, floating = 2, bfloat = 4 };
+  enum : uint8_t { integer = 0, unsigned_integer = 1, floating = 2, bfloat = 4, boolean = 6 };
   if (d.lanes != 1) return ElementType::other;
   if (d.code == floating)
     return d.bits == 32   ? ElementType::f32
@@ -39,6 +39,7 @@ ElementType element_type(const dlpack::DataType& d) {
   if (d.code == integer && d.bits == 64) return ElementType::i64;
   if (d.code == integer && d.bits == 8) return ElementType::i8;
   if (d.code == unsigned_integer && d.bits == 8) return ElementType::u8;
+  if (d.code == boolean && d.bits == 8) return ElementType::boolean;
   return ElementType::other;
 }
 
@@ -50,6 +51,7 @@ ElementType element_type(const std::string& name) {
   if (name == "torch.int64") return ElementType::i64;
   if (name == "torch.uint8") return ElementType::u8;
   if (name == "torch.int8") return ElementType::i8;
+  if (name == "torch.bool") return ElementType::boolean;
   return ElementType::other;
 }
 

@@ -39,7 +39,7 @@ FUSEGEN_HOST_DEVICE LstmState<V> lstm(V a_i, V a_f, V a_g, V a_o, V c_prev) {
 template <class V>
 struct LstmGradient {
   V i, f, g, o;  // of the pre-activations
-  V c_prev;
+  V c, c_prev;
 };
 
 // dc holds the gradient that reaches c_t from step t+1; dh the whole gradient of h_t.
@@ -52,6 +52,7 @@ FUSEGEN_HOST_DEVICE LstmGradient<V> lstm_backward(V i, V f, V g, V o, V c_prev, 
   r.f = d * c_prev * f * (1 - f);
   r.g = d * i * (1 - g * g);
   r.o = dh * tc * o * (1 - o);
+  r.c = d;
   r.c_prev = d * f;
   return r;
 }

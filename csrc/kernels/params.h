@@ -45,6 +45,11 @@ struct Masks {
   bool training = true;                // else zoneout takes its expectation, and nothing is dropped
 };
 
+constexpr bool any(const Resets& resets) { return resets.at; }
+constexpr bool any(const Masks& m) {
+  return m.state_dropout || m.candidate_dropout || m.zoneout_h || m.zoneout_c;
+}
+
 struct RecurrentSizes {
   Cell cell;
   Dtype dtype;
@@ -66,8 +71,12 @@ struct RecurrentForward : RecurrentSizes {
   const void* packed;       // W, R, W_hr as recurrent_pack() laid them out, or null
   Rows y;                   // [T,B,P], written; zero past a sequence's end
   Rows h_n, c_n;            // [B,P], [B,H], written
-  Rows gates;               // [T,B,saved_gates*H], written where present (training)
-  Rows cells;               // [T,B,H], written where present (LSTM training)
+  // [T,B,saved_gates*H], written where present (training); of an RNN [T,B,H], h before zoneout, where its
+  // expectation is taken
+  Rows gates;
+  Rows cells;  // [T,B,H], written where present (LSTM training)
+  Resets resets;
+  Masks masks;
 };
 
 struct RecurrentBackward : RecurrentSizes {
@@ -80,6 +89,9 @@ struct RecurrentBackward : RecurrentSizes {
   Rows dh0, dc0;         // absent: not wanted
   Matrix dW, dR, dW_hr;  // written, contiguous; absent: not wanted
   void *db_ih, *db_hh;   // or null: not wanted
+  Resets resets;
+  Masks masks;
+  Rows dreset_h, dreset_c;  // [B,P], [B,H], written: summed over all starts; absent: not wanted
 };
 
 // W, R, W_hr of one direction into the layout that the kernels of this instruction set read.
@@ -89,6 +101,18 @@ struct RecurrentPack {
   int64_t I, H, P;
   Matrix W, R, W_hr;
   void* packed;
+  int threads;
+};
+
+// A recurrent matrix with elements dropped: R * mask / (1 - rate) by Mask::weight_drop, whose rows are R's.
+struct WeightDrop {
+  Dtype dtype;
+  int64_t rows, columns;
+  uint64_t key;
+  uint32_t place;
+  float rate;
+  const void* R;  // contiguous
+  void* out;      // likewise, written
   int threads;
 };
 

@@ -14,6 +14,7 @@ const char* text(ElementType t) {
     case ElementType::i64: return "int64";
     case ElementType::u8: return "uint8";
     case ElementType::i8: return "int8";
+    case ElementType::boolean: return "bool";
     case ElementType::other: break;
   }
   return "another dtype";
@@ -70,7 +71,8 @@ int64_t element_bytes(ElementType type) {
     case ElementType::bf16:
     case ElementType::f16: return 2;
     case ElementType::u8:
-    case ElementType::i8: return 1;
+    case ElementType::i8:
+    case ElementType::boolean: return 1;
     case ElementType::other: break;
   }
   return 0;

@@ -9,7 +9,7 @@
 
 namespace fusegen {
 
-enum class ElementType : uint8_t { f32, bf16, f16, f64, i64, u8, i8, other };
+enum class ElementType : uint8_t { f32, bf16, f16, f64, i64, u8, i8, boolean, other };
 
 struct View {
   void* data = nullptr;

@@ -7,7 +7,9 @@ tensors of a call have one dtype (float32, bfloat16, float16, float64), but for 
 any other strides. ``cell``: "lstm", "gru", "rnn_tanh" or "rnn_relu"; what a cell does not have is None.
 ``weights``: per direction W [G*H, I], R [G*H, P], b_ih, b_hh [G*H] or None, and for the LSTM W_hr [P, H] or
 None (not of a single step); ``dweights`` the same, None where not wanted. ``packed``: a blob of ``pack`` per
-direction, in place of W, R and W_hr. A wrong shape, dtype, length or name raises ValueError.
+direction, in place of W, R and W_hr. ``inside``: resets [T, B] bool, reset_h, reset_c [D, B, n], key (an
+int64), four rates or none, the layer's number, training. A wrong shape, dtype, length or name raises
+ValueError.
 """
 
 from collections.abc import Sequence
@@ -15,10 +17,13 @@ from typing import Any
 
 from torch import Tensor
 
+from ._inside import Inside
+
 _T = Tensor | None
 _Ts = Sequence[Tensor | None]
 _Blobs = Sequence[Tensor] | None
 _Call = tuple[Any, ...]
+_Inside = Inside | None
 
 def layer_forward(
     cell: str,
@@ -34,6 +39,7 @@ def layer_forward(
     cells: _T,  # [D, T, B, H], saved for backward
     packed: _Blobs,
     threads: int,
+    inside: _Inside = None,
 ) -> None: ...
 def layer_backward(
     cell: str,
@@ -53,6 +59,9 @@ def layer_backward(
     dc0: _T,
     dweights: _Ts,
     threads: int,
+    inside: _Inside = None,
+    dreset_h: _T = None,  # [D, B, P], the gradient of what the state starts anew from
+    dreset_c: _T = None,  # [D, B, H]
 ) -> None: ...
 def normalised_forward(
     # cell, norm, blocks, eps, x [T, B, I], h0, c0 [D, B, H], weights (fusegen.reference_normalised.WEIGHTS of
@@ -111,6 +120,7 @@ def cell_backward(
     dweights: _Ts,
     threads: int,
 ) -> None: ...
+def weight_drop(R: Tensor, key: Tensor, place: int, rate: float, out: Tensor, threads: int) -> None: ...
 def packed_bytes(cell: str, I: int, H: int, P: int, dtype: str) -> int: ...  # P 0: no projection
 def pack(cell: str, weights: _Ts, blob: Tensor, threads: int) -> None: ...
 

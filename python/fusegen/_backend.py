@@ -97,6 +97,23 @@ def missing(device: str, dtype: torch.dtype) -> str:
     return ""
 
 
+def lacks_kernels(what: str, x: Tensor) -> bool:
+    """Whether such a call, which torch's own operators cannot run, has no fused kernels: what was set, the
+    device or dtype, or torch.jit.trace, which does not see them.
+
+    Raises RuntimeError under set_backend("fused") where there are none.
+    """
+    if _backend == "torch" or torch._C._get_tracing_state() is not None:
+        return True
+    if x.is_cpu or not (lacking := missing(x.device.type, x.dtype)):
+        return False
+    if _backend == "fused":
+        raise RuntimeError(
+            f"fusegen {what}: {lacking}; use set_backend('auto') for torch's own operators there"
+        )
+    return True
+
+
 def why_torch(what: str, x: Tensor, step: bool = False) -> str:
     """Why this call, on a device that is not the CPU, goes to torch's own operators; "" where kernels run.
     ``step``: whether it is a step of a GAN, which is measured apart from the layers.

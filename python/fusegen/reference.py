@@ -12,7 +12,9 @@ function is differentiable any number of times and works under ``torch.func``.
 
 Sources: LSTM, Hochreiter & Schmidhuber 1997 with forget gates (Gers et al. 2000) and projection (Sak et al.
 2014, arXiv:1402.1128); GRU, Cho et al. 2014 (arXiv:1406.1078) in cuDNN's form, where the reset gate acts
-after the recurrent product; RNN, Elman 1990. The equations are those of the torch.nn documentation.
+after the recurrent product; RNN, Elman 1990. The equations are those of the torch.nn documentation. What
+``Inside`` asks for: recurrent dropout, Gal & Ghahramani 2016 (arXiv:1512.05287) on h and Semeniuta et al.
+2016 (arXiv:1603.05118) on the candidate; zoneout, Krueger et al. 2017 (arXiv:1606.01305).
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import losses
+from . import _philox, losses
+from ._inside import CANDIDATE_DROPOUT, STATE_DROPOUT, WEIGHT_DROP, ZONEOUT_C, ZONEOUT_H, Inside, single
 
 Weights = Sequence[Tensor | None]
 States = tuple[Tensor, ...]  # h, or h and c
-Step = Callable[..., States]  # (gx, *states) -> states
+Step = Callable[..., States]  # (t, gx, *states) -> states
+Mask = Tensor | None  # what its element is multiplied by
 _HALF = (torch.bfloat16, torch.float16)
 _MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
 
@@ -46,39 +50,123 @@ def _rounder(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     return lambda h: h + (h.to(dtype).to(h.dtype) - h).detach()
 
 
+class _Masks(NamedTuple):
+    """Of one step: on h where R reads it, and on the candidate."""
+
+    h: Mask = None
+    candidate: Mask = None
+
+
+_NO_MASKS = _Masks()
+
+
+def _masked(t: Tensor, mask: Mask) -> Tensor:
+    return t if mask is None else t * mask
+
+
 def lstm_step(
-    gx: Tensor, h: Tensor, c: Tensor, R: Tensor, b_hh: Tensor | None, W_hr: Tensor | None
+    gx: Tensor,
+    h: Tensor,
+    c: Tensor,
+    R: Tensor,
+    b_hh: Tensor | None,
+    W_hr: Tensor | None,
+    masks: _Masks = _NO_MASKS,
 ) -> tuple[Tensor, Tensor]:
     """One LSTM step from ``gx = W x + b_ih`` [B, 4H], h [B, P], c [B, H] to (h, c)."""
-    i, f, g, o = (gx + F.linear(h, R, b_hh)).chunk(4, -1)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    i, f, g, o = (gx + F.linear(_masked(h, masks.h), R, b_hh)).chunk(4, -1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * _masked(torch.tanh(g), masks.candidate)
     h = torch.sigmoid(o) * torch.tanh(c)
     return (h if W_hr is None else F.linear(h, W_hr)), c
 
 
-def gru_step(gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None) -> Tensor:
+def gru_step(gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None, masks: _Masks = _NO_MASKS) -> Tensor:
     """One GRU step from ``gx = W x + b_ih`` [B, 3H] and h [B, H]: n = tanh(gx_n + r * (R_n h + b_hn))."""
     xr, xz, xn = gx.chunk(3, -1)
-    hr, hz, hn = F.linear(h, R, b_hh).chunk(3, -1)
+    hr, hz, hn = F.linear(_masked(h, masks.h), R, b_hh).chunk(3, -1)
     z = torch.sigmoid(xz + hz)
-    n = torch.tanh(xn + torch.sigmoid(xr + hr) * hn)
+    n = _masked(torch.tanh(xn + torch.sigmoid(xr + hr) * hn), masks.candidate)
     return (1 - z) * n + z * h
 
 
-def rnn_step(gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None, relu: bool) -> Tensor:
+def rnn_step(
+    gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None, relu: bool, masks: _Masks = _NO_MASKS
+) -> Tensor:
     """One RNN step from ``gx = W x + b_ih`` [B, H] and h [B, H], tanh or relu."""
-    a = gx + F.linear(h, R, b_hh)
-    return torch.relu(a) if relu else torch.tanh(a)
+    a = gx + F.linear(_masked(h, masks.h), R, b_hh)
+    return _masked(torch.relu(a) if relu else torch.tanh(a), masks.candidate)
+
+
+def weight_drop(R: Tensor, key: Tensor, place: int, rate: float) -> Tensor:
+    """R [G*H, P] with each element zero with the probability ``rate``, else divided by 1 - rate: DropConnect
+    as Merity et al. 2018 (arXiv:1708.02182) use it. It is its own gradient."""
+    rows = torch.arange(R.shape[0], device=R.device)
+    dropped = _philox.dropped(key, WEIGHT_DROP, place, rows, R.shape[1], rate)
+    return torch.where(dropped, torch.zeros_like(R), R * (1 / (1 - single(rate))))
+
+
+class _Direction:
+    """What happens inside one direction of a layer: ``Inside`` as its steps ask for it. States are of the
+    sizes P and H, in the type that is computed in."""
+
+    def __init__(self, inside: Inside, d: int, D: int, x: Tensor, sizes: tuple[int, int]) -> None:
+        (self.T, self.B, _), (self.P, self.H), self.reverse = x.shape, sizes, d == 1
+        self.x, self.inside, self.place = x, inside, inside.layer * D + d
+        self.rates = [single(rate) for rate in inside.rates or (0.0,) * 4]
+        self.starts = tuple(None if s is None else _wide(s[d]) for s in (inside.reset_h, inside.reset_c))
+        # one mask a sequence; those of all steps
+        self.on_h = self._scaled(STATE_DROPOUT, self.B, self.P)
+        self.on_candidate = self._of_steps(self._scaled(CANDIDATE_DROPOUT, self.T * self.B, self.H))
+        kept = [(ZONEOUT_H, self.P), (ZONEOUT_C, self.H)]
+        self.kept = [self._of_steps(self._dropped(which, self.T * self.B, n)) for which, n in kept]
+
+    def _of_steps(self, mask: Mask) -> Mask:
+        return mask if mask is None else mask.view(self.T, self.B, -1)
+
+    def _dropped(self, which: int, rows: int, n: int) -> Mask:
+        rate, key = self.rates[which], self.inside.key
+        if rate == 0 or not self.inside.training:
+            return None
+        assert key is not None
+        at = torch.arange(rows, device=self.x.device)
+        return _philox.dropped(key, which, self.place, at, n, rate)
+
+    def _scaled(self, which: int, rows: int, n: int) -> Mask:
+        dropped = self._dropped(which, rows, n)
+        return None if dropped is None else (~dropped).to(self.x.dtype) / (1 - self.rates[which])
+
+    def masks(self, t: int) -> _Masks:
+        return _Masks(self.on_h, None if self.on_candidate is None else self.on_candidate[t])
+
+    def start(self, t: int, states: States, lengths: Tensor | None) -> States:
+        """The states that step t reads: new ones behind a boundary."""
+        resets, at = self.inside.resets, t + self.reverse
+        if resets is None or at == self.T:
+            return states
+        here = resets[at] if lengths is None else resets[at] & (lengths > at)
+        return tuple(
+            torch.where(here.unsqueeze(1), torch.zeros_like(s) if new is None else new, s)
+            for s, new in zip(states, self.starts, strict=False)
+        )
+
+    def zone(self, t: int, fresh: States, old: States) -> States:
+        out = []
+        for f, o, rate, kept in zip(fresh, old, self.rates[ZONEOUT_H:], self.kept, strict=False):
+            mean = f if rate == 0 or self.inside.training else rate * o + (1 - rate) * f
+            out.append(mean if kept is None else torch.where(kept[t], o, f))
+        return tuple(out)
 
 
 def _scan(
-    step: Step, gx: Tensor, state: States, lengths: Tensor | None, reverse: bool
+    step: Step, gx: Tensor, state: States, lengths: Tensor | None, direction: _Direction
 ) -> tuple[Tensor, States]:
-    """Runs ``step(gx[t], *state)`` over time; past its length a sequence keeps its state and gives zeros."""
+    """Runs ``step(t, gx[t], *state)`` over time; past its length a sequence keeps its state and gives
+    zeros."""
     T = gx.shape[0]
     out: list[Tensor] = []
-    for t in reversed(range(T)) if reverse else range(T):
-        new = step(gx[t], *state)
+    for t in reversed(range(T)) if direction.reverse else range(T):
+        state = direction.start(t, state, lengths)
+        new = step(t, gx[t], *state)
         if lengths is None:
             state, y = new, new[0]
         else:
@@ -86,7 +174,7 @@ def _scan(
             y = torch.where(live, new[0], torch.zeros_like(new[0]))
             state = tuple(torch.where(live, n, s) for n, s in zip(new, state, strict=True))
         out.append(y)
-    return torch.stack(out[::-1] if reverse else out), state
+    return torch.stack(out[::-1] if direction.reverse else out), state
 
 
 def _layer(
@@ -95,10 +183,12 @@ def _layer(
     starts: tuple[Tensor | None, ...],
     directions: Sequence[Weights],
     lengths: Tensor | None,
+    inside: Inside | None,
 ) -> tuple[Tensor, ...]:
-    """All directions of one layer; ``step_of(R, b_hh)`` (LSTM: and ``W_hr``) gives a step. Returns y and the
-    final states in x's dtype."""
+    """All directions of one layer; ``step_of(R, b_hh)`` (LSTM: and ``W_hr``) gives a step, which takes gx,
+    the states and masks. Returns y and the final states in x's dtype."""
     dtype = x.dtype
+    rounded = _rounder(dtype)
     x = _wide(x)
     if lengths is not None:  # what lies past the end must not matter, NaN included
         lengths = lengths.to(x.device)
@@ -113,7 +203,16 @@ def _layer(
             x.new_zeros(x.shape[1], n) if s is None else _wide(s[d])
             for s, n in zip(starts, sizes, strict=False)
         )
-        y, state = _scan(step_of(R, b_hh, *W_hr), F.linear(x, W, b_ih), state, lengths, reverse=d == 1)
+        direction = _Direction(inside or Inside(), d, len(directions), x, (R.shape[1], state[-1].shape[1]))
+        cell = step_of(R, b_hh, *W_hr)
+
+        def step(
+            t: int, gx: Tensor, *old: Tensor, cell: Step = cell, direction: _Direction = direction
+        ) -> States:
+            h, *c = direction.zone(t, cell(gx, *old, masks=direction.masks(t)), old)
+            return rounded(h), *c
+
+        y, state = _scan(step, F.linear(x, W, b_ih), state, lengths, direction)
         ys.append(y)
         finals.append(state)
     y = torch.cat(ys, -1) if len(ys) > 1 else ys[0]
@@ -126,48 +225,55 @@ def _directions(weights: Weights, count: int) -> list[Weights]:
 
 
 def lstm(
-    x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: Weights, lengths: Tensor | None = None
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: Weights,
+    lengths: Tensor | None = None,
+    inside: Inside | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One LSTM layer. x [T, B, I], h0 [D, B, P], c0 [D, B, H] (None: zeros), lengths [B] (None: all T) -> y
     [T, B, D*P], h_n, c_n."""
-    rounded = _rounder(x.dtype)
 
     def step_of(R: Tensor, b_hh: Tensor | None, W_hr: Tensor | None) -> Step:
-        def step(gx: Tensor, h: Tensor, c: Tensor) -> States:
-            h, c = lstm_step(gx, h, c, R, b_hh, W_hr)
-            return rounded(h), c
+        return functools.partial(lstm_step, R=R, b_hh=b_hh, W_hr=W_hr)
 
-        return step
-
-    y, h_n, c_n = _layer(step_of, x, (h0, c0), _directions(weights, 5), lengths)
+    y, h_n, c_n = _layer(step_of, x, (h0, c0), _directions(weights, 5), lengths, inside)
     return y, h_n, c_n
 
 
 def gru(
-    x: Tensor, h0: Tensor | None, weights: Weights, lengths: Tensor | None = None
+    x: Tensor,
+    h0: Tensor | None,
+    weights: Weights,
+    lengths: Tensor | None = None,
+    inside: Inside | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One GRU layer. x [T, B, I], h0 [D, B, H] (None: zeros), lengths [B] (None: all T) -> y [T, B, D*H], h_n
     [D, B, H]."""
-    rounded = _rounder(x.dtype)
 
     def step_of(R: Tensor, b_hh: Tensor | None) -> Step:
-        return lambda gx, h: (rounded(gru_step(gx, h, R, b_hh)),)
+        return lambda gx, h, masks: (gru_step(gx, h, R, b_hh, masks),)
 
-    y, h_n = _layer(step_of, x, (h0,), _directions(weights, 4), lengths)
+    y, h_n = _layer(step_of, x, (h0,), _directions(weights, 4), lengths, inside)
     return y, h_n
 
 
 def rnn(
-    x: Tensor, h0: Tensor | None, weights: Weights, lengths: Tensor | None = None, relu: bool = False
+    x: Tensor,
+    h0: Tensor | None,
+    weights: Weights,
+    lengths: Tensor | None = None,
+    relu: bool = False,
+    inside: Inside | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One RNN layer, tanh or relu. x [T, B, I], h0 [D, B, H] (None: zeros), lengths [B] (None: all T) -> y
     [T, B, D*H], h_n [D, B, H]."""
-    rounded = _rounder(x.dtype)
 
     def step_of(R: Tensor, b_hh: Tensor | None) -> Step:
-        return lambda gx, h: (rounded(rnn_step(gx, h, R, b_hh, relu)),)
+        return lambda gx, h, masks: (rnn_step(gx, h, R, b_hh, relu, masks),)
 
-    y, h_n = _layer(step_of, x, (h0,), _directions(weights, 4), lengths)
+    y, h_n = _layer(step_of, x, (h0,), _directions(weights, 4), lengths, inside)
     return y, h_n
 
 

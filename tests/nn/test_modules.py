@@ -166,8 +166,9 @@ def test_not_an_instance_of_torch_lstm_but_of_rnnbase():
 def test_signatures():
     for name in ("RNN", "LSTM", "GRU"):
         parameters = inspect.signature(getattr(fusegen.nn, name).forward).parameters
-        assert list(parameters) == ["self", "input", "hx", "lengths"]
-        assert parameters["lengths"].kind is inspect.Parameter.KEYWORD_ONLY
+        own = ["lengths", "resets", "reset_to", "generator"]
+        assert list(parameters) == ["self", "input", "hx", *own]
+        assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in own)
     with pytest.warns(UserWarning, match="dropout option adds dropout after all but last"):
         layer("LSTM", 5, 6, dropout=0.5)
 

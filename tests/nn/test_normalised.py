@@ -3,6 +3,7 @@ sources said with torch alone, against the reference, and against torch.nn."""
 
 import copy
 import pickle
+from types import SimpleNamespace
 
 import fusegen
 import pytest
@@ -22,6 +23,7 @@ from fusegen.nn import (
     LayerNormLSTM,
     LayerNormLSTMCell,
 )
+from fusegen.ops.normalised import stack
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tolerances import close
@@ -510,6 +512,20 @@ def test_backend_torch_runs_the_formula():
     assert sum(fusegen._backend.fallbacks.values()) == before + 1
 
 
+def test_a_device_without_kernels_is_told():
+    """The formula runs there, and is counted; under "fused" it is an error. Shapes alone need no kernel."""
+    elsewhere = SimpleNamespace(is_cpu=False, is_meta=False, device=torch.device("cuda"))
+    with pytest.raises(RuntimeError, match=r"no fused kernels of normalised .* on device 'cuda'"):
+        stack._runs_formula("normalised_gru", elsewhere)
+    fusegen.set_backend("auto")
+    before = sum(fusegen._backend.fallbacks.values())
+    assert stack._runs_formula("normalised_gru", elsewhere)
+    assert sum(fusegen._backend.fallbacks.values()) == before + 1
+    m = LayerNormGRU(5, 6, bidirectional=True, device="meta")
+    y, h_n = m(torch.zeros(4, 3, 5, device="meta"))
+    assert y.shape == (4, 3, 12) and h_n.shape == (2, 3, 6) and y.is_meta
+
+
 @every_kind
 def test_copies(kind):
     m, x = made(kind, 5, 6, torch.float32), torch.randn(4, 3, 5)
@@ -583,15 +599,16 @@ FLAGS, H = torch.zeros(4, 3, dtype=torch.bool), torch.zeros(6)
 @pytest.mark.parametrize(
     ("more", "error", "said"),
     [
-        ({"resets": FLAGS.int()}, TypeError, "resets of dtype bool, got torch.int32"),
-        ({"resets": [True]}, TypeError, "resets to be a bool Tensor, got list"),
-        ({"resets": FLAGS.T}, ValueError, r"resets of shape \(4, 3\), got \(3, 4\)"),
+        ({"resets": FLAGS.int()}, TypeError, "resets of dtype torch.bool, got torch.int32"),
+        ({"resets": [True]}, TypeError, "resets to be a bool Tensor .*, got list"),
+        ({"resets": FLAGS.T}, ValueError, r"resets of shape \(4, 3\), .*, got \(3, 4\)"),
         ({"reset_to": (X, X)}, ValueError, "reset_to together with resets"),
-        ({"resets": FLAGS, "reset_to": X}, TypeError, r"a tuple of two Tensors \(h, c\), got Tensor"),
-        ({"resets": FLAGS, "reset_to": (H, 1.0)}, TypeError, r"reset_to \(c\) to be a Tensor, got float"),
+        ({"resets": FLAGS, "reset_to": X}, TypeError, r"reset_to as a pair \(h, c\), got Tensor"),
+        ({"resets": FLAGS, "reset_to": (H, 1.0)}, TypeError, r"reset_to\[1\] to be a Tensor, got float"),
         ({"resets": FLAGS, "reset_to": (H, H.expand(1, 2, 6))}, ValueError,
-         r"reset_to \(c\) of shape \(1, 3, 6\) or \(6,\), got \(1, 2, 6\)"),
-        ({"resets": FLAGS, "reset_to": (H, H.double())}, RuntimeError, "reset_c are not of the same dtype"),
+         r"reset_to\[1\] of shape \(1, 3, 6\), or \(6,\) for all, got \(1, 2, 6\)"),
+        ({"resets": FLAGS, "reset_to": (H, H.double())}, ValueError, r"reset_to\[1\] of the input"),
+        ({"generator": torch.Generator()}, ValueError, "expected no generator, since it draws no masks"),
         ({"hx": (torch.zeros(1, 2, 6),) * 2}, RuntimeError, r"Expected hidden\[0\] size \(1, 3, 6\)"),
         ({"hx": torch.zeros(1, 3, 6)}, TypeError, "hx to be a tuple of two Tensors"),
         ({"lengths": [5, 1, 1]}, ValueError, r"lengths in 0..4 .*got lengths\[0\] = 5"),
@@ -608,7 +625,7 @@ def test_bad_arguments_of_calls(more, error, said):
 
 def test_bad_resets_of_packed_input():
     packed = pack_padded_sequence(X, torch.tensor([4, 2, 1]))
-    with pytest.raises(ValueError, match=r"resets of shape \(7,\), got \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"resets of shape \(7,\), .*, got \(4, 3\)"):
         LayerNormLSTM(5, 6)(packed, resets=FLAGS)
     with pytest.raises(ValueError, match="a PackedSequence has its own"):
         LayerNormLSTM(5, 6)(packed, lengths=[1, 2, 3], resets=torch.zeros(7, dtype=torch.bool))

@@ -14,6 +14,7 @@ TYPES = {
     "_T": "torch.Tensor | None",
     "_Ts": "Sequence[torch.Tensor | None]",
     "_Blobs": "Sequence[torch.Tensor | None] | None",
+    "_Inside": "tuple | None",
     "Sequence[_Ts]": "Sequence[Sequence[torch.Tensor | None]]",
     "_Shape": "Annotated[Sequence[int], FixedSize(9)]",
     "_Step": "tuple",

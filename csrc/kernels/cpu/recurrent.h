@@ -10,6 +10,7 @@ FUSEGEN_KERNEL(void, recurrent_backward, const RecurrentBackward&)
 // Of what recurrent_pack writes; of W_hr, only the presence is read.
 FUSEGEN_KERNEL(int64_t, recurrent_packed_bytes, const RecurrentPack&)
 FUSEGEN_KERNEL(void, recurrent_pack, const RecurrentPack&)
+FUSEGEN_KERNEL(void, weight_drop, const WeightDrop&)
 
 FUSEGEN_INT8_KERNEL(int64_t, int8_packed_bytes, const Int8Pack&)  // whatever is null in the argument
 FUSEGEN_INT8_KERNEL(void, int8_pack, const Int8Pack&)

@@ -11,6 +11,9 @@
 namespace fusegen {
 namespace {
 
+// Elements of a weight, below which a second thread brings nothing.
+constexpr int64_t kAlone = 16 * 1024;
+
 int per_direction(Cell cell) { return cell == Cell::lstm ? 5 : 4; }
 
 void check_lengths(const View& lengths, RecurrentSizes& s) {
@@ -101,8 +104,41 @@ struct Direction {
     p.W = matrix(required(w[0], "W"), "W", {GH, p.I}, e);
     p.R = matrix(required(w[1], "R"), "R", {GH, p.P}, e);
     if (p.project) p.W_hr = matrix(w[4], "W_hr", {p.P, p.H}, e);
+    set_inside(p, layer.inside);
+  }
+
+private:
+  template <class Params>
+  void set_inside(Params& p, const LayerInside& inside) const {
+    if (inside.resets) {
+      check_tensor(inside.resets, "resets", {p.T, p.B}, ElementType::boolean);
+      p.resets = {.at = static_cast<const bool*>(inside.resets.data),
+                  .stride_t = inside.resets.strides[0],
+                  .stride_b = inside.resets.strides[1],
+                  .h = plane(inside.reset_h, "reset_h", {p.B, p.P}),
+                  .c = plane(inside.reset_c, "reset_c", {p.B, p.H})};
+    }
+    for (double rate : inside.rates)
+      check(rate >= 0 && rate < 1, "rates: expected probabilities in [0, 1), got ", rate);
+    const auto [state, candidate, h, c] = inside.rates;
+    if (!state && !candidate && !h && !c) return;
+    const auto dropout = [&](double rate) { return inside.training ? static_cast<float>(rate) : 0.0f; };
+    if (inside.training) check_tensor(required(inside.key, "key"), "key", {}, ElementType::i64);
+    p.masks = {.key = inside.training ? *static_cast<const uint64_t*>(inside.key.data) : 0,
+               .place = static_cast<uint32_t>(inside.layer * p.D + d),
+               .state_dropout = dropout(state),
+               .candidate_dropout = dropout(candidate),
+               .zoneout_h = static_cast<float>(h),
+               .zoneout_c = static_cast<float>(c),
+               .training = inside.training};
   }
 };
+
+// An RNN saves what it read off its output, but where that is a mean of old and new.
+int64_t saved_values(const RecurrentSizes& p, const Masks& masks) {
+  const bool mean = !saved_gates(p.cell) && masks.zoneout_h > 0 && !masks.training;
+  return mean ? 1 : saved_gates(p.cell);
+}
 
 void set_gradients(RecurrentBackward& p, const LayerBackward& layer, const Direction& direction) {
   const ElementType e = direction.e;
@@ -117,6 +153,8 @@ void set_gradients(RecurrentBackward& p, const LayerBackward& layer, const Direc
   p.add_dx = direction.d == 1;
   p.dh0 = direction.plane(layer.dh0, "dh0", {p.B, p.P});
   p.dc0 = direction.plane(layer.dc0, "dc0", {p.B, p.H});
+  p.dreset_h = direction.plane(layer.dreset_h, "dreset_h", {p.B, p.P});
+  p.dreset_c = direction.plane(layer.dreset_c, "dreset_c", {p.B, p.H});
   p.dW = contiguous(g[0], "dW", GH, p.I);
   p.dR = contiguous(g[1], "dR", GH, p.P);
   p.db_ih = vector(g[2], "db_ih", GH, e);
@@ -184,7 +222,7 @@ void layer_forward(const LayerForward& layer) {
     p.y = direction.columns(required(layer.y, "y"), "y", p.P);
     p.h_n = direction.plane(required(layer.h_n, "h_n"), "h_n", {p.B, p.P});
     if (p.cell == Cell::lstm) p.c_n = direction.plane(required(layer.c_n, "c_n"), "c_n", {p.B, p.H});
-    p.gates = direction.plane(layer.gates, "gates", {p.T, p.B, saved_gates(p.cell) * p.H});
+    p.gates = direction.plane(layer.gates, "gates", {p.T, p.B, saved_values(p, p.masks) * p.H});
     p.cells = direction.plane(layer.cells, "cells", {p.T, p.B, p.H}, wide_type(p.dtype));
     check(p.cell != Cell::lstm || !p.gates.data == !p.cells.data, "gates, cells: expected both or neither");
   }
@@ -207,9 +245,8 @@ void layer_backward(const LayerBackward& layer) {
     // An LSTM and a GRU read h of the step before alone, which of the first step is h0.
     const bool reads_y = p.T > 1 || !saved_gates(p.cell);
     p.y = direction.columns(reads_y ? required(layer.y, "y") : layer.y, "y", p.P);
-    if (saved_gates(p.cell))
-      p.gates =
-          direction.plane(required(layer.gates, "gates"), "gates", {p.T, p.B, saved_gates(p.cell) * p.H});
+    if (const int64_t saved = saved_values(p, p.masks))
+      p.gates = direction.plane(required(layer.gates, "gates"), "gates", {p.T, p.B, saved * p.H});
     if (p.cell == Cell::lstm)
       p.cells = direction.plane(required(layer.cells, "cells"), "cells", {p.T, p.B, p.H}, wide_type(p.dtype));
     set_gradients(p, layer, direction);
@@ -220,6 +257,28 @@ void layer_backward(const LayerBackward& layer) {
   if (apart && layer.dx && s.dtype == Dtype::f64) run_directions_with_dx<double>(directions, run);
   else if (apart && layer.dx) run_directions_with_dx<float>(directions, run);
   else run_directions(directions, s.D, apart, run);
+}
+
+void weight_drop(const DroppedWeight& weight) {
+  const View &R = required(weight.R, "R"), &out = required(weight.out, "out");
+  check(R.ndim == 2, "R: expected a matrix, got ", R);
+  check(weight.rate >= 0 && weight.rate < 1, "rate: expected a probability in [0, 1), got ", weight.rate);
+  check_tensor(required(weight.key, "key"), "key", {}, ElementType::i64);
+  const Dtype dtype = float_dtype(R, "R");
+  const int64_t rows = R.shape[0], columns = R.shape[1];
+  for (const View* v : {&R, &out}) {
+    check_tensor(*v, v == &R ? "R" : "out", {rows, columns}, element_type(dtype));
+    check(rows <= 1 || v->strides[0] == columns, "R, out: expected contiguous tensors");
+  }
+  cpu::weight_drop({.dtype = dtype,
+                    .rows = rows,
+                    .columns = columns,
+                    .key = *static_cast<const uint64_t*>(weight.key.data),
+                    .place = static_cast<uint32_t>(weight.place),
+                    .rate = static_cast<float>(weight.rate),
+                    .R = R.data,
+                    .out = out.data,
+                    .threads = rows * columns < kAlone ? 1 : weight.threads});
 }
 
 int64_t packed_bytes(Cell cell, Dtype dtype, int64_t I, int64_t H, int64_t P) {

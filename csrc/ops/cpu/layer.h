@@ -1,9 +1,22 @@
 // One layer, one or two directions: checks, then a kernel call for each direction. Shapes are those of
 // params.h with D directions in front of states and saved values, and side by side in y: [T,B,D*P].
 #pragma once
+#include <array>
+
 #include "ops/view.h"
 
 namespace fusegen {
+
+// What may happen inside the recurrence (Resets, Masks of params.h).
+struct LayerInside {
+  View resets;            // [T,B] bool
+  View reset_h, reset_c;  // [D,B,P], [D,B,H]
+  View key;               // int64, of masks
+  // of recurrent dropout on the state and on the candidate, zoneout of h and c
+  std::array<double, 4> rates{};
+  int64_t layer = 0;  // of the stack
+  bool training = true;
+};
 
 struct LayerForward {
   Cell cell;
@@ -13,6 +26,7 @@ struct LayerForward {
   View y, h_n, c_n, gates, cells;
   Views packed;  // one blob of pack() a direction, or empty
   int threads;
+  LayerInside inside{};
 };
 
 struct LayerBackward {
@@ -25,7 +39,19 @@ struct LayerBackward {
   View dx, dh0, dc0;
   Views dweights;
   int threads;
+  LayerInside inside{};
+  View dreset_h{}, dreset_c{};
 };
+
+// R [G*H,P], contiguous, with elements dropped; `out` of the same shape. `key` as above.
+struct DroppedWeight {
+  View R, key;
+  int64_t place;
+  double rate;
+  View out;
+  int threads;
+};
+void weight_drop(const DroppedWeight& weight);
 
 void layer_forward(const LayerForward& layer);
 void layer_backward(const LayerBackward& layer);

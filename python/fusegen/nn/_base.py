@@ -7,7 +7,7 @@ read by name at every call, so weight_norm, parametrize, functional_call and ``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,11 @@ from torch.nn import RNNBase
 from torch.nn.utils.rnn import PackedSequence
 
 from ..ops import checks, layers
+from ..ops import inside as inside_ops
+from ..ops.inside import NO_RATES, Asked, Rates
 from ..ops.spec import CellSpec
 from ._frozen import Frozen
-from ._packed import pad, unpad
+from ._packed import pad, pad_flags, traced, unpad
 from ._scripted import NotScripted
 
 States = tuple[Tensor | None, ...]
@@ -39,10 +41,21 @@ class Layers(nn.Module):
     bidirectional: bool
     hidden_size: int
     proj_size: int
+    _is_plain = True  # whether nothing happens inside the recurrences but what a call asks for
 
-    def _run(self, x: Tensor, states: States, lengths: Tensor | None) -> tuple[Tensor, ...]:
+    def _run(
+        self, x: Tensor, states: States, lengths: Tensor | None, asked: Asked | None = None
+    ) -> tuple[Tensor, ...]:
         """The stack on x [T, B, I]: y [T, B, D*P], final states, each [L*D, B, ...]."""
         raise NotImplementedError
+
+    def _asked(self, x: Tensor, resets: Tensor | None, reset_to: Any, generator: Any) -> Asked | None:
+        """What happens inside the recurrences of a call on x [T, B, I], of resets [T, B]; None of a plain
+        one."""
+        for name, given in (("resets", resets), ("reset_to", reset_to), ("generator", generator)):
+            if given is not None:
+                raise ValueError(f"{self._get_name()}: expected no {name}, which its kernels do not have")
+        return None
 
     def _given_states(self, hx: Any, rank: int) -> tuple[Tensor, ...]:
         """hx as a tuple of states, checked for kind and rank (3 batched, 2 unbatched)."""
@@ -64,6 +77,9 @@ class Layers(nn.Module):
         hx: Given | None = None,
         *,
         lengths: Iterable[int] | Tensor | int | None = None,
+        resets: Tensor | None = None,
+        reset_to: Given | None = None,
+        generator: torch.Generator | None = None,
     ) -> tuple[Any, Any]:
         """Runs the stack.
 
@@ -73,12 +89,20 @@ class Layers(nn.Module):
             for padded input, how many steps each sequence has: a list of ints or an integer tensor [B] on any
                 device, in any order, 0..T. Output past a sequence's end is zero; final states are those of
                 its last step, or hx for length 0. Positions past the end are not read.
+            resets: a bool tensor [T, B] ([B, T] with batch_first, [T] unbatched, [sum of lengths] of a
+                PackedSequence, as its data), true where a sequence starts anew between the steps t-1 and t:
+                forward in time the state is replaced before step t reads it (of t = 0, hx is), in reverse
+                before step t-1 does (t = 0 has no meaning there). Gradients stop at the boundary.
+            reset_to: what the state becomes there, as hx, or [P] (LSTM: and [H]) for all; zeros if None.
+                Gradients reach it.
+            generator: a torch.Generator of the CPU, of which recurrent dropout, zoneout and weight drop draw
+                in training, instead of torch's own: one key a call, which makes the same masks on any device.
 
         Returns (output, h_n) or, for the LSTM, (output, (h_n, c_n)), shaped as in torch.nn.
         """
         if not isinstance(input, Tensor):
             if isinstance(input, PackedSequence):
-                return self._forward_packed(input, hx, lengths)
+                return self._forward_packed(input, hx, lengths, (resets, reset_to, generator))
             raise TypeError(
                 f"{self._get_name()}: expected input to be a Tensor or a PackedSequence, "
                 f"got {type(input).__name__}"
@@ -101,12 +125,39 @@ class Layers(nn.Module):
             elif rank == 2 and isinstance(lengths, int):
                 lengths = [lengths]
             at = checks.as_lengths(self._get_name(), lengths, x)  # type: ignore[arg-type]
-        out = self._run(x, states, at)
+        if self._is_plain and resets is None and reset_to is None and generator is None:
+            out = self._run(x, states, at)
+        else:
+            resets, reset_to = self._padded(x, rank, resets, reset_to)
+            out = self._run(x, states, at, self._asked(x, resets, reset_to, generator))
         if rank == 2:
             return out[0].squeeze(1), self._result(tuple(s.squeeze(1) for s in out[1:]))
         return (out[0].transpose(0, 1) if self.batch_first else out[0]), self._result(out[1:])
 
-    def _forward_packed(self, input: PackedSequence, hx: Any, lengths: object) -> tuple[PackedSequence, Any]:
+    def _padded(self, x: Tensor, rank: int, resets: Any, reset_to: Any) -> tuple[Tensor | None, Any]:
+        """resets as [T, B] and states of a batch, of padded or unbatched input."""
+        T, B = x.shape[:2]
+        if resets is not None:
+            form, order = ((T,), "[T]") if rank == 2 else ((T, B), "[T, B]")
+            if rank == 3 and self.batch_first:
+                form, order = (B, T), "[B, T]"
+            resets = inside_ops.as_resets(self._get_name(), resets, form, order)
+            if rank == 2:
+                resets = resets.unsqueeze(1)
+            elif self.batch_first:
+                resets = resets.transpose(0, 1)
+        if rank == 2 and reset_to is not None:  # of one sequence [L*D, n], but not [n] for all
+            one = isinstance(reset_to, Tensor)
+            made = [
+                s.unsqueeze(1) if isinstance(s, Tensor) and s.dim() == 2 else s
+                for s in ([reset_to] if one else reset_to)
+            ]
+            reset_to = made[0] if one else made
+        return resets, reset_to
+
+    def _forward_packed(
+        self, input: PackedSequence, hx: Any, lengths: object, given_inside: tuple[Any, Any, Any]
+    ) -> tuple[PackedSequence, Any]:
         if lengths is not None:
             raise ValueError(
                 f"{self._get_name()}: lengths= is for padded input; a PackedSequence has its own"
@@ -122,7 +173,18 @@ class Layers(nn.Module):
             states = given if order is None else tuple(s.index_select(1, order) for s in given)
         if at is not None:
             at = at.to(data.device, non_blocking=True)
-        y, *final = self._run(x, states, at)
+        resets, reset_to, generator = given_inside
+        if self._is_plain and resets is None and reset_to is None and generator is None:
+            y, *final = self._run(x, states, at)
+        else:
+            if resets is not None:
+                order_of_data = "[sum of lengths], as the data of a PackedSequence"
+                resets = inside_ops.as_resets(self._get_name(), resets, (data.shape[0],), order_of_data)
+                resets = pad_flags(resets, x.shape[:2], where)
+            asked = self._asked(x, resets, reset_to, generator)
+            if asked is not None and order is not None and reset_to is not None:
+                asked = asked.reordered(order)
+            y, *final = self._run(x, states, at, asked)
         if back is not None:
             final = [s.index_select(1, back) for s in final]
         return PackedSequence(unpad(y, where), batch_sizes, order, back), self._result(tuple(final))
@@ -137,11 +199,82 @@ class Layers(nn.Module):
                 raise RuntimeError(f"Expected {name} size {expected}, got {list(s.shape)}")
 
 
+_OPTIONS = ("recurrent_dropout", "recurrent_dropout_on", "zoneout", "weight_drop")
+
+
+def _option(name: str, read: Callable[[Any], Any]) -> Any:
+    """A property of ``Recurrent``, checked where it is set."""
+    return property(read, lambda self, value: self._regularise(**{name: value}))
+
+
 class Recurrent(Layers, NotScripted, RNNBase):
     """A stack of recurrent layers. Subclasses name their cell."""
 
     _spec: CellSpec
     _frozen: Frozen | None = None  # inside fusegen.frozen
+    _rates: Rates = NO_RATES  # of modules that were torch.nn's
+    _dropout_on = "state"
+
+    def _regularise(self, **given: Any) -> None:
+        """Keeps these of the four options below, checked, beside the others."""
+        now = {name: getattr(self, name) for name in _OPTIONS} | given
+        rates = inside_ops.as_rates(self._get_name(), len(self._spec.states), **now)
+        new = (rates, now["recurrent_dropout_on"])
+        if new != (self._rates, self._dropout_on):  # else it has what torch.nn's has, and nothing more
+            (self._rates, self._dropout_on), self._is_plain = new, not any(rates)
+
+    def _recurrent_dropout(self) -> float:
+        return max(self._rates.state, self._rates.candidate)
+
+    def _recurrent_dropout_on(self) -> str:
+        return self._dropout_on
+
+    def _zoneout(self) -> float | tuple[float, float]:
+        rates = self._rates
+        return (rates.zoneout_h, rates.zoneout_c) if len(self._spec.states) == 2 else rates.zoneout_h
+
+    def _weight_drop(self) -> float:
+        return self._rates.weight_drop
+
+    recurrent_dropout = _option("recurrent_dropout", _recurrent_dropout)
+    recurrent_dropout_on = _option("recurrent_dropout_on", _recurrent_dropout_on)
+    zoneout = _option("zoneout", _zoneout)
+    weight_drop = _option("weight_drop", _weight_drop)
+
+    def extra_repr(self) -> str:
+        said: str = super().extra_repr()
+        defaults = (0.0, "state", (0.0, 0.0) if len(self._spec.states) == 2 else 0.0, 0.0)
+        for name, default in zip(_OPTIONS, defaults, strict=True):
+            if (value := getattr(self, name)) != default:
+                said += f", {name}={value!r}"
+        return said
+
+    def _asked(self, x: Tensor, resets: Tensor | None, reset_to: Any, generator: Any) -> Asked | None:
+        name, h, c = self._get_name(), None, None
+        if not torch.compiler.is_dynamo_compiling() and traced.get() is not None:
+            self._refuse_in_onnx(resets)
+        if reset_to is not None:
+            if resets is None:
+                raise ValueError(f"{name}: expected reset_to together with resets, got it alone")
+            P, H = self.proj_size or self.hidden_size, self.hidden_size
+            planes = (self.num_layers * (2 if self.bidirectional else 1), x.shape[1])
+            h, c = inside_ops.as_starts(name, reset_to, x, planes, (P, H)[: len(self._spec.states)])
+        generator = inside_ops.as_generator(name, generator)
+        if resets is not None:
+            resets = inside_ops.own(resets, x)
+        return Asked(resets, h, c, self._rates, self.training, generator)
+
+    def _refuse_in_onnx(self, resets: Tensor | None) -> None:
+        found = "resets" if resets is not None else f"zoneout={self.zoneout}" if self._zones else ""
+        if found:
+            raise ValueError(
+                f"fusegen.onnx.export: {self._get_name()} has {found}, which ONNX's recurrent nodes have not"
+            )
+
+    @property
+    def _zones(self) -> bool:
+        """Whether evaluation too is another than the plain layer's."""
+        return bool(self._rates.zoneout_h or self._rates.zoneout_c)
 
     def _weights(self, layer: int) -> list[Tensor | None]:
         """The weights of one layer, flat as the ops take them, read by name."""
@@ -161,7 +294,9 @@ class Recurrent(Layers, NotScripted, RNNBase):
             out += found
         return out
 
-    def _run(self, x: Tensor, states: States, lengths: Tensor | None) -> tuple[Tensor, ...]:
+    def _run(
+        self, x: Tensor, states: States, lengths: Tensor | None, asked: Asked | None = None
+    ) -> tuple[Tensor, ...]:
         L = self.num_layers
         weights = [self._weights(layer) for layer in range(L)] if L > 1 else [self._weights(0)]
         W = weights[0][0]
@@ -186,7 +321,7 @@ class Recurrent(Layers, NotScripted, RNNBase):
             packed = partial(frozen.blobs, self)
         return layers.run(
             self._spec, x, states, weights, relu=self.mode == "RNN_RELU", lengths=lengths,
-            dropout=self.dropout, training=self.training, packed=packed,
+            dropout=self.dropout, training=self.training, packed=packed, asked=asked,
         )  # fmt: skip
 
     def _init_flat_weights(self) -> None:

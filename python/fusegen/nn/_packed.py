@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -76,6 +77,17 @@ def pad(data: Tensor, batch_sizes: Tensor) -> tuple[Tensor, Tensor | None, Any]:
     lengths = live.sum(0)
     where = live.view(-1).nonzero().squeeze(1).to(data.device)
     return _Scatter.apply(data, where, T * B, True).view(T, B, data.shape[1]), lengths, where
+
+
+def pad_flags(flags: Tensor, shape: Sequence[int], where: Any) -> Tensor:
+    """Flags [N] of the rows of a PackedSequence as [T, B], false past the ends; ``where`` as ``pad`` gave
+    it."""
+    T, B = shape
+    if where is None:
+        return flags.view(T, B)
+    if traced.get() is not None:
+        return flags  # a layer refuses it
+    return flags.new_zeros(T * B).index_copy_(0, where.to(flags.device), flags).view(T, B)
 
 
 def unpad(y: Tensor, where: Any) -> Tensor:

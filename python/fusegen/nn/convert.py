@@ -137,9 +137,15 @@ def _in_words(changed: Changed, left: Left) -> str:
 
 def revert(model: nn.Module) -> nn.Module:
     """Undoes ``convert``: turns every fusegen recurrent module in ``model`` into torch.nn's (or the user's
-    own subclass again), in place; returns ``model``. Raises TypeError if ``model`` is not a Module.
+    own subclass again), in place; returns ``model``. Raises TypeError if ``model`` is not a Module,
+    ValueError for options that torch.nn has not: recurrent dropout, zoneout, weight drop.
     """
-    for _, m in _modules(model, "revert"):
+    modules = _modules(model, "revert")
+    for name, m in modules:
+        if not getattr(m, "_is_plain", True):
+            what = f"{name or 'the model itself'} ({type(m).__name__}({m.extra_repr()}))"
+            raise ValueError(f"fusegen.revert: expected options that torch.nn has too, got {what}")
+    for _, m in modules:
         _revert(m)
     return model
 

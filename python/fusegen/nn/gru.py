@@ -15,6 +15,9 @@ class GRU(Recurrent):
     ``lengths=``.
 
     Equations as in torch.nn.GRU (Cho et al. 2014, the reset gate after the recurrent product).
+
+    ``recurrent_dropout``, ``recurrent_dropout_on`` (the candidate is n), ``zoneout`` (one number, of h)
+    and ``weight_drop`` as of ``LSTM``.
     """
 
     _spec = spec.GRU
@@ -30,6 +33,11 @@ class GRU(Recurrent):
         bidirectional: bool = False,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_on: str = "state",
+        zoneout: float = 0.0,
+        weight_drop: float = 0.0,
         **refused: Any,
     ) -> None:
         refuse("GRU", refused)
@@ -44,4 +52,10 @@ class GRU(Recurrent):
             bidirectional=bidirectional,
             device=device,
             dtype=dtype,
+        )
+        self._regularise(
+            recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_on=recurrent_dropout_on,
+            zoneout=zoneout,
+            weight_drop=weight_drop,
         )

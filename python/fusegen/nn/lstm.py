@@ -39,6 +39,18 @@ class LSTM(PairOfStates, Recurrent):
 
     Equations as in torch.nn.LSTM: Hochreiter & Schmidhuber 1997 with forget gates; ``proj_size > 0`` gives
     the projected form of arXiv:1402.1128.
+
+    Beside torch's, in training, by masks that one key a call makes (``generator=`` of a call draws it):
+
+    - recurrent_dropout: how likely an element of h is zero where the next step's gates read it, the others
+      divided by 1 - p; one mask a sequence (Gal & Ghahramani 2016). With recurrent_dropout_on="candidate" an
+      element of tanh(a_g), the candidate, a mask a step (Semeniuta et al. 2016).
+    - zoneout: how likely a unit of (h, c) keeps its old value at a step; in evaluation it takes the mean
+      (Krueger et al. 2017).
+    - weight_drop: how likely an element of a recurrent matrix is zero in a call (DropConnect as in Merity et
+      al. 2018).
+
+    Raises TypeError or ValueError for what is no number in [0, 1).
     """
 
     _spec = spec.LSTM
@@ -55,6 +67,11 @@ class LSTM(PairOfStates, Recurrent):
         proj_size: int = 0,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_on: str = "state",
+        zoneout: tuple[float, float] = (0.0, 0.0),
+        weight_drop: float = 0.0,
     ) -> None:
         super().__init__(
             "LSTM",
@@ -68,4 +85,10 @@ class LSTM(PairOfStates, Recurrent):
             proj_size=proj_size,
             device=device,
             dtype=dtype,
+        )
+        self._regularise(
+            recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_on=recurrent_dropout_on,
+            zoneout=zoneout,
+            weight_drop=weight_drop,
         )

@@ -47,9 +47,11 @@ def quantize(model: nn.Module, *, linear: bool = False, weight_only: bool = Fals
     (``torch.save``, safetensors); it is loaded into a model that was quantized alike. Training is not
     possible: inputs that require a gradient are refused.
 
+    Recurrent dropout and weight drop, which inference has not, are let go of.
+
     Raises TypeError if ``model`` is not a Module; ValueError for one with nothing to quantize or that is
-    quantized already, for cells with norms or blocks, float64, weights that are not finite, or on another
-    device than the CPU.
+    quantized already, for zoneout, cells with norms or blocks, float64, weights that are not finite, or on
+    another device than the CPU.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(
@@ -121,6 +123,11 @@ def _with_hooks(made: nn.Module, of: nn.Module) -> nn.Module:
 
 
 def _check(name: str, m: nn.Module) -> None:
+    if getattr(m, "_zones", False):
+        raise ValueError(
+            f"fusegen.quantize: {name or 'the model'} ({type(m).__name__}) has zoneout={m.zoneout}, whose "
+            "mean of states the kernels of 8 bits do not take"
+        )
     for parameter in m.parameters():
         what = f"fusegen.quantize: {name or 'the model'} ({type(m).__name__})"
         if parameter.device.type != "cpu":

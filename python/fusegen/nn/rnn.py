@@ -17,6 +17,9 @@ class RNN(Recurrent):
     ``lengths=``.
 
     Elman 1990: h = tanh(W x + b_ih + R h + b_hh), or relu by ``nonlinearity``.
+
+    ``recurrent_dropout``, ``recurrent_dropout_on`` (the candidate is the new h), ``zoneout`` (one number, of
+    h) and ``weight_drop`` as of ``LSTM``.
     """
 
     _spec = spec.RNN
@@ -33,6 +36,11 @@ class RNN(Recurrent):
         bidirectional: bool = False,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_on: str = "state",
+        zoneout: float = 0.0,
+        weight_drop: float = 0.0,
         **refused: Any,
     ) -> None:
         refuse("RNN", refused)
@@ -50,4 +58,10 @@ class RNN(Recurrent):
             bidirectional=bidirectional,
             device=device,
             dtype=dtype,
+        )
+        self._regularise(
+            recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_on=recurrent_dropout_on,
+            zoneout=zoneout,
+            weight_drop=weight_drop,
         )

@@ -33,8 +33,8 @@ class Stream:
 
     Args:
         module: a LSTM, GRU or RNN, a stack of them (num_layers), or a cell, of fusegen.nn or torch.nn; or a
-            model in which there is exactly one. Projections are taken, both directions are not. Dropout
-            between layers is that of inference: none.
+            model in which there is exactly one. Projections are taken, both directions and zoneout are not.
+            Dropout, recurrent and between layers, and weight drop are those of inference: none.
         batch: rows of x, each a session. threads: that share a call; more than one pays where the weights
             do not fit one core's L2 cache.
 
@@ -212,6 +212,8 @@ def _weights(m: nn.Module) -> tuple[str, Sequence[Sequence[Tensor | None]]]:
     if getattr(m, "bidirectional", False):
         raise ValueError(f"{what} is bidirectional: its reverse direction begins where the sequence ends")
     if isinstance(m, Recurrent):
+        if m._zones:
+            raise ValueError(f"{what} has zoneout={m.zoneout}, whose mean of states a stream does not take")
         spec, relu = m._spec, m.mode == "RNN_RELU"
         layers = [m._weights(layer) for layer in range(m.num_layers)]
     else:

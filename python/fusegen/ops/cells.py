@@ -62,7 +62,7 @@ def passes(spec: CellSpec) -> Passes:
     def backward(
         call: Call, kept: Outputs, grads: Sequence[Tensor | None], wanted: Sequence[bool]
     ) -> list[Tensor]:
-        x, h, c, weights, relu, _ = call
+        x, h, c, weights, relu, *_ = call
         dx, dh_in, dc_in, *dweights = out = empty_grads((x, h, c, *weights), wanted)
         (dh, dc), (h_out, gates, cells) = grads, kept
         _C.cell_backward(

@@ -8,6 +8,11 @@ torch's gate order. The second direction runs the sequence backwards. Initial st
 sequence's end the output is zero, and final states are those of its last step (the initial ones for length
 0).
 
+A layer's form takes more by name: ``resets`` [T, B] and ``reset_to`` ([D, B, P], of the LSTM a pair with [D,
+B, H], or [P] and [H] for all), as the layers of ``fusegen.nn`` take them in ``forward``;
+``recurrent_dropout``, ``recurrent_dropout_on``, ``zoneout`` and ``weight_drop`` as they take them when made,
+and ``training`` (True) and ``generator``.
+
 All tensors of a call have one dtype (float32, bfloat16, float16, float64; under autocast they are cast) and
 one device. Errors: TypeError for a wrong kind of argument, ValueError for wrong ranks, counts and lengths,
 RuntimeError for sizes, dtypes and devices that do not fit together, as torch.nn raises them.
@@ -18,9 +23,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from . import cells, checks, layers
+from . import inside as inside_ops
 from .spec import CELL, GRU, LAYER, LSTM, RNN, WEIGHTS_OF_A_CELL, CellSpec, Form
 
 Weights = Sequence[Tensor | None]
@@ -89,10 +96,49 @@ def _layer(
     weights: Weights,
     lengths: Lengths,
     relu: bool = False,
+    **options: Any,
 ) -> Any:
     _check(spec, LAYER, x, states, weights)
     lengths = checks.as_lengths(spec.name, lengths, x)
-    return layers.run(spec, x, states, [weights], relu=relu, lengths=lengths)
+    asked = _asked(spec, x, weights, **options) if options else None
+    return layers.run(spec, x, states, [weights], relu=relu, lengths=lengths, asked=asked)
+
+
+def _asked(
+    spec: CellSpec,
+    x: Tensor,
+    weights: Weights,
+    resets: Tensor | None = None,
+    reset_to: Any = None,
+    recurrent_dropout: float = 0.0,
+    recurrent_dropout_on: str = "state",
+    zoneout: float | tuple[float, float] | None = None,
+    weight_drop: float = 0.0,
+    training: bool = True,
+    generator: torch.Generator | None = None,
+) -> inside_ops.Asked:
+    name, states, R = spec.name, len(spec.states), weights[1]
+    assert R is not None
+    h, c = None, None
+    if reset_to is not None:
+        if resets is None:
+            raise ValueError(f"{name}: expected reset_to together with resets, got it alone")
+        sizes = (R.shape[1], R.shape[0] // spec.gates)[:states]
+        h, c = inside_ops.as_starts(name, reset_to, x, (len(weights) // len(spec.weights), x.shape[1]), sizes)
+    if resets is not None:
+        resets = inside_ops.own(inside_ops.as_resets(name, resets, tuple(x.shape[:2]), "[T, B]"), x)
+    if zoneout is None:
+        zoneout = (0.0, 0.0) if states == 2 else 0.0
+    rates = inside_ops.as_rates(
+        name,
+        states,
+        recurrent_dropout=recurrent_dropout,
+        recurrent_dropout_on=recurrent_dropout_on,
+        zoneout=zoneout,
+        weight_drop=weight_drop,
+    )
+    drawn = inside_ops.as_generator(name, generator)
+    return inside_ops.Asked(resets, h, c, rates, bool(training), drawn)
 
 
 def _cell(
@@ -104,32 +150,45 @@ def _cell(
 
 
 def lstm(
-    x: Tensor, h0: Tensor | None, c0: Tensor | None, weights: Weights, lengths: Lengths = None
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: Weights,
+    lengths: Lengths = None,
+    **options: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One LSTM layer, both directions. x [T, B, I], h0 [D, B, P], c0 [D, B, H] -> y [T, B, D*P], h_n, c_n as
     h0, c0.
 
     Hochreiter & Schmidhuber 1997 with forget gates; with ``W_hr``, the projected form of arXiv:1402.1128.
     """
-    y, h_n, c_n = _layer(LSTM, x, (h0, c0), weights, lengths)
+    y, h_n, c_n = _layer(LSTM, x, (h0, c0), weights, lengths, **options)
     return y, h_n, c_n
 
 
-def gru(x: Tensor, h0: Tensor | None, weights: Weights, lengths: Lengths = None) -> tuple[Tensor, Tensor]:
+def gru(
+    x: Tensor, h0: Tensor | None, weights: Weights, lengths: Lengths = None, **options: Any
+) -> tuple[Tensor, Tensor]:
     """One GRU layer, both directions. x [T, B, I], h0 [D, B, H] -> y [T, B, D*H], h_n [D, B, H].
 
     Cho et al. 2014 (arXiv:1406.1078), in torch's form: n = tanh(W_n x + b_in + r * (R_n h + b_hn)).
     """
-    y, h_n = _layer(GRU, x, (h0,), weights, lengths)
+    y, h_n = _layer(GRU, x, (h0,), weights, lengths, **options)
     return y, h_n
 
 
 def rnn(
-    x: Tensor, h0: Tensor | None, weights: Weights, lengths: Lengths = None, *, relu: bool = False
+    x: Tensor,
+    h0: Tensor | None,
+    weights: Weights,
+    lengths: Lengths = None,
+    *,
+    relu: bool = False,
+    **options: Any,
 ) -> tuple[Tensor, Tensor]:
     """One Elman layer (tanh, or relu), both directions. x [T, B, I], h0 [D, B, H] -> y [T, B, D*H], h_n [D,
     B, H]."""
-    y, h_n = _layer(RNN, x, (h0,), weights, lengths, bool(relu))
+    y, h_n = _layer(RNN, x, (h0,), weights, lengths, bool(relu), **options)
     return y, h_n
 
 

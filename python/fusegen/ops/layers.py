@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _C, _backend, reference
-from . import checks, torch_path
+from .._inside import Inside
+from . import checks, random, torch_path
 from .cuda import layers as cuda_layers
 from .cuda.engine import ENGINE
+from .inside import Asked
 from .layout import dense, dense_all, empty_grads, present, rows, wider
 from .recurrent import Call, Outputs, Passes, Weights, ops_of
 from .spec import LAYER, LSTM, CellSpec
@@ -59,27 +62,45 @@ def passes(spec: CellSpec) -> Passes:
         lengths: Tensor | None,
         packed: Sequence[Tensor] | None,
         train: bool,
+        inside: Inside | None = None,
     ) -> Outputs:
         y, h_n, c_n, gates, cells = out = empty(x, weights, train)
+        if inside is None:
+            _C.layer_forward(
+                names[relu], rows(x), h0 if h0 is None else dense(h0), c0 if c0 is None else dense(c0),
+                dense_all(weights), lengths, y, h_n, c_n, gates, cells, packed, _threads(),
+            )  # fmt: skip
+            return out
+        if train and gates is None and inside.expects:
+            gates = x.new_zeros(h_n.shape[0], *y.shape[:2], h_n.shape[2])  # past a sequence's end too
         _C.layer_forward(
-            names[relu], rows(x), h0 if h0 is None else dense(h0), c0 if c0 is None else dense(c0),
-            dense_all(weights), lengths, y, h_n, c_n, gates, cells, packed, _threads(),
+            names[relu], rows(x), dense(h0), dense(c0), dense_all(weights), lengths, y, h_n, c_n, gates,
+            cells, packed, _threads(), _dense_inside(inside),
         )  # fmt: skip
-        return out
+        return y, h_n, c_n, gates, cells
 
     def backward(
         call: Call, kept: Outputs, grads: Sequence[Tensor | None], wanted: Sequence[bool]
     ) -> list[Tensor]:
-        x, h0, c0, weights, relu, lengths = call
-        dx, dh0, dc0, *dweights = out = empty_grads((x, h0, c0, *weights), wanted)
+        x, h0, c0, weights, relu, lengths, inside = call
+        starts = () if inside is None else (inside.reset_h, inside.reset_c)
+        out = empty_grads((x, h0, c0, *weights, *starts), wanted)
+        dx, dh0, dc0, *dweights = out[: 3 + len(weights)]
         (dy, dh_n, dc_n), (y, gates, cells) = grads, kept
+        starts_of = (None, None, None) if inside is None else (_dense_inside(inside), out[-2], out[-1])
         _C.layer_backward(
             names[relu], rows(dy), dense(dh_n), dense(dc_n), rows(x), dense(h0), dense(c0),
-            dense_all(weights), lengths, y, gates, cells, dx, dh0, dc0, dweights, _threads(),
+            dense_all(weights), lengths, y, gates, cells, dx, dh0, dc0, dweights, _threads(), *starts_of,
         )  # fmt: skip
         return present(out)
 
     return Passes(forward, backward)
+
+
+def _dense_inside(inside: Inside) -> Inside:
+    """As the engine reads it."""
+    resets, h, c = inside.resets, inside.reset_h, inside.reset_c
+    return inside._replace(resets=dense(resets), reset_h=dense(h), reset_c=dense(c))
 
 
 OPS = ops_of(LAYER, cpu=passes, cuda=partial(cuda_layers.passes, ENGINE), shapes=empty_outputs)
@@ -96,36 +117,66 @@ def run(
     dropout: float = 0.0,
     training: bool = True,
     packed: Callable[[], Sequence[Sequence[Tensor]]] | None = None,
+    asked: Asked | None = None,
 ) -> tuple[Tensor, ...]:
     """A stack of layers by what the backend says: y [T, B, D*P] and the final states, each [L*D, B, ...].
 
     x [T, B, I]; states [L*D, B, ...] or None; ``layers``: the weights of each as ``functional`` has them;
     ``dropout`` between them in training; ``packed`` gives the blobs of ``_C.pack`` of each layer, if fused
-    kernels run.
+    kernels run; ``asked``: what happens inside the recurrences.
     """
     first, L = layers[0], len(layers)
+    D, key = len(first) // len(spec.weights), None
+    if asked is not None:
+        if asked.is_random:
+            key = random.draw_key(asked.generator)
+            if asked.rates.weight_drop:
+                layers, packed = _dropped(spec, layers, key, asked.rates.weight_drop), None
+                first = layers[0]
+        asked = asked if asked.inside_kernels else None
     every = [w for weights in layers for w in weights] if L > 1 else first
-    if _backend.use_torch(spec.name, spec.gates, x, states, every, lengths):
-        D = len(first) // len(spec.weights)
+    if asked is not None:
+        op: Callable[..., Any] = OPS[spec]
+        if _backend.lacks_kernels(spec.name, x):
+            op, packed = OPS[spec].by_formula, None
+    elif _backend.use_torch(spec.name, spec.gates, x, states, every, lengths):
         stack = torch_path.Stack(L, D == 2, dropout, training)
         return _run_torch(spec, x, states, layers, relu, lengths, stack=stack)
-    op, blobs = OPS[spec], packed() if packed else None
+    else:
+        op = OPS[spec]
+    blobs = packed() if packed else None
     h, c = (*states, None)[:2]
     if L == 1:
-        one: tuple[Tensor, ...] = op(x, h, c, first, relu, lengths, blobs[0] if blobs else None)
+        given = () if asked is None else (asked.of_layer(0, D, key),)
+        one: tuple[Tensor, ...] = op(x, h, c, first, relu, lengths, blobs[0] if blobs else None, *given)
         return one
-    D, dtype = len(first) // len(spec.weights), x.dtype
+    dtype = x.dtype
     finals = []
     for layer, weights in enumerate(layers):
         if layer and dropout and training:
             x = F.dropout(x, dropout, True)
         h, c = ((None if s is None else s[layer * D : (layer + 1) * D]) for s in (*states, None)[:2])
-        x, *final = op(x, h, c, weights, relu, lengths, blobs[layer] if blobs else None)
+        given = () if asked is None else (asked.of_layer(layer, D, key),)
+        x, *final = op(x, h, c, weights, relu, lengths, blobs[layer] if blobs else None, *given)
         finals.append(final)
     final = [torch.cat(s) for s in zip(*finals, strict=True)]
     if len(final) == 2 and final[1].dtype != dtype:
         final[1] = final[1].to(dtype)  # autocast: all layers but the first have 16-bit input
     return x, *final
+
+
+def _dropped(spec: CellSpec, layers: Sequence[Weights], key: Tensor, rate: float) -> list[Weights]:
+    """The weights with each R dropped."""
+    per = len(spec.weights)
+    made: list[Weights] = []
+    for layer, weights in enumerate(layers):
+        of_layer, D = [*weights], len(weights) // per
+        for d in range(D):
+            R = of_layer[d * per + 1]
+            assert R is not None
+            of_layer[d * per + 1] = random.weight_drop(R, key, layer * D + d, rate)
+        made.append(of_layer)
+    return made
 
 
 def _run_torch(

@@ -1,8 +1,9 @@
 """The op of a layer or a cell, made from its ``CellSpec``: ``fusegen::NAME``, ``fusegen::NAME_backward``, and
 where there is more to save than outputs, ``fusegen::NAME_train``.
 
-Inside, every cell is called alike: x, h, c, weights, relu, lengths; c is None of a cell with one state, relu
-False of one without a choice, lengths None of a single step. The schemas have what the cell has.
+Inside, every cell is called alike: x, h, c, weights, relu, lengths, inside; c is None of a cell with one
+state, relu False of one without a choice, lengths and inside (``_inside.Inside``) None of a single step. The
+schemas have what the cell has.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import _backend, reference
+from .._inside import Inside
 from . import checks, route
 from .differentiate import Differentiable, Forward, alias_with_own_version, autograd_function
 from .layout import empty_grads, present
@@ -26,16 +28,18 @@ Outputs = tuple[Any, ...]  # a tensor, or None
 _grad_enabled, _any_requires_grad = route._grad_enabled, route._any_requires_grad
 
 
-# The arguments of a call, alike for every cell: x, h, c, weights, relu, lengths.
-Call = tuple[Any, Tensor | None, Tensor | None, Weights, bool, Tensor | None]
+# The arguments of a call, alike for every cell: x, h, c, weights, relu, lengths, inside.
+Call = tuple[Any, Tensor | None, Tensor | None, Weights, bool, Tensor | None, Inside | None]
+Options = tuple[Any, ...]  # of a call, that are no tensors: relu, and where there is an Inside its last three
 
 
 class Passes(NamedTuple):
     """Forward and backward on one device.
 
-    ``forward(x, h, c, weights, relu, lengths, packed, train)`` gives all outputs and all that is saved, None
-    for what the cell or this call has not; ``backward(call, kept, grads, wanted)`` the gradients wanted of x,
-    h, c and the weights, ``kept`` being the first output, gates and cells.
+    ``forward(x, h, c, weights, relu, lengths, packed, train, inside)`` gives all outputs and all that is
+    saved, None for what the cell or this call has not; ``backward(call, kept, grads, wanted)`` the gradients
+    wanted of x, h, c, the weights and, where there is an Inside, of its reset_h and reset_c, ``kept`` being
+    the first output, gates and cells. An RNN saves gates, h before zoneout, where that takes a mean.
     """
 
     forward: Callable[..., Outputs]
@@ -81,100 +85,150 @@ class RecurrentOp(Differentiable):
         inputs = ", ".join([f"Tensor {x}", *(f"Tensor? {s}" for s in states), "Tensor?[] weights"])
         inputs += ", bool relu" if spec.has_relu else ""
         given = inputs + (", Tensor? lengths=None" if form.has_lengths else "")
+        starts = "".join(f", Tensor? reset_{s}=None" for s in spec.states)
+        inside = (
+            f", Tensor? resets=None{starts}, Tensor? key=None, float[] rates=[], int layer=0, "
+            "bool training=True"
+            if form.has_lengths
+            else ""
+        )
         outputs = [f"Tensor {o}" for o in form.outputs[: self.outputs]]
         saved = [f"Tensor {s}" for s in spec.saved]
         only = "Tensor" if self.outputs == 1 else f"({', '.join(outputs)})"
         self.op = register(
             name,
             Kernel(
-                f"({given}, Tensor[]? packed=None) -> {only}",
+                f"({given}, Tensor[]? packed=None{inside}) -> {only}",
                 on_cpu[name],
                 on_cuda[name],
                 lambda *args: self._outputs(shapes(args[0], args[self.inputs], False)),
             ),
         )
         self.train_op = self.op
-        if saved:
+        if saved or form.has_lengths:
             self.train_op = register(
                 f"{name}_train",
                 Kernel(
-                    f"({given}) -> ({', '.join([*outputs, *saved])})",
+                    f"({given}{inside}) -> ({', '.join([*outputs, *(saved or ['Tensor gates'])])})",
                     on_cpu[f"{name}_train"],
                     on_cuda[f"{name}_train"],
-                    lambda *args: self._all(shapes(args[0], args[self.inputs], True)),
+                    lambda *args: self._all(
+                        shapes(args[0], args[self.inputs], True), self._uniform(args)[6], args[0]
+                    ),
                 ),
             )
         grads = [f"Tensor{'?' if self.outputs > 1 else ''} {g}" for g in form.gradients[: self.outputs]]
         kept = [*(outputs[:1] if self._keeps_output else ()), *saved]
         lengths = ["Tensor? lengths"] if form.has_lengths else []
-        at = self.outputs  # of x in backward's arguments
+        given = ", ".join([*grads, inputs, *lengths, *kept, "bool[] wanted"])
+        # an RNN reads it off its output else
+        mean = ", Tensor? gates=None" if form.has_lengths and not saved else ""
         self.backward_op = register(
             f"{name}_backward",
             Kernel(
-                f"({', '.join([*grads, inputs, *lengths, *kept, 'bool[] wanted'])}) -> Tensor[]",
+                f"({given}{inside}{mean}) -> Tensor[]",
                 on_cpu[f"{name}_backward"],
                 on_cuda[f"{name}_backward"],
-                lambda *args: present(
-                    empty_grads((*args[at : at + self.inputs], *args[at + self.inputs]), args[-1])
-                ),
+                self._empty_grads,
             ),
         )
 
     # ---- between the schemas' arguments and those that all cells have
 
-    def _arguments(
-        self,
-        x: Tensor | None,
-        h: Tensor | None,
-        c: Tensor | None,
-        weights: Weights,
-        relu: bool,
-        lengths: Tensor | None,
-    ) -> tuple[Any, ...]:
-        """As the schemas take them."""
+    def _arguments(self, call: Call, *between: Any) -> tuple[Any, ...]:
+        """As the schemas take them; ``between``: what stands before what an Inside holds."""
+        x, h, c, weights, relu, lengths, inside = call
         return (
             x,
             *(h, c)[: self.inputs - 1],
             weights,
             *((relu,) if self.spec.has_relu else ()),
             *((lengths,) if self.form.has_lengths else ()),
+            *between,
+            *(() if inside is None else self._flat(inside)),
         )
 
-    def _uniform(self, args: Sequence[Any]) -> tuple[Any, ...]:
-        """(x, h, c, weights, relu, lengths, what else came): of a schema's arguments, from x on. The
-        dispatcher drops trailing defaults."""
+    def _flat(self, inside: Inside) -> tuple[Any, ...]:
+        resets, h, c, key, rates, layer, training = inside
+        return (resets, *(h, c)[: self.inputs - 1], key, rates, layer, training)
+
+    def _uniform(self, args: Sequence[Any], between: int = 0) -> tuple[Any, ...]:
+        """(x, h, c, weights, relu, lengths, inside, the ``between`` arguments before what is inside, the
+        rest): of a schema's arguments, from x on. The dispatcher drops trailing defaults."""
         x, h, *c = args[: self.inputs]
         weights, *rest = args[self.inputs :]
         relu = rest.pop(0) if self.spec.has_relu else False
         lengths = rest.pop(0) if self.form.has_lengths and rest else None
-        return x, h, c[0] if c else None, weights, relu, lengths, rest
+        middle, rest = rest[:between], rest[between:]
+        inside, rest = self._inside_of(rest)
+        return x, h, c[0] if c else None, weights, relu, lengths, inside, middle, rest
+
+    def _inside_of(self, given: list[Any]) -> tuple[Inside | None, list[Any]]:
+        """Of a schema's arguments from resets on; None where they ask for nothing. And those behind them."""
+        if not given:
+            return None, given
+        states = self.inputs - 1
+        before = given[: 1 + states] + [None] * (2 - states)
+        inside = Inside(*(before + [None] * 3)[:3], *given[1 + states : 5 + states])
+        inside = inside._replace(rates=tuple(inside.rates))
+        asked = inside.resets is not None or any(inside.rates)
+        return inside if asked else None, given[5 + states :]
 
     def _outputs(self, given: Outputs) -> Any:
         return given[0] if self.outputs == 1 else given[: self.outputs]
 
-    def _all(self, given: Outputs) -> tuple[Any, ...]:
-        return *given[: self.outputs], *given[self._saved]
+    def _all(self, given: Outputs, inside: Inside | None, x: Tensor) -> tuple[Any, ...]:
+        saved = given[self._saved]
+        if not self.spec.saved and self.form.has_lengths:
+            gates = given[len(self.form.outputs)]
+            if inside is None or not inside.expects:
+                gates = x.new_empty(0)
+            elif gates is None:
+                gates = given[0].new_empty(self._shape_of_mean(given))
+            saved = (gates,)
+        return *given[: self.outputs], *saved
+
+    def _shape_of_mean(self, given: Outputs) -> tuple[int, ...]:
+        y, h_n = given[:2]
+        return h_n.shape[0], *y.shape[:2], h_n.shape[2]
+
+    def _empty_grads(self, *args: Any) -> list[Tensor]:
+        """What backward gives, not yet written."""
+        x, h, c, weights, *_, inside, middle, _ = self._uniform(args[self.outputs :], self._kept + 1)
+        starts = () if inside is None else (inside.reset_h, inside.reset_c)[: self.inputs - 1]
+        states = (h, c)[: self.inputs - 1]
+        return present(empty_grads((x, *states, *weights, *starts), middle[-1]))
+
+    @property
+    def _kept(self) -> int:
+        """How many tensors backward's schema has of forward."""
+        return self._keeps_output + len(self.spec.saved)
 
     def kernels(self, passes: Passes) -> dict[str, Callable[..., Any]]:
         """What runs the registered operators, by their names, with the schemas' arguments."""
 
         def infer(*args: Any) -> Any:
-            *given, rest = self._uniform(args)
-            return self._outputs(passes.forward(*given, rest[0] if rest else None, False))
+            *given, inside, packed, _ = self._uniform(args, 1)
+            more = () if inside is None else (inside,)
+            return self._outputs(passes.forward(*given, packed[0] if packed else None, False, *more))
 
         def train(*args: Any) -> tuple[Any, ...]:
-            *given, _ = self._uniform(args)
-            return self._all(passes.forward(*given, None, True))
+            *given, inside, _, _ = self._uniform(args)
+            more = () if inside is None else (inside,)
+            return self._all(passes.forward(*given, None, True, *more), inside, given[0])
 
         def backward(*args: Any) -> list[Tensor]:
             grads = args[: self.outputs] if self.inputs == 3 else (*args[: self.outputs], None)
-            *given, (*kept, wanted) = self._uniform(args[self.outputs :])
+            *given, inside, (*kept, wanted), rest = self._uniform(args[self.outputs :], self._kept + 1)
             if self.inputs == 2:
                 wanted = [*wanted[:2], False, *wanted[2:]]  # c
-            return passes.backward(tuple(given), self._all_kept(kept), grads, wanted)
+                wanted += [False] if inside is not None else []
+            kept += rest[:1]
+            return passes.backward((*given, inside), self._all_kept(kept), grads, wanted)
 
         found: dict[str, Callable[..., Any]] = {self.name: infer, f"{self.name}_backward": backward}
-        return found | {f"{self.name}_train": train} if self.spec.saved else found
+        trains = self.spec.saved or self.form.has_lengths
+        return found | {f"{self.name}_train": train} if trains else found
 
     def _all_kept(self, kept: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         """(first output, gates, cells) of what was kept, None for what was not."""
@@ -192,9 +246,12 @@ class RecurrentOp(Differentiable):
         relu: bool = False,
         lengths: Tensor | None = None,
         packed: Sequence[Tensor] | None = None,
+        inside: Inside | None = None,
     ) -> Any:
         """The op on arguments whose shapes fit; ``packed`` is a list of one blob of ``_C.pack`` per
         direction."""
+        if inside is not None:
+            return self._call_inside((x, h, c, weights, relu, lengths, inside), packed)
         tensors = (x, h, c, *weights)
         way = route.of_call(tensors)
         if way == route.DIRECT:
@@ -209,41 +266,85 @@ class RecurrentOp(Differentiable):
         if way == route.DISPATCH:
             if not torch.compiler.is_compiling():
                 self._check(x, h, c, weights)
-            return self.op(*self._arguments(x, h, c, weights, relu, lengths), packed)
+            return self.op(*self._arguments((x, h, c, weights, relu, lengths, None), packed))
+        return self._transformed((x, h, c, weights, relu, lengths, None))
+
+    def _call_inside(self, call: Call, packed: Sequence[Tensor] | None) -> Any:
+        x, h, c, weights, relu, lengths, inside = call
+        assert inside is not None
+        tensors = (x, h, c, *weights, inside.reset_h, inside.reset_c)
+        way = route.of_call(tensors)
+        if way == route.REFERENCE:
+            return self._transformed(call)
+        if way == route.DISPATCH or not (_grad_enabled() and _any_requires_grad(*tensors)):
+            if not torch.compiler.is_compiling():
+                self._check(x, h, c, weights)
+            if way == route.DISPATCH:
+                return self.op(*self._arguments(call, packed))
+            given = self.directly(x).forward(x, h, c, weights, relu, lengths, packed, False, inside)
+            return self._outputs(given)
+        self._check(x, h, c, weights)
+        return self._apply_directly(True, *_split(call))
+
+    def by_formula(
+        self,
+        x: Tensor,
+        h: Tensor | None,
+        c: Tensor | None,
+        weights: Weights,
+        relu: bool,
+        lengths: Tensor | None,
+        packed: None,
+        inside: Inside,
+    ) -> Any:
+        """The same as calling it, in torch's own operators: where there are no kernels."""
+        _backend.note(
+            f"{self.name} with resets, masks or zoneout without kernels: the reference formula runs"
+        )
+        return self._by_formula((x, h, c, weights, relu, lengths, inside))
+
+    def _transformed(self, call: Call) -> Any:
         _backend.note(
             f"{self.name} under torch.func or forward-mode differentiation: the reference formula runs"
         )
-        return self._by_formula((x, h, c, weights, relu, lengths))
+        return self._by_formula(call)
 
     def _check(self, x: Tensor, h: Tensor | None, c: Tensor | None, weights: Weights) -> None:
         """Raises TypeError or RuntimeError where dtypes or devices do not fit together."""
         per = len(self.spec.weights) if self.form.has_lengths else len(weights)
         checks.one_kind(self.name, x, (h, c)[: self.inputs - 1], weights, per)
 
-    def _by_formula(self, given: tuple[Any, ...]) -> Any:
-        """``given``: what ``_arguments`` takes. The formulas have lengths before relu."""
-        x, h, c, weights, relu, lengths = given
+    def _by_formula(self, call: Call) -> Any:
+        """The formulas have lengths before relu."""
+        x, h, c, weights, relu, lengths, inside = call
         options = (*((lengths,) if self.form.has_lengths else ()), *((relu,) if self.spec.has_relu else ()))
-        return self._formula(x, *(h, c)[: self.inputs - 1], weights, *options)
+        more = {} if inside is None else {"inside": inside}
+        return self._formula(x, *(h, c)[: self.inputs - 1], weights, *options, **more)
 
     def _autograd(self, *args: Any) -> Any:
-        x, h, c, weights, relu, lengths, _ = self._uniform(args)
-        if _backend.needs_grad(x, h, c, *weights):
-            return self._apply(False, (relu,), x, h, c, *weights, lengths)
+        *given, inside, _, _ = self._uniform(args, 1)
+        x, h, c, weights, _, _ = given
+        starts = () if inside is None else (inside.reset_h, inside.reset_c)
+        if _backend.needs_grad(x, h, c, *weights, *starts):
+            return self._apply(False, *_split((*given, inside)))
         return below_autograd(self.op, *args)
 
-    # ---- the gradient: tensors are x, h, c, the weights, lengths
+    # ---- the gradient: static and tensors as _split gives them
 
-    def forward(self, direct: bool, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> Forward:
-        x, h, c, *weights, lengths = tensors
-        assert x is not None
-        (relu,) = static
-        n = self.outputs
+    def forward(self, direct: bool, static: Options, tensors: Sequence[Tensor | None]) -> Forward:
+        call = _joined(static, tensors)
+        x, h, c, weights, relu, lengths, inside = call
+        n, expects = self.outputs, inside is not None and inside.expects
         if direct:
-            given = self.directly(x).forward(x, h, c, weights, relu, lengths, None, True)
+            more = () if inside is None else (inside,)
+            given = self.directly(x).forward(x, h, c, weights, relu, lengths, None, True, *more)
             outputs, kept = given[:n], given[self._saved]
+            if expects and not self.spec.saved:
+                kept = (given[len(self.form.outputs)],)
         else:
-            given = self.train_op(*self._arguments(x, h, c, weights, relu, lengths))
+            trains = self.spec.saved or expects
+            op, between = (self.train_op, ()) if trains else (self.op, (None,))
+            given = op(*self._arguments(call, *between))
             given = (given,) if isinstance(given, Tensor) else given
             outputs, kept = given[:n], given[n:]
         if not self._keeps_output:
@@ -254,45 +355,71 @@ class RecurrentOp(Differentiable):
         return outputs, (y, *kept), witness
 
     def run_again(
-        self, direct: bool, static: tuple[Any, ...], tensors: Sequence[Tensor | None], kept: Sequence[Tensor]
+        self, direct: bool, static: Options, tensors: Sequence[Tensor | None], kept: Sequence[Tensor]
     ) -> Sequence[Tensor]:
-        x, h, c, *weights, lengths = tensors
-        assert x is not None
-        (relu,) = static
+        call = _joined(static, tensors)
+        x, h, c, weights, relu, lengths, inside = call
         if direct:
-            y = self.directly(x).forward(x, h, c, weights, relu, lengths, None, False)[0]
+            more = () if inside is None else (inside,)
+            y = self.directly(x).forward(x, h, c, weights, relu, lengths, None, False, *more)[0]
         else:
-            y = self.op(*self._arguments(x, h, c, weights, relu, lengths), None)[0]
+            y = self.op(*self._arguments(call, None))[0]
         return y, *kept[1:]
 
     def backward(
         self,
         direct: bool,
-        static: tuple[Any, ...],
+        static: Options,
         tensors: Sequence[Tensor | None],
         kept: Sequence[Tensor],
         grads: Sequence[Tensor | None],
         wanted: Sequence[bool],
     ) -> Sequence[Tensor]:
-        x, h, c, *weights, lengths = tensors
-        assert x is not None
-        (relu,) = static
-        wanted = wanted[:-1]  # lengths have no gradient
+        call = _joined(static, tensors)
+        inside = call[6]
+        if inside is None:
+            wanted = wanted[:-1]  # lengths have no gradient
+        else:
+            wanted = [*wanted[:-5], *wanted[-3:-1]]  # nor have resets and the key
         if direct:
             given = grads if self.inputs == 3 else (*grads, None)
-            call = (x, h, c, weights, relu, lengths)
-            grads_of: list[Tensor] = self.directly(x).backward(call, self._all_kept(kept), given, wanted)
+            grads_of: list[Tensor] = self.directly(call[0]).backward(
+                call, self._all_kept(kept), given, wanted
+            )
             return grads_of
         if self.inputs == 2:
             wanted = [*wanted[:2], *wanted[3:]]
-        args = self._arguments(x, h, c, weights, relu, lengths)
-        got: Sequence[Tensor] = self.backward_op(*grads, *args, *kept, wanted)
+            wanted = wanted if inside is None else wanted[:-1]
+        args = self._arguments((*call[:6], None))
+        kept, mean = kept[: self._kept], kept[self._kept :]
+        rest = () if inside is None else (*self._flat(inside), *mean)
+        got: Sequence[Tensor] = self.backward_op(*grads, *args, *kept, wanted, *rest)
         return got
 
-    def formula(self, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-        x, h, c, *weights, lengths = tensors
-        out = self._by_formula((x, h, c, weights, *static, lengths))
+    def formula(self, static: Options, tensors: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        out = self._by_formula(_joined(static, tensors))
         return (out,) if isinstance(out, Tensor) else out
+
+
+def _split(call: Call) -> tuple[Any, ...]:
+    """(what is no tensor, then the tensors) of a call, as its autograd function takes them: x, h, c, the
+    weights, lengths, and what an Inside has."""
+    x, h, c, weights, relu, lengths, inside = call
+    if inside is None:
+        return (relu,), x, h, c, *weights, lengths
+    resets, reset_h, reset_c, key, *rest = inside
+    return (relu, *rest), x, h, c, *weights, lengths, resets, reset_h, reset_c, key
+
+
+def _joined(static: Options, tensors: Sequence[Tensor | None]) -> Call:
+    """The call that was split."""
+    relu, *rest = static
+    inside = None
+    if rest:
+        *tensors, resets, reset_h, reset_c, key = tensors
+        inside = Inside(resets, reset_h, reset_c, key, *rest)
+    x, h, c, *weights, lengths = tensors
+    return x, h, c, weights, relu, lengths, inside
 
 
 def ops_of(

@@ -34,6 +34,18 @@ def register(name: str, kernel: Kernel) -> Callable[..., Any]:
     return op
 
 
+def register_drawing(
+    name: str, schema: str, draw: Callable[..., Any], fake: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Makes ``fusegen::name``, which draws from a generator: no compiler may fold, merge or repeat its
+    calls."""
+    _LIBRARY.define(name + schema, tags=(*_TAGS, torch.Tag.nondeterministic_seeded))
+    _LIBRARY.impl(name, draw, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"fusegen::{name}", fake, lib=_LIBRARY)
+    op: Callable[..., Any] = getattr(torch.ops.fusegen, name).default
+    return op
+
+
 def register_autograd(name: str, run: Callable[..., Any]) -> None:
     """``run`` takes the op's arguments wherever autograd looks; see ``below_autograd``."""
     _LIBRARY.impl(name, run, "Autograd")
@@ -50,8 +62,8 @@ def register_autocast(
 ) -> None:
     """Under autocast, the first ``tensors`` arguments and the list of weights behind them are computed and
     given in its dtype, but for the output numbered ``wide``, which keeps the input's. As in torch, float64 is
-    left alone. ``options`` arguments follow that matter; what comes after them (weights packed in another
-    dtype) does not."""
+    left alone. ``options`` arguments follow as they are, then one that is left out (weights packed in another
+    dtype), then any number, of which floating-point tensors are cast too."""
     for device, key in _AUTOCAST_KEYS.items():
         below = torch._C.DispatchKeySet(torch._C._dispatch_key_parse(key))
         _LIBRARY.impl(
@@ -74,7 +86,12 @@ def _autocast(
 
     with torch._C._ExcludeDispatchKeyGuard(below):
         *tensors, weights = args[: options.start]
-        out = op(*map(cast, tensors), [cast(w) for w in weights], *args[options])
+        more = [
+            cast(a) if isinstance(a, Tensor) and a.is_floating_point() else a for a in args[options.stop :]
+        ]
+        out = op(
+            *map(cast, tensors), [cast(w) for w in weights], *args[options], *[None][: len(more)], *more[1:]
+        )
     if wide is None:
         return out
     return tuple(t.to(args[0].dtype) if i == wide else t for i, t in enumerate(out))

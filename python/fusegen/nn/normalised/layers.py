@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
 
 from ... import _arguments
-from ...ops import checks, normalised
+from ...ops import inside, normalised
+from ...ops.inside import Asked
 from ...ops.spec import GRU, LSTM, RNN
-from .._base import Given, Layers, States
-from .._packed import pad, unpad
+from .._base import Layers, States
 from ..lstm import PairOfStates
 from .parameters import Normalised
-
-
-class Asked(NamedTuple):
-    """What a call asks for inside the recurrence: resets [T, B], and the states behind them, [L*D, B, H]."""
-
-    resets: Tensor
-    starts: tuple[Tensor | None, Tensor | None]
-
-
-def _of_one_row(reset_to: Any) -> Any:
-    """States of one sequence, [L*D, H], as those of a batch of one; [H] for all stays."""
-    if isinstance(reset_to, Tensor):
-        return reset_to.unsqueeze(1) if reset_to.dim() == 2 else reset_to
-    return tuple(map(_of_one_row, reset_to)) if isinstance(reset_to, (tuple, list)) else reset_to
 
 
 class NormalisedLayers(Layers, Normalised):
@@ -95,136 +79,24 @@ class NormalisedLayers(Layers, Normalised):
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         if states[0] is not None:
             self._check_states(states, B)
-        resets, starts = (None, (None, None)) if asked is None else asked
+        resets, *starts = (None, None, None) if asked is None else asked[:3]
         stack = normalised.Stack(self._spec, self._kind, weights, self.dropout, self.training)
         return normalised.run(stack, x, states, lengths=lengths, resets=resets, starts=starts)
 
-    def _asked(self, x: Tensor, resets: Tensor | None, reset_to: Any) -> Asked | None:
-        """What a call on x [T, B, I] asks for, of resets [T, B]; None of a plain one."""
-        name, B = self._get_name(), x.shape[1]
+    def _asked(self, x: Tensor, resets: Tensor | None, reset_to: Any, generator: Any) -> Asked | None:
+        name = self._get_name()
+        starts: tuple[Tensor | None, Tensor | None] = (None, None)
+        if generator is not None:
+            raise ValueError(f"{name}: expected no generator, since it draws no masks")
         if resets is None:
             if reset_to is not None:
                 raise ValueError(f"{name}: expected reset_to together with resets, got it alone")
             return None
-        LD, H, n = (
-            self.num_layers * (2 if self.bidirectional else 1),
-            self.hidden_size,
-            len(self._spec.states),
-        )
-        given = (None,) * n if reset_to is None else (reset_to,) if n == 1 else reset_to
-        if n == 2 and (not isinstance(given, (tuple, list)) or len(given) != 2):
-            raise TypeError(
-                f"{name}: expected reset_to to be a tuple of two Tensors (h, c), "
-                f"got {type(reset_to).__name__}"
-            )
-        starts: list[Tensor | None] = []
-        for what, s in zip(("h", "c"), given, strict=False):
-            if s is None:
-                starts.append(None)
-                continue
-            if not isinstance(s, Tensor):
-                raise TypeError(f"{name}: expected reset_to ({what}) to be a Tensor, got {type(s).__name__}")
-            if s.shape not in ((LD, B, H), (H,)):
-                raise ValueError(
-                    f"{name}: expected reset_to ({what}) of shape ({LD}, {B}, {H}) or ({H},), "
-                    f"got {tuple(s.shape)}"
-                )
-            starts.append(s.expand(LD, B, H))
-        if resets.device != x.device:
-            raise ValueError(
-                f"{name}: expected resets on the input's device {x.device}, got one on {resets.device}"
-            )
-        h, c = (*starts, None)[:2]
-        return Asked(resets.clone(), (h, c))  # memory of the caller, who may write there before backward
-
-    def _flags(self, resets: Any, shape: tuple[int, ...]) -> Tensor:
-        """resets, checked for kind and shape."""
-        name = self._get_name()
-        if not isinstance(resets, Tensor):
-            raise TypeError(f"{name}: expected resets to be a bool Tensor, got {type(resets).__name__}")
-        if resets.dtype != torch.bool:
-            raise TypeError(f"{name}: expected resets of dtype bool, got {resets.dtype}")
-        if resets.shape != shape:
-            raise ValueError(f"{name}: expected resets of shape {shape}, got {tuple(resets.shape)}")
-        return resets
-
-    def forward(
-        self,
-        input: Tensor | PackedSequence,
-        hx: Given | None = None,
-        *,
-        lengths: Iterable[int] | Tensor | int | None = None,
-        resets: Tensor | None = None,
-        reset_to: Given | None = None,
-    ) -> tuple[Any, Any]:
-        """Runs the stack; input, hx, lengths and what comes out as of ``fusegen.nn.LSTM`` and ``GRU``.
-
-        Args:
-            resets: a bool tensor [T, B] ([B, T] with batch_first, [T] unbatched, [sum of lengths] of a
-                PackedSequence, as its data), true where a sequence starts anew between the steps t-1 and t:
-                forward in time the state is replaced before step t reads it (of t = 0, hx is), in reverse
-                before step t-1 does (t = 0 has no meaning there). Gradients stop at the boundary.
-            reset_to: what the state becomes there, as hx, or [H] (LSTM: (h, c), either) for all; zeros if
-                None. Gradients reach it.
-        """
-        if isinstance(input, PackedSequence):
-            return self._forward_resets_packed(input, hx, lengths, resets, reset_to)
-        if resets is None and reset_to is None:
-            return super().forward(input, hx, lengths=lengths)
-        if not isinstance(input, Tensor) or input.dim() not in (2, 3):
-            return super().forward(input, hx, lengths=lengths)  # which says what is wrong
-        unbatched = input.dim() == 2
-        x = input.unsqueeze(1) if unbatched else input.transpose(0, 1) if self.batch_first else input
-        states = self._no_states
-        if hx is not None:
-            states = self._given_states(hx, input.dim())
-            states = tuple(s.unsqueeze(1) for s in states) if unbatched else states
-        if unbatched and reset_to is not None:
-            reset_to = _of_one_row(reset_to)
-        if resets is not None:
-            flags = self._flags(resets, tuple(input.shape[:-1]))
-            resets = flags.unsqueeze(1) if unbatched else flags.transpose(0, 1) if self.batch_first else flags
-        given: Any = [lengths] if unbatched and isinstance(lengths, int) else lengths
-        if unbatched and isinstance(given, Tensor):
-            given = given.view(1)
-        at = None if given is None else checks.as_lengths(self._get_name(), given, x)
-        y, *final = self._run(x, states, at, self._asked(x, resets, reset_to))
-        if unbatched:
-            return y.squeeze(1), self._result(tuple(s.squeeze(1) for s in final))
-        return (y.transpose(0, 1) if self.batch_first else y), self._result(tuple(final))
-
-    def _forward_resets_packed(
-        self, input: PackedSequence, hx: Any, lengths: Any, resets: Any, reset_to: Any
-    ) -> tuple[Any, Any]:
-        if resets is None and reset_to is None:
-            return super().forward(input, hx, lengths=lengths)
-        if lengths is not None:
-            raise ValueError(
-                f"{self._get_name()}: lengths= is for padded input; a PackedSequence has its own"
-            )
-        data, batch_sizes, order, back = input
-        x, at, where = pad(data, batch_sizes)
-        T, B = x.shape[:2]
-        states = self._no_states
-        if hx is not None:
-            given = self._given_states(hx, 3)
-            self._check_states(given, B)
-            states = given if order is None else tuple(s.index_select(1, order) for s in given)
-        if at is not None:
-            at = at.to(data.device, non_blocking=True)
-        if resets is not None:
-            resets = self._flags(resets, (data.shape[0],))
-            if where is not None:
-                resets = resets.new_zeros(T * B).index_copy_(0, where, resets)
-            resets = resets.view(T, B)
-        asked = self._asked(x, resets, reset_to)
-        if asked is not None and order is not None:
-            h, c = (None if s is None else s.index_select(1, order) for s in asked.starts)
-            asked = asked._replace(starts=(h, c))
-        y, *final = self._run(x, states, at, asked)
-        if back is not None:
-            final = [s.index_select(1, back) for s in final]
-        return PackedSequence(unpad(y, where), batch_sizes, order, back), self._result(tuple(final))
+        if reset_to is not None:
+            planes = (self.num_layers * (2 if self.bidirectional else 1), x.shape[1])
+            sizes = (self.hidden_size,) * len(self._spec.states)
+            starts = inside.as_starts(name, reset_to, x, planes, sizes)
+        return Asked(inside.own(resets, x), *starts, inside.NO_RATES, self.training, None)
 
     def extra_repr(self) -> str:
         said = self._said()

@@ -75,7 +75,7 @@ def _backward(
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> list[Tensor]:
-    x, h, c, weights, relu, _ = call
+    x, h, c, weights, relu, *_ = call
     W, R = weights[0], weights[1]
     assert W is not None and R is not None
     B, H = x.shape[0], R.shape[1]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import _backend, _precision
+from ..._inside import Inside
 from ..layout import dense, present
 from ..recurrent import Call, Outputs, Passes, Weights
 from ..spec import GRU, LSTM, CellSpec
@@ -113,7 +114,10 @@ def _forward(
     lengths: Tensor | None,
     packed: None,
     train: bool,
+    inside: Inside | None = None,
 ) -> Outputs:
+    if inside is not None:
+        raise RuntimeError(f"{spec.name}: no kernels of resets, masks or zoneout on this GPU")
     gx, b_hn = gate_inputs(spec, x, weights)
     R = present(_of_each_direction(weights, spec, "R"))
     steps = Steps(R, _projection(weights, spec), b_hn, h0, c0, lengths=lengths, relu=relu)
@@ -202,7 +206,7 @@ def _backward(
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> list[Tensor]:
-    x, h0, c0, weights, relu, lengths = call
+    x, h0, c0, weights, relu, lengths, _ = call
     R = present(_of_each_direction(weights, spec, "R"))
     steps = Steps(R, _projection(weights, spec), h0=h0, c0=c0, lengths=lengths, relu=relu)
     # under autocast, torch's products would come out in another dtype than the tensors they are gradients of

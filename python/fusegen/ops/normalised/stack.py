@@ -71,4 +71,14 @@ def _runs_formula(name: str, x: Tensor) -> bool:
     if torch._C._get_tracing_state() is not None:  # TorchScript cannot record a list of optional weights
         _backend.note(f"{name} under torch.jit.trace: the reference formula is recorded")
         return True
-    return not x.is_cpu and (bool(_backend.why_torch(name, x)) or x.is_cuda)
+    if x.is_cpu or x.is_meta:
+        return False
+    device = x.device.type
+    lacking = f"there are no fused kernels of normalised and block-diagonal cells on device {device!r}"
+    if _backend.get_backend() == "fused":
+        raise RuntimeError(
+            f"fusegen {name}: {lacking}; use set_backend('auto') for the reference formula there"
+        )
+    if not torch.compiler.is_compiling():
+        _backend.note(f"{name}: {lacking}, the reference formula runs")
+    return True

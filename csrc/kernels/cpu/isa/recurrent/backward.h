@@ -8,6 +8,7 @@
 // Columns of dgates: LSTM i|f|g|o, RNN a; GRU n_x|r|z|n_h, so that [0,3H) feeds dX and dW (rows n,r,z) and
 // [H,4H) feeds dR and dh in torch's order.
 #pragma once
+#include "inside.h"
 #include "sequence.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
@@ -23,13 +24,14 @@ class Backward : Sequence<RecurrentBackward, S, cell> {
 
   struct TeamScratch {
     C* dc;         // [rows][ldc] LSTM: gradient of c_t from step t+1
-    C* dh_direct;  // [rows][ldc] GRU: the part of dh that does not pass through R
+    C* dh_direct;  // [rows][ldp] of a GRU and of zoneout: the part of dh that does not pass through R
   };
   // A row at a step.
   struct Token {
     int32_t b;
     int64_t t;
-    bool first;  // its state came from h0
+    bool first;   // its state came from h0
+    bool begins;  // or from where it starts anew
   };
   // One step of a team.
   struct TeamStep {
@@ -38,8 +40,10 @@ class Backward : Sequence<RecurrentBackward, S, cell> {
     int rows;        // that take part, the first so many
     int64_t first;   // row of dgates where they begin
     int64_t buffer;  // of dgates
+    const RowInside* inside;
   };
 
+  Inside<S> inside_;
   const int64_t columns_;    // of dgates
   const int64_t recurrent_;  // first column that R sees
   const int64_t GH_;
@@ -52,12 +56,15 @@ class Backward : Sequence<RecurrentBackward, S, cell> {
   C *sum_W_, *sum_R_, *sum_hr_;               // sums of weight gradients where they are stored in 16 bits
   double* sum_b_;                             // [columns]
   C *x_panels_, *h_panels_, *hidden_panels_;  // right-hand sides of dW, dR and dW_hr, in plain panels
+  C* masked_;                                 // [chunk rows][ldp] h as R read it, where it was masked
+  C *dreset_h_, *dreset_c_;                   // [B][ldp], [B][ldc] sums over the steps
   S* zero_row_;
   std::vector<TeamScratch> scratch_;
 
 public:
   Backward(const RecurrentBackward& p, const cpu::Plan& plan)
       : Base(p, plan, plan.chunk_rows),
+        inside_(p),
         columns_((kGru ? 4 : G) * p.H),
         recurrent_(kGru ? p.H : 0),
         GH_(G * p.H),
@@ -70,12 +77,16 @@ public:
   void run() {
     cpu::Arena arena([&](cpu::Arena& a) { lay_out(a); });
     std::memset(static_cast<void*>(zero_row_), 0, p_.P * sizeof(S));
+    if (p_.dreset_h.data) std::fill(dreset_h_, dreset_h_ + p_.B * ldp_, C(0));
+    if (p_.dreset_c.data) std::fill(dreset_c_, dreset_c_ + p_.B * ldc_, C(0));
     const int64_t chunks = static_cast<int64_t>(bounds_.size()) - 1;
 #pragma omp parallel num_threads(plan_.threads)
     {
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
       pack(rank, size);
       clear_padding(rank, size);
+      const Range sequences = share(p_.B, rank, size);
+      for (int64_t b = sequences.begin; b < sequences.end; ++b) inside_.make_dropped(b);
 #pragma omp barrier
       std::vector<Token> tokens;
       for (int64_t chunk = chunks - 1; chunk >= 0; --chunk) {
@@ -89,6 +100,10 @@ public:
       }
       this->each_team(rank, size, [&](int k, const Team& team) { initial_state(k, team); });
       write_gradients(chunks == 0, rank, size);
+      if (p_.dreset_h.data || p_.dreset_c.data) {
+#pragma omp barrier
+        write_reset_gradients(sequences);
+      }
     }
   }
 
@@ -112,12 +127,16 @@ private:
     x_panels_ = arena.take<C>(p_.dW.data ? to_x.size<C>(rows) : 0);
     h_panels_ = arena.take<C>(p_.dR.data ? to_h.size<C>(rows) : 0);
     hidden_panels_ = arena.take<C>(p_.dW_hr.data ? to_hidden.size<C>(rows) : 0);
+    inside_.lay_out(arena);
+    masked_ = arena.take<C>(p_.dR.data && inside_.drops_state() ? rows * ldp_ : 0);
+    dreset_h_ = arena.take<C>(p_.dreset_h.data ? p_.B * ldp_ : 0);
+    dreset_c_ = arena.take<C>(p_.dreset_c.data ? p_.B * ldc_ : 0);
     zero_row_ = arena.take<S>(ldp_);
     scratch_.assign(batches_.size(), {});
     for (size_t k = 0; k < batches_.size(); ++k) {
       const int64_t n = batches_[k].size();
       scratch_[k].dc = arena.take<C>(cell == Cell::lstm ? n * ldc_ : 0);
-      scratch_[k].dh_direct = arena.take<C>(kGru ? n * ldc_ : 0);
+      scratch_[k].dh_direct = arena.take<C>(kGru || inside_.zones_h() ? n * ldp_ : 0);
     }
   }
 
@@ -177,15 +196,23 @@ private:
     const Range units = share(PanelShape{p_.H, 1}.template count<C>(), team);
     const Range states = share(PanelShape{p_.P, 1}.template count<C>(), team);
     std::vector<const C*> next(batch.size()), dhp(batch.size());
+    StepInside inside{.units = elements(p_.H, project_ ? units : states), .states = elements(p_.P, states)};
     for (int64_t step = end - 1; step >= begin; --step) {
-      const TeamStep now{k, step, batch.active(step), first_row(k, step, chunk), chunk % 2};
+      TeamStep now{k, step, batch.active(step), first_row(k, step, chunk), chunk % 2, nullptr};
+      if (inside_) {
+        inside_.at_step(batch, step, now.rows, inside);
+        now.inside = inside.rows.data();
+      }
       const ProductRows<C> after(next.data(), next_rows(k, step, chunk, next), GH_);
       const auto fetch_saved = [&](int row, int64_t panel) {
         const int end = std::min(row + kTileRows<kTileVectors>, now.rows);
         for (int i = row; i < end; ++i) prefetch_saved(batch, step, i, panel);
         return TileAddend<C>{};
       };
-      const auto finish = [&](int row, int64_t panel, const auto& sums) { step_row(now, row, panel, sums); };
+      const auto finish = [&](int row, int64_t panel, const auto& sums) {
+        if (now.inside) step_row<true>(now, row, panel, sums);
+        else step_row<false>(now, row, panel, sums);
+      };
       if (!project_) recur(after, now.rows, recurrent_panels(), Sweep{states, step}, fetch_saved, finish);
       else if constexpr (cell == Cell::lstm) {
         recur(after, now.rows, recurrent_panels(), Sweep{states, step}, Nothing<C>{},
@@ -221,6 +248,31 @@ private:
   }
   PackedPanels<C, kTileVectors> recurrent_panels() const { return {R_, GH_}; }
 
+  // The units that these plain panels hold.
+  static Range elements(int64_t n, const Range& panels) {
+    return {panels.begin * kTileColumns<C>, std::min(n, panels.end * kTileColumns<C>)};
+  }
+
+  // The gradient that h of the row's step gets from the step after it, from what came through R: of the
+  // start, where that step began anew.
+  V carried(const TeamStep& now, int row, int64_t u, int lanes, V through_R) {
+    const RowInside& in = now.inside[row];
+    const Batch& batch = batches_[now.k];
+    V dh = inside_.drop_state(in.dropped, u, through_R);
+    if ((kGru || inside_.zones_h()) && !batch.last(row, now.step))
+      dh += load(scratch_[now.k].dh_direct + row * ldp_ + u);
+    if (!in.ends) return dh;
+    add_to_start_h(in.b, u, lanes, dh);
+    return V{};
+  }
+  void add_to_start_h(int64_t b, int64_t u, int lanes, V d) const {
+    if (p_.dreset_h.data) add_lanes(dreset_h_ + b * ldp_ + u, d, lanes);
+  }
+  void add_to_start_c(int64_t b, int64_t u, int lanes, V d) const {
+    if (p_.dreset_c.data) add_lanes(dreset_c_ + b * ldc_ + u, d, lanes);
+  }
+  static void add_lanes(C* sum, V d, int lanes) { store(sum, load(sum, lanes) + d, lanes); }
+
   FUSEGEN_INLINE V incoming(const Batch& batch, int row, int64_t step, int64_t u, int lanes) const {
     const int64_t b = batch.row[row];
     V dh = p_.dy.data ? load(row_of<S>(p_.dy, batch.time(row, step), b) + u, lanes) : V{};
@@ -235,56 +287,124 @@ private:
       const int lanes = shape.lanes<C>(panel, j);
       if (!lanes) break;
       const int64_t u = shape.row<C>(panel, j);
-      store(dh + u, load(sums[j]) + incoming(batches_[now.k], row, now.step, u, lanes), lanes);
+      V d = load(sums[j]);
+      if (now.inside) d = carried(now, row, u, lanes, d);
+      d += incoming(batches_[now.k], row, now.step, u, lanes);
+      if (now.inside) d = fresh_part(now, row, u, d);
+      store(dh + u, d, lanes);
     }
   }
+  // Of the gradient of h, what the cell gets; zoneout's part waits for the step before.
+  V fresh_part(const TeamStep& now, int row, int64_t u, V dh) {
+    if (!inside_.zones_h()) return dh;
+    const auto parts = inside_.parts_h(now.inside[row], u, dh);
+    store(scratch_[now.k].dh_direct + row * ldp_ + u, parts.old);
+    return parts.fresh;
+  }
 
+  template <bool inside>
   void step_row(const TeamStep& now, int row, int64_t panel, const RowSums<C, kTileVectors>& sums) {
     const Batch& batch = batches_[now.k];
     const PanelShape shape{p_.H, 1};
-    const int64_t H = p_.H, step = now.step, b = batch.row[row], t = batch.time(row, step);
-    const int64_t t_prev = batch.reverse ? t + 1 : t - 1;
-    const bool last = batch.last(row, step);
+    const bool last = batch.last(row, now.step);
     C* dg_row = dgates_[now.buffer] + (now.first + row) * ldg_;
     for (int j = 0; j < kTileVectors; ++j) {
       const int lanes = shape.lanes<C>(panel, j);
       if (!lanes) break;
       const int64_t u = shape.row<C>(panel, j);
       V dh = load(sums[j]);
-      if (!project_) dh += incoming(batch, row, step, u, lanes);
+      if (!project_) {
+        if constexpr (inside) dh = carried(now, row, u, lanes, dh);
+        dh += incoming(batch, row, now.step, u, lanes);
+        if constexpr (inside) dh = fresh_part(now, row, u, dh);
+      }
       C* dg = dg_row + u;
       if constexpr (cell == Cell::lstm) {
-        const S* gates = row_of<S>(p_.gates, t, b) + u;
-        const V i = load(gates, lanes), f = load(gates + H, lanes), g = load(gates + 2 * H, lanes),
-                o = load(gates + 3 * H, lanes);
-        const V c = load(row_of<C>(p_.cells, t, b) + u, lanes);
-        C* carry = scratch_[now.k].dc + row * ldc_ + u;
-        const V dc = !last ? load(carry) : p_.dc_n.data ? load(row_of<S>(p_.dc_n, 0, b) + u, lanes) : V{};
-        const auto d =
-            cells::lstm_backward<Math>(i, f, g, o, cell_before(step, t_prev, b, u, lanes), c, dh, dc);
-        store(dg, d.i, lanes);
-        store(dg + H, d.f, lanes);
-        store(dg + 2 * H, d.g, lanes);
-        store(dg + 3 * H, d.o, lanes);
-        store(carry, d.c_prev);
-        if (project_) store(hidden_ + (now.first + row) * ldc_ + u, o * Math::tanh(c));
+        lstm_unit<inside>(now, row, u, lanes, dh, dg);
       } else if constexpr (kGru) {
-        const S* gates = row_of<S>(p_.gates, t, b) + u;
-        const V r = load(gates, lanes), z = load(gates + H, lanes), n = load(gates + 2 * H, lanes),
-                q = load(gates + 3 * H, lanes);
-        C* direct = scratch_[now.k].dh_direct + row * ldc_ + u;
-        if (!last) dh += load(direct);
-        const auto d = cells::gru_backward(r, z, n, q, state_before(step, t_prev, b, u, lanes), dh);
-        store(dg, d.n, lanes);
-        store(dg + H, d.r, lanes);
-        store(dg + 2 * H, d.z, lanes);
-        store(dg + 3 * H, d.q, lanes);
-        store(direct, d.h_prev);
+        if (!inside && !last) dh += load(scratch_[now.k].dh_direct + row * ldp_ + u);
+        gru_unit<inside>(now, row, u, lanes, dh, dg);
       } else {
-        const V h = load(row_of<S>(p_.y, t, b) + u, lanes);
+        const int64_t b = batch.row[row], t = batch.time(row, now.step);
+        V h = load(row_of<S>(inside && p_.gates.data ? p_.gates : p_.y, t, b) + u, lanes);
+        if constexpr (inside) {
+          h = inside_.candidate_of(now.inside[row], h);
+          dh = inside_.drop_candidate(now.inside[row], u, dh);
+        }
         store(dg, cells::rnn_backward(relu_, h, dh), lanes);
       }
     }
+  }
+
+  template <bool inside>
+  FUSEGEN_INLINE void lstm_unit(const TeamStep& now, int row, int64_t u, int lanes, V dh, C* dg) {
+    const Batch& batch = batches_[now.k];
+    const int64_t H = p_.H, b = batch.row[row], t = batch.time(row, now.step);
+    const S* gates = row_of<S>(p_.gates, t, b) + u;
+    const V i = load(gates, lanes), f = load(gates + H, lanes), o = load(gates + 3 * H, lanes);
+    [[maybe_unused]] const V g_given = load(gates + 2 * H, lanes);
+    V g = g_given, c = load(row_of<C>(p_.cells, t, b) + u, lanes);
+    C* carry = scratch_[now.k].dc + row * ldc_ + u;
+    V dc = !batch.last(row, now.step) ? load(carry)
+           : p_.dc_n.data             ? load(row_of<S>(p_.dc_n, 0, b) + u, lanes)
+                                      : V{};
+    V c_prev, dc_old{};
+    if constexpr (inside) {
+      const RowInside& in = now.inside[row];
+      c_prev = in.begins ? inside_.start_c(b, u, lanes) : cell_before(batch, row, now.step, u, lanes);
+      g = inside_.drop_candidate(in, u, g_given);
+      if (in.ends) {
+        add_to_start_c(b, u, lanes, dc);
+        dc = V{};
+      }
+      if (inside_.zones_c()) {
+        c = f * c_prev + i * g;
+        const auto parts = inside_.parts_c(in, u, dc);
+        dc = parts.fresh;
+        dc_old = parts.old;
+      }
+    } else {
+      c_prev = cell_before(batch, row, now.step, u, lanes);
+    }
+    auto d = cells::lstm_backward<Math>(i, f, g, o, c_prev, c, dh, dc);
+    if constexpr (inside) {
+      d.g = inside_.drop_candidate(now.inside[row], u, d.c * i) * (1 - g_given * g_given);
+      d.c_prev += dc_old;
+    }
+    store(dg, d.i, lanes);
+    store(dg + H, d.f, lanes);
+    store(dg + 2 * H, d.g, lanes);
+    store(dg + 3 * H, d.o, lanes);
+    store(carry, d.c_prev);
+    if (project_) store(hidden_ + (now.first + row) * ldc_ + u, o * Math::tanh(c));
+  }
+
+  template <bool inside>
+  FUSEGEN_INLINE void gru_unit(const TeamStep& now, int row, int64_t u, int lanes, V dh, C* dg) {
+    const Batch& batch = batches_[now.k];
+    const int64_t H = p_.H, b = batch.row[row], t = batch.time(row, now.step);
+    const S* gates = row_of<S>(p_.gates, t, b) + u;
+    const V r = load(gates, lanes), z = load(gates + H, lanes), n = load(gates + 2 * H, lanes),
+            q = load(gates + 3 * H, lanes);
+    C* direct = scratch_[now.k].dh_direct + row * ldp_ + u;
+    const V h_prev = inside && now.inside[row].begins ? inside_.start_h(b, u, lanes)
+                                                      : state_before(batch, row, now.step, u, lanes);
+    auto d = cells::gru_backward(r, z, n, q, h_prev, dh);
+    if constexpr (inside) {
+      const RowInside& in = now.inside[row];
+      if (in.candidate) {
+        d.n = inside_.drop_candidate(in, u, dh * (1 - z)) * (1 - n * n);
+        d.q = d.n * r;
+        d.r = d.n * q * r * (1 - r);
+        d.z = dh * (h_prev - inside_.drop_candidate(in, u, n)) * z * (1 - z);
+      }
+      if (inside_.zones_h()) d.h_prev += load(direct);  // as fresh_part() left it
+    }
+    store(dg, d.n, lanes);
+    store(dg + H, d.r, lanes);
+    store(dg + 2 * H, d.z, lanes);
+    store(dg + 3 * H, d.q, lanes);
+    store(direct, d.h_prev);
   }
 
   // What step_row will read of a row that forward saved, a line of each where 16-bit types take half of one:
@@ -302,23 +422,26 @@ private:
     if constexpr (saved_gates(cell) == 0) fetch(row_of<S>(p_.y, t, b) + u);
   }
 
-  FUSEGEN_INLINE V cell_before(int64_t step, int64_t t_prev, int64_t b, int64_t u, int lanes) const {
-    if (step) return load(row_of<C>(p_.cells, t_prev, b) + u, lanes);
+  FUSEGEN_INLINE V cell_before(const Batch& batch, int row, int64_t step, int64_t u, int lanes) const {
+    const int64_t b = batch.row[row];
+    if (step) return load(row_of<C>(p_.cells, batch.time(row, step - 1), b) + u, lanes);
     return p_.c0.data ? load(row_of<S>(p_.c0, 0, b) + u, lanes) : V{};
   }
-  FUSEGEN_INLINE V state_before(int64_t step, int64_t t_prev, int64_t b, int64_t u, int lanes) const {
-    if (step) return load(row_of<S>(p_.y, t_prev, b) + u, lanes);
+  FUSEGEN_INLINE V state_before(const Batch& batch, int row, int64_t step, int64_t u, int lanes) const {
+    const int64_t b = batch.row[row];
+    if (step) return load(row_of<S>(p_.y, batch.time(row, step - 1), b) + u, lanes);
     return p_.h0.data ? load(row_of<S>(p_.h0, 0, b) + u, lanes) : V{};
   }
 
-  // dh_0 and dc_0.
+  // dh_0 and dc_0, or what the starts before the first step get of them.
   void initial_state(int k, const Team& team) {
-    if (!p_.dh0.data && !p_.dc0.data) return;
+    const bool wants_h = p_.dh0.data || p_.dreset_h.data, wants_c = p_.dc0.data || p_.dreset_c.data;
+    if (!wants_h && !wants_c) return;
     const Batch& batch = batches_[k];
     const int n = batch.size();
     std::vector<const C*> next(n);
     const ProductRows<C> after(next.data(), batch.steps() ? next_rows(k, -1, 0, next) : 0, GH_);
-    if (p_.dh0.data) {
+    if (wants_h) {
       const Sweep sweep{share(PanelShape{p_.P, 1}.template count<C>(), team), 1};
       const auto finish = [&](int row, int64_t panel, const auto& sums) { initial_row(k, row, panel, sums); };
       if (fresh_R_)
@@ -326,7 +449,7 @@ private:
               Nothing<C>{}, finish);
       else recur(after, n, recurrent_panels(), sweep, Nothing<C>{}, finish);
     }
-    if (p_.dc0.data) {
+    if (wants_c) {
       const Range mine = share(n, team);
       for (int64_t i = mine.begin; i < mine.end; ++i) {
         const int64_t b = batch.row[i];
@@ -335,7 +458,9 @@ private:
           const V dc = batch.length[i] ? load(scratch_[k].dc + i * ldc_ + u)
                        : p_.dc_n.data  ? load(row_of<S>(p_.dc_n, 0, b) + u, lanes)
                                        : V{};
-          store(row_of<S>(p_.dc0, 0, b) + u, dc, lanes);
+          const bool begins = inside_.begins(batch, static_cast<int>(i), 0);
+          if (begins) add_to_start_c(b, u, lanes, dc);
+          if (p_.dc0.data) store(row_of<S>(p_.dc0, 0, b) + u, begins ? V{} : dc, lanes);
         }
       }
     }
@@ -348,13 +473,15 @@ private:
       const int lanes = shape.lanes<C>(panel, j);
       if (!lanes) break;
       const int64_t u = shape.row<C>(panel, j);
-      V dh = load(sums[j]);
+      V dh = inside_.drop_state(inside_.dropped(b), u, load(sums[j]));
       if (batch.length[row] == 0) {
         if (p_.dh_n.data) dh += load(row_of<S>(p_.dh_n, 0, b) + u, lanes);
-      } else if constexpr (kGru) {
-        dh += load(scratch_[k].dh_direct + row * ldc_ + u);
+      } else if (kGru || inside_.zones_h()) {
+        dh += load(scratch_[k].dh_direct + row * ldp_ + u);
       }
-      store(row_of<S>(p_.dh0, 0, b) + u, dh, lanes);
+      const bool begins = inside_.begins(batch, row, 0);
+      if (begins) add_to_start_h(b, u, lanes, dh);
+      if (p_.dh0.data) store(row_of<S>(p_.dh0, 0, b) + u, begins ? V{} : dh, lanes);
     }
   }
 
@@ -366,7 +493,7 @@ private:
       for (int64_t step = bounds_[chunk], end = std::min(bounds_[chunk + 1], batch.steps()); step < end;
            ++step)
         for (int i = 0, n = batch.active(step); i < n; ++i)
-          tokens.push_back({batch.row[i], batch.time(i, step), step == 0});
+          tokens.push_back({batch.row[i], batch.time(i, step), step == 0, inside_.begins(batch, i, step)});
   }
 
   // These tokens' rows of the right-hand sides of the weight gradients.
@@ -378,12 +505,23 @@ private:
     };
     if (p_.dW.data)
       pack(S{}, p_.I, x_panels_, [&](int64_t k) { return row_of<S>(p_.x, tokens[k].t, tokens[k].b); });
-    if (p_.dR.data) {
-      pack(S{}, p_.P, h_panels_, [&](int64_t k) -> const S* {
-        const Token& token = tokens[k];
-        if (!token.first) return row_of<S>(p_.y, p_.reverse ? token.t + 1 : token.t - 1, token.b);
-        return p_.h0.data ? row_of<S>(p_.h0, 0, token.b) : zero_row_;
-      });
+    const auto state = [&](int64_t k) -> const S* {
+      const Token& token = tokens[k];
+      const S* start = token.begins ? inside_.start_h(token.b) : nullptr;
+      if (start || token.begins) return start ? start : zero_row_;
+      if (!token.first) return row_of<S>(p_.y, p_.reverse ? token.t + 1 : token.t - 1, token.b);
+      return p_.h0.data ? row_of<S>(p_.h0, 0, token.b) : zero_row_;
+    };
+    if (p_.dR.data && !inside_.drops_state()) {
+      pack(S{}, p_.P, h_panels_, state);
+    } else if (p_.dR.data) {
+      for (int64_t k = mine.begin; k < mine.end; ++k) {
+        const S* h = state(k);
+        for (int64_t u = 0; u < p_.P; u += L)
+          store(masked_ + k * ldp_ + u,
+                inside_.drop_state(inside_.dropped(tokens[k].b), u, load(h + u, lanes_left<C>(p_.P, u))));
+      }
+      pack(C{}, p_.P, h_panels_, [&](int64_t k) { return masked_ + k * ldp_; });
     }
     if (p_.dW_hr.data) pack(C{}, p_.H, hidden_panels_, [&](int64_t k) { return hidden_ + k * ldc_; });
   }
@@ -491,6 +629,15 @@ private:
         if (p_.db_ih) from_float(input, static_cast<S*>(p_.db_ih)[input_row(m)]);
       }
     }
+  }
+  void write_reset_gradients(const Range& sequences) const {
+    const auto write = [&](const Rows& to, const C* sums, int64_t stride, int64_t n) {
+      for (int64_t b = sequences.begin; to.data && b < sequences.end; ++b)
+        for (int64_t u = 0; u < n; u += L)
+          store(row_of<S>(to, 0, b) + u, load(sums + b * stride + u), lanes_left<C>(n, u));
+    };
+    write(p_.dreset_h, dreset_h_, ldp_, p_.P);
+    write(p_.dreset_c, dreset_c_, ldc_, p_.H);
   }
   static void write_row(S* out, const C* sums, int64_t row, int64_t n, bool none, bool narrow) {
     if (none) {

@@ -5,6 +5,7 @@
 // registers, the input product added, and the cell's maths follows while the tile is in L1. Only the state is
 // exchanged between steps.
 #pragma once
+#include "inside.h"
 #include "packed.h"
 #include "sequence.h"
 
@@ -21,12 +22,13 @@ class Forward : Sequence<RecurrentForward, S, cell> {
 
   // What the threads of one team share.
   struct TeamScratch {
-    C* pre;       // [chunk rows][panel][NW][L] input product and biases
-    C* x;         // [chunk rows][ldx] the input as the product reads it, where that is not how it is stored
-    C* h[2];      // [rows][ldh] state before and after the step
-    C* pairs[2];  // [rows][ldh] the same as pairs of bf16, where that is what the product reads
-    C* c;         // [rows][ldc]
-    C* hidden;    // [rows][ldc] o tanh(c), what a projection reads
+    C* pre;        // [chunk rows][panel][NW][L] input product and biases
+    C* x;          // [chunk rows][ldx] the input as the product reads it, where that is not how it is stored
+    C* h[2];       // [rows][ldh] state before and after the step
+    C* pairs[2];   // [rows][ldh] the same as pairs of bf16, where that is what the product reads
+    C* masked[2];  // [rows][ldh] the same with the state's mask, where there is one and no pairs
+    C* c;          // [rows][ldc]
+    C* hidden;     // [rows][ldc] o tanh(c), what a projection reads
   };
 
   // Where a row's results of one step go.
@@ -44,8 +46,10 @@ class Forward : Sequence<RecurrentForward, S, cell> {
     int64_t first;      // of them in `pre`
     const C* const* h;  // the state before, of each
     const Outputs* outputs;
+    const RowInside* inside;
   };
 
+  Inside<S> inside_;
   const PanelShape shape_;
   const int64_t width_;  // of a row of `pre`
   const int64_t ldx_, ldh_, ldc_;
@@ -60,6 +64,7 @@ class Forward : Sequence<RecurrentForward, S, cell> {
 public:
   Forward(const RecurrentForward& p, const cpu::Plan& plan)
       : Base(p, plan, plan.chunk_rows * Base::teams(plan)),
+        inside_(p),
         shape_{p.H, G},
         width_(shape_.count<C>() * NW * L),
         ldx_(padded<C>(steps<S>(p.I))),
@@ -94,6 +99,7 @@ private:
     R_ = weights.R;
     W_hr_ = weights.W_hr;
     fresh_ = arena.take<C>(fresh_W_ || fresh_R_ ? plan_.threads * kFreshElements<C> : 0);
+    inside_.lay_out(arena);
     bias_ = arena.take<C>(width_);
     bias_q_ = arena.take<C>(cell == Cell::gru ? shape_.count<C>() * L : 0);
     scratch_.assign(batches_.size(), {});
@@ -105,12 +111,14 @@ private:
       s.x = arena.take<C>(sizeof(S) == sizeof(C) ? 0 : rows * ldx_);
       s.h[0] = arena.take<C>(n * ldh_);
       s.h[1] = arena.take<C>(n * ldh_);
-      s.pairs[0] = arena.take<C>(kPairs ? n * ldh_ : 0);
-      s.pairs[1] = arena.take<C>(kPairs ? n * ldh_ : 0);
+      for (C*& pairs : s.pairs) pairs = arena.take<C>(kPairs ? n * ldh_ : 0);
+      for (C*& masked : s.masked) masked = arena.take<C>(masked_apart() ? n * ldh_ : 0);
       s.c = arena.take<C>(cell == Cell::lstm ? n * ldc_ : 0);
       s.hidden = arena.take<C>(project_ ? n * ldc_ : 0);
     }
   }
+
+  bool masked_apart() const { return !kPairs && inside_.drops_state(); }
 
   C bias(const void* b, int64_t row) const { return b ? to_float(static_cast<const S*>(b)[row]) : C(0); }
 
@@ -141,8 +149,12 @@ private:
 
     std::vector<const C*> x_rows, h_rows[2], hidden_rows;
     std::vector<Outputs> outputs(batch.size());
+    StepInside inside{
+        .units = elements(shape_, panels),
+        .states = project_ ? elements(PanelShape{p_.P, 1}, projection) : elements(shape_, panels)};
     for (int i = 0; i < batch.size(); ++i) {
-      for (int k = 0; k < 2; ++k) h_rows[k].push_back((kPairs ? s.pairs[k] : s.h[k]) + i * ldh_);
+      for (int k = 0; k < 2; ++k)
+        h_rows[k].push_back((kPairs ? s.pairs[k] : masked_apart() ? s.masked[k] : s.h[k]) + i * ldh_);
       hidden_rows.push_back(s.hidden + i * ldc_);
     }
     for (size_t chunk = 0; chunk + 1 < bounds_.size(); ++chunk) {
@@ -151,11 +163,15 @@ private:
       if (begin >= end) break;
       input_rows(batch, s, {begin, end}, team, x_rows);
       input_product(x_rows, s, panels, team);
-      TeamStep now{s, begin, 0, 0, nullptr, outputs.data()};
+      TeamStep now{s, begin, 0, 0, nullptr, outputs.data(), nullptr};
       for (; now.step < end; now.first += now.rows, ++now.step) {
         now.rows = batch.active(now.step);
         now.h = h_rows[now.step % 2].data();
         locate(batch, now.step, now.rows, outputs);
+        if (inside_) {
+          inside_.at_step(batch, now.step, now.rows, inside);
+          now.inside = inside.rows.data();
+        }
         with_panels(fresh_R_, p_.R, R_, p_.P, team, [&](const auto& source) { recur(now, panels, source); });
         team.barrier();
         if constexpr (cell == Cell::lstm) {
@@ -172,10 +188,16 @@ private:
     const Range mine = share(batch.size(), team);
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       const int64_t b = batch.row[i];
-      copy_in(p_.h0, b, p_.P, s.h[0] + i * ldh_);
-      for (int64_t u = 0; u < p_.P; u += L)
-        keep_state(s, 0, i, u, load(s.h[0] + i * ldh_ + u), lanes_left<C>(p_.P, u));
-      if constexpr (cell == Cell::lstm) copy_in(p_.c0, b, p_.H, s.c + i * ldc_);
+      const bool begins = inside_.begins(batch, static_cast<int>(i), 0);
+      inside_.make_dropped(b);
+      copy_in(begins ? p_.resets.h : p_.h0, b, p_.P, s.h[0] + i * ldh_);
+      for (int64_t u = 0; u < p_.P; u += L) {
+        const V h = load(s.h[0] + i * ldh_ + u);
+        if (inside_.drops_state())
+          keep_state_inside(s, 0, i, u, h, lanes_left<C>(p_.P, u), {.b = b, .dropped = inside_.dropped(b)});
+        else keep_state(s, 0, i, u, h, lanes_left<C>(p_.P, u));
+      }
+      if constexpr (cell == Cell::lstm) copy_in(begins ? p_.resets.c : p_.c0, b, p_.H, s.c + i * ldc_);
       for (int64_t t = batch.length[i]; t < p_.T; ++t) {
         std::memset(static_cast<void*>(row_of<S>(p_.y, t, b)), 0, p_.P * sizeof(S));
         if (p_.gates.data)
@@ -196,6 +218,18 @@ private:
     if constexpr (kPairs) h = first_lanes<C>(h, lanes);
     store(s.h[buffer] + row * ldh_ + u, rounded<S>(h));
     if constexpr (kPairs) store(reinterpret_cast<S*>(s.pairs[buffer] + row * ldh_) + u, h);
+  }
+
+  // The same where it begins anew, or R reads it masked.
+  void keep_state_inside(const TeamScratch& s, int64_t buffer, int64_t row, int64_t u, V h, int lanes,
+                         const RowInside& inside) const {
+    if (inside.ends) h = inside_.start_h(inside.b, u, lanes);
+    if (!inside.dropped) return keep_state(s, buffer, row, u, h, lanes);
+    h = rounded<S>(first_lanes<C>(h, lanes));
+    store(s.h[buffer] + row * ldh_ + u, h);
+    const V masked = inside_.drop_state(inside.dropped, u, h);
+    if constexpr (kPairs) store(reinterpret_cast<S*>(s.pairs[buffer] + row * ldh_) + u, masked);
+    else store(s.masked[buffer] + row * ldh_ + u, masked);
   }
 
   // h_n and c_n: a row's last state stays where its last step left it.
@@ -277,14 +311,18 @@ private:
         },
         [&](int row, int rows, int64_t panel, auto& sums) {
           activate_gates(sums, rows);
-          for (int r = 0; r < rows; ++r) finish_row(now, row + r, panel, sums.value[r]);
+          if (now.inside)
+            for (int r = 0; r < rows; ++r) finish_row<true>(now, row + r, panel, sums.value[r]);
+          else
+            for (int r = 0; r < rows; ++r) finish_row<false>(now, row + r, panel, sums.value[r]);
         });
   }
   void project(const TeamStep& now, const std::vector<const C*>& hidden, const Range& panels) const {
     multiply_rows<C, kTileVectors>(ProductRows<C>(hidden.data(), now.rows, p_.H),
                                    PackedPanels<C, kTileVectors>{W_hr_, p_.H}, Sweep{panels, now.step},
                                    Nothing<C>{}, each_row([&](int row, int64_t panel, const auto& sums) {
-                                     finish_projection(now, row, panel, sums);
+                                     if (now.inside) finish_projection<true>(now, row, panel, sums);
+                                     else finish_projection<false>(now, row, panel, sums);
                                    }));
   }
   C* pre(const TeamScratch& s, int64_t row, int64_t panel) const {
@@ -314,42 +352,55 @@ private:
     }
   }
 
-  // The cell's state from its gates, for one row of a tile.
+  // The cell's state from its gates, for one row of a tile. `inside`: whether anything happens there.
+  template <bool inside>
   void finish_row(const TeamStep& now, int row, int64_t panel, const RowSums<C, NW>& a) const {
     [[maybe_unused]] const int64_t H = p_.H;
     const TeamScratch& s = now.s;
     const Outputs& to = now.outputs[row];
-    const int64_t after = (now.step + 1) % 2;
     if constexpr (cell == Cell::lstm) {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);
       C* c = s.c + row * ldc_ + u;
       const cells::LstmGates<V> gates{load(a[0]), load(a[1]), load(a[2]), load(a[3])};
-      const auto state = cells::lstm_state<Math>(gates, load(c));
-      store(c, state.c);
-      if (project_) {
-        store(s.hidden + row * ldc_ + u, state.h);
+      V h, c_next;
+      if constexpr (inside) {
+        const RowInside& in = now.inside[row];
+        auto state = cells::lstm_state<Math>(
+            {gates.i, gates.f, inside_.drop_candidate(in, u, gates.g), gates.o}, load(c));
+        h = state.h;
+        c_next = inside_.zone_c(in, u, load(c), state.c);
+        store(c, in.ends ? inside_.start_c(in.b, u, lanes) : c_next);
       } else {
-        keep_state(s, after, row, u, state.h, lanes);
-        store(to.y + u, state.h, lanes);
+        const auto state = cells::lstm_state<Math>(gates, load(c));
+        h = state.h;
+        c_next = state.c;
+        store(c, c_next);
       }
+      if (project_) store(s.hidden + row * ldc_ + u, h);
+      else finish_state<inside>(now, row, u, lanes, h);
       if (to.gates) {
         S* saved = to.gates + u;
-        store(saved, state.i, lanes);
-        store(saved + H, state.f, lanes);
-        store(saved + 2 * H, state.g, lanes);
-        store(saved + 3 * H, state.o, lanes);
-        store(to.cells + u, state.c, lanes);
+        store(saved, gates.i, lanes);
+        store(saved + H, gates.f, lanes);
+        store(saved + 2 * H, gates.g, lanes);
+        store(saved + 3 * H, gates.o, lanes);
+        store(to.cells + u, c_next, lanes);
       }
     } else if constexpr (cell == Cell::gru) {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);
       const cells::GruGates<V> gates{load(a[0]), load(a[1])};
       // n still needs its input product apart.
-      const C *x_n = pre(s, now.first + row, panel) + 2 * L, *h = s.h[now.step % 2] + row * ldh_ + u;
-      const auto state = cells::gru_state<Math>(gates, load(x_n), load(a[2]), load(h));
-      keep_state(s, after, row, u, state.h, lanes);
-      store(to.y + u, state.h, lanes);
+      const C* x_n = pre(s, now.first + row, panel) + 2 * L;
+      const V h_prev = before(now, row, u);
+      const auto state = cells::gru_state<Math>(gates, load(x_n), load(a[2]), h_prev);
+      V h = state.h;
+      if constexpr (inside) {
+        const V n = inside_.drop_candidate(now.inside[row], u, state.n);
+        h = n + state.z * (h_prev - n);
+      }
+      finish_state<inside>(now, row, u, lanes, h);
       if (to.gates) {
         S* saved = to.gates + u;
         store(saved, state.r, lanes);
@@ -362,24 +413,49 @@ private:
         const int lanes = shape_.lanes<C>(panel, j);
         if (!lanes) break;
         const int64_t u = shape_.row<C>(panel, j);
-        const V h = cells::rnn<Math>(relu_, load(a[j]));
-        keep_state(s, after, row, u, h, lanes);
-        store(to.y + u, h, lanes);
+        V h = cells::rnn<Math>(relu_, load(a[j]));
+        if constexpr (inside) {
+          h = inside_.drop_candidate(now.inside[row], u, h);
+          if (to.gates) store(to.gates + u, h, lanes);
+        }
+        finish_state<inside>(now, row, u, lanes, h);
       }
     }
   }
 
+  // h of the step before, without masks.
+  V before(const TeamStep& now, int row, int64_t u) const {
+    return load(now.s.h[now.step % 2] + row * ldh_ + u);
+  }
+
+  template <bool inside>
+  FUSEGEN_INLINE void finish_state(const TeamStep& now, int row, int64_t u, int lanes, V h) const {
+    const int64_t after = (now.step + 1) % 2;
+    if constexpr (inside) {
+      const RowInside& in = now.inside[row];
+      if (inside_.zones_h()) h = inside_.zone_h(in, u, before(now, row, u), h);
+      keep_state_inside(now.s, after, row, u, h, lanes, in);
+    } else {
+      keep_state(now.s, after, row, u, h, lanes);
+    }
+    store(now.outputs[row].y + u, h, lanes);
+  }
+
+  template <bool inside>
   void finish_projection(const TeamStep& now, int row, int64_t panel,
                          const RowSums<C, kTileVectors>& sums) const {
     const PanelShape shape{p_.P, 1};
     for (int j = 0; j < kTileVectors; ++j) {
       const int lanes = shape.lanes<C>(panel, j);
       if (!lanes) break;
-      const int64_t u = shape.row<C>(panel, j);
-      const V v = load(sums[j]);
-      keep_state(now.s, (now.step + 1) % 2, row, u, v, lanes);
-      store(now.outputs[row].y + u, v, lanes);
+      finish_state<inside>(now, row, shape.row<C>(panel, j), lanes, load(sums[j]));
     }
+  }
+
+  // The units that these panels hold.
+  static Range elements(const PanelShape& shape, const Range& panels) {
+    const int64_t width = L * (shape.gates == 1 ? kTileVectors : 1);
+    return {panels.begin * width, std::min(shape.units, panels.end * width)};
   }
 };
 

@@ -3,6 +3,8 @@
 #include <omp.h>
 
 #include "kernels/cpu/arena.h"
+#include "kernels/cpu/isa/vector/masks.h"
+#include "kernels/cpu/isa/vector/rows.h"
 #include "kernels/cpu/isa/vector/storage.h"
 #include "packed.h"
 
@@ -16,12 +18,18 @@ void with_packed(const RecurrentPack& p, const F& f) {
   });
 }
 
+// Single steps of few rows have kernels of their own, that know nothing of resets and masks.
+template <class Params>
+bool by_small_step(const Params& p, const cpu::Plan& plan) {
+  return plan.small_step && !any(p.resets) && !any(p.masks);
+}
+
 }  // namespace
 
 void recurrent_forward(const RecurrentForward& p) {
   const cpu::Plan plan = cpu::plan_forward(p);
   with_cell(p.cell, [&](auto cell) {
-    if (plan.small_step && !p.packed) small_step_forward<cell>(p, plan);
+    if (by_small_step(p, plan) && !p.packed) small_step_forward<cell>(p, plan);
     else sequence_forward<cell>(p, plan);
   });
 }
@@ -29,7 +37,7 @@ void recurrent_forward(const RecurrentForward& p) {
 void recurrent_backward(const RecurrentBackward& p) {
   const cpu::Plan plan = cpu::plan_backward(p);
   with_cell(p.cell, [&](auto cell) {
-    if (plan.small_step) small_step_backward<cell>(p, plan);
+    if (by_small_step(p, plan)) small_step_backward<cell>(p, plan);
     else sequence_backward<cell>(p, plan);
   });
 }
@@ -45,6 +53,30 @@ void recurrent_pack(const RecurrentPack& p) {
   with_packed(p, [&](const auto& packed) {
 #pragma omp parallel num_threads(p.threads)
     packed.pack(p.W, p.R, p.W_hr, omp_get_thread_num(), omp_get_num_threads());
+  });
+}
+
+void weight_drop(const WeightDrop& p) {
+  const MaskRows mask{philox::Mask::weight_drop, p.key, p.place, p.rate, p.columns};
+  const int64_t groups = mask_groups(p.columns);
+  with_storage(p.dtype, [&](auto s) {
+    using S = decltype(s);
+    using C = Compute<S>;
+    const C scale = kept_scale<C>(p.rate);
+#pragma omp parallel num_threads(p.threads)
+    {
+      std::vector<uint64_t> bits(groups);
+      const Range mine = share(p.rows, omp_get_thread_num(), omp_get_num_threads());
+      for (int64_t row = mine.begin; row < mine.end; ++row) {
+        mask.make(row, 0, groups, bits.data());
+        const S* R = static_cast<const S*>(p.R) + row * p.columns;
+        S* out = static_cast<S*>(p.out) + row * p.columns;
+        for (int64_t u = 0; u < p.columns; u += kLanes<C>) {
+          const int lanes = lanes_left<C>(p.columns, u);
+          store(out + u, choose<C>(bits.data(), u, Vector<C>{}, load(R + u, lanes) * scale), lanes);
+        }
+      }
+    }
   });
 }
 

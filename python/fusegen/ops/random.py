@@ -1,0 +1,74 @@
+"""torch.ops.fusegen.draw_key and weight_drop: the key of a call's masks, and recurrent weights dropped by
+it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _C, reference
+from . import route
+from .layout import dense
+from .register import Kernel, below_autograd, register, register_autograd, register_drawing
+
+
+def _draw(generator: torch.Generator | None = None) -> Tensor:
+    return torch.empty((), dtype=torch.int64, device="cpu").random_(-(2**63), None, generator=generator)
+
+
+def _no_key(generator: torch.Generator | None = None) -> Tensor:
+    return torch.empty((), dtype=torch.int64, device="cpu")
+
+
+_draw_op = register_drawing("draw_key", "(Generator? generator=None) -> Tensor", _draw, _no_key)
+
+
+def draw_key(generator: torch.Generator | None = None) -> Tensor:
+    """A key for the masks of one call: an int64 on the CPU, from torch's generator there, or this one. Each
+    call draws, inside torch.compile too."""
+    key: Tensor = _draw_op(generator)
+    return key
+
+
+def _weight_drop(R: Tensor, key: Tensor, place: int, rate: float) -> Tensor:
+    R = dense(R)
+    out = torch.empty_like(R)
+    _C.weight_drop(R, key, place, rate, out, torch.get_num_threads())
+    return out
+
+
+_OP = register(
+    "weight_drop",
+    Kernel(
+        "(Tensor R, Tensor key, int place, float rate) -> Tensor",
+        _weight_drop,
+        reference.weight_drop,
+        lambda R, key, place, rate: torch.empty_like(R, memory_format=torch.contiguous_format),
+    ),
+)
+
+
+class _WeightDrop(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, R: Tensor, key: Tensor, place: int, rate: float) -> Tensor:
+        ctx.save_for_backward(key)
+        ctx.options = place, rate
+        dropped: Tensor = below_autograd(_OP, R, key, place, rate)
+        return dropped
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return _OP(grad, *ctx.saved_tensors, *ctx.options), None, None, None
+
+
+register_autograd("weight_drop", _WeightDrop.apply)
+
+
+def weight_drop(R: Tensor, key: Tensor, place: int, rate: float) -> Tensor:
+    """``reference.weight_drop``: its kernel, but where torch has to see into it."""
+    if route.transformed():
+        return reference.weight_drop(R, key, place, rate)
+    dropped: Tensor = _OP(R, key, place, rate)
+    return dropped
