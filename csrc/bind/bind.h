@@ -6,6 +6,7 @@
 namespace fusegen {
 
 void bind_layer(pybind11::module_& m);
+void bind_normalised(pybind11::module_& m);
 void bind_int8(pybind11::module_& m);
 void bind_stream(pybind11::module_& m);
 void bind_discriminator(pybind11::module_& m);

@@ -7,6 +7,7 @@ PYBIND11_MODULE(_C, m, pybind11::mod_gil_not_used()) {
   fusegen::find_torch();
   m.doc() = "The engine of fusegen. Shapes and meanings: csrc/kernels/params.h.";
   fusegen::bind_layer(m);
+  fusegen::bind_normalised(m);
   fusegen::bind_int8(m);
   fusegen::bind_stream(m);
   fusegen::bind_discriminator(m);

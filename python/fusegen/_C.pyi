@@ -22,6 +22,7 @@ from ._inside import Inside
 _T = Tensor | None
 _Ts = Sequence[Tensor | None]
 _Blobs = Sequence[Tensor] | None
+_Call = tuple[Any, ...]
 _Inside = Inside | None
 
 def layer_forward(
@@ -66,6 +67,33 @@ def layer_backward(
     # what gradients of weights are formed from, as gpu_backward gives it, in float32 or wider
     dgates: _T = None,
     dh: _T = None,
+) -> None: ...
+def normalised_forward(
+    # cell, norm, blocks, eps, x [T, B, I], h0, c0 [D, B, H], weights (fusegen.reference_normalised.WEIGHTS of
+    # each direction), lengths, resets [T, B] uint8, reset_h, reset_c, threads
+    call: _Call,
+    y: Tensor,  # [T, B, D*H]
+    h_n: Tensor,
+    c_n: _T,
+    saved: _T,  # [D, T, B, ...], all three or none
+    cells: _T,
+    stats: _T,
+) -> None: ...
+def normalised_backward(
+    call: _Call,
+    dy: _T,
+    dh_n: _T,
+    dc_n: _T,
+    y: Tensor,
+    saved: _T,
+    cells: _T,
+    stats: _T,
+    dx: _T,
+    dh0: _T,
+    dc0: _T,
+    dreset_h: _T,
+    dreset_c: _T,
+    dweights: _Ts,
 ) -> None: ...
 def cell_forward(
     cell: str,

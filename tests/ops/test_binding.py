@@ -18,6 +18,7 @@ TYPES = {
     "Sequence[_Ts]": "Sequence[Sequence[torch.Tensor | None]]",
     "_Shape": "Annotated[Sequence[int], FixedSize(9)]",
     "_Step": "tuple",
+    "_Call": "tuple",
     "_Caches": "Sequence[tuple[int, bool, int, int]]",
     "dict[str, Any]": "dict",
     "dict[str, int]": "dict",

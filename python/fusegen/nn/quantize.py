@@ -13,6 +13,7 @@ from .cells import GRUCell, LSTMCell, RNNCell
 from .convert import converted, recurrent_modules
 from .gru import GRU
 from .lstm import LSTM
+from .normalised import normalised_module
 from .rnn import RNN
 
 _INT8: dict[type[nn.Module], type[q.Quantized]] = {
@@ -49,7 +50,8 @@ def quantize(model: nn.Module, *, linear: bool = False, weight_only: bool = Fals
     Recurrent dropout and weight drop, which inference has not, are let go of.
 
     Raises TypeError if ``model`` is not a Module; ValueError for one with nothing to quantize or that is
-    quantized already, for zoneout, float64, weights that are not finite, or on another device than the CPU.
+    quantized already, for zoneout, cells with norms or blocks, float64, weights that are not finite, or on
+    another device than the CPU.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(
@@ -58,6 +60,8 @@ def quantize(model: nn.Module, *, linear: bool = False, weight_only: bool = Fals
     twice = next((name for name, m in model.named_modules() if isinstance(m, q.Quantized)), None)
     if twice is not None:
         raise ValueError(f"fusegen.quantize: {twice or 'the model'} is quantized already")
+    if (other := normalised_module(model)) is not None:
+        raise ValueError(f"fusegen.quantize: {other} has norms or blocks, which the kernels of 8 bits lack")
     found = dict(recurrent_modules(model))
     if linear:
         found |= _linear_layers(model)

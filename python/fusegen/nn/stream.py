@@ -16,6 +16,7 @@ from ..ops.checks import DTYPES
 from ._base import Recurrent
 from .cells import RecurrentCell
 from .convert import converted, recurrent_modules
+from .normalised import normalised_module
 from .quantized import Quantized
 
 States = Tensor | tuple[Tensor, Tensor]
@@ -193,6 +194,8 @@ def _one_recurrent(module: nn.Module) -> nn.Module:
                 f"fusegen.Stream: {name or 'the module'} ({type(m).__name__}) is quantized; "
                 "fusegen.dequantize(module) gives one to stream"
             )
+    if (other := normalised_module(module)) is not None:
+        raise ValueError(f"fusegen.Stream: {other} has norms or blocks, which a stream's kernels lack")
     if len(found) != 1:
         names = ", ".join(name for name, _ in found) or "none"
         raise ValueError(

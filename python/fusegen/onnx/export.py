@@ -19,6 +19,7 @@ from .. import _backend
 from ..nn._base import Recurrent
 from ..nn.cells import RecurrentCell
 from ..nn.convert import converted, recurrent_modules
+from ..nn.normalised import normalised_module
 from ..nn.quantized import Quantized
 from .nodes import NO_PROJECTION, NOTHING_INSIDE, opset, translation_table
 from .packed import tracing
@@ -97,6 +98,8 @@ def _check(model: nn.Module, args: Sequence[Any], opset_version: int) -> None:
                 f"{what}: {name or 'the model'} ({type(m).__name__}) is quantized; fusegen.dequantize(model) "
                 "gives one to export"
             )
+    if (other := normalised_module(model)) is not None:
+        raise ValueError(f"{what}: {other} has norms or blocks, for which ONNX has no node")
     found = [(name, m) for name, m in model.named_modules() if isinstance(m, _RECURRENT)]
     if not found:
         raise ValueError(

@@ -50,6 +50,20 @@ def one_kind(
         )
 
 
+def same_kind(what: str, name: str, x: Tensor, t: Tensor | None) -> None:
+    """Raises RuntimeError unless t is None or has x's device and dtype (any under autocast)."""
+    if t is None:
+        return
+    if t.device != x.device:
+        raise RuntimeError(
+            f"{what}: input and {name} are not on the same device, expected {x.device}, got {t.device}"
+        )
+    if t.dtype != x.dtype and not _autocast():
+        raise RuntimeError(
+            f"{what}: input and {name} are not of the same dtype, expected {x.dtype}, got {t.dtype}"
+        )
+
+
 def sized(what: str, name: str, t: Tensor | None, shape: tuple[int, ...]) -> None:
     """Raises RuntimeError unless t is None or has this shape."""
     if t is not None and tuple(t.shape) != shape:

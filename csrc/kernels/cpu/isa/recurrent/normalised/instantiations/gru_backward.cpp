@@ -1,0 +1,7 @@
+#include "kernels/cpu/isa/recurrent/normalised/backward.h"
+
+namespace fusegen::FUSEGEN_ISA_NS {
+
+template void normalised_backward_of<Cell::gru>(const NormalisedBackward&);
+
+}  // namespace fusegen::FUSEGEN_ISA_NS
