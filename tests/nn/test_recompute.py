@@ -1,6 +1,5 @@
 """recompute=k: less is kept for backward, and every result is the same to the last bit."""
 
-import itertools
 import warnings
 
 import fusegen
@@ -47,21 +46,20 @@ def assert_same(ours, plain):
         assert torch.equal(a, b), (a - b).abs().max()
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("cell_name", SAVING)
-def test_same_bits(cell_name, size, dtype):
-    I, H, B, T = size
-    for threads, ragged, proj in itertools.product((1, 2), (False, True), (0, 5)):
-        if proj and (cell_name != "LSTM" or proj >= H):
-            continue
-        torch.set_num_threads(threads)
-        m = layer(cell_name, I, H, dtype=dtype, bidirectional=True, **({"proj_size": proj} if proj else {}))
-        x, hx = torch.randn(T, B, I, dtype=dtype), hidden(cell_name, m, B, dtype)
-        lengths = torch.randint(0, T + 1, (B,)) if ragged else None
-        plain = results(m, x, hx, None, lengths)
-        for every in EVERY:
-            assert_same(results(m, x, hx, every, lengths), plain)
+@pytest.mark.parametrize(
+    ("kind", "size", "dtype", "threads", "ragged"),
+    covering((("LSTM", 0), ("LSTM", 5), ("GRU", 0)), SIZES, DTYPES, (1, 2), (False, True), strength=3),
+    ids=str,
+)
+def test_same_bits(kind, size, dtype, threads, ragged):
+    torch.set_num_threads(threads)
+    (cell_name, proj), (I, H, B, T) = kind, size
+    m = layer(cell_name, I, H, dtype=dtype, bidirectional=True, **({"proj_size": proj} if proj else {}))
+    x, hx = torch.randn(T, B, I, dtype=dtype), hidden(cell_name, m, B, dtype)
+    lengths = torch.randint(0, T + 1, (B,)) if ragged else None
+    plain = results(m, x, hx, None, lengths)
+    for every in EVERY:
+        assert_same(results(m, x, hx, every, lengths), plain)
 
 
 @pytest.mark.parametrize(
