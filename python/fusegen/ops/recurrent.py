@@ -16,11 +16,12 @@ from torch import Tensor
 
 from .. import _backend, reference
 from .._inside import Inside
-from . import checks, mapped, per_sample, route
+from . import checks, route
 from .differentiate import Differentiable, Forward, alias_with_own_version, autograd_function
 from .layout import empty_grads, present
 from .register import Kernel, below_autograd, register, register_autocast, register_autograd
 from .spec import CELLS, CellSpec, Form
+from .transform import mapped, per_sample
 
 Weights = Sequence[Tensor | None]
 Outputs = tuple[Any, ...]  # a tensor, or None

@@ -18,9 +18,9 @@ from torch import Tensor
 from ... import _backend, _precision
 from ..._inside import Inside
 from ..layout import dense, present
-from ..per_sample import Gates
 from ..recurrent import Call, Outputs, Passes, Weights
 from ..spec import GRU, LSTM, CellSpec
+from ..transform.per_sample import Gates
 from .engine import Engine, dtype_name, error_word, stream_of
 
 

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch._functorch.utils import unwrap_dead_wrappers
 
-from .. import _backend
-from . import route
-from .differentiate import BATCHED_OR_TANGENT, asked_for
-from .layout import present
-from .spec import Form
+from ... import _backend
+from .. import route
+from ..differentiate import BATCHED_OR_TANGENT, asked_for
+from ..layout import present
+from ..spec import Form
 
 _ROWS = 256  # of batches that backward takes at once where vmap maps its gradients alone: jacrev
 
