@@ -23,6 +23,8 @@ SEQUENCE = re.compile(
 CELL = re.compile(
     r"cuda\d+(cell|cell_step|cell_backward)_kernelILi(\d)E(?:.*?(Format[A-Za-z]+?\d+)ELi(\d)E)?"
 )
+# Ahead of a recurrence.
+ALONE = re.compile(r"\d(boundary|mask|start_masked)_kernel")
 # Of the discriminator step, with its format and the rows of its tile.
 STEP = re.compile(r"\dstep_kernelI.*?(Format[A-Za-z]+?\d+).*?TileSizeILi(\d+)E")
 
@@ -35,6 +37,8 @@ def of_kernel(symbol: str) -> tuple[str, int]:
     if found := CELL.search(symbol):
         tiles = f", {found[3]}, {found[4]} tile(s)" if found[3] else ""
         return f"{found[1]}, {found[2]} gates{tiles}", REGISTERS
+    if found := ALONE.search(symbol):
+        return found[1], REGISTERS
     if found := STEP.search(symbol):
         return f"discriminator step, {found[1]}, tiles of {found[2]}", REGISTERS
     raise SystemExit(f"check_ptxas: a kernel that is not known here: {symbol}")

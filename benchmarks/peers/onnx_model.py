@@ -22,8 +22,10 @@ def to_onnx_order(cell: str, weight: torch.Tensor) -> torch.Tensor:
     return torch.cat([blocks[i] for i in GATE_ORDER[cell]])
 
 
-def model(cell: str, weights: list[torch.Tensor]) -> bytes:
-    """A model of one recurrent node: x [T,B,I] -> y [T,1,B,H], h_n [1,B,H], c_n [1,B,H] (LSTM)."""
+def model(cell: str, weights: list[torch.Tensor], given: tuple[str, ...] = ()) -> bytes:
+    """A model of one recurrent node: x [T,B,I] -> y [T,1,B,H], h_n [1,B,H], c_n [1,B,H] (LSTM). ``given``:
+    ``states_of(cell)`` where a session hands the states in, as from step to step; a state that is zero in the
+    model itself lets a runtime drop the recurrent product of a single step."""
     if onnx is None:
         raise Unavailable(f"{missing}; pip install onnx")
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
@@ -32,18 +34,25 @@ def model(cell: str, weights: list[torch.Tensor]) -> bytes:
     H = r.shape[1]
     outputs = {"y": ["T", 1, "B", H], "h_n": [1, "B", H]} | ({"c_n": [1, "B", H]} if cell == "lstm" else {})
     attributes = {"linear_before_reset": 1} if cell == "gru" else {}
-    node = helper.make_node(OPS[cell], ["x", *initial], list(outputs), hidden_size=H, **attributes)
+    inputs = ["x", *initial, *(("", *given) if given else ())]  # no sequence lengths
+    node = helper.make_node(OPS[cell], inputs, list(outputs), hidden_size=H, **attributes)
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         [node],
         "recurrent",
-        [value("x", onnx.TensorProto.FLOAT, ["T", "B", w.shape[1]])],
+        [value("x", onnx.TensorProto.FLOAT, ["T", "B", w.shape[1]])]
+        + [value(name, onnx.TensorProto.FLOAT, [1, "B", H]) for name in given],
         [value(name, onnx.TensorProto.FLOAT, shape) for name, shape in outputs.items()],
         [numpy_helper.from_array(tensor.contiguous().numpy(), name) for name, tensor in initial.items()],
     )
     built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
     onnx.checker.check_model(built)
     return built.SerializeToString()
+
+
+def states_of(cell: str) -> tuple[str, ...]:
+    """Names of the states that a model is given."""
+    return ("h0", "c0") if cell == "lstm" else ("h0",)
 
 
 def compared(case) -> bool:

@@ -64,6 +64,24 @@ class OursQuantized(Ours):
         return runner
 
 
+class OursRecomputing(Ours):
+    """With recompute=k: backward makes the gates again."""
+
+    def __init__(self, every: int):
+        super().__init__(f"recompute={every}")
+        self.every = every
+
+    def prepare(self, problem) -> ModuleRunner:
+        if not problem.case.train or problem.case.cell == "rnn":  # which keeps its output alone
+            raise NotCompared
+        return super().prepare(problem)
+
+    def runner(self, problem) -> ModuleRunner:
+        runner = super().runner(problem)
+        runner.module.recompute = self.every
+        return runner
+
+
 class OursWhereMeasured(Ours):
     """Under "auto", on a GPU whose table of measurements is committed; elsewhere that is torch.nn."""
 

@@ -1,10 +1,12 @@
-"""tract's LSTM, GRU and RNN (CPU, fp32, inference), by its Python package: one thread, one row."""
+"""tract's LSTM, GRU and RNN (CPU, fp32, inference), by its Python package: one thread, one row, the states
+given."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from harness.peer import BaseRunner, NotCompared, Unavailable
@@ -21,11 +23,15 @@ class TractRunner(BaseRunner):
         case = problem.case
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
-            path.write_bytes(onnx_model.model(case.cell, problem.weights))
+            given = onnx_model.states_of(case.cell)
+            path.write_bytes(onnx_model.model(case.cell, problem.weights, given))
             model = tract.onnx().load(path)
         model.set_input_fact(0, f"{case.T},{case.B},{case.I},f32")
+        for i in range(len(given)):
+            model.set_input_fact(1 + i, f"1,{case.B},{case.H},f32")
         self.state = model.into_model().into_runnable().spawn_state()
-        self.x = [tract.Tensor.from_numpy(problem.x.numpy())]
+        zeros = np.zeros((1, case.B, case.H), np.float32)
+        self.x = [tract.Tensor.from_numpy(a) for a in (problem.x.numpy(), *(zeros for _ in given))]
         self.names = list(onnx_model.outputs(case))
 
     def run(self) -> None:

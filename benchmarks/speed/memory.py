@@ -1,4 +1,5 @@
-"""Bytes that training keeps from forward to backward, and its peak, ours and torch.nn's.
+"""Bytes that training keeps from forward to backward, and its peak, ours and torch.nn's; and what
+recompute=16 makes of the bytes and the time of a step.
 
 torch's saved_tensors_hooks see nothing that an operator keeps in buffers of its own (oneDNN's workspace, for
 one), so the heap is asked: glibc's mallinfo2 counts every live byte of the process, whoever allocated it.
@@ -22,9 +23,11 @@ import torch
 
 from harness.bars import Bar, select
 from harness.options import Options
+from harness.peer import NotCompared
 from harness.problem import CELLS, Case, Problem
 from harness.record import Row, row
-from peers.ours import Ours
+from harness.sweep import sweep
+from peers.ours import Ours, OursRecomputing
 from peers.torch_eager import TorchEager
 from speed.rnn import QUICK_SHAPES, SHAPES, large
 
@@ -73,6 +76,9 @@ def kept_bytes(runner) -> int:
 
 
 PEERS = {peer.name: peer for peer in (Ours("fused"), TorchEager())}
+AGAIN = OursRecomputing(16)
+# Of what is kept without it, and of the time: one more forward alone would be a third of a step's products.
+LESS_KEPT, LONGER = 3.0, 1.45
 
 
 def peak_bytes(case: Case, peer: str) -> int:
@@ -117,6 +123,8 @@ def run(options: Options) -> list[Row]:
             runner = peer.prepare(problem)
             found["kept"].append(row("memory", problem, name, kept_bytes(runner) / 2**20, unit=KEPT))
             runner.close()
+            if name == "fused":
+                found["kept"] += recomputing(problem)
             if case.dtype == "float32" and large(case.H, case.B):
                 found["peak"].append(row("memory", problem, name, peak_bytes(case, name) / 2**20, unit=PEAK))
         said = [
@@ -126,7 +134,19 @@ def run(options: Options) -> list[Row]:
         ]
         print(f"{case.name:44}  {';  '.join(said)}", flush=True)
         rows += found["kept"] + found["peak"]
-    return rows
+    timed = [case for case in options.cases(cases) if case.cell != "rnn"]
+    return rows + sweep("memory", timed, [PEERS["fused"], AGAIN], options.budget(len(timed), 2.5, 0.5))
+
+
+def recomputing(problem: Problem) -> list[Row]:
+    """What is kept with recompute, in a row; none of a cell that it does nothing for."""
+    try:
+        runner = AGAIN.prepare(problem)
+    except NotCompared:
+        return []
+    kept = kept_bytes(runner)
+    runner.close()
+    return [row("memory", problem, AGAIN.name, kept / 2**20, unit=KEPT)]
 
 
 def largest(rows: list[Row], unit: str, slack: float = 0.0) -> list[float]:
@@ -146,6 +166,27 @@ def bars(rows: list[Row]) -> list[Bar]:
         ):
             name = f"{cell} training: {what} / torch.nn's, largest"
             made += [Bar(name, share, limit, at_most=True) for share in found]
+        made += bars_of_recomputing(of, cell)
+    return made
+
+
+def bars_of_recomputing(rows: list[Row], cell: str) -> list[Bar]:
+    """Of one cell's rows."""
+    kept, again = (select(rows, unit=KEPT, peer=peer) for peer in ("fused", AGAIN.name))
+    less = (
+        [
+            a.value / max(b.value, SLACK / 2**20)
+            for a, b in zip(kept, again, strict=True)
+            if a.value > 10 * SLACK / 2**20
+        ]
+        if again
+        else []
+    )
+    longer = [float(entry.ratio_fused) for entry in select(rows, unit="ms", peer=AGAIN.name)]
+    what = f"{cell} training, {AGAIN.name}"
+    made = [Bar(f"{what}: bytes kept without / with it, least", min(less), LESS_KEPT)] if less else []
+    if longer:
+        made.append(Bar(f"{what}: time / without it, longest", max(longer), LONGER, at_most=True))
     return made
 
 

@@ -12,7 +12,7 @@ from harness.peer import BaseRunner
 from harness.problem import CELLS
 from harness.record import Row
 from harness.threads import sweep_by_threads, with_form
-from peers.ort import OnnxRuntime
+from peers.ort import OnnxRuntimeStep
 from peers.torch_eager import TorchEager
 from peers.tract import Tract
 from speed.small import SmallCase
@@ -65,7 +65,7 @@ def cases(quick: bool) -> list[SmallCase]:
 
 def run(options: Options) -> list[Row]:
     chosen = options.cases(cases(options.quick))
-    peers = [OurStream(), TorchEager(), OnnxRuntime(), Tract()]
+    peers = [OurStream(), TorchEager(), OnnxRuntimeStep(), Tract()]
     return sweep_by_threads("stream", chosen, options.contestants(peers), options.budget(len(chosen), 3, 0.3))
 
 

@@ -20,7 +20,7 @@ void bind_sequences(py::module_& m) {
   m.def(
       "layer_forward",
       [](Cell cell, View x, View h0, View c0, Views weights, View lengths, View y, View h_n, View c_n,
-         View gates, View cells, Packed packed, int threads, const Given& inside) {
+         View gates, View cells, Packed packed, int threads, const Given& inside, int64_t recompute) {
         const LayerForward layer{.cell = cell,
                                  .x = x,
                                  .h0 = h0,
@@ -33,18 +33,19 @@ void bind_sequences(py::module_& m) {
                                  .gates = gates,
                                  .cells = cells,
                                  .packed = std::move(packed).value_or(Views{}),
+                                 .recompute = recompute,
                                  .threads = threads,
                                  .inside = read_inside(inside)};
         py::gil_scoped_release unlocked;
         layer_forward(layer);
       },
       "cell"_a, "x"_a, "h0"_a, "c0"_a, "weights"_a, "lengths"_a, "y"_a, "h_n"_a, "c_n"_a, "gates"_a,
-      "cells"_a, "packed"_a, "threads"_a, "inside"_a = py::none());
+      "cells"_a, "packed"_a, "threads"_a, "inside"_a = py::none(), "recompute"_a = 0);
   m.def(
       "layer_backward",
       [](Cell cell, View dy, View dh_n, View dc_n, View x, View h0, View c0, Views weights, View lengths,
          View y, View gates, View cells, View dx, View dh0, View dc0, Views dweights, int threads,
-         const Given& inside, View dreset_h, View dreset_c, View dgates, View dh) {
+         const Given& inside, View dreset_h, View dreset_c, int64_t recompute, View dgates, View dh) {
         const LayerBackward layer{.cell = cell,
                                   .dy = dy,
                                   .dh_n = dh_n,
@@ -61,6 +62,7 @@ void bind_sequences(py::module_& m) {
                                   .dh0 = dh0,
                                   .dc0 = dc0,
                                   .dweights = std::move(dweights),
+                                  .recompute = recompute,
                                   .dgates = dgates,
                                   .dh = dh,
                                   .threads = threads,
@@ -72,7 +74,8 @@ void bind_sequences(py::module_& m) {
       },
       "cell"_a, "dy"_a, "dh_n"_a, "dc_n"_a, "x"_a, "h0"_a, "c0"_a, "weights"_a, "lengths"_a, "y"_a, "gates"_a,
       "cells"_a, "dx"_a, "dh0"_a, "dc0"_a, "dweights"_a, "threads"_a, "inside"_a = py::none(),
-      "dreset_h"_a = py::none(), "dreset_c"_a = py::none(), "dgates"_a = py::none(), "dh"_a = py::none());
+      "dreset_h"_a = py::none(), "dreset_c"_a = py::none(), "recompute"_a = 0, "dgates"_a = py::none(),
+      "dh"_a = py::none());
 }
 
 // A cell has no projection; what is not named is not there of a single step.

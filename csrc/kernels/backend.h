@@ -70,13 +70,28 @@ struct LayerSizes {
   Format format;
   bool backward;
   int B, H, P, D;
+  bool resets;  // sequences start anew inside the call: blocks then keep from what
+  bool masked;  // some of Masks is asked for: by a launch a step alone
 };
+
+// Where sequences start anew inside a call, and from what (params.h, Resets): of all directions.
+struct Boundaries {
+  const bool* at;     // [T,B], or null: nowhere
+  uint32_t* bits;     // of boundary_bytes(), written ahead of the pass (cuda/recurrent/boundaries.h)
+  const void *h, *c;  // [D,B,P], [D,B,H] what the state becomes, or null: zero
+};
+
+// Words of a bit for each row of the batch, whole copies of 16 bytes.
+constexpr int boundary_words(int B) { return (B + 127) / 128 * 4; }
+constexpr int64_t boundary_bytes(int64_t T, int B, int D) { return D * (T + 1) * boundary_words(B) * 4; }
 
 struct Recurrence : LayerSizes {
   int64_t T;
   const int64_t* lengths;  // [B], or null. A value outside 0..T is taken as the nearest; `error` says so
-  const void* R[2];        // of a direction: [G*H, P]
-  const void* W_hr[2];     // [P, H], or null
+  Boundaries boundaries;
+  Masks masks;          // place: of direction 0
+  const void* R[2];     // of a direction: [G*H, P]
+  const void* W_hr[2];  // [P, H], or null
   Plan plan;
   void* workspace;   // plan.workspace_bytes, 16-byte aligned
   int64_t* error;    // host memory that the device can write: see device_error.h
@@ -91,8 +106,10 @@ struct ForwardPass : Recurrence {
   const void *h0, *c0;  // [D,B,P], [D,B,H], or null: zero
   void* y;              // [T,B,D*P]
   void *h_n, *c_n;      // [D,B,P], [D,B,H]
-  void* gates;          // [D,T,B,saved*H], or null: inference
-  float* cells;         // [D,T,B,H], or null
+  // [D,T,B,saved*H], or null: inference. Of an RNN, whose zoneout takes its expectation, [D,T,B,H]: h before
+  // it
+  void* gates;
+  float* cells;  // [D,T,B,H], or null
 };
 
 struct BackwardPass : Recurrence {
@@ -102,6 +119,20 @@ struct BackwardPass : Recurrence {
   void* dgates;     // [T,B,D*G*H], of gx. GRU: [T,B,D*4H], columns n_x, r, z, n_h
   void* dh;         // [T,B,D*P], the gradient of W_hr's product; only where there is one
   void *dh0, *dc0;  // or null: not wanted
+  // [D,B,P], [D,B,H], zero at first: the gradients that reach what the state becomes at a boundary are added;
+  // or null: not wanted
+  float *dreset_h, *dreset_c;
+};
+
+// A mask as a tensor (philox.h).
+struct MaskPass {
+  uint64_t key;
+  uint32_t mask, place;  // philox::Mask
+  float rate;
+  int64_t rows, n;
+  bool* dropped;  // [rows,n], written
+  void* stream;
+  int device;
 };
 
 // -- One step of a cell --
@@ -205,5 +236,7 @@ Plan choose(const Device& device, const LayerSizes& sizes, int transport);
 // cluster, else a launch a step.
 Transport forward(const ForwardPass& pass);
 Transport backward(const BackwardPass& pass);
+
+void make_mask(const MaskPass& pass);
 
 }  // namespace fusegen::cuda

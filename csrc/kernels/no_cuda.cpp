@@ -20,6 +20,7 @@ void cell_forward(const CellForwardPass&) { none(); }
 void cell_backward(const CellBackwardPass&) { none(); }
 Transport forward(const ForwardPass&) { none(); }
 Transport backward(const BackwardPass&) { none(); }
+void make_mask(const MaskPass&) { none(); }
 int64_t mlp_saved_bytes(const MlpStep&) { none(); }
 int64_t mlp_workspace_bytes(const MlpStep&) { none(); }
 MlpRun mlp_forward(const MlpForwardPass&) { none(); }

@@ -77,6 +77,9 @@ struct RecurrentForward : RecurrentSizes {
   Rows cells;  // [T,B,H], written where present (LSTM training)
   Resets resets;
   Masks masks;
+  // 0, or k: backward makes the gates again. Of the cells, `cells` [(T-1)/k,B,H] holds those of each
+  // sequence's own steps k-1, 2k-1, ...
+  int64_t recompute;
 };
 
 struct RecurrentBackward : RecurrentSizes {
@@ -92,6 +95,10 @@ struct RecurrentBackward : RecurrentSizes {
   Resets resets;
   Masks masks;
   Rows dreset_h, dreset_c;  // [B,P], [B,H], written: summed over all starts; absent: not wanted
+  // As in forward. Where not 0, gates are absent (of an LSTM or GRU), and what made them is needed again.
+  int64_t recompute;
+  const void *b_ih, *b_hh;
+  int forward_threads;
   // What those of weights are formed from, written where present, in float32 at least and zero past a
   // sequence's end: gradients of the gates before their activations, [T,B,4H] of LSTM and GRU (n_x, r, z,
   // n_h), [T,B,H] of an RNN; with a projection, of its product, [T,B,P].

@@ -39,6 +39,7 @@ def layer_forward(
     packed: _Blobs,
     threads: int,
     inside: _Inside = None,
+    recompute: int = 0,  # k: no gates, and the cells of every k-th step, [D, (T-1)//k, B, H]
 ) -> None: ...
 def layer_backward(
     cell: str,
@@ -61,6 +62,7 @@ def layer_backward(
     inside: _Inside = None,
     dreset_h: _T = None,  # [D, B, P], the gradient of what the state starts anew from
     dreset_c: _T = None,  # [D, B, H]
+    recompute: int = 0,
     # what gradients of weights are formed from, as gpu_backward gives it, in float32 or wider
     dgates: _T = None,
     dh: _T = None,

@@ -143,8 +143,10 @@ def use_torch(
     states: Sequence[Tensor | None],
     weights: Sequence[Tensor | None],
     lengths: Tensor | None = None,
+    measured: bool = True,
 ) -> bool:
     """True if this call of a layer (x [T, B, I]) or cell (x [B, I]) goes to torch's own operators.
+    ``measured``: whether the table's measurements are of such calls.
 
     It is a training call if any of x, ``states`` and ``weights`` (of all layers; R [gates * H, P] is second)
     needs a gradient. On the CPU the table's measurements are of full batches: one with ``lengths``, where
@@ -159,7 +161,7 @@ def use_torch(
     if not on_cpu and why_torch(cell, x):
         return True
     # an exported program runs elsewhere: what was measured here does not hold there
-    if _backend == "fused" or not _choice.RULES or _is_exporting():
+    if _backend == "fused" or not measured or not _choice.RULES or _is_exporting():
         return False
     compiling = torch.compiler.is_compiling()
     if on_cpu and (lengths is not None or not (compiling or cell in cpu_cells())):

@@ -52,6 +52,19 @@ def test_memory_bars_judge_what_is_kept_and_the_peak():
     assert len(memory.bars(rows[:2])) == 1
 
 
+def test_memory_bars_judge_recompute():
+    def of(peer, unit, value, **more):
+        return replace(a_row(), suite="memory", peer=peer, unit=unit, value=value, **more)
+
+    rows = [of("fused", memory.KEPT, 6.0), of("torch", memory.KEPT, 6.0)]
+    again = [of("recompute=16", memory.KEPT, 2.1), of("recompute=16", "ms", 9.0, ratio_fused=1.4)]
+    _, kept, time = memory.bars([*rows, *again])
+    assert not kept.holds and kept.limit == 3.0 and time.holds and time.limit == 1.45
+    kept, time = memory.bars_of_recomputing([rows[0], replace(again[0], value=0.0), again[1]], "lstm")
+    assert kept.figure == pytest.approx(6.0 * 32)
+    assert memory.bars_of_recomputing(rows, "lstm") == []
+
+
 def test_peak_memory_is_that_of_one_step_in_a_process_of_its_own():
     case = Case("lstm", 256, 64, 60, train=True)
     outputs = 4 * case.T * case.B * case.H

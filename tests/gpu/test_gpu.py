@@ -53,14 +53,20 @@ class Engine(cuda_engine.Engine):
     def gpu_plan(self, *args):
         return _C.gpu_plan(*args)
 
+    def gpu_boundary_bytes(self, *args):
+        return _C.gpu_boundary_bytes(*args)
+
+    def gpu_mask(self, *args):
+        return _C.gpu_mask(*args)
+
     def gpu_forward(self, *args):
-        return self._run(_C.gpu_forward, args)
+        return self._run(_C.gpu_forward, args, 15)
 
     def gpu_backward(self, *args):
-        return self._run(_C.gpu_backward, args)
+        return self._run(_C.gpu_backward, args, 18)
 
-    def _run(self, kernel, args):
-        self.workspaces.append(args[-2])
+    def _run(self, kernel, args, workspace):
+        self.workspaces.append(args[workspace])
         self.ways.append(kernel(*args))
         return self.ways[-1]
 
@@ -178,6 +184,34 @@ def test_shapes(cell_name, dtype, way, engine):
     engine.transport = way
     for shape in SHAPES:
         agree(*both(cell_name, *shape, dtype), f"{shape}")
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_inside_the_recurrence(cell_name, dtype, way, masks, engine):
+    """Sequences that start anew by every way, and under masks by a launch a step: the CPU's are the same."""
+    engine.transport = way
+    T, B, H = 12, 20, 128
+    options = (
+        {"recurrent_dropout": 0.2, "zoneout": (0.2, 0.1) if cell_name == "LSTM" else 0.2} if masks else {}
+    )
+    mine = cases.layer(cell_name, 7, H, dtype=dtype, bidirectional=True, **options)
+    formula = cases.layer(cell_name, 7, H, dtype=torch.float64, bidirectional=True, **options)
+    formula.load_state_dict(mine.state_dict())
+    x, hx = torch.randn(T, B, 7).to(dtype), cases.hidden(cell_name, mine, B, dtype)
+    resets, into = torch.rand(T, B) < 0.2, cases.hidden(cell_name, mine, B, dtype)
+    lengths = torch.randint(0, T + 1, (B,))
+
+    def of(module, x, hx, into, at, lengths):
+        x, hx, into = cases.tree(lambda t: t.detach().requires_grad_(), (x, hx, into))
+        torch.manual_seed(3)  # of the masks' key
+        out = cases.flat(module(x, hx, lengths=lengths, resets=at, reset_to=into))
+        return out, gradients(out, (x, *cases.flat(hx), *module.parameters(), *cases.flat(into)))
+
+    got = of(mine.to(DEVICE), on(x), cases.tree(on, hx), cases.tree(on, into), on(resets), on(lengths))
+    agree(got, of(formula, *cases.tree(torch.Tensor.double, (x, hx, into)), resets, lengths), f"{way}")
 
 
 @pytest.mark.parametrize("cell_name", cases.CELL_NAMES)

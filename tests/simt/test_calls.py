@@ -77,7 +77,7 @@ def test_operators_of_a_backward_call(spec, sums, copies):
     y, _, _, gates, cells = passes.forward(x, None, None, weights, False, None, None, True)
     grads = (torch.randn_like(y), None, None)
     call, wanted = (
-        (x, None, None, weights, False, None),
+        (x, None, None, weights, False, None, None),
         [True, False, False, *(w is not None for w in weights)],
     )
     with Counted() as counted:

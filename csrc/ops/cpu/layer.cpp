@@ -61,6 +61,19 @@ RecurrentSizes sizes(const Layer& layer) {
   return s;
 }
 
+// Its k, where gates are made again. A single step keeps them: it has no sequence that they would grow with.
+template <class Layer>
+int64_t recompute(const Layer& layer, const RecurrentSizes& s) {
+  check(layer.recompute >= 0, "recompute: expected at least 0, got ", layer.recompute);
+  check(!layer.recompute || (s.T > 1 && saved_gates(s.cell)),
+        "recompute: expected 0 of a single step, or of a cell that saves no gates, got ", layer.recompute);
+  return layer.recompute;
+}
+template <class Params>
+int64_t kept_cells(const Params& p) {
+  return p.recompute ? (p.T - 1) / p.recompute : p.T;
+}
+
 // The part of a call's tensors that is direction d's.
 struct Direction {
   const RecurrentSizes& s;
@@ -228,9 +241,12 @@ void layer_forward(const LayerForward& layer) {
     p.y = direction.columns(required(layer.y, "y"), "y", p.P);
     p.h_n = direction.plane(required(layer.h_n, "h_n"), "h_n", {p.B, p.P});
     if (p.cell == Cell::lstm) p.c_n = direction.plane(required(layer.c_n, "c_n"), "c_n", {p.B, p.H});
+    p.recompute = recompute(layer, s);
     p.gates = direction.plane(layer.gates, "gates", {p.T, p.B, saved_values(p, p.masks) * p.H});
-    p.cells = direction.plane(layer.cells, "cells", {p.T, p.B, p.H}, wide_type(p.dtype));
-    check(p.cell != Cell::lstm || !p.gates.data == !p.cells.data, "gates, cells: expected both or neither");
+    p.cells = direction.plane(layer.cells, "cells", {kept_cells(p), p.B, p.H}, wide_type(p.dtype));
+    check(!p.recompute || !layer.gates, "gates: expected none where they are made again");
+    check(p.cell != Cell::lstm || p.recompute || !p.gates.data == !p.cells.data,
+          "gates, cells: expected both or neither");
   }
   run_directions(directions, s.D, cpu::directions_apart(s),
                  [](const RecurrentForward& p) { cpu::recurrent_forward(p); });
@@ -251,10 +267,19 @@ void layer_backward(const LayerBackward& layer) {
     // An LSTM and a GRU read h of the step before alone, which of the first step is h0.
     const bool reads_y = p.T > 1 || !saved_gates(p.cell);
     p.y = direction.columns(reads_y ? required(layer.y, "y") : layer.y, "y", p.P);
-    if (const int64_t saved = saved_values(p, p.masks))
+    p.recompute = recompute(layer, s);
+    const int64_t saved = saved_values(p, p.masks);
+    if (saved && !p.recompute)
       p.gates = direction.plane(required(layer.gates, "gates"), "gates", {p.T, p.B, saved * p.H});
     if (p.cell == Cell::lstm)
-      p.cells = direction.plane(required(layer.cells, "cells"), "cells", {p.T, p.B, p.H}, wide_type(p.dtype));
+      p.cells = direction.plane(required(layer.cells, "cells"), "cells", {kept_cells(p), p.B, p.H},
+                                wide_type(p.dtype));
+    if (p.recompute) {
+      const View* b = layer.weights.data() + d * per_direction(p.cell) + 2;
+      p.b_ih = vector(b[0], "b_ih", gate_count(p.cell) * p.H, direction.e);
+      p.b_hh = vector(b[1], "b_hh", gate_count(p.cell) * p.H, direction.e);
+      p.forward_threads = cpu::directions_apart(s) ? 1 : s.threads;
+    }
     set_gradients(p, layer, direction);
   }
   const auto run = [](const RecurrentBackward& p) { cpu::recurrent_backward(p); };

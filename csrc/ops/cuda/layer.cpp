@@ -9,7 +9,7 @@ namespace fusegen {
 static void write(std::string& to, const GpuPass& p) {
   to += detail::joined(p.backward ? "backward" : "forward", " with B = ", p.B, ", H = ", p.H, ", P = ", p.P,
                        ", ", p.D, " direction(s) and dtype ", static_cast<int>(p.dtype), " on device ",
-                       p.device);
+                       p.device, p.resets ? ", with resets" : "", p.masked ? ", with masks" : "");
 }
 
 namespace {
@@ -50,8 +50,36 @@ void raise_what_was_left(const View& error) {
 void check_plan(const GpuPass& planned, const GpuPass& call) {
   const bool same = planned.dtype == call.dtype && planned.backward == call.backward && planned.B == call.B &&
                     planned.H == call.H && planned.P == call.P && planned.D == call.D &&
-                    planned.device == call.device;
+                    planned.device == call.device && planned.resets == call.resets &&
+                    planned.masked == call.masked;
   check(same, "plan: expected one of ", call, ", got one of ", planned);
+}
+
+uint64_t read_key(const View& key) {
+  check(required(key, "key").dtype == ElementType::i64 && key.ndim == 0 && key.device_type == 1,
+        "key: expected an int64 in host memory, got ", key);
+  return *static_cast<const uint64_t*>(key.data);
+}
+
+// Of direction 0.
+Masks masks_of(const GpuInside& inside, int D) {
+  for (double rate : inside.rates)
+    check(rate >= 0 && rate < 1, "rates: expected probabilities in [0, 1), got ", rate);
+  if (!inside.masked()) return {};
+  const auto [state, candidate, h, c] = inside.rates;
+  const auto dropout = [&](double rate) { return inside.training ? static_cast<float>(rate) : 0.0f; };
+  return {.key = inside.training ? read_key(inside.key) : 0,
+          .place = static_cast<uint32_t>(inside.layer * D),
+          .state_dropout = dropout(state),
+          .candidate_dropout = dropout(candidate),
+          .zoneout_h = static_cast<float>(h),
+          .zoneout_c = static_cast<float>(c),
+          .training = inside.training};
+}
+
+// An RNN saves what it read off its output, but where that is a mean of old and new.
+bool saves_mean(Cell cell, const Masks& masks) {
+  return !saved_gates(cell) && masks.zoneout_h > 0 && !masks.training;
 }
 
 // Sizes, lengths, workspace and plan; R's shapes differ between the passes, so each sets its own.
@@ -69,6 +97,7 @@ void fill(cuda::Recurrence& r, const GpuPlan& plan, const GpuLaunch& launch, con
   r.H = static_cast<int>(pass.H);
   r.P = static_cast<int>(pass.P);
   r.D = pass.D;
+  r.resets = pass.resets;
   r.lengths = static_cast<const int64_t*>(checked.of(layer.lengths, "lengths", {pass.B}, ElementType::i64));
   r.plan = plan.plan;
   check(required(workspace, "workspace").ndim == 1 && workspace.shape[0] >= r.plan.workspace_bytes,
@@ -78,6 +107,17 @@ void fill(cuda::Recurrence& r, const GpuPlan& plan, const GpuLaunch& launch, con
   r.patience = launch.patience;
   r.stream = launch.stream;
   r.device = checked.device();
+  const GpuInside& inside = layer.inside;
+  r.masked = pass.masked;
+  r.masks = masks_of(inside, pass.D);
+  if (!inside.resets) return;
+  r.boundaries.at =
+      static_cast<const bool*>(checked.of(inside.resets, "resets", {T, pass.B}, ElementType::u8));
+  r.boundaries.h = checked.of(inside.reset_h, "reset_h", {pass.D, pass.B, pass.P});
+  r.boundaries.c = checked.of(inside.reset_c, "reset_c", {pass.D, pass.B, pass.H});
+  r.boundaries.bits =
+      static_cast<uint32_t*>(checked.of(required(inside.boundaries, "boundaries"), "boundaries",
+                                        {gpu_boundary_bytes(T, pass.B, pass.D)}, ElementType::u8));
 }
 
 int directions(const Views& R) {
@@ -88,6 +128,27 @@ int directions(const Views& R) {
 
 }  // namespace
 
+int64_t gpu_boundary_bytes(int64_t T, int64_t B, int D) {
+  return cuda::boundary_bytes(T, static_cast<int>(B), D);
+}
+
+void gpu_mask(const GpuMask& mask, void* stream) {
+  const View& dropped = required(mask.dropped, "dropped");
+  check(dropped.device_type == cuda::device_type() && dropped.dtype == ElementType::u8 && dropped.ndim == 2 &&
+            dropped.strides[1] == 1 && dropped.strides[0] == dropped.shape[1],
+        "dropped: expected contiguous bytes [rows, n] on the GPU backend's device, got ", dropped);
+  check(mask.rate >= 0 && mask.rate < 1, "rate: expected a probability in [0, 1), got ", mask.rate);
+  cuda::make_mask({.key = read_key(mask.key),
+                   .mask = mask.mask,
+                   .place = mask.place,
+                   .rate = static_cast<float>(mask.rate),
+                   .rows = dropped.shape[0],
+                   .n = dropped.shape[1],
+                   .dropped = static_cast<bool*>(dropped.data),
+                   .stream = stream,
+                   .device = dropped.device_id});
+}
+
 GpuPlan gpu_plan(const GpuPass& pass, const cuda::Device& device, int transport) {
   check(pass.B <= 1 << 24 && pass.H <= 1 << 20 && pass.P <= 1 << 20,
         "recurrence: expected B <= 2^24 and H <= 2^20, got B = ", pass.B, ", H = ", pass.H);
@@ -97,7 +158,9 @@ GpuPlan gpu_plan(const GpuPass& pass, const cuda::Device& device, int transport)
                                .B = static_cast<int>(pass.B),
                                .H = static_cast<int>(pass.H),
                                .P = static_cast<int>(pass.P),
-                               .D = pass.D};
+                               .D = pass.D,
+                               .resets = pass.resets,
+                               .masked = pass.masked};
   return {.pass = pass, .plan = cuda::choose(device, sizes, transport)};
 }
 
@@ -117,7 +180,9 @@ cuda::Transport gpu_forward(const GpuPlan& plan, const GpuLaunch& launch, const 
                          .H = H,
                          .P = P,
                          .D = D,
-                         .device = checked.device()});
+                         .device = checked.device(),
+                         .resets = static_cast<bool>(layer.inside.resets),
+                         .masked = layer.inside.masked()});
   cuda::ForwardPass p{};
   fill(p, plan, launch, checked, T, layer);
   p.gx = checked.need(layer.gx, "gx", {T, B, D * G * H});
@@ -134,6 +199,7 @@ cuda::Transport gpu_forward(const GpuPlan& plan, const GpuLaunch& launch, const 
   p.h_n = checked.need(layer.h_n, "h_n", {D, B, P});
   if (cell == Cell::lstm) p.c_n = checked.need(layer.c_n, "c_n", {D, B, H});
   if (saved_gates(cell)) p.gates = checked.of(layer.gates, "gates", {D, T, B, 4 * H});
+  if (saves_mean(cell, p.masks)) p.gates = checked.of(layer.gates, "gates", {D, T, B, H});
   if (cell == Cell::lstm)
     p.cells = static_cast<float*>(checked.of(layer.cells, "cells", {D, T, B, H}, ElementType::f32));
   return B && T ? cuda::forward(p) : p.plan.transport;
@@ -155,7 +221,9 @@ cuda::Transport gpu_backward(const GpuPlan& plan, const GpuLaunch& launch, const
                          .H = H,
                          .P = P,
                          .D = D,
-                         .device = checked.device()});
+                         .device = checked.device(),
+                         .resets = static_cast<bool>(layer.inside.resets),
+                         .masked = layer.inside.masked()});
   cuda::BackwardPass p{};
   fill(p, plan, launch, checked, T, layer);
   for (int d = 0; d < D; ++d) {
@@ -170,6 +238,7 @@ cuda::Transport gpu_backward(const GpuPlan& plan, const GpuLaunch& launch, const
   p.h0 = checked.of(layer.h0, "h0", {D, B, P});
   p.c0 = checked.of(layer.c0, "c0", {D, B, H});
   if (columns == 4) p.gates = checked.need(layer.gates, "gates", {D, T, B, 4 * H});
+  if (saves_mean(cell, p.masks)) p.gates = checked.need(layer.gates, "gates", {D, T, B, H});
   if (cell == Cell::lstm)
     p.cells = static_cast<const float*>(
         checked.of(required(layer.cells, "cells"), "cells", {D, T, B, H}, ElementType::f32));
@@ -177,6 +246,8 @@ cuda::Transport gpu_backward(const GpuPlan& plan, const GpuLaunch& launch, const
   if (P != H) p.dh = checked.need(layer.dh, "dh", {T, B, D * P});
   p.dh0 = checked.of(layer.dh0, "dh0", {D, B, P});
   p.dc0 = checked.of(layer.dc0, "dc0", {D, B, H});
+  p.dreset_h = static_cast<float*>(checked.of(layer.dreset_h, "dreset_h", {D, B, P}, ElementType::f32));
+  p.dreset_c = static_cast<float*>(checked.of(layer.dreset_c, "dreset_c", {D, B, H}, ElementType::f32));
   return B && T ? cuda::backward(p) : p.plan.transport;
 }
 

@@ -2,6 +2,8 @@
 // is around it (input GEMM, weight gradients) is torch's: python/fusegen/ops/cuda/layers.py. All tensors
 // contiguous, on one device.
 #pragma once
+#include <array>
+
 #include "kernels/backend.h"
 #include "ops/view.h"
 
@@ -17,6 +19,8 @@ struct GpuPass {
   bool backward;
   int64_t B, H, P;
   int D, device;
+  bool resets;  // sequences start anew inside the call
+  bool masked;  // some of GpuInside::rates is not zero
 };
 
 // A pass and how it is to run: made once, for its workspace and for the call.
@@ -31,6 +35,21 @@ struct GpuLaunch {
   int64_t patience;  // nanoseconds that its blocks wait for each other before they give up; 0: for ever
 };
 
+// What may happen inside the recurrence (Resets, Masks of params.h).
+struct GpuInside {
+  View resets;            // [T,B] of bytes
+  View reset_h, reset_c;  // [D,B,P], [D,B,H]
+  View boundaries;        // of gpu_boundary_bytes(), written
+  View key;               // int64, in host memory; of masks
+  // of recurrent dropout on the state and on the candidate, zoneout of h and c
+  std::array<double, 4> rates{};
+  int64_t layer = 0;  // of the stack
+  bool training = true;
+
+  bool masked() const { return rates != std::array<double, 4>{}; }
+};
+int64_t gpu_boundary_bytes(int64_t T, int64_t B, int D);
+
 struct GpuForward {
   View gx;     // [T,B,D*G*H]
   Views R;     // of a direction [G*H,P]
@@ -39,6 +58,7 @@ struct GpuForward {
   View h0, c0, lengths;
   View y, h_n, c_n, gates, cells;
   View workspace, error;
+  GpuInside inside;
 };
 
 struct GpuBackward {
@@ -48,7 +68,18 @@ struct GpuBackward {
   View y, h0, c0, lengths, gates, cells;
   View dgates, dh, dh0, dc0;
   View workspace, error;
+  GpuInside inside;
+  View dreset_h, dreset_c;  // float32, zero; or None
 };
+
+// A mask of rows of n elements (philox.h): `dropped`, [rows,n] of bytes on the device, is written.
+struct GpuMask {
+  uint32_t mask, place;
+  double rate;
+  View key;  // int64, in host memory
+  View dropped;
+};
+void gpu_mask(const GpuMask& mask, void* stream);
 
 // transport: a cuda::Transport, or -1: the best.
 GpuPlan gpu_plan(const GpuPass& pass, const cuda::Device& device, int transport);

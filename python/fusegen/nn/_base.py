@@ -22,7 +22,7 @@ from ..ops.inside import NO_RATES, Asked, Rates
 from ..ops.spec import CellSpec
 from . import _opacus
 from ._frozen import Frozen
-from ._packed import pad, pad_flags, traced, unpad
+from ._packed import pad, pad_flags, unpad
 from ._scripted import NotScripted
 from ._states import check_last, run_to_last
 
@@ -247,6 +247,12 @@ class Recurrent(Layers, NotScripted, RNNBase):
     _frozen: Frozen | None = None  # inside fusegen.frozen
     _rates: Rates = NO_RATES  # of modules that were torch.nn's
     _dropout_on = "state"
+    recompute: int | None = None
+
+    def __init__(self, *args: Any, recompute: int | None, **kwargs: Any) -> None:
+        checks.as_recompute(type(self).__name__, recompute)
+        super().__init__(*args, **kwargs)
+        self.recompute = recompute
 
     def _regularise(self, **given: Any) -> None:
         """Keeps these of the four options below, checked, beside the others."""
@@ -280,12 +286,10 @@ class Recurrent(Layers, NotScripted, RNNBase):
         for name, default in zip(_OPTIONS, defaults, strict=True):
             if (value := getattr(self, name)) != default:
                 said += f", {name}={value!r}"
-        return said
+        return said if self.recompute is None else f"{said}, recompute={self.recompute}"
 
     def _asked(self, x: Tensor, resets: Tensor | None, reset_to: Any, generator: Any) -> Asked | None:
         name, h, c = self._get_name(), None, None
-        if not torch.compiler.is_dynamo_compiling() and traced.get() is not None:
-            self._refuse_in_onnx(resets)
         if reset_to is not None:
             if resets is None:
                 raise ValueError(f"{name}: expected reset_to together with resets, got it alone")
@@ -296,13 +300,6 @@ class Recurrent(Layers, NotScripted, RNNBase):
         if resets is not None:
             resets = inside_ops.own(resets, x)
         return Asked(resets, h, c, self._rates, self.training, generator)
-
-    def _refuse_in_onnx(self, resets: Tensor | None) -> None:
-        found = "resets" if resets is not None else f"zoneout={self.zoneout}" if self._zones else ""
-        if found:
-            raise ValueError(
-                f"fusegen.onnx.export: {self._get_name()} has {found}, which ONNX's recurrent nodes have not"
-            )
 
     @property
     def _zones(self) -> bool:
@@ -366,9 +363,12 @@ class Recurrent(Layers, NotScripted, RNNBase):
         frozen = None if autocast or torch.compiler.is_compiling() else self._frozen
         if frozen and (frozen.pays(T, B, self.hidden_size) or lengths is not None or self.proj_size):
             packed = partial(frozen.blobs, self)
+        every = self.recompute
+        recompute = 0 if every is None else checks.as_recompute(self._get_name(), every)
         return layers.run(
             self._spec, x, states, weights, relu=self.mode == "RNN_RELU", lengths=lengths,
             dropout=self.dropout, training=self.training, packed=packed, asked=asked,
+            recompute=recompute,
         )  # fmt: skip
 
     def _init_flat_weights(self) -> None:

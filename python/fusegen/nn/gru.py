@@ -18,6 +18,9 @@ class GRU(Recurrent):
 
     ``recurrent_dropout``, ``recurrent_dropout_on`` (the candidate is n), ``zoneout`` (one number, of h)
     and ``weight_drop`` as of ``LSTM``.
+
+    ``recompute=k`` (an int of at least 1) makes training keep less and take longer: see
+    ``fusegen.ops.functional``.
     """
 
     _spec = spec.GRU
@@ -38,6 +41,7 @@ class GRU(Recurrent):
         recurrent_dropout_on: str = "state",
         zoneout: float = 0.0,
         weight_drop: float = 0.0,
+        recompute: int | None = None,
         **refused: Any,
     ) -> None:
         refuse("GRU", refused)
@@ -52,6 +56,7 @@ class GRU(Recurrent):
             bidirectional=bidirectional,
             device=device,
             dtype=dtype,
+            recompute=recompute,
         )
         self._regularise(
             recurrent_dropout=recurrent_dropout,

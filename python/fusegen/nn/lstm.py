@@ -51,6 +51,9 @@ class LSTM(PairOfStates, Recurrent):
       al. 2018).
 
     Raises TypeError or ValueError for what is no number in [0, 1).
+
+    ``recompute=k`` (an int of at least 1) makes training keep less and take longer: see
+    ``fusegen.ops.functional``.
     """
 
     _spec = spec.LSTM
@@ -72,6 +75,7 @@ class LSTM(PairOfStates, Recurrent):
         recurrent_dropout_on: str = "state",
         zoneout: tuple[float, float] = (0.0, 0.0),
         weight_drop: float = 0.0,
+        recompute: int | None = None,
     ) -> None:
         super().__init__(
             "LSTM",
@@ -85,6 +89,7 @@ class LSTM(PairOfStates, Recurrent):
             proj_size=proj_size,
             device=device,
             dtype=dtype,
+            recompute=recompute,
         )
         self._regularise(
             recurrent_dropout=recurrent_dropout,

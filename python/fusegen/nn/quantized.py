@@ -24,6 +24,7 @@ from .lstm import PairOfStates
 
 FORMAT = 1  # of the saved form
 LARGEST = 127
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,7 +66,7 @@ class Quantized(nn.Module):
     def _blobs(self) -> list[Tensor]:
         """The weights as the kernels read them: made anew when a buffer has changed, and at every call where
         torch counts no changes (buffers made under torch.inference_mode)."""
-        held = present([*self._buffers.values()])
+        held = self._buffers.values()
         try:
             now = stamps_of(held)
         except RuntimeError:  # an inference tensor counts no versions
@@ -74,16 +75,20 @@ class Quantized(nn.Module):
         if now != stamps:
             packed = self._pack()
             # New memory shows by its address, so nothing else may be allocated at the old one.
-            self._cache = now, packed, [b.untyped_storage() for b in held]
+            self._cache = now, packed, [b.untyped_storage() for b in present([*held])]
         return packed
 
     def _pack(self) -> list[Tensor]:
         raise NotImplementedError
 
-    def _plain(self, x: Tensor, states: Sequence[Tensor | None] = ()) -> tuple[Tensor, list[Tensor | None]]:
+    def _plain(
+        self, x: Tensor, states: Sequence[Tensor | None] = ()
+    ) -> tuple[Tensor, Sequence[Tensor | None]]:
         """The input and the states as kernels may read them, the states in the input's dtype."""
-        name = self._get_name()
         given = (x, *states)
+        if route.is_plain_inference(given) and _lie_as_kernels_read(x, states):
+            return x, states
+        name = self._get_name()
         for t in present(given):
             if not t.is_cpu:
                 raise RuntimeError(f"{name}: expected tensors on the CPU, got one on {t.device}")
@@ -95,7 +100,7 @@ class Quantized(nn.Module):
                     "or train the model that was quantized"
                 )
         route.check_without_op(name, given)
-        if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        if x.dtype not in _DTYPES:
             raise ValueError(f"{name}: expected input of dtype float32, bfloat16 or float16, got {x.dtype}")
         # of a negative view the kernels would read the memory, which has the other sign
         return x.detach().resolve_neg(), [
@@ -128,6 +133,16 @@ class Quantized(nn.Module):
 
     def _sizes(self) -> str:
         raise NotImplementedError
+
+
+def _lie_as_kernels_read(x: Tensor, states: Sequence[Tensor | None]) -> bool:
+    dtype = x.dtype
+    if dtype not in _DTYPES or not x.is_cpu or x.layout is not torch.strided:
+        return False
+    for s in states:
+        if s is not None and (s.dtype is not dtype or not s.is_cpu or not s.is_contiguous()):
+            return False
+    return True
 
 
 def _pack_direction(cell: str, weights: Sequence[Tensor | None], weight_only: bool) -> Tensor:
@@ -186,26 +201,21 @@ class QuantizedLayers(Layers, Quantized):
         if states[0] is not None:
             self._check_states(states, B)
         D = 1 + self.bidirectional
-        cell, form = (
-            self._spec.engine_name(self.mode == "RNN_RELU"),
-            (H, P, bool(self.proj_size), self.weight_only),
-        )
-        h_n = x.new_empty(self.num_layers * D, B, P)
-        c_n = x.new_empty(self.num_layers * D, B, H) if len(states) == 2 else None
+        L, cell = self.num_layers, self._spec.engine_name(self.mode == "RNN_RELU")
+        form = (H, P, bool(self.proj_size), self.weight_only)
+        h_n = x.new_empty(L * D, B, P)
+        c_n = x.new_empty(L * D, B, H) if len(states) == 2 else None
         h0, c0 = (*plain, None)[:2]
-        blobs = self._blobs()
-        states_of_all: tuple[Tensor | None, ...] = (h0, c0, h_n, c_n)
-        for layer in range(self.num_layers):
+        blobs, threads = self._blobs(), torch.get_num_threads()
+        if L == 1:
+            y = x.new_empty(T, B, D * P)
+            _C.int8_layer(cell, rows(x), h0, c0, blobs, form, lengths, y, h_n, c_n, threads)
+            return (y, h_n) if c_n is None else (y, h_n, c_n)
+        for layer in range(L):
             part = slice(layer * D, (layer + 1) * D)
             y = x.new_empty(T, B, D * P)
-            own = states_of_all
-            if self.num_layers > 1:
-                own = tuple(None if s is None else s[part] for s in states_of_all)
-            h, c, h_last, c_last = own
-            assert h_last is not None
-            _C.int8_layer(
-                cell, rows(x), h, c, blobs[part], form, lengths, y, h_last, c_last, torch.get_num_threads()
-            )
+            h, c, c_last = (None if s is None else s[part] for s in (h0, c0, c_n))
+            _C.int8_layer(cell, rows(x), h, c, blobs[part], form, lengths, y, h_n[part], c_last, threads)
             x = y
         return (x, h_n) if c_n is None else (x, h_n, c_n)
 

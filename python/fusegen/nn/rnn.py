@@ -20,6 +20,8 @@ class RNN(Recurrent):
 
     ``recurrent_dropout``, ``recurrent_dropout_on`` (the candidate is the new h), ``zoneout`` (one number, of
     h) and ``weight_drop`` as of ``LSTM``.
+
+    ``recompute`` is taken as the other layers take it and changes nothing: h alone is kept for backward.
     """
 
     _spec = spec.RNN
@@ -41,6 +43,7 @@ class RNN(Recurrent):
         recurrent_dropout_on: str = "state",
         zoneout: float = 0.0,
         weight_drop: float = 0.0,
+        recompute: int | None = None,
         **refused: Any,
     ) -> None:
         refuse("RNN", refused)
@@ -58,6 +61,7 @@ class RNN(Recurrent):
             bidirectional=bidirectional,
             device=device,
             dtype=dtype,
+            recompute=recompute,
         )
         self._regularise(
             recurrent_dropout=recurrent_dropout,

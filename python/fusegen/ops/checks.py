@@ -66,6 +66,17 @@ def refuse_while_capturing(what: str, given: str, x: Tensor) -> None:
         )
 
 
+def as_recompute(what: str, every: int | None) -> int:
+    """``recompute`` as ops have it: 0 for None. Raises TypeError where it is no int, ValueError below 1."""
+    if every is None:
+        return 0
+    if isinstance(every, bool) or not isinstance(every, int):
+        raise TypeError(f"{what}: expected recompute to be an int or None, got {type(every).__name__}")
+    if every < 1:
+        raise ValueError(f"{what}: expected recompute to be at least 1, or None, got {every}")
+    return every
+
+
 def as_lengths(what: str, lengths: Iterable[int] | Tensor | None, x: Tensor) -> Tensor | None:
     """``lengths`` (None, a sequence of ints, or an integer tensor on any device) as an int64 tensor [B], in
     memory of its own, where x [T, B, I] lies.

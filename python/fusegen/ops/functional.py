@@ -13,6 +13,12 @@ B, H], or [P] and [H] for all), as the layers of ``fusegen.nn`` take them in ``f
 ``recurrent_dropout``, ``recurrent_dropout_on``, ``zoneout`` and ``weight_drop`` as they take them when made,
 and ``training`` (True) and ``generator``.
 
+``recompute=k`` (an int of at least 1; None: off) keeps less for backward, in exchange for time: beside the
+output, of an LSTM its cell states at every k-th step, of a GRU nothing. Backward makes the gates again from
+them, k steps at a time and to the same bits. An RNN keeps its output alone anyway, and a single step keeps
+its gates. On a GPU nothing is kept but the output, and the layer's whole forward runs again in backward,
+whatever k is.
+
 All tensors of a call have one dtype (float32, bfloat16, float16, float64; under autocast they are cast) and
 one device. Errors: TypeError for a wrong kind of argument, ValueError for wrong ranks, counts and lengths,
 RuntimeError for sizes, dtypes and devices that do not fit together, as torch.nn raises them.
@@ -96,12 +102,14 @@ def _layer(
     weights: Weights,
     lengths: Lengths,
     relu: bool = False,
+    recompute: int | None = None,
     **options: Any,
 ) -> Any:
     _check(spec, LAYER, x, states, weights)
+    every = checks.as_recompute(spec.name, recompute)
     lengths = checks.as_lengths(spec.name, lengths, x)
     asked = _asked(spec, x, weights, **options) if options else None
-    return layers.run(spec, x, states, [weights], relu=relu, lengths=lengths, asked=asked)
+    return layers.run(spec, x, states, [weights], relu=relu, lengths=lengths, asked=asked, recompute=every)
 
 
 def _asked(

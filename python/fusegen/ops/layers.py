@@ -23,28 +23,29 @@ from .cuda import layers as cuda_layers
 from .cuda.engine import ENGINE
 from .inside import Asked
 from .layout import dense, dense_all, empty_grads, present, rows, wider
-from .recurrent import Call, Outputs, Passes, Weights, ops_of
+from .recurrent import Call, Outputs, Passes, Shapes, Weights, ops_of
 from .spec import LAYER, LSTM, CellSpec
 from .transform.per_sample import Gates
 
 _threads = torch.get_num_threads
 
 
-def empty_outputs(spec: CellSpec) -> Callable[[Tensor, Weights, bool], Outputs]:
-    """A function that gives (y, h_n, c_n, gates, cells) of a layer (x, weights, train), not yet written; None
-    for what there is not."""
+def empty_outputs(spec: CellSpec) -> Shapes:
+    """A function that gives (y, h_n, c_n, gates, cells) of a layer (x, weights, train, recompute), not yet
+    written; None for what there is not."""
     name, G, per = spec.name, spec.gates, len(spec.weights)
     has_c, saves = len(spec.states) == 2, bool(spec.saved)
 
-    def empty(x: Tensor, weights: Weights, train: bool) -> Outputs:
+    def empty(x: Tensor, weights: Weights, train: bool, recompute: int = 0) -> Outputs:
         R, D = checks.recurrent_weight(name, weights, per, 2 * per), len(weights) // per
         (T, B, _), (GH, P) = x.shape, R.shape
         H = GH // G
         y, h_n = x.new_empty(T, B, D * P), x.new_empty(D, B, P)
-        gates = x.new_empty(D, T, B, 4 * H) if train and saves else None
+        gates = x.new_empty(D, 0 if recompute else T, B, 4 * H) if train and saves else None
         if not has_c:
             return y, h_n, None, gates, None
-        cells = x.new_empty(D, T, B, H, dtype=wider(x.dtype)) if train else None
+        kept = T if not recompute else 0 if x.is_cuda else (T - 1) // recompute
+        cells = x.new_empty(D, kept, B, H, dtype=wider(x.dtype)) if train else None
         return y, h_n, x.new_empty(D, B, H), gates, cells
 
     return empty
@@ -64,24 +65,29 @@ def passes(spec: CellSpec) -> Passes:
         packed: Sequence[Tensor] | None,
         train: bool,
         inside: Inside | None = None,
+        recompute: int = 0,
     ) -> Outputs:
-        y, h_n, c_n, gates, cells = out = empty(x, weights, train)
-        if inside is None:
+        y, h_n, c_n, gates, cells = out = empty(x, weights, train, recompute)
+        if inside is None and not recompute:
             _C.layer_forward(
                 names[relu], rows(x), h0 if h0 is None else dense(h0), c0 if c0 is None else dense(c0),
                 dense_all(weights), lengths, y, h_n, c_n, gates, cells, packed, _threads(),
             )  # fmt: skip
             return out
-        if train and gates is None and inside.expects:
+        if train and gates is None and inside is not None and inside.expects:
             gates = x.new_zeros(h_n.shape[0], *y.shape[:2], h_n.shape[2])  # past a sequence's end too
         _C.layer_forward(
-            names[relu], rows(x), dense(h0), dense(c0), dense_all(weights), lengths, y, h_n, c_n, gates,
-            cells, packed, _threads(), _dense_inside(inside),
+            names[relu], rows(x), dense(h0), dense(c0), dense_all(weights), lengths, y, h_n, c_n,
+            None if recompute else gates, cells, packed, _threads(), _dense_inside(inside), recompute,
         )  # fmt: skip
         return y, h_n, c_n, gates, cells
 
     def backward(
-        call: Call, kept: Outputs, grads: Sequence[Tensor | None], wanted: Sequence[bool]
+        call: Call,
+        kept: Outputs,
+        grads: Sequence[Tensor | None],
+        wanted: Sequence[bool],
+        recompute: int = 0,
     ) -> list[Tensor]:
         x, h0, c0, weights, relu, lengths, inside = call
         starts = () if inside is None else (inside.reset_h, inside.reset_c)
@@ -89,9 +95,12 @@ def passes(spec: CellSpec) -> Passes:
         dx, dh0, dc0, *dweights = out[: 3 + len(weights)]
         (dy, dh_n, dc_n), (y, gates, cells) = grads, kept
         starts_of = (None, None, None) if inside is None else (_dense_inside(inside), out[-2], out[-1])
+        if recompute:
+            gates = None
         _C.layer_backward(
             names[relu], rows(dy), dense(dh_n), dense(dc_n), rows(x), dense(h0), dense(c0),
             dense_all(weights), lengths, y, gates, cells, dx, dh0, dc0, dweights, _threads(), *starts_of,
+            recompute,
         )  # fmt: skip
         return present(out)
 
@@ -110,15 +119,17 @@ def passes(spec: CellSpec) -> Passes:
         _C.layer_backward(
             names[relu], rows(dy), dense(dh_n), dense(dc_n), rows(x), dense(h0), dense(c0),
             dense_all(weights), lengths, y, gates, cells, dx, dh0, dc0, [None] * len(weights), _threads(),
-            None, None, None, dgates, dh,
+            None, None, None, 0, dgates, dh,
         )  # fmt: skip
         return Gates(dx, dh0, dc0, dgates, dh)
 
     return Passes(forward, backward, gate_gradients)
 
 
-def _dense_inside(inside: Inside) -> Inside:
+def _dense_inside(inside: Inside | None) -> Inside | None:
     """As the engine reads it."""
+    if inside is None:
+        return None
     resets, h, c = inside.resets, inside.reset_h, inside.reset_c
     return inside._replace(resets=dense(resets), reset_h=dense(h), reset_c=dense(c))
 
@@ -138,12 +149,14 @@ def run(
     training: bool = True,
     packed: Callable[[], Sequence[Sequence[Tensor]]] | None = None,
     asked: Asked | None = None,
+    recompute: int = 0,
 ) -> tuple[Tensor, ...]:
     """A stack of layers by what the backend says: y [T, B, D*P] and the final states, each [L*D, B, ...].
 
     x [T, B, I]; states [L*D, B, ...] or None; ``layers``: the weights of each as ``functional`` has them;
     ``dropout`` between them in training; ``packed`` gives the blobs of ``_C.pack`` of each layer, if fused
-    kernels run; ``asked``: what happens inside the recurrences.
+    kernels run; ``asked``: what happens inside the recurrences; ``recompute``: k, whose gates backward makes
+    again, or 0.
     """
     first, L = layers[0], len(layers)
     D, key = len(first) // len(spec.weights), None
@@ -154,12 +167,16 @@ def run(
                 layers, packed = _dropped(spec, layers, key, asked.rates.weight_drop), None
                 first = layers[0]
         asked = asked if asked.inside_kernels else None
+    if recompute and not (spec.saved and x.shape[0] > 1):  # nothing that it would spare
+        recompute = 0
     every = [w for weights in layers for w in weights] if L > 1 else first
     if asked is not None:
         op: Callable[..., Any] = OPS[spec]
         if _backend.lacks_kernels(spec.name, x):
             op, packed = OPS[spec].by_formula, None
-    elif _backend.use_torch(spec.name, spec.gates, x, states, every, lengths):
+    elif _backend.use_torch(spec.name, spec.gates, x, states, every, lengths, measured=not recompute):
+        if recompute:
+            _backend.note(f"{spec.name} with recompute={recompute}: torch's own operators keep their gates")
         stack = torch_path.Stack(L, D == 2, dropout, training)
         return _run_torch(spec, x, states, layers, relu, lengths, stack=stack)
     else:
@@ -167,7 +184,7 @@ def run(
     blobs = packed() if packed else None
     h, c = (*states, None)[:2]
     if L == 1:
-        given = () if asked is None else (asked.of_layer(0, D, key),)
+        given = _given(asked, 0, D, key, recompute)
         one: tuple[Tensor, ...] = op(x, h, c, first, relu, lengths, blobs[0] if blobs else None, *given)
         return one
     dtype = x.dtype
@@ -176,13 +193,19 @@ def run(
         if layer and dropout and training:
             x = F.dropout(x, dropout, True)
         h, c = ((None if s is None else s[layer * D : (layer + 1) * D]) for s in (*states, None)[:2])
-        given = () if asked is None else (asked.of_layer(layer, D, key),)
+        given = _given(asked, layer, D, key, recompute)
         x, *final = op(x, h, c, weights, relu, lengths, blobs[layer] if blobs else None, *given)
         finals.append(final)
     final = [torch.cat(s) for s in zip(*finals, strict=True)]
     if len(final) == 2 and final[1].dtype != dtype:
         final[1] = final[1].to(dtype)  # autocast: all layers but the first have 16-bit input
     return x, *final
+
+
+def _given(asked: Asked | None, layer: int, D: int, key: Tensor | None, recompute: int) -> tuple[Any, ...]:
+    """What an op takes behind the packed weights."""
+    inside = None if asked is None else asked.of_layer(layer, D, key)
+    return (inside, recompute) if recompute else () if asked is None else (inside,)
 
 
 def _dropped(spec: CellSpec, layers: Sequence[Weights], key: Tensor, rate: float) -> list[Weights]:

@@ -31,27 +31,33 @@ _grad_enabled, _any_requires_grad = route._grad_enabled, route._any_requires_gra
 
 # The arguments of a call, alike for every cell: x, h, c, weights, relu, lengths, inside.
 Call = tuple[Any, Tensor | None, Tensor | None, Weights, bool, Tensor | None, Inside | None]
-Options = tuple[Any, ...]  # of a call, that are no tensors: relu, and where there is an Inside its last three
+# Of a call, that are no tensors: relu, recompute, and where there is an Inside its last three.
+Options = tuple[Any, ...]
+
+
+# Of x, weights, train and, of a layer, recompute: empty tensors as Passes.forward gives them.
+Shapes = Callable[..., Outputs]
 
 
 class Passes(NamedTuple):
     """Forward and backward on one device.
 
-    ``forward(x, h, c, weights, relu, lengths, packed, train, inside)`` gives all outputs and all that is
-    saved, None for what the cell or this call has not; ``backward(call, kept, grads, wanted)`` the gradients
-    wanted of x, h, c, the weights and, where there is an Inside, of its reset_h and reset_c, ``kept`` being
-    the first output, gates and cells. An RNN saves gates, h before zoneout, where that takes a mean.
-    ``gate_gradients``, of a call without an Inside, gives what gradients of weights are formed from,
-    ``wanted`` being of x, h and c.
+    ``forward(x, h, c, weights, relu, lengths, packed, train, inside, recompute)`` gives all outputs and all
+    that is saved, None for what the cell or this call has not; ``backward(call, kept, grads, wanted,
+    recompute)`` the gradients wanted of x, h, c, the weights and, where there is an Inside, of its reset_h
+    and reset_c, ``kept`` being the first output, gates and cells. An RNN saves gates, h before zoneout, where
+    that takes a mean. ``recompute``, which an LSTM's or GRU's layer may be told: k, where backward makes the
+    gates again, else 0. ``gate_gradients``, of a call without an Inside, gives what gradients of weights are
+    formed from, ``wanted`` being of x, h and c.
     """
 
     forward: Callable[..., Outputs]
-    backward: Callable[[Call, Outputs, Sequence[Tensor | None], Sequence[bool]], list[Tensor]]
+    backward: Callable[..., list[Tensor]]
     gate_gradients: Callable[[Call, Outputs, Sequence[Tensor | None], Sequence[bool]], per_sample.Gates]
 
 
 class RecurrentOp(Differentiable):
-    """Makes and calls the op. ``shapes(x, weights, train)`` gives empty tensors as ``Passes.forward`` does.
+    """Makes and calls the op.
     ``reference`` has the same function in differentiable torch, under the op's name."""
 
     def __init__(
@@ -61,7 +67,7 @@ class RecurrentOp(Differentiable):
         *,
         cpu: Passes,
         cuda: Passes,
-        shapes: Callable[[Tensor, Weights, bool], Outputs],
+        shapes: Shapes,
     ) -> None:
         self.spec, self.form, self.direct, self.direct_cuda = spec, form, cpu, cuda
         self.name = spec.name + form.suffix
@@ -82,7 +88,7 @@ class RecurrentOp(Differentiable):
         wide = self.outputs - 1 if states == 2 else None
         register_autocast(self.name, self.op, self.inputs, options, wide)
 
-    def _define(self, cpu: Passes, cuda: Passes, shapes: Callable[[Tensor, Weights, bool], Outputs]) -> None:
+    def _define(self, cpu: Passes, cuda: Passes, shapes: Shapes) -> None:
         spec, form, name = self.spec, self.form, self.name
         on_cpu, on_cuda = self.kernels(cpu), self.kernels(cuda)
         x, *states = form.inputs[: self.inputs]
@@ -96,6 +102,7 @@ class RecurrentOp(Differentiable):
             if form.has_lengths
             else ""
         )
+        inside += ", int recompute=0" if form.has_lengths and spec.saved else ""
         outputs = [f"Tensor {o}" for o in form.outputs[: self.outputs]]
         saved = [f"Tensor {s}" for s in spec.saved]
         only = "Tensor" if self.outputs == 1 else f"({', '.join(outputs)})"
@@ -116,9 +123,7 @@ class RecurrentOp(Differentiable):
                     f"({given}{inside}) -> ({', '.join([*outputs, *(saved or ['Tensor gates'])])})",
                     on_cpu[f"{name}_train"],
                     on_cuda[f"{name}_train"],
-                    lambda *args: self._all(
-                        shapes(args[0], args[self.inputs], True), self._uniform(args)[6], args[0]
-                    ),
+                    lambda *args: self._empty_training(shapes, args),
                 ),
             )
         grads = [f"Tensor{'?' if self.outputs > 1 else ''} {g}" for g in form.gradients[: self.outputs]]
@@ -139,7 +144,7 @@ class RecurrentOp(Differentiable):
 
     # ---- between the schemas' arguments and those that all cells have
 
-    def _arguments(self, call: Call, *between: Any) -> tuple[Any, ...]:
+    def _arguments(self, call: Call, *between: Any, recompute: int = 0) -> tuple[Any, ...]:
         """As the schemas take them; ``between``: what stands before what an Inside holds."""
         x, h, c, weights, relu, lengths, inside = call
         return (
@@ -149,8 +154,14 @@ class RecurrentOp(Differentiable):
             *((relu,) if self.spec.has_relu else ()),
             *((lengths,) if self.form.has_lengths else ()),
             *between,
-            *(() if inside is None else self._flat(inside)),
+            *self._behind(inside, recompute),
         )
+
+    def _behind(self, inside: Inside | None, recompute: int) -> tuple[Any, ...]:
+        """What the schemas end with, without trailing defaults."""
+        if recompute:
+            return (*self._flat(inside or Inside()), recompute)
+        return () if inside is None else self._flat(inside)
 
     def _flat(self, inside: Inside) -> tuple[Any, ...]:
         resets, h, c, key, rates, layer, training = inside
@@ -196,6 +207,11 @@ class RecurrentOp(Differentiable):
         y, h_n = given[:2]
         return h_n.shape[0], *y.shape[:2], h_n.shape[2]
 
+    def _empty_training(self, shapes: Shapes, args: Sequence[Any]) -> tuple[Any, ...]:
+        """What the op of training gives, not yet written."""
+        x, *_, inside, _, recompute = self._uniform(args)
+        return self._all(shapes(x, args[self.inputs], True, *recompute), inside, x)
+
     def _empty_grads(self, *args: Any) -> list[Tensor]:
         """What backward gives, not yet written."""
         x, h, c, weights, *_, inside, middle, _ = self._uniform(args[self.outputs :], self._kept + 1)
@@ -217,8 +233,8 @@ class RecurrentOp(Differentiable):
             return self._outputs(passes.forward(*given, packed[0] if packed else None, False, *more))
 
         def train(*args: Any) -> tuple[Any, ...]:
-            *given, inside, _, _ = self._uniform(args)
-            more = () if inside is None else (inside,)
+            *given, inside, _, recompute = self._uniform(args)
+            more = _more(inside, *recompute)
             return self._all(passes.forward(*given, None, True, *more), inside, given[0])
 
         def backward(*args: Any) -> list[Tensor]:
@@ -227,8 +243,9 @@ class RecurrentOp(Differentiable):
             if self.inputs == 2:
                 wanted = [*wanted[:2], False, *wanted[2:]]  # c
                 wanted += [False] if inside is not None else []
-            kept += rest[:1]
-            return passes.backward((*given, inside), self._all_kept(kept), grads, wanted)
+            if not self.spec.saved:
+                kept, rest = kept + rest[:1], []
+            return passes.backward((*given, inside), self._all_kept(kept), grads, wanted, *rest)
 
         found: dict[str, Callable[..., Any]] = {self.name: infer, f"{self.name}_backward": backward}
         trains = self.spec.saved or self.form.has_lengths
@@ -251,17 +268,19 @@ class RecurrentOp(Differentiable):
         lengths: Tensor | None = None,
         packed: Sequence[Tensor] | None = None,
         inside: Inside | None = None,
+        recompute: int = 0,
     ) -> Any:
         """The op on arguments whose shapes fit; ``packed`` is a list of one blob of ``_C.pack`` per
-        direction."""
-        if inside is not None:
-            return self._call_inside((x, h, c, weights, relu, lengths, inside), packed)
+        direction; ``recompute``: of what forward would save for backward, only every so many steps' cells are
+        kept (0: all), from which backward makes it again."""
+        if inside is not None or recompute:
+            return self._call_inside((x, h, c, weights, relu, lengths, inside), packed, recompute)
         tensors = (x, h, c, *weights)
         way = route.of_call(tensors)
         if way == route.DIRECT:
             try:
                 if _grad_enabled() and _any_requires_grad(*tensors):
-                    return self._apply_directly(True, (relu,), *tensors, lengths)
+                    return self._apply_directly(True, (relu, 0), *tensors, lengths)
                 given = self.directly(x).forward(x, h, c, weights, relu, lengths, packed, False)
                 return given[0] if self.outputs == 1 else given[: self.outputs]
             except (ValueError, RuntimeError, BufferError):
@@ -275,22 +294,24 @@ class RecurrentOp(Differentiable):
             return self._mapped((x, h, c, *weights, lengths), relu)
         return self._transformed((x, h, c, weights, relu, lengths, None))
 
-    def _call_inside(self, call: Call, packed: Sequence[Tensor] | None) -> Any:
+    def _call_inside(self, call: Call, packed: Sequence[Tensor] | None, recompute: int) -> Any:
         x, h, c, weights, relu, lengths, inside = call
-        assert inside is not None
-        tensors = (x, h, c, *weights, inside.reset_h, inside.reset_c)
+        tensors = (x, h, c, *weights, *(() if inside is None else (inside.reset_h, inside.reset_c)))
         way = route.of_call(tensors)
+        if way == route.MAPPED and inside is None:  # nothing is made again there
+            return self._mapped((x, h, c, *weights, lengths), relu)
         if way in (route.REFERENCE, route.MAPPED):
             return self._transformed(call)
         if way == route.DISPATCH or not (_grad_enabled() and _any_requires_grad(*tensors)):
             if not torch.compiler.is_compiling():
                 self._check(x, h, c, weights)
             if way == route.DISPATCH:
-                return self.op(*self._arguments(call, packed))
-            given = self.directly(x).forward(x, h, c, weights, relu, lengths, packed, False, inside)
+                return self.op(*self._arguments(call, packed, recompute=recompute))
+            more = _more(inside)
+            given = self.directly(x).forward(x, h, c, weights, relu, lengths, packed, False, *more)
             return self._outputs(given)
         self._check(x, h, c, weights)
-        return self._apply_directly(True, *_split(call))
+        return self._apply_directly(True, *_split(call, recompute))
 
     def by_formula(
         self,
@@ -302,6 +323,7 @@ class RecurrentOp(Differentiable):
         lengths: Tensor | None,
         packed: None,
         inside: Inside,
+        recompute: int = 0,
     ) -> Any:
         """The same as calling it, in torch's own operators: where there are no kernels."""
         _backend.note(
@@ -342,11 +364,11 @@ class RecurrentOp(Differentiable):
         return self._formula(x, *(h, c)[: self.inputs - 1], weights, *options, **more)
 
     def _autograd(self, *args: Any) -> Any:
-        *given, inside, _, _ = self._uniform(args, 1)
+        *given, inside, _, recompute = self._uniform(args, 1)
         x, h, c, weights, _, _ = given
         starts = () if inside is None else (inside.reset_h, inside.reset_c)
         if _backend.needs_grad(x, h, c, *weights, *starts):
-            return self._apply(False, *_split((*given, inside)))
+            return self._apply(False, *_split((*given, inside), *recompute))
         return below_autograd(self.op, *args)
 
     # ---- the gradient: static and tensors as _split gives them
@@ -354,9 +376,9 @@ class RecurrentOp(Differentiable):
     def forward(self, direct: bool, static: Options, tensors: Sequence[Tensor | None]) -> Forward:
         call = _joined(static, tensors)
         x, h, c, weights, relu, lengths, inside = call
-        n, expects = self.outputs, inside is not None and inside.expects
+        n, expects, recompute = self.outputs, inside is not None and inside.expects, static[1]
         if direct:
-            more = () if inside is None else (inside,)
+            more = _more(inside, recompute)
             given = self.directly(x).forward(x, h, c, weights, relu, lengths, None, True, *more)
             outputs, kept = given[:n], given[self._saved]
             if expects and not self.spec.saved:
@@ -364,7 +386,7 @@ class RecurrentOp(Differentiable):
         else:
             trains = self.spec.saved or expects
             op, between = (self.train_op, ()) if trains else (self.op, (None,))
-            given = op(*self._arguments(call, *between))
+            given = op(*self._arguments(call, *between, recompute=recompute))
             given = (given,) if isinstance(given, Tensor) else given
             outputs, kept = given[:n], given[n:]
         if not self.keeps_output:
@@ -380,7 +402,7 @@ class RecurrentOp(Differentiable):
         call = _joined(static, tensors)
         x, h, c, weights, relu, lengths, inside = call
         if direct:
-            more = () if inside is None else (inside,)
+            more = _more(inside)
             y = self.directly(x).forward(x, h, c, weights, relu, lengths, None, False, *more)[0]
         else:
             y = self.op(*self._arguments(call, None))[0]
@@ -395,7 +417,7 @@ class RecurrentOp(Differentiable):
         grads: Sequence[Tensor | None],
         wanted: Sequence[bool],
     ) -> Sequence[Tensor]:
-        call = _joined(static, tensors)
+        call, recompute = _joined(static, tensors), static[1]
         inside = call[6]
         if inside is None:
             wanted = wanted[:-1]  # lengths have no gradient
@@ -403,16 +425,15 @@ class RecurrentOp(Differentiable):
             wanted = [*wanted[:-5], *wanted[-3:-1]]  # nor have resets and the key
         if direct:
             given = grads if self.inputs == 3 else (*grads, None)
-            grads_of: list[Tensor] = self.directly(call[0]).backward(
-                call, self._all_kept(kept), given, wanted
-            )
+            passes, again = self.directly(call[0]), (recompute,) if recompute else ()
+            grads_of: list[Tensor] = passes.backward(call, self._all_kept(kept), given, wanted, *again)
             return grads_of
         if self.inputs == 2:
             wanted = [*wanted[:2], *wanted[3:]]
             wanted = wanted if inside is None else wanted[:-1]
         args = self._arguments((*call[:6], None))
         kept, mean = kept[: self._kept], kept[self._kept :]
-        rest = () if inside is None else (*self._flat(inside), *mean)
+        rest = (*self._behind(inside, recompute), *mean)
         got: Sequence[Tensor] = self.backward_op(*grads, *args, *kept, wanted, *rest)
         return got
 
@@ -457,19 +478,24 @@ class RecurrentOp(Differentiable):
         return *present(gates[:3]), *per_sample.of_weights(layer, gates, wanted[3:])
 
 
-def _split(call: Call) -> tuple[Any, ...]:
+def _more(inside: Inside | None, recompute: int = 0) -> tuple[Any, ...]:
+    """What Passes.forward is given behind ``train``."""
+    return (inside, recompute) if recompute else () if inside is None else (inside,)
+
+
+def _split(call: Call, recompute: int = 0) -> tuple[Any, ...]:
     """(what is no tensor, then the tensors) of a call, as its autograd function takes them: x, h, c, the
     weights, lengths, and what an Inside has."""
     x, h, c, weights, relu, lengths, inside = call
     if inside is None:
-        return (relu,), x, h, c, *weights, lengths
+        return (relu, recompute), x, h, c, *weights, lengths
     resets, reset_h, reset_c, key, *rest = inside
-    return (relu, *rest), x, h, c, *weights, lengths, resets, reset_h, reset_c, key
+    return (relu, recompute, *rest), x, h, c, *weights, lengths, resets, reset_h, reset_c, key
 
 
 def _joined(static: Options, tensors: Sequence[Tensor | None]) -> Call:
     """The call that was split."""
-    relu, *rest = static
+    relu, _, *rest = static
     inside = None
     if rest:
         *tensors, resets, reset_h, reset_c, key = tensors
@@ -483,7 +509,7 @@ def ops_of(
     *,
     cpu: Callable[[CellSpec], Passes],
     cuda: Callable[[CellSpec], Passes],
-    shapes: Callable[[CellSpec], Callable[[Tensor, Weights, bool], Outputs]],
+    shapes: Callable[[CellSpec], Shapes],
 ) -> dict[CellSpec, RecurrentOp]:
     """The op of this form for every cell."""
     return {

@@ -91,16 +91,18 @@ Plan choose(const Device& device, const LayerSizes& sizes, int transport) {
   const Product p = product_of(sizes);
   Plan plan{};
   bool found = false;
-  if (sizes.P == sizes.H)
+  const bool whole = sizes.P == sizes.H && !sizes.masked;  // of a kernel of all steps
+  if (whole)
     for (Transport t : {Transport::block, Transport::cluster, Transport::l2})
       if (!found && (transport < 0 || transport == static_cast<int>(t)))
         found = sizes.backward ? plan_backward(plan, sizes, device, t) : resident(plan, p, device, t);
   if (!found) plan = choose_stepwise(device, sizes);
   const bool free = transport < 0 || transport == static_cast<int>(Transport::l2);
-  const bool by_warpgroups = sizes.P == sizes.H && free && take_wide(plan, sizes, device);
+  const bool by_warpgroups = whole && free && take_wide(plan, sizes, device);
   plan.why = by_warpgroups
                  ? "R fits the registers of resident blocks, whose warpgroups multiply many rows at a time"
              : sizes.P != sizes.H ? "a projection follows each step: two launches a step"
+             : sizes.masked       ? "dropout and zoneout inside the recurrence are made by a launch a step"
                                   : why(plan.transport);
   plan.workspace_bytes = workspace(device, plan, sizes).bytes;
   if (plan.transport == Transport::cluster)  // which may have to go through L2: run.h

@@ -12,15 +12,17 @@ struct Product {
   Format format;
   int units, B, D;
   int ring;  // stretches of gate inputs and saved gates that go through shared memory
+  bool resets;
 };
 
-// Tiles of a slice: as many as fit in a lane's registers beside R, on every GPU generation.
-constexpr int most_tiles(Format format) { return number_bytes(format) == 2 ? 2 : 1; }
+// Tiles of a slice: as many as fit in a lane's registers beside R, on every GPU generation. Of calls in which
+// sequences start anew one, which is half as many kernels.
+constexpr int most_tiles(Format format, bool resets) { return number_bytes(format) == 2 && !resets ? 2 : 1; }
 
 constexpr Product product_of(const LayerSizes& s) {
   const int gates = gate_count(s.cell);
   const int ring = gates == 1 ? 1 : 4;  // GRU saves four numbers of three gates
-  return {gates, most_tiles(s.format), s.format, s.H, s.B, s.D, ring};
+  return {gates, most_tiles(s.format, s.resets), s.format, s.H, s.B, s.D, ring, s.resets};
 }
 
 constexpr int units_of_block(const Product& p, int k_splits) { return 8 / k_splits * units_of_warp(p.gates); }
@@ -45,13 +47,18 @@ constexpr int gathered_stride(int row_bytes) { return row_bytes + kChunk; }
 // Steps whose gate inputs are on the way at once, and the one that is worked on.
 constexpr int kRingSlots = 4;
 
+// Of the boundaries of a step (boundaries.h), 128 rows.
+constexpr int kBoundaryWord = 16;
+
 // A group's flags in global memory start on 16 bytes, since four are looked at together.
 constexpr int flag_stride(int blocks) { return (blocks + 3) / 4 * 4; }
 
 // Parts of a block's shared memory, in bytes from its start.
 struct SharedParts {
   int gathered, gathered_size;  // of one buffer
-  int partial, stage, ring, ring_slot, state, lengths, barriers, total;
+  int partial, stage, ring, ring_slot, state, lengths, barriers;
+  int resets, reset_size;  // of a slice: what states become, as the stage has them; 0: of no call's
+  int total;
 };
 
 // Values of float that a lane carries from step to step, for each pair: c and h.
@@ -75,10 +82,16 @@ constexpr SharedParts shared_parts(const Plan& plan, const Product& product, int
     const int row = number * Patch{tile_pairs, pairs_finished(pairs, plan.k_splits)}.units();
     p.ring_slot = p.ring_slot / row * (row + 16);
   }
+  if (product.resets) p.ring_slot += 8 * kBoundaryWord;  // a warp's copy of the boundaries behind its beat
   p.state = p.ring + kRingSlots * p.ring_slot;
   p.lengths = p.state + plan.slices * pairs * kCarried * unit_groups * 32 * 4;
   p.barriers = p.lengths + plan.slices * rows * 4;
   p.total = p.barriers + 8 * (buffers + 1);
+  if (product.resets) {
+    p.resets = (p.total + 15) / 16 * 16;
+    p.reset_size = published;
+    p.total = p.resets + plan.slices * (product.gates == 4 ? 2 : 1) * published;
+  }
   return p;
 }
 

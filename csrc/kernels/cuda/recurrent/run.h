@@ -49,23 +49,25 @@ inline device::Launch launch_of(const ForwardPass& pass, const Geometry& geometr
 }
 
 // The kernel for slices of so many tiles: 1, and where most_tiles() allows it 2.
-template <class C, class T, class Fmt, int NT>
+template <class C, class T, class Fmt, int NT, bool kAnew>
 ForwardKernel forward_kernel_with(Transport transport) {
-  return transport == Transport::l2 ? forward_sequence<C, T, Fmt, NT, true>
-                                    : forward_sequence<C, T, Fmt, NT, false>;
+  return transport == Transport::l2 ? forward_sequence<C, T, Fmt, NT, true, kAnew>
+                                    : forward_sequence<C, T, Fmt, NT, false, kAnew>;
 }
 template <class C, class T, class Fmt>
-ForwardKernel forward_kernel_with(const Plan& plan) {
+ForwardKernel forward_kernel_with(const ForwardPass& pass) {
+  const Transport transport = pass.plan.transport;
+  if (pass.resets) return forward_kernel_with<C, T, Fmt, 1, true>(transport);
   if constexpr (sizeof(T) == 2)
-    if (plan.tiles == 2) return forward_kernel_with<C, T, Fmt, 2>(plan.transport);
-  return forward_kernel_with<C, T, Fmt, 1>(plan.transport);
+    if (pass.plan.tiles == 2) return forward_kernel_with<C, T, Fmt, 2, false>(transport);
+  return forward_kernel_with<C, T, Fmt, 1, false>(transport);
 }
 
 template <class T, class Fmt>
 ForwardKernel forward_kernel_of(const ForwardPass& pass) {
-  return pass.cell == Cell::lstm  ? forward_kernel_with<Lstm, T, Fmt>(pass.plan)
-         : pass.cell == Cell::gru ? forward_kernel_with<Gru, T, Fmt>(pass.plan)
-                                  : forward_kernel_with<Rnn, T, Fmt>(pass.plan);
+  return pass.cell == Cell::lstm  ? forward_kernel_with<Lstm, T, Fmt>(pass)
+         : pass.cell == Cell::gru ? forward_kernel_with<Gru, T, Fmt>(pass)
+                                  : forward_kernel_with<Rnn, T, Fmt>(pass);
 }
 
 template <class T, class Fmt>

@@ -42,10 +42,10 @@ class Engine:
         self.kernels, self.transport, self.patience = kernels, transport, patience
         self._plans: dict[tuple[Any, ...], Any] = {}
 
-    def plan(self, asked: tuple[Any, ...]) -> Any:
-        """``gpu_plan`` of what is asked, all but the transport. Made once: it depends on nothing else, since
-        a device stays what it is."""
-        asked = (*asked, self.transport)
+    def plan(self, asked: tuple[Any, ...], *inside: bool) -> Any:
+        """``gpu_plan`` of what is asked, all but the transport, and of what is ``inside`` the recurrence.
+        Made once: it depends on nothing else, since a device stays what it is."""
+        asked = (*asked, self.transport, *inside)
         try:
             return self._plans[asked]
         except KeyError:

@@ -8,7 +8,11 @@
 // Columns of dgates: LSTM i|f|g|o, RNN a; GRU n_x|r|z|n_h, so that [0,3H) feeds dX and dW (rows n,r,z) and
 // [H,4H) feeds dR and dh in torch's order.
 #pragma once
+#include <optional>
+#include <variant>
+
 #include "inside.h"
+#include "recompute.h"
 #include "sequence.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
@@ -20,6 +24,7 @@ class Backward : Sequence<RecurrentBackward, S, cell> {
   using Base::G, Base::L;
   using typename Base::C, typename Base::V;
   static constexpr bool kGru = cell == Cell::gru;
+  static constexpr bool kSaves = saved_gates(cell) > 0;
   static constexpr int64_t kBiasBlock = 16;
 
   struct TeamScratch {
@@ -44,6 +49,8 @@ class Backward : Sequence<RecurrentBackward, S, cell> {
   };
 
   Inside<S> inside_;
+  // where forward kept no gates
+  std::optional<std::conditional_t<kSaves, Recompute<S, cell>, std::monostate>> again_;
   const int64_t columns_;    // of dgates
   const int64_t recurrent_;  // first column that R sees
   const int64_t GH_;
@@ -72,7 +79,10 @@ public:
         ldc_(padded<C>(p.H)),
         ldp_(padded<C>(p.P)),
         fresh_W_(this->reads_W_once()),
-        fresh_R_(this->reads_R_once()) {}
+        fresh_R_(this->reads_R_once()) {
+    if constexpr (kSaves)
+      if (p.recompute) again_.emplace(p, batches_, inside_);
+  }
 
   void run() {
     cpu::Arena arena([&](cpu::Arena& a) { lay_out(a); });
@@ -84,6 +94,8 @@ public:
     {
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
       pack(rank, size);
+      if constexpr (kSaves)
+        if (again_) again_->pack(rank, size);
       clear_padding(rank, size);
       const Range sequences = share(p_.B, rank, size);
       for (int64_t b = sequences.begin; b < sequences.end; ++b) inside_.make_dropped(b);
@@ -132,6 +144,8 @@ private:
     dreset_h_ = arena.take<C>(p_.dreset_h.data ? p_.B * ldp_ : 0);
     dreset_c_ = arena.take<C>(p_.dreset_c.data ? p_.B * ldc_ : 0);
     zero_row_ = arena.take<S>(ldp_);
+    if constexpr (kSaves)
+      if (again_) again_->lay_out(arena, zero_row_);
     scratch_.assign(batches_.size(), {});
     for (size_t k = 0; k < batches_.size(); ++k) {
       const int64_t n = batches_[k].size();
@@ -203,6 +217,8 @@ private:
     std::vector<const C*> next(batch.size()), dhp(batch.size());
     StepInside inside{.units = elements(p_.H, project_ ? units : states), .states = elements(p_.P, states)};
     for (int64_t step = end - 1; step >= begin; --step) {
+      if constexpr (kSaves)
+        if (again_) again_->reach(k, step, team);
       TeamStep now{k, step, batch.active(step), first_row(k, step, chunk), chunk % 2, nullptr};
       if (inside_) {
         inside_.at_step(batch, step, now.rows, inside);
@@ -344,19 +360,19 @@ private:
   template <bool inside>
   FUSEGEN_INLINE void lstm_unit(const TeamStep& now, int row, int64_t u, int lanes, V dh, C* dg) {
     const Batch& batch = batches_[now.k];
-    const int64_t H = p_.H, b = batch.row[row], t = batch.time(row, now.step);
-    const S* gates = row_of<S>(p_.gates, t, b) + u;
-    const V i = load(gates, lanes), f = load(gates + H, lanes), o = load(gates + 3 * H, lanes);
-    [[maybe_unused]] const V g_given = load(gates + 2 * H, lanes);
-    V g = g_given, c = load(row_of<C>(p_.cells, t, b) + u, lanes);
+    const int64_t H = p_.H, b = batch.row[row];
+    const auto [i, f, g_given, o, c_before, c_after] =
+        again_ ? again_->lstm(now.k, row, now.step, u) : lstm_saved(batch, row, now.step, u, lanes);
+    V g = g_given, c = c_after;
     C* carry = scratch_[now.k].dc + row * ldc_ + u;
     V dc = !batch.last(row, now.step) ? load(carry)
            : p_.dc_n.data             ? load(row_of<S>(p_.dc_n, 0, b) + u, lanes)
                                       : V{};
-    V c_prev, dc_old{};
+    V c_prev = c_before;
+    [[maybe_unused]] V dc_old{};
     if constexpr (inside) {
       const RowInside& in = now.inside[row];
-      c_prev = in.begins ? inside_.start_c(b, u, lanes) : cell_before(batch, row, now.step, u, lanes);
+      if (in.begins) c_prev = inside_.start_c(b, u, lanes);
       g = inside_.drop_candidate(in, u, g_given);
       if (in.ends) {
         add_to_start_c(b, u, lanes, dc);
@@ -368,8 +384,6 @@ private:
         dc = parts.fresh;
         dc_old = parts.old;
       }
-    } else {
-      c_prev = cell_before(batch, row, now.step, u, lanes);
     }
     auto d = cells::lstm_backward<Math>(i, f, g, o, c_prev, c, dh, dc);
     if constexpr (inside) {
@@ -387,10 +401,9 @@ private:
   template <bool inside>
   FUSEGEN_INLINE void gru_unit(const TeamStep& now, int row, int64_t u, int lanes, V dh, C* dg) {
     const Batch& batch = batches_[now.k];
-    const int64_t H = p_.H, b = batch.row[row], t = batch.time(row, now.step);
-    const S* gates = row_of<S>(p_.gates, t, b) + u;
-    const V r = load(gates, lanes), z = load(gates + H, lanes), n = load(gates + 2 * H, lanes),
-            q = load(gates + 3 * H, lanes);
+    const int64_t H = p_.H, b = batch.row[row];
+    const auto [r, z, n, q] =
+        again_ ? again_->gru(now.k, row, now.step, u) : gru_saved(batch, row, now.step, u, lanes);
     C* direct = scratch_[now.k].dh_direct + row * ldp_ + u;
     const V h_prev = inside && now.inside[row].begins ? inside_.start_h(b, u, lanes)
                                                       : state_before(batch, row, now.step, u, lanes);
@@ -422,9 +435,27 @@ private:
     };
     for (int64_t g = 0; p_.gates.data && g < saved_gates(cell); ++g)
       fetch(row_of<S>(p_.gates, t, b) + g * p_.H + u);
-    if (p_.cells.data) fetch(row_of<C>(p_.cells, t, b) + u);
+    if (p_.cells.data && !p_.recompute) fetch(row_of<C>(p_.cells, t, b) + u);
     if (p_.dy.data && !project_) fetch(row_of<S>(p_.dy, t, b) + u);
     if constexpr (saved_gates(cell) == 0) fetch(row_of<S>(p_.y, t, b) + u);
+  }
+
+  // What forward saved of a vector of units at a step.
+  FUSEGEN_INLINE auto lstm_saved(const Batch& batch, int row, int64_t step, int64_t u, int lanes) const {
+    const int64_t H = p_.H, b = batch.row[row], t = batch.time(row, step);
+    const S* gates = row_of<S>(p_.gates, t, b) + u;
+    return typename Recompute<S, cell>::LstmSaved{load(gates, lanes),
+                                                  load(gates + H, lanes),
+                                                  load(gates + 2 * H, lanes),
+                                                  load(gates + 3 * H, lanes),
+                                                  cell_before(batch, row, step, u, lanes),
+                                                  load(row_of<C>(p_.cells, t, b) + u, lanes)};
+  }
+  FUSEGEN_INLINE auto gru_saved(const Batch& batch, int row, int64_t step, int64_t u, int lanes) const {
+    const int64_t H = p_.H;
+    const S* gates = row_of<S>(p_.gates, batch.time(row, step), batch.row[row]) + u;
+    return typename Recompute<S, cell>::GruSaved{load(gates, lanes), load(gates + H, lanes),
+                                                 load(gates + 2 * H, lanes), load(gates + 3 * H, lanes)};
   }
 
   FUSEGEN_INLINE V cell_before(const Batch& batch, int row, int64_t step, int64_t u, int lanes) const {

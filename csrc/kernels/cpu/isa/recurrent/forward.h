@@ -80,7 +80,7 @@ public:
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
       if (own_packed_)
         packed(own_packed_).pack(fresh_W_ ? Matrix{} : p_.W, fresh_R_ ? Matrix{} : p_.R, p_.W_hr, rank, size);
-      pack_biases(rank, size);
+      fill_biases<S, cell>(shape_, {p_.b_ih, p_.b_hh}, bias_, bias_q_, rank, size);
 #pragma omp barrier
       this->each_team(rank, size, [&](int k, const Team& team) { run_team(k, team); });
     }
@@ -119,25 +119,6 @@ private:
   }
 
   bool masked_apart() const { return !kPairs && inside_.drops_state(); }
-
-  C bias(const void* b, int64_t row) const { return b ? to_float(static_cast<const S*>(b)[row]) : C(0); }
-
-  void pack_biases(int rank, int size) {
-    const Range mine = share(shape_.count<C>(), rank, size);
-    for (int64_t p = mine.begin; p < mine.end; ++p) {
-      for (int j = 0; j < NW; ++j) {
-        const int lanes = shape_.lanes<C>(p, j);
-        const bool is_n = cell == Cell::gru && j == 2;
-        for (int l = 0; l < L; ++l) {
-          const int64_t row = shape_.row<C>(p, j) + l;
-          const C b_ih = l < lanes ? bias(p_.b_ih, row) : C(0);
-          const C b_hh = l < lanes ? bias(p_.b_hh, row) : C(0);
-          bias_[(p * NW + j) * L + l] = is_n ? b_ih : b_ih + b_hh;
-          if (is_n) bias_q_[p * L + l] = b_hh;
-        }
-      }
-    }
-  }
 
   void run_team(int k, const Team& team) {
     const Batch& batch = batches_[k];
@@ -202,10 +183,18 @@ private:
         std::memset(static_cast<void*>(row_of<S>(p_.y, t, b)), 0, p_.P * sizeof(S));
         if (p_.gates.data)
           std::memset(static_cast<void*>(row_of<S>(p_.gates, t, b)), 0, saved_gates(cell) * p_.H * sizeof(S));
-        if (p_.cells.data) std::memset(static_cast<void*>(row_of<C>(p_.cells, t, b)), 0, p_.H * sizeof(C));
+        if (p_.cells.data && !p_.recompute) clear_cell(t, b);
       }
+      for (int64_t n = p_.recompute ? batch.length[i] / p_.recompute : 0; n < kept_cells(); ++n)
+        clear_cell(n, b);
     }
   }
+
+  void clear_cell(int64_t t, int64_t b) const {
+    std::memset(static_cast<void*>(row_of<C>(p_.cells, t, b)), 0, p_.H * sizeof(C));
+  }
+  // How many steps' cells are kept for gates to be made again.
+  int64_t kept_cells() const { return p_.cells.data && p_.recompute ? (p_.T - 1) / p_.recompute : 0; }
 
   static void copy_in(const Rows& from, int64_t b, int64_t n, C* to) {
     for (int64_t u = 0; u < n; u += L)
@@ -285,10 +274,13 @@ private:
   }
 
   void locate(const Batch& batch, int64_t step, int n, std::vector<Outputs>& outputs) const {
+    // of the cells kept, or -1
+    const int64_t nth = !p_.recompute || (step + 1) % p_.recompute ? -1 : (step + 1) / p_.recompute - 1;
+    const bool keeps = p_.cells.data && (!p_.recompute || (nth >= 0 && nth < kept_cells()));
     for (int i = 0; i < n; ++i) {
       const int64_t t = batch.time(i, step), b = batch.row[i];
       outputs[i] = {row_of<S>(p_.y, t, b), p_.gates.data ? row_of<S>(p_.gates, t, b) : nullptr,
-                    p_.cells.data ? row_of<C>(p_.cells, t, b) : nullptr};
+                    keeps ? row_of<C>(p_.cells, p_.recompute ? nth : t, b) : nullptr};
     }
   }
 
@@ -385,8 +377,8 @@ private:
         store(saved + H, gates.f, lanes);
         store(saved + 2 * H, gates.g, lanes);
         store(saved + 3 * H, gates.o, lanes);
-        store(to.cells + u, c_next, lanes);
       }
+      if (to.cells) store(to.cells + u, c_next, lanes);
     } else if constexpr (cell == Cell::gru) {
       const int64_t u = panel * L;
       const int lanes = shape_.lanes<C>(panel, 0);

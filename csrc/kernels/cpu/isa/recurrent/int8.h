@@ -19,7 +19,7 @@ struct Int8Rows {
   int count;
 };
 
-// epilogue(row, panel, a): a[NW][L] are the finished sums of a row, in float32.
+// epilogue(row, rows, panel, a) ends a tile: a[r][NW * L] are the finished sums of its rows, in float32.
 template <int NW, class Epilogue>
 void int8_product(const Int8Rows& rows, const Int8Matrix& m, const Range& panels, const Epilogue& epilogue) {
   constexpr int L = kLanes<float>, V = kPassVectors<NW>, kRows = kInt8Rows<V>, kWidth = NW * L;
@@ -52,22 +52,27 @@ void int8_product(const Int8Rows& rows, const Int8Matrix& m, const Range& panels
                ...);
       }(std::make_integer_sequence<int, kRows>{});
       for (int r = 0; r < height; ++r) {
-        float a[NW][L];
 #pragma GCC unroll 4
         for (int j = 0; j < NW; ++j) {
-          Vector<float> v;
-          if (rows.plain) {
-            v = load(plain[r] + j * L);
-          } else {
-            v = __builtin_convertvector(load(sums[r] + j * L), Vector<float>) * rows.scale[row + r];
-          }
-          store(a[j], v * load(scale + j * L));
+          float* const a = plain[r] + j * L;
+          const Vector<float> v = rows.plain ? load(a)
+                                             : __builtin_convertvector(load(sums[r] + j * L), Vector<float>) *
+                                                   rows.scale[row + r];
+          store(a, v * load(scale + j * L));
         }
-        epilogue(row + r, p, a);
       }
+      epilogue(row, height, p, plain);
       row += height;
     }
   }
+}
+
+// The epilogue that calls f(row, panel, a) for each row of a tile.
+template <class F>
+FUSEGEN_INLINE auto each_row_of_floats(F f) {
+  return [f](int row, int rows, int64_t panel, const auto* a) {
+    for (int r = 0; r < rows; ++r) f(row + r, panel, a[r]);
+  };
 }
 
 template <class S, Cell cell>
@@ -144,21 +149,26 @@ public:
     for (int64_t first = 0; first < steps_; first += chunk_) {
       const int64_t n = std::min(chunk_, steps_ - first);
       int8_product<NW>(input_rows(first, n, team), weights_.W, panels,
-                       [&](int row, int64_t panel, const auto& a) {
+                       each_row_of_floats([&](int row, int64_t panel, const float* a) {
                          float* const out = pre_ + row * width_ + panel * NW * L;
                          for (int j = 0; j < NW; ++j)
-                           store(out + j * L, load(a[j]) + load(weights_.bias + (panel * NW + j) * L));
-                       });
+                           store(out + j * L, load(a + j * L) + load(weights_.bias + (panel * NW + j) * L));
+                       }));
       for (int64_t step = first; step < first + n; ++step) {
         const float* const pre = pre_ + (step - first) * B_ * width_;
         int8_product<NW>(state_rows(h_[step % 2], ldh_, p_.P, team), weights_.R, panels,
-                         [&](int row, int64_t panel, const auto& a) { finish(step, pre, row, panel, a); });
+                         [&](int row, int rows, int64_t panel, float (*a)[NW * L]) {
+                           activate_gates(pre, row, rows, panel, a);
+                           for (int r = 0; r < rows; ++r) finish(step, pre, row + r, panel, a[r]);
+                         });
         team.barrier();
         if constexpr (cell == Cell::lstm)
           if (p_.project) {
-            int8_product<kTileVectors>(
-                state_rows(hidden_, ldc_, p_.H, team), weights_.W_hr, share(projection_.count<C>(), team),
-                [&](int row, int64_t panel, const auto& a) { give(step, projection_, row, panel, a); });
+            int8_product<kTileVectors>(state_rows(hidden_, ldc_, p_.H, team), weights_.W_hr,
+                                       share(projection_.count<C>(), team),
+                                       each_row_of_floats([&](int row, int64_t panel, const float* a) {
+                                         give(step, projection_, row, panel, a);
+                                       }));
             team.barrier();
           }
       }
@@ -235,33 +245,52 @@ private:
     return {quantized_ + own, scale, p_.weight_only ? plain_ + own : nullptr, static_cast<int>(count)};
   }
 
-  // The cell's maths for a panel's units of one row.
-  void finish(int64_t step, const float* pre, int row, int64_t panel, const float (&a)[NW][L]) const {
+  // The gates of a tile's rows, in place. As in forward.h, rows do not wait for each other here.
+  FUSEGEN_INLINE void activate_gates(const float* pre, int row, int rows, int64_t panel,
+                                     float (*a)[NW * L]) const {
+    for (int r = 0; r < rows; ++r) {
+      const float* const x = pre + (row + r) * width_ + panel * NW * L;
+      const auto sum = [&](int j) { return load(a[r] + j * L) + load(x + j * L); };
+      if constexpr (cell == Cell::lstm) {
+        const auto gates = cells::lstm_gates<Math>(sum(0), sum(1), sum(2), sum(3));
+        store(a[r], gates.i);
+        store(a[r] + L, gates.f);
+        store(a[r] + 2 * L, gates.g);
+        store(a[r] + 3 * L, gates.o);
+      } else if constexpr (cell == Cell::gru) {
+        const auto gates = cells::gru_gates<Math>(sum(0), sum(1));
+        store(a[r], gates.r);
+        store(a[r] + L, gates.z);
+      } else {
+        for (int j = 0; j < kTileVectors; ++j) store(a[r] + j * L, cells::rnn<Math>(relu_, sum(j)));
+      }
+    }
+  }
+
+  // The state from the gates, for a panel's units of one row.
+  void finish(int64_t step, const float* pre, int row, int64_t panel, const float* a) const {
     const int64_t u = panel * L;
-    const float* const x = pre + row * width_ + panel * NW * L;
-    const auto sum = [&](int j) { return load(a[j]) + load(x + j * L); };
     if constexpr (cell == Cell::lstm) {
       float* const c = c_ + row * ldc_ + u;
-      const auto state = cells::lstm<Math>(sum(0), sum(1), sum(2), sum(3), load(c));
+      const cells::LstmGates<V> gates{load(a), load(a + L), load(a + 2 * L), load(a + 3 * L)};
+      const auto state = cells::lstm_state<Math>(gates, load(c));
       if (step < length(row)) store(c, state.c);
       if (p_.project) store(hidden_ + row * ldc_ + u, state.h);
       else give(step, row, u, state.h, shape_.lanes<C>(panel, 0));
     } else if constexpr (cell == Cell::gru) {
-      const V q = load(a[2]) + load(weights_.bias_q + (panel * NW + 2) * L);
-      const auto state =
-          cells::gru<Math>(sum(0), sum(1), load(x + 2 * L), q, load(h_[step % 2] + row * ldh_ + u));
+      const cells::GruGates<V> gates{load(a), load(a + L)};
+      const V x_n = load(pre + row * width_ + (panel * NW + 2) * L);
+      const V q = load(a + 2 * L) + load(weights_.bias_q + (panel * NW + 2) * L);
+      const auto state = cells::gru_state<Math>(gates, x_n, q, load(h_[step % 2] + row * ldh_ + u));
       give(step, row, u, state.h, shape_.lanes<C>(panel, 0));
     } else {
-      float h[kTileVectors][L];
-      for (int j = 0; j < kTileVectors; ++j) store(h[j], cells::rnn<Math>(relu_, sum(j)));
-      give(step, shape_, row, panel, h);
+      give(step, shape_, row, panel, a);
     }
   }
-  void give(int64_t step, const PanelShape& shape, int row, int64_t panel,
-            const float (&h)[kTileVectors][L]) const {
+  void give(int64_t step, const PanelShape& shape, int row, int64_t panel, const float* h) const {
     for (int j = 0; j < kTileVectors; ++j)
       if (const int lanes = shape.lanes<C>(panel, j))
-        give(step, row, shape.row<C>(panel, j), load(h[j]), lanes);
+        give(step, row, shape.row<C>(panel, j), load(h + j * L), lanes);
   }
   void give(int64_t step, int64_t row, int64_t u, V h, int lanes) const {
     float* const after = h_[(step + 1) % 2] + row * ldh_ + u;
@@ -302,14 +331,14 @@ void int8_linear(const Int8Linear& p) {
     team.barrier();
     int8_product<kTileVectors>(
         {quantized, scale, p.weight_only ? plain : nullptr, static_cast<int>(p.n)}, weights.W,
-        share(weights.W.panels(), team), [&](int row, int64_t panel, const auto& a) {
+        share(weights.W.panels(), team), each_row_of_floats([&](int row, int64_t panel, const float* a) {
           for (int j = 0; j < kTileVectors; ++j) {
             const int lanes = weights.W.shape.template lanes<float>(panel, j);
             if (!lanes) break;
             const int64_t u = weights.W.shape.template row<float>(panel, j);
-            store(static_cast<S*>(p.y) + row * p.O + u, load(a[j]) + load(weights.bias + u), lanes);
+            store(static_cast<S*>(p.y) + row * p.O + u, load(a + j * L) + load(weights.bias + u), lanes);
           }
-        });
+        }));
   }
 }
 

@@ -59,4 +59,30 @@ private:
   }
 };
 
+// The biases as gates are summed from, this thread's part of them: b_ih + b_hh, of GRU's n b_ih alone, to
+// bias [panel][vectors][L]; GRU's b_hn to bias_q [panel][L].
+struct Biases {
+  const void *b_ih, *b_hh;  // [G*H], or null
+};
+template <class S, Cell cell>
+void fill_biases(const PanelShape& shape, const Biases& from, Compute<S>* bias, Compute<S>* bias_q, int rank,
+                 int size) {
+  using C = Compute<S>;
+  constexpr int L = kLanes<C>;
+  const auto value = [](const void* b, int64_t row) {
+    return b ? to_float(static_cast<const S*>(b)[row]) : C(0);
+  };
+  const int vectors = shape.vectors();
+  const Range mine = share(shape.count<C>(), rank, size);
+  for (int64_t p = mine.begin; p < mine.end; ++p)
+    for (int j = 0; j < vectors; ++j)
+      for (int l = 0; l < L; ++l) {
+        const bool is_n = cell == Cell::gru && j == 2, is_unit = l < shape.lanes<C>(p, j);
+        const int64_t row = shape.row<C>(p, j) + l;
+        const C b_ih = is_unit ? value(from.b_ih, row) : C(0), b_hh = is_unit ? value(from.b_hh, row) : C(0);
+        bias[(p * vectors + j) * L + l] = is_n ? b_ih : b_ih + b_hh;
+        if (is_n) bias_q[p * L + l] = b_hh;
+      }
+}
+
 }  // namespace fusegen::FUSEGEN_ISA_NS

@@ -74,7 +74,7 @@ public:
   void begin() const {
     for (int64_t l = 0; l < p_.depth; ++l) {
       const Kept kept = kept_of(l);
-      fill_biases(p_.layers[l], kept);
+      fill_biases<S, cell>(shape_, {p_.layers[l].b_ih, p_.layers[l].b_hh}, kept.bias, kept.bias_q, 0, 1);
       for (int i = 0; i < 2; ++i) {
         std::fill_n(kept.h[i], p_.B * ldh_, C(0));
         if (kPairs) std::fill_n(kept.pairs[i], p_.B * ldh_, C(0));
@@ -154,22 +154,6 @@ private:
   Kept kept_of(int64_t l) const {
     cpu::Arena arena(layers_ + l * layer_bytes_);
     return kept_in(arena);
-  }
-
-  void fill_biases(const StreamLayer& layer, const Kept& kept) const {
-    const auto bias = [](const void* b, int64_t row) {
-      return b ? to_float(static_cast<const S*>(b)[row]) : C(0);
-    };
-    for (int64_t p = 0; p < shape_.count<C>(); ++p)
-      for (int j = 0; j < NW; ++j)
-        for (int l = 0; l < L; ++l) {
-          const bool is_n = cell == Cell::gru && j == 2, is_unit = l < shape_.lanes<C>(p, j);
-          const int64_t row = shape_.row<C>(p, j) + l;
-          const C b_ih = is_unit ? bias(layer.b_ih, row) : C(0),
-                  b_hh = is_unit ? bias(layer.b_hh, row) : C(0);
-          kept.bias[(p * NW + j) * L + l] = is_n ? b_ih : b_ih + b_hh;
-          if (is_n) kept.bias_q[p * L + l] = b_hh;
-        }
   }
 
   // Steps first .. first + n of the stream: x [n,B,I], y [n,B,P].

@@ -120,32 +120,53 @@ constexpr int kWeightOnlyRows = kRegisters == 32         ? 20 / V
                                 : V == 2                 ? 2
                                                          : 1;
 
+// How many sums each lane of a tile has, of every so many-th step: a dot product takes four or five cycles
+// and one or two start in each, so fewer than a dozen sums wait for themselves. Adding takes one cycle.
+template <int V, int M>
+constexpr int kSumsApart = kInt8Step != 4     ? 1
+                           : kRegisters == 32 ? (M * V >= 9   ? 1
+                                                 : M * V >= 6 ? 2
+                                                              : 4)
+                           : M * V >= 5       ? 1
+                           : M * V >= 3       ? 2
+                                              : 4;
+
 // out[m][j] = start[j] + sum_k row[m][k] w[k][j], exactly.
 template <int V, int M>
 void int8_tile(const Activation* const* row, const int8_t* w, int64_t steps, const int32_t* start,
                int32_t* out, int64_t ld) {
-  constexpr int L = kLanes<float>;
-  Ints acc[M][V];
+  constexpr int L = kLanes<float>, apart = kSumsApart<V, M>;
+  Ints acc[apart][M][V] = {};
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int j = 0; j < V; ++j) acc[m][j] = load(start + j * L);
-  for (int64_t k = 0; k < steps; ++k, w += V * L * kInt8Step) {
+    for (int j = 0; j < V; ++j) acc[0][m][j] = load(start + j * L);
+  int64_t k = 0;
+  const auto step = [&](int s) {
     WideWeights wide[V];
 #pragma GCC unroll 4
-    for (int j = 0; j < V; ++j) wide[j] = widen_weights(w + j * L * kInt8Step);
+    for (int j = 0; j < V; ++j) wide[j] = widen_weights(w + (s * V + j) * L * kInt8Step);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       StepBits a;
-      std::memcpy(&a, row[m] + k * kInt8Step, sizeof a);
+      std::memcpy(&a, row[m] + (k + s) * kInt8Step, sizeof a);
 #pragma GCC unroll 4
-      for (int j = 0; j < V; ++j) acc[m][j] = add_products(acc[m][j], wide[j], a);
+      for (int j = 0; j < V; ++j) acc[s][m][j] = add_products(acc[s][m][j], wide[j], a);
     }
-  }
+  };
+  for (; k + apart <= steps; k += apart, w += apart * V * L * kInt8Step)
+#pragma GCC unroll 4
+    for (int s = 0; s < apart; ++s) step(s);
+  if constexpr (apart > 1)
+    for (; k < steps; ++k, w += V * L * kInt8Step) step(0);
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int j = 0; j < V; ++j) store(out + m * ld + j * L, acc[m][j]);
+    for (int j = 0; j < V; ++j) {
+#pragma GCC unroll 4
+      for (int s = 1; s < apart; ++s) acc[0][m][j] += acc[s][m][j];
+      store(out + m * ld + j * L, acc[0][m][j]);
+    }
 }
 
 // out[m][j] = sum_k row[m][k] w[k][j].
@@ -177,7 +198,7 @@ void weight_only_tile(const float* const* row, const int8_t* w, int64_t steps, f
 }
 
 // A row of activations as integers: value = scale * (q - kActivationZero), |q - zero| <= 127. What is not
-// finite makes the scale NaN. `q` reaches to whole steps.
+// finite makes the scale NaN. `q` reaches to whole vectors.
 inline void quantize_row(const float* x, int64_t n, Activation* q, float* scale) {
   constexpr int L = kLanes<float>;
   Vector<float> most{}, spoilt{};
@@ -197,12 +218,11 @@ inline void quantize_row(const float* x, int64_t n, Activation* q, float* scale)
   // Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the last bits.
   constexpr float kShift = 12582912.0f;
   constexpr int32_t kBits = 0x4b400000;
-  const int64_t padded = (n + kInt8Step - 1) / kInt8Step * kInt8Step;
-  for (int64_t i = 0; i < padded; i += L) {
-    const int count = static_cast<int>(std::min<int64_t>(L, padded - i));
-    const Vector<float> v = i < n ? load(x + i, n - i < L ? static_cast<int>(n - i) : L) : Vector<float>{};
+  typedef Activation Activations __attribute__((vector_size(L * sizeof(Activation)), aligned(1), may_alias));
+  for (int64_t i = 0; i < n; i += L) {
+    const Vector<float> v = load(x + i, n - i < L ? static_cast<int>(n - i) : L);
     const Ints r = (Ints)(v * inverse + kShift) - kBits + kActivationZero;
-    for (int l = 0; l < count; ++l) q[i + l] = static_cast<Activation>(r[l]);
+    *reinterpret_cast<Activations*>(q + i) = __builtin_convertvector(r, Activations);
   }
 }
 

@@ -26,7 +26,7 @@ void multiply_block(const ProductRows<C>& a, int first_row, const Sweep& sweep,
   const int64_t block_steps = panel_block_steps<C, V>();
   const int blocks = static_cast<int>(std::max<int64_t>(1, (K + block_steps - 1) / block_steps));
   const int rounds = blocks * kPasses<NW>;  // over the rows, for each panel
-  const int tiles = (rows + kTileRows<NW> - 1) / kTileRows<NW>;
+  const int tiles = a.tile ? rows / a.tile : (rows + kTileRows<NW> - 1) / kTileRows<NW>;
   if (tiles == 0) return;
   TileSums<C, NW> few[kTilesOnStack];
   const std::unique_ptr<TileSums<C, NW>[]> many(
@@ -46,7 +46,7 @@ void multiply_block(const ProductRows<C>& a, int first_row, const Sweep& sweep,
           next = calls.packed.block(p, (round + 1) / blocks, first_step((round + 1) % blocks));
         else if (i + 1 < count) next = calls.packed.block(sweep.panel(i + 1), 0, 0);
       }
-      for_each_tile<NW>(rows, [&](int tile, int row, int m) {
+      for_tiles(rows, tiles, [&](int tile, int row, int m) {
         TileSums<C, NW>& s = sums[rounds > 1 ? tile : 0];
         C* out = s.value[0][pass * V];
         // All but the first block add what the blocks before left, the first the caller's addend.
@@ -83,9 +83,11 @@ void multiply_tiles(const ProductRows<C>& a, const Sweep& sweep, const TileCalls
   const int64_t fitting = std::clamp<int64_t>(cpu::blocks().row_bytes / row_bytes, kLeast, INT32_MAX);
   const int64_t most = calls.fresh ? INT32_MAX : fitting;
   const int blocks = static_cast<int>((a.count + most - 1) / most);
+  const int unit = std::max(a.tile, 1);
+  const int64_t units = a.count / unit;
   for (int block = 0; block < blocks; ++block) {
-    const int first = static_cast<int>(int64_t{a.count} * block / blocks);
-    const int end = static_cast<int>(int64_t{a.count} * (block + 1) / blocks);
+    const int first = static_cast<int>(units * block / blocks) * unit;
+    const int end = static_cast<int>(units * (block + 1) / blocks) * unit;
     multiply_block<C, NW, step>(a.part(first, end), first, {sweep.panels, sweep.turn + block}, calls);
   }
 }

@@ -17,12 +17,14 @@ struct ProductRows {
   const C* const* data;
   int count;
   int64_t K;
+  int tile = 0;  // rows of every tile, which go into `count`; 0: what suits the count
 
-  ProductRows(const C* const* data, int count, int64_t K) : data(data), count(count), K(K) {}
+  ProductRows(const C* const* data, int count, int64_t K, int tile = 0)
+      : data(data), count(count), K(K), tile(tile) {}
   ProductRows(const std::vector<const C*>& rows, int64_t K)
       : data(rows.data()), count(static_cast<int>(rows.size())), K(K) {}
   ProductRows part(int64_t begin, int64_t end) const {
-    return {data + begin, static_cast<int>(end - begin), K};
+    return {data + begin, static_cast<int>(end - begin), K, tile};
   }
 };
 

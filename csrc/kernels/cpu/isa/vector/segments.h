@@ -31,7 +31,7 @@ void tile_segments(const Segment<C>* segments, int64_t count, int64_t first, boo
       const C *w = s->w + pass * V * L, *a = s->a + first + s->k * M;
 #pragma GCC unroll 2
       for (int64_t k = 0; k < s->K; ++k, w += NW * L, a += M) {
-        prefetch_panel<C, NW>(w);
+        prefetch_panel<C, NW, M>(w);
         Vector<C> b[V];
 #pragma GCC unroll 4
         for (int j = 0; j < V; ++j) b[j] = load(w + j * L);

@@ -9,7 +9,11 @@ namespace fusegen::cuda {
 // Parts of a block's shared memory, in bytes from its start.
 struct BackwardShared {
   int partials, buffer;  // parts of all ranks, of one turn
-  int stage, state, lengths, barriers, total;
+  int stage, state, lengths, barriers;
+  // Where sequences start anew, 0: of no call's. As `state` has them: what reached the states that came
+  // before, and what they are; and each warp's two copies of boundaries.
+  int resets, boundaries;
+  int total;
 };
 
 // Floats that a lane carries from step to step for each pair: the gradient of h, and where the cell has them
@@ -22,7 +26,7 @@ constexpr int rank_step(int most_blocks) { return most_of(most_blocks, 8); }
 // Fragments of R that a lane reads at a time, each of 32 bytes, before the parts are anything.
 constexpr int kLoadedFragments = 4;
 
-constexpr BackwardShared backward_shared(const Plan& plan, int gates, int number) {
+constexpr BackwardShared backward_shared(const Plan& plan, int gates, int number, bool resets) {
   const int units = shard_units(gates, number, plan.shape),
             step = rank_step(shard_reach(gates, plan.shape) / units), rows = 8 * plan.tiles,
             part = 4 * units * rows, buffers = 2 * plan.slices;
@@ -36,7 +40,13 @@ constexpr BackwardShared backward_shared(const Plan& plan, int gates, int number
   p.state = p.stage + 2 * rows * stage_stride(shard_chunks(gates, number, plan.shape));
   p.lengths = p.state + plan.slices * backward_carried(gates) * ceil_div(part, 1024) * 1024;
   p.barriers = p.lengths + plan.slices * rows * 4;
-  const int loaded = 32 * 256 * kLoadedFragments, rest = p.barriers + 8 * (buffers + 1);
+  const int loaded = 32 * 256 * kLoadedFragments;
+  int rest = p.barriers + 8 * (buffers + 1);
+  if (resets) {
+    p.resets = (rest + 15) / 16 * 16;
+    p.boundaries = p.resets + p.lengths - p.state;
+    rest = p.boundaries + 8 * 2 * kBoundaryWord;
+  }
   p.total = rest > loaded ? rest : loaded;
   return p;
 }

@@ -55,6 +55,13 @@ struct CellBackward<Lstm> {
     return lstm_slopes(device::widen(v.gate[0]), device::widen(v.gate[1]), device::widen(v.gate[2]),
                        device::widen(v.gate[3]), first ? start : v.c_prev, v.c);
   }
+  // Of a sequence that starts anew before the step, from this.
+  static FUSEGEN_DEVICE const void* anew(const BackwardPass& pass) { return pass.boundaries.c; }
+  template <class T>
+  static FUSEGEN_DEVICE void begin_anew(Slopes& s, const Saved<T>& v, float start) {
+    const float f = device::widen(v.gate[1]);
+    s.f = start * f * (1 - f);
+  }
   static FUSEGEN_DEVICE void gradient(const BackwardPass&, const Slopes& s, float (&g)[4], float& dh,
                                       float& dc) {
     const auto v = lstm_gradient(s, dh, dc);
@@ -85,6 +92,12 @@ struct CellBackward<Gru> {
   static FUSEGEN_DEVICE Slopes slopes(const Saved<T>& v, bool first, float start) {
     return gru_slopes(device::widen(v.gate[0]), device::widen(v.gate[1]), device::widen(v.gate[2]),
                       device::widen(v.gate[3]), first ? start : device::widen(v.h_prev));
+  }
+  static FUSEGEN_DEVICE const void* anew(const BackwardPass& pass) { return pass.boundaries.h; }
+  template <class T>
+  static FUSEGEN_DEVICE void begin_anew(Slopes& s, const Saved<T>& v, float start) {
+    const float z = device::widen(v.gate[1]);
+    s.z = (start - device::widen(v.gate[2])) * z * (1 - z);
   }
   static FUSEGEN_DEVICE void gradient(const BackwardPass&, const Slopes& s, float (&g)[4], float& dh,
                                       float&) {

@@ -57,10 +57,10 @@ FUSEGEN_DEVICE void load_shard(Resident<kTiles, S::kChunks, Format>& shard, int 
   });
 }
 
-template <class C, class T, class Format, int NT, int kShape>
+template <class C, class T, class Format, int NT, int kShape, bool kAnew>
 FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
   using S = Shard<C::kGates, sizeof(T), kShape>;
-  using Lane = GradientLane<C, T, S, NT>;
+  using Lane = GradientLane<C, T, S, NT, kAnew>;
   // So many tiles' sums are in registers at a time; true float32 has three for each.
   constexpr int kTiles = most_of(S::kTiles, kSplit<Format> ? 4 : 8), kParts = S::kTiles / kTiles,
                 kStage = Lane::kRows * S::kStageStride;
@@ -86,6 +86,8 @@ FUSEGEN_KERNEL void backward_kernel(FUSEGEN_ARGUMENT BackwardArguments a) {
     if (step > 0) {
       const float* parts = scatter.wait(slice, step - 1);
       if (owner) lane.add(parts);
+      if constexpr (kAnew)
+        if (owner) lane.stop(slice);
     }
     typename Lane::Outputs out;
     const int stage = a.shared.stage + parity * kStage;

@@ -3,7 +3,9 @@
 // side by side in memory too.
 #pragma once
 #include <device/shared.h>
+#include <device/warp.h>
 
+#include "../boundaries.h"
 #include "arguments.h"
 #include "cell.h"
 #include "scatter.h"
@@ -34,7 +36,8 @@ private:
 };
 
 // Also reads lengths, and keeps what is carried from step to step, in shared memory, for all slices.
-template <class C, class T, class S, int NT>
+// kAnew: sequences may start anew in the call.
+template <class C, class T, class S, int NT, bool kAnew>
 class GradientLane {
 public:
   static constexpr int kRows = 8 * NT, kFloats = S::part_floats(NT),
@@ -81,6 +84,10 @@ public:
       if constexpr (kCarried > kStart) carried(slice, pair, kStart) = first(Cell::start(pass_));
       if constexpr (kCarried > kDc)
         carried(slice, pair, kDc) = lost ? device::not_a_number() : first(pass_.dc_n);
+      if constexpr (!kAnew) return;
+      stopped_here(slice, pair, kDh) = 0;
+      if constexpr (kCarried > kStart) stopped_here(slice, pair, kStart) = first(Cell::anew(pass_));
+      if constexpr (kCarried > kDc) stopped_here(slice, pair, kDc) = 0;
     });
   }
 
@@ -113,6 +120,7 @@ public:
       saved_[pair] = Cell::template read<T>(saved, place, H);
       of_dy_[pair] = dy[place.of_y];
     }
+    if constexpr (kAnew) fetch_boundaries(slice, step);
   }
 
   // Before the wait for the other blocks: all that does not depend on them.
@@ -129,6 +137,7 @@ public:
       dh_[pair] = carried(slice, pair, kDh) + (live_[pair] && pass_.dy ? device::widen(of_dy_[pair]) : 0.0f);
       if constexpr (kCarried > kDc) dc_[pair] = carried(slice, pair, kDc);
     }
+    if constexpr (kAnew) prepare_anew(slice);
   }
 
   // Adds what the ranks have sent, in their order.
@@ -141,6 +150,17 @@ public:
       for (int i = 0; i < kStep; ++i)
 #pragma unroll
         for (int pair = 0; pair < kPairs; ++pair) dh_[pair] += from[i * kFloats + pair * device::kThreads];
+  }
+
+  // Behind add(): what reaches a state that one of them was given is not the step's before it.
+  FUSEGEN_DEVICE void stop(int slice) {
+    const uint32_t rows = rows_anew(slice, true);
+#pragma unroll
+    for (int pair = 0; pair < kPairs; ++pair) {
+      if (!(rows >> row(pair) & 1)) continue;
+      stopped_here(slice, pair, kDh) += dh_[pair];
+      dh_[pair] = pass_.dy ? device::widen(of_dy_[pair]) : 0.0f;
+    }
   }
 
   // The cell's maths. The gates' gradients go to `stage`, and with those of W x alone to `out`.
@@ -192,6 +212,17 @@ public:
       if (!real(slice, pair)) return;
       const int64_t i = state_index(slice, pair);
       const float lost = device::not_a_number();
+      if constexpr (kAnew) {
+        if (starts_anew(pass_, me_.direction, 0, batch(slice, pair))) {
+          stopped_here(slice, pair, kDh) += carried(slice, pair, kDh);
+          carried(slice, pair, kDh) = 0;
+          if constexpr (kCarried > kDc) stopped_here(slice, pair, kDc) += carried(slice, pair, kDc);
+          if constexpr (kCarried > kDc) carried(slice, pair, kDc) = 0;
+        }
+        if (pass_.dreset_h) pass_.dreset_h[i] = stopped ? lost : stopped_here(slice, pair, kDh);
+        if constexpr (kCarried > kDc)
+          if (pass_.dreset_c) pass_.dreset_c[i] = stopped ? lost : stopped_here(slice, pair, kDc);
+      }
       if (pass_.dh0) write<T>(pass_.dh0, i, stopped ? lost : carried(slice, pair, kDh));
       if constexpr (kCarried > kDc)
         if (pass_.dc0) write<T>(pass_.dc0, i, stopped ? lost : carried(slice, pair, kDc));
@@ -229,9 +260,50 @@ private:
     return device::load<int>(lengths_ + (slice * kRows + row(pair)) * 4);
   }
   FUSEGEN_DEVICE float& carried(int slice, int pair, int which) const {
+    return at(a_.shared.state, slice, pair, which);
+  }
+  // Of sequences that start anew: what has reached the states that they were given (of kStart: one of these).
+  FUSEGEN_DEVICE float& stopped_here(int slice, int pair, int which) const {
+    return at(a_.shared.resets, slice, pair, which);
+  }
+  FUSEGEN_DEVICE float& at(int part, int slice, int pair, int which) const {
     return reinterpret_cast<float*>(
         device::shared_memory() +
-        a_.shared.state)[((slice * kPairs + pair) * kCarried + which) * device::kThreads + device::thread()];
+        part)[((slice * kPairs + pair) * kCarried + which) * device::kThreads + device::thread()];
+  }
+
+  // The warp's copies of the boundaries before the step that is prepared next, and behind it.
+  FUSEGEN_DEVICE device::Shared boundaries(bool behind) const {
+    return device::shared_start() + (a_.shared.boundaries + (device::warp() * 2 + behind) * kBoundaryWord);
+  }
+  FUSEGEN_DEVICE void fetch_boundaries(int slice, int step) const {
+    if (device::lane() || step >= steps()) return;
+    const int words = (first_of_group() + slice * kRows) / 128 * 4, order = steps() - 1 - step;
+    for (int behind = 0; behind < 2; ++behind)
+      device::copy16_async(boundaries(behind != 0),
+                           boundaries_before(pass_, me_.direction, order + behind) + words);
+  }
+  // Which rows of a slice start anew there: a bit each, the first the lowest.
+  FUSEGEN_DEVICE uint32_t rows_anew(int slice, bool behind) const {
+    const int first = first_of_group() + slice * kRows;
+    return static_cast<uint32_t>(device::load<int>(boundaries(behind) + first / 32 % 4 * 4)) >> first % 32;
+  }
+  FUSEGEN_DEVICE void prepare_anew(int slice) {
+    device::copies_done();
+    device::sync_warp();
+    const uint32_t before = rows_anew(slice, false), behind = rows_anew(slice, true);
+#pragma unroll
+    for (int pair = 0; pair < kPairs; ++pair) {
+      if constexpr (kCarried > kStart)
+        if (before >> row(pair) & 1)
+          Cell::template begin_anew<T>(slopes_[pair], saved_[pair], stopped_here(slice, pair, kStart));
+      if (!(behind >> row(pair) & 1)) continue;
+      dh_[pair] = carried(slice, pair, kDh);  // stop() adds dy
+      if constexpr (kCarried > kDc) {
+        stopped_here(slice, pair, kDc) += dc_[pair];
+        dc_[pair] = 0;
+      }
+    }
   }
 
   template <class Each>

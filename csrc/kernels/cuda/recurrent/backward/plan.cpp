@@ -1,4 +1,5 @@
 // How backward's sequence kernels lie on a device: a pure function of both.
+#include <algorithm>
 #include <cstdint>
 
 #include "../pass.h"
@@ -20,6 +21,7 @@ bool plan_backward(Plan& plan, const LayerSizes& s, const Device& device, Transp
   if (int64_t{4} * s.D * s.B * s.H > INT32_MAX) return false;
   // One block's own shape does not hand on (scatter.h).
   int shape = transport != Transport::block && shard_reach(gates, 0) == shard_units(gates, number, 0);
+  shape = std::max(shape, first_shape(s.resets));
   while (shape < kShapes && !holds(shape)) ++shape;
   if (shape == kShapes) return false;
   // with no more blocks, fewer units that are not there
@@ -34,7 +36,7 @@ bool plan_backward(Plan& plan, const LayerSizes& s, const Device& device, Transp
   plan.k_splits = 1;
   plan.shape = shape;
   deal(plan, s.B, 1, most);
-  plan.shared_bytes = backward_shared(plan, gates, number).total;
+  plan.shared_bytes = backward_shared(plan, gates, number, s.resets).total;
   return plan.shared_bytes <= device.shared_bytes;
 }
 

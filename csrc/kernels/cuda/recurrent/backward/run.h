@@ -10,21 +10,24 @@ namespace fusegen::cuda {
 using BackwardKernel = void (*)(BackwardArguments);
 
 template <class C, class T, class Fmt>
-BackwardKernel backward_kernel_with(int shape) {
+BackwardKernel backward_kernel_with(int shape, bool resets) {
+  static_assert(first_shape(true) == 2);
+  if (resets)
+    return shape == 2 ? backward_kernel<C, T, Fmt, 1, 2, true> : backward_kernel<C, T, Fmt, 1, 3, true>;
   switch (shape) {
-    case 0: return backward_kernel<C, T, Fmt, 1, 0>;
-    case 1: return backward_kernel<C, T, Fmt, 1, 1>;
-    case 2: return backward_kernel<C, T, Fmt, 1, 2>;
-    default: return backward_kernel<C, T, Fmt, 1, 3>;
+    case 0: return backward_kernel<C, T, Fmt, 1, 0, false>;
+    case 1: return backward_kernel<C, T, Fmt, 1, 1, false>;
+    case 2: return backward_kernel<C, T, Fmt, 1, 2, false>;
+    default: return backward_kernel<C, T, Fmt, 1, 3, false>;
   }
 }
 
 template <class T, class Fmt>
 BackwardKernel backward_kernel_of(const BackwardPass& pass) {
   const int shape = pass.plan.shape;
-  return pass.cell == Cell::lstm  ? backward_kernel_with<Lstm, T, Fmt>(shape)
-         : pass.cell == Cell::gru ? backward_kernel_with<Gru, T, Fmt>(shape)
-                                  : backward_kernel_with<Rnn, T, Fmt>(shape);
+  return pass.cell == Cell::lstm  ? backward_kernel_with<Lstm, T, Fmt>(shape, pass.resets)
+         : pass.cell == Cell::gru ? backward_kernel_with<Gru, T, Fmt>(shape, pass.resets)
+                                  : backward_kernel_with<Rnn, T, Fmt>(shape, pass.resets);
 }
 
 inline device::Launch backward_launch(const BackwardPass& pass) {
@@ -52,7 +55,7 @@ void run_backward(const BackwardPass& pass, const Workspace& w, unsigned char* m
   a.blocks = plan.blocks;
   a.slices = plan.slices;
   a.groups = plan.groups;
-  a.shared = backward_shared(plan, gate_count(pass.cell), number_bytes(pass.format));
+  a.shared = backward_shared(plan, gate_count(pass.cell), number_bytes(pass.format), pass.resets);
   a.partials = memory + w.exchange;
   a.parity = backward_turn_bytes(plan, pass);
   a.flags = reinterpret_cast<uint32_t*>(memory + w.flags);

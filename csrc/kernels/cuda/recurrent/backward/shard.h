@@ -13,6 +13,9 @@ namespace fusegen::cuda {
 constexpr int most_of(int wanted, int most) { return wanted < most ? wanted : most; }
 
 constexpr int kShapes = 4;  // of the shards of a cell and a format: from one block's layers to the largest
+// Calls in which sequences start anew have kernels of the last two alone, which hold every layer that one
+// has.
+constexpr int first_shape(bool resets) { return resets ? 2 : 0; }
 
 constexpr int shard_units(int gates, int number, int shape) {
   return (gates == 1 ? 512 : 256) / number >> shape;

@@ -20,7 +20,7 @@ FUSEGEN_DEVICE LstmSlopes lstm_slopes(float i, float f, float g, float o, float 
 // dc: the gradient that reaches c_t from step t+1; dh: the whole gradient of h_t.
 FUSEGEN_DEVICE cells::LstmGradient<float> lstm_gradient(const LstmSlopes& s, float dh, float dc) {
   const float d = dc + dh * s.c;
-  return {d * s.i, d * s.f, d * s.g, dh * s.o, d * s.c_prev};
+  return {d * s.i, d * s.f, d * s.g, dh * s.o, d, d * s.c_prev};
 }
 
 struct GruSlopes {

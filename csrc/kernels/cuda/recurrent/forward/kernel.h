@@ -22,7 +22,7 @@
 
 namespace fusegen::cuda {
 
-template <class C, class T, class Format, int NT, bool l2>
+template <class C, class T, class Format, int NT, bool l2, bool kAnew>
 class ForwardSteps {
 public:
   using Rows = WarpRows<C::kGates>;
@@ -118,8 +118,12 @@ private:
       if (!goes_on) break;
       device::Word4 word{0, 0, 0, 0};
       if (share_.finishes) word = staged_word();
+      if constexpr (kAnew)
+        if (share_.finishes) hand_on_anew(word, beat.slice);
       // Not the last h: nobody waits for it, and a store must not be under way to a block that ends.
       handover_.give(word, beat.slice, beat.step + 1, beat.step + 1 < static_cast<int>(a_.pass.T));
+      if constexpr (kAnew)
+        if (share_.finishes) word = device::load16(stage_word_);  // y's again
       if (share_.finishes) with_count([&](auto count) { store<count>(made, word, beat); });
 
       ring_.go_on();
@@ -246,9 +250,53 @@ private:
         if (a_.pass.h0) h_[i] = read<T>(a_.pass.h0, at);
       }
     }
+    if constexpr (kAnew) keep_resets<kCount>(slice);
     if (recalls()) keep<kCount>(slice);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) stage<kCount>(i, device::narrow<T>(h_[i]));
+  }
+
+  // -- Where sequences start anew: what states become, [slice][h, c] of stages in shared memory --
+
+  FUSEGEN_DEVICE int reset_at(int slice, Carried which) const {  // from the stage on
+    const SharedParts& shared = a_.geometry.shared;
+    return shared.resets - shared.stage + ((C::kHasC ? 2 : 1) * slice + (which == kC)) * shared.reset_size;
+  }
+  // Before the first step: the lane's, and of sequences that start anew before it.
+  template <int kCount>
+  FUSEGEN_DEVICE void keep_resets(int slice) {
+    const Boundaries& boundaries = a_.pass.boundaries;
+    constexpr Patch p = patch<kCount>();
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int b = batch<kCount>(slice, i), at = (p.row(0, i) * p.units() + p.unit(0, i)) * kNumber;
+      const bool there = real<kCount>(slice, i), anew = there && starts_anew(a_.pass, me_.direction, 0, b);
+      const int64_t from = there ? state_index(b, unit<kCount>(i)) : 0;
+      const auto become = [&](float& state, const void* all, Carried which) {
+        const T v = there && all ? static_cast<const T*>(all)[from] : T{};
+        device::store(stage_ + (reset_at(slice, which) + at), v);
+        if (anew) state = device::widen(v);
+      };
+      become(h_[i], boundaries.h, kH);
+      if constexpr (C::kHasC) become(c_[i], boundaries.c, kC);
+    }
+  }
+  // What the next step reads of the lane's word.
+  FUSEGEN_DEVICE void hand_on_anew(device::Word4& word, int slice) const {
+    if (ring_.rows_anew(slice) >> share_.word_row & 1)
+      word = device::load16(stage_word_ + reset_at(slice, kH));
+  }
+  template <int kCount>
+  FUSEGEN_DEVICE void start_anew(int slice) {
+    constexpr Patch p = patch<kCount>();
+    const uint32_t rows = ring_.rows_anew(slice);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (!(rows >> row<kCount>(i) & 1)) continue;
+      const device::Shared from = stage_ + (p.row(0, i) * p.units() + p.unit(0, i)) * kNumber;
+      h_[i] = device::widen(device::load<T>(from + reset_at(slice, kH)));
+      if constexpr (C::kHasC) c_[i] = device::widen(device::load<T>(from + reset_at(slice, kC)));
+    }
   }
 
   // -- A beat, from the warp's own sums on --
@@ -394,7 +442,7 @@ private:
   }
 
   template <int kCount>
-  FUSEGEN_DEVICE void store(const Made (&made)[kAll], const device::Word4& word, const Beat& beat) const {
+  FUSEGEN_DEVICE void store(const Made (&made)[kAll], const device::Word4& word, const Beat& beat) {
     if (ring_.whole()) {
       if constexpr (kSavesLater) put_saved<kCount, true>(made);
       if (share_.part == 0 && word_length_ != kNoWord)
@@ -420,6 +468,7 @@ private:
                           static_cast<int64_t>(row<kCount>(i) - share_.row) * a_.pass.H)) = c_[i];
       }
     }
+    if constexpr (kAnew) start_anew<kCount>(beat.slice);
     if (recalls()) keep<kCount>(beat.slice);
   }
   // y and gates number by number, where rows do not begin on whole words: out of shared memory, so that loops
@@ -479,7 +528,7 @@ private:
   device::Shared stage_, stage_word_;  // of pair 0 and of the lane's word
   device::Shared partial_, taken_;  // of the lane in what its warp deals out, and in what it takes of warp 0
   Handover<C, T, Format, NT, l2> handover_;
-  GateRing<C, T, Format, NT> ring_;
+  GateRing<C, T, Format, NT, kAnew> ring_;
   uint32_t y_;            // where the lane's word of the first step lies in y, in bytes
   unsigned char* cells_;  // of the first step
   static constexpr int kGatesOut = 1, kCellsOut = 2;
@@ -490,12 +539,12 @@ private:
   int word_length_ = kNoWord;  // of the row that the lane's word is of, kNoWord: it is of none
 };
 
-template <class C, class T, class Format, int NT, bool l2>
+template <class C, class T, class Format, int NT, bool l2, bool kAnew>
 FUSEGEN_KERNEL void forward_sequence(FUSEGEN_ARGUMENT Arguments<ForwardPass> a) {
   using Rows = WarpRows<C::kGates>;
   const Self me = self<Rows>(a.geometry, a.operand.chunks);
   const Share share = share_of<T, Rows, NT>(a.geometry, me);
-  ForwardSteps<C, T, Format, NT, l2>(a, me, share).run();
+  ForwardSteps<C, T, Format, NT, l2, kAnew>(a, me, share).run();
 }
 
 }  // namespace fusegen::cuda

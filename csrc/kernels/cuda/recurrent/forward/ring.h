@@ -11,6 +11,7 @@
 #include <device/copy.h>
 #include <device/warp.h>
 
+#include "../boundaries.h"
 #include "../step.h"
 #include "share.h"
 
@@ -21,7 +22,8 @@ FUSEGEN_DEVICE int64_t first_row(const ForwardPass& pass, int direction, int b, 
   return apart ? direction * pass.T * pass.B + b : static_cast<int64_t>(b) * pass.D + direction;
 }
 
-template <class C, class T, class Format, int NT>
+// kAnew: sequences may start anew in the call.
+template <class C, class T, class Format, int NT, bool kAnew>
 class GateRing {
 public:
   using Rows = WarpRows<C::kGates>;
@@ -85,11 +87,18 @@ public:
         fetch_around(to, from);
       }
     }
+    if constexpr (kAnew) fetch_boundaries();
     device::end_copy_group();
     if (++fetch_slice_ == a_.geometry.slices) {
       fetch_slice_ = 0;
       fetch_t_ += forth_;
     }
+  }
+
+  // Which rows of a slice start anew behind the beat that is worked on: a bit each, the first the lowest.
+  FUSEGEN_DEVICE uint32_t rows_anew(int slice) const {
+    const int first = first_b_ + slice * kRows;
+    return static_cast<uint32_t>(device::load<int>(boundaries(slot_) + first / 32 % 4 * 4)) >> first % 32;
   }
 
   // The inputs of the lane's pairs, when their copies are there; `t`: the step's time.
@@ -174,6 +183,18 @@ private:
   FUSEGEN_DEVICE int slot_before(int slot) const {
     const int size = a_.geometry.shared.ring_slot;
     return slot == 0 ? (kRingSlots - 1) * size : slot - size;
+  }
+  // The warp's copy behind a beat's inputs.
+  FUSEGEN_DEVICE device::Shared boundaries(int slot) const {
+    const int slots = a_.geometry.shared.ring + a_.geometry.shared.ring_slot;  // the first one's end
+    return share_.memory + (slots + slot + (share_.thread / 32 - device::kWarps) * kBoundaryWord);
+  }
+  FUSEGEN_DEVICE void fetch_boundaries() const {
+    const int T_ = static_cast<int>(a_.pass.T);
+    if (share_.thread % 32 || static_cast<uint32_t>(fetch_t_) >= static_cast<uint32_t>(T_)) return;
+    const uint32_t* const from =
+        boundaries_before(a_.pass, direction_, direction_ == 1 ? T_ - fetch_t_ : fetch_t_ + 1);
+    device::copy16_async(boundaries(slot_before(slot_)), from + (first_b_ + fetch_slice_ * kRows) / 128 * 4);
   }
   // Words around the lane's, where rows begin anywhere; none past the tensor's end.
   FUSEGEN_DEVICE void fetch_around(device::Shared to, const unsigned char* first) const {

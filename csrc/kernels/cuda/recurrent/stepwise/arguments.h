@@ -16,7 +16,7 @@ struct Weight {
 struct Vectors {
   const void* data[2];
   int64_t stride;
-  // Forward, a sequence that begins with this step has these, h0, instead.
+  // Forward, a sequence that begins with this step has these, h0, instead, and one that starts anew its own.
   bool starts;
   const void* first[2];
   int64_t first_stride;
@@ -32,6 +32,11 @@ struct Partials {
 // Of a forward step that is halved by a projection: the cell's part gives o tanh(c), the product with W_hr h.
 enum class Half : uint8_t { both, cell, projection };
 
+struct StartMasked {
+  ForwardPass pass;
+  void* copies;  // [2][D][B][P]
+};
+
 template <class Pass>
 struct Arguments {
   Pass pass;
@@ -43,6 +48,10 @@ struct Arguments {
   int t[2];  // of each direction; outside 0..T-1 where only dh0 is left
   Partials partials;
   float* carry;  // [D][B][H]: c; backward dc of LSTM, of GRU the part of dh that goes past R
+  // Of masked calls. Forward, where state dropout is: h as R reads it at the next step, [D][B][P]; backward:
+  // [D][B][P], what of dh zoneout hands past the cell.
+  void* read_next;
+  float* carry_h;
   void* out[2];  // forward: where h (of the cell's half: o tanh(c)) of row 0 goes
   int64_t out_stride;
 };

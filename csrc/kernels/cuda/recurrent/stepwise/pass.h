@@ -10,7 +10,7 @@ Plan choose(const Device& device, const Product& product);
 
 // What a pass keeps in global memory while it runs: offsets in bytes.
 struct Workspace {
-  int64_t arrivals, carry, between, partials, bytes;
+  int64_t arrivals, carry, between, masked, partials, bytes;
 };
 Workspace workspace(const Device& device, const LayerSizes& sizes);
 

@@ -56,9 +56,13 @@ Workspace workspace(const Device& device, const LayerSizes& s) {
   Workspace w{};
   w.carry = aligned(4 * most(tiles_of));
   w.between = w.carry + aligned(4ll * s.D * s.B * s.H);
-  w.partials = w.between + (products.projected && !s.backward
-                                ? aligned(static_cast<int64_t>(number_bytes(s.format)) * s.D * s.B * s.H)
-                                : 0);
+  w.masked = w.between + (products.projected && !s.backward
+                              ? aligned(static_cast<int64_t>(number_bytes(s.format)) * s.D * s.B * s.H)
+                              : 0);
+  // Forward two copies of h as R reads it, backward what zoneout hands past the cell.
+  const int64_t state = static_cast<int64_t>(s.D) * s.B * s.P;
+  w.partials =
+      w.masked + (s.masked ? aligned(s.backward ? 4 * state : 2 * number_bytes(s.format) * state) : 0);
   w.bytes = w.partials + aligned(most(partial_bytes));
   return w;
 }

@@ -4,6 +4,8 @@
 #include <device/exchange.h>
 
 #include "../../access.h"
+#include "../boundaries.h"
+#include "masks.h"
 #include "sums.h"
 
 namespace fusegen::cuda::stepwise {
@@ -13,6 +15,7 @@ struct Row {
   int b, length;  // length -1: out of range, what the sequence gives is NaN
   bool there;     // tiles reach past the batch, and past the units
   bool live, first, last;
+  bool anew;  // its state is replaced before this step
 };
 
 // What a launch works on, as a block sees it.
@@ -40,7 +43,17 @@ public:
     r.live = t_ >= 0 && t_ < r.length;
     r.first = r.live && begins(r.length);
     r.last = r.live && t_ == (reverse() ? 0 : r.length - 1);
+    r.anew = r.live && anew(r.b, order());
     return r;
+  }
+
+  // This step among those of its direction, as forward runs them; -1 where only dh0 is left.
+  FUSEGEN_DEVICE int order() const {
+    return std::is_same_v<Pass, BackwardPass> ? static_cast<int>(a_.pass.T) - 1 - a_.step : a_.step;
+  }
+  // Whether row b starts anew before a step.
+  FUSEGEN_DEVICE bool anew(int b, int order) const {
+    return a_.pass.boundaries.at && starts_anew(a_.pass, d_, order, b);
   }
 
   // The number of this lane's unit in [D,B,units], and of [D,T,B,..] and [T,B,D,..] the row.
@@ -68,9 +81,25 @@ public:
                               stages * (at.split + 1) / a_.splits);
   }
 
+  // The lane's unit of h before this step; of masked calls, whose vectors may be others. Of forward.
+  FUSEGEN_DEVICE float h_before(const Row& r) const {
+    if (r.anew) return read_or_zero<T>(a_.pass.boundaries.h, state(r));
+    if (r.first) return read_or_zero<T>(a_.pass.h0, state(r));
+    return read<T>(a_.pass.y, row_of_call(r, reverse() ? t_ + 1 : t_ - 1) * a_.weight.units + unit_);
+  }
+  // Of the lane's unit at this step. `has_candidate`: this launch has the cell; `has_h`: and makes h.
+  FUSEGEN_DEVICE UnitMasks masks(const Row& r, bool has_candidate, bool has_h) const {
+    return {a_.pass.masks, d_,   static_cast<int64_t>(t_) * a_.pass.B + r.b, a_.weight.units, unit_,
+            has_candidate, has_h};
+  }
+
   // What row b multiplies; null: zeros.
   FUSEGEN_DEVICE const T* vector(int b) const {
     const Vectors& v = a_.vectors;
+    if (v.starts && anew(b, order())) {
+      const T* h = static_cast<const T*>(a_.pass.boundaries.h);
+      return h ? h + (static_cast<int64_t>(d_) * a_.pass.B + b) * a_.weight.K : nullptr;
+    }
     const bool first = v.starts && begins(length(b));
     const void* from = first ? v.first[d_] : v.data[d_];
     return from ? static_cast<const T*>(from) + b * (first ? v.first_stride : v.stride) : nullptr;

@@ -72,6 +72,7 @@ public:
     a_.partials = {reinterpret_cast<float*>(memory + w.partials),
                    reinterpret_cast<uint32_t*>(memory + w.arrivals)};
     a_.carry = reinterpret_cast<float*>(memory + w.carry);
+    a_.carry_h = reinterpret_cast<float*>(memory + w.masked);
     kernel_ = kernel_of<T, Fmt>(pass, half, 8 * plan.tiles);
     launch_ = {.blocks = plan.blocks * plan.k_splits * plan.groups * pass.D,
                .shared_bytes = plan.shared_bytes,
@@ -89,6 +90,7 @@ public:
       a_.vectors.first[d] = static_cast<const T*>(pass.h0) + static_cast<int64_t>(d) * pass.B * a_.weight.K;
       a_.vectors.aligned &= fits(a_.vectors.first[d], a_.weight.K);
     }
+    if (starts && pass.boundaries.h) a_.vectors.aligned &= fits(pass.boundaries.h, a_.weight.K);
   }
 
   // from(d, t): rows of direction d at step t, which is one of the sequence's, or null.
@@ -136,10 +138,31 @@ void run_steps(const ForwardPass& pass, unsigned char* memory, const Workspace& 
     return reinterpret_cast<T*>(memory + w.between) + static_cast<int64_t>(d) * pass.B * pass.H;
   };
   Launches<T, Fmt, ForwardPass> cell(pass, projected ? Half::cell : Half::both, products.cell, pass.R);
-  cell.multiply(rows, true);
+  const bool drops = pass.masked && pass.masks.state_dropout > 0;
+  // Of h as R reads it, two copies by turns.
+  T* const copies = reinterpret_cast<T*>(memory + w.masked);
+  const auto copy_of = [&](int step) { return copies + step % 2 * (rows * pass.B); };
+  const auto start = [&](auto& launches, int step, const auto& to) {
+    if (!drops) return launches.start(step, step - 1, y_at, to);
+    const auto read_at = [&](int d, int) {
+      return copy_of(step) + static_cast<int64_t>(d) * pass.B * pass.P;
+    };
+    launches.start(step, step, read_at, to);
+  };
+  if (drops) {
+    const int64_t blocks = (rows * pass.B + device::kThreads - 1) / device::kThreads;
+    device::launch(start_masked_kernel<T>, {.blocks = static_cast<int>(blocks), .stream = pass.stream},
+                   StartMasked{pass, copies});
+    cell.multiply(pass.P);
+  } else {
+    cell.multiply(rows, true);
+  }
   if (!projected) {
     cell.arguments().out_stride = rows;
-    for (int step = 0; step < pass.T; ++step) cell.start(step, step - 1, y_at, y_at);
+    for (int step = 0; step < pass.T; ++step) {
+      if (drops) cell.arguments().read_next = copy_of(step + 1);
+      start(cell, step, y_at);
+    }
     return;
   }
   ForwardPass second = pass;
@@ -149,7 +172,8 @@ void run_steps(const ForwardPass& pass, unsigned char* memory, const Workspace& 
   projection.multiply(pass.H);
   projection.arguments().out_stride = rows;
   for (int step = 0; step < pass.T; ++step) {
-    cell.start(step, step - 1, y_at, between);
+    if (drops) projection.arguments().read_next = copy_of(step + 1);
+    start(cell, step, between);
     projection.start(step, step, between, y_at);
   }
 }
@@ -163,7 +187,7 @@ void run_steps(const BackwardPass& pass, unsigned char*, const Workspace&) {
   const auto dgates_at = [&](int d, int t) { return rows_at<T>(pass.dgates, pass, d, t, row) + skipped; };
   const auto dh_at = [&](int d, int t) { return rows_at<T>(pass.dh, pass, d, t, pass.P); };
   const auto nowhere = [](int, int) { return static_cast<void*>(nullptr); };
-  const int last = static_cast<int>(pass.T) - (pass.dh0 == nullptr);
+  const int last = static_cast<int>(pass.T) - (!pass.dh0 && !pass.dreset_h);
   if (!products.projected) {
     Launches<T, Fmt, BackwardPass> whole(pass, Half::both, products.cell, pass.R);
     whole.multiply(pass.D * row);

@@ -13,6 +13,7 @@
 #pragma once
 #include <device/shared.h>
 
+#include "../boundaries.h"
 #include "../gru.h"
 #include "../lstm.h"
 #include "../rnn.h"
@@ -103,6 +104,7 @@ private:
       if (++next.slice == a_.slices) next = {0, beat.step + 1, beat.t + forth};
       Inputs x;
       ask_for_inputs(x, beat);
+      const bool anew = starts_anew() && row_starts_anew(beat.slice, beat.step + 1);  // behind this beat
       typename Rows<S, T, Format, N>::Sums sums;
 #pragma unroll
       for (auto& of_eight : sums)
@@ -114,7 +116,7 @@ private:
       device::sync_block();  // the sums are there, and h_{t-1} is free
       if (next.step < T_ && a_.slices > 1) handover_.fetch(next.slice, next.step);
       Made made[kItems][kPer];
-      compute(made, x, beat);
+      compute(made, x, beat, anew);
       device::sync_block();  // all of h_t is given, and the sums are free
       const bool last = beat.step + 1 == T_;
       if (!last && device::thread() == 0) handover_.publish(beat.slice, beat.step + 1);
@@ -158,6 +160,18 @@ private:
   }
   FUSEGEN_DEVICE device::Shared length_at(int row) const { return memory_ + (a_.shared.lengths + 4 * row); }
 
+  // Whether sequences start anew in this call; the lane's row does before a step; and what a state becomes.
+  FUSEGEN_DEVICE bool starts_anew() const { return a_.shared.resets != 0; }
+  FUSEGEN_DEVICE bool row_starts_anew(int slice, int step) const {
+    return batch(slice) < a_.pass.B && cuda::starts_anew(a_.pass, direction_, step, batch(slice));
+  }
+  FUSEGEN_DEVICE device::Shared reset_at(int slice, int item, int j, int which) const {
+    return memory_ +
+           (a_.shared.resets +
+            (((slice * kItems + item) * kPer + j) * kCarried + which) * (kNumber * device::kThreads) +
+            kNumber * device::thread());
+  }
+
   // By all lanes; a block barrier must follow. -1: out of range, and what the sequence gives is NaN.
   FUSEGEN_DEVICE void read_lengths() const {
     const ForwardPass& pass = a_.pass;
@@ -174,7 +188,8 @@ private:
   // Before the first step: c0, and h0 to the group.
   FUSEGEN_DEVICE void start(int slice) const {
     const ForwardPass& pass = a_.pass;
-    const bool bad = device::load<int>(length_at(slice * N + row_)) < 0;
+    const bool bad = device::load<int>(length_at(slice * N + row_)) < 0,
+               anew = starts_anew() && row_starts_anew(slice, 0);
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       Numbers h;
@@ -185,6 +200,13 @@ private:
           const int64_t at = state_index(slice, i) + j;
           if (pass.h0) first[0] = read<T>(pass.h0, at);
           if (C::kHasC && pass.c0) first[1] = read<T>(pass.c0, at);
+        }
+#pragma unroll
+        for (int which = 0; starts_anew() && which < kCarried; ++which) {
+          const void* const all = which == 0 ? pass.boundaries.h : pass.boundaries.c;
+          const T v = real(slice, i) && all ? static_cast<const T*>(all)[state_index(slice, i) + j] : T{};
+          device::store(reset_at(slice, i, j, which), v);
+          if (anew) first[which] = device::widen(v);
         }
 #pragma unroll
         for (int which = 0; which < kCarried; ++which)
@@ -228,7 +250,8 @@ private:
   }
 
   // The cell's maths; h_t is given.
-  FUSEGEN_DEVICE void compute(Made (&made)[kItems][kPer], const Inputs& x, const Beat& beat) const {
+  FUSEGEN_DEVICE void compute(Made (&made)[kItems][kPer], const Inputs& x, const Beat& beat,
+                              bool anew) const {
     const device::Shared sums = memory_ + (a_.shared.sums + 4 * S::sum_at(device::thread(), 0, 0, 0));
     const bool live = beat.t < device::load<int>(length_at(beat.slice * N + row_));
 #pragma unroll
@@ -251,6 +274,16 @@ private:
         if (live) {  // what does not change need not be written
           device::store(state_at(beat.slice, i, j, 0), m.h);
           if constexpr (C::kHasC) device::store(state_at(beat.slice, i, j, 1), m.c);
+        }
+      }
+      if (anew) {  // y stays as it was made
+#pragma unroll
+        for (int j = 0; j < kPer; ++j) {
+          h.n[j] = device::load<T>(reset_at(beat.slice, i, j, 0));
+          device::store(state_at(beat.slice, i, j, 0), device::widen(h.n[j]));
+          if constexpr (C::kHasC)
+            device::store(state_at(beat.slice, i, j, 1),
+                          device::widen(device::load<T>(reset_at(beat.slice, i, j, 1))));
         }
       }
       // units past H have no place; rows past B do, and are zero: their length is

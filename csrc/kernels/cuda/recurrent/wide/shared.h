@@ -8,7 +8,9 @@ namespace fusegen::cuda::wide {
 // In bytes from its start.
 struct SharedParts {
   int gathered;  // h of a slice: [K / 32][N rows] of 64 bytes, as device/warpgroup.h has it
-  int sums, state, lengths, stop, total;
+  int sums, state, lengths, stop;
+  int resets;  // what states become where sequences start anew, numbers as they come; 0: of no call's
+  int total;
 };
 
 // Floats of a pair that are carried from step to step: h, and LSTM's c.
@@ -25,6 +27,10 @@ constexpr SharedParts shared_parts(const Plan& plan, const Product& product) {
   p.lengths = p.state + plan.slices * pairs * carried(product.gates) * 4;
   p.stop = p.lengths + plan.slices * rows * 4;
   p.total = p.stop + 16;
+  if (product.resets) {
+    p.resets = p.total;
+    p.total += plan.slices * pairs * carried(product.gates) * number_bytes(product.format);
+  }
   return p;
 }
 

@@ -1,4 +1,4 @@
-#include "kernels/cpu/isa/recurrent/small_step_backward.h"
+#include "kernels/cpu/isa/recurrent/small_step/backward.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 

@@ -1,4 +1,4 @@
-#include "kernels/cpu/isa/recurrent/small_step_forward.h"
+#include "kernels/cpu/isa/recurrent/small_step/forward.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 

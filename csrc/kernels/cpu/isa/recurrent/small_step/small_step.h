@@ -1,7 +1,7 @@
 // One step of a few rows: bound by reading each weight once, so they are read as they lie, nothing is packed;
 // 16-bit weights are widened as they are loaded. What forward and backward share.
 #pragma once
-#include "kernel.h"
+#include "kernels/cpu/isa/recurrent/kernel.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
