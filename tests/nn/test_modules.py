@@ -166,7 +166,7 @@ def test_not_an_instance_of_torch_lstm_but_of_rnnbase():
 def test_signatures():
     for name in ("RNN", "LSTM", "GRU"):
         parameters = inspect.signature(getattr(fusegen.nn, name).forward).parameters
-        own = ["lengths", "resets", "reset_to", "generator"]
+        own = ["lengths", "resets", "reset_to", "generator", "last"]
         assert list(parameters) == ["self", "input", "hx", *own]
         assert all(parameters[name].kind is inspect.Parameter.KEYWORD_ONLY for name in own)
     with pytest.warns(UserWarning, match="dropout option adds dropout after all but last"):

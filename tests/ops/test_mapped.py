@@ -280,7 +280,7 @@ def test_jacobians_and_hessians(name, noted):
 
 def test_jacobian_in_parts(monkeypatch):
     """More rows than backward takes at once."""
-    from fusegen.ops import mapped
+    from fusegen.ops.transform import mapped
 
     monkeypatch.setattr(mapped, "_ROWS", 4)
     m, x = layer("LSTM", 2, 3, dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)

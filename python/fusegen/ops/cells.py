@@ -16,9 +16,9 @@ from . import checks, layers, route, torch_path
 from .cuda import cells as cuda_cells
 from .cuda.engine import ENGINE
 from .layout import dense, dense_all, empty_grads, present, rows, wider
-from .per_sample import Gates
 from .recurrent import Call, Outputs, Passes, RecurrentOp, Weights, ops_of
 from .spec import CELL, WEIGHTS_OF_A_CELL, CellSpec
+from .transform.per_sample import Gates
 
 _threads = torch.get_num_threads
 

@@ -23,9 +23,9 @@ from .cuda import layers as cuda_layers
 from .cuda.engine import ENGINE
 from .inside import Asked
 from .layout import dense, dense_all, empty_grads, present, rows, wider
-from .per_sample import Gates
 from .recurrent import Call, Outputs, Passes, Shapes, Weights, ops_of
 from .spec import LAYER, LSTM, CellSpec
+from .transform.per_sample import Gates
 
 _threads = torch.get_num_threads
 

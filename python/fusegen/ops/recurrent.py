@@ -16,11 +16,12 @@ from torch import Tensor
 
 from .. import _backend, reference
 from .._inside import Inside
-from . import checks, mapped, per_sample, route
+from . import checks, route
 from .differentiate import Differentiable, Forward, alias_with_own_version, autograd_function
 from .layout import empty_grads, present
 from .register import Kernel, below_autograd, register, register_autocast, register_autograd
 from .spec import CELLS, CellSpec, Form
+from .transform import mapped, per_sample
 
 Weights = Sequence[Tensor | None]
 Outputs = tuple[Any, ...]  # a tensor, or None
@@ -297,6 +298,8 @@ class RecurrentOp(Differentiable):
         x, h, c, weights, relu, lengths, inside = call
         tensors = (x, h, c, *weights, *(() if inside is None else (inside.reset_h, inside.reset_c)))
         way = route.of_call(tensors)
+        if way == route.MAPPED and inside is None:  # nothing is made again there
+            return self._mapped((x, h, c, *weights, lengths), relu)
         if way in (route.REFERENCE, route.MAPPED):
             return self._transformed(call)
         if way == route.DISPATCH or not (_grad_enabled() and _any_requires_grad(*tensors)):

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ... import _precision
 from ..layout import dense, dense_all, present
-from ..per_sample import Gates
 from ..recurrent import Call, Outputs, Passes, Weights
 from ..spec import GRU, LSTM, CellSpec
+from ..transform.per_sample import Gates
 from .engine import Engine, dtype_name, stream_of
 
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from ... import _backend, _precision
 from ..._inside import CANDIDATE_DROPOUT, STATE_DROPOUT, ZONEOUT_C, Inside, single
 from ..layout import dense, present
-from ..per_sample import Gates
 from ..recurrent import Call, Outputs, Passes, Weights
 from ..spec import GRU, LSTM, CellSpec
+from ..transform.per_sample import Gates
 from .engine import Engine, dtype_name, error_word, stream_of
 
 
@@ -324,10 +324,10 @@ def _gate_gradients(
     x, h0, c0, weights, relu, lengths, *_ = call
     R = present(_of_each_direction(weights, spec, "R"))
     steps = Steps(R, _projection(weights, spec), h0=h0, c0=c0, lengths=lengths, relu=relu)
-    dgates, dh, dh0, dc0 = recurrence_backward(engine, spec, steps, kept, grads, wanted[1:3])
-    dx = None
+    dgates, dh, of_states = recurrence_backward(engine, spec, steps, kept, grads, wanted[1:3])
+    (dh0, dc0), dx = of_states[:2], None
     if wanted[0]:
-        products = _Products(spec, steps, x, kept, dgates, dh)
+        products = _Products(engine, spec, steps, x, kept, dgates, dh)
         dx = products.of_input(present(_of_each_direction(weights, spec, "W")))
     return Gates(dx, dh0, dc0, dgates, dh)
 

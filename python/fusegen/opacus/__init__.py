@@ -11,9 +11,9 @@ Opacus is no dependency of fusegen's; ``pip install 'fusegen[privacy]'`` brings 
 
 from __future__ import annotations
 
-from .nn import GRU, LSTM, RNN
-from .nn._opacus import grad_sampler
-from .nn._opacus import register as _register
+from ..nn import GRU, LSTM, RNN
+from ..nn._opacus import grad_sampler
+from ..nn._opacus import register as _register
 
 __all__ = ["grad_sampler", "register"]
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .spec import GRU, CellSpec
+from ..spec import GRU, CellSpec
 
 Tensors = Sequence[Tensor | None]
 

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch._functorch.utils import unwrap_dead_wrappers
 
-from .. import _backend
-from . import route
-from .differentiate import BATCHED_OR_TANGENT, asked_for
-from .layout import present
-from .spec import Form
+from ... import _backend
+from .. import route
+from ..differentiate import BATCHED_OR_TANGENT, asked_for
+from ..layout import present
+from ..spec import Form
 
 _ROWS = 256  # of batches that backward takes at once where vmap maps its gradients alone: jacrev
 
@@ -138,7 +138,7 @@ class Gradient(torch.autograd.Function):
         with torch._C._DisableAutocast():
             if asked.groups == 0:
                 every = (*asked.wanted, False)
-                return tuple(asked.op.backward(plain, (asked.relu,), tensors, saved, grads, every))
+                return tuple(asked.op.backward(plain, (asked.relu, 0), tensors, saved, grads, every))
             if not plain:
                 return _by_formula(asked, grads, tensors)
             return asked.op.per_group(asked.groups, asked.relu, tensors, saved, grads, asked.wanted)
@@ -257,7 +257,7 @@ def _by_formula(asked: Asked, grads: Tensors, tensors: Tensors) -> tuple[Tensor,
         def formula(*own: Tensor) -> tuple[Tensor, ...]:
             it = iter(own)
             every = [next(it) if w else t for w, t in zip((*asked.wanted, False), tensors, strict=True)]
-            return tuple(compress(op.formula((asked.relu,), every), some))
+            return tuple(compress(op.formula((asked.relu, 0), every), some))
 
         back = torch.func.vjp(formula, *compress(tensors, (*asked.wanted, False)))[1]
         got: tuple[Tensor, ...] = back(tuple(g for g in grads if g is not None))

@@ -1,0 +1,38 @@
+"""A recurrent policy's call on rows of a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def run(layer: nn.Module, features: Tensor, states: Any, starts: Tensor, *, batch_first: bool = False) -> Any:
+    """A recurrent policy's call: (rows of output [T*B, P], the states after the last step).
+
+    Args:
+        layer: a ``fusegen.nn`` LSTM, GRU or RNN of one direction, over time first.
+        features: rows [T*B, F], step by step as in cleanrl, or with batch_first sequence by sequence as in
+            sb3-contrib; B is that of ``states``.
+        states: as the layer takes them, [L, B, H] or a tuple of two.
+        starts: [T*B] in the order of the rows: true, or not 0, where a row is the first of an episode, before
+            which the state is set to zero.
+
+    cleanrl's ``get_states(x, lstm_state, done)`` is ``run(self.lstm, self.network(x), lstm_state, done)``.
+    Raises ValueError where rows and flags do not fit the states.
+    """
+    B = (states if isinstance(states, Tensor) else states[0]).shape[1]
+    n = features.shape[0]
+    if features.dim() != 2 or B == 0 or n % B:
+        raise ValueError(
+            f"rl.run: expected rows of features, a multiple of the {B} sequences of the states, got "
+            f"{tuple(features.shape)}"
+        )
+    if starts.numel() != n:
+        raise ValueError(f"rl.run: expected a flag for each of {n} rows, got starts of {tuple(starts.shape)}")
+    x, at = features, starts.reshape(n) != 0
+    x, at = (
+        t.unflatten(0, (B, -1)).transpose(0, 1) if batch_first else t.unflatten(0, (-1, B)) for t in (x, at)
+    )
+    y, states = layer(x, states, resets=at)
+    return (y.transpose(0, 1) if batch_first else y).flatten(0, 1), states
