@@ -36,6 +36,7 @@ SUITES = {
     "stream": "fusegen.Stream, a step of one session on one thread, against torch.nn, ONNX Runtime and tract",
     "int8": "fusegen.quantize against our float32, torch.ao, ONNX Runtime and torch.nn, one thread and two",
     "ragged": "lengths uniform in 1..T, against torch.nn on the packed input",
+    "inside": "resets, recurrent dropout, zoneout, weight drop beside the plain layer and torch.nn's loop",
     "memory": "bytes kept for backward and peak memory of a training step, against torch.nn",
     "accuracy": "error against float64, beside torch.nn's own",
     "gan": "one discriminator step, plain and with penalties, against plain torch",

@@ -21,7 +21,7 @@ from ..ops import inside as inside_ops
 from ..ops.inside import NO_RATES, Asked, Rates
 from ..ops.spec import CellSpec
 from ._frozen import Frozen
-from ._packed import pad, pad_flags, traced, unpad
+from ._packed import pad, pad_flags, unpad
 from ._scripted import NotScripted
 
 States = tuple[Tensor | None, ...]
@@ -251,8 +251,6 @@ class Recurrent(Layers, NotScripted, RNNBase):
 
     def _asked(self, x: Tensor, resets: Tensor | None, reset_to: Any, generator: Any) -> Asked | None:
         name, h, c = self._get_name(), None, None
-        if not torch.compiler.is_dynamo_compiling() and traced.get() is not None:
-            self._refuse_in_onnx(resets)
         if reset_to is not None:
             if resets is None:
                 raise ValueError(f"{name}: expected reset_to together with resets, got it alone")
@@ -263,13 +261,6 @@ class Recurrent(Layers, NotScripted, RNNBase):
         if resets is not None:
             resets = inside_ops.own(resets, x)
         return Asked(resets, h, c, self._rates, self.training, generator)
-
-    def _refuse_in_onnx(self, resets: Tensor | None) -> None:
-        found = "resets" if resets is not None else f"zoneout={self.zoneout}" if self._zones else ""
-        if found:
-            raise ValueError(
-                f"fusegen.onnx.export: {self._get_name()} has {found}, which ONNX's recurrent nodes have not"
-            )
 
     @property
     def _zones(self) -> bool:

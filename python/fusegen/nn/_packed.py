@@ -86,7 +86,7 @@ def pad_flags(flags: Tensor, shape: Sequence[int], where: Any) -> Tensor:
     if where is None:
         return flags.view(T, B)
     if traced.get() is not None:
-        return flags  # a layer refuses it
+        raise ValueError("fusegen.onnx.export: expected no resets, which ONNX's recurrent nodes have not")
     return flags.new_zeros(T * B).index_copy_(0, where.to(flags.device), flags).view(T, B)
 
 

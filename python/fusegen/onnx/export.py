@@ -20,7 +20,7 @@ from ..nn._base import Recurrent
 from ..nn.cells import RecurrentCell
 from ..nn.convert import converted, recurrent_modules
 from ..nn.quantized import Quantized
-from .nodes import NO_PROJECTION, opset, translation_table
+from .nodes import NO_PROJECTION, NOTHING_INSIDE, opset, translation_table
 from .packed import tracing
 
 _BFLOAT16_SINCE = 22  # the first opset whose LSTM, GRU and RNN take it
@@ -111,6 +111,8 @@ def _check(model: nn.Module, args: Sequence[Any], opset_version: int) -> None:
                 f"{here} has a forward of its own, which fusegen.convert leaves alone; torch's own exporter "
                 "would write it, and writes some GRUs wrong"
             )
+        if getattr(m, "_zones", False):
+            raise ValueError(f"{here} has zoneout={m.zoneout}: expected {NOTHING_INSIDE}")
         if getattr(m, "proj_size", 0):
             raise ValueError(f"{here} has proj_size={m.proj_size}: {NO_PROJECTION}")
         for parameter in m.parameters():
@@ -182,6 +184,12 @@ def _traced(
                 model, args, kwargs=kwargs, dynamo=True, custom_translation_table=translation_table(),
                 verbose=False, **options,
             )  # fmt: skip
+    except torch.onnx.errors.OnnxExporterError as error:
+        cause: BaseException | None = error
+        while cause := cause.__cause__:
+            if isinstance(cause, ValueError) and str(cause).startswith("fusegen.onnx.export"):
+                raise ValueError(str(cause)) from error
+        raise
     finally:
         for hook in hooks:
             hook.remove()

@@ -16,6 +16,7 @@ from ..ops.spec import CELLS, GRU, LSTM, RNN, WEIGHTS_OF_A_CELL, CellSpec
 _ORDER = {LSTM: (0, 3, 1, 2), GRU: (1, 0, 2), RNN: (0,)}
 
 _INT32 = 6  # in TensorProto.DataType
+NOTHING_INSIDE = "no resets, masks or zoneout, which ONNX's recurrent nodes have not"
 NO_PROJECTION = "ONNX's LSTM has no projection (proj_size); export the model without it"
 
 Value = Any  # of the graph that is being built
@@ -61,21 +62,44 @@ def opset() -> Any:
 
 
 def _lstm(
-    x: Value, h0: Value, c0: Value, weights: Weights, lengths: Value = None, packed: Value = None
+    x: Value,
+    h0: Value,
+    c0: Value,
+    weights: Weights,
+    lengths: Value = None,
+    packed: Value = None,
+    *inside: Value,
 ) -> Any:
+    _refuse(inside)
     if any(w is not None for w in weights[4::5]):
         raise ValueError(f"fusegen.onnx: {NO_PROJECTION}")
     return _layer(x, Step(LSTM, (h0, c0), _directions(LSTM, weights), lengths=lengths))
 
 
-def _gru(x: Value, h0: Value, weights: Weights, lengths: Value = None, packed: Value = None) -> Any:
+def _gru(
+    x: Value, h0: Value, weights: Weights, lengths: Value = None, packed: Value = None, *inside: Value
+) -> Any:
+    _refuse(inside)
     return _layer(x, Step(GRU, (h0,), _directions(GRU, weights), lengths=lengths))
 
 
 def _rnn(
-    x: Value, h0: Value, weights: Weights, relu: bool, lengths: Value = None, packed: Value = None
+    x: Value,
+    h0: Value,
+    weights: Weights,
+    relu: bool,
+    lengths: Value = None,
+    packed: Value = None,
+    *inside: Value,
 ) -> Any:
+    _refuse(inside)
     return _layer(x, Step(RNN, (h0,), _directions(RNN, weights), relu, lengths))
+
+
+def _refuse(inside: tuple[Value, ...]) -> None:
+    """Raises ValueError where a layer's op was given resets or zoneout."""
+    if inside:
+        raise ValueError(f"fusegen.onnx.export: expected {NOTHING_INSIDE}")
 
 
 def _lstm_cell(x: Value, h: Value, c: Value, weights: Weights, packed: Value = None) -> Any:

@@ -14,21 +14,24 @@ from .layout import dense
 from .register import Kernel, below_autograd, register, register_autograd, register_drawing
 
 
-def _draw(generator: torch.Generator | None = None) -> Tensor:
-    return torch.empty((), dtype=torch.int64, device="cpu").random_(-(2**63), None, generator=generator)
+def _draw(unset: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    return torch.empty_like(unset).random_(-(2**63), None, generator=generator)
 
 
-def _no_key(generator: torch.Generator | None = None) -> Tensor:
-    return torch.empty((), dtype=torch.int64, device="cpu")
+def _no_key(unset: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    return torch.empty_like(unset)
 
 
-_draw_op = register_drawing("draw_key", "(Generator? generator=None) -> Tensor", _draw, _no_key)
+# torch.compile merges calls of an op that have the same arguments, whatever its tags say; what torch.empty
+# gives is never the same.
+_SCHEMA = "(Tensor unset, Generator? generator=None) -> Tensor"
+_draw_op = register_drawing("draw_key", _SCHEMA, _draw, _no_key)
 
 
 def draw_key(generator: torch.Generator | None = None) -> Tensor:
     """A key for the masks of one call: an int64 on the CPU, from torch's generator there, or this one. Each
     call draws, inside torch.compile too."""
-    key: Tensor = _draw_op(generator)
+    key: Tensor = _draw_op(torch.empty((), dtype=torch.int64, device="cpu"), generator)
     return key
 
 
