@@ -22,8 +22,8 @@ def _no_key(unset: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return torch.empty_like(unset)
 
 
-# torch.compile merges calls of an op that have the same arguments, whatever its tags say; what torch.empty gives
-# is never the same.
+# torch.compile merges calls of an op that have the same arguments, whatever its tags say; what torch.empty
+# gives is never the same.
 _SCHEMA = "(Tensor unset, Generator? generator=None) -> Tensor"
 _draw_op = register_drawing("draw_key", _SCHEMA, _draw, _no_key)
 

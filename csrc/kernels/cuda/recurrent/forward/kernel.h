@@ -118,12 +118,10 @@ private:
       if (!goes_on) break;
       device::Word4 word{0, 0, 0, 0};
       if (share_.finishes) word = staged_word();
-      if constexpr (kAnew)
-        if (share_.finishes) hand_on_anew(word, beat.slice);
+      if (ring_.starts_anew() && share_.finishes) hand_on_anew(word, beat.slice);
       // Not the last h: nobody waits for it, and a store must not be under way to a block that ends.
       handover_.give(word, beat.slice, beat.step + 1, beat.step + 1 < static_cast<int>(a_.pass.T));
-      if constexpr (kAnew)
-        if (share_.finishes) word = device::load16(stage_word_);  // y's again
+      if (ring_.starts_anew() && share_.finishes) word = device::load16(stage_word_);  // y's again
       if (share_.finishes) with_count([&](auto count) { store<count>(made, word, beat); });
 
       ring_.go_on();
@@ -250,7 +248,7 @@ private:
         if (a_.pass.h0) h_[i] = read<T>(a_.pass.h0, at);
       }
     }
-    if constexpr (kAnew) keep_resets<kCount>(slice);
+    if (ring_.starts_anew()) keep_resets<kCount>(slice);
     if (recalls()) keep<kCount>(slice);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) stage<kCount>(i, device::narrow<T>(h_[i]));
@@ -468,7 +466,7 @@ private:
                           static_cast<int64_t>(row<kCount>(i) - share_.row) * a_.pass.H)) = c_[i];
       }
     }
-    if constexpr (kAnew) start_anew<kCount>(beat.slice);
+    if (ring_.starts_anew()) start_anew<kCount>(beat.slice);
     if (recalls()) keep<kCount>(beat.slice);
   }
   // y and gates number by number, where rows do not begin on whole words: out of shared memory, so that loops

@@ -87,7 +87,7 @@ public:
         fetch_around(to, from);
       }
     }
-    if constexpr (kAnew) fetch_boundaries();
+    if (starts_anew()) fetch_boundaries();
     device::end_copy_group();
     if (++fetch_slice_ == a_.geometry.slices) {
       fetch_slice_ = 0;
@@ -95,6 +95,9 @@ public:
     }
   }
 
+  // Whether sequences may start anew. Of kernels in which they may it is asked in each beat all the same: the
+  // branch keeps what it guards out of the registers of all else, of which LSTM's split numbers leave none.
+  FUSEGEN_DEVICE bool starts_anew() const { return kAnew && a_.geometry.shared.resets != 0; }
   // Which rows of a slice start anew behind the beat that is worked on: a bit each, the first the lowest.
   FUSEGEN_DEVICE uint32_t rows_anew(int slice) const {
     const int first = first_b_ + slice * kRows;

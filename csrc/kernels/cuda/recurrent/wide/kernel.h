@@ -37,7 +37,8 @@ struct alignas(kCount * sizeof(T)) NeighboursAhead {
   }
 };
 
-template <class C, class T, class Format, int KSplits, int N>
+// kAnew: sequences may start anew in the call.
+template <class C, class T, class Format, int KSplits, int N, bool kAnew>
 class Steps {
 public:
   using S = Shard<C::kGates, KSplits, N>;
@@ -104,7 +105,7 @@ private:
       if (++next.slice == a_.slices) next = {0, beat.step + 1, beat.t + forth};
       Inputs x;
       ask_for_inputs(x, beat);
-      const bool anew = starts_anew() && row_starts_anew(beat.slice, beat.step + 1);  // behind this beat
+      const uint32_t boundaries = kAnew ? boundaries_behind(beat) : 0;
       typename Rows<S, T, Format, N>::Sums sums;
 #pragma unroll
       for (auto& of_eight : sums)
@@ -116,7 +117,7 @@ private:
       device::sync_block();  // the sums are there, and h_{t-1} is free
       if (next.step < T_ && a_.slices > 1) handover_.fetch(next.slice, next.step);
       Made made[kItems][kPer];
-      compute(made, x, beat, anew);
+      compute(made, x, beat, boundaries);
       device::sync_block();  // all of h_t is given, and the sums are free
       const bool last = beat.step + 1 == T_;
       if (!last && device::thread() == 0) handover_.publish(beat.slice, beat.step + 1);
@@ -160,11 +161,12 @@ private:
   }
   FUSEGEN_DEVICE device::Shared length_at(int row) const { return memory_ + (a_.shared.lengths + 4 * row); }
 
-  // Whether sequences start anew in this call; the lane's row does before a step; and what a state becomes.
-  FUSEGEN_DEVICE bool starts_anew() const { return a_.shared.resets != 0; }
-  FUSEGEN_DEVICE bool row_starts_anew(int slice, int step) const {
-    return batch(slice) < a_.pass.B && cuda::starts_anew(a_.pass, direction_, step, batch(slice));
+  // Of the lane's row and 31 others behind a beat. As they come: nobody waits for them before the products.
+  FUSEGEN_DEVICE uint32_t boundaries_behind(const Beat& beat) const {
+    const int b = batch(beat.slice) < a_.pass.B ? batch(beat.slice) : 0;
+    return boundaries_before(a_.pass, direction_, beat.step + 1)[b / 32];
   }
+  // What a state becomes.
   FUSEGEN_DEVICE device::Shared reset_at(int slice, int item, int j, int which) const {
     return memory_ +
            (a_.shared.resets +
@@ -189,7 +191,7 @@ private:
   FUSEGEN_DEVICE void start(int slice) const {
     const ForwardPass& pass = a_.pass;
     const bool bad = device::load<int>(length_at(slice * N + row_)) < 0,
-               anew = starts_anew() && row_starts_anew(slice, 0);
+               anew = kAnew && batch(slice) < pass.B && starts_anew(pass, direction_, 0, batch(slice));
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       Numbers h;
@@ -202,7 +204,7 @@ private:
           if (C::kHasC && pass.c0) first[1] = read<T>(pass.c0, at);
         }
 #pragma unroll
-        for (int which = 0; starts_anew() && which < kCarried; ++which) {
+        for (int which = 0; kAnew && which < kCarried; ++which) {
           const void* const all = which == 0 ? pass.boundaries.h : pass.boundaries.c;
           const T v = real(slice, i) && all ? static_cast<const T*>(all)[state_index(slice, i) + j] : T{};
           device::store(reset_at(slice, i, j, which), v);
@@ -251,9 +253,10 @@ private:
 
   // The cell's maths; h_t is given.
   FUSEGEN_DEVICE void compute(Made (&made)[kItems][kPer], const Inputs& x, const Beat& beat,
-                              bool anew) const {
+                              uint32_t boundaries) const {
     const device::Shared sums = memory_ + (a_.shared.sums + 4 * S::sum_at(device::thread(), 0, 0, 0));
-    const bool live = beat.t < device::load<int>(length_at(beat.slice * N + row_));
+    const bool live = beat.t < device::load<int>(length_at(beat.slice * N + row_)),
+               anew = kAnew && batch(beat.slice) < a_.pass.B && (boundaries >> batch(beat.slice) % 32 & 1);
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       Numbers h;
@@ -276,7 +279,7 @@ private:
           if constexpr (C::kHasC) device::store(state_at(beat.slice, i, j, 1), m.c);
         }
       }
-      if (anew) {  // y stays as it was made
+      if (kAnew && anew) {  // y stays as it was made
 #pragma unroll
         for (int j = 0; j < kPer; ++j) {
           h.n[j] = device::load<T>(reset_at(beat.slice, i, j, 0));
@@ -363,10 +366,10 @@ private:
   float b_hn_[kItems][kPer];
 };
 
-template <class C, class T, class Format, int KSplits, int N>
+template <class C, class T, class Format, int KSplits, int N, bool kAnew>
 FUSEGEN_KERNEL void wide_forward(FUSEGEN_ARGUMENT Arguments a) {
   if constexpr (device::kHasWarpgroups) {
-    Steps<C, T, Format, KSplits, N>(a).run();
+    Steps<C, T, Format, KSplits, N, kAnew>(a).run();
   } else {  // plans see to it that this is not what runs
     if (device::thread() == 0) device::store_first(a.pass.error, kNoClusters);
   }

@@ -9,17 +9,22 @@ namespace fusegen::cuda::wide {
 
 using Kernel = void (*)(Arguments);
 
-template <class C, class T, class Fmt>
-Kernel kernel_of_cell(const Plan& plan) {
+template <class C, class T, class Fmt, bool kAnew>
+Kernel kernel_with(const Plan& plan) {
   const bool few = plan.tiles == 4;
-  if (plan.k_splits == 2) return few ? wide_forward<C, T, Fmt, 2, 32> : wide_forward<C, T, Fmt, 2, 64>;
-  return few ? wide_forward<C, T, Fmt, 1, 32> : wide_forward<C, T, Fmt, 1, 64>;
+  if (plan.k_splits == 2)
+    return few ? wide_forward<C, T, Fmt, 2, 32, kAnew> : wide_forward<C, T, Fmt, 2, 64, kAnew>;
+  return few ? wide_forward<C, T, Fmt, 1, 32, kAnew> : wide_forward<C, T, Fmt, 1, 64, kAnew>;
+}
+template <class C, class T, class Fmt>
+Kernel kernel_of_cell(const ForwardPass& pass) {
+  return pass.resets ? kernel_with<C, T, Fmt, true>(pass.plan) : kernel_with<C, T, Fmt, false>(pass.plan);
 }
 template <class T, class Fmt>
 Kernel kernel_of(const ForwardPass& pass) {
-  return pass.cell == Cell::lstm  ? kernel_of_cell<Lstm, T, Fmt>(pass.plan)
-         : pass.cell == Cell::gru ? kernel_of_cell<Gru, T, Fmt>(pass.plan)
-                                  : kernel_of_cell<Rnn, T, Fmt>(pass.plan);
+  return pass.cell == Cell::lstm  ? kernel_of_cell<Lstm, T, Fmt>(pass)
+         : pass.cell == Cell::gru ? kernel_of_cell<Gru, T, Fmt>(pass)
+                                  : kernel_of_cell<Rnn, T, Fmt>(pass);
 }
 
 inline device::Launch launch_of(const ForwardPass& pass) {
