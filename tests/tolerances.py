@@ -120,6 +120,9 @@ TOLERANCE = {
     # Sums of up to 51,200 terms (weight gradients over T*B rows), met by every peer with a factor of 10 in
     # hand.
     (torch.float32, "benchmark"): 2e-5,
+    # A layer norm of a state of zero divides by the root of eps, 3e-3, so that the first steps' rounding
+    # grows 300 times: torch's own loop of LayerNormLSTM's formula is off by 3e-4 in its worst gradient.
+    (torch.float32, "benchmark normalised"): 2e-3,
     # 0.4 % per rounding of h, carried over 100 steps, and forgotten over more.
     (torch.bfloat16, "benchmark"): 5e-2,
     # 11 bits.

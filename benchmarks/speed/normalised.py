@@ -43,6 +43,7 @@ class NormalisedProblem(Problem):
     """Parameters as the module begins with; the answer is the reference formula's in float64."""
 
     lengths = None
+    compared = "benchmark normalised"
 
     def __init__(self, case: NormalisedCase, seed: int = 0) -> None:
         self.case = case
