@@ -231,8 +231,8 @@ private:
         return TileAddend<C>{};
       };
       const auto finish = [&](int row, int64_t panel, const auto& sums) {
-        if (now.inside) step_row<true>(now, row, panel, sums);
-        else step_row<false>(now, row, panel, sums);
+        if (now.inside) return step_row_inside(now, row, panel, sums);
+        step_row<false>(now, row, panel, sums);
       };
       if (!project_) recur(after, now.rows, recurrent_panels(), Sweep{states, step}, fetch_saved, finish);
       else if constexpr (cell == Cell::lstm) {
@@ -323,8 +323,14 @@ private:
     return parts.fresh;
   }
 
+  // Apart, so that the plain way is compiled as if there were no other.
+  __attribute__((noinline)) void step_row_inside(const TeamStep& now, int row, int64_t panel,
+                                                 const RowSums<C, kTileVectors>& sums) {
+    step_row<true>(now, row, panel, sums);
+  }
   template <bool inside>
-  void step_row(const TeamStep& now, int row, int64_t panel, const RowSums<C, kTileVectors>& sums) {
+  FUSEGEN_INLINE void step_row(const TeamStep& now, int row, int64_t panel,
+                               const RowSums<C, kTileVectors>& sums) {
     const Batch& batch = batches_[now.k];
     const PanelShape shape{p_.H, 1};
     const bool last = batch.last(row, now.step);

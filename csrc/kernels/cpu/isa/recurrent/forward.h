@@ -303,10 +303,8 @@ private:
         },
         [&](int row, int rows, int64_t panel, auto& sums) {
           activate_gates(sums, rows);
-          if (now.inside)
-            for (int r = 0; r < rows; ++r) finish_row<true>(now, row + r, panel, sums.value[r]);
-          else
-            for (int r = 0; r < rows; ++r) finish_row<false>(now, row + r, panel, sums.value[r]);
+          if (now.inside) return finish_rows_inside(now, row, rows, panel, sums);
+          for (int r = 0; r < rows; ++r) finish_row<false>(now, row + r, panel, sums.value[r]);
         });
   }
   void project(const TeamStep& now, const std::vector<const C*>& hidden, const Range& panels) const {
@@ -346,7 +344,7 @@ private:
 
   // The cell's state from its gates, for one row of a tile. `inside`: whether anything happens there.
   template <bool inside>
-  void finish_row(const TeamStep& now, int row, int64_t panel, const RowSums<C, NW>& a) const {
+  FUSEGEN_INLINE void finish_row(const TeamStep& now, int row, int64_t panel, const RowSums<C, NW>& a) const {
     [[maybe_unused]] const int64_t H = p_.H;
     const TeamScratch& s = now.s;
     const Outputs& to = now.outputs[row];
@@ -413,6 +411,12 @@ private:
         finish_state<inside>(now, row, u, lanes, h);
       }
     }
+  }
+
+  // Apart, so that the plain way is compiled as if there were no other.
+  __attribute__((noinline)) void finish_rows_inside(const TeamStep& now, int row, int rows, int64_t panel,
+                                                    const TileSums<C, NW>& sums) const {
+    for (int r = 0; r < rows; ++r) finish_row<true>(now, row + r, panel, sums.value[r]);
   }
 
   // h of the step before, without masks.
