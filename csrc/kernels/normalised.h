@@ -5,9 +5,9 @@
 
 namespace fusegen {
 
-// What is done to W x and R h' before the cell's activations (python/fusegen/reference_normalised.py has the
-// formulas): nothing but biases; layer norms of each apart, over all gates or, of Ba's GRU, over r and z and
-// over n; one layer norm over their sum.
+// What is done to W x and R h' before the cell's activations (python/fusegen/ops/normalised/formula.py has
+// the formulas): nothing but biases; layer norms of each apart, over all gates or, of Ba's GRU, over r and z
+// and over n; one layer norm over their sum.
 enum class Norm : uint8_t { none, haste, ba, dreamer };
 
 constexpr bool norms_apart(Norm norm) { return norm == Norm::haste || norm == Norm::ba; }

@@ -69,8 +69,8 @@ def layer_backward(
     dh: _T = None,
 ) -> None: ...
 def normalised_forward(
-    # cell, norm, blocks, eps, x [T, B, I], h0, c0 [D, B, H], weights (fusegen.reference_normalised.WEIGHTS of
-    # each direction), lengths, resets [T, B] uint8, reset_h, reset_c, threads
+    # cell, norm, blocks, eps, x [T, B, I], h0, c0 [D, B, H], weights (fusegen.ops.normalised.formula.WEIGHTS
+    # of each direction), lengths, resets [T, B] uint8, reset_h, reset_c, threads
     call: _Call,
     y: Tensor,  # [T, B, D*H]
     h_n: Tensor,

@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cases import covering, flat, grads, hidden, oracle_of
-from fusegen import reference_normalised
 from fusegen.nn import (
     BlockDiagonalGRU,
     BlockDiagonalGRUCell,
@@ -23,6 +22,7 @@ from fusegen.nn import (
     LayerNormLSTM,
     LayerNormLSTMCell,
 )
+from fusegen.ops.normalised import formula as reference_normalised
 from fusegen.ops.normalised import stack
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -11,11 +11,11 @@ from torch.nn import Parameter
 
 from ... import _arguments
 from ...ops.normalised import NORMS
+from ...ops.normalised.formula import Kind
 from ...ops.spec import LSTM, CellSpec
-from ...reference_normalised import Kind
 from .._scripted import NotScripted
 
-# In the order of fusegen.reference_normalised.WEIGHTS.
+# In the order of fusegen.ops.normalised.formula.WEIGHTS.
 NAMES = ("weight_ih", "weight_hh", "gain_ih", "bias_ih", "gain_hh", "bias_hh", "gain_c", "bias_c")
 _EPS = {"haste": 1e-5, "ba": 1e-5, "dreamer": 1e-3, "none": 1e-5}
 

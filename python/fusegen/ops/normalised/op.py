@@ -1,7 +1,7 @@
 """torch.ops.fusegen.normalised_lstm, normalised_gru and normalised_rnn: one layer of normalised cells, or of
 cells whose recurrent matrix is of blocks, over a whole sequence, and its gradient.
 
-The formulas, and the order of a direction's weights, are those of ``fusegen.reference_normalised``. Those of
+The formulas, and the order of a direction's weights, are those of ``formula``. Those of
 two cells have a ``_train`` kind too, which also gives what the gradient needs; an RNN's output suffices.
 """
 
@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ... import _backend, reference_normalised
-from ...reference_normalised import WEIGHTS, Kind, Resets
+from ... import _backend
 from .. import checks, route
 from ..differentiate import Differentiable, Forward, alias_with_own_version, autograd_function
 from ..layout import empty_grads, present
 from ..register import _AUTOCAST_KEYS, _LIBRARY, Kernel, below_autograd, register, register_autograd
 from ..spec import GRU, LSTM, RNN, CellSpec
+from . import formula
+from .formula import WEIGHTS, Kind, Resets
 from .passes import CPU, CUDA, PER, Call, Made, Passes, empty_outputs
 
 
@@ -168,7 +169,7 @@ class NormalisedOp(Differentiable):
         """In differentiable torch."""
         states = (call.h0, call.c0)[: self.states]
         resets = None if call.resets is None else Resets(call.resets, call.reset_h, call.reset_c)
-        return reference_normalised.layer(call.kind, call.x, states, call.weights, call.lengths, resets)
+        return formula.layer(call.kind, call.x, states, call.weights, call.lengths, resets)
 
     def _autograd(self, *args: Any) -> Any:
         call = self._call(args)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ... import _C
-from ...reference_normalised import WEIGHTS, Kind
 from .. import checks
 from ..layout import dense, dense_all, empty_grads, present, rows, wider
 from ..spec import CellSpec
+from .formula import WEIGHTS, Kind
 
 Weights = Sequence[Tensor | None]
 PER = len(WEIGHTS)

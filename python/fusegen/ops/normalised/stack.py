@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import _backend
-from ...reference_normalised import Kind
 from ..spec import CellSpec
+from .formula import Kind
 from .op import OPS
 from .passes import PER, Call, Weights
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import fusegen
-from fusegen import reference_normalised
+from fusegen.ops.normalised import formula as reference_normalised
 from harness.bars import Bar, ratios, select
 from harness.options import Options
 from harness.peer import NotCompared

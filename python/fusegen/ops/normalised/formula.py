@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .reference import States, Weights, _rounder, _wide
+from ...reference import States, Weights, _rounder, _wide
 
 WEIGHTS = ("W", "R", "g_ih", "b_ih", "g_hh", "b_hh", "g_c", "b_c")
 
