@@ -188,10 +188,11 @@ def _traced(
                 verbose=False, **options,
             )  # fmt: skip
     except torch.onnx.errors.OnnxExporterError as error:
-        cause: BaseException | None = error
-        while cause := cause.__cause__:
+        cause = error.__cause__
+        while cause is not None:
             if isinstance(cause, ValueError) and str(cause).startswith("fusegen.onnx.export"):
                 raise ValueError(str(cause)) from error
+            cause = cause.__cause__
         raise
     finally:
         for hook in hooks:
