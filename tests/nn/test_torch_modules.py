@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
 from torch.testing._internal.common_utils import freeze_rng_state
 
-OWN = {getattr(nn, name): getattr(fusegen.nn, name) for name in fusegen.nn.__all__}
+OWN = {getattr(nn, name): getattr(fusegen.nn, name) for name in fusegen.nn.__all__ if hasattr(nn, name)}
 INFOS = [info for info in module_db if info.module_cls in OWN]
 DTYPES = (torch.float32, torch.float64)
 

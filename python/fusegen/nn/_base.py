@@ -252,7 +252,8 @@ class Recurrent(Layers, NotScripted, RNNBase):
     def __init__(self, *args: Any, recompute: int | None, **kwargs: Any) -> None:
         checks.as_recompute(type(self).__name__, recompute)
         super().__init__(*args, **kwargs)
-        self.recompute = recompute
+        if recompute is not None:  # else it has what torch.nn's has, and nothing more
+            self.recompute = recompute
 
     def _regularise(self, **given: Any) -> None:
         """Keeps these of the four options below, checked, beside the others."""

@@ -165,7 +165,7 @@ class _MlpStep(Differentiable):
     ) -> tuple[Tensor, Tensor, Tensor]:
         tensors = (*samples, *weights, *biases)
         way = route.of_call(tensors)
-        if way == route.REFERENCE:
+        if way in (route.REFERENCE, route.MAPPED):
             _backend.note(f"{self.name} under torch.func or forward-mode differentiation: the reference runs")
             step = _reference(samples, weights, biases, slopes, options)
             return step.loss, step.scalars, step.logits

@@ -184,7 +184,7 @@ def recurrence(engine: Engine, spec: CellSpec, gx: Tensor, steps: Steps, train: 
     gates = gx.new_empty(D, T, B, 4 * H) if train and spec.saved else None
     cells = gx.new_empty(D, T, B, H, dtype=torch.float32) if train and spec is LSTM else None
     if train and not spec.saved and steps.inside is not None and steps.inside.expects:
-        gates = gx.new_empty(D, T, B, H)
+        gates = gx.new_zeros(D, T, B, H)  # nothing is written past a sequence's end
     plan = _plan(engine, spec, steps, gx, False)
     transport = engine.kernels.gpu_forward(
         plan, stream_of(gx), engine.patience, gx, _dense(steps.R), _dense(steps.W_hr),
