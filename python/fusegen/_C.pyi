@@ -339,7 +339,20 @@ def gpu_plan(
     D: int,
     device: int,
     transport: str,
+    resets: bool = False,  # whether sequences start anew inside the call
+    masked: bool = False,  # whether there is dropout or zoneout inside the recurrence
 ) -> GpuPlan: ...
+
+# True where an element is dropped; ``mask``: its number in csrc/kernels/philox.h.
+def gpu_mask(
+    stream: int,
+    key: _T,  # int64 [] on the CPU
+    mask: int,
+    place: int,  # layer * D + direction
+    rate: float,
+    dropped: _T,  # uint8 [rows, n], written
+) -> None: ...
+def gpu_boundary_bytes(T: int, B: int, D: int) -> int: ...  # of what gpu_forward and gpu_backward write
 def gpu_plan_on(  # for a device that need not be here
     sms: int,
     shared_bytes: int,  # the most a block may have
@@ -354,6 +367,8 @@ def gpu_plan_on(  # for a device that need not be here
     P: int,
     D: int,
     transport: str,
+    resets: bool = False,
+    masked: bool = False,
 ) -> GpuPlan: ...
 def gpu_forward(
     plan: GpuPlan,
@@ -373,6 +388,7 @@ def gpu_forward(
     cells: _T,  # [D, T, B, H]
     workspace: Tensor,  # uint8 [plan.workspace_bytes]
     error: Tensor,  # int64 [1] in host memory
+    inside: _Inside = None,
 ) -> str: ...
 def gpu_backward(
     plan: GpuPlan,
@@ -395,6 +411,9 @@ def gpu_backward(
     dc0: _T,
     workspace: Tensor,
     error: Tensor,
+    inside: _Inside = None,
+    dreset_h: _T = None,  # [D, B, P] float32
+    dreset_c: _T = None,  # [D, B, H] float32
 ) -> str: ...
 
 # One step of a cell on a GPU, likewise.

@@ -221,9 +221,7 @@ def test_what_a_module_says_and_keeps():
     m = fusegen.nn.GRU(3, 4, recompute=8)
     assert "recompute=8" in repr(m)
     assert "recompute" not in repr(fusegen.nn.GRU(3, 4))
-    old = fusegen.nn.GRU(3, 4)
-    del old.__dict__["recompute"]  # as of a module pickled before there was one
-    assert old(torch.randn(3, 2, 3))[0].shape == (3, 2, 4)
+    assert "recompute" not in vars(fusegen.nn.GRU(3, 4))  # as of a module pickled before there was one
 
 
 # ---- who else is watching ---------------------------------------------------------------------------------

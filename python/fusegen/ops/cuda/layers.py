@@ -162,7 +162,7 @@ def _forward(
 ) -> Outputs:
     gx, b_hn = gate_inputs(spec, x, weights)
     R = present(_of_each_direction(weights, spec, "R"))
-    steps = Steps(R, _projection(weights, spec), b_hn, h0, c0, lengths, relu, inside)
+    steps = Steps(R, _projection(weights, spec), b_hn, h0, c0, lengths=lengths, relu=relu, inside=inside)
     out = recurrence(engine, spec, gx, steps, train and not recompute)
     return (*out[:3], *_nothing_saved(spec, steps, gx)) if train and recompute else out
 
@@ -294,14 +294,16 @@ def _backward(
 ) -> list[Tensor]:
     x, h0, c0, weights, relu, lengths, inside = call
     R = present(_of_each_direction(weights, spec, "R"))
-    steps = Steps(R, _projection(weights, spec), (), h0, c0, lengths, relu, inside)
+    steps = Steps(R, _projection(weights, spec), (), h0, c0, lengths=lengths, relu=relu, inside=inside)
     of_resets = wanted[3 + len(weights) :] or (False, False)
     # under autocast, torch's products would come out in another dtype than the tensors they are gradients of
     with torch._C._DisableAutocast():
         if recompute:
             kept = (kept[0], *_forward(engine, spec, *call[:6], None, True, inside)[3:])
-        dgates, dh, of_states = recurrence_backward(engine, spec, steps, kept, grads, wanted[1:3], of_resets)
-        products = _Products(engine, spec, steps, x, kept, dgates, dh)
+        dgates, dh, of_states = recurrence_backward(
+            engine, spec, steps, kept, grads, states=wanted[1:3], resets=of_resets
+        )
+        products = _Products(engine, spec, steps, x=x, kept=kept, dgates=dgates, dh=dh)
         dx = [products.of_input(present(_of_each_direction(weights, spec, "W")))] if wanted[0] else []
         per = len(spec.weights)
         of_weights = [
@@ -327,7 +329,7 @@ def _gate_gradients(
     dgates, dh, of_states = recurrence_backward(engine, spec, steps, kept, grads, wanted[1:3])
     (dh0, dc0), dx = of_states[:2], None
     if wanted[0]:
-        products = _Products(engine, spec, steps, x, kept, dgates, dh)
+        products = _Products(engine, spec, steps, x=x, kept=kept, dgates=dgates, dh=dh)
         dx = products.of_input(present(_of_each_direction(weights, spec, "W")))
     return Gates(dx, dh0, dc0, dgates, dh)
 
