@@ -33,8 +33,8 @@ void bind_sequences(py::module_& m) {
                                  .gates = gates,
                                  .cells = cells,
                                  .packed = std::move(packed).value_or(Views{}),
-                                 .recompute = recompute,
                                  .threads = threads,
+                                 .recompute = recompute,
                                  .inside = read_inside(inside)};
         py::gil_scoped_release unlocked;
         layer_forward(layer);
@@ -62,10 +62,10 @@ void bind_sequences(py::module_& m) {
                                   .dh0 = dh0,
                                   .dc0 = dc0,
                                   .dweights = std::move(dweights),
+                                  .threads = threads,
                                   .recompute = recompute,
                                   .dgates = dgates,
                                   .dh = dh,
-                                  .threads = threads,
                                   .inside = read_inside(inside),
                                   .dreset_h = dreset_h,
                                   .dreset_c = dreset_c};

@@ -25,9 +25,9 @@ struct LayerForward {
   View lengths;   // [B] int64
   View y, h_n, c_n, gates, cells;
   Views packed;  // one blob of pack() a direction, or empty
+  int threads;
   // 0, or k: no gates are given, and of an LSTM's cells those of every k-th step, [D,(T-1)/k,B,H]
   int64_t recompute = 0;
-  int threads;
   LayerInside inside{};
 };
 
@@ -40,9 +40,9 @@ struct LayerBackward {
   View y, gates, cells;  // y may be absent of one step of an LSTM or GRU
   View dx, dh0, dc0;
   Views dweights;
-  int64_t recompute = 0;  // as forward had it, on as many threads
-  View dgates, dh;        // what gradients of weights are formed from, where wanted
   int threads;
+  int64_t recompute = 0;  // as forward had it, on as many threads
+  View dgates{}, dh{};    // what gradients of weights are formed from, where wanted
   LayerInside inside{};
   View dreset_h{}, dreset_c{};
 };
