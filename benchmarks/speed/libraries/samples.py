@@ -4,7 +4,6 @@ beside our own plain training step and Opacus' DPLSTM, DPGRU and DPRNN."""
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from time import perf_counter
 
 import torch
@@ -82,7 +81,6 @@ class Opacus(BaseRunner):
             raise Unavailable("opacus is not installed (pip install 'fusegen[privacy]')")
         from opacus import GradSampleModule, layers
 
-        warnings.filterwarnings("ignore", message="Full backward hook is firing")
         fusegen.set_backend("fused")
         case, trained = problem.case, problem.module(fusegen.nn)
         layer = trained
