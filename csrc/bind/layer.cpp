@@ -129,8 +129,6 @@ void bind_steps(py::module_& m) {
                                  .dh0 = dh,
                                  .dc0 = dc,
                                  .dweights = std::move(dweights),
-                                 .dgates = {},
-                                 .dh = {},
                                  .threads = threads};
         py::gil_scoped_release unlocked;
         cell_backward(step);
