@@ -207,9 +207,14 @@ NAN = np.full((2, 4, 4), np.nan)
 BAD_SERIES = {
     "empty path": (lambda folder: "", {}, ValueError, "path: expected a path"),
     "missing": (lambda folder: folder / "no.npy", {}, FileNotFoundError, "path: cannot read"),
-    "kind": (wrote("x.mp3", b"a"), {}, ValueError, "expected a .npy, .csv or .wav file"),
-    "empty folder": (lambda folder: folder, {}, ValueError, "no .wav files"),
-    "no sound": (wrote("x.wav", b"RIFFno"), {}, ValueError, "not a PCM .wav file"),
+    "kind": (
+        wrote("x.mp3", b"a"),
+        {},
+        ValueError,
+        r"expected a file \(.npy, .csv, .tsv, .wav, .*or a folder of sound files, got .*x.mp3",
+    ),
+    "empty folder": (lambda folder: folder, {}, ValueError, "no sound files"),
+    "no sound": (wrote("x.wav", b"RIFFno"), {}, ValueError, "x.wav is not a sound file"),
     "silence": (lambda folder: sound(folder / "x.wav", []), {}, ValueError, "holds no samples"),
     "rank": (array("x.npy", np.zeros((1, 2, 3, 4))), {}, ValueError, r"expected shape \[S\]"),
     "NaN": (array("x.npy", NAN), {}, ValueError, "NaN"),

@@ -8,7 +8,9 @@ from .parallel import Pairs, read_pairs, reversals
 from .pictures import digits, fitted, photo_patches
 from .sequences import Ragged, lines, sentences
 from .series import Series, eeg, read_series, share_prices, windows
+from .sound import read_sound
 from .stream import StreamedLanes, StreamError, TextStream
+from .tables import Table, read_table
 from .text import Lanes, Text, character_names, open_text, pydocs, read_text, split, tokenize
 from .vocabulary import Vocabulary, count_characters
 from .whitening import Whitening
@@ -23,6 +25,7 @@ __all__ = [
     "Shuffled",
     "StreamError",
     "StreamedLanes",
+    "Table",
     "Text",
     "TextStream",
     "Vocabulary",
@@ -44,6 +47,8 @@ __all__ = [
     "read_images",
     "read_pairs",
     "read_series",
+    "read_sound",
+    "read_table",
     "read_text",
     "read_tokens",
     "reversals",

@@ -180,6 +180,8 @@ def _introduce(run: Run, task: Any, workers: Workers, which: str | None) -> None
     processes = f"{workers.count} processes, " if workers.count > 1 else ""
     print(f"run       {run.folder}{'' if which is None else f', going on from {which}'}")
     print(f"task      {run.task_name}, {weights:,} weights")
+    for note in task.notes:
+        print(f"data      {note}")
     for left_out in task.skipped[:_SHOWN]:
         print(f"left out  {left_out}")
     if len(task.skipped) > _SHOWN:

@@ -44,7 +44,9 @@ class Pictures(Source):
         elif name == "photos":
             images = sources.photo_patches(options.size)
         else:
-            images = sources.read_images(name, argument, split=options.split, column=options.column)
+            images = sources.read_images(
+                name, argument, split=options.split, column=options.column, channels=options.channels
+            )
         channels = options.channels or (3 if images.pixels.shape[1] >= 3 else 1)
         images = fitted(images, options.size, channels)
         C, H, W = images.pixels.shape[1:]
