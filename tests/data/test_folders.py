@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 from fusegen.data import read_images, read_pairs, read_series, read_text
-from fusegen.data.folders import files_below
+from fusegen.data.files.folders import files_below
 
 
 def picture(path, value=0, size=(6, 5), mode="L", **options):

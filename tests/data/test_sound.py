@@ -3,17 +3,25 @@
 import numpy as np
 import pytest
 from fusegen.data import read_series
-from fusegen.data.sound import read_sound
+from fusegen.data.files.sound import read_sound
 
 soundfile = pytest.importorskip("soundfile")
 
 
-@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
-@pytest.mark.parametrize("format", ["WAV", "WAVEX", "AIFF", "FLAC"])
+KINDS = [
+    *(
+        (form, width)
+        for form in ("WAV", "WAVEX", "AIFF")
+        for width in ("U8", "16", "24", "32", "FLOAT", "DOUBLE")
+    ),
+    *(("FLAC", width) for width in ("16", "24")),
+]
+
+
+@pytest.mark.parametrize(("format", "width"), KINDS)
 @pytest.mark.parametrize("channels", [1, 6])
-def test_every_width_and_kind(tmp_path, subtype, format, channels):
-    if not soundfile.check_format(format, subtype):
-        pytest.skip(f"{format} has no {subtype}")
+def test_every_width_and_kind(tmp_path, width, format, channels):
+    subtype = width if width.isalpha() else f"PCM_{width}"
     values = np.stack([np.array([0, 0.5, -1, -0.25]) * (1 - 0.5 * (c % 2)) for c in range(channels)], 1)
     path = tmp_path / f"x.{ {'WAVEX': 'wav'}.get(format, format.lower()) }"
     soundfile.write(path, values, 8000, subtype=subtype, format=format)

@@ -2,7 +2,7 @@
 
 import pytest
 from fusegen.data import open_text, read_series
-from fusegen.data.tables import read_table
+from fusegen.data.files.tables import read_table
 
 pytest.importorskip("pandas")
 

@@ -1,16 +1,16 @@
 """Data for the models: where it comes from, how it is split, how it is cut into batches."""
 
-from .arrays import read_array, read_tokens
 from .batches import Fetched, Shuffled
 from .drawing import curves, grid, png, save_grid
+from .files.arrays import read_array, read_tokens
+from .files.sound import read_sound
+from .files.tables import Table, read_table
 from .images import Images, has_test_split, read_images
 from .parallel import Pairs, read_pairs, reversals
 from .pictures import digits, fitted, photo_patches
 from .sequences import Ragged, lines, sentences
 from .series import Series, eeg, read_series, share_prices, windows
-from .sound import read_sound
 from .stream import StreamedLanes, StreamError, TextStream
-from .tables import Table, read_table
 from .text import Lanes, Text, character_names, open_text, pydocs, read_text, split, tokenize
 from .vocabulary import Vocabulary, count_characters
 from .whitening import Whitening

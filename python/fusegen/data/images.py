@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .arrays import read_array
-from .folders import files_below
+from .files.arrays import read_array
+from .files.folders import files_below
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
@@ -133,7 +133,7 @@ def _from_array(source: str, name: str | None, argument: str) -> Images:
 
 
 def _from_hub(source: str, split: str, column: str, argument: str, channels: int | None) -> Images:
-    from .hub import column_of, read_hub
+    from .files.hub import column_of, read_hub
 
     rows = read_hub(source, split, argument)
     pictures = list(column_of(rows, column, source, argument))

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from .._arguments import number, whole
-from . import sound, tables
-from .arrays import read_array
-from .folders import files_below
+from .files import sound, tables
+from .files.arrays import read_array
+from .files.folders import files_below
 
 
 @dataclass(frozen=True)

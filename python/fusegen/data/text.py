@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import tables
-from .folders import files_below
-from .hub import hub_name, read_hub_text
+from .files import tables
+from .files.folders import files_below
+from .files.hub import hub_name, read_hub_text
 from .vocabulary import BYTES, Vocabulary, cut
 
 _BY_RULE = ("CJK UNIFIED IDEOGRAPH-", "CJK COMPATIBILITY IDEOGRAPH-", "HANGUL SYLLABLE ")
@@ -101,7 +101,7 @@ def open_text(
     if named is not None:
         return Text(source, _as_tokens(read_hub_text(named, column or "text", split, argument).encode()))
     if source.endswith((".npy", ".npz")):
-        from .arrays import read_tokens
+        from .files.arrays import read_tokens
 
         tokens, size = read_tokens(source, None if column == "text" else column, argument)
         return Text(source, tokens, (), Vocabulary("ids", size=size))

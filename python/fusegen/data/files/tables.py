@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ._optional import needed
+from .._optional import needed
 
 SUFFIXES = (".csv", ".tsv")
 SPACES = "spaces"  # a delimiter: any run of white space

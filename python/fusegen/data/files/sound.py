@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ._optional import needed
+from .._optional import needed
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".aiff", ".aif")
 
