@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import wave
 
 import numpy as np
 import pytest
@@ -121,6 +122,8 @@ def test_a_run_trains_measures_and_draws(tmp_path, places, capsys, kind):
         ("mlp", ["--penalty-every", "3", "--gp", "2", "--ema", "0.5", "--spectral-norm"]),
         ("mlp", ["--precision", "bfloat16", "--accumulate", "2", "--generator-every", "2"]),
         ("dcgan", ["--conditional", "--penalty-every", "2", "--loss", "hinge"]),
+        ("mlp", ["--augment", "color,translation", "--conditional", "--penalty-every", "2"]),
+        ("dcgan", ["--augment", "cutout,translation,color", "--loss", "relativistic"]),
         ("series", ["--cell", "gru", "--r2", "0.1"]),
         ("text", ["--loss", "relativistic"]),
     ],
@@ -131,6 +134,8 @@ def test_killed_and_resumed_equals_never_killed_bit_for_bit(tmp_path, places, mo
 
     never, killed = tmp_path / "never", tmp_path / "killed"
     more = [*more, "--steps", "6", "--checkpoint-every", "2"]
+    if "--conditional" in more:
+        places = {**places, "mlp": places["dcgan"]}
     monkeypatch.setattr(GanTask, "evaluate", lambda self, model=None: {"measure": 0.0})
     assert train(kind, places, never, *more) == 0
     at = GanTask.at
@@ -179,6 +184,20 @@ def test_classes_are_learnt_and_asked_for(tmp_path, places, capsys):
     assert "--class: expected one of blue, green, red, got 'pink'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["mlp", "dcgan"])
+def test_both_networks_see_augmented_images_real_and_fake(places, kind):
+    own = sections(kind, places, augment="cutout")
+    torch.manual_seed(0)
+    task = GanTask.from_options(own, None)
+    batch, _ = next(task.data(Shard()))
+    filled = {"real": torch.ones_like(batch["real"])}
+    task.model.fakes = lambda like, *besides: torch.ones_like(like).requires_grad_()
+    real, fake = task._both(filled)
+    holes = [(x == 0).flatten(1).double().mean(1) for x in (real, fake)]
+    assert all((share > 0).all() and (share <= 0.25).all() for share in holes)
+    assert not torch.equal(*holes) and fake.requires_grad and not real.requires_grad
+
+
 # ---- what goes wrong --------------------------------------------------------------------------------
 
 
@@ -221,6 +240,11 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
         ("mlp", ["--r1", "-1"], "--r1: expected a number at least 0, got -1.0"),
         ("mlp", ["--label-smoothing", "0.1", "--loss", "hinge"], "--label-smoothing: only non_saturating"),
         ("mlp", ["--features", "no.such:thing"], "--features: cannot import 'no.such:thing'"),
+        ("mlp", ["--augment", "colour"], "--augment: expected some of color, translation, cutout, each once"),
+        ("mlp", ["--augment", ""], "--augment: expected some of color, translation, cutout"),
+        ("series", ["--augment", "color"], "--augment: it changes images, and {data} has series"),
+        ("text", ["--augment", "color"], "--augment: it changes images, and {data} has text"),
+        ("series", ["--data", "{tmp}/waves"], "got 1 at 8000 Hz in {tmp}/waves/a.wav and 1 at 16000 Hz in"),
         ("dcgan", ["--size", "30"], "--size: expected one of 28, 32, 64, got 30"),
         ("series", ["--data", "digits"], "--data: digits are images"),
         ("series", ["--data", "{tmp}/nan.npy"], "nan.npy holds NaN or infinity, first at [0]"),
@@ -229,6 +253,11 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
     ],
 )
 def test_bad_input_is_one_line_and_status_2(tmp_path, places, capsys, kind, arguments, words):
+    (tmp_path / "waves").mkdir()
+    for name, rate in (("a", 8000), ("b", 16000)):
+        with wave.open(str(tmp_path / f"waves/{name}.wav"), "wb") as file:
+            file.setparams((1, 2, rate, 0, "NONE", ""))
+            file.writeframes(bytes(200))
     np.save(tmp_path / "nan.npy", np.full(40 if kind == "series" else (9, 8, 8), np.nan))
     arguments = [each.format(tmp=tmp_path) for each in arguments]
     if words is None:

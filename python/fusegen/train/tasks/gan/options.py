@@ -119,6 +119,11 @@ class GanFit(FitOptions):
         least=1,
     )
     generator_every: int = option(1, "the generator learns in each so-many-th step only", least=1)
+    augment: str | None = option(
+        None,
+        "images: changes before the discriminator, the same kinds for real and fake, for small sets: some of "
+        "color, translation, cutout, with commas between (default: none)",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

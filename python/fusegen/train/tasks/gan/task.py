@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ....data import Shuffled
-from ....gan import GanOptions
+from ....gan import DiffAugment, GanOptions
 from ....gan.turns import discriminator_turn, generator_turn
 from ....models import GAN
 from ... import config
@@ -37,6 +37,7 @@ class GanTask(Task):
         self.skipped = source.skipped
         names = ("loss", "r1", "r2", "gp", "penalty_every", "label_smoothing", "generator_every")
         self.rules = GanOptions(**{name: getattr(fit, name) for name in names})
+        self._augment = _augmentation(fit.augment, source)
         self._step = 0
 
     @classmethod
@@ -124,7 +125,10 @@ class GanTask(Task):
         model = self.model
         besides = batch.get("labels") if model.num_classes else None, batch.get("lengths")
         real = model.critic_input(batch["real"], *besides)
-        return real, model.critic_input(model.fakes(real, *besides), *besides)
+        fake = model.fakes(real, *besides)
+        if self._augment is not None:  # before labels stand beside them
+            real, fake = model.critic_input(self._augment(batch["real"]), *besides), self._augment(fake)
+        return real, model.critic_input(fake, *besides)
 
     def evaluate(self, model: GAN | None = None) -> dict[str, float]:
         """The measure that tells of progress, the quickest of `measure`."""
@@ -147,6 +151,18 @@ class GanTask(Task):
 
     def fingerprint(self) -> str:
         return self.source.fingerprint()
+
+
+def _augmentation(policy: str | None, source: Source) -> DiffAugment | None:
+    """Raises ValueError, naming the option."""
+    if policy is None:
+        return None
+    if source.kind != "images":
+        raise ValueError(f"augment: it changes images, and {source.name} has {source.kind}")
+    try:
+        return DiffAugment(policy)
+    except ValueError as error:
+        raise ValueError(str(error).replace("policy", "augment", 1)) from error
 
 
 class GanBatches:
