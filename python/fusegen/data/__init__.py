@@ -2,7 +2,6 @@
 
 from .arrays import read_array, read_tokens
 from .batches import Fetched, Shuffled
-from .drawing import curves, grid, png, save_grid
 from .images import Images, has_test_split, read_images
 from .parallel import Pairs, read_pairs, reversals
 from .pictures import digits, fitted, photo_patches
@@ -29,16 +28,13 @@ __all__ = [
     "Whitening",
     "character_names",
     "count_characters",
-    "curves",
     "digits",
     "eeg",
     "fitted",
-    "grid",
     "has_test_split",
     "lines",
     "open_text",
     "photo_patches",
-    "png",
     "pydocs",
     "read_array",
     "read_images",
@@ -47,7 +43,6 @@ __all__ = [
     "read_text",
     "read_tokens",
     "reversals",
-    "save_grid",
     "sentences",
     "share_prices",
     "split",

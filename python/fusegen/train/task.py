@@ -56,7 +56,8 @@ class Task(Protocol):
 
     options: its option classes by section, "model" and "data" usually; a "fit" there replaces FitOptions.
     sampling: how it is asked for a sample; measuring: for all of its measures. better: whether "lower" or
-    "higher" is, in its first measure. skipped: what of the data was left out, and why.
+    "higher" is, in its first measure. skipped: what of the data was left out, and why. curves: whether a run
+    draws its curves, which takes matplotlib.
     """
 
     options: ClassVar[dict[str, type[Options]]]
@@ -64,6 +65,7 @@ class Task(Protocol):
     measuring: ClassVar[type[Any]] = Options
     better: ClassVar[str] = "lower"
     skipped: tuple[str, ...] = ()
+    curves: ClassVar[bool] = False
 
     model: nn.Module
 

@@ -154,6 +154,9 @@ class GanSampling(Options):
         None, "noise beyond this is drawn again: less varied, closer to the usual", least=0, open_below=True
     )
     length: int | None = option(None, "steps of a sequence (by default as in training)", least=1)
+    interpolate: int = option(
+        0, "images: so many rows of ways from one noise to another, in place of samples; 0: none", least=0
+    )
     seed: int = option(0, "of the noise", least=0, most=2**63 - 1)
 
 

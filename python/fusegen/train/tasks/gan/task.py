@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .... import drawing
 from ....data import Shuffled
 from ....gan import DiffAugment, GanOptions
 from ....gan.turns import discriminator_turn, generator_turn
@@ -31,6 +32,7 @@ class GanTask(Task):
     options = {"model": GanModel, "data": GanData, "fit": GanFit, "run": GanRun}  # noqa: RUF012
     sampling = GanSampling
     measuring = GanMeasuring
+    curves = True
 
     def __init__(self, model: GAN, source: Source, fit: GanFit, cut: GanData):
         self.model, self.source, self._fit, self._cut = model, source, fit, cut
@@ -66,6 +68,8 @@ class GanTask(Task):
             source = revived(folder, config.read_json(kept, argument))
         if options.conditional and not source.classes:
             raise ValueError(f"conditional: {source.name} has no classes")
+        if source.kind != "text":
+            drawing.check()  # now, not at the first sample
         return cls(source.model(options), source, fit, cut)
 
     def data(self, shard: Shard) -> "GanBatches":
@@ -142,11 +146,13 @@ class GanTask(Task):
         return self.source.measures(self.model, GanMeasuring(**{**own, **asked}), full=True)
 
     def sample(self, how: GanSampling, model: GAN | None = None) -> dict[str, str | bytes]:
-        """A grid of images or of curves under ".png", sequences in the units of the data under ".npy" too;
-        text under ".txt". Raises ValueError for a class that there is not."""
+        """Images or series beside some of the data under ".png", sequences in the units of the data under
+        ".npy" too; text under ".txt". Raises ValueError for a class that there is not."""
         gan = self.model if model is None else model
         if how.class_ is not None and not gan.num_classes:
             raise ValueError("class_: this run's model has no classes; train with --conditional")
+        if how.interpolate and self.source.kind != "images":
+            raise ValueError(f"interpolate: it is for images, and this run's model makes {self.source.kind}")
         return self.source.drawn(gan, how)
 
     def fingerprint(self) -> str:
