@@ -1,7 +1,6 @@
 """Data for the models: where it comes from, how it is split, how it is cut into batches."""
 
 from .batches import Fetched, Shuffled
-from .drawing import curves, grid, png, save_grid
 from .files.arrays import read_array, read_tokens
 from .files.sound import read_sound
 from .files.tables import Table, read_table
@@ -32,16 +31,13 @@ __all__ = [
     "Whitening",
     "character_names",
     "count_characters",
-    "curves",
     "digits",
     "eeg",
     "fitted",
-    "grid",
     "has_test_split",
     "lines",
     "open_text",
     "photo_patches",
-    "png",
     "pydocs",
     "read_array",
     "read_images",
@@ -52,7 +48,6 @@ __all__ = [
     "read_text",
     "read_tokens",
     "reversals",
-    "save_grid",
     "sentences",
     "share_prices",
     "split",

@@ -3,10 +3,12 @@
 out = discriminator_step(D, real, fake, loss="non_saturating", r1=10.0)
 out.loss.backward()
 
-``gan_step`` does both, updates included, for the models of ``fusegen.models``.
+``gan_step`` does both, updates included, for the models of ``fusegen.models``. ``DiffAugment`` changes images
+on their way to the discriminator, for small sets of them.
 """
 
 from ..losses import LOSSES, discriminator_loss, generator_loss
+from .augment import DiffAugment
 from .options import GanOptions
 from .request import StepOutput
 from .step import DiscriminatorStep, discriminator_step, generator_step
@@ -14,6 +16,7 @@ from .training import GanReport, Optimizers, gan_step
 
 __all__ = [
     "LOSSES",
+    "DiffAugment",
     "DiscriminatorStep",
     "GanOptions",
     "GanReport",

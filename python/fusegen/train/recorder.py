@@ -60,7 +60,7 @@ class Reporter:
     def __enter__(self) -> "Reporter":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         pass
 
     def keep(self, losses: Mapping[str, Tensor]) -> None:
@@ -150,8 +150,13 @@ class Recorder(Reporter):
             self._log = log
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._open.close()
+        learner = self.learner
+        # After a failure too: the curves show what led to it. Not after what came from outside.
+        ended = kind is None or issubclass(kind, Stopped | FloatingPointError)
+        if ended and learner.task.curves and learner.workers.first and self.history:
+            self.run.save_curves()
 
     def stop(self) -> int | None:
         sent = self.learner.workers.any([number in self._received for number in SIGNALS])

@@ -57,7 +57,8 @@ class Task(Protocol):
     options: its option classes by section, "model" and "data" usually; a "fit" there replaces FitOptions.
     sampling: how it is asked for a sample; measuring: for all of its measures. better: whether "lower" or
     "higher" is, in its first measure. skipped: what of the data was left out, and why.
-    notes: how the data were read, where that is not plain.
+    notes: how the data were read, where that is not plain. curves: whether a run draws its curves, which
+    takes matplotlib.
     """
 
     options: ClassVar[dict[str, type[Options]]]
@@ -66,6 +67,7 @@ class Task(Protocol):
     better: ClassVar[str] = "lower"
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    curves: ClassVar[bool] = False
 
     model: nn.Module
 
