@@ -232,6 +232,17 @@ class Layers(nn.Module):
                 raise RuntimeError(f"Expected {name} size {expected}, got {list(s.shape)}")
 
 
+# Of what is called with itself, the methods that fusegen.inspect replaces in a module for a while.
+TAPPED = ("_run", "_step", "_forward_packed")
+
+
+def untapped(state: dict[str, Any]) -> dict[str, Any]:
+    """What a copy is made of: ``state``, a module's, without them."""
+    for name in TAPPED:
+        state.pop(name, None)
+    return state
+
+
 _OPTIONS = ("recurrent_dropout", "recurrent_dropout_on", "zoneout", "weight_drop")
 
 
@@ -340,7 +351,12 @@ class Recurrent(Layers, NotScripted, RNNBase):
         return self._result(tuple(W.new_zeros(*shape, n) for n in sizes))
 
     def _run(
-        self, x: Tensor, states: States, lengths: Tensor | None, asked: Asked | None = None
+        self,
+        x: Tensor,
+        states: States,
+        lengths: Tensor | None,
+        asked: Asked | None = None,
+        tap: layers.Tap | None = None,
     ) -> tuple[Tensor, ...]:
         L = self.num_layers
         weights = [self._weights(layer) for layer in range(L)] if L > 1 else [self._weights(0)]
@@ -369,7 +385,7 @@ class Recurrent(Layers, NotScripted, RNNBase):
         return layers.run(
             self._spec, x, states, weights, relu=self.mode == "RNN_RELU", lengths=lengths,
             dropout=self.dropout, training=self.training, packed=packed, asked=asked,
-            recompute=recompute,
+            recompute=recompute, tap=tap,
         )  # fmt: skip
 
     def _init_flat_weights(self) -> None:
@@ -387,7 +403,7 @@ class Recurrent(Layers, NotScripted, RNNBase):
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
         state.pop("_frozen", None)
-        return state
+        return untapped(state)
 
 
 def refuse(module: str, options: dict[str, Any]) -> None:

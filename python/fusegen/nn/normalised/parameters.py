@@ -13,6 +13,7 @@ from ... import _arguments
 from ...ops.normalised import NORMS
 from ...ops.normalised.formula import Kind
 from ...ops.spec import LSTM, CellSpec
+from .._base import untapped
 from .._scripted import NotScripted
 
 # In the order of fusegen.ops.normalised.formula.WEIGHTS.
@@ -88,6 +89,9 @@ class Normalised(NotScripted, nn.Module):
             if name in there:
                 new = torch.empty(shapes.get(name, (GH,)), device=device, dtype=dtype)
                 self.register_parameter(name + suffix, Parameter(new))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return untapped(self.__dict__.copy())
 
     def reset_parameters(self) -> None:
         """Matrices uniform within 1/sqrt(H), as torch.nn's; gains one; biases zero or, where nothing is
