@@ -7,6 +7,7 @@ out.loss.backward()
 """
 
 from ..losses import LOSSES, discriminator_loss, generator_loss
+from .masks import DropoutMasks, dropout_masks
 from .options import GanOptions
 from .request import StepOutput
 from .step import DiscriminatorStep, discriminator_step, generator_step
@@ -15,12 +16,14 @@ from .training import GanReport, Optimizers, gan_step
 __all__ = [
     "LOSSES",
     "DiscriminatorStep",
+    "DropoutMasks",
     "GanOptions",
     "GanReport",
     "Optimizers",
     "StepOutput",
     "discriminator_loss",
     "discriminator_step",
+    "dropout_masks",
     "gan_step",
     "generator_loss",
     "generator_step",
