@@ -54,7 +54,7 @@ LayerInside read_inside(const std::optional<py::tuple>& inside) {
 }
 
 MlpCall read_step(const py::tuple& t) {
-  if (t.size() != 16) throw py::value_error("step: expected 16 values, got " + std::to_string(t.size()));
+  if (t.size() != 19) throw py::value_error("step: expected 19 values, got " + std::to_string(t.size()));
   return {
       .loss = t[0].cast<std::string>(),
       .generator = t[1].cast<bool>(),
@@ -68,10 +68,13 @@ MlpCall read_step(const py::tuple& t) {
       .weights = t[9].cast<Views>(),
       .biases = t[10].cast<Views>(),
       .slopes = t[11].cast<std::vector<double>>(),
-      .weight_gradients = t[12].cast<bool>(),
-      .dx_real = t[13].cast<bool>(),
-      .dx_fake = t[14].cast<bool>(),
-      .threads = t[15].cast<int>(),
+      .activations = t[12].cast<std::vector<std::string>>(),
+      .dropouts = t[13].cast<std::vector<double>>(),
+      .key = t[14].cast<View>(),
+      .weight_gradients = t[15].cast<bool>(),
+      .dx_real = t[16].cast<bool>(),
+      .dx_fake = t[17].cast<bool>(),
+      .threads = t[18].cast<int>(),
   };
 }
 

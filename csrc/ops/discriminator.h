@@ -1,6 +1,7 @@
 // What a discriminator step is called with, on any device, and its checks.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "checks.h"
 
@@ -14,6 +15,10 @@ struct MlpCall {
   View real, fake, mixed;
   Views weights, biases;       // a bias may be absent
   std::vector<double> slopes;  // one less than weights
+  // names of Activation, as many as slopes; none: all are piecewise linear
+  std::vector<std::string> activations;
+  std::vector<double> dropouts;  // of what each layer reads; none: nothing is dropped
+  View key;                      // int64 in host memory; absent where nothing is dropped
   bool weight_gradients, dx_real, dx_fake;
   int threads;  // of the CPU
 };
@@ -31,6 +36,7 @@ struct CheckedMlpStep {
 
 private:
   void set_layers(const MlpCall& call);
+  void set_dropouts(const MlpCall& call);
 };
 
 // Where backward's gradients go; what is absent is not wanted.

@@ -28,7 +28,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _philox, losses
-from ._inside import CANDIDATE_DROPOUT, STATE_DROPOUT, WEIGHT_DROP, ZONEOUT_C, ZONEOUT_H, Inside, single
+from ._activations import SMOOTH
+from ._inside import (
+    CANDIDATE_DROPOUT,
+    DISCRIMINATOR,
+    STATE_DROPOUT,
+    WEIGHT_DROP,
+    ZONEOUT_C,
+    ZONEOUT_H,
+    Inside,
+    single,
+)
 
 Weights = Sequence[Tensor | None]
 States = tuple[Tensor, ...]  # h, or h and c
@@ -309,26 +319,61 @@ class MlpStep(NamedTuple):
     scalars: Tensor
 
 
-def _dense(
-    x: Tensor, weights: Sequence[Tensor], biases: Weights, slopes: Sequence[float]
-) -> tuple[Tensor, list[Tensor]]:
-    """Logits [N], and the derivative of each hidden activation."""
-    masks = []
-    for W, b, slope in zip(weights[:-1], biases[:-1], slopes, strict=True):
-        a = F.linear(x, W, b)
+def dropout_factors(
+    key: Tensor, layer: int, group: int, rows: int, n: int, rate: float, like: Tensor
+) -> Tensor:
+    """What Dropout multiplies by, 0 or 1 / (1 - rate): [rows, n], of a discriminator's layer number ``layer``
+    (from 0), of what that reads; group: 0 for real samples, 1 for fake, 2 for a penalty's points."""
+    at = torch.arange(rows, device=like.device)
+    dropped = _philox.below(key, DISCRIMINATOR, 3 * layer + group, at, n, rate)
+    return like.new_full((), 1 / (1 - rate)).masked_fill(dropped, 0)
+
+
+class _Dense(NamedTuple):
+    """A discriminator of dense layers, as ``ops.discriminator.mlp_discriminator_step`` has it."""
+
+    weights: Sequence[Tensor]
+    biases: Weights
+    slopes: Sequence[float]
+    activations: Sequence[str]
+    dropouts: Sequence[float]
+    key: Tensor | None
+
+    def dropped(self, x: Tensor, layer: int, group: int) -> tuple[Tensor, Tensor | float]:
+        """What layer number ``layer`` reads of x, and the factors."""
+        rate = self.dropouts[layer] if self.dropouts else 0.0
+        if not rate:
+            return x, 1.0
+        assert self.key is not None
+        factors = dropout_factors(self.key, layer, group, len(x), x.shape[1], rate, x)
+        return x * factors, factors
+
+    def activated(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """What stands behind layer number ``layer`` makes of what that gave, and its derivative."""
+        slope, name = self.slopes[layer], self.activations[layer] if self.activations else ""
+        if name in SMOOTH:
+            return SMOOTH[name].value(a, slope), SMOOTH[name].derivative(a, slope)
         # At NaN, torch's relu passes a gradient on and its leaky_relu scales it.
         passes = a > 0 if slope else ~(a <= 0)
-        masks.append(torch.where(passes, torch.ones_like(a), torch.full_like(a, slope)).detach())
-        x = F.leaky_relu(a, slope) if slope else F.relu(a)
-    return F.linear(x, weights[-1], biases[-1]).squeeze(-1), masks
+        derivative = torch.where(passes, torch.ones_like(a), torch.full_like(a, slope)).detach()
+        return F.leaky_relu(a, slope) if slope else F.relu(a), derivative
 
+    def logits(self, x: Tensor, group: int) -> tuple[Tensor, list[Tensor | float]]:
+        """[N], and what a gradient is multiplied by behind each layer, from the samples on."""
+        x, factors = self.dropped(x, 0, group)
+        masks = [factors]
+        for i, (W, b) in enumerate(zip(self.weights[:-1], self.biases[:-1], strict=True)):
+            y, derivative = self.activated(F.linear(x, W, b), i)
+            x, factors = self.dropped(y, i + 1, group)
+            masks.append(derivative * factors)
+        return F.linear(x, self.weights[-1], self.biases[-1]).squeeze(-1), masks
 
-def _input_gradient(weights: Sequence[Tensor], masks: list[Tensor], n: int) -> Tensor:
-    """The gradient of each of n logits by its input [n, n0]; differentiable by the weights."""
-    u = weights[-1].expand(n, -1)
-    for W, mask in zip(reversed(weights[:-1]), reversed(masks), strict=True):
-        u = (u * mask) @ W
-    return u
+    def input_gradient(self, masks: Sequence[Tensor | float], n: int) -> Tensor:
+        """The gradient of each of n logits by its input [n, n0]; differentiable by the weights."""
+        u = self.weights[-1].expand(n, -1)
+        for W, mask in zip(reversed(self.weights[:-1]), reversed(masks[1:]), strict=True):
+            u = (u * mask) @ W
+        return u * masks[0]
 
 
 def mlp_discriminator_step(
@@ -344,6 +389,9 @@ def mlp_discriminator_step(
     r1: float = 0.0,
     r2: float = 0.0,
     gp: float = 0.0,
+    activations: Sequence[str] = (),
+    dropouts: Sequence[float] = (),
+    key: Tensor | None = None,
 ) -> MlpStep:
     """The step of ``ops.discriminator.mlp_discriminator_step``: GAN losses of ``fusegen.losses``, R1 and R2
     (Mescheder et al. 2018, arXiv:1801.04406), WGAN-GP (Gulrajani et al. 2017, arXiv:1704.00028)."""
@@ -354,8 +402,9 @@ def mlp_discriminator_step(
         weights = [w.detach() for w in weights]
         biases = [None if b is None else b.detach() for b in biases]
         real = None if real is None else real.detach()
-    f, fake_masks = _dense(fake, weights, biases, slopes)
-    r, real_masks = (None, []) if real is None else _dense(real, weights, biases, slopes)
+    D = _Dense(weights, biases, slopes, activations, dropouts, key)
+    f, fake_masks = D.logits(fake, 1)
+    r, real_masks = (None, []) if real is None else D.logits(real, 0)
     nan = fake.new_full((), torch.nan)
     norms = [nan, nan, nan]
     penalty = fake.new_zeros(())
@@ -366,12 +415,12 @@ def mlp_discriminator_step(
         total = losses.discriminator_loss(loss, r, f, 1 - target)
         for i, (factor, masks) in enumerate(((r1, real_masks), (r2, fake_masks))):
             if factor:
-                v = _input_gradient(weights, masks, len(r if i == 0 else f))
+                v = D.input_gradient(masks, len(r if i == 0 else f))
                 penalty = penalty + factor / 2 * v.square().sum(1).mean()
                 norms[i] = v.norm(dim=1).mean()
         if gp:
             assert mixed is not None
-            norm = _input_gradient(weights, _dense(mixed, weights, biases, slopes)[1], len(mixed)).norm(dim=1)
+            norm = D.input_gradient(D.logits(mixed, 2)[1], len(mixed)).norm(dim=1)
             penalty = penalty + gp * (norm - 1).square().mean()
             norms[2] = norm.mean()
     total = total + penalty

@@ -70,6 +70,9 @@ public:
                  {},
                  {},
                  {},
+                 {},
+                 {},
+                 {},
                  net_.threads};
     for (size_t i = 2; i < held.size(); i += 2) {
       call.weights.push_back(held[i]);

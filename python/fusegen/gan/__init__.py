@@ -9,6 +9,7 @@ on their way to the discriminator, for small sets of them.
 
 from ..losses import LOSSES, discriminator_loss, generator_loss
 from .augment import DiffAugment
+from .masks import DropoutMasks, dropout_masks
 from .options import GanOptions
 from .request import StepOutput
 from .step import DiscriminatorStep, discriminator_step, generator_step
@@ -18,12 +19,14 @@ __all__ = [
     "LOSSES",
     "DiffAugment",
     "DiscriminatorStep",
+    "DropoutMasks",
     "GanOptions",
     "GanReport",
     "Optimizers",
     "StepOutput",
     "discriminator_loss",
     "discriminator_step",
+    "dropout_masks",
     "gan_step",
     "generator_loss",
     "generator_step",

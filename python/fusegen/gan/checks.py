@@ -81,6 +81,19 @@ def features(D: nn.Module, name: str, x: Tensor) -> None:
         raise ValueError(f"{name}: expected samples of features, [N, ...], got shape {list(x.shape)}")
 
 
+def packed(name: str, x: Tensor, dim: int, pac: int) -> Tensor:
+    """``pac`` neighbours along ``dim`` as one sample, their features, along the next dim, side by side."""
+    if type(pac) is not int:
+        pac = whole("pac", pac, 1)
+    if pac == 1:
+        return x
+    count, shape = x.shape[dim], [*x.shape]
+    if pac < 1 or count % pac:
+        raise ValueError(f"pac: expected at least 1 that divides {count} {name} samples, got {pac}")
+    features = shape[dim + 1] if dim + 1 < len(shape) else 1
+    return x.reshape(*shape[:dim], count // pac, pac * features, *shape[dim + 2 :])
+
+
 def pairs(objective: Objective, real: Tensor, fake: Tensor, dim: int) -> None:
     if (objective.gp or objective.loss == "relativistic") and real.shape[dim] != fake.shape[dim]:
         what = f"gp={objective.gp}" if objective.gp else "the relativistic loss"

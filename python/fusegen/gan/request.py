@@ -21,7 +21,8 @@ class Request(NamedTuple):
 
     chain: what D is, or why it is not known as one. real is None in a generator's turn that does not pair,
     and without gradient in one that does; mixed is None without WGAN-GP. dim: along which samples lie;
-    together: along which D is promised to treat them one by one, None where nothing was promised. reason: why
+    together: along which D is promised to treat them one by one, None where nothing was promised. pac: how
+    many lie in each of these samples, packed. generator: of dropout's masks, None for torch's own. reason: why
     no route before took it.
     """
 
@@ -33,6 +34,8 @@ class Request(NamedTuple):
     mixed: Tensor | None
     dim: int
     together: int | None
+    pac: int = 1
+    generator: torch.Generator | None = None
     reason: str = ""
 
     @property
@@ -53,7 +56,9 @@ class StepOutput:
     loss: a scalar with gradient, penalties included. penalty: their part of it, without gradient.
     real_logits [Nr] and fake_logits [Nf], without gradient (real_logits None in a generator's step that
     does not pair). path: what ran, "fused_mlp", "fused_conv",
-    "recurrent" or "autograd", and reason: why. stats: see there.
+    "recurrent" or "autograd", and reason: why. stats: see there. key: of the fused step's dropout masks, an
+    int64 for ``dropout_masks``; None where it drew none (autograd runs torch's dropout). With ``pac``, N
+    counts packed samples.
     """
 
     loss: Tensor
@@ -65,6 +70,7 @@ class StepOutput:
     # STATS, or the norms alone: the general path leaves the rest to whoever reads it, since a dozen small
     # operators cost as much as a small network's layer.
     _scalars: Tensor | dict[str, Tensor] = field(repr=False)
+    key: Tensor | None = None
 
     @property
     def stats(self) -> dict[str, float]:

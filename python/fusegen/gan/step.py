@@ -38,6 +38,7 @@ def discriminator_step(
     label_smoothing: float = 0.0,
     generator: torch.Generator | None = None,
     sample_dim: int | None = None,
+    pac: int = 1,
 ) -> StepOutput:
     """The discriminator's loss on real and fake samples, ready for ``backward``.
 
@@ -51,9 +52,16 @@ def discriminator_step(
     and a promise that D treats each by itself, so that both halves pass D at once; by default D's attribute
     of that name, or 0 for chains of modules known to do so; else D is called twice, real first.
 
-    An exact nn.Sequential of nn.Linear, ReLU, LeakyReLU and Flatten without hooks (parametrised weights are
-    fine, and read once: one power iteration of a spectral norm a step) runs in one fused call; with Conv1d,
-    Conv2d and batch norms among them, in fusegen's convolutions on the CPU, a penalty in closed form instead
+    pac: D sees so many neighbours at once, their features one after another (Lin et al. 2018,
+    arXiv:1712.04086): [N, C, ...] become [N / pac, pac C, ...] before D, of either kind by itself. Everything
+    then is of packed samples: logits, means, pairs, interpolates (one draw each) and ||grad D||.
+
+    An exact nn.Sequential of nn.Linear, ReLU, LeakyReLU, Tanh, Sigmoid, SiLU, GELU, ELU, Dropout and Flatten
+    without hooks (parametrised weights are fine, and read once: one power iteration of a spectral norm a step)
+    runs in one fused call. Dropout's masks are those of one key, drawn from ``generator`` after the
+    interpolates, or from torch's on the CPU (``dropout_masks``): of real, fake and interpolated samples their
+    own, so that R1 and R2 look at the D that the loss did. Autograd instead draws from torch's generators. With Conv1d,
+    Conv2d and batch norms among piecewise linear activations, in fusegen's convolutions on the CPU, a penalty in closed form instead
     of by a second backward. A batch norm takes its statistics of real and of fake samples by themselves, as
     two passes would. Everything else goes through autograd (``StepOutput.path`` and ``reason``), and under
     ``set_backend("auto")`` dense layers too where a committed measurement says that torch is faster. On a GPU
@@ -61,8 +69,8 @@ def discriminator_step(
     Under torch.compile a penalty by a second backward breaks the graph: AOTAutograd cannot differentiate
     twice.
 
-    Raises ValueError for unknown names, negative weights, sizes or features that do not fit, a D that ends
-    in a Sigmoid; TypeError for wrong types; RuntimeError for mixed devices or dtypes, a D wrapped in DDP or
+    Raises ValueError for unknown names, negative weights, sizes or features that do not fit, a pac that does
+    not divide the samples, a D that ends in a Sigmoid; TypeError for wrong types; RuntimeError for mixed devices or dtypes, a D wrapped in DDP or
     FSDP (wrap DiscriminatorStep instead), or a penalty on a D that cannot be differentiated by its input, or
     whose layers FSDP shards one by one.
     """
@@ -78,8 +86,12 @@ def discriminator_step(
     if generator is not None:
         checks.random_generator(generator, real if gp else None)
     checks.pairs(objective, real, fake, dim)
+    real, fake = checks.packed("real", real, dim, pac), checks.packed("fake", fake, dim, pac)
     mixed = _mix(real, fake, dim, generator) if gp else None
-    request = Request(D, _chain(D), objective, real, fake, mixed=mixed, dim=dim, together=sample_dim)
+    request = Request(
+        D, _chain(D), objective, real, fake, mixed=mixed, dim=dim, together=sample_dim, pac=pac,
+        generator=generator,
+    )  # fmt: skip
     return _run(request, (dense, convolution, closed_form, autograd))
 
 
@@ -89,13 +101,15 @@ def generator_step(
     loss: str = "non_saturating",
     *,
     real: Tensor | None = None,
+    generator: torch.Generator | None = None,
     sample_dim: int | None = None,
+    pac: int = 1,
 ) -> StepOutput:
     """The generator's loss on fake samples [N, ...]; gradients go to ``fake`` alone, D's parameters receive
     none, also where D checkpoints activations.
 
-    real: as many real samples, for the relativistic loss; not used by the others. Errors as in
-    discriminator_step.
+    real: as many real samples, for the relativistic loss; not used by the others. generator: of the masks of
+    Dropout in a fused step. pac and errors: as in discriminator_step.
     """
     losses.check_loss(loss)
     objective = Objective(loss, True)
@@ -109,10 +123,16 @@ def generator_step(
     else:
         checks.samples(real, fake, dim)
     checks.features(D, "fake", fake)
+    if generator is not None:
+        checks.random_generator(generator, None)
     if real is not None:
         checks.pairs(objective, real, fake, dim)
-        real = real.detach()
-    request = Request(D, _chain(D), objective, real, fake, mixed=None, dim=dim, together=sample_dim)
+        real = checks.packed("real", real.detach(), dim, pac)
+    fake = checks.packed("fake", fake, dim, pac)
+    request = Request(
+        D, _chain(D), objective, real, fake, mixed=None, dim=dim, together=sample_dim, pac=pac,
+        generator=generator,
+    )  # fmt: skip
     return _run(request, (dense, convolution, generator_route))
 
 
@@ -156,13 +176,14 @@ class DiscriminatorStep(nn.Module):
         gp: float = 0.0,
         label_smoothing: float = 0.0,
         sample_dim: int | None = None,
+        pac: int = 1,
     ) -> None:
         super().__init__()
         losses.check_loss(loss, label_smoothing)
         checks.network(D)
         if sample_dim is not None:
             sample_dim = whole("sample_dim", sample_dim, 0)
-        self.D = D
+        self.D, self.pac = D, whole("pac", pac, 1)
         self.loss, self.label_smoothing, self.sample_dim = loss, label_smoothing, sample_dim
         self.r1, self.r2, self.gp = (checks.penalty(n, w) for n, w in (("r1", r1), ("r2", r2), ("gp", gp)))
 
@@ -172,11 +193,12 @@ class DiscriminatorStep(nn.Module):
         given = {"r1": self.r1, "r2": self.r2, "gp": self.gp, **weights}
         return discriminator_step(
             self.D, real, fake, self.loss, label_smoothing=self.label_smoothing, generator=generator,
-            sample_dim=self.sample_dim, **given,
+            sample_dim=self.sample_dim, pac=self.pac, **given,
         )  # fmt: skip
 
     def extra_repr(self) -> str:
-        return f"loss={self.loss!r}, r1={self.r1}, r2={self.r2}, gp={self.gp}"
+        pac = "" if self.pac == 1 else f", pac={self.pac}"
+        return f"loss={self.loss!r}, r1={self.r1}, r2={self.r2}, gp={self.gp}{pac}"
 
 
 def _mix(real: Tensor, fake: Tensor, dim: int, generator: torch.Generator | None) -> Tensor:

@@ -126,7 +126,7 @@ def gan_step(
 
     generator_loss = None
     if (step + 1) % options.generator_every == 0:
-        turn = generator_turn(model, real, seen(fake), options)
+        turn = generator_turn(model, real, seen(fake), options, generator)
         _finite(step, "the generator's step gives", turn.fake_logits, turn.loss)
         _update(step, "generator", model.generator, opt_g, turn, options.clip)
         model.update_average()

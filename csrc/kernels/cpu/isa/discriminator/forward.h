@@ -6,6 +6,7 @@
 
 #include "kernels/losses.h"
 #include "network.h"
+#include "smooth.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
@@ -43,7 +44,7 @@ public:
 #pragma omp parallel num_threads(threads_)
     {
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
-      prepare(rank, size);
+      prepare(saved, rank, size);
 #pragma omp barrier
       for (int l = 1; l <= hidden_; ++l) {
         activations(saved, l, rank, size);
@@ -77,17 +78,26 @@ private:
     logit_ = arena.take<C>(rows_);
   }
 
-  const C* input_row(int64_t row) const {
+  const C* input_row(const MlpSaved<C>& saved, int64_t row) const {
+    if (saved.x) return saved.x + row * stride(0);
     if constexpr (sizeof(S) == sizeof(C)) return this->input(row);
     else return x_ + row * stride(0);
   }
   const C* activation(const MlpSaved<C>& saved, int l, int64_t row) const {
-    return l ? saved.H[l - 1] + row * stride(l) : input_row(row);
+    return l ? saved.H[l - 1] + row * stride(l) : input_row(saved, row);
   }
 
-  void prepare(int rank, int size) {
-    if constexpr (sizeof(S) != sizeof(C)) {
-      const Range mine = share(rows_, rank, size);
+  // The masks, and the samples as the first layer reads them.
+  void prepare(const MlpSaved<C>& saved, int rank, int size) {
+    const Range mine = share(rows_, rank, size);
+    for (int l = 0; l < p_.depth; ++l)
+      if (saved.dropped[l]) draw(saved, l, mine);
+    if (saved.x) {
+      for (int64_t row = mine.begin; row < mine.end; ++row)
+        for (int64_t u = 0; u < p_.inputs; u += L)
+          store(saved.x + row * stride(0) + u,
+                load(this->input(row) + u, lanes_left<C>(p_.inputs, u)) * this->kept(saved, 0, row, u));
+    } else if constexpr (sizeof(S) != sizeof(C)) {
       for (int64_t row = mine.begin; row < mine.end; ++row)
         for (int64_t u = 0; u < p_.inputs; u += L)
           store(x_ + row * stride(0) + u, load(this->input(row) + u, lanes_left<C>(p_.inputs, u)));
@@ -95,6 +105,16 @@ private:
     if (rank == 0)
       for (int64_t u = 0, n = width(hidden_); u < n; u += L)
         store(last_ + u, load(this->weight_row(p_.depth, 0) + u, lanes_left<C>(n, u)));
+  }
+
+  void draw(const MlpSaved<C>& saved, int l, Range rows) const {
+    const int64_t n = width(l), groups = mask_groups(n), first[] = {0, p_.real, p_.real + p_.fake};
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      const int g = this->group(row);
+      const MaskRows mask(philox::Mask::discriminator, p_.key, static_cast<uint32_t>(3 * l + g),
+                          p_.layers[l].dropout, n);
+      mask.make(row - first[g], 0, groups, saved.dropped[l] + row * groups);
+    }
   }
 
   void activations(MlpSaved<C>& saved, int l, int rank, int size) const {
@@ -105,8 +125,18 @@ private:
     const C slope = static_cast<C>(layer.slope);
     this->forward_product(l, a, rank, size, [&](int64_t row, int64_t u, int lanes, V v) {
       if (b) v += load(b + u, lanes);
-      store(saved.H[l - 1] + row * stride(l) + u, activations::activated(v, slope));
+      if (smooth(layer.activation)) v = derivatives(saved, l, row, u, smooth_at<C>(layer, v));
+      else v = activations::activated(v, slope);
+      store(saved.H[l - 1] + row * stride(l) + u, saved.dropped[l] ? v * this->kept(saved, l, row, u) : v);
     });
+  }
+  // Keeps the derivatives of a smooth activation, and gives its value.
+  V derivatives(const MlpSaved<C>& saved, int l, int64_t row, int64_t u,
+                const activations::Smooth<V>& s) const {
+    const V factor = saved.dropped[l] ? this->kept(saved, l, row, u) : splat(C(1));
+    store(saved.first[l - 1] + row * stride(l) + u, s.first * factor);
+    if (saved.second[l - 1] && this->penalised(row)) store(this->second(saved, l, row) + u, s.second * factor);
+    return s.y;
   }
 
   void logits(const MlpSaved<C>& saved, int rank, int size) {
@@ -159,22 +189,26 @@ private:
   // U of the last hidden layer: the last weights through its activation.
   void seed(MlpSaved<C>& saved, int rank, int size) const {
     if (!hidden_) return;
-    const int64_t n = width(hidden_), ld = stride(hidden_);
+    const int64_t n = width(hidden_);
     const Range mine = share(static_cast<int64_t>(adjoint_rows_.size()), rank, size);
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       const int64_t row = adjoint_rows_[i];
-      for (int64_t u = 0; u < n; u += L)
-        store(saved.U[hidden_ - 1] + row * ld + u,
-              this->activation_gradient(load(saved.H[hidden_ - 1] + row * ld + u), load(last_ + u), hidden_));
+      for (int64_t u = 0; u < n; u += L) adjoint(saved, hidden_, row, u, load(last_ + u));
     }
+  }
+  // U before layer l's activation, of w behind it and its dropout.
+  FUSEGEN_INLINE void adjoint(const MlpSaved<C>& saved, int l, int64_t row, int64_t u, V w) const {
+    store(saved.U[l - 1] + row * stride(l) + u, this->gradient(saved, l, row, u, w));
+    if (!saved.second[l - 1] || !this->penalised(row)) return;
+    C* second = this->second(saved, l, row) + u;
+    store(second, load(second) * w);
   }
 
   void adjoints(MlpSaved<C>& saved, int l, int rank, int size) const {
     std::vector<const C*> a;
     for (int64_t row : adjoint_rows_) a.push_back(saved.U[l] + row * stride(l + 1));
     this->adjoint_product(l + 1, a, rank, size, [&](int64_t i, int64_t u, int, V v) {
-      const int64_t at = adjoint_rows_[i] * stride(l) + u;
-      store(saved.U[l - 1] + at, this->activation_gradient(load(saved.H[l - 1] + at), v, l));
+      adjoint(saved, l, adjoint_rows_[i], u, v);
     });
   }
 
@@ -186,14 +220,17 @@ private:
       std::vector<const C*> a;
       for (int64_t row : input_rows_) a.push_back(saved.U[0] + row * stride(1));
       this->adjoint_product(1, a, rank, size, [&](int64_t i, int64_t u, int, V v) {
-        store(input_gradient_row(saved, input_rows_[i]) + u, v);
+        input_gradient_at(saved, input_rows_[i], u, v);
       });
     } else {
       const Range mine = share(static_cast<int64_t>(input_rows_.size()), rank, size);
       for (int64_t i = mine.begin; i < mine.end; ++i)
         for (int64_t u = 0; u < p_.inputs; u += L)
-          store(input_gradient_row(saved, input_rows_[i]) + u, load(last_ + u));
+          input_gradient_at(saved, input_rows_[i], u, load(last_ + u));
     }
+  }
+  FUSEGEN_INLINE void input_gradient_at(const MlpSaved<C>& saved, int64_t row, int64_t u, V v) const {
+    store(input_gradient_row(saved, row) + u, saved.dropped[0] ? v * this->kept(saved, 0, row, u) : v);
   }
 
   // ||v||^2 of each penalised row, and the factor that its penalty puts before v in the tangent.
