@@ -123,6 +123,7 @@ class BlockDiagonalLSTMCell(CellOfPairs, NormalisedCell):
     block_diagonal]."""
 
     _spec = LSTM
+    _norms = ("none",)
 
     def __init__(
         self,
@@ -152,6 +153,7 @@ class BlockDiagonalGRUCell(_CellOfOne):
     block_diagonal]."""
 
     _spec = GRU
+    _norms = ("none",)
 
     def __init__(
         self,
@@ -180,6 +182,7 @@ class BlockDiagonalRNNCell(_CellOfOne):
     """One step of ``BlockDiagonalRNN``, called as torch.nn.RNNCell; ``weight_hh`` [H, H / block_diagonal]."""
 
     _spec = RNN
+    _norms = ("none",)
 
     def __init__(
         self,

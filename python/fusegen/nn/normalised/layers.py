@@ -63,6 +63,11 @@ class NormalisedLayers(Layers, Normalised):
     def _suffixes(self, layer: int) -> tuple[str, ...]:
         return (f"_l{layer}", f"_l{layer}_reverse") if self.bidirectional else (f"_l{layer}",)
 
+    def _like(self) -> Tensor:
+        W = self._weights_of("_l0")[0]
+        assert W is not None
+        return W
+
     def _run(
         self,
         x: Tensor,
@@ -218,6 +223,7 @@ class BlockDiagonalLSTM(PairOfStates, NormalisedLayers):
     """
 
     _spec = LSTM
+    _norms = ("none",)
 
     def __init__(
         self,
@@ -245,6 +251,7 @@ class BlockDiagonalGRU(NormalisedLayers):
     [3H, H / block_diagonal]."""
 
     _spec = GRU
+    _norms = ("none",)
 
     def __init__(
         self,
@@ -272,6 +279,7 @@ class BlockDiagonalRNN(NormalisedLayers):
     [H, H / block_diagonal]."""
 
     _spec = RNN
+    _norms = ("none",)
 
     def __init__(
         self,
