@@ -141,7 +141,8 @@ def test_any_chain(drawn, rows, pac, penalty, by_samples):
 @pytest.mark.parametrize("name", ["dropout", "mixed", *SMOOTH])
 def test_other_dtypes(name, dtype, penalty):
     real, fake = (samples(7, 13, dtype=dtype).requires_grad_() for _ in range(2))
-    compare(CHAINS[name]().to(dtype), real, fake, exact=torch.float64, **PENALTIES[penalty])
+    # of which the last bias's gradient does not cancel
+    compare(CHAINS[name]().to(dtype), real, fake, "least_squares", exact=torch.float64, **PENALTIES[penalty])
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -212,17 +213,17 @@ def test_the_key_is_torchs_and_each_step_draws():
     again = discriminator_step(D, real, fake)
     assert first.key == again.key and torch.equal(first.loss, again.loss)
     assert first.key != second.key and first.loss != second.loss
-    given = [discriminator_step(D, real, fake, generator=torch.Generator().manual_seed(2)).key for _ in range(2)]
-    assert given[0] == given[1]
     state = torch.get_rng_state()
-    assert torch.equal(state, torch.get_rng_state())
+    seeded = [discriminator_step(D, real, fake, generator=torch.Generator().manual_seed(2)).key for _ in "ab"]
+    assert seeded[0] == seeded[1] and torch.equal(torch.get_rng_state(), state)
 
 
 def test_nothing_is_drawn_where_nothing_drops():
     D = CHAINS["dropout"]()
     real, fake = samples(4, 13, dtype=torch.float32), samples(4, 13, dtype=torch.float32)
+    nets = D.eval(), chain((13, 8, 1), nn.ReLU, dropout(0.0))
     state = torch.get_rng_state()
-    for net in (D.eval(), chain((13, 8, 1), nn.ReLU, dropout(0.0))):
+    for net in nets:
         out = discriminator_step(net, real, fake, r1=1.0)
         assert out.key is None and out.path == "fused_mlp"
     assert torch.equal(torch.get_rng_state(), state)
@@ -243,8 +244,9 @@ def test_generator_step(name, loss):
     net.group = 1
     want = gan.generator_loss(loss, net(fake), r)
     same(out.loss, want, "loss")
-    same(*(torch.autograd.grad(t, fake)[0] for t in (out.loss, want)), "gradient")
+    (w,) = torch.autograd.grad(want, fake)
     out.loss.backward()
+    same(fake.grad, w, "gradient")
     assert all(p.grad is None for p in D.parameters())
 
 

@@ -52,14 +52,16 @@ class Chain(NamedTuple):
         return any(self.dropouts)
 
     @property
-    def smooth(self) -> str:
-        """The first smooth activation's name, "" where all are piecewise linear."""
-        return next((name for name in self.activations if name != PIECEWISE), "")
+    def smooth(self) -> bool:
+        return any(name != PIECEWISE for name in self.activations)
 
     @property
-    def plain(self) -> bool:
-        """Piecewise linear, and nothing is dropped."""
-        return not self.drops and not self.smooth
+    def beyond(self) -> str:
+        """What stands in it beside piecewise linear activations, a module's name; "" for nothing."""
+        if self.drops:
+            return "Dropout"
+        name = next((name for name in self.activations if name != PIECEWISE), "")
+        return next((m.__name__ for m, known in _SMOOTH.items() if name and name.startswith(known)), "")
 
 
 def parse(D: nn.Module) -> Chain | str:
@@ -128,8 +130,9 @@ def parse(D: nn.Module) -> Chain | str:
     if _channels(layers[-1])[1] != 1:
         return "its last layer does not give one logit or one patch of logits a sample"
     return Chain(
-        tuple(layers), tuple(slopes), norms, flattens, convolves, tuple(activations), tuple(dropouts)
-    )
+        tuple(layers), tuple(slopes), norms, flattens, convolves,
+        activations=tuple(activations), dropouts=tuple(dropouts),
+    )  # fmt: skip
 
 
 def _unfit_dropout(m: nn.Dropout, behind_a_map: bool) -> str:
