@@ -320,8 +320,8 @@ class MlpStep(NamedTuple):
 
 
 class Smooth(NamedTuple):
-    """A smooth activation of a discriminator's dense layers: its value, and its first derivative, which can be
-    differentiated again. Functions of what the layer gave, and of ELU's alpha."""
+    """A smooth activation of a discriminator's dense layers: its value, and its first derivative, which can
+    be differentiated again. Functions of what the layer gave, and of ELU's alpha."""
 
     value: Callable[[Tensor, float], Tensor]
     derivative: Callable[[Tensor, float], Tensor]

@@ -6,8 +6,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from fusegen.gan.ctgan import fused_critic
 from fusegen.gan import discriminator_step, generator_step
+from fusegen.gan.ctgan import fused_critic
 from gan_masks import Masked, masks_of
 from tolerances import same
 from torch import nn

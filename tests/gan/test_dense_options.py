@@ -53,7 +53,10 @@ CHAINS = {
         nn.Linear(33, 20), nn.Tanh(), nn.Linear(20, 9), nn.ReLU(), nn.Linear(9, 1),
     ),
     **{name: lambda name=name: chain((13, 40, 70, 1), ELEMENTS[name]) for name in SMOOTH},
-    **{f"{name}, dropout": lambda name=name: chain((13, 40, 70, 1), ELEMENTS[name], dropout(0.5)) for name in SMOOTH},
+    **{
+        f"{name}, dropout": lambda name=name: chain((13, 40, 70, 1), ELEMENTS[name], dropout(0.5))
+        for name in SMOOTH
+    },
 }  # fmt: skip
 
 
@@ -80,7 +83,9 @@ def compare(D, real, fake, loss="non_saturating", pac=1, exact=None, **weights):
     )
     assert out.path == "fused_mlp", out.reason
     exact = exact or real.dtype
-    net = Masked(copy.deepcopy(D).to(exact), masks_of(D, out, len(real) // pac if weights.get("gp") else 0), pac)
+    net = Masked(
+        copy.deepcopy(D).to(exact), masks_of(D, out, len(real) // pac if weights.get("gp") else 0), pac
+    )
     x = [t.detach().to(exact).requires_grad_() for t in (real, fake)]
     mixed = interpolates(real, fake, 1, pac).to(exact) if weights.get("gp") else None
     want, r, f = eager(net, *x, loss, mixed, **weights)
@@ -127,7 +132,11 @@ def chains(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    chains(), st.integers(1, 20), st.sampled_from([1, 2, 5]), st.sampled_from(sorted(PENALTIES)), st.booleans()
+    chains(),
+    st.integers(1, 20),
+    st.sampled_from([1, 2, 5]),
+    st.sampled_from(sorted(PENALTIES)),
+    st.booleans(),
 )
 def test_any_chain(drawn, rows, pac, penalty, by_samples):
     D, inputs = drawn
@@ -149,7 +158,9 @@ def test_other_dtypes(name, dtype, penalty):
 def test_an_element_over_all_of_float32(name):
     """Value and first derivative, by a D of one unit: off by a few ulp of what went in, of which torch's own
     differences are as many; and the limits at infinity, NaN through."""
-    x = torch.cat([torch.linspace(-100, 100, 40001), torch.logspace(-30, 4, 2000), -torch.logspace(-30, 4, 2000)])
+    x = torch.cat(
+        [torch.linspace(-100, 100, 40001), torch.logspace(-30, 4, 2000), -torch.logspace(-30, 4, 2000)]
+    )
     x = torch.cat([x, torch.tensor([0.0, -0.0, torch.nan, torch.inf])]).view(-1, 1).requires_grad_()
     D = nn.Sequential(nn.Linear(1, 1, bias=False), ELEMENTS[name](), nn.Linear(1, 1, bias=False))
     for m in D[::2]:
@@ -160,11 +171,16 @@ def test_an_element_over_all_of_float32(name):
     exact = x.detach().double().requires_grad_()
     y = ELEMENTS[name]()(exact)
     (want,) = torch.autograd.grad(-y.mean(), exact)
-    for ours, theirs, scale in ((out.fake_logits.view(-1, 1), y, exact.abs() + 1e-30), (got * len(x), want * len(x), 1.0)):
+    for ours, theirs, scale in (
+        (out.fake_logits.view(-1, 1), y, exact.abs() + 1e-30),
+        (got * len(x), want * len(x), 1.0),
+    ):
         assert torch.equal(ours.isnan(), theirs.isnan())
         finite = theirs.isfinite()
         assert torch.equal(ours.isfinite(), finite)
-        error = (ours.double() - theirs).abs() / (scale + theirs.abs() if name == "sigmoid" else scale + 0 * theirs)
+        error = (ours.double() - theirs).abs() / (
+            scale + theirs.abs() if name == "sigmoid" else scale + 0 * theirs
+        )
         assert error[finite].max() <= 5e-7, (name, x[finite][error[finite].argmax()].item())
 
 
@@ -192,7 +208,9 @@ def test_threads_and_calls_do_not_change_a_bit(name):
 
 def test_masks_are_of_each_kind_and_each_layer():
     D = chain((400, 400, 400, 1), nn.ReLU, dropout(0.3), first=[dropout(0.3)])
-    out = discriminator_step(D, samples(50, 400, dtype=torch.float32), samples(50, 400, dtype=torch.float32), gp=1.0)
+    out = discriminator_step(
+        D, samples(50, 400, dtype=torch.float32), samples(50, 400, dtype=torch.float32), gp=1.0
+    )
     kept = dropout_masks(D, out.key, real=50, fake=50, mixed=50)
     assert len(kept) == 3
     each = [m for group in kept for m in group]
@@ -228,7 +246,9 @@ def test_nothing_is_drawn_where_nothing_drops():
         assert out.key is None and out.path == "fused_mlp"
     assert torch.equal(torch.get_rng_state(), state)
     plain = nn.Sequential(*(m for m in D if not isinstance(m, nn.Dropout)))
-    assert torch.equal(discriminator_step(D, real, fake, r1=1.0).loss, discriminator_step(plain, real, fake, r1=1.0).loss)
+    assert torch.equal(
+        discriminator_step(D, real, fake, r1=1.0).loss, discriminator_step(plain, real, fake, r1=1.0).loss
+    )
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
@@ -288,7 +308,19 @@ def test_opcheck():
     options = ("relativistic", False, 1.0, 1.0, 0.0, 0.0)
     torch.library.opcheck(
         torch.ops.fusegen.mlp_discriminator_step.default,
-        (real, fake, None, weights, [None, None], [0.2], ["gelu"], [0.1, 0.5], torch.tensor(3), *options, [True, False, True]),
+        (
+            real,
+            fake,
+            None,
+            weights,
+            [None, None],
+            [0.2],
+            ["gelu"],
+            [0.1, 0.5],
+            torch.tensor(3),
+            *options,
+            [True, False, True],
+        ),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )
 
@@ -324,7 +356,9 @@ def test_torch_func_sees_the_same_masks():
 
     got = torch.func.grad(loss)(parameters)
     out = module(real, fake, generator=torch.Generator().manual_seed(1))
-    for (name, g), w in zip(got.items(), torch.autograd.grad(out.loss, list(module.parameters())), strict=True):
+    for (name, g), w in zip(
+        got.items(), torch.autograd.grad(out.loss, list(module.parameters())), strict=True
+    ):
         same(g, w, name)
 
 
@@ -332,9 +366,9 @@ OTHERWISE = {
     "all dropped": (lambda: chain((13, 8, 1), nn.ReLU, dropout(1.0)), "Dropout(p=1) drops all there is"),
     "alpha": (lambda: chain((13, 8, 1), nn.ReLU, dropout(0.5, nn.AlphaDropout)), "AlphaDropout stands where"),
     "of channels": (lambda: chain((13, 8, 1), nn.ReLU, dropout(0.5, nn.Dropout1d)), "Dropout1d stands where"),
-    "of logits": (lambda: nn.Sequential(nn.Linear(13, 1), nn.Dropout(0.5)), "Dropout stands behind its last map"),
+    "of logits": (lambda: nn.Sequential(nn.Linear(13, 1), nn.Dropout(0.5)), "Dropout stands behind its last"),
     "before a smooth one": (lambda: chain((13, 8, 1), dropout(0.5), nn.Tanh), "Tanh stands behind Dropout"),
-    "in place": (lambda: nn.Sequential(nn.Dropout(0.5, inplace=True), nn.Linear(13, 1)), "would change the samples"),
+    "in place": (lambda: nn.Sequential(nn.Dropout(0.5, True), nn.Linear(13, 1)), "would change the samples"),
     "softplus": (lambda: chain((13, 8, 1), nn.Softplus), "Softplus stands where"),
 }  # fmt: skip
 
@@ -397,7 +431,9 @@ def test_packed(name, penalty, loss):
     make, shape, path = PACKED[name]
     D, weights = make().double(), PENALTIES[penalty]
     real, fake = (samples(12, *shape).requires_grad_() for _ in range(2))
-    out = discriminator_step(D, real, fake, loss, pac=3, generator=torch.Generator().manual_seed(1), **weights)
+    out = discriminator_step(
+        D, real, fake, loss, pac=3, generator=torch.Generator().manual_seed(1), **weights
+    )
     assert path in (None, out.path) and out.real_logits.shape == (4,)
     share = torch.rand(4, *[1] * len(shape), dtype=real.dtype, generator=torch.Generator().manual_seed(1))
     mixed = torch.lerp(real.detach(), fake.detach(), share.repeat_interleave(3, 0))
@@ -440,7 +476,9 @@ def test_packed_sequences():
     real, fake = samples(5, 4, 3), samples(5, 4, 3)
     out = DiscriminatorStep(Sequences().double(), pac=2)(real, fake)
     assert out.real_logits.shape == (2,)
-    assert torch.equal(seen[0][:, :2] if len(seen) == 1 else seen[0], torch.cat((real[:, ::2], real[:, 1::2]), 2))
+    assert torch.equal(
+        seen[0][:, :2] if len(seen) == 1 else seen[0], torch.cat((real[:, ::2], real[:, 1::2]), 2)
+    )
 
 
 @pytest.mark.parametrize(
@@ -484,8 +522,8 @@ def test_the_reference_is_the_kernel():
     out = discriminator_step(D, real, fake, r1=1.0)
     layers = [m for m in D if isinstance(m, nn.Linear)]
     want = reference.mlp_discriminator_step(
-        real, fake, None, [m.weight for m in layers], [m.bias for m in layers], [1.0, 0.2, 1.0, 0.0], "non_saturating",
-        r1=1.0, activations=["gelu", "piecewise_linear", "tanh", "piecewise_linear"],
+        real, fake, None, [m.weight for m in layers], [m.bias for m in layers], [1.0, 0.2, 1.0, 0.0],
+        loss="non_saturating", r1=1.0, activations=["gelu", "piecewise_linear", "tanh", "piecewise_linear"],
         dropouts=[0.1, 0.0, 0.4, 0.0, 0.0], key=out.key,
     )  # fmt: skip
     same(out.loss, want.loss, "loss")

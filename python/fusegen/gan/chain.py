@@ -32,11 +32,10 @@ class Chain(NamedTuple):
     """What D applies, one after another, down to one logit or one patch of logits.
 
     layers: its linear maps. slopes: of the activation behind each, below zero, 1 for none; of ELU its alpha.
-    activations: their names in ``ops.discriminator.ACTIVATIONS``. dropouts: how likely an element of what each
-    map reads is dropped, now, in training or evaluation mode. norms: the batch
-    norms between a map and its activation, by the map's number. flattens: the numbers of the maps that
-    nn.Flatten stands before, and how many maps there are where it stands at the end. convolves: whether there
-    is a convolution.
+    activations: their names in ``ops.discriminator.ACTIVATIONS``. dropouts: how likely an element of what
+    each map reads is dropped, now, in training or evaluation mode. norms: the batch norms between a map and
+    its activation, by the map's number. flattens: the numbers of the maps that nn.Flatten stands before, and
+    how many maps there are where it stands at the end. convolves: whether there is a convolution.
     """
 
     layers: tuple[Linear, ...]
@@ -92,11 +91,11 @@ def parse(D: nn.Module) -> Chain | str:
             continue
         elif isinstance(m, nn.Flatten) and layer is nn.Flatten and (m.start_dim, m.end_dim) == (1, -1):
             flattens.add(len(layers))
-        elif layer is nn.Dropout:
-            if reason := _unfit_dropout(m, bool(layers)):  # type: ignore[arg-type]
+        elif isinstance(m, nn.Dropout) and layer is nn.Dropout:
+            if reason := _unfit_dropout(m, bool(layers)):
                 return reason
             # What two drop one after the other, one drops by itself as likely, at the same scale.
-            pending += (1 - pending) * (m.p if m.training else 0.0)  # type: ignore[operator]
+            pending += (1 - pending) * (m.p if m.training else 0.0)
         elif not layers or slopes[-1] != 1.0 or activations[-1] != PIECEWISE or len(layers) in flattens:
             return f"{layer.__name__} stands where a dense layer or a convolution is known"
         elif layer is nn.LeakyReLU or layer is nn.ReLU:
@@ -112,7 +111,11 @@ def parse(D: nn.Module) -> Chain | str:
                 activations[-1] = "gelu_tanh"
             elif isinstance(m, nn.ELU):
                 slopes[-1] = float(m.alpha)
-        elif pending or len(layers) - 1 in norms or layer is not _NORMS.get(type_before_parametrizations(layers[-1])):
+        elif (
+            pending
+            or len(layers) - 1 in norms
+            or layer is not _NORMS.get(type_before_parametrizations(layers[-1]))
+        ):
             return (
                 f"{layer.__name__} stands where dense layers, convolutions, batch norms, Dropout and known "
                 "activations are"

@@ -1,8 +1,8 @@
 """The fused step in the training loop of the ``ctgan`` package (Xu et al. 2019, arXiv:1907.00503):
 
-    from fusegen.gan.ctgan import fused_critic
-    with fused_critic():
-        CTGAN(epochs=300).fit(table, discrete_columns)
+from fusegen.gan.ctgan import fused_critic
+with fused_critic():
+    CTGAN(epochs=300).fit(table, discrete_columns)
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ def fused_critic(discriminator_steps: int = 1) -> Iterator[None]:
 
     discriminator_steps: CTGAN's option of that name. The generator's gradient passes through the critic
     without those of its weights, which the package computes and drops. It replaces the package's class while
-    it is open, for all threads. Raises ImportError without ctgan, TypeError or ValueError for a count below 1.
+    it is open, for all threads. Raises ImportError without ctgan, TypeError or ValueError for a count below
+    1.
     """
-    module = importlib.import_module(_MODULE)
+    module: Any = importlib.import_module(_MODULE)
     steps, before = whole("discriminator_steps", discriminator_steps, 1), module.Discriminator
 
     def made(*args: Any, **options: Any) -> FusedCritic:
@@ -58,27 +59,30 @@ class FusedCritic(nn.Module):
         self._turns, self._logits = 0, list[Tensor]()
 
     @property
-    def pac(self) -> int:
-        pac: int = self.critic.pac  # type: ignore[assignment]
-        return pac
+    def _inner(self) -> tuple[nn.Module, int]:
+        """The network that the critic packs samples for, and how many."""
+        critic: Any = self.critic
+        return critic.seq, critic.pac
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [N / pac]: in the generator's turn their mean, which is all that the loop takes of them; in
         its own zeros, until ``calc_gradient_penalty`` puts the values in."""
+        D, pac = self._inner
         if self._turns == self.steps:
             self._turns = 0
-            return -generator_step(self.critic.seq, x, "wasserstein", pac=self.pac).loss  # type: ignore[arg-type]
-        self._logits.append(x.new_zeros(len(x) // self.pac, requires_grad=torch.is_grad_enabled()))
+            return -generator_step(D, x, "wasserstein", pac=pac).loss
+        self._logits.append(x.new_zeros(len(x) // pac, requires_grad=torch.is_grad_enabled()))
         return self._logits[-1]
 
     def calc_gradient_penalty(
         self, real_data: Tensor, fake_data: Tensor, device: Any = "cpu", pac: int = 10, lambda_: float = 10
     ) -> Tensor:
         """The whole step: the loop's own loss of the logits adds nothing to its gradient."""
-        out = discriminator_step(
-            self.critic.seq, real_data.detach(), fake_data.detach(), "wasserstein", gp=lambda_, pac=pac  # type: ignore[arg-type]
-        )
+        D, _ = self._inner
+        real, fake = real_data.detach(), fake_data.detach()
+        out = discriminator_step(D, real, fake, "wasserstein", gp=lambda_, pac=pac)
         for given, z in zip(self._logits, (out.fake_logits, out.real_logits), strict=True):
-            given.data.copy_(z)
+            if z is not None:
+                given.data.copy_(z)
         self._logits, self._turns = [], self._turns + 1
         return out.loss

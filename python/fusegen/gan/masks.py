@@ -51,7 +51,9 @@ def dropout_masks(
     masks: list[DropoutMasks | None] = []
     for i, (m, rate) in enumerate(zip(found.layers, found.dropouts, strict=True)):
         if not isinstance(m, nn.Linear):
-            raise ValueError(f"D: {type(m).__name__} stands where a fused step with Dropout knows dense layers")
+            raise ValueError(
+                f"D: {type(m).__name__} stands where a fused step with Dropout knows dense layers"
+            )
         if not rate:
             masks.append(None)
             continue
