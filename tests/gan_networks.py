@@ -81,7 +81,8 @@ PATHS = {
     "relu": (lambda: dense(activation=nn.ReLU), (13,), 0, "fused_mlp"),
     "one layer": (lambda: dense((13, 1)), (13,), 0, "fused_mlp"),
     "images": (lambda: dense((50, 65, 1), flatten=True, bias=False), (2, 5, 5), 0, "fused_mlp"),
-    "smooth": (lambda: dense(activation=nn.Tanh), (13,), 0, "autograd"),
+    "smooth": (lambda: dense(activation=nn.Tanh), (13,), 0, "fused_mlp"),
+    "softplus": (lambda: dense(activation=nn.Softplus), (13,), 0, "autograd"),
     "conv": (conv, (2, 8, 8), 0, {"none": EITHER}),
     "conv 1d": (conv_1d, (3, 11), 0, {"none": EITHER}),
     "batch norm": (

@@ -92,11 +92,11 @@ FUSEGEN_HOST_DEVICE Smooth<V> gelu_tanh(V x) {
   return gated<Math, C>(x, k * (x + a * square * x), k * (1 + 3 * a * square), 6 * k * a * x);
 }
 
-// Clevert et al. 2016. At 0 its derivatives are those below.
+// Clevert et al. 2016. At 0 its derivatives are those below, at NaN those above, as torch's.
 template <class Math, class C, class V>
 FUSEGEN_HOST_DEVICE Smooth<V> elu(V x, C alpha) {
   const V below = alpha * Math::expm1(x), slope = below + alpha;
-  return {x > V{} ? x : below, x > V{} ? V{} + C(1) : slope, x > V{} ? V{} : slope};
+  return {x > V{} ? x : below, x <= V{} ? slope : V{} + C(1), x <= V{} ? slope : V{}};
 }
 
 // f(a function from x to Smooth), of an activation known at run time.

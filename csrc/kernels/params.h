@@ -219,8 +219,8 @@ struct DenseLayer {
   const void* b;  // [outputs], or null
   int64_t outputs;
   Activation activation;  // of the last layer, which has one output: piecewise_linear
-  // of a piecewise linear activation, its slope below zero: 0 ReLU, 1 none; of ELU its alpha. Not used for the
-  // last layer
+  // of a piecewise linear activation, its slope below zero: 0 ReLU, 1 none; of ELU its alpha. Not used for
+  // the last layer
   double slope;
   // [0, 1): how likely an input of this layer is dropped, one mask for each of real, fake and mixed samples:
   // Mask::discriminator at place 3 * layer + group, its rows numbered within the group

@@ -81,8 +81,8 @@ void CheckedMlpStep::set_layers(const MlpCall& call) {
     check(W.ndim == 2 && W.shape[1] == inputs && W.shape[0] > 0, "weights[", l,
           "]: expected shape [outputs, ", inputs, "], got ", W);
     const int64_t outputs = W.shape[0];
-    const Activation activation = l < call.activations.size() ? activation_named(call.activations[l])
-                                                              : Activation::piecewise_linear;
+    const Activation activation =
+        l < call.activations.size() ? activation_named(call.activations[l]) : Activation::piecewise_linear;
     const double slope = l + 1 < depth ? call.slopes[l] : 1.0;
     check(slope >= 0 || activation == Activation::elu, "slopes: expected values of at least 0, got ", slope);
     layers.push_back({.W = matrix(W, "weights", {outputs, inputs}, e, site),

@@ -20,6 +20,7 @@ after the recurrent product; RNN, Elman 1990. The equations are those of the tor
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -28,7 +29,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _philox, losses
-from ._activations import SMOOTH
 from ._inside import (
     CANDIDATE_DROPOUT,
     DISCRIMINATOR,
@@ -319,11 +319,51 @@ class MlpStep(NamedTuple):
     scalars: Tensor
 
 
+class Smooth(NamedTuple):
+    """A smooth activation of a discriminator's dense layers: its value, and its first derivative, which can
+    be differentiated again. Functions of what the layer gave, and of ELU's alpha."""
+
+    value: Callable[[Tensor, float], Tensor]
+    derivative: Callable[[Tensor, float], Tensor]
+
+
+def _gated(x: Tensor, w: Tensor, dw: Tensor | float) -> Tensor:
+    """The derivative of x sigmoid(w) by x, dw being w's."""
+    s = torch.sigmoid(w)
+    return s + x * s * torch.sigmoid(-w) * dw
+
+
+def _gelu(x: Tensor, _: float) -> Tensor:
+    density = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    return 0.5 * torch.erfc(-x / math.sqrt(2)) + x * density
+
+
+def _gelu_tanh(x: Tensor, _: float) -> Tensor:
+    k, a = 2 * math.sqrt(2 / math.pi), 0.044715
+    return _gated(x, k * (x + a * x**3), k * (1 + 3 * a * x * x))
+
+
+SMOOTH = {
+    "tanh": Smooth(lambda x, _: torch.tanh(x), lambda x, _: 1 - torch.tanh(x) ** 2),
+    "sigmoid": Smooth(lambda x, _: torch.sigmoid(x), lambda x, _: torch.sigmoid(x) * torch.sigmoid(-x)),
+    "silu": Smooth(lambda x, _: F.silu(x), lambda x, _: _gated(x, x, 1.0)),
+    "gelu": Smooth(lambda x, _: F.gelu(x), _gelu),
+    "gelu_tanh": Smooth(lambda x, _: F.gelu(x, approximate="tanh"), _gelu_tanh),
+    "elu": Smooth(
+        lambda x, alpha: F.elu(x, alpha),
+        # so that what lies above 0 sends nothing infinite back
+        lambda x, alpha: torch.where(x <= 0, alpha * torch.exp(x.clamp(max=0)), 1.0),
+    ),
+}
+
+
 def dropout_factors(
-    key: Tensor, layer: int, group: int, rows: int, n: int, rate: float, like: Tensor
+    key: Tensor, layer: int, group: int, shape: tuple[int, int], rate: float, like: Tensor
 ) -> Tensor:
-    """What Dropout multiplies by, 0 or 1 / (1 - rate): [rows, n], of a discriminator's layer number ``layer``
-    (from 0), of what that reads; group: 0 for real samples, 1 for fake, 2 for a penalty's points."""
+    """What Dropout multiplies by, 0 or 1 / (1 - rate), of this shape, rows by elements: of a discriminator's
+    layer number ``layer`` (from 0), of what that reads; group: 0 for real samples, 1 for fake, 2 for a
+    penalty's points. It is of like's dtype and device."""
+    rows, n = shape
     at = torch.arange(rows, device=like.device)
     dropped = _philox.below(key, DISCRIMINATOR, 3 * layer + group, at, n, rate)
     return like.new_full((), 1 / (1 - rate)).masked_fill(dropped, 0)
@@ -345,7 +385,7 @@ class _Dense(NamedTuple):
         if not rate:
             return x, 1.0
         assert self.key is not None
-        factors = dropout_factors(self.key, layer, group, len(x), x.shape[1], rate, x)
+        factors = dropout_factors(self.key, layer, group, (len(x), x.shape[1]), rate, x)
         return x * factors, factors
 
     def activated(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,10 @@ CHAINS = {
         nn.Linear(33, 20), nn.Tanh(), nn.Linear(20, 9), nn.ReLU(), nn.Linear(9, 1),
     ),
     **{name: lambda name=name: chain((13, 40, 70, 1), ELEMENTS[name]) for name in SMOOTH},
-    **{f"{name}, dropout": lambda name=name: chain((13, 40, 70, 1), ELEMENTS[name], dropout(0.5)) for name in SMOOTH},
+    **{
+        f"{name}, dropout": lambda name=name: chain((13, 40, 70, 1), ELEMENTS[name], dropout(0.5))
+        for name in SMOOTH
+    },
 }  # fmt: skip
 
 
@@ -147,7 +150,8 @@ def test_any_chain(drawn, rows, pac, penalty, by_samples):
 @pytest.mark.parametrize("name", ["dropout", "mixed", *SMOOTH])
 def test_other_dtypes(name, dtype, penalty):
     real, fake = (samples(7, 13, dtype=dtype).requires_grad_() for _ in range(2))
-    compare(CHAINS[name]().to(dtype), real, fake, exact=torch.float64, **PENALTIES[penalty])
+    # of which the last bias's gradient does not cancel
+    compare(CHAINS[name]().to(dtype), real, fake, "least_squares", exact=torch.float64, **PENALTIES[penalty])
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -227,19 +231,17 @@ def test_the_key_is_torchs_and_each_step_draws():
     again = discriminator_step(D, real, fake)
     assert first.key == again.key and torch.equal(first.loss, again.loss)
     assert first.key != second.key and first.loss != second.loss
-    given = [
-        discriminator_step(D, real, fake, generator=torch.Generator().manual_seed(2)).key for _ in range(2)
-    ]
-    assert given[0] == given[1]
     state = torch.get_rng_state()
-    assert torch.equal(state, torch.get_rng_state())
+    seeded = [discriminator_step(D, real, fake, generator=torch.Generator().manual_seed(2)).key for _ in "ab"]
+    assert seeded[0] == seeded[1] and torch.equal(torch.get_rng_state(), state)
 
 
 def test_nothing_is_drawn_where_nothing_drops():
     D = CHAINS["dropout"]()
     real, fake = samples(4, 13, dtype=torch.float32), samples(4, 13, dtype=torch.float32)
+    nets = D.eval(), chain((13, 8, 1), nn.ReLU, dropout(0.0))
     state = torch.get_rng_state()
-    for net in (D.eval(), chain((13, 8, 1), nn.ReLU, dropout(0.0))):
+    for net in nets:
         out = discriminator_step(net, real, fake, r1=1.0)
         assert out.key is None and out.path == "fused_mlp"
     assert torch.equal(torch.get_rng_state(), state)
@@ -262,8 +264,9 @@ def test_generator_step(name, loss):
     net.group = 1
     want = gan.generator_loss(loss, net(fake), r)
     same(out.loss, want, "loss")
-    same(*(torch.autograd.grad(t, fake)[0] for t in (out.loss, want)), "gradient")
+    (w,) = torch.autograd.grad(want, fake)
     out.loss.backward()
+    same(fake.grad, w, "gradient")
     assert all(p.grad is None for p in D.parameters())
 
 
@@ -363,9 +366,9 @@ OTHERWISE = {
     "all dropped": (lambda: chain((13, 8, 1), nn.ReLU, dropout(1.0)), "Dropout(p=1) drops all there is"),
     "alpha": (lambda: chain((13, 8, 1), nn.ReLU, dropout(0.5, nn.AlphaDropout)), "AlphaDropout stands where"),
     "of channels": (lambda: chain((13, 8, 1), nn.ReLU, dropout(0.5, nn.Dropout1d)), "Dropout1d stands where"),
-    "of logits": (lambda: nn.Sequential(nn.Linear(13, 1), nn.Dropout(0.5)), "Dropout stands behind its last map"),
+    "of logits": (lambda: nn.Sequential(nn.Linear(13, 1), nn.Dropout(0.5)), "Dropout stands behind its last"),
     "before a smooth one": (lambda: chain((13, 8, 1), dropout(0.5), nn.Tanh), "Tanh stands behind Dropout"),
-    "in place": (lambda: nn.Sequential(nn.Dropout(0.5, inplace=True), nn.Linear(13, 1)), "would change the samples"),
+    "in place": (lambda: nn.Sequential(nn.Dropout(0.5, True), nn.Linear(13, 1)), "would change the samples"),
     "softplus": (lambda: chain((13, 8, 1), nn.Softplus), "Softplus stands where"),
 }  # fmt: skip
 
@@ -519,8 +522,8 @@ def test_the_reference_is_the_kernel():
     out = discriminator_step(D, real, fake, r1=1.0)
     layers = [m for m in D if isinstance(m, nn.Linear)]
     want = reference.mlp_discriminator_step(
-        real, fake, None, [m.weight for m in layers], [m.bias for m in layers], [1.0, 0.2, 1.0, 0.0], "non_saturating",
-        r1=1.0, activations=["gelu", "piecewise_linear", "tanh", "piecewise_linear"],
+        real, fake, None, [m.weight for m in layers], [m.bias for m in layers], [1.0, 0.2, 1.0, 0.0],
+        loss="non_saturating", r1=1.0, activations=["gelu", "piecewise_linear", "tanh", "piecewise_linear"],
         dropouts=[0.1, 0.0, 0.4, 0.0, 0.0], key=out.key,
     )  # fmt: skip
     same(out.loss, want.loss, "loss")

@@ -108,7 +108,9 @@ def test_zeros_of_a_quantized_layer():
 
 @pytest.mark.parametrize("name", ["LayerNormLSTM", "LayerNormGRU", "LayerNormLSTMCell", "LayerNormGRUCell"])
 def test_a_norm_of_none_is_no_norm(name):
-    with pytest.raises(ValueError, match=f"{name}: norm: expected one of 'haste', 'ba', 'dreamer', got 'none'"):
+    with pytest.raises(
+        ValueError, match=f"{name}: norm: expected one of 'haste', 'ba', 'dreamer', got 'none'"
+    ):
         getattr(fusegen.nn, name)(I, H, norm="none")
 
 

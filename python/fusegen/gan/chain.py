@@ -32,11 +32,10 @@ class Chain(NamedTuple):
     """What D applies, one after another, down to one logit or one patch of logits.
 
     layers: its linear maps. slopes: of the activation behind each, below zero, 1 for none; of ELU its alpha.
-    activations: their names in ``ops.discriminator.ACTIVATIONS``. dropouts: how likely an element of what each
-    map reads is dropped, now, in training or evaluation mode. norms: the batch
-    norms between a map and its activation, by the map's number. flattens: the numbers of the maps that
-    nn.Flatten stands before, and how many maps there are where it stands at the end. convolves: whether there
-    is a convolution.
+    activations: their names in ``ops.discriminator.ACTIVATIONS``. dropouts: how likely an element of what
+    each map reads is dropped, now, in training or evaluation mode. norms: the batch norms between a map and
+    its activation, by the map's number. flattens: the numbers of the maps that nn.Flatten stands before, and
+    how many maps there are where it stands at the end. convolves: whether there is a convolution.
     """
 
     layers: tuple[Linear, ...]
@@ -52,14 +51,16 @@ class Chain(NamedTuple):
         return any(self.dropouts)
 
     @property
-    def smooth(self) -> str:
-        """The first smooth activation's name, "" where all are piecewise linear."""
-        return next((name for name in self.activations if name != PIECEWISE), "")
+    def smooth(self) -> bool:
+        return any(name != PIECEWISE for name in self.activations)
 
     @property
-    def plain(self) -> bool:
-        """Piecewise linear, and nothing is dropped."""
-        return not self.drops and not self.smooth
+    def beyond(self) -> str:
+        """What stands in it beside piecewise linear activations, a module's name; "" for nothing."""
+        if self.drops:
+            return "Dropout"
+        name = next((name for name in self.activations if name != PIECEWISE), "")
+        return next((m.__name__ for m, known in _SMOOTH.items() if name and name.startswith(known)), "")
 
 
 def parse(D: nn.Module) -> Chain | str:
@@ -90,11 +91,11 @@ def parse(D: nn.Module) -> Chain | str:
             continue
         elif isinstance(m, nn.Flatten) and layer is nn.Flatten and (m.start_dim, m.end_dim) == (1, -1):
             flattens.add(len(layers))
-        elif layer is nn.Dropout:
-            if reason := _unfit_dropout(m, bool(layers)):  # type: ignore[arg-type]
+        elif isinstance(m, nn.Dropout) and layer is nn.Dropout:
+            if reason := _unfit_dropout(m, bool(layers)):
                 return reason
             # What two drop one after the other, one drops by itself as likely, at the same scale.
-            pending += (1 - pending) * (m.p if m.training else 0.0)  # type: ignore[operator]
+            pending += (1 - pending) * (m.p if m.training else 0.0)
         elif not layers or slopes[-1] != 1.0 or activations[-1] != PIECEWISE or len(layers) in flattens:
             return f"{layer.__name__} stands where a dense layer or a convolution is known"
         elif layer is nn.LeakyReLU or layer is nn.ReLU:
@@ -132,8 +133,9 @@ def parse(D: nn.Module) -> Chain | str:
     if _channels(layers[-1])[1] != 1:
         return "its last layer does not give one logit or one patch of logits a sample"
     return Chain(
-        tuple(layers), tuple(slopes), norms, flattens, convolves, tuple(activations), tuple(dropouts)
-    )
+        tuple(layers), tuple(slopes), norms, flattens, convolves,
+        activations=tuple(activations), dropouts=tuple(dropouts),
+    )  # fmt: skip
 
 
 def _unfit_dropout(m: nn.Dropout, behind_a_map: bool) -> str:

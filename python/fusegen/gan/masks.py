@@ -58,7 +58,7 @@ def dropout_masks(
             masks.append(None)
             continue
         factors = (
-            reference.dropout_factors(key, i, group, n, m.in_features, rate, m.weight.detach())
+            reference.dropout_factors(key, i, group, (n, m.in_features), rate, m.weight.detach())
             for group, n in enumerate(rows)
         )
         masks.append(DropoutMasks(*(f > 0 for f in factors)))

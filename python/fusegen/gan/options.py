@@ -17,8 +17,9 @@ class GanOptions:
     penalties at every k-th step only, the first included, with k times their weight (lazy regularisation,
     Karras et al. 2020, arXiv:1912.04958, appendix B): on average the gradient is that of every step. (Their
     correction of Adam's rates is for a penalty with an optimiser step of its own; here loss and penalty share
-    one.) pac: how many samples D sees at once, as in ``discriminator_step``. generator_every: k trains the generator at every k-th step only. clip: the gradient of each network
-    is cut to this length; 0 for no limit.
+    one.) pac: how many samples D sees at once, as in ``discriminator_step``. generator_every: k trains the
+    generator at every k-th step only. clip: the gradient of each network is cut to this length; 0 for no
+    limit.
 
     Raises TypeError or ValueError, naming the option.
     """

@@ -22,8 +22,8 @@ class Request(NamedTuple):
     chain: what D is, or why it is not known as one. real is None in a generator's turn that does not pair,
     and without gradient in one that does; mixed is None without WGAN-GP. dim: along which samples lie;
     together: along which D is promised to treat them one by one, None where nothing was promised. pac: how
-    many lie in each of these samples, packed. generator: of dropout's masks, None for torch's own. reason: why
-    no route before took it.
+    many lie in each of these samples, packed. generator: of dropout's masks, None for torch's own. reason:
+    why no route before took it.
     """
 
     D: nn.Module

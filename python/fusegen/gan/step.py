@@ -57,22 +57,22 @@ def discriminator_step(
     then is of packed samples: logits, means, pairs, interpolates (one draw each) and ||grad D||.
 
     An exact nn.Sequential of nn.Linear, ReLU, LeakyReLU, Tanh, Sigmoid, SiLU, GELU, ELU, Dropout and Flatten
-    without hooks (parametrised weights are fine, and read once: one power iteration of a spectral norm a step)
-    runs in one fused call. Dropout's masks are those of one key, drawn from ``generator`` after the
+    without hooks (parametrised weights are fine, and read once: one power iteration of a spectral norm a
+    step) runs in one fused call. Dropout's masks are those of one key, drawn from ``generator`` after the
     interpolates, or from torch's on the CPU (``dropout_masks``): of real, fake and interpolated samples their
-    own, so that R1 and R2 look at the D that the loss did. Autograd instead draws from torch's generators. With Conv1d,
-    Conv2d and batch norms among piecewise linear activations, in fusegen's convolutions on the CPU, a penalty in closed form instead
-    of by a second backward. A batch norm takes its statistics of real and of fake samples by themselves, as
-    two passes would. Everything else goes through autograd (``StepOutput.path`` and ``reason``), and under
-    ``set_backend("auto")`` dense layers too where a committed measurement says that torch is faster. On a GPU
-    the fused call runs under ``set_backend("fused")``; "auto" takes autograd there until it is measured.
-    Under torch.compile a penalty by a second backward breaks the graph: AOTAutograd cannot differentiate
-    twice.
+    own, so that R1 and R2 look at the D that the loss did. Autograd instead draws from torch's generators.
+    With Conv1d, Conv2d and batch norms among piecewise linear activations, in fusegen's convolutions on the
+    CPU, a penalty in closed form instead of by a second backward. A batch norm takes its statistics of real
+    and of fake samples by themselves, as two passes would. Everything else goes through autograd
+    (``StepOutput.path`` and ``reason``), and under ``set_backend("auto")`` dense layers too where a committed
+    measurement says that torch is faster. On a GPU the fused call runs under ``set_backend("fused")``; "auto"
+    takes autograd there until it is measured. Under torch.compile a penalty by a second backward breaks the
+    graph: AOTAutograd cannot differentiate twice.
 
     Raises ValueError for unknown names, negative weights, sizes or features that do not fit, a pac that does
-    not divide the samples, a D that ends in a Sigmoid; TypeError for wrong types; RuntimeError for mixed devices or dtypes, a D wrapped in DDP or
-    FSDP (wrap DiscriminatorStep instead), or a penalty on a D that cannot be differentiated by its input, or
-    whose layers FSDP shards one by one.
+    not divide the samples, a D that ends in a Sigmoid; TypeError for wrong types; RuntimeError for mixed
+    devices or dtypes, a D wrapped in DDP or FSDP (wrap DiscriminatorStep instead), or a penalty on a D that
+    cannot be differentiated by its input, or whose layers FSDP shards one by one.
     """
     losses.check_loss(loss, label_smoothing)
     r1, r2, gp = checks.penalty("r1", r1), checks.penalty("r2", r2), checks.penalty("gp", gp)

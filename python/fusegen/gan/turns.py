@@ -52,8 +52,8 @@ def generator_turn(
 ) -> StepOutput:
     """The generator's loss through the discriminator, which learns nothing.
 
-    real and fake: as ``model.critic_input`` gives them; gradients go to fake alone. generator: of the masks of
-    a discriminator's dropout. Errors as in ``generator_step``.
+    generator: of the masks of a discriminator's dropout. real and fake: as ``model.critic_input`` gives them;
+    gradients go to fake alone. Errors as in ``generator_step``.
     """
     return generator_step(
         model.critic(False), fake, options.loss, real=real, generator=generator, pac=options.pac

@@ -146,8 +146,8 @@ def _reference(inputs: _Inputs, options: MlpOptions) -> reference.MlpStep:
 
 
 class _MlpStep(Differentiable):
-    """The op. ``static``: slopes, activations and dropouts, options, gradients, the number of maps; ``tensors``:
-    real, fake, mixed, the key, the weights, the biases."""
+    """The op. ``static``: slopes, activations and dropouts, options, gradients, the number of maps;
+    ``tensors``: real, fake, mixed, the key, the weights, the biases."""
 
     name = "mlp_discriminator_step"
     outputs = 4
@@ -207,10 +207,13 @@ class _MlpStep(Differentiable):
     # ---- the gradient
 
     def _inputs(self, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> _Inputs:
-        layers, _, _, n = static
+        (slopes, activations, dropouts), _, _, n = static
         real, fake, mixed, key, *parameters = tensors
         assert fake is not None
-        return _Inputs(real, fake, mixed, present(parameters[:n]), parameters[n:], *layers, key)
+        weights, biases = present(parameters[:n]), parameters[n:]
+        return _Inputs(
+            real, fake, mixed, weights, biases, slopes, activations=activations, dropouts=dropouts, key=key
+        )
 
     def _arguments(self, static: tuple[Any, ...], tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
         """As the schemas take them."""
@@ -279,17 +282,16 @@ def mlp_discriminator_step(
     """Loss, scalars and logits of one step.
 
     real [Nr, n0] (None in a generator's step whose loss does not pair), fake [Nf, n0], mixed [Nm, n0] (the
-    interpolates of WGAN-GP where ``options.gp`` is above 0, else None), weights [n_l, n_{l-1}] down to
-    [1, n_{L-1}], biases [n_l] or None, slopes of the L-1 activations below zero (0 ReLU, 1 none);
-    activations, a name of ACTIVATIONS each, of which "elu" has its alpha in slopes (none: all are piecewise
-    linear); dropouts, how likely an element of what each of the L maps reads is dropped (none: no element),
-    by the masks of ``key``, an int64 on the CPU (reference.dropout_factors). All of one
-    dtype (float32, bfloat16, float16; on the CPU float64 too) on one device. Returns the loss, penalties
-    included (a scalar: float64 for float64, else float32), SCALARS as float64 [9] and the logits [Nr + Nf],
-    the last two without gradient. Gradients go to real and fake, weights and biases; in a generator's step to
-    fake alone. Products of float32 on a GPU follow torch.backends.cuda.matmul's switch of TF32. Raises
-    ValueError for shapes, names or sizes that do not fit, RuntimeError where mixed asks for a gradient that is
-    not zero.
+    interpolates of WGAN-GP where ``options.gp`` is above 0, else None), weights [n_l, n_{l-1}] down to [1,
+    n_{L-1}], biases [n_l] or None, slopes of the L-1 activations below zero (0 ReLU, 1 none); activations, a
+    name of ACTIVATIONS each, of which "elu" has its alpha in slopes (none: all are piecewise linear);
+    dropouts, how likely an element of what each of the L maps reads is dropped (none: no element), by the
+    masks of ``key``, an int64 on the CPU (reference.dropout_factors). All of one dtype (float32, bfloat16,
+    float16; on the CPU float64 too) on one device. Returns the loss, penalties included (a scalar: float64
+    for float64, else float32), SCALARS as float64 [9] and the logits [Nr + Nf], the last two without
+    gradient. Gradients go to real and fake, weights and biases; in a generator's step to fake alone. Products
+    of float32 on a GPU follow torch.backends.cuda.matmul's switch of TF32. Raises ValueError for shapes,
+    names or sizes that do not fit, RuntimeError where mixed asks for a gradient that is not zero.
     """
     layers = list(slopes), list(activations), list(dropouts)
     return OP(_Inputs(real, fake, mixed, list(weights), list(biases), *layers, key), options)

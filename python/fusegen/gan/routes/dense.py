@@ -39,9 +39,8 @@ def fits(request: Request) -> Plan | str:
         name = next((type(norm).__name__ for norm in chain.norms.values()), "Flatten")
         return f"{name} stands where the fused step knows dense layers, activations and Dropout only"
     if x.is_cuda:
-        if not chain.plain:
-            name = "Dropout" if chain.drops else chain.smooth
-            return f"{name}: the kernels on a GPU know piecewise linear activations only"
+        if chain.beyond:
+            return f"{chain.beyond} stands where the kernels on a GPU know piecewise linear activations"
         why = _backend.why_torch("discriminator_step", x, step=True)
         if why:
             return why
@@ -111,7 +110,7 @@ def _faster_on_torch(request: Request, chain: Chain, layers: tuple[nn.Linear, ..
     not measured, and some autograd cannot do (a penalty in torch.compile, in a torch.func transform).
     """
     real, fake, objective = request.real, request.fake, request.objective
-    if objective.generator or real is None or not chain.plain or _backend.get_backend() != "auto":
+    if objective.generator or real is None or chain.beyond or _backend.get_backend() != "auto":
         return ""
     if not fake.is_cpu or torch.compiler.is_compiling():
         return ""

@@ -136,7 +136,8 @@ private:
     V v{};
     if (row < p_.real + p_.fake) v = scale_ * saved.s[row] * activation(saved, l, row, u, lanes);
     if (tangent_of_[row] >= 0)
-      v += scale_ * saved.c[row] * (l ? C(1) : this->kept_[0]) * load(tangent(saved, l, tangent_of_[row]) + u, lanes);
+      v += scale_ * saved.c[row] * (l ? C(1) : this->kept_[0]) *
+           load(tangent(saved, l, tangent_of_[row]) + u, lanes);
     return v;
   }
 
@@ -183,8 +184,7 @@ private:
                                         .rows = width(l)});
     };
     multiply(saved.U[l - 1], panels_, used_, false);
-    if (l <= curved_)
-      multiply(R_[l - 1], curved_panels_, static_cast<int64_t>(tangent_rows_.size()), true);
+    if (l <= curved_) multiply(R_[l - 1], curved_panels_, static_cast<int64_t>(tangent_rows_.size()), true);
     if constexpr (sizeof(S) != sizeof(C))
       for (int64_t i = columns.begin * N; i < columns.end * N; ++i) from_float(out[i], dW[i]);
   }

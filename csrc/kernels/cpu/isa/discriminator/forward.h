@@ -135,7 +135,8 @@ private:
                 const activations::Smooth<V>& s) const {
     const V factor = saved.dropped[l] ? this->kept(saved, l, row, u) : splat(C(1));
     store(saved.first[l - 1] + row * stride(l) + u, s.first * factor);
-    if (saved.second[l - 1] && this->penalised(row)) store(this->second(saved, l, row) + u, s.second * factor);
+    if (saved.second[l - 1] && this->penalised(row))
+      store(this->second(saved, l, row) + u, s.second * factor);
     return s.y;
   }
 
@@ -207,9 +208,8 @@ private:
   void adjoints(MlpSaved<C>& saved, int l, int rank, int size) const {
     std::vector<const C*> a;
     for (int64_t row : adjoint_rows_) a.push_back(saved.U[l] + row * stride(l + 1));
-    this->adjoint_product(l + 1, a, rank, size, [&](int64_t i, int64_t u, int, V v) {
-      adjoint(saved, l, adjoint_rows_[i], u, v);
-    });
+    this->adjoint_product(l + 1, a, rank, size,
+                          [&](int64_t i, int64_t u, int, V v) { adjoint(saved, l, adjoint_rows_[i], u, v); });
   }
 
   C* input_gradient_row(const MlpSaved<C>& saved, int64_t row) const {

@@ -4,7 +4,8 @@
 // = U_1 W_1 the gradient by the input, T the tangents of v through the same masks, s the derivative of the
 // loss by the logit and c the factor of the penalty's direction c v, every weight gradient is one product:
 // dW_l = U_l^T (s H_{l-1} + c T_{l-1}). Dropout's factors stand in H, U, v and T. Where activations are not
-// piecewise linear, the penalty adds R_l^T H_{l-1}, of what their second derivatives send back (docs/penalties.md).
+// piecewise linear, the penalty adds R_l^T H_{l-1}, of what their second derivatives send back
+// (docs/penalties.md).
 #pragma once
 #include <omp.h>
 
@@ -29,7 +30,7 @@ struct MlpSaved {
   std::vector<uint64_t*> dropped;  // [layers] of [rows][mask_groups], of what each reads; null: nothing
   C* x;                            // [rows][ld] the samples, where some of them are dropped, else null
   C* v;                            // [v_end - v_begin][ld of the inputs]
-  C *s, *c;              // [rows]
+  C *s, *c;                        // [rows]
   int64_t v_begin, v_end;
 
   MlpSaved(const MlpStep& p, cpu::Arena& arena) {

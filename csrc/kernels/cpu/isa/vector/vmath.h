@@ -1,6 +1,6 @@
 // Functions of activations on vectors. float: range reduction and a polynomial, about 2 ulp over the whole
-// range (of the normal distribution see there), exact limits at +-inf, NaN through. double: libm lane by lane,
-// since float64 is there to check gradients.
+// range (of the normal distribution see there), exact limits at +-inf, NaN through. double: libm lane by
+// lane, since float64 is there to check gradients.
 #pragma once
 #include <cmath>
 
