@@ -86,8 +86,8 @@ def half_way(runner: CriticRunner) -> dict[str, torch.Tensor]:
 
 
 class Package(CriticRunner):
-    """The package's lines for it. Its loop leaves fake samples in the generator's graph, so that they ask for a
-    gradient: without, its penalty has none to differentiate."""
+    """The package's lines for it. Its loop leaves fake samples in the generator's graph, so that they ask for
+    a gradient: without, its penalty has none to differentiate."""
 
     def __init__(self, problem: CriticStep, dtype: torch.dtype = torch.float32):
         super().__init__(problem, dtype)
@@ -172,7 +172,8 @@ class _LoopClock:
 
 
 class Dropped(Ours):
-    """The fused step of the same network with Dropout(0.5) behind each activation, read in the same rounds."""
+    """The fused step of the same network with Dropout(0.5) behind each activation, read in the same
+    rounds."""
 
     def __init__(self, problem, net: nn.Module):
         layers = []

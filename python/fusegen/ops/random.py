@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import TransformType
-from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+from torch._functorch.pyfunctorch import VmapInterpreter, retrieve_all_functorch_interpreters
 
 from .. import _C, reference
 from . import route
@@ -41,7 +40,7 @@ def draw_key(generator: torch.Generator | None = None) -> Tensor:
 
 def _drawn_below_vmap(generator: torch.Generator | None) -> Tensor:
     different = any(
-        level.key() == TransformType.Vmap and level.randomness() == "different"
+        isinstance(level, VmapInterpreter) and level.randomness() == "different"
         for level in retrieve_all_functorch_interpreters()
     )
     if different:  # torch draws in place for all samples alike, or not at all
