@@ -117,6 +117,17 @@ def test_curves_have_a_panel_for_each_kind_and_shade_what_was_wrong():
     assert figure.get_suptitle() == "a run" and figure.get_supxlabel() == "shaded: mode collapse 2–3"
 
 
+@pytest.mark.parametrize(
+    ("values", "scale"), [((2000.0, 3.0), "log"), ((9.0, 3.0), "linear"), ((9.0, 0.0), "linear")]
+)
+def test_what_spans_much_is_drawn_on_a_logarithmic_axis(values, scale):
+    axis = training_figure([{"step": i, "distance": value} for i, value in enumerate(values)]).axes[0]
+    assert axis.get_yscale() == scale
+    if scale == "log":
+        png(axis.figure)
+        assert "100" in [t.get_text() for t in axis.get_yticklabels()]
+
+
 def test_long_curves_of_losses_are_averaged():
     log = [{"step": i, "seconds": i, "a loss": float(i % 2), "lr": 1.0} for i in range(1, 601)]
     (line,) = training_figure(log).axes[0].lines

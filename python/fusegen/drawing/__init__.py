@@ -9,10 +9,13 @@ it.
 from .curves import training_figure
 from .images import Panel, images_figure
 from .series import LINES, series_figure
-from .style import check, figure, png, styled
+from .style import ALARM, COLOURS, MUTED, check, figure, png, styled
 
 __all__ = [
+    "ALARM",
+    "COLOURS",
     "LINES",
+    "MUTED",
     "Panel",
     "check",
     "figure",

@@ -12,10 +12,11 @@ SIGNAL = "signal: "  # how the log names what went wrong, 1 while it does and 0 
 _ROW = 1.75  # inches
 _POINTS = 60  # of a curve of losses, about: more are averaged
 _NAMES = 6  # in a panel
+_WIDE = 20  # times the least value: what spans more is drawn on a logarithmic axis
 
 # What is drawn together, the first that a name fits: (title, how its names end, how the axis is).
 _PANELS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
-    ("gradient norms", ("gradient norm",), {"yscale": "log"}),
+    ("gradient norms", ("gradient norm",), {}),
     ("losses", ("loss",), {}),
     ("mean logits", ("real logit", "fake logit"), {}),
     ("mean sign of D on real samples, r_t (1: all known)", ("real sign",), {"ylim": (-1.05, 1.05)}),
@@ -90,8 +91,21 @@ def _fill(axis: Any, title: str, how: Mapping[str, Any], curves: Mapping[str, Po
         axis.plot(*zip(*mean, strict=True) if mean else ((), ()), marker="o" if few else None, label=label)
     axis.set_title(title)
     axis.set(**how)
+    values = [value for points in curves.values() for _, value in points]
+    if min(values, default=0) > 0 and max(values) > _WIDE * min(values):
+        axis.set_yscale("log")
+    if axis.get_yscale() == "log":
+        _plain(axis.yaxis)
     if len(curves) > 1:
         axis.legend(loc="best", handlelength=1.2, labelspacing=0.2)
+
+
+def _plain(axis: Any) -> None:
+    """0.1, 1, 10 at a logarithmic axis, not powers of ten."""
+    from matplotlib.ticker import NullFormatter
+
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _ending(names: list[str]) -> str:

@@ -124,6 +124,9 @@ class GanFit(FitOptions):
         "images: changes before the discriminator, the same kinds for real and fake, for small sets: some of "
         "color, translation, cutout, with commas between (default: none)",
     )
+    stop_when_collapsed: bool = option(
+        False, "stop, with status 3, where samples have lost their variety for two evaluations"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,6 +90,9 @@ class Pictures(Source):
         own = {"real": self._images.samples(index)}
         return own if self._images.labels is None else own | {"labels": self._images.labels[index]}
 
+    def points(self, samples: Tensor) -> Tensor:
+        return _pixels(samples)
+
     def fingerprint(self) -> str:
         return fingerprint_of(self._images.pixels)
 

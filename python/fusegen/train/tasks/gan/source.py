@@ -42,6 +42,11 @@ class Source(ABC):
     def batch(self, index: Tensor) -> dict[str, Tensor]:
         """ "real", the samples at `index` [B], and their "labels" or "lengths" where they have some."""
 
+    def points(self, samples: Tensor) -> Tensor:
+        """Samples, as `batch` or `draw` has them but first by number [n, ...], as points [n, D]: the distance
+        of two tells how alike they are."""
+        return samples.flatten(1)
+
     @abstractmethod
     def fingerprint(self) -> str: ...
 

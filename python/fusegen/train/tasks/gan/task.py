@@ -13,11 +13,12 @@ from ....gan import DiffAugment, GanOptions
 from ....gan.turns import discriminator_turn, generator_turn
 from ....models import GAN
 from ... import config
-from ...task import Losses, Task, Turn
+from ...task import Losses, Task, Turn, Watch
 from ...workers import Shard
 from .options import PRESETS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling
 from .reading import read_source, revived
 from .source import Source
+from .watch import GanWatch
 
 __all__ = ["GanBatches", "GanTask"]
 
@@ -75,6 +76,10 @@ class GanTask(Task):
     def data(self, shard: Shard) -> "GanBatches":
         rows = Shuffled(len(self.source), self._cut.batch, self._fit.seed, shard.of(self._cut.batch))
         return GanBatches(self.source, rows)
+
+    def watch(self) -> Watch:
+        fit = self._fit
+        return GanWatch(self.source, fit.loss, fit.steps, stop=fit.stop_when_collapsed)
 
     def at(self, step: int, steps: int) -> None:
         self._step = step
