@@ -246,7 +246,7 @@ def _first_rows(g: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
     return g.gather(0, at)[0]
 
 
-def _states_read(
+def states_read(
     all_steps: Tensor,
     start: Tensor | None,
     lengths: Tensor | None,
@@ -418,7 +418,7 @@ class _Products:
     def _read(self, d: int, all_steps: Tensor, start: Tensor | None, anew: Tensor | None) -> Tensor:
         assert self.steps.inside is not None
         anew, resets = None if anew is None else anew[d], self.steps.inside.resets
-        return _states_read(all_steps, start, self.steps.lengths, d == 1, resets, anew)
+        return states_read(all_steps, start, self.steps.lengths, d == 1, resets, anew)
 
     def _dropped(self, d: int, mask: int, rows: int, n: int) -> Tensor:
         """[rows, n] of bool: a mask, as the kernels had it."""
