@@ -79,8 +79,8 @@ def _runs_formula(name: str, x: Tensor) -> bool:
         return True
     if x.is_cpu or x.is_meta:
         return False
-    device = x.device.type
-    lacking = f"there are no fused kernels of normalised and block-diagonal cells on device {device!r}"
+    if not (lacking := _backend.missing(x.device.type, x.dtype)):
+        return False
     if _backend.get_backend() == "fused":
         raise RuntimeError(
             f"fusegen {name}: {lacking}; use set_backend('auto') for the reference formula there"
