@@ -162,6 +162,16 @@ def test_inductor_neither_folds_nor_merges_keys():
     assert not torch.equal(c(x)[0], got[0])
 
 
+def test_a_graph_takes_no_generator():
+    """Said in one line."""
+    m, generator = layer("LSTM", I, H, **ALL), torch.Generator()
+    x, _ = draw(m)
+    torch._dynamo.reset()
+    c = torch.compile(lambda x: m(x, generator=generator)[0], fullgraph=True, backend="eager")
+    with pytest.raises(RuntimeError, match=r"expected generator=None inside torch.compile\(fullgraph=True"):
+        c(x)
+
+
 def test_export():
     m = layer("GRU", I, H, **options_of("GRU")).eval()
     x, resets = draw(m)

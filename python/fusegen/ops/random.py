@@ -30,7 +30,13 @@ _draw_op = register_drawing("draw_key", _SCHEMA, _draw, _no_key)
 
 def draw_key(generator: torch.Generator | None = None) -> Tensor:
     """A key for the masks of one call: an int64 on the CPU, from torch's generator there, or this one. Each
-    call draws, inside torch.compile too."""
+    call draws, inside torch.compile too. Raises RuntimeError for a generator there: a graph of torch.compile
+    takes tensors and numbers."""
+    if generator is not None and torch.compiler.is_compiling():
+        raise RuntimeError(
+            "expected generator=None inside torch.compile(fullgraph=True) and torch.export, whose graphs "
+            "take no torch.Generator; torch.manual_seed makes the masks there the same"
+        )
     key: Tensor = _draw_op(torch.empty((), dtype=torch.int64, device="cpu"), generator)
     return key
 
