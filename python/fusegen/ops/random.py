@@ -31,7 +31,13 @@ _draw_op = register_drawing("draw_key", _SCHEMA, _draw, _no_key)
 
 def draw_key(generator: torch.Generator | None = None) -> Tensor:
     """A key for the masks of one call: an int64 on the CPU, from torch's generator there, or this one. Each
-    call draws, inside torch.compile too. Inside vmap its ``randomness`` says whether samples have one key."""
+    call draws, inside torch.compile too. Inside vmap its ``randomness`` says whether samples have one key.
+    Raises RuntimeError for a generator inside torch.compile: its graphs take tensors and numbers."""
+    if generator is not None and torch.compiler.is_compiling():
+        raise RuntimeError(
+            "expected generator=None inside torch.compile(fullgraph=True) and torch.export, whose graphs "
+            "take no torch.Generator; torch.manual_seed makes the masks there the same"
+        )
     if route.transformed():
         return _drawn_below_vmap(generator)
     key: Tensor = _draw_op(torch.empty((), dtype=torch.int64, device="cpu"), generator)
