@@ -54,7 +54,9 @@ def record(
 
     The fused kernels run as in training and what they save for backward is kept, in evaluation mode and under
     no_grad too; results and gradients are the same. Backends that would not run them (``"torch"``) are
-    refused, ``"auto"`` is taken as ``"fused"``, and ``recompute=`` does nothing inside.
+    refused, ``"auto"`` is taken as ``"fused"``, and ``recompute=`` does nothing inside. What runs an op
+    without its module (``TextLSTM`` in training with weight_drop or locked_dropout) is not seen: reading it
+    raises.
 
     Args:
         model: a Module with layers or cells of ``fusegen.nn``, ``fusegen.convert``'s too.
