@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from ... import _arguments
 from ...nn._base import Layers
-from ...nn.cells import Cell, RecurrentCell
-from ...ops.spec import LSTM, CellSpec
-from .calls import LayerCall, Made, Place, run_in_parts
-from .names import nearest, recurrent
+from ...nn.cells import RecurrentCell
+from ...ops.spec import GRU, LSTM, CellSpec
+from .calls import LayerCall, Made, Place, Run, run_in_parts
+from .names import Recurrence, nearest, recurrent
 from .recorded import Key, Module, Plane, Recording, Span, file_of
 from .saved import GATES
 from .storage import Array, InFile, InMemory
-from .taps import Run, Seat, tapped
+from .taps import Seat, tapped
 
 _WHAT = "fusegen.inspect.record"
 _PART_BYTES = 16 << 20  # of what a part of a long call makes
@@ -54,7 +54,9 @@ def record(
 
     The fused kernels run as in training and what they save for backward is kept, in evaluation mode and under
     no_grad too; results and gradients are the same. Backends that would not run them (``"torch"``) are
-    refused, ``"auto"`` is taken as ``"fused"``, and ``recompute=`` does nothing inside.
+    refused, ``"auto"`` is taken as ``"fused"``, and ``recompute=`` does nothing inside. What runs an op
+    without its module (``TextLSTM`` in training with weight_drop or locked_dropout) is not seen: reading it
+    raises.
 
     Args:
         model: a Module with layers or cells of ``fusegen.nn``, ``fusegen.convert``'s too.
@@ -147,16 +149,23 @@ def _check_steps(steps: Chosen) -> None:
         raise ValueError(f"{what}: expected increasing numbers, got {list(listed)}")
 
 
-def _spec(m: nn.Module) -> CellSpec:
+def _spec(m: Recurrence) -> CellSpec:
     spec: CellSpec = m._op.spec if isinstance(m, RecurrentCell) else m._spec  # type: ignore[assignment]
     return spec
+
+
+def _keeps(m: Recurrence, spec: CellSpec) -> str | None:
+    """The gate by which a step keeps the old state."""
+    if spec is not GRU:
+        return "f" if spec is LSTM else None
+    kind = getattr(m, "_kind", None)
+    return "1 - z" if kind is not None and kind.norm in ("ba", "dreamer") else "z"
 
 
 class _Kept:
     """What is kept of one module, and how far it has come."""
 
-    def __init__(self, name: str, m: nn.Module, choice: _Choice, folder: Path | None) -> None:
-        assert isinstance(m, (Layers, Cell))
+    def __init__(self, name: str, m: Recurrence, choice: _Choice, folder: Path | None) -> None:
         self.name, self.choice, self.folder, self.H = name, choice, folder, m.hidden_size
         spec = _spec(m)
         is_stack = isinstance(m, Layers)
@@ -168,7 +177,7 @@ class _Kept:
         self.arrays = self._arrays(("h", *(("c",) if spec is LSTM else ()), *GATES[spec.name]))
         self.spans: list[Span] = []
         self.planes = {
-            (layer, d): self._plane((layer, d), GATES[spec.name])
+            (layer, d): self._plane((layer, d), GATES[spec.name], _keeps(m, spec))
             for layer in self._of("layers", layers, choice.layers)
             for d in self._of("directions", directions, choice.directions)
         }
@@ -204,8 +213,8 @@ class _Kept:
                 raise ValueError(f"{_WHAT}: no array is named {name!r}{nearest(name, sorted(known))}")
         return tuple(name for name in there if name in asked)
 
-    def _plane(self, key: Key, gates: tuple[str, ...]) -> Plane:
-        plane = Plane(self.name, key, gates, self.spans)
+    def _plane(self, key: Key, gates: tuple[str, ...], keeps: str | None) -> Plane:
+        plane = Plane(self.name, key, gates, self.spans, keeps)
         for array in self.arrays:
             file = None if self.folder is None else self.folder / file_of(plane, array)
             plane.arrays[array] = InMemory() if file is None else InFile(file)

@@ -16,9 +16,10 @@ from ...nn.stream import Stream
 
 _TORCH = (nn.RNNBase, nn.RNNCellBase)
 Named = dict[str, nn.Module]
+Recurrence = Layers | Cell
 
 
-def recurrent(what: str, model: object, names: Sequence[str] | str | None = None) -> Named:
+def recurrent(what: str, model: object, names: Sequence[str] | str | None = None) -> dict[str, Recurrence]:
     """fusegen's recurrent layers and cells in ``model`` by name, as ``named_modules`` has them ("" is the
     model itself); those of ``names``, in that order, or all.
 
@@ -31,14 +32,15 @@ def recurrent(what: str, model: object, names: Sequence[str] | str | None = None
         raise TypeError(f"{what}: expected model to be a torch.nn.Module, got {type(model).__name__}")
     _check_eager(what, model)
     every: Named = {name: m for name, m in model.named_modules() if isinstance(m, (Layers, Cell, *_TORCH))}
-    chosen = _chosen(what, model, every, names)
-    for name, m in chosen.items():
+    found: dict[str, Recurrence] = {}
+    for name, m in _chosen(what, model, every, names).items():
         said = f"{what}: {name or 'the model itself'} ({type(m).__name__})"
         if isinstance(m, Quantized):
             raise ValueError(f"{said} is quantized, and its kernels give no gates; give the model before")
         if not isinstance(m, (Layers, Cell)):
             raise ValueError(f"{said} is torch.nn's: fusegen.convert(model) first, or choose others by name")
-    return chosen
+        found[name] = m
+    return found
 
 
 def _chosen(what: str, model: nn.Module, every: Named, names: Sequence[str] | str | None) -> Named:
@@ -85,7 +87,7 @@ def _kind(model: nn.Module) -> str:
     return type(model).__name__
 
 
-def one(what: str, model: object, name: str | None) -> tuple[str, nn.Module]:
+def one(what: str, model: object, name: str | None) -> tuple[str, Recurrence]:
     """The module so named, or the only one. Raises as ``recurrent``, and ValueError where several are."""
     found = recurrent(what, model, None if name is None else [name])
     if len(found) > 1:
@@ -93,7 +95,7 @@ def one(what: str, model: object, name: str | None) -> tuple[str, nn.Module]:
     return next(iter(found.items()))
 
 
-def plane(what: str, m: nn.Module, layer: int, direction: int) -> None:
+def plane(what: str, m: Recurrence, layer: int, direction: int) -> None:
     """Raises ValueError where the module has no such layer or direction."""
     layers = m.num_layers if isinstance(m, Layers) else 1
     directions = 2 if isinstance(m, Layers) and m.bidirectional else 1

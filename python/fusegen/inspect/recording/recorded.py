@@ -23,8 +23,11 @@ class Plane:
     """One direction of one layer. T counts the steps recorded, over all calls in the context; B is the batch,
     U the units chosen (all H if none were), P what h holds (U without a projection)."""
 
-    def __init__(self, name: str, key: Key, gates: tuple[str, ...], spans: list[Span]) -> None:
+    def __init__(
+        self, name: str, key: Key, gates: tuple[str, ...], spans: list[Span], keeps: str | None = None
+    ) -> None:
         self.name, self.layer, self.direction, self._gates = name, *key, gates
+        self._keeps = keeps  # "f", "z", or "1 - z"
         self.arrays: dict[str, Array] = {}
         self._spans = spans
         self.steps_chosen: list[int] | None = None
@@ -48,6 +51,25 @@ class Plane:
     def c(self) -> Tensor:
         """[T, B, U], an LSTM's, float32 at least; zero past a sequence's end."""
         return self.array("c")
+
+    @property
+    def keep(self) -> Tensor:
+        """[T, B, U]: what share of the old state a step keeps: f of an LSTM; of a GRU z, or 1 - z where a
+        normalised one has them so. Raises ValueError of an RNN."""
+        if self._keeps is None:
+            raise ValueError(f"fusegen.inspect: {self!r} has no gate that keeps its state")
+        gate = self.array(self._keeps[-1])
+        return 1 - gate if self._keeps.startswith("1") else gate
+
+    def state(self, step: int) -> Tensor | tuple[Tensor, Tensor]:
+        """The state after a step, by its number: h [B, P], of an LSTM (h, c). Raises ValueError for a step
+        that was not recorded."""
+        steps = self.steps
+        at = (steps == step).nonzero().flatten()
+        if len(at) != 1:
+            raise ValueError(f"fusegen.inspect: {self!r} has {len(steps)} steps, among which {step} is not")
+        row = int(at)
+        return (self.h[row], self.c[row]) if "f" in self._gates else self.h[row]
 
     @property
     def mask(self) -> Tensor:
@@ -202,7 +224,8 @@ def _said(m: Module) -> dict[str, object]:
         for s in m.spans
     ]
     planes = [
-        {"layer": p.layer, "direction": p.direction, "gates": list(p._gates), "steps": p.steps_chosen,
+        {"layer": p.layer, "direction": p.direction, "gates": list(p._gates), "keeps": p._keeps,
+         "steps": p.steps_chosen,
          "arrays": {name: file_of(p, name) for name in p.arrays}}
         for p in m
     ]  # fmt: skip
@@ -255,7 +278,7 @@ def _made(said: dict[str, object], folder: Path | None, held: dict[str, Tensor])
         planes: dict[Key, Plane] = {}
         for p in of["planes"]:
             key = (p["layer"], p["direction"])
-            plane = planes[key] = Plane(name, key, tuple(p["gates"]), spans)
+            plane = planes[key] = Plane(name, key, tuple(p["gates"]), spans, p["keeps"])
             plane.steps_chosen = p["steps"]
             for array, file in p["arrays"].items():
                 if folder is not None:
