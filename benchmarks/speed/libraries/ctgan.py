@@ -86,8 +86,8 @@ def half_way(runner: CriticRunner) -> dict[str, torch.Tensor]:
 
 
 class Package(CriticRunner):
-    """The package's lines for it. Its loop leaves fake samples in the generator's graph, so that they ask for a
-    gradient: without, its penalty has none to differentiate."""
+    """The package's lines for it. Its loop leaves fake samples in the generator's graph, so that they ask for
+    a gradient: without, its penalty has none to differentiate."""
 
     def __init__(self, problem: CriticStep, dtype: torch.dtype = torch.float32):
         super().__init__(problem, dtype)
@@ -124,7 +124,7 @@ class Epoch:
 
 
 class EpochRunner(BaseRunner):
-    """Its time is that of the epoch alone: reading the table, which is the same for both, takes as long."""
+    """Its time is that of the epoch alone: reading the table is the same for both."""
 
     def __init__(self, problem: Epoch, fused: bool):
         self.problem, self.fused = problem, fused
@@ -172,7 +172,7 @@ class _LoopClock:
 
 
 class Dropped(Ours):
-    """The fused step of the same network with Dropout(0.5) behind each activation, read in the same rounds."""
+    """The fused step of the same network with Dropout(0.5) behind each activation, in the same rounds."""
 
     def __init__(self, problem, net: nn.Module):
         layers = []
