@@ -32,8 +32,8 @@ def discriminator_turn(
     weights = options.penalties(step)
     if options.pac > 1 and weights and model.num_classes:
         raise ValueError(
-            f"pac: expected 1 where a penalty looks at samples with labels, got {options.pac}: labels are held
-            " "constant by where they stand in one sample"
+            f"pac: expected 1 where a penalty looks at samples with labels, got {options.pac}: labels are "
+            "held constant by where they stand in one sample"
         )
     return discriminator_step(
         model.critic(bool(weights)),
