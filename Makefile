@@ -99,8 +99,8 @@ $(stamps)/built: $(build_sources) $(stamps)/runtime
 
 $(stamps)/test-tools: constraints.txt | $(py)
 	@$(pip) -c constraints.txt pytest pytest-xdist hypothesis expecttest \
-	  tensorboard safetensors datasets pillow scikit-learn sacrebleu tokenizers matplotlib torchmetrics captum \
-	  onnx onnxruntime onnxscript openvino onednn-cpu-gomp onednn-devel-cpu-gomp tract
+	  tensorboard safetensors datasets pillow scikit-learn sacrebleu tokenizers matplotlib torchmetrics captum pandas soundfile \
+	  onnx onnxruntime onnxscript openvino onednn-cpu-gomp onednn-devel-cpu-gomp tract ctgan
 	@$(pip) -c constraints.txt --no-deps silero-vad  # for its weights: torchaudio, which it asks for, would bring another torch
 	@mkdir -p $(@D) && touch $@
 

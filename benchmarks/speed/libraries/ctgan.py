@@ -124,7 +124,7 @@ class Epoch:
 
 
 class EpochRunner(BaseRunner):
-    """Its time is that of the epoch alone: reading the table, which is the same for both, takes as long."""
+    """Its time is that of the epoch alone: reading the table is the same for both."""
 
     def __init__(self, problem: Epoch, fused: bool):
         self.problem, self.fused = problem, fused
@@ -172,8 +172,7 @@ class _LoopClock:
 
 
 class Dropped(Ours):
-    """The fused step of the same network with Dropout(0.5) behind each activation, read in the same
-    rounds."""
+    """The fused step of the same network with Dropout(0.5) behind each activation, in the same rounds."""
 
     def __init__(self, problem, net: nn.Module):
         layers = []
