@@ -48,6 +48,10 @@ def info(shape: str | None = None, device: str = "cpu") -> str:
     return info(shape, device)
 
 
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_LAZY_MODULES, "__version__"})
+
+
 def __getattr__(name: str) -> Any:
     if name in _LAZY_MODULES:
         return importlib.import_module(f".{name}", __name__)

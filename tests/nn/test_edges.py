@@ -7,7 +7,7 @@ import pytest
 import torch
 from tolerances import agree
 from torch.func import functional_call, grad, jacrev, vmap
-from torch.nn.utils.rnn import pack_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 I, H, T, V = 5, 6, 7, 4
 LAYERS = ("LSTM", "GRU", "RNN")
@@ -191,3 +191,103 @@ def test_no_way_out_is_promised_where_there_is_none(name):
     blocks = {"block_diagonal": 2} if name.startswith("Block") else {}
     with pytest.raises(RuntimeError, match=r"neither torch.nn nor ONNX has norms or blocks"):
         torch.jit.script(getattr(fusegen.nn, name)(I, H, **blocks))
+
+
+# ---- what torch.nn's take ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [(10, 0), (0, 4)])
+@pytest.mark.parametrize("name", LAYERS)
+def test_cells_of_size_0(name, sizes):
+    ours = getattr(fusegen.nn, f"{name}Cell")(*sizes)
+    theirs = getattr(torch.nn, f"{name}Cell")(*sizes)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, sizes[0])
+    for a, b in zip(as_tuple(ours(x)), as_tuple(theirs(x)), strict=True):
+        assert torch.equal(a, b)
+
+
+def as_tuple(t):
+    return t if isinstance(t, tuple) else (t,)
+
+
+@pytest.mark.parametrize(
+    ("rows", "state"),
+    [((I,), (3, H)), ((3, I), (H,)), ((1, I), (H,)), ((I,), (1, H))],
+    ids=["row-batch", "batch-row", "batch of one-row", "row-batch of one"],
+)
+@pytest.mark.parametrize("name", LAYERS)
+def test_input_and_states_of_other_ranks(name, rows, state):
+    hx = torch.randn(state)
+    state_name = r"hx\[0\]" if name == "LSTM" else "hidden"
+    said = f"{name}Cell: expected input and {state_name} both of a batch, 2-D"
+    with pytest.raises(RuntimeError, match=f"{said}.* got input {len(rows)}-D and .* {len(state)}-D"):
+        getattr(fusegen.nn, f"{name}Cell")(I, H)(torch.randn(rows), (hx, hx) if name == "LSTM" else hx)
+
+
+class Wrapped:
+    """No Tensor, but what torch's functions take for one."""
+
+    def __init__(self, held):
+        self.held = held
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        return func(*(a.held if isinstance(a, cls) else a for a in args), **(kwargs or {}))
+
+    def __getattr__(self, name):
+        return getattr(self.held, name)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_an_input_with_a_torch_function(name):
+    cell, x = getattr(fusegen.nn, f"{name}Cell")(I, H).double(), torch.randn(3, I, dtype=torch.float64)
+    for a, b in zip(as_tuple(cell(Wrapped(x))), as_tuple(cell(x)), strict=True):
+        agree(a, b)
+
+
+class Tagger(torch.nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, data, batch_sizes):
+        return self.layer(PackedSequence(data, batch_sizes))[0].data
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "bias": False}])
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_trace_of_a_packed_sequence_takes_other_sizes(name, options):
+    m = Tagger(getattr(fusegen.nn, name)(I, H, **options).double())
+    first, other = (
+        pack_sequence([torch.randn(n, I, dtype=torch.float64) for n in lengths])
+        for lengths in ((4, 2), (6, 3, 1))
+    )
+    traced = torch.jit.trace(m, (first.data, first.batch_sizes))
+    for packed in (first, other):
+        agree(traced(packed.data, packed.batch_sizes), m(packed.data, packed.batch_sizes))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_forward_mode_through_a_packed_sequence(name):
+    m = Tagger(getattr(fusegen.nn, name)(I, H).double())
+    packed = pack_sequence([torch.randn(n, I, dtype=torch.float64) for n in (4, 2)])
+    direction = torch.randn_like(packed.data)
+    out, tangent = torch.func.jvp(lambda d: m(d, packed.batch_sizes), (packed.data,), (direction,))
+    want = torch.autograd.functional.jvp(lambda d: m(d, packed.batch_sizes), packed.data, direction)
+    agree(out, want[0])
+    agree(tangent, want[1])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torch_ao_is_not_silent():
+    m = fusegen.convert(torch.nn.Sequential(torch.nn.LSTM(I, H)))
+    with pytest.warns(UserWarning, match=r"leaves fusegen.nn.LSTM as it is; fusegen.quantize\(model\)"):
+        left = torch.ao.quantization.quantize_dynamic(m, {torch.nn.LSTM}, dtype=torch.qint8)
+    assert type(left[0]) is fusegen.nn.LSTM and not hasattr(m[0], "qconfig")
+
+
+def test_dir_lists_what_there_is():
+    assert {"convert", "nn", "Stream", "train", "inspect", "data"} <= set(dir(fusegen))
+    assert not [name for name in dir(fusegen) if name.startswith("_") and name != "__version__"]

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn import RNNBase
 from torch.nn.utils.rnn import PackedSequence
 
-from ..ops import checks, layers
+from .. import _backend
+from ..ops import checks, layers, torch_path
 from ..ops import inside as inside_ops
 from ..ops.inside import NO_RATES, Asked, Rates
 from ..ops.spec import CellSpec
 from . import _opacus
 from ._frozen import Frozen
-from ._packed import pad, pad_flags, unpad
+from ._packed import is_traced, pad, pad_flags, unpad
 from ._scripted import NotScripted
 from ._states import check_last, run_to_last
 
@@ -216,6 +217,14 @@ class Layers(nn.Module):
         data, batch_sizes, order, back = input
         if data.dim() != 2:
             raise RuntimeError(f"input must have 2 dimensions, got {data.dim()}")
+        if is_traced() and last is None and self._is_plain and given_inside == (None, None, None):
+            states = self._no_states if hx is None else self._given_states(hx, 3)
+            if order is not None:
+                states = tuple(None if s is None else s.index_select(1, order) for s in states)
+            y, *final = self._record_packed(data, batch_sizes, states)
+            if back is not None:
+                final = [s.index_select(1, back) for s in final]
+            return PackedSequence(y, batch_sizes, order, back), self._result(tuple(final))
         x, at, where = pad(data, batch_sizes)
         states = self._no_states
         if hx is not None:
@@ -240,6 +249,10 @@ class Layers(nn.Module):
         if back is not None:
             final = [s.index_select(-2, back) for s in final]
         return PackedSequence(unpad(y, where), batch_sizes, order, back), self._result(tuple(final))
+
+    def _record_packed(self, data: Tensor, batch_sizes: Tensor, states: States) -> tuple[Tensor, ...]:
+        """The stack on a PackedSequence's data [N, I] while torch.jit.trace records."""
+        raise RuntimeError(f"{self._get_name()}: torch.jit.trace does not take a PackedSequence here")
 
     def _check_states(self, states: Sequence[Tensor | None], batch: int) -> None:
         LD = self.num_layers * (2 if self.bidirectional else 1)
@@ -397,6 +410,14 @@ class Recurrent(Layers, NotScripted, RNNBase):
             dropout=self.dropout, training=self.training, packed=packed, asked=asked,
             recompute=recompute, tap=tap,
         )  # fmt: skip
+
+    def _record_packed(self, data: Tensor, batch_sizes: Tensor, states: States) -> tuple[Tensor, ...]:
+        weights = [w for layer in range(self.num_layers) for w in self._weights(layer)]
+        stack = torch_path.Stack(self.num_layers, self.bidirectional, self.dropout, self.training)
+        flat = torch_path.flat_weights(weights, len(self._spec.weights))
+        _backend.note(f"{self._spec.name} under torch.jit.trace: torch's own operators are recorded")
+        name = self._spec.engine_name(self.mode == "RNN_RELU")
+        return torch_path.packed(name, data, batch_sizes, states, flat, stack)
 
     def _init_flat_weights(self) -> None:
         super()._init_flat_weights()

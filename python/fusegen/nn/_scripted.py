@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -23,6 +24,27 @@ class NotScripted(nn.Module):
         if torch.onnx.is_in_onnx_export():
             self._refuse()
         return super()._slow_forward(*input, **kwargs)
+
+    @property
+    def qconfig(self) -> Any:
+        try:
+            return self.__dict__["qconfig"]
+        except KeyError:
+            raise AttributeError("qconfig") from None
+
+    @qconfig.setter
+    def qconfig(self, value: Any) -> None:
+        """What torch.ao's ways of quantizing set on every module before they swap those that they know."""
+        warnings.warn(
+            f"torch.ao.quantization leaves fusegen.nn.{self._get_name()} as it is; fusegen.quantize(model) "
+            "makes 8-bit layers of fusegen's, fusegen.revert(model) torch.nn's again for torch.ao",
+            stacklevel=2,
+        )
+        self.__dict__["qconfig"] = value
+
+    @qconfig.deleter
+    def qconfig(self) -> None:
+        del self.__dict__["qconfig"]
 
     def _refuse(self) -> None:
         raise RuntimeError(
