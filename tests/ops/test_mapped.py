@@ -87,6 +87,16 @@ def test_the_engines_products_are_torchs(name, options, groups, dtype):
     close(got, want, "grad")
 
 
+def test_the_engine_refuses_groups_of_unequal_size():
+    x, weights = torch.randn(2, 6, 3), [torch.randn(4, 3), torch.randn(4, 4), None, None]
+    given = (x, None, weights, None, torch.randn(2, 6, 4), None, None, torch.randn(2, 6, 4), None)
+    made = [torch.empty(4, *w.shape) if w is not None else None for w in weights]
+    with pytest.raises(ValueError, match="groups: expected a divisor of the batch, 6, got 4"):
+        _C.layer_group_gradients("rnn_tanh", 4, *given, made, 1)
+    with pytest.raises(ValueError, match=r"dW: expected shape \[3, 4, 3\]"):
+        _C.layer_group_gradients("rnn_tanh", 3, *given, made, 1)
+
+
 @pytest.mark.parametrize("name", CELL_NAMES)
 def test_compiled_as_one_graph(name):
     """By the formula, which a graph sees into."""

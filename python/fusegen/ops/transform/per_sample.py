@@ -79,7 +79,9 @@ class Sequences(NamedTuple):
 def of_weights(given: Sequences, gates: Gates, wanted: Sequence[bool]) -> list[Tensor]:
     """The gradients wanted of the weights, each [groups, ...]: of group g, the samples from g * B / groups
     on."""
-    return (by_engine if given.x.is_cpu and given.groups else by_torch)(given, gates, wanted)
+    # each thread of the engine's has a group's steps beside it: of few groups, as many copies as threads
+    engine = given.x.is_cpu and given.groups >= torch.get_num_threads()
+    return (by_engine if engine else by_torch)(given, gates, wanted)
 
 
 def by_torch(given: Sequences, gates: Gates, wanted: Sequence[bool]) -> list[Tensor]:
