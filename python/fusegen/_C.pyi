@@ -68,6 +68,21 @@ def layer_backward(
     dgates: _T = None,
     dh: _T = None,
 ) -> None: ...
+def layer_group_gradients(
+    cell: str,
+    groups: int,
+    x: Tensor,
+    h0: _T,
+    weights: _Ts,
+    lengths: _T,
+    y: _T,
+    gates: _T,  # and cells and dh, where W_hr's gradient is wanted
+    cells: _T,
+    dgates: Tensor,  # as layer_backward gave it
+    dh: _T,
+    dweights: _Ts,  # [groups, ...]
+    threads: int,
+) -> None: ...
 def normalised_forward(
     # cell, norm, blocks, eps, x [T, B, I], h0, c0 [D, B, H], weights (fusegen.ops.normalised.formula.WEIGHTS
     # of each direction), lengths, resets [T, B] uint8, reset_h, reset_c, threads

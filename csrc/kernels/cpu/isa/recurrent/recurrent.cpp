@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include "group_gradients.h"
 #include "kernels/cpu/arena.h"
 #include "kernels/cpu/isa/vector/masks.h"
 #include "kernels/cpu/isa/vector/rows.h"
@@ -41,6 +42,11 @@ void recurrent_backward(const RecurrentBackward& p) {
     if (by_small_step(p, plan) && !p.dgates.data && !starts) small_step_backward<cell>(p, plan);
     else sequence_backward<cell>(p, plan);
   });
+}
+
+void group_gradients(const GroupGradients& p) {
+  with_cell(p.cell,
+            [&](auto cell) { with_storage(p.dtype, [&](auto s) { PerGroup<decltype(s), cell>(p).run(); }); });
 }
 
 int64_t recurrent_packed_bytes(const RecurrentPack& p) {
