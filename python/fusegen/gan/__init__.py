@@ -7,6 +7,7 @@ out.loss.backward()
 """
 
 from ..losses import LOSSES, discriminator_loss, generator_loss
+from .blocks import HeldLabels, MinibatchStd, Projection, Residual
 from .options import GanOptions
 from .request import StepOutput
 from .step import DiscriminatorStep, discriminator_step, generator_step
@@ -17,7 +18,11 @@ __all__ = [
     "DiscriminatorStep",
     "GanOptions",
     "GanReport",
+    "HeldLabels",
+    "MinibatchStd",
     "Optimizers",
+    "Projection",
+    "Residual",
     "StepOutput",
     "discriminator_loss",
     "discriminator_step",

@@ -38,6 +38,8 @@ def fits(request: Request) -> Plan | str:
     if chain.norms or any(chain.flattens):
         name = next((type(norm).__name__ for norm in chain.norms.values()), "Flatten")
         return f"{name} stands where the fused step knows dense layers, ReLU and LeakyReLU only"
+    if request.objective.approximate or request.objective.counted is not None:
+        return "the fused call knows neither approximate penalties nor conditions"
     if x.is_cuda:
         why = _backend.why_torch("discriminator_step", x, step=True)
         if why:
