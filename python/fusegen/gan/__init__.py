@@ -8,6 +8,7 @@ out.loss.backward()
 
 from ..losses import LOSSES, discriminator_loss, generator_loss
 from .blocks import HeldLabels, MinibatchStd, Projection, Residual
+from .masks import DropoutMasks, dropout_masks
 from .options import GanOptions
 from .request import StepOutput
 from .step import DiscriminatorStep, discriminator_step, generator_step
@@ -16,6 +17,7 @@ from .training import GanReport, Optimizers, gan_step
 __all__ = [
     "LOSSES",
     "DiscriminatorStep",
+    "DropoutMasks",
     "GanOptions",
     "GanReport",
     "HeldLabels",
@@ -26,6 +28,7 @@ __all__ = [
     "StepOutput",
     "discriminator_loss",
     "discriminator_step",
+    "dropout_masks",
     "gan_step",
     "generator_loss",
     "generator_step",

@@ -42,11 +42,11 @@ def added(way: Tensor, body: Tensor) -> Tensor:
 class MinibatchStd(nn.Module):
     """Minibatch standard deviation (Karras et al. 2018, arXiv:1710.10196, section 3; groups as in StyleGAN2).
 
-    x [N, C, *spatial] -> [N, C + channels, *spatial]: the batch falls into groups of ``group`` samples (sample
-    i and i + N / group, and so on, belong together; the whole batch where it is smaller), the C channels
-    into ``channels`` parts; each part's standard deviation over the group, sqrt(variance + 1e-8), averaged
-    over the part's channels and places, is a channel more. In a discriminator's step each of the halves is a
-    batch of its own, as in two passes, and so are WGAN-GP's interpolates.
+    x [N, C, *spatial] -> [N, C + channels, *spatial]: the batch falls into groups of ``group`` samples
+    (sample i and i + N / group, and so on, belong together; the whole batch where it is smaller), the C
+    channels into ``channels`` parts; each part's standard deviation over the group, sqrt(variance + 1e-8),
+    averaged over the part's channels and places, is a channel more. In a discriminator's step each of the
+    halves is a batch of its own, as in two passes, and so are WGAN-GP's interpolates.
 
     Raises TypeError or ValueError for options that are no numbers from 1 on, ValueError for x that the groups
     or the parts do not divide.
@@ -108,7 +108,9 @@ class Projection(nn.Module):
         if labels is None:
             raise ValueError("labels: D projects onto classes and needs those of its samples, got None")
         h = self.pooled(self.body(x))
-        return self.linear(h) + (self.embedding(labels) * h).sum(1, keepdim=True)
+        own: Tensor = self.embedding(labels)
+        z: Tensor = self.linear(h)
+        return z + (own * h).sum(1, keepdim=True)
 
     def pooled(self, h: Tensor) -> Tensor:
         """[N, features]. Raises ValueError for another number of features."""
@@ -136,7 +138,8 @@ class HeldLabels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [N, width + labels, ...], the samples first -> D's logits."""
-        return self.D(self.hold(x))
+        z: Tensor = self.D(self.hold(x))
+        return z
 
     def hold(self, x: Tensor) -> Tensor:
         """x, its labels without gradient."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._arguments import check_floats, whole
 from . import modules
+from .blocks import HeldLabels, Projection
 from .objective import Objective
 
 
@@ -29,7 +30,7 @@ def deviation(name: str, given: float | None, penalty: str, weight: float) -> fl
         raise TypeError(f"{name}: expected a number or None, got {type(given).__name__}")
     if not 0 < given <= sys.float_info.max:
         raise ValueError(
-            f"{name}: expected a finite deviation above 0 of the noise, got {given}; None for the exact penalty"
+            f"{name}: expected a finite deviation above 0 of the noise, got {given}; None is exact"
         )
     square = float(given) ** 2
     if square == 0 or weight / square > sys.float_info.max or (weight and weight / square == 0):
@@ -77,6 +78,15 @@ def generator_labels(
     return (fake if real is None else _labels("real_labels", real, samples, D)), fake
 
 
+def not_packed(pac: int, D: nn.Module, labels: tuple[Tensor | None, Tensor | None]) -> None:
+    """A packed sample has no one label, and its conditions lie between its samples."""
+    if pac != 1 and (labels != (None, None) or type(D) is HeldLabels):
+        what = "HeldLabels" if type(D) is HeldLabels else "labels"
+        raise ValueError(
+            f"pac: expected 1 with {what}, which samples packed together do not share, got {pac}"
+        )
+
+
 def paired_labels(labels: tuple[Tensor | None, Tensor | None]) -> None:
     """What lies between a real and a fake sample has the label of both."""
     r, f = labels
@@ -102,7 +112,7 @@ def _labels(name: str, given: object, n: int, D: nn.Module) -> Tensor:
         raise TypeError(f"{name}: expected a tensor [{n}] of labels, got {type(given).__name__}")
     if given.dim() == 0 or len(given) != n:
         raise ValueError(f"{name}: expected a label for each of {n} samples, got shape {list(given.shape)}")
-    if type(D) is not modules.Projection:
+    if type(D) is not Projection:
         return given
     classes = D.embedding.num_embeddings
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool or given.dim() != 1:
@@ -172,6 +182,19 @@ def features(D: nn.Module, name: str, x: Tensor) -> None:
     """A D of one's own may take samples [N]; layers read them as one sample."""
     if x.dim() == 1 and modules.per_sample(D):
         raise ValueError(f"{name}: expected samples of features, [N, ...], got shape {list(x.shape)}")
+
+
+def packed(name: str, x: Tensor, dim: int, pac: int) -> Tensor:
+    """``pac`` neighbours along ``dim`` as one sample, their features, along the next dim, side by side."""
+    if type(pac) is not int:
+        pac = whole("pac", pac, 1)
+    if pac == 1:
+        return x
+    count, shape = x.shape[dim], [*x.shape]
+    if pac < 1 or count % pac:
+        raise ValueError(f"pac: expected at least 1 that divides {count} {name} samples, got {pac}")
+    features = shape[dim + 1] if dim + 1 < len(shape) else 1
+    return x.reshape(*shape[:dim], count // pac, pac * features, *shape[dim + 2 :])
 
 
 def pairs(objective: Objective, real: Tensor, fake: Tensor, dim: int) -> None:

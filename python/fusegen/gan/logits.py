@@ -29,10 +29,11 @@ def name_mismatch(D: nn.Module, x: Tensor, error: Exception) -> None:
         raise RuntimeError(f"D: its parameters are {dtypes.pop()}, the samples are {x.dtype}: {error}")
 
 
-def as_logits(out: object, samples: int) -> Tensor:
+def as_logits(out: object, samples: int, pac: object = None) -> Tensor:
     """[N] from what D returned: [N], [N, 1], or patches [N, 1, h, w] or [N, 1, n], their mean taken.
 
-    Raises TypeError or ValueError for anything else.
+    pac: D's attribute of that name, by which one that packs samples itself is known. Raises TypeError or
+    ValueError for anything else.
     """
     if not isinstance(out, Tensor):
         raise TypeError(f"D: expected it to return a tensor of logits, got {type(out).__name__}")
@@ -40,9 +41,11 @@ def as_logits(out: object, samples: int) -> Tensor:
         raise TypeError(f"D: expected floating-point logits, got {out.dtype}")
     fits = out.dim() >= 1 and out.shape[0] == samples and (out.dim() == 1 or out.shape[1] == 1)
     if not fits or out.dim() > 4 or (out.dim() > 2 and out[0].numel() == 0):
+        packs = type(pac) is int and pac > 1 and out.dim() >= 1 and out.shape[0] * pac == samples
+        hint = f"; where D packs samples itself, give the network inside it, with pac={pac}" if packs else ""
         raise ValueError(
             f"D: expected logits of shape [{samples}], [{samples}, 1] or patches [{samples}, 1, h, w], "
-            f"got {list(out.shape)}"
+            f"got {list(out.shape)}{hint}"
         )
     if out.dim() == 1:
         return out
@@ -51,7 +54,7 @@ def as_logits(out: object, samples: int) -> Tensor:
 
 def of_one(D: nn.Module, x: Tensor, samples: int, labels: Tensor | None = None) -> Tensor:
     """Logits [N] of that many samples."""
-    return as_logits(called(D, x, labels), samples)
+    return as_logits(called(D, x, labels), samples, getattr(D, "pac", None))
 
 
 def passes_together(D: nn.Module, together: int | None) -> int | None:

@@ -128,6 +128,8 @@ def known(request: Request) -> tuple[Map, ...] | str:
     # Torch is faster at batch norms of dense layers; what else they may be, the dense route knows.
     if not found.convolves or request.dim != 0 or fake.dim() < 2:
         return ""
+    if found.beyond:
+        return f"{found.beyond} stands in a chain with convolutions, which know piecewise linear activations"
     maps = chain.maps(found, tuple(fake.shape[1:]))
     if not isinstance(maps, str) and _backend.autocast_dtype(fake) is not None:
         return "convolutions under autocast go through autograd"

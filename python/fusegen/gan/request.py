@@ -24,8 +24,9 @@ class Request(NamedTuple):
 
     chain: what D is, or why it is not known as one. real is None in a generator's turn that does not pair,
     and without gradient in one that does; mixed is None without WGAN-GP. dim: along which samples lie;
-    together: along which D is promised to treat them one by one, None where nothing was promised. reason: why
-    no route before took it. labels: of real and of fake samples, for a D that takes some.
+    together: along which D is promised to treat them one by one, None where nothing was promised. pac: how
+    many lie in each of these samples, packed. generator: of dropout's masks, None for torch's own. reason:
+    why no route before took it. labels: of real and of fake samples, for a D that takes some.
     """
 
     D: nn.Module
@@ -36,6 +37,8 @@ class Request(NamedTuple):
     mixed: Tensor | None
     dim: int
     together: int | None
+    pac: int = 1
+    generator: torch.Generator | None = None
     reason: str = ""
     labels: Labels = (None, None)
 
@@ -49,7 +52,7 @@ class Request(NamedTuple):
         return self.D.D if type(self.D) is HeldLabels else self.D
 
     def labels_of(self, order: Sequence[int]) -> Tensor | None:
-        """Those of the groups in this order, those of mixed samples their pairs'; None where there are none."""
+        """Those of the groups in this order, those of mixed samples their pairs'; None without."""
         of = [*self.labels, self.labels[0]]
         parts = [of[group] for group in order if self.samples[group] is not None]
         return None if None in self.labels else torch.cat([t for t in parts if t is not None])
@@ -68,7 +71,9 @@ class StepOutput:
     loss: a scalar with gradient, penalties included. penalty: their part of it, without gradient.
     real_logits [Nr] and fake_logits [Nf], without gradient (real_logits None in a generator's step that
     does not pair). path: what ran, "fused_mlp", "fused_conv",
-    "closed_form", "recurrent" or "autograd", and reason: why. stats: see there.
+    "closed_form", "recurrent" or "autograd", and reason: why. stats: see there. key: of the fused step's
+    dropout masks, an int64 for ``dropout_masks``; None where it drew none (autograd runs torch's dropout).
+    With ``pac``, N counts packed samples.
     """
 
     loss: Tensor
@@ -80,6 +85,7 @@ class StepOutput:
     # STATS, or the norms alone: the general path leaves the rest to whoever reads it, since a dozen small
     # operators cost as much as a small network's layer.
     _scalars: Tensor | dict[str, Tensor] = field(repr=False)
+    key: Tensor | None = None
 
     @property
     def stats(self) -> dict[str, float]:
@@ -112,8 +118,9 @@ def output(
     gradients, where there was an exact penalty."""
     r, f, norms = None if r is None else r.detach(), f.detach(), norms or {}
     penalty = loss.new_zeros(()) if penalty is None else penalty.detach()
-    if objective.approximate:
-        penalty = penalty + objective.near_penalty(r, f)
+    near = objective.near_penalty(r, f)
+    if near is not None:
+        penalty = penalty + near
         r, f = objective.own(r, f)
     scalars = _stats(r, f, norms) if torch.compiler.is_compiling() else norms
     return StepOutput(loss, r, f, penalty, path, reason, _scalars=scalars)

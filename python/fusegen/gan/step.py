@@ -47,6 +47,7 @@ def discriminator_step(
     fake_labels: Tensor | None = None,
     generator: torch.Generator | None = None,
     sample_dim: int | None = None,
+    pac: int = 1,
 ) -> StepOutput:
     """The discriminator's loss on real and fake samples, ready for ``backward``.
 
@@ -71,20 +72,27 @@ def discriminator_step(
     and a promise that D treats each by itself, so that both halves pass D at once; by default D's attribute
     of that name, or 0 for chains of modules known to do so; else D is called twice, real first.
 
-    An exact nn.Sequential of nn.Linear, ReLU, LeakyReLU and Flatten without hooks (parametrised weights are
-    fine, and read once: one power iteration of a spectral norm a step) runs in one fused call; with Conv1d,
-    Conv2d and batch norms among them, in fusegen's convolutions on the CPU, a penalty in closed form instead
-    of by a second backward. A batch norm takes its statistics of real and of fake samples by themselves, as
-    two passes would. Everything else goes through autograd (``StepOutput.path`` and ``reason``), and under
-    ``set_backend("auto")`` dense layers too where a committed measurement says that torch is faster. On a GPU
-    the fused call runs under ``set_backend("fused")``; "auto" takes autograd there until it is measured.
-    Under torch.compile a penalty by a second backward breaks the graph: AOTAutograd cannot differentiate
-    twice.
+    pac: D sees so many neighbours at once, their features one after another (Lin et al. 2018,
+    arXiv:1712.04086): [N, C, ...] become [N / pac, pac C, ...] before D, of either kind by itself. Everything
+    then is of packed samples: logits, means, pairs, interpolates (one draw each) and ||grad D||.
 
-    Raises ValueError for unknown names, negative weights, sizes or features that do not fit, a D that ends
-    in a Sigmoid; TypeError for wrong types; RuntimeError for mixed devices or dtypes, a D wrapped in DDP or
-    FSDP (wrap DiscriminatorStep instead), or a penalty on a D that cannot be differentiated by its input, or
-    whose layers FSDP shards one by one.
+    An exact nn.Sequential of nn.Linear, ReLU, LeakyReLU, Tanh, Sigmoid, SiLU, GELU, ELU, Dropout and Flatten
+    without hooks (parametrised weights are fine, and read once: one power iteration of a spectral norm a
+    step) runs in one fused call. Dropout's masks are those of one key, drawn from ``generator`` after the
+    interpolates, or from torch's on the CPU (``dropout_masks``): of real, fake and interpolated samples their
+    own, so that R1 and R2 look at the D that the loss did. Autograd instead draws from torch's generators.
+    With Conv1d, Conv2d and batch norms among piecewise linear activations, in fusegen's convolutions on the
+    CPU, a penalty in closed form instead of by a second backward. A batch norm takes its statistics of real
+    and of fake samples by themselves, as two passes would. Everything else goes through autograd
+    (``StepOutput.path`` and ``reason``), and under ``set_backend("auto")`` dense layers too where a committed
+    measurement says that torch is faster. On a GPU the fused call runs under ``set_backend("fused")``; "auto"
+    takes autograd there until it is measured. Under torch.compile a penalty by a second backward breaks the
+    graph: AOTAutograd cannot differentiate twice.
+
+    Raises ValueError for unknown names, negative weights, sizes or features that do not fit, a pac that does
+    not divide the samples, a D that ends in a Sigmoid; TypeError for wrong types; RuntimeError for mixed
+    devices or dtypes, a D wrapped in DDP or FSDP (wrap DiscriminatorStep instead), or a penalty on a D that
+    cannot be differentiated by its input, or whose layers FSDP shards one by one.
     """
     losses.check_loss(loss, label_smoothing)
     r1, r2, gp = checks.penalty("r1", r1), checks.penalty("r2", r2), checks.penalty("gp", gp)
@@ -109,19 +117,22 @@ def discriminator_step(
         checks.random_generator(generator, real if gp or objective.approximate else None)
     checks.pairs(objective, real, fake, dim)
     both = checks.labels(D, labels, real_labels, fake_labels, (real.shape[dim], fake.shape[dim]))
+    checks.not_packed(pac, D, both)
     if gp:
         checks.paired_labels(both)
     if type(D) is HeldLabels:
         real, fake = (D.hold(x) if x.requires_grad else x for x in (real, fake))
+    real, fake = checks.packed("real", real, dim, pac), checks.packed("fake", fake, dim, pac)
     own_real, own_fake = real, fake
-    if near_real:
+    if near_real and approximate_r1:
         real, both = _beside_noise(real, approximate_r1, dim, counted, generator), (_twice(both[0]), both[1])
-    if near_fake:
+    if near_fake and approximate_r2:
         fake, both = _beside_noise(fake, approximate_r2, dim, counted, generator), (both[0], _twice(both[1]))
     mixed = _mix(own_real, own_fake, dim, generator) if gp else None
     request = Request(
-        D, _chain(D), objective, real, fake, mixed=mixed, dim=dim, together=sample_dim, labels=both
-    )
+        D, _chain(D), objective, real, fake, mixed=mixed, dim=dim, together=sample_dim, pac=pac,
+        generator=generator, labels=both,
+    )  # fmt: skip
     return _run(request, (dense, convolution, closed_form, sweeps, autograd))
 
 
@@ -133,14 +144,16 @@ def generator_step(
     real: Tensor | None = None,
     labels: Tensor | None = None,
     real_labels: Tensor | None = None,
+    generator: torch.Generator | None = None,
     sample_dim: int | None = None,
+    pac: int = 1,
 ) -> StepOutput:
     """The generator's loss on fake samples [N, ...]; gradients go to ``fake`` alone, D's parameters receive
     none, also where D checkpoints activations.
 
     real: as many real samples, for the relativistic loss; not used by the others. labels: of the fake
-    samples, for a D that takes some, and of real ones too unless real_labels are given. Errors as in
-    discriminator_step.
+    samples, for a D that takes some, and of real ones too unless real_labels are given. generator: of the
+    masks of Dropout in a fused step. pac and errors: as in discriminator_step.
     """
     losses.check_loss(loss)
     objective = Objective(loss, True)
@@ -154,13 +167,20 @@ def generator_step(
     else:
         checks.samples(real, fake, dim)
     checks.features(D, "fake", fake)
+    if generator is not None:
+        checks.random_generator(generator, None)
     if real is not None:
         checks.pairs(objective, real, fake, dim)
         real = real.detach()
     both = checks.generator_labels(D, labels, real_labels, real is not None, fake.shape[dim])
+    checks.not_packed(pac, D, both)
+    if real is not None:
+        real = checks.packed("real", real, dim, pac)
+    fake = checks.packed("fake", fake, dim, pac)
     request = Request(
-        D, _chain(D), objective, real, fake, mixed=None, dim=dim, together=sample_dim, labels=both
-    )
+        D, _chain(D), objective, real, fake, mixed=None, dim=dim, together=sample_dim, pac=pac,
+        generator=generator, labels=both,
+    )  # fmt: skip
     return _run(request, (dense, convolution, generator_route))
 
 
@@ -207,13 +227,14 @@ class DiscriminatorStep(nn.Module):
         approximate_r2: float | None = None,
         label_smoothing: float = 0.0,
         sample_dim: int | None = None,
+        pac: int = 1,
     ) -> None:
         super().__init__()
         losses.check_loss(loss, label_smoothing)
         checks.network(D)
         if sample_dim is not None:
             sample_dim = whole("sample_dim", sample_dim, 0)
-        self.D = D
+        self.D, self.pac = D, whole("pac", pac, 1)
         self.loss, self.label_smoothing, self.sample_dim = loss, label_smoothing, sample_dim
         self.r1, self.r2, self.gp = (checks.penalty(n, w) for n, w in (("r1", r1), ("r2", r2), ("gp", gp)))
         checks.deviation("approximate_r1", approximate_r1, "r1", self.r1)
@@ -235,17 +256,15 @@ class DiscriminatorStep(nn.Module):
         return discriminator_step(
             self.D, real, fake, self.loss, label_smoothing=self.label_smoothing, labels=labels,
             real_labels=real_labels, fake_labels=fake_labels, generator=generator,
-            sample_dim=self.sample_dim, approximate_r1=self.approximate_r1,
+            sample_dim=self.sample_dim, pac=self.pac, approximate_r1=self.approximate_r1,
             approximate_r2=self.approximate_r2, **given,
         )  # fmt: skip
 
     def extra_repr(self) -> str:
-        near = "".join(
-            f", {name}={s}"
-            for name, s in (("approximate_r1", self.approximate_r1), ("approximate_r2", self.approximate_r2))
-            if s is not None
-        )
-        return f"loss={self.loss!r}, r1={self.r1}, r2={self.r2}, gp={self.gp}{near}"
+        near = (("approximate_r1", self.approximate_r1), ("approximate_r2", self.approximate_r2))
+        more = "".join(f", {name}={s}" for name, s in near if s is not None)
+        more += "" if self.pac == 1 else f", pac={self.pac}"
+        return f"loss={self.loss!r}, r1={self.r1}, r2={self.r2}, gp={self.gp}{more}"
 
 
 def _mix(real: Tensor, fake: Tensor, dim: int, generator: torch.Generator | None) -> Tensor:
@@ -257,7 +276,7 @@ def _mix(real: Tensor, fake: Tensor, dim: int, generator: torch.Generator | None
 
 
 def _beside_noise(
-    x: Tensor, deviation: float | None, dim: int, counted: Counted, generator: torch.Generator | None
+    x: Tensor, deviation: float, dim: int, counted: Counted, generator: torch.Generator | None
 ) -> Tensor:
     """Samples, and behind them the same with noise of this deviation in what counts of them."""
     noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)

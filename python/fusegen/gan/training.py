@@ -114,7 +114,7 @@ def gan_step(
 
     generator_loss = None
     if (step + 1) % options.generator_every == 0:
-        given = generator_turn(model, real, model.critic_input(fake, labels, lengths), options)
+        given = generator_turn(model, real, model.critic_input(fake, labels, lengths), options, generator)
         _finite(step, "the generator's step gives", given.fake_logits, given.loss)
         _update(step, "generator", model.generator, opt_g, given, options.clip)
         model.update_average()

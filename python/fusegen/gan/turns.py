@@ -26,7 +26,7 @@ def discriminator_turn(
     """The discriminator's loss with the penalties that are due at ``step`` (from 0).
 
     real and fake: as ``model.critic_input`` gives them, fake without gradient. generator: of the interpolates
-    of a gradient penalty. Errors as in ``discriminator_step``.
+    of a gradient penalty and of dropout's masks. Errors as in ``discriminator_step``.
     """
     weights = options.penalties(step)
     return discriminator_step(
@@ -39,13 +39,24 @@ def discriminator_turn(
         r1=weights.get("r1", 0.0),
         r2=weights.get("r2", 0.0),
         gp=weights.get("gp", 0.0),
+        approximate_r1=options.approximate_r1,
+        approximate_r2=options.approximate_r2,
+        pac=options.pac,
     )
 
 
-def generator_turn(model: GAN, real: Tensor, fake: Tensor, options: GanOptions) -> StepOutput:
+def generator_turn(
+    model: GAN,
+    real: Tensor,
+    fake: Tensor,
+    options: GanOptions,
+    generator: torch.Generator | None = None,
+) -> StepOutput:
     """The generator's loss through the discriminator, which learns nothing.
 
-    real and fake: as ``model.critic_input`` gives them; gradients go to fake alone. Errors as in
-    ``generator_step``.
+    generator: of the masks of a discriminator's dropout. real and fake: as ``model.critic_input`` gives them;
+    gradients go to fake alone. Errors as in ``generator_step``.
     """
-    return generator_step(model.critic(False), fake, options.loss, real=real)
+    return generator_step(
+        model.critic(False), fake, options.loss, real=real, generator=generator, pac=options.pac
+    )

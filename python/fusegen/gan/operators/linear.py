@@ -1,8 +1,9 @@
-"""Linear maps: dense layers, convolutions, pooling, the class-projection head, and what only moves numbers."""
+"""Linear maps: dense layers, convolutions, pooling, the class-projection head, what only moves numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +64,7 @@ class Convolve(Operator):
 
     def _convolve(self, x: Tensor, W: Tensor | None, b: Tensor | None) -> Tensor:
         m = self.m
-        convolve = _CONVOLVE[len(m.kernel_size)]
+        convolve: Callable[..., Tensor] = _CONVOLVE[len(m.kernel_size)]
         return convolve(x, W, b, m.stride, m.padding, dilation=m.dilation, groups=m.groups)
 
     def adjoint(self, u: Tensor, at: Point, p: Parameters) -> Tensor:
@@ -98,7 +99,7 @@ class AveragePool(Operator):
 
     def __init__(self, m: nn.AvgPool2d) -> None:
         two = [(n, n) if isinstance(n, int) else tuple(n) for n in (m.kernel_size, m.stride, m.padding)]
-        self.how = *two, m.ceil_mode, m.count_include_pad, m.divisor_override
+        self.how: tuple[Any, ...] = *two, m.ceil_mode, m.count_include_pad, m.divisor_override
 
     def forward(self, x: Tensor, p: Parameters, groups: tuple[int, ...]) -> _Kept:
         return F.avg_pool2d(x, *self.how), ()

@@ -1,12 +1,13 @@
-"""Norms: y = w z + b with z = (x - mean) r, r = 1 / sqrt(variance + eps), over a sample's features (LayerNorm)
-or over a group's samples (BatchNorm, which ties them together).
+"""Norms: y = w z + b with z = (x - mean) r, r = 1 / sqrt(variance + eps), over a sample's features
+(LayerNorm) or over a group's samples (BatchNorm, which ties them together).
 
-Over one set of n numbers, with <.> the mean over it, J t = w r (t - <t> - z <t z>), without w its own transpose.
+Over one set of n numbers, with <.> the mean over it, J t = w r (t - <t> - z <t z>), symmetric but for w.
 With g = w u, f = n r (<g t> - <g><t> - <g z><t z>) is <u, J t>, and its gradient by x
 
     -r^2 [z (<g t> - <g><t> - 3 <g z><t z>) + <t z> (g - <g>) + <g z> (t - <t>)]
 
-since dr/dx = -r^2 z / n and d<c z>/dx = r (c - <c> - z <c z>) / n. By w it is u r (t - <t> - z <t z>), summed.
+since dr/dx = -r^2 z / n and d<c z>/dx = r (c - <c> - z <c z>) / n. By w it is u r (t - <t> - z <t z>),
+summed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _Kept = tuple[Tensor, tuple[Tensor, ...]]
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
-def _bent(z: Tensor, r: Tensor, g: Tensor, t: Tensor, dims: Sequence[int]) -> Tensor:
+def _bent(z: Tensor, r: Tensor, g: Tensor, t: Tensor, dims: list[int]) -> Tensor:
     """The gradient above."""
 
     def mean(c: Tensor) -> Tensor:
@@ -120,12 +121,13 @@ class BatchNormalised(Operator):
         return self.m.weight, self.m.bias
 
     def forward(self, x: Tensor, p: Parameters, groups: tuple[int, ...]) -> _Kept:
-        found = []
+        found: tuple[list[Tensor], ...] = [], [], [], []
         for part in x.split(groups):
             mean, var = part.new_zeros(2, part.shape[1]).unbind()  # moved all the way: what torch would track
-            y, centre, r = torch.native_batch_norm(part, p[0], p[1], mean, var, True, 1.0, self.m.eps)
-            found.append((y, centre, r, var))
-        y, centres, rs, variances = zip(*found, strict=True)
+            own, centre, r = torch.native_batch_norm(part, p[0], p[1], mean, var, True, 1.0, self.m.eps)
+            for kept, t in zip(found, (own, centre, r, var), strict=True):
+                kept.append(t)
+        y, centres, rs, variances = found
         return torch.cat(y), (torch.stack(centres), torch.stack(rs), torch.stack(variances))
 
     def adjoint(self, u: Tensor, at: Point, p: Parameters) -> Tensor:
@@ -152,7 +154,7 @@ class BatchNormalised(Operator):
         if not any(wanted):
             return None, None
         parts = self._backward(a, at, p[0], [False, True, True])
-        dw, db = sum(part[1] for part in parts), sum(part[2] for part in parts)
+        dw, db = (torch.stack([part[k] for part in parts]).sum(0) for k in (1, 2))
         u, t, here = second
         along = torch.cat([dx for dx, _, _ in self._backward(t, here, None, [True, False, False])])
         dw = dw + (u * along).sum([d for d in range(u.dim()) if d != 1])

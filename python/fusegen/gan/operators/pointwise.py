@@ -71,7 +71,7 @@ class Tanh(Smooth):
         return du
 
     def twice(self, w: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return -2 * y * _aten.tanh_backward(w, y)
+        return -2 * y * self.times(w, x, y)
 
 
 class Sigmoid(Smooth):
@@ -83,7 +83,7 @@ class Sigmoid(Smooth):
         return du
 
     def twice(self, w: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return _aten.sigmoid_backward(w, y) * (1 - 2 * y)
+        return self.times(w, x, y) * (1 - 2 * y)
 
 
 class SiLU(Smooth):
@@ -101,7 +101,7 @@ class SiLU(Smooth):
 
     def twice(self, w: Tensor, x: Tensor, y: Tensor) -> Tensor:
         s = x.sigmoid()
-        return _aten.sigmoid_backward(w, s) * (2 + x * (1 - 2 * s))
+        return w * s * (1 - s) * (2 + x * (1 - 2 * s))
 
 
 class GELU(Smooth):
@@ -127,7 +127,7 @@ class GELU(Smooth):
             return w * (2 - square) * torch.exp(-square / 2) / math.sqrt(2 * math.pi)
         t = torch.tanh(self.SCALE * x * (1 + self.CUBE * square))
         once, again = self.SCALE * (1 + 3 * self.CUBE * square), self.SCALE * 6 * self.CUBE * x
-        return _aten.tanh_backward(w, t) * (once + x * (again / 2 - t * once * once))
+        return w * (1 - t * t) * (once + x * (again / 2 - t * once * once))
 
 
 class Softplus(Smooth):

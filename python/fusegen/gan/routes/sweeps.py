@@ -17,12 +17,13 @@ from torch import Tensor
 
 from ... import _backend
 from ...ops.route import transformed
-from .. import logits, passes, program
+from .. import logits, passes
 from ..logits import as_logits
 from ..objective import GROUPS, Objective
+from ..operators import program
 from ..operators.operator import Second
+from ..operators.program import Program
 from ..passes import Forward, Pass
-from ..program import Program
 from ..request import Request, StepOutput, output
 
 # Multiply-adds of a step's forward pass below which "auto" leaves it to autograd, whose operators are called
@@ -104,8 +105,8 @@ def run(plan: Plan) -> StepOutput:
 class Sweeps(Pass):
     """tensors: real, fake, mixed, and the program's parameters. order: in which the groups lie, those that a
     penalty looks at first. counts: of real, fake and mixed samples. Outputs: loss, penalty, the logits of
-    real and fake samples, the mean lengths of the input gradients that a penalty looks at, and the statistics of
-    the batch norms."""
+    real and fake samples, the mean lengths of the input gradients that a penalty looks at, and the statistics
+    of the batch norms."""
 
     program: Program
     order: tuple[int, ...]
@@ -166,14 +167,18 @@ class Sweeps(Pass):
             Second(u[:count], tangents[i.sources[0]], at)
             for u, i, at in zip(rest[:n], self.program.instructions, here, strict=True)
         ]
-        how = {"rows": any(need[:2]), "wanted": need[3:]}
+        by_rows, wanted = any(need[:2]), need[3:]
         s = self._spread(grad * s)
         if self.program.bends:
             last = points[-1].y
             seed = (s * (len(s) / last.numel())).reshape(-1, *[1] * (last.dim() - 1)).expand_as(last)
-            rows, own = self.program.gradients(seed.contiguous(), points, second, p, **how)
+            rows, own = self.program.gradients(
+                seed.contiguous(), points, second, p, rows=by_rows, wanted=wanted
+            )
         else:
-            rows, own = self.program.scaled_gradients(s, rest[:n], points, second, p, **how)
+            rows, own = self.program.scaled_gradients(
+                s, rest[:n], points, second, p, rows=by_rows, wanted=wanted
+            )
         dx: list[Tensor | None] = [None, None]
         if rows is not None:
             parts = self._apart(rows)

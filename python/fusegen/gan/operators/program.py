@@ -1,4 +1,4 @@
-"""A discriminator as a program of operators, and the four sweeps of a step through it (``operators.operator``).
+"""A discriminator as a program of operators, and the four sweeps of a step through it (``operator``).
 
 Values are numbered: 0 is the input, and each instruction reads one (a sum two) and gives the next.
 """
@@ -11,10 +11,10 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from . import modules
-from .blocks import MinibatchStd, Projection, Residual, added
-from .operators import batch, linear, norms, pointwise
-from .operators.operator import Operator, Parameters, Point, Second
+from .. import modules
+from ..blocks import MinibatchStd, Projection, Residual, added
+from . import batch, linear, norms, pointwise
+from .operator import Operator, Parameters, Point, Second
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -142,8 +142,9 @@ class Program:
         values, points = [x], []
         for i, own in self._with(p):
             first = values[i.sources[0]]
+            extra: tuple[Tensor, ...] = ()
             if i.operator is None:
-                y, extra = added(first, values[i.sources[1]]), ()
+                y = added(first, values[i.sources[1]])
             else:
                 y, extra = i.operator.forward(first, own, groups)
             points.append(Point(first, y, extra, groups))
@@ -176,8 +177,8 @@ class Program:
     def adjoints(
         self, seed: Tensor, points: Sequence[Point], p: Parameters, here: Sequence[Point]
     ) -> list[Tensor]:
-        """Of a seed by the last value: of every value, the input first, of which those of the first rows, with
-        ``here`` their points. Differentiable any number of times."""
+        """Of a seed by the last value: of every value, the input first, of which those of the first rows,
+        with ``here`` their points. Differentiable any number of times."""
 
         def down(k: int, operator: Operator | None, u: Tensor, own: Parameters) -> Tensor:
             if operator is None:
