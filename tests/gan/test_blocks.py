@@ -74,17 +74,17 @@ def test_labels_reach_a_forward_that_takes_them(make):
     D = make()
     x, z, y, other = torch.randn(6, 13), torch.randn(6, 13), torch.arange(6) % 5, torch.zeros(6).long()
     out = discriminator_step(D, x, z, real_labels=y, fake_labels=other)
-    assert torch.equal(out.real_logits, D(x, y).squeeze(1)) and torch.equal(
-        out.fake_logits, D(z, other).squeeze(1)
-    )
+    same(out.real_logits, D(x, y).squeeze(1), "real logits")
+    same(out.fake_logits, D(z, other).squeeze(1), "fake logits")
     both = discriminator_step(D, x, z, labels=y, gp=1.0, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(both.fake_logits, D(z, y).squeeze(1)) and both.penalty > 0
+    same(both.fake_logits, D(z, y).squeeze(1), "fake logits of the same labels")
+    assert both.penalty > 0
     given = generator_step(D, z.requires_grad_(), labels=other)
-    assert torch.equal(given.fake_logits, D(z, other).squeeze(1))
+    same(given.fake_logits, D(z, other).squeeze(1), "fake logits of a generator's step")
     given.loss.backward()
     assert z.grad.abs().sum() > 0 and all(p.grad is None for p in D.parameters())
     pair = generator_step(D, z, "relativistic", real=x, labels=other, real_labels=y)
-    assert torch.equal(pair.real_logits, D(x, y).squeeze(1))
+    same(pair.real_logits, D(x, y).squeeze(1), "real logits of a pair")
 
 
 def test_an_optional_label_may_be_left_out():

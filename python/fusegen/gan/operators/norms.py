@@ -24,6 +24,24 @@ _Kept = tuple[Tensor, tuple[Tensor, ...]]
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
+def _statistics(x: Tensor, dims: list[int], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, r and variance over these dims, which are kept. With ``_through`` what is to be differentiated
+    more than twice, as torch's own double backward of norms cannot be: it takes these for constants."""
+    mean = x.mean(dims, keepdim=True)
+    var = (x - mean).square().mean(dims, keepdim=True)
+    return mean, (var + eps).rsqrt(), var
+
+
+def _through(c: Tensor, z: Tensor, r: Tensor, dims: list[int]) -> Tensor:
+    """r (c - <c> - z <c z>)"""
+    return r * (c - c.mean(dims, keepdim=True) - z * (c * z).mean(dims, keepdim=True))
+
+
+def _affine(z: Tensor, w: Tensor | None, b: Tensor | None) -> Tensor:
+    z = z if w is None else z * w
+    return z if b is None else z + b
+
+
 def _bent(z: Tensor, r: Tensor, g: Tensor, t: Tensor, dims: list[int]) -> Tensor:
     """The gradient above."""
 
@@ -48,10 +66,16 @@ class LayerNorm(Operator):
         return self.m.weight, self.m.bias
 
     def forward(self, x: Tensor, p: Parameters, groups: tuple[int, ...]) -> _Kept:
+        if torch.is_grad_enabled():
+            mean, r, _ = _statistics(x, self.dims, self.m.eps)
+            return _affine((x - mean) * r, p[0], p[1]), (mean, r)
         y, mean, r = torch.native_layer_norm(x, self.shape, p[0], p[1], self.m.eps)
         return y, (mean, r)
 
     def adjoint(self, u: Tensor, at: Point, p: Parameters) -> Tensor:
+        if torch.is_grad_enabled():
+            g = u if p[0] is None else u * p[0]
+            return _through(g, self._normalised(at), at.extra[1], self.dims)
         return self._backward(u, at, p[0], [True, False, False])[0]
 
     def tangent(self, t: Tensor, at: Point, p: Parameters) -> Tensor:
@@ -124,13 +148,25 @@ class BatchNormalised(Operator):
         found: tuple[list[Tensor], ...] = [], [], [], []
         for part in x.split(groups):
             mean, var = part.new_zeros(2, part.shape[1]).unbind()  # moved all the way: what torch would track
-            own, centre, r = torch.native_batch_norm(part, p[0], p[1], mean, var, True, 1.0, self.m.eps)
+            if torch.is_grad_enabled():
+                own, centre, r, var = self._formula(part, p)
+            else:
+                own, centre, r = torch.native_batch_norm(part, p[0], p[1], mean, var, True, 1.0, self.m.eps)
             for kept, t in zip(found, (own, centre, r, var), strict=True):
                 kept.append(t)
         y, centres, rs, variances = found
         return torch.cat(y), (torch.stack(centres), torch.stack(rs), torch.stack(variances))
 
+    def _formula(self, x: Tensor, p: Parameters) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        mean, r, var = _statistics(x, _all_but_channels(x), self.m.eps)
+        w, b = (t if t is None else self._channels(t, x) for t in p)
+        return _affine((x - mean) * r, w, b), mean.flatten(), r.flatten(), var.flatten()
+
     def adjoint(self, u: Tensor, at: Point, p: Parameters) -> Tensor:
+        if torch.is_grad_enabled():
+            g, dims = u if p[0] is None else u * self._channels(p[0], u), _all_but_channels(u)
+            parts = zip(g.split(at.groups), at.x.split(at.groups), *at.extra[:2], strict=True)
+            return torch.cat([_through(c, *self._normalised(x, mean, r), dims) for c, x, mean, r in parts])
         return torch.cat([dx for dx, _, _ in self._backward(u, at, p[0], [True, False, False])])
 
     def tangent(self, t: Tensor, at: Point, p: Parameters) -> Tensor:
@@ -143,10 +179,13 @@ class BatchNormalised(Operator):
         parts = zip(*(s.split(at.groups) for s in (at.x, g, t)), *at.extra[:2], strict=True)
         bent = []
         for x, own, tangent, mean, r in parts:
-            r = self._channels(r, x)
-            z = (x - self._channels(mean, x)) * r
-            bent.append(_bent(z, r, own, tangent, [d for d in range(x.dim()) if d != 1]))
+            bent.append(_bent(*self._normalised(x, mean, r), own, tangent, _all_but_channels(x)))
         return torch.cat(bent)
+
+    def _normalised(self, x: Tensor, mean: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        """z, and r as it lies beside that."""
+        r = self._channels(r, x)
+        return (x - self._channels(mean, x)) * r, r
 
     def gradients(
         self, a: Tensor, second: Second, at: Point, p: Parameters, wanted: Sequence[bool]
@@ -157,7 +196,7 @@ class BatchNormalised(Operator):
         dw, db = (torch.stack([part[k] for part in parts]).sum(0) for k in (1, 2))
         u, t, here = second
         along = torch.cat([dx for dx, _, _ in self._backward(t, here, None, [True, False, False])])
-        dw = dw + (u * along).sum([d for d in range(u.dim()) if d != 1])
+        dw = dw + (u * along).sum(_all_but_channels(u))
         return (dw if wanted[0] else None), (db if wanted[1] else None)
 
     def _channels(self, c: Tensor, like: Tensor) -> Tensor:
@@ -172,3 +211,7 @@ class BatchNormalised(Operator):
             )
             for own, x, mean, r in zip(u.split(at.groups), at.x.split(at.groups), *at.extra[:2], strict=True)
         ]
+
+
+def _all_but_channels(x: Tensor) -> list[int]:
+    return [d for d in range(x.dim()) if d != 1]
