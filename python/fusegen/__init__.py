@@ -35,7 +35,9 @@ __all__ = [
     "set_backend",
 ]
 
-_LAZY_MODULES = ("cli", "data", "gan", "metrics", "models", "onnx", "opacus", "reference", "rl", "train")
+_LAZY_MODULES = (
+    "cli", "data", "gan", "inspect", "metrics", "models", "onnx", "opacus", "reference", "rl", "train",
+)  # fmt: skip
 
 
 def info(shape: str | None = None, device: str = "cpu") -> str:

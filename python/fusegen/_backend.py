@@ -64,7 +64,10 @@ def get_backend() -> str:
 
 
 def note(what: str) -> None:
-    """Counts a fallback, and prints it where FUSEGEN_VERBOSE=1."""
+    """Counts a fallback, and prints it where FUSEGEN_VERBOSE=1. Not inside torch.compile: its graphs run
+    without this."""
+    if torch.compiler.is_dynamo_compiling():
+        return
     with _counting:
         fallbacks[what] += 1
     if os.environ.get("FUSEGEN_VERBOSE", "0") not in ("", "0"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from fusegen import gan, reference, set_backend
 from fusegen.gan import DiscriminatorStep, discriminator_step, dropout_masks, generator_step
+from fusegen.models import MLPGAN
 from fusegen.ops.discriminator import ACTIVATIONS, MlpOptions, mlp_discriminator_step
 from gan_masks import Masked, eager, masks_of
 from gan_networks import PENALTIES
@@ -479,6 +480,40 @@ def test_packed_sequences():
     assert torch.equal(
         seen[0][:, :2] if len(seen) == 1 else seen[0], torch.cat((real[:, ::2], real[:, 1::2]), 2)
     )
+
+
+def packed_gan(**options):
+    model = MLPGAN((6,), 4, (8,), **options)
+    model.discriminator = chain((18, 8, 1), ELEMENTS["leaky_relu"], dropout(0.5))
+    return model, tuple(
+        torch.optim.SGD(net.parameters(), 0.1) for net in (model.generator, model.discriminator)
+    )
+
+
+def test_gan_step_packs():
+    """Both turns, and the same generator gives the same step: interpolates and masks are of its draws."""
+    updated = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model, optimizers = packed_gan()
+        torch.manual_seed(len(updated) + 1)
+        options = gan.GanOptions("wasserstein", gp=10.0, pac=3)
+        report = gan.gan_step(
+            model, torch.ones(12, 6), optimizers, options, generator=torch.Generator().manual_seed(1)
+        )
+        assert report.generator_loss is not None
+        updated.append([p.detach().clone() for p in model.parameters()])
+    for a, b in zip(*updated, strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match="pac: expected at least 1 that divides 10 real samples, got 3"):
+        gan.gan_step(model, torch.ones(10, 6), optimizers, options)
+    with pytest.raises(ValueError, match="pac"):
+        gan.GanOptions(pac=0)
+    model, optimizers = packed_gan(num_classes=2)
+    with pytest.raises(
+        ValueError, match="pac: expected 1 where a penalty looks at samples with labels, got 3"
+    ):
+        gan.gan_step(model, torch.ones(12, 6), optimizers, options, labels=0)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <exception>
 
 #include "kernels/cpu/arena.h"
@@ -74,6 +75,27 @@ int64_t kept_cells(const Params& p) {
   return p.recompute ? (p.T - 1) / p.recompute : p.T;
 }
 
+// Whether any of it is set; by words, since a call whose sequences all go on reads the whole mask for
+// nothing.
+bool any_set(const View& resets) {
+  const int64_t T = resets.shape[0], B = resets.shape[1], step_t = resets.strides[0];
+  const char* const data = static_cast<const char*>(resets.data);
+  const bool whole = resets.strides[1] == 1 && step_t == B;
+  const int64_t runs = whole ? 1 : T, n = whole ? T * B : B;
+  for (int64_t run = 0; run < runs; ++run) {
+    const char* const row = data + run * step_t;
+    int64_t i = 0;
+    uint64_t seen = 0;
+    for (uint64_t word; resets.strides[1] == 1 && i + 8 <= n; i += 8) {
+      std::memcpy(&word, row + i, 8);
+      seen |= word;
+    }
+    for (; i < n; ++i) seen |= static_cast<uint64_t>(row[i * resets.strides[1]] != 0);
+    if (seen) return true;
+  }
+  return false;
+}
+
 // The part of a call's tensors that is direction d's.
 struct Direction {
   const RecurrentSizes& s;
@@ -127,11 +149,14 @@ private:
   void set_inside(Params& p, const LayerInside& inside) const {
     if (inside.resets) {
       check_tensor(inside.resets, "resets", {p.T, p.B}, ElementType::boolean);
-      p.resets = {.at = static_cast<const bool*>(inside.resets.data),
-                  .stride_t = inside.resets.strides[0],
-                  .stride_b = inside.resets.strides[1],
-                  .h = plane(inside.reset_h, "reset_h", {p.B, p.P}),
-                  .c = plane(inside.reset_c, "reset_c", {p.B, p.H})};
+      const Rows h = plane(inside.reset_h, "reset_h", {p.B, p.P});
+      const Rows c = plane(inside.reset_c, "reset_c", {p.B, p.H});
+      if (any_set(inside.resets))  // else the plain way is the same
+        p.resets = {.at = static_cast<const bool*>(inside.resets.data),
+                    .stride_t = inside.resets.strides[0],
+                    .stride_b = inside.resets.strides[1],
+                    .h = h,
+                    .c = c};
     }
     for (double rate : inside.rates)
       check(rate >= 0 && rate < 1, "rates: expected probabilities in [0, 1), got ", rate);

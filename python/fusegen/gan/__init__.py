@@ -3,10 +3,12 @@
 out = discriminator_step(D, real, fake, loss="non_saturating", r1=10.0)
 out.loss.backward()
 
-``gan_step`` does both, updates included, for the models of ``fusegen.models``.
+``gan_step`` does both, updates included, for the models of ``fusegen.models``. ``DiffAugment`` changes images
+on their way to the discriminator, for small sets of them.
 """
 
 from ..losses import LOSSES, discriminator_loss, generator_loss
+from .augment import DiffAugment
 from .blocks import HeldLabels, MinibatchStd, Projection, Residual
 from .masks import DropoutMasks, dropout_masks
 from .options import GanOptions
@@ -16,6 +18,7 @@ from .training import GanReport, Optimizers, gan_step
 
 __all__ = [
     "LOSSES",
+    "DiffAugment",
     "DiscriminatorStep",
     "DropoutMasks",
     "GanOptions",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .._arguments import whole
 from ..train.update import update
+from .augment import DiffAugment
 from .options import GanOptions
 from .request import StepOutput
 from .turns import discriminator_turn, generator_turn
@@ -70,13 +71,15 @@ def gan_step(
     labels: int | Sequence[int] | Tensor | None = None,
     lengths: int | Sequence[int] | Tensor | None = None,
     generator: torch.Generator | None = None,
+    augment: DiffAugment | None = None,
 ) -> GanReport:
     """Trains both networks of ``model`` once, in place, on a batch of real samples.
 
     real: [N, ...], or [T, N, ...] of a RecurrentGAN (tokens: integers [T, N]); receives no gradient.
     optimizers: of the generator and of the discriminator, in this order. step: its number from 0, which
     decides what is lazy. labels, for a model with classes, and lengths, for sequences: an integer for all
-    samples, a sequence or an integer tensor [N]. generator: of all randomness.
+    samples, a sequence or an integer tensor [N]. generator: of all randomness. augment: changes of real and
+    fake images, drawn anew for each network's turn; penalties are those at the changed images.
 
     The fake samples have the labels and the lengths of the real ones. The discriminator learns first; then
     the generator, from the same fake samples, and its moving average. The model must be in training mode.
@@ -102,23 +105,32 @@ def gan_step(
         raise RuntimeError(
             "gan_step: expected gradients to be on, got a call within torch.no_grad or torch.inference_mode"
         )
+    if augment is not None and not isinstance(augment, DiffAugment):
+        raise TypeError(f"augment: expected a DiffAugment, got {type(augment).__name__}")
+
+    def seen(samples: Tensor) -> Tensor:
+        """What the discriminator gets of samples."""
+        changed = samples if augment is None else augment(samples, generator=generator)
+        return model.critic_input(changed, labels, lengths)
+
+    given = real
     real = model.critic_input(real, labels, lengths).detach()
     _finite(step, "real holds", real)
 
     fake = model.fakes(real, labels, lengths, generator)
-    out = discriminator_turn(
-        model, real, model.critic_input(fake.detach(), labels, lengths), options, step, generator
-    )
+    if augment is not None:
+        real = seen(given).detach()
+    out = discriminator_turn(model, real, seen(fake.detach()), options, step, generator)
     _finite(step, "the discriminator's step gives", out.real_logits, out.fake_logits, out.loss)
     _update(step, "discriminator", model.discriminator, opt_d, out, options.clip)
 
     generator_loss = None
     if (step + 1) % options.generator_every == 0:
-        given = generator_turn(model, real, model.critic_input(fake, labels, lengths), options, generator)
-        _finite(step, "the generator's step gives", given.fake_logits, given.loss)
-        _update(step, "generator", model.generator, opt_g, given, options.clip)
+        turn = generator_turn(model, real, seen(fake), options, generator)
+        _finite(step, "the generator's step gives", turn.fake_logits, turn.loss)
+        _update(step, "generator", model.generator, opt_g, turn, options.clip)
         model.update_average()
-        generator_loss = given.loss.item()
+        generator_loss = turn.loss.item()
     penalty = out.penalty.item()
     return GanReport(
         step=step,

@@ -26,9 +26,15 @@ def discriminator_turn(
     """The discriminator's loss with the penalties that are due at ``step`` (from 0).
 
     real and fake: as ``model.critic_input`` gives them, fake without gradient. generator: of the interpolates
-    of a gradient penalty and of dropout's masks. Errors as in ``discriminator_step``.
+    of a gradient penalty and of dropout's masks. Errors as in ``discriminator_step``, and ValueError
+    for packed samples with labels under a penalty.
     """
     weights = options.penalties(step)
+    if options.pac > 1 and weights and model.num_classes:
+        raise ValueError(
+            f"pac: expected 1 where a penalty looks at samples with labels, got {options.pac}: labels are "
+            "held constant by where they stand in one sample"
+        )
     return discriminator_step(
         model.critic(bool(weights)),
         real,

@@ -11,6 +11,8 @@ from torch import nn
 class NotScripted(nn.Module):
     """Refuses them in one line that names the way out; torch.jit.trace records torch's own operators."""
 
+    _way_out = "fusegen.revert(model) makes them torch.nn's again, and fusegen.onnx.export writes ONNX"
+
     def __prepare_scriptable__(self) -> None:
         """torch.jit.script asks for it."""
         self._refuse()
@@ -25,6 +27,5 @@ class NotScripted(nn.Module):
     def _refuse(self) -> None:
         raise RuntimeError(
             f"fusegen.nn.{self._get_name()}: torch.jit.script and torch.onnx.export(dynamo=False) do not "
-            "take fusegen's layers; fusegen.revert(model) makes them torch.nn's again, and "
-            "fusegen.onnx.export writes ONNX"
+            f"take fusegen's layers; {self._way_out}"
         )

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import RNNCellBase
 
 from ..ops import cells, spec
+from ..ops.layers import Tap
 from ..ops.recurrent import RecurrentOp
+from ._base import untapped
 from ._frozen import Frozen
 from ._scripted import NotScripted
 
@@ -102,7 +104,7 @@ class RecurrentCell(Cell, NotScripted, RNNCellBase):
                 return out
         return super()._step(input, h, c, relu)
 
-    def _run(self, x: Tensor, h: Tensor | None, c: Tensor | None, relu: bool) -> Any:
+    def _run(self, x: Tensor, h: Tensor | None, c: Tensor | None, relu: bool, tap: Tap | None = None) -> Any:
         packed, frozen = None, self._frozen
         if (
             frozen
@@ -110,12 +112,12 @@ class RecurrentCell(Cell, NotScripted, RNNCellBase):
             and not (_any_autocast() or torch.compiler.is_compiling())
         ):
             packed = partial(frozen.blobs, self)
-        return cells.run(self._op, x, h, c, self._weights(), relu, packed=packed)
+        return cells.run(self._op, x, h, c, self._weights(), relu, packed=packed, tap=tap)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("_frozen", None)
-        return state
+        return untapped(state)
 
 
 class CellOfPairs(Cell):

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from ...ops.route import transformed
-from .. import chain, passes
+from .. import chain
 from ..chain import Parameters
 from ..layouts import SamplesFirst, activation_gradient
 from ..objective import GROUPS
-from ..passes import ChainPass, Forward
 from ..request import Request, StepOutput, output
+from . import passes
+from .passes import ChainPass, Forward
 
 
 class Plan(NamedTuple):

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import chain, passes
+from .. import chain
 from ..chain import Map, Parameters
 from ..layouts import Blocked, Normed
-from ..passes import ChainPass, Forward
 from ..request import Request, StepOutput, output
+from . import passes
+from .passes import ChainPass, Forward
 
 
 class Plan(NamedTuple):

@@ -17,14 +17,15 @@ from torch import Tensor
 
 from ... import _backend
 from ...ops.route import transformed
-from .. import logits, passes
+from .. import logits
 from ..logits import as_logits
 from ..objective import GROUPS, Objective
 from ..operators import program
 from ..operators.operator import Second
 from ..operators.program import Program
-from ..passes import Forward, Pass
 from ..request import Request, StepOutput, output
+from . import passes
+from .passes import Forward, Pass
 
 # Multiply-adds of a step's forward pass below which "auto" leaves it to autograd, whose operators are called
 # from C++: where a penalty looks at one of the halves alone, of which autograd goes through both, and else.

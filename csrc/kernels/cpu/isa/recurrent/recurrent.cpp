@@ -37,7 +37,8 @@ void recurrent_forward(const RecurrentForward& p) {
 void recurrent_backward(const RecurrentBackward& p) {
   const cpu::Plan plan = cpu::plan_backward(p);
   with_cell(p.cell, [&](auto cell) {
-    if (by_small_step(p, plan) && !p.dgates.data) small_step_backward<cell>(p, plan);
+    const bool starts = p.dreset_h.data || p.dreset_c.data;
+    if (by_small_step(p, plan) && !p.dgates.data && !starts) small_step_backward<cell>(p, plan);
     else sequence_backward<cell>(p, plan);
   });
 }

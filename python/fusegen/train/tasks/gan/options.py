@@ -125,6 +125,14 @@ class GanFit(FitOptions):
         least=1,
     )
     generator_every: int = option(1, "the generator learns in each so-many-th step only", least=1)
+    augment: str | None = option(
+        None,
+        "images: changes before the discriminator, the same kinds for real and fake, for small sets: some of "
+        "color, translation, cutout, with commas between (default: none)",
+    )
+    stop_when_collapsed: bool = option(
+        False, "stop, with status 3, where samples have lost their variety for two evaluations"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +163,9 @@ class GanSampling(Options):
         None, "noise beyond this is drawn again: less varied, closer to the usual", least=0, open_below=True
     )
     length: int | None = option(None, "steps of a sequence (by default as in training)", least=1)
+    interpolate: int = option(
+        0, "images: so many rows of ways from one noise to another, in place of samples; 0: none", least=0
+    )
     seed: int = option(0, "of the noise", least=0, most=2**63 - 1)
 
 

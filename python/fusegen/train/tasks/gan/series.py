@@ -1,6 +1,5 @@
 """Real-valued series as the data of a GAN."""
 
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,17 @@ import torch
 from torch import Tensor
 
 from .... import data as sources
+from .... import drawing
 from ....data import Series, Whitening
-from ....data.drawing import curves, png
 from ....metrics import GaussianFit, PostHoc, discriminative_score, predictive_score
 from ....models import GAN, RecurrentGAN
+from ... import files
 from ..fingerprint import fingerprint_of
 from .options import GanData, GanMeasuring, GanModel, GanSampling
-from .source import Source, draw
+from .source import Source, as_npy, draw
+from .units import units_of
 
+EXAMPLES = "examples.npy"
 READERS = {"prices": sources.share_prices, "eeg": sources.eeg}
 
 
@@ -34,11 +36,13 @@ class Sequences(Source):
     high: Tensor
     whitening: Whitening | None
     series: Series | None = None
+    examples: Tensor | None = None  # [T, n, F], in the units of the data, NaN past a sequence's end
 
     def __post_init__(self):
         if self.series is not None:
             own, lengths = self.series.values, self.series.lengths
             self._values = own if self.whitening is None else self.whitening(own, lengths)
+            self.examples = _some(self.series)
 
     @classmethod
     def read(cls, name: str, options: GanData, argument: str) -> "Sequences":
@@ -70,6 +74,7 @@ class Sequences(Source):
             low=torch.tensor(content["low"], dtype=torch.float64),
             high=torch.tensor(content["high"], dtype=torch.float64),
             whitening=None if kept is None else Whitening.from_json(kept),
+            examples=_read_examples(folder / EXAMPLES),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -80,6 +85,11 @@ class Sequences(Source):
             "high": self.high.tolist(),
             "whitening": None if self.whitening is None else self.whitening.to_json(),
         }
+
+    def keep(self, folder: Path) -> None:
+        super().keep(folder)
+        if self.examples is not None:
+            files.write(folder / EXAMPLES, as_npy(self.examples.movedim(1, 0)))
 
     @property
     def _series(self) -> Series:
@@ -140,7 +150,16 @@ class Sequences(Source):
         steps = how.length or self.steps
         scaled = self._scaled(draw(gan, how.count, random, truncation=how.truncation, steps=steps), None)
         values = self.low + (scaled.double() + 1) / 2 * (self.high - self.low)
-        return {".png": png(curves(scaled[:, :32])), ".npy": _as_npy(values.movedim(1, 0))}
+        told = units_of(self.name, self.features)
+        figure = drawing.series_figure(
+            values,
+            self.examples,
+            features=self.features,
+            units=told.features,
+            step=told.step,
+            source=f"the data: {Path(self.name).name}",
+        )
+        return {".png": drawing.png(figure), ".npy": as_npy(values.movedim(1, 0))}
 
     def _scaled(self, drawn: Tensor, lengths: Tensor | None) -> Tensor:
         return drawn if self.whitening is None else self.whitening.inverse(drawn, lengths)
@@ -151,7 +170,21 @@ def _mean(values: Iterable[float]) -> float:
     return sum(values) / len(values)
 
 
-def _as_npy(values: Tensor) -> bytes:
-    content = io.BytesIO()
-    np.save(content, values.numpy())
-    return content.getvalue()
+def _some(series: Series) -> Tensor:
+    """Windows evenly over the data, as many as are drawn."""
+    index = torch.linspace(0, len(series) - 1, min(drawing.LINES, len(series))).long()
+    values = series.original(series.values[:, index])
+    if series.lengths is not None:
+        past = torch.arange(len(values))[:, None] >= series.lengths[index]
+        values[past] = torch.nan
+    return values
+
+
+def _read_examples(path: Path) -> Tensor | None:
+    """What `keep` wrote; None in a run of before that."""
+    if not path.exists():
+        return None
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False)).movedim(1, 0)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} does not hold a run's examples: {error}") from error

@@ -7,16 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .... import drawing
 from ....data import Shuffled
-from ....gan import GanOptions
+from ....gan import DiffAugment, GanOptions
 from ....gan.turns import discriminator_turn, generator_turn
 from ....models import GAN
 from ... import config
-from ...task import Losses, Task, Turn
+from ...task import Losses, Task, Turn, Watch
 from ...workers import Shard
 from .options import PRESETS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling
 from .reading import read_source, revived
 from .source import Source
+from .watch import GanWatch
 
 __all__ = ["GanBatches", "GanTask"]
 
@@ -31,6 +33,7 @@ class GanTask(Task):
     options = {"model": GanModel, "data": GanData, "fit": GanFit, "run": GanRun}  # noqa: RUF012
     sampling = GanSampling
     measuring = GanMeasuring
+    curves = True
 
     def __init__(self, model: GAN, source: Source, fit: GanFit, cut: GanData):
         self.model, self.source, self._fit, self._cut = model, source, fit, cut
@@ -40,6 +43,7 @@ class GanTask(Task):
             "generator_every",
         )  # fmt: skip
         self.rules = GanOptions(**{name: getattr(fit, name) for name in names})
+        self._augment = _augmentation(fit.augment, source)
         self._step = 0
 
     @classmethod
@@ -68,11 +72,17 @@ class GanTask(Task):
             source = revived(folder, config.read_json(kept, argument))
         if options.conditional and not source.classes:
             raise ValueError(f"conditional: {source.name} has no classes")
+        if source.kind != "text":
+            drawing.check()  # now, not at the first sample
         return cls(source.model(options), source, fit, cut)
 
     def data(self, shard: Shard) -> "GanBatches":
         rows = Shuffled(len(self.source), self._cut.batch, self._fit.seed, shard.of(self._cut.batch))
         return GanBatches(self.source, rows)
+
+    def watch(self) -> Watch:
+        fit = self._fit
+        return GanWatch(self.source, fit.loss, fit.steps, stop=fit.stop_when_collapsed)
 
     def at(self, step: int, steps: int) -> None:
         self._step = step
@@ -127,7 +137,10 @@ class GanTask(Task):
         model = self.model
         besides = batch.get("labels") if model.num_classes else None, batch.get("lengths")
         real = model.critic_input(batch["real"], *besides)
-        return real, model.critic_input(model.fakes(real, *besides), *besides)
+        fake = model.fakes(real, *besides)
+        if self._augment is not None:  # before labels stand beside them
+            real, fake = model.critic_input(self._augment(batch["real"]), *besides), self._augment(fake)
+        return real, model.critic_input(fake, *besides)
 
     def evaluate(self, model: GAN | None = None) -> dict[str, float]:
         """The measure that tells of progress, the quickest of `measure`."""
@@ -141,15 +154,29 @@ class GanTask(Task):
         return self.source.measures(self.model, GanMeasuring(**{**own, **asked}), full=True)
 
     def sample(self, how: GanSampling, model: GAN | None = None) -> dict[str, str | bytes]:
-        """A grid of images or of curves under ".png", sequences in the units of the data under ".npy" too;
-        text under ".txt". Raises ValueError for a class that there is not."""
+        """Images or series beside some of the data under ".png", sequences in the units of the data under
+        ".npy" too; text under ".txt". Raises ValueError for a class that there is not."""
         gan = self.model if model is None else model
         if how.class_ is not None and not gan.num_classes:
             raise ValueError("class_: this run's model has no classes; train with --conditional")
+        if how.interpolate and self.source.kind != "images":
+            raise ValueError(f"interpolate: it is for images, and this run's model makes {self.source.kind}")
         return self.source.drawn(gan, how)
 
     def fingerprint(self) -> str:
         return self.source.fingerprint()
+
+
+def _augmentation(policy: str | None, source: Source) -> DiffAugment | None:
+    """Raises ValueError, naming the option."""
+    if policy is None:
+        return None
+    if source.kind != "images":
+        raise ValueError(f"augment: it changes images, and {source.name} has {source.kind}")
+    try:
+        return DiffAugment(policy)
+    except ValueError as error:
+        raise ValueError(str(error).replace("policy", "augment", 1)) from error
 
 
 class GanBatches:

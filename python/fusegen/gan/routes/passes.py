@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _backend
-from ..ops import differentiate
-from ..ops.differentiate import Differentiable, autograd_function
-from ..ops.layout import present
-from ..ops.route import plain, transformed
-from . import chain, checks
-from .chain import Map, Parameters
-from .layouts import Blocked, Layout
-from .objective import Objective
-from .request import Request
+from ... import _backend
+from ...ops import differentiate
+from ...ops.differentiate import Differentiable, autograd_function
+from ...ops.layout import present
+from ...ops.route import plain, transformed
+from .. import chain, checks
+from ..chain import Map, Parameters
+from ..layouts import Blocked, Layout
+from ..objective import Objective
+from ..request import Request
 
 # What a forward pass gives: outputs, the loss first, the only one with a gradient; and what it keeps for the
 # backward pass, beside the tensors that it was given.
