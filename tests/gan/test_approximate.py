@@ -220,6 +220,21 @@ def test_conditions_of_images_that_dense_layers_read(activation):
     compare(D, (2, 3, 2), nr=4, nf=4, counted=(1, 1), paths=("fused_mlp",), plain=D.D, **options)
 
 
+def test_conditions_are_not_left_to_the_layers_alone(monkeypatch):
+    """Where a table would have torch run the layers one by one, which count every input."""
+
+    class Rule:
+        source = "a table"
+
+    monkeypatch.setattr("fusegen._backend.cpu_cells", lambda: {"discriminator_step r1"})
+    monkeypatch.setattr("fusegen._backend.cpu_rule", lambda *_, **__: Rule)
+    fusegen.set_backend("auto")
+    D = dense((8, 6, 1)).double()
+    x = samples((8,), 4, 0)
+    assert discriminator_step(D, x, x, r1=1.0).path == "autograd"
+    compare(HeldLabels(D, 5), (8,), nr=4, nf=4, counted=(1, 5), paths=("fused_mlp",), plain=D, r1=2.0)
+
+
 def test_conditions_in_a_program():
     D = HeldLabels(nn.Sequential(nn.Linear(8, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 1)).double(), 5)
     options = {"r1": 2.0, "gp": 5.0}

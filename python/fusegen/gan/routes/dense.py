@@ -116,6 +116,8 @@ def _faster_on_torch(request: Request, chain: Chain, layers: tuple[nn.Linear, ..
     real, fake, objective = request.real, request.fake, request.objective
     if objective.generator or real is None or chain.beyond or _backend.get_backend() != "auto":
         return ""
+    if objective.counted is not None:  # of which the layers alone know nothing
+        return ""
     if not fake.is_cpu or torch.compiler.is_compiling():
         return ""
     asked = objective.penalties
