@@ -418,7 +418,7 @@ class Packing(nn.Module):
 PACKED = {
     "dense": (lambda: chain((39, 20, 1), nn.ReLU), (13,), "fused_mlp"),
     "smooth": (lambda: chain((39, 20, 1), nn.SiLU), (13,), "fused_mlp"),
-    "autograd": (lambda: chain((39, 20, 1), nn.Softplus), (13,), "autograd"),
+    "autograd": (lambda: chain((39, 20, 1), nn.Mish), (13,), "autograd"),
     "images": (
         lambda: nn.Sequential(nn.Conv2d(6, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 1)), (2, 5, 5), None,
     ),

@@ -53,7 +53,7 @@ def fits(request: Request) -> Plan | str:
     order = sorted(range(3), key=lambda group: not objective.penalised[group])
     found = program.parse(request.network, request.labels_of(order))
     if isinstance(found, str):
-        return found
+        return f"{request.reason}; {found}"
     if found.ties_samples and objective.approximate:
         return "samples with noise are a batch of their own, and D takes statistics of a batch"
     if why := _faster_on_torch(request, found):
