@@ -223,7 +223,8 @@ struct DenseLayer {
   // the last layer
   double slope;
   // [0, 1): how likely an input of this layer is dropped, one mask for each of real, fake and mixed samples:
-  // Mask::discriminator at place 3 * layer + group, its rows numbered within the group
+  // Mask::discriminator at place 3 * layer + group, its rows numbered within the group; a sample with noise
+  // has the mask of the one without
   double dropout;
 };
 
@@ -252,8 +253,12 @@ struct MlpStep {
   bool generator;
   double target;      // of real samples: 1 - label smoothing
   double r1, r2, gp;  // weights of the penalties; 0: none
+  // of approximate ones, w in w/2 mean (D(x + noise) - D(x))^2; 0: none. Of a group that has one the exact
+  // penalty's weight is 0, and the second half of the rows are the samples of the first half with noise
+  double near_real, near_fake;
   int64_t real, fake, mixed;
   int64_t inputs;
+  int64_t counted;  // the first of the inputs: those that count in ||v||; the others get no gradient
   Rows x_real, x_fake, x_mixed;  // [rows, inputs]
   const DenseLayer* layers;
   int depth;
@@ -262,6 +267,10 @@ struct MlpStep {
   bool dx_real, dx_fake;  // backward will want the gradient of these inputs
   int threads;
 };
+
+// Samples of a group without those that an approximate penalty adds.
+constexpr int64_t own_real(const MlpStep& p) { return p.near_real > 0 ? p.real / 2 : p.real; }
+constexpr int64_t own_fake(const MlpStep& p) { return p.near_fake > 0 ? p.fake / 2 : p.fake; }
 
 struct MlpForward : MlpStep {
   double* scalars;  // [kMlpScalars], written; norms and signs NaN where there is nothing to tell

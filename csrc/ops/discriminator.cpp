@@ -55,17 +55,31 @@ CheckedMlpStep::CheckedMlpStep(const MlpCall& call, int device_type) {
   p.x_mixed = samples(call.mixed, "mixed", p.inputs, e, site, p.mixed);
   check(p.inputs > 0 && p.fake > 0, "fake: expected at least one sample and one input, got ", fake);
   check(p.generator || p.real > 0, "real: expected at least one sample");
-  check(p.loss != GanLoss::relativistic || p.real == p.fake,
-        "real, fake: expected equal sizes for the relativistic loss, got ", p.real, " and ", p.fake);
   check((p.gp > 0) == (p.mixed > 0), "mixed: expected samples where gp is above 0, and only there");
   check(!p.generator || (p.r1 == 0 && p.r2 == 0 && p.gp == 0),
         "r1, r2, gp: expected 0 in a generator's step");
+  set_approximate(call);
+  check(call.counted >= 0 && call.counted <= p.inputs, "counted: expected 0 to ", p.inputs, ", got ",
+        call.counted);
+  p.counted = call.counted ? call.counted : p.inputs;
   set_layers(call);
   set_dropouts(call);
   p.weight_gradients = call.weight_gradients && !p.generator;
   p.dx_real = call.dx_real && p.real > 0;
   p.dx_fake = call.dx_fake;
   p.threads = call.threads > 0 ? call.threads : 1;
+}
+
+void CheckedMlpStep::set_approximate(const MlpCall& call) {
+  p.near_real = call.near_real;
+  p.near_fake = call.near_fake;
+  check(p.near_real >= 0 && p.near_fake >= 0 && !(p.generator && (p.near_real > 0 || p.near_fake > 0)),
+        "near_real, near_fake: expected weights of at least 0, and 0 in a generator's step");
+  check(!(p.near_real > 0 && (p.r1 > 0 || p.real % 2)) && !(p.near_fake > 0 && (p.r2 > 0 || p.fake % 2)),
+        "near_real, near_fake: expected samples and as many with noise, and no exact penalty on them");
+  check(p.loss != GanLoss::relativistic || own_real(p) == own_fake(p),
+        "real, fake: expected equal sizes for the relativistic loss, got ", own_real(p), " and ",
+        own_fake(p));
 }
 
 void CheckedMlpStep::set_layers(const MlpCall& call) {

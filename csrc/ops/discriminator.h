@@ -11,6 +11,8 @@ struct MlpCall {
   std::string loss;  // a name of GanLoss
   bool generator;
   double target, r1, r2, gp;
+  double near_real, near_fake;
+  int64_t counted;  // of the inputs; 0: all
   // [rows, inputs]; real absent in a generator's step without pairs, mixed without gp
   View real, fake, mixed;
   Views weights, biases;       // a bias may be absent
@@ -35,6 +37,7 @@ struct CheckedMlpStep {
   CheckedMlpStep(const CheckedMlpStep&) = delete;
 
 private:
+  void set_approximate(const MlpCall& call);
   void set_layers(const MlpCall& call);
   void set_dropouts(const MlpCall& call);
 };

@@ -48,6 +48,11 @@ _HALF = (torch.bfloat16, torch.float16)
 _MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
 
 
+def _counted(t: Tensor, features: int) -> Tensor:
+    """Samples [N, n], no gradient going to what lies behind the first features."""
+    return torch.cat((t[:, :features], t[:, features:].detach()), 1)
+
+
 def _wide(t: _MaybeTensor) -> _MaybeTensor:
     """t, in float32 if its type is a 16-bit one."""
     return t.float() if t is not None and t.dtype in _HALF else t
@@ -378,6 +383,7 @@ class _Dense(NamedTuple):
     activations: Sequence[str]
     dropouts: Sequence[float]
     key: Tensor | None
+    twice: tuple[bool, bool, bool]  # of which groups the second half are samples with noise
 
     def dropped(self, x: Tensor, layer: int, group: int) -> tuple[Tensor, Tensor | float]:
         """What layer number ``layer`` reads of x, and the factors."""
@@ -385,7 +391,10 @@ class _Dense(NamedTuple):
         if not rate:
             return x, 1.0
         assert self.key is not None
-        factors = dropout_factors(self.key, layer, group, (len(x), x.shape[1]), rate, x)
+        samples = len(x) // 2 if self.twice[group] else len(x)
+        factors = dropout_factors(self.key, layer, group, (samples, x.shape[1]), rate, x)
+        if self.twice[group]:
+            factors = torch.cat((factors, factors))
         return x * factors, factors
 
     def activated(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor]:
@@ -429,6 +438,9 @@ def mlp_discriminator_step(
     r1: float = 0.0,
     r2: float = 0.0,
     gp: float = 0.0,
+    near_real: float = 0.0,
+    near_fake: float = 0.0,
+    counted: int = 0,
     activations: Sequence[str] = (),
     dropouts: Sequence[float] = (),
     key: Tensor | None = None,
@@ -442,7 +454,11 @@ def mlp_discriminator_step(
         weights = [w.detach() for w in weights]
         biases = [None if b is None else b.detach() for b in biases]
         real = None if real is None else real.detach()
-    D = _Dense(weights, biases, slopes, activations, dropouts, key)
+    if counted:
+        real, fake = None if real is None else _counted(real, counted), _counted(fake, counted)
+    D = _Dense(
+        weights, biases, slopes, activations, dropouts, key, twice=(near_real > 0, near_fake > 0, False)
+    )
     f, fake_masks = D.logits(fake, 1)
     r, real_masks = (None, []) if real is None else D.logits(real, 0)
     nan = fake.new_full((), torch.nan)
@@ -452,20 +468,29 @@ def mlp_discriminator_step(
         total = losses.generator_loss(loss, f, r)
     else:
         assert r is not None
+        every = torch.cat((r, f))
+        for weight, group in ((near_real, 0), (near_fake, 1)):
+            if weight:
+                own, noisy = (r if group == 0 else f).chunk(2)
+                penalty = penalty + weight / 2 * (noisy - own).square().mean()
+                r, f = (own, f) if group == 0 else (r, own)
         total = losses.discriminator_loss(loss, r, f, 1 - target)
         for i, (factor, masks) in enumerate(((r1, real_masks), (r2, fake_masks))):
             if factor:
-                v = D.input_gradient(masks, len(r if i == 0 else f))
+                v = D.input_gradient(masks, len(r if i == 0 else f))[:, : counted or None]
                 penalty = penalty + factor / 2 * v.square().sum(1).mean()
                 norms[i] = v.norm(dim=1).mean()
         if gp:
             assert mixed is not None
-            norm = D.input_gradient(D.logits(mixed, 2)[1], len(mixed)).norm(dim=1)
+            v = D.input_gradient(D.logits(mixed, 2)[1], len(mixed))[:, : counted or None]
+            norm = v.norm(dim=1)
             penalty = penalty + gp * (norm - 1).square().mean()
             norms[2] = norm.mean()
     total = total + penalty
     of_real = (nan, nan) if r is None else (r.mean(), r.sign().mean())
     stats = (of_real[0], f.mean(), of_real[1], f.sign().mean())
     scalars = torch.stack([t.detach().double() for t in (total, penalty, *stats, *norms)])
-    logits = (f if r is None else torch.cat((r, f))).detach().to(dtype)
+    if generator:
+        every = f if r is None else torch.cat((r, f))
+    logits = every.detach().to(dtype)
     return MlpStep(total, penalty, logits, scalars)

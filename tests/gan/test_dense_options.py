@@ -301,7 +301,7 @@ def test_an_interpolate_with_a_gradient_is_refused_where_it_would_have_one():
 def test_opcheck():
     weights = [torch.randn(6, 4, requires_grad=True), torch.randn(1, 6, requires_grad=True)]
     real, fake = torch.randn(3, 4), torch.randn(3, 4, requires_grad=True)
-    options = ("relativistic", False, 1.0, 1.0, 0.0, 0.0)
+    options = ("relativistic", False, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0)
     torch.library.opcheck(
         torch.ops.fusegen.mlp_discriminator_step.default,
         (
@@ -431,7 +431,7 @@ class Packing(nn.Module):
 PACKED = {
     "dense": (lambda: chain((39, 20, 1), nn.ReLU), (13,), "fused_mlp"),
     "smooth": (lambda: chain((39, 20, 1), nn.SiLU), (13,), "fused_mlp"),
-    "autograd": (lambda: chain((39, 20, 1), nn.Softplus), (13,), "autograd"),
+    "autograd": (lambda: chain((39, 20, 1), nn.Mish), (13,), "autograd"),
     "images": (
         lambda: nn.Sequential(nn.Conv2d(6, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 1)), (2, 5, 5), None,
     ),

@@ -292,7 +292,7 @@ def test_opcheck(generator):
     weights = [torch.randn(6, 4, requires_grad=True), torch.randn(1, 6, requires_grad=True)]
     biases = [torch.randn(6, requires_grad=True), None]
     real, fake = torch.randn(3, 4), torch.randn(3, 4, requires_grad=True)
-    options = ("relativistic", generator, 1.0, 0.0 if generator else 1.0, 0.0, 0.0)
+    options = ("relativistic", generator, 1.0, 0.0 if generator else 1.0, 0.0, 0.0, 0.0, 0.0, 0)
     torch.library.opcheck(
         torch.ops.fusegen.mlp_discriminator_step.default,
         (real, fake, None, weights, biases, [0.2], [], [], None, *options, [True, False, True]),

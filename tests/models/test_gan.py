@@ -258,7 +258,7 @@ def test_equals_the_step_in_plain_torch(make, classes, penalty):
     ("make", "classes", "penalised", "plain"),
     [
         (mlp, 0, "fused_mlp", "fused_mlp"),
-        (mlp, 3, "autograd", "fused_mlp"),
+        (mlp, 3, "fused_mlp", "fused_mlp"),
         (dcgan, 0, "fused_conv", "autograd"),
         (series, 0, "recurrent", "recurrent"),
         (text, 3, "recurrent", "recurrent"),

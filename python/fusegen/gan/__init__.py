@@ -9,6 +9,7 @@ on their way to the discriminator, for small sets of them.
 
 from ..losses import LOSSES, discriminator_loss, generator_loss
 from .augment import DiffAugment
+from .blocks import HeldLabels, MinibatchStd, Projection, Residual
 from .masks import DropoutMasks, dropout_masks
 from .options import GanOptions
 from .request import StepOutput
@@ -22,7 +23,11 @@ __all__ = [
     "DropoutMasks",
     "GanOptions",
     "GanReport",
+    "HeldLabels",
+    "MinibatchStd",
     "Optimizers",
+    "Projection",
+    "Residual",
     "StepOutput",
     "discriminator_loss",
     "discriminator_step",

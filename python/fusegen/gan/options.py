@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from .. import losses
 from .._arguments import number, whole
+from . import checks
 
 
 @dataclass(frozen=True)
 class GanOptions:
     """What ``gan_step`` does.
 
-    loss, r1, r2, gp, label_smoothing: those of ``discriminator_step``. penalty_every: k computes the
+    loss, r1, r2, gp, approximate_r1, approximate_r2, label_smoothing: those of ``discriminator_step``.
+    penalty_every: k computes the
     penalties at every k-th step only, the first included, with k times their weight (lazy regularisation,
     Karras et al. 2020, arXiv:1912.04958, appendix B): on average the gradient is that of every step. (Their
     correction of Adam's rates is for a penalty with an optimiser step of its own; here loss and penalty share
@@ -28,6 +30,8 @@ class GanOptions:
     r1: float = 0.0
     r2: float = 0.0
     gp: float = 0.0
+    approximate_r1: float | None = None
+    approximate_r2: float | None = None
     penalty_every: int = 1
     label_smoothing: float = 0.0
     generator_every: int = 1
@@ -38,6 +42,10 @@ class GanOptions:
         losses.check_loss(self.loss, self.label_smoothing)
         for name in ("r1", "r2", "gp", "clip"):
             number(name, getattr(self, name), 0)
+        for name in ("r1", "r2"):
+            checks.deviation(
+                f"approximate_{name}", getattr(self, f"approximate_{name}"), name, getattr(self, name)
+            )
         for name in ("penalty_every", "generator_every", "pac"):
             whole(name, getattr(self, name), 1)
         for name in ("r1", "r2", "gp"):

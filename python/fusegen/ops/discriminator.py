@@ -35,7 +35,12 @@ SCALARS = (
 
 
 class MlpOptions(NamedTuple):
-    """What an MLP step computes; ``target`` is that of real samples, 1 less the label smoothing."""
+    """What an MLP step computes; ``target`` is that of real samples, 1 less the label smoothing.
+
+    near_real and near_fake: weights w of w/2 mean (D(x + noise) - D(x))^2, in place of r1 and r2; 0 for none.
+    Such a group is twice as long, its samples with noise behind those without, of the same dropout masks.
+    counted: the first of the inputs, which count in ||grad D|| and get a gradient; 0 for all.
+    """
 
     loss: str
     generator: bool = False
@@ -43,6 +48,9 @@ class MlpOptions(NamedTuple):
     r1: float = 0.0
     r2: float = 0.0
     gp: float = 0.0
+    near_real: float = 0.0
+    near_fake: float = 0.0
+    counted: int = 0
 
 
 class Passes(NamedTuple):
@@ -56,7 +64,10 @@ _INPUTS = (
     "Tensor? real, Tensor fake, Tensor? mixed, Tensor[] weights, Tensor?[] biases, float[] slopes, "
     "str[] activations, float[] dropouts, Tensor? key"
 )
-_OPTIONS = "str loss, bool generator, float target, float r1, float r2, float gp, bool[] gradients"
+_OPTIONS = (
+    "str loss, bool generator, float target, float r1, float r2, float gp, "
+    "float near_real, float near_fake, int counted, bool[] gradients"
+)
 _OUTPUTS = "(Tensor loss, Tensor scalars, Tensor logits, Tensor saved)"
 _KEPT = "Tensor scale, Tensor saved"
 

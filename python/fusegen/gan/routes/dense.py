@@ -39,6 +39,8 @@ def fits(request: Request) -> Plan | str:
         name = next((type(norm).__name__ for norm in chain.norms.values()), "Flatten")
         return f"{name} stands where the fused step knows dense layers, activations and Dropout only"
     if x.is_cuda:
+        if request.objective.approximate or request.objective.counted is not None:
+            return "the kernels on a GPU know exact penalties of all inputs"
         if chain.beyond:
             return f"{chain.beyond} stands where the kernels on a GPU know piecewise linear activations"
         why = _backend.why_torch("discriminator_step", x, step=True)
@@ -80,7 +82,9 @@ def _fused(plan: Plan) -> StepOutput:
         fake, *weights = (_cast(t, dtype) for t in (fake, *weights))
         real, mixed, *biases = (t if t is None else _cast(t, dtype) for t in (real, mixed, *biases))
     target, penalties = 1.0 - objective.smoothing, objective.weights
-    options = MlpOptions(objective.loss, objective.generator, target, *penalties)
+    near = objective.near_real, objective.near_fake
+    counted = (objective.counted or 0) * math.prod(request.fake.shape[2:])
+    options = MlpOptions(objective.loss, objective.generator, target, *penalties, *near, counted)
     chain = plan.chain
     key = masks.draw_key(request.generator) if chain.drops else None
     loss, scalars, logits = mlp_discriminator_step(
@@ -90,7 +94,7 @@ def _fused(plan: Plan) -> StepOutput:
         key=key,
     )  # fmt: skip
     nr, penalty = 0 if real is None else len(real), scalars[1].to(loss.dtype)
-    r, f = logits[:nr] if nr else None, logits[nr:]
+    r, f = objective.own(logits[:nr] if nr else None, logits[nr:])
     why = f"dense layers with {'smooth' if chain.smooth else 'piecewise linear'} activations"
     return StepOutput(loss, r, f, penalty, "fused_mlp", why, _scalars=scalars[2:], key=key)
 
@@ -111,6 +115,8 @@ def _faster_on_torch(request: Request, chain: Chain, layers: tuple[nn.Linear, ..
     """
     real, fake, objective = request.real, request.fake, request.objective
     if objective.generator or real is None or chain.beyond or _backend.get_backend() != "auto":
+        return ""
+    if objective.counted is not None:  # of which the layers alone know nothing
         return ""
     if not fake.is_cpu or torch.compiler.is_compiling():
         return ""

@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations
 from ... import _backend
 from ..._arguments import check_floats, number, whole
 from ..._modes import evaluating
+from ...gan.blocks import HeldLabels
 from ._checks import Integers, check_not_empty, integers, source_device
 
 
@@ -205,27 +206,9 @@ class ImageGAN(GAN):
         return samples if labels is None else self._joined(samples, labels)
 
     def critic(self, penalised: bool) -> nn.Module:
-        """As in ``GAN``: with classes and a penalty, the discriminator behind ``HeldLabels``."""
+        """As in ``GAN``: with classes and a penalty, the discriminator within ``HeldLabels``."""
         held = penalised and self.num_classes
         return HeldLabels(self.discriminator, self._own_width) if held else self.discriminator
-
-
-class HeldLabels(nn.Module):
-    """D of [samples, labels] joined along dim 1, with the labels' part out of the input gradient.
-
-    A gradient penalty is about moving a sample; a one-hot label does not move. This costs the fused path, and
-    so stands in for D in the steps with a penalty only.
-    """
-
-    sample_dim = 0
-
-    def __init__(self, D: nn.Module, width: int) -> None:
-        super().__init__()
-        self.D, self.width = D, width
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: [N, width + labels, ...], the samples first -> D's logits."""
-        return self.D(torch.cat((x[:, : self.width], x[:, self.width :].detach()), 1))
 
 
 def cast_as(fake: Tensor, like: Tensor) -> Tensor:

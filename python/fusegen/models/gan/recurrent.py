@@ -241,12 +241,13 @@ class SequenceCritic(nn.Module):
     """[T, B, F + num_classes + 1] -> logits [B], of the last output and the mean of all within the length."""
 
     sample_dim = 1
+    condition_dim = 2
 
     def __init__(
         self, features: int, num_classes: int, hidden_size: int, num_layers: int, cell: _Cell
     ) -> None:
         super().__init__()
-        self.features = features
+        self.features = self.width = features
         self.rnn = cell(features + num_classes, hidden_size, num_layers)
         self.head = nn.Linear(2 * hidden_size, 1)
 

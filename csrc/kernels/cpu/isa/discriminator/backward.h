@@ -231,6 +231,13 @@ private:
     }
   }
 
+  static V first_lanes(V v, int64_t count) {
+    if (count <= 0) return V{};
+    C lanes[L];
+    store(lanes, v);
+    return load(lanes, static_cast<int>(std::min<int64_t>(count, L)));
+  }
+
   // scale s v. Of piecewise linear activations the penalties have no gradient by the input: it is piecewise
   // constant there. Else that is R_1 W_1.
   void input_gradients(const MlpSaved<C>& saved, int rank, int size) const {
@@ -238,6 +245,7 @@ private:
     for (int64_t half = 0, first = 0; half < 2; first += counts[half++]) {
       if (!out_.dx[half].data) continue;
       const auto each = [&](int64_t row, int64_t u, V more) {
+        if (u + L > p_.counted) more = first_lanes(more, p_.counted - u);
         const V v = load(saved.v + (row - saved.v_begin) * stride(0) + u);
         store(row_of<S>(out_.dx[half], 0, row - first) + u, scale_ * saved.s[row] * v + more,
               lanes_left<C>(p_.inputs, u));

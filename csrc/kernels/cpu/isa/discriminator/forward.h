@@ -1,6 +1,7 @@
 // The discriminator step, forward: logits, loss and its derivative by each logit, adjoints, input gradients,
 // penalty.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -109,11 +110,12 @@ private:
 
   void draw(const MlpSaved<C>& saved, int l, Range rows) const {
     const int64_t n = width(l), groups = mask_groups(n), first[] = {0, p_.real, p_.real + p_.fake};
+    const int64_t own[] = {own_real(p_), own_fake(p_), p_.mixed};
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const int g = this->group(row);
       const MaskRows mask(philox::Mask::discriminator, p_.key, static_cast<uint32_t>(3 * l + g),
                           p_.layers[l].dropout, n);
-      mask.make(row - first[g], 0, groups, saved.dropped[l] + row * groups);
+      mask.make((row - first[g]) % own[g], 0, groups, saved.dropped[l] + row * groups);
     }
   }
 
@@ -163,9 +165,9 @@ private:
     const Range mine = share(rows_, rank, size);
     for (int64_t row = mine.begin; row < mine.end; ++row) {
       const losses::Term<double> term = loss_term(row);
-      const double n = static_cast<double>(row < p_.real ? p_.real : p_.fake);
+      const double n = static_cast<double>(row < p_.real ? own_real(p_) : own_fake(p_));
       value_[row] = term.value / n;
-      saved.s[row] = static_cast<C>(term.slope / n);
+      saved.s[row] = static_cast<C>((term.slope + near_slope(row)) / n);
       saved.c[row] = 0;
       norm2_[row] = 0;
     }
@@ -173,9 +175,11 @@ private:
   losses::Term<double> loss_term(int64_t row) const {
     if (row >= p_.real + p_.fake) return {0, 0};
     const bool real = row < p_.real;
+    const int64_t at = real ? row : row - p_.real;
+    if (at >= (real ? own_real(p_) : own_fake(p_))) return {0, 0};
     const double z = logit_[row];
     if (p_.loss == GanLoss::relativistic) {
-      const double other = logit_[real ? row + p_.real : row - p_.real];
+      const double other = logit_[real ? p_.real + at : at];
       const bool first = real != p_.generator;  // of the pair
       losses::Term<double> term = losses::pair(first ? z : other, first ? other : z);
       if (!first) term.slope = -term.slope;
@@ -185,6 +189,16 @@ private:
     }
     if (p_.generator) return real ? losses::Term<double>{0, 0} : losses::generator(p_.loss, z);
     return real ? losses::real(p_.loss, z, p_.target) : losses::fake(p_.loss, z);
+  }
+  // w (D(x + noise) - D(x)) for the row with noise, the opposite for the one without.
+  double near_slope(int64_t row) const {
+    if (row >= p_.real + p_.fake) return 0;
+    const bool real = row < p_.real;
+    const double weight = real ? p_.near_real : p_.near_fake;
+    if (!(weight > 0)) return 0;
+    const int64_t own = real ? own_real(p_) : own_fake(p_), at = real ? row : row - p_.real;
+    const double other = logit_[at < own ? row + own : row - own];
+    return weight * (static_cast<double>(logit_[row]) - other);
   }
 
   // U of the last hidden layer: the last weights through its activation.
@@ -233,13 +247,15 @@ private:
     store(input_gradient_row(saved, row) + u, saved.dropped[0] ? v * this->kept(saved, 0, row, u) : v);
   }
 
-  // ||v||^2 of each penalised row, and the factor that its penalty puts before v in the tangent.
+  // v without what does not count, ||v||^2 of each penalised row, and the factor that its penalty puts before
+  // v in the tangent.
   void norms(MlpSaved<C>& saved, int rank, int size) {
     const Range mine = share(static_cast<int64_t>(input_rows_.size()), rank, size);
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       const int64_t row = input_rows_[i];
+      C* v = input_gradient_row(saved, row);
+      std::fill(v + p_.counted, v + p_.inputs, C(0));
       if (!this->penalised(row)) continue;
-      const C* v = input_gradient_row(saved, row);
       V sum{};
       for (int64_t u = 0; u < p_.inputs; u += L) {
         const V part = load(v + u, lanes_left<C>(p_.inputs, u));
@@ -275,19 +291,27 @@ private:
     const auto norm2 = [&](int64_t row) { return norm2_[row]; };
     const auto norm = [&](int64_t row) { return std::sqrt(norm2_[row]); };
     const auto off = [&](int64_t row) { return (std::sqrt(norm2_[row]) - 1) * (std::sqrt(norm2_[row]) - 1); };
-    const int64_t fake = p_.real, mixed = p_.real + p_.fake;
+    const int64_t fake = p_.real, mixed = p_.real + p_.fake, reals = own_real(p_), fakes = own_fake(p_);
+    const auto near = [&](int64_t begin, int64_t own) {
+      return mean(begin, own, [&](int64_t row) {
+        const double off = static_cast<double>(logit_[row + own]) - static_cast<double>(logit_[row]);
+        return off * off;
+      });
+    };
     double loss = 0, penalty = 0;
     for (int64_t row = 0; row < mixed; ++row) loss += value_[row];
     if (p_.r1 > 0) penalty += p_.r1 / 2 * mean(0, p_.real, norm2);
     if (p_.r2 > 0) penalty += p_.r2 / 2 * mean(fake, p_.fake, norm2);
+    if (p_.near_real > 0) penalty += p_.near_real / 2 * near(0, reals);
+    if (p_.near_fake > 0) penalty += p_.near_fake / 2 * near(fake, fakes);
     if (p_.mixed) penalty += p_.gp * mean(mixed, p_.mixed, off);
     double* s = out_.scalars;
     s[kLoss] = loss + penalty;
     s[kPenalty] = penalty;
-    s[kMeanReal] = mean(0, p_.real, logit);
-    s[kMeanFake] = mean(fake, p_.fake, logit);
-    s[kSignReal] = mean(0, p_.real, sign);
-    s[kSignFake] = mean(fake, p_.fake, sign);
+    s[kMeanReal] = mean(0, reals, logit);
+    s[kMeanFake] = mean(fake, fakes, logit);
+    s[kSignReal] = mean(0, reals, sign);
+    s[kSignFake] = mean(fake, fakes, sign);
     s[kNormReal] = p_.r1 > 0 ? mean(0, p_.real, norm) : nan;
     s[kNormFake] = p_.r2 > 0 ? mean(fake, p_.fake, norm) : nan;
     s[kNormMixed] = p_.mixed ? mean(mixed, p_.mixed, norm) : nan;

@@ -111,6 +111,12 @@ class GanFit(FitOptions):
     r1: float = option(1.0, "weight of R1, the penalty on real samples", least=0)
     r2: float = option(0.0, "weight of R2, the penalty on fake samples", least=0)
     gp: float = option(0.0, "weight of WGAN-GP's penalty, between them", least=0)
+    approximate_r1: float | None = option(
+        None, "R1 by finite differences, of noise of this deviation", least=0, open_below=True
+    )
+    approximate_r2: float | None = option(
+        None, "R2 by finite differences, of noise of this deviation", least=0, open_below=True
+    )
     penalty_every: int = _by_arch(
         "fit",
         "penalty_every",
