@@ -137,6 +137,19 @@ def test_parts_run_where_they_are_asked_for(monkeypatch):
     assert seen == [4, 4, 2]
 
 
+@pytest.mark.parametrize("grad", [True, False])
+def test_each_layer_runs_once_as_in_training(grad, monkeypatch):
+    keeps_gates = []
+    m = fusegen.nn.LSTM(3, 4, num_layers=2).eval()
+    forward = fusegen._C.layer_forward
+    monkeypatch.setattr(
+        fusegen._C, "layer_forward", lambda *args: keeps_gates.append(args[9] is not None) or forward(*args)
+    )
+    with torch.set_grad_enabled(grad), inspect.record(m):
+        m(torch.randn(10, 2, 3))
+    assert keeps_gates == [True, True]
+
+
 @pytest.mark.parametrize("given", ["packed", "packed in order", "unbatched", "batch_first"])
 def test_the_order_is_the_callers(given):
     m = fusegen.nn.GRU(3, 5, batch_first=given == "batch_first", dtype=torch.float64)
