@@ -200,7 +200,7 @@ class Recording:
             name: (t.float() if t.dtype == torch.bfloat16 else t).cpu().numpy() for name, t in arrays.items()
         }
         with open(path, "xb") as file:
-            np.savez(file, allow_pickle=False, **{_INDEX: np.array(json.dumps(self.index())), **made})
+            np.savez(file, **{_INDEX: np.array(json.dumps(self.index())), **made})
         return path
 
     def index(self) -> dict[str, object]:
