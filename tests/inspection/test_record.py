@@ -8,7 +8,7 @@ import fusegen
 import numpy as np
 import pytest
 import torch
-from cases import CELL_NAMES, CELLS, DTYPES, SMALL, cell, flat, label, layer, options_of
+from cases import CELL_NAMES, CELLS, DTYPES, SMALL, cell, flat, hidden, label, layer, options_of
 from fusegen import inspect
 from inside_cells import direction, stack
 from tolerances import close
@@ -97,7 +97,7 @@ def test_parts_are_the_whole(cell_name, lengths, kind, tmp_path):
     I, H, B, T = SMALL
     m = layer(cell_name, I, H, num_layers=2, bidirectional=True, dtype=torch.float64).eval()
     x = torch.randn(T, B, I, dtype=torch.float64)
-    resets = torch.rand(T, B) < 0.3
+    hx, resets = hidden(cell_name, m, B), torch.rand(T, B) < 0.3
     resets[4, 2] = resets[1, 4] = True  # behind a sequence's last step
     given, more = x, {"resets": resets}
     if lengths == "packed":
@@ -109,12 +109,12 @@ def test_parts_are_the_whole(cell_name, lengths, kind, tmp_path):
         more["lengths"] = lengths
     where = {"folder": tmp_path / "rec"} if kind == "folder" else {}
     with torch.no_grad(), inspect.record(m) as whole:
-        y, states = m(given, **more)
+        y, states = m(given, hx, **more)
     with (
         torch.no_grad(),
         inspect.record(m, part=4, steps=[1, 3, 4, 8], units=slice(2, 30, 3), **where) as rec,
     ):
-        y_parts, states_parts = m(given, **more)
+        y_parts, states_parts = m(given, hx, **more)
     close(*(t.data if lengths == "packed" else t for t in (y_parts, y)), "value")
     close(states_parts, states, "value")
     for plane in whole[""]:
