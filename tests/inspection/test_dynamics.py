@@ -206,7 +206,10 @@ def test_saturation_and_dead_units():
     got = inspect.saturation(rec[""].only)
     assert got["f"].high.tolist() == [1, 1, 1, 0, 0, 0] and got["f"].low.tolist() == [0, 0, 0, 1, 1, 1]
     assert got["g"].low[0] == 1
-    i = torch.cat([rec[""].gates["i"][:n, b] for b, n in enumerate(LENGTHS)])
+    i, g = (torch.cat([rec[""].gates[name][:n, b] for b, n in enumerate(LENGTHS)]) for name in "ig")
+    got = inspect.saturation(rec[""].only, 0.4, 0.6)["g"]
+    assert torch.equal(got.low, (g < -0.2).double().mean(0)) and 0 < got.low[1:].mean() < 1
+    assert torch.equal(got.high, (g > 0.2).double().mean(0))
     got = inspect.saturation(rec[""].only, 0.4, 0.6)["i"]
     assert torch.equal(got.low, (i < 0.4).double().mean(0)) and torch.equal(
         got.high, (i > 0.6).double().mean(0)
@@ -301,17 +304,17 @@ def test_an_ablated_unit_is_zero_for_all(cls, options, lengths):
 
     def change(t, b, state, h):
         state = state.clone()
-        state[0, [1, 4]] = 0
+        state[0, [1, 3]] = 0
         return state, state[0, :6]
 
     want, finals = by_hand(m, x, change, 0, 1, lengths)
     plain, _ = m(x, lengths=lengths)
-    with torch.no_grad(), inspect.record(m) as rec, inspect.ablate(m, [1, 4], layer=0, direction=1):
+    with torch.no_grad(), inspect.record(m) as rec, inspect.ablate(m, [1, 3], layer=0, direction=1):
         y, state = m(x, lengths=lengths)
     close(y, want, "value")
     h_n = state[0] if isinstance(state, tuple) else state
     close(h_n[1], finals[1][:, :6], "value")
-    assert (rec[""][0, 1].h[..., [1, 4]] == 0).all() and (rec[""][0, 1].h[..., [0, 2, 3, 5]] != 0).any()
+    assert (rec[""][0, 1].h[..., [1, 3]] == 0).all() and (rec[""][0, 1].h[..., [0, 2, 4, 5]] != 0).any()
     again, _ = m(x, lengths=lengths)
     assert torch.equal(again, plain)
 

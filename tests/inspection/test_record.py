@@ -8,7 +8,7 @@ import fusegen
 import numpy as np
 import pytest
 import torch
-from cases import CELL_NAMES, CELLS, DTYPES, SMALL, cell, flat, label, layer, options_of
+from cases import CELL_NAMES, CELLS, DTYPES, SMALL, cell, flat, hidden, label, layer, options_of
 from fusegen import inspect
 from inside_cells import direction, stack
 from tolerances import close
@@ -97,7 +97,7 @@ def test_parts_are_the_whole(cell_name, lengths, kind, tmp_path):
     I, H, B, T = SMALL
     m = layer(cell_name, I, H, num_layers=2, bidirectional=True, dtype=torch.float64).eval()
     x = torch.randn(T, B, I, dtype=torch.float64)
-    resets = torch.rand(T, B) < 0.3
+    hx, resets = hidden(cell_name, m, B), torch.rand(T, B) < 0.3
     resets[4, 2] = resets[1, 4] = True  # behind a sequence's last step
     given, more = x, {"resets": resets}
     if lengths == "packed":
@@ -109,12 +109,12 @@ def test_parts_are_the_whole(cell_name, lengths, kind, tmp_path):
         more["lengths"] = lengths
     where = {"folder": tmp_path / "rec"} if kind == "folder" else {}
     with torch.no_grad(), inspect.record(m) as whole:
-        y, states = m(given, **more)
+        y, states = m(given, hx, **more)
     with (
         torch.no_grad(),
         inspect.record(m, part=4, steps=[1, 3, 4, 8], units=slice(2, 30, 3), **where) as rec,
     ):
-        y_parts, states_parts = m(given, **more)
+        y_parts, states_parts = m(given, hx, **more)
     close(*(t.data if lengths == "packed" else t for t in (y_parts, y)), "value")
     close(states_parts, states, "value")
     for plane in whole[""]:
@@ -135,6 +135,19 @@ def test_parts_run_where_they_are_asked_for(monkeypatch):
     with torch.no_grad(), inspect.record(m, part=4, units=[0]):
         m(torch.randn(10, 2, 3))
     assert seen == [4, 4, 2]
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_each_layer_runs_once_as_in_training(grad, monkeypatch):
+    keeps_gates = []
+    m = fusegen.nn.LSTM(3, 4, num_layers=2).eval()
+    forward = fusegen._C.layer_forward
+    monkeypatch.setattr(
+        fusegen._C, "layer_forward", lambda *args: keeps_gates.append(args[9] is not None) or forward(*args)
+    )
+    with torch.set_grad_enabled(grad), inspect.record(m):
+        m(torch.randn(10, 2, 3))
+    assert keeps_gates == [True, True]
 
 
 @pytest.mark.parametrize("given", ["packed", "packed in order", "unbatched", "batch_first"])

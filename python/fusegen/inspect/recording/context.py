@@ -176,6 +176,8 @@ class _Kept:
         self.units = self._units()
         self.arrays = self._arrays(("h", *(("c",) if spec is LSTM else ()), *GATES[spec.name]))
         self.spans: list[Span] = []
+        self.first, self.taken = 0, 0  # steps before this call, and with it
+        self.is_part = choice.is_part
         self.planes = {
             (layer, d): self._plane((layer, d), GATES[spec.name], _keeps(m, spec))
             for layer in self._of("layers", layers, choice.layers)
@@ -227,7 +229,7 @@ class _Kept:
         lengths = None if call.lengths is None else call.lengths.cpu()
         if lengths is not None and order is not None:
             lengths = lengths[order.cpu()]
-        self.first = self.module.steps
+        self.first, self.taken = self.taken, self.taken + T
         self.module.calls += 1
         before = self.spans[-1] if self.spans else None
         if before is not None and before.batch == B and before.lengths is None and lengths is None:
@@ -283,7 +285,7 @@ class _Recorder:
             for name, value in kept.of_plane(key, made, call.names, key[1]).items():
                 if kept.rows is not None:
                     value = value[kept.rows.to(value.device)]
-                elif kept.is_view(name) and (name == "h" or kept.choice.is_part):
+                elif kept.is_view(name) and (name == "h" or kept.is_part):
                     value = value.clone()  # callers may write to theirs; the rest of a part is let go
                 if seat.order is not None:
                     value = value.index_select(1, seat.order.to(value.device))
@@ -293,7 +295,7 @@ class _Recorder:
     def _part_of(self, kept: _Kept, call: LayerCall) -> int:
         """How many steps a part has; 0 where the call is made whole."""
         T, B = call.x.shape[:2]
-        wanted = kept.folder is not None or kept.choice.is_part
+        wanted = kept.folder is not None or kept.is_part
         if not wanted or T == 1 or call.draws or call.has_gradient:
             return 0
         if call.has_c and call.x.element_size() == 2:  # c would be rounded between parts

@@ -200,7 +200,8 @@ class Recording:
             name: (t.float() if t.dtype == torch.bfloat16 else t).cpu().numpy() for name, t in arrays.items()
         }
         with open(path, "xb") as file:
-            np.savez(file, allow_pickle=False, **{_INDEX: np.array(json.dumps(self.index())), **made})
+            index = np.array(json.dumps(self.index()))
+            np.savez(file, **{_INDEX: index}, **made)  # type: ignore[arg-type]  # none is called allow_pickle
         return path
 
     def index(self) -> dict[str, object]:
