@@ -35,8 +35,8 @@ CURVES = "curves"  # in place of flags: those of training
 TRAINED: dict[str, tuple[str, tuple[str, ...] | str]] = {
     f"{DOCS}/vae.png": ("vae-digits", ()),
     f"{DOCS}/mlp-digits.png": ("gan-mlp-digits", ("--count", "64")),
-    f"{DOCS}/mlp-digits-curves.png": ("gan-mlp-digits", CURVES),
     f"{DOCS}/mlp-digits-by-class.png": ("gan-mlp-digits-by-class", ("--count", "60")),
+    f"{DOCS}/mlp-digits-curves.png": ("gan-mlp-digits-by-class", CURVES),
     f"{DOCS}/mlp-digits-ways.png": ("gan-mlp-digits-by-class", ("--interpolate", "10")),
     f"{DOCS}/dcgan-digits.png": ("gan-dcgan-digits", ("--count", "64")),
     f"{DOCS}/recurrent-prices.png": ("gan-recurrent-prices", ("--count", "6")),

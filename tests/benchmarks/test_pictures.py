@@ -54,6 +54,7 @@ def test_a_run_is_trained_where_it_is_missing_and_gone_on_with_where_it_is_not_d
     recipe = tmp_path / "recipes/gan-small.json"
     recipe.write_text(json.dumps(small))
     monkeypatch.setattr(pictures, "ROOT", tmp_path)
+    monkeypatch.setattr(pictures, "platforms", lambda results: [])
     monkeypatch.setattr(
         pictures, "fusegen", lambda arguments: (calls.append(arguments[0]), own(arguments))[1]
     )

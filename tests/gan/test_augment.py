@@ -142,6 +142,15 @@ def test_gan_step_with_it_differs_from_one_without_and_is_repeatable(make):
     assert not torch.equal(weights(augment), weights(None)) and weights(augment).isfinite().all()
 
 
+def test_gan_step_takes_nothing_else_and_updates_nothing_then():
+    torch.manual_seed(0)
+    model = MLPGAN((1, 8, 8), 4, [8], [8]).train()
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(TypeError, match="augment: expected a DiffAugment, got str"):
+        gan_step(model, images(4, 1, 8, 8, torch.float32), Optimizers.adam(model), augment="color")
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

@@ -1,5 +1,6 @@
 """The signals of a GAN that goes wrong: series that must and must not trigger, the watch, the stop."""
 
+import dataclasses
 import json
 import math
 
@@ -207,6 +208,15 @@ def test_diversity_of_each_kind_of_data_takes_no_random_numbers_of_the_run(place
     if kind == "text":
         tokens = task.source.batch(torch.arange(2))["real"]
         assert (x[0] - x[1]).norm() ** 2 == pytest.approx(2 * (tokens[:, 0] != tokens[:, 1]).sum().item())
+
+
+def test_what_is_not_finite_or_too_few_is_left_to_the_measure(places):
+    task = task_of("images", places)
+    task.source.images = dataclasses.replace(task.source.images, pixels=task.source.images.pixels[:3])
+    assert diversity_of(task.source, task.model) == {}
+    task = task_of("images", places)
+    next(task.model.generator.parameters()).data.fill_(math.nan)
+    assert diversity_of(task.source, task.model) == {}
 
 
 # ---- the watch --------------------------------------------------------------------------------------

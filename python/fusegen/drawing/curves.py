@@ -91,7 +91,7 @@ def _fill(axis: Any, title: str, how: Mapping[str, Any], curves: Mapping[str, Po
         axis.plot(*zip(*mean, strict=True) if mean else ((), ()), marker="o" if few else None, label=label)
     axis.set_title(title)
     axis.set(**how)
-    values = [value for points in curves.values() for _, value in points]
+    values = [value for line in axis.lines for value in line.get_ydata()]  # as drawn: means
     if min(values, default=0) > 0 and max(values) > _WIDE * min(values):
         axis.set_yscale("log")
     if axis.get_yscale() == "log":
@@ -102,8 +102,11 @@ def _fill(axis: Any, title: str, how: Mapping[str, Any], curves: Mapping[str, Po
 
 def _plain(axis: Any) -> None:
     """0.1, 1, 10 at a logarithmic axis, not powers of ten."""
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
+    low, high = axis.get_view_interval()
+    if high < 100 * low:  # less than two powers of ten would have a number or two
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 

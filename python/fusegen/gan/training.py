@@ -105,21 +105,15 @@ def gan_step(
         raise RuntimeError(
             "gan_step: expected gradients to be on, got a call within torch.no_grad or torch.inference_mode"
         )
-    if augment is not None and not isinstance(augment, DiffAugment):
-        raise TypeError(f"augment: expected a DiffAugment, got {type(augment).__name__}")
-
-    def seen(samples: Tensor) -> Tensor:
-        """What the discriminator gets of samples."""
-        changed = samples if augment is None else augment(samples, generator=generator)
-        return model.critic_input(changed, labels, lengths)
-
-    given = real
+    own = real
     real = model.critic_input(real, labels, lengths).detach()
     _finite(step, "real holds", real)
 
+    def seen(samples: Tensor) -> Tensor:
+        return model.critic_input(_changed(samples, augment, generator), labels, lengths)
+
     fake = model.fakes(real, labels, lengths, generator)
-    if augment is not None:
-        real = seen(given).detach()
+    real = real if augment is None else seen(own).detach()
     out = discriminator_turn(model, real, seen(fake.detach()), options, step, generator)
     _finite(step, "the discriminator's step gives", out.real_logits, out.fake_logits, out.loss)
     _update(step, "discriminator", model.discriminator, opt_d, out, options.clip)
@@ -142,6 +136,16 @@ def gan_step(
         path=out.path,
         reason=out.reason,
     )
+
+
+def _changed(samples: Tensor, augment: DiffAugment | None, generator: torch.Generator | None) -> Tensor:
+    """Samples as the discriminator sees them. Raises TypeError for what is no DiffAugment."""
+    if augment is None:
+        return samples
+    if not isinstance(augment, DiffAugment):
+        raise TypeError(f"augment: expected a DiffAugment, got {type(augment).__name__}")
+    changed: Tensor = augment(samples, generator=generator)
+    return changed
 
 
 def _check_model(model: GAN) -> None:

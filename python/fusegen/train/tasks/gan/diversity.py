@@ -45,7 +45,8 @@ def _mean_distance(x: Tensor, labels: Tensor | None) -> float:
 
 
 def diversity_of(source: Source, gan: GAN, seed: int = 0) -> dict[str, float]:
-    """That of what `gan` draws, its random numbers from a seed; {} for less than 4 samples of the data."""
+    """That of what `gan` draws, its random numbers from a seed; {} for less than 4 samples of the data, and
+    for drawn ones that are not finite, which the measure reports."""
     count = min(SAMPLES, len(source))
     if count <= _NEIGHBOURS:
         return {}
@@ -54,4 +55,4 @@ def diversity_of(source: Source, gan: GAN, seed: int = 0) -> dict[str, float]:
     labels = batch.get("labels") if gan.num_classes else None
     fake = draw(gan, count, random, labels=labels, lengths=batch.get("lengths"))
     real, fake = (source.points(x.movedim(gan.sample_dim, 0)) for x in (batch["real"], fake))
-    return diversity(real, fake, labels, labels)
+    return diversity(real, fake, labels, labels) if bool(fake.isfinite().all()) else {}

@@ -52,8 +52,9 @@ def overfitted(real_signs: Sequence[float]) -> Signal | None:
     if r_t <= MOST_CERTAIN:
         return None
     told = (
-        f"r_t is {r_t:.2f} over {WINDOW * BLOCK} steps, above {MOST_CERTAIN} (Karras et al. 2020): D may "
-        "know the real samples by heart; --augment (images), more data, a higher --r1 or a smaller D may help"
+        f"r_t is {r_t:.2f} over {WINDOW * BLOCK} steps, above {MOST_CERTAIN} (Karras et al. 2020): D is "
+        "sure of the real samples, which it may know by heart; --augment (images), more data, a higher --r1 "
+        "or a smaller D may help"
     )
     return Signal(OVERFITTED, told)
 
