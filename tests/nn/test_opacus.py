@@ -242,3 +242,34 @@ def test_what_else_is_refused():
     with pytest.raises(ValueError, match="recurrent_dropout"):
         GradSampleModule(layer("LSTM", I, H, batch_first=True, recurrent_dropout=0.2))(x)
     wrapped.eval()(x[0])  # nobody asks for samples there
+
+
+@pytest.mark.parametrize("name", ["LayerNormLSTM", "LayerNormGRUCell", "BlockDiagonalGRU"])
+def test_layers_with_norms_or_blocks_are_refused_by_name(name):
+    blocks = {"block_diagonal": 1} if name.startswith("Block") else {}
+    model = nn.Sequential(getattr(fusegen.nn, name)(I, H, **blocks))
+    with pytest.raises(RuntimeError, match=f"{name} under Opacus: .* grad_sample_mode='no_op' takes it"):
+        GradSampleModule(model)
+
+
+def test_functorch_is_refused():
+    with pytest.raises(
+        RuntimeError, match=r"LSTM under Opacus: expected grad_sample_mode='hooks', got 'functorch'"
+    ):
+        GradSampleModule(nn.Sequential(fusegen.nn.LSTM(I, H)), force_functorch=True)
+
+
+@pytest.mark.parametrize("options", [{"recurrent_dropout": 0.3}, {"weight_drop": 0.3}])
+def test_the_way_that_errors_name_goes(options):
+    model = Model("GRU", **options)
+    x = torch.randn(B, T, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"GRU under Opacus: .* grad_sample_mode='no_op' takes it"):
+        GradSampleModule(copy.deepcopy(model))(x)
+    held = opacus.grad_sample.utils.wrap_model(model, grad_sample_mode="no_op")
+    weights = dict(held.named_parameters())
+
+    def loss(weights, one):
+        return torch.func.functional_call(held, weights, (one.unsqueeze(0),)).sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0), randomness="different")(weights, x)
+    assert all(g.shape == (B, *weights[name].shape) and torch.isfinite(g).all() for name, g in found.items())

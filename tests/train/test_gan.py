@@ -586,3 +586,17 @@ def test_series_without_whitening_stay_as_they_are(places):
     (batch, _), rows = next(task.data(Shard())), next(Shuffled(len(task.source), 4, 0))[0]
     assert torch.equal(batch["real"], task.source.series.values[:, rows])
     assert draw(task.model, 7, torch.Generator()).abs().max() <= 1
+
+
+def test_how_a_table_was_read_is_said(tmp_path, capsys):
+    table = tmp_path / "x.csv"
+    rows = (f"2020-01-{day:02};{day % 7},5;{day * day}\n" for day in range(1, 29))
+    table.write_text("day;a;b\n" + "".join(rows))
+    options = ["--steps", "1", "--evaluations", "1", "--length", "4", "--hidden", "4", "--batch", "4"]
+    assert main([
+        "train", "gan", "--arch", "recurrent", "--data", str(table), "--folder", str(tmp_path / "run"),
+        "--no-tensorboard", "--score-steps", "2", *options,
+    ]) == 0  # fmt: skip
+    out = capsys.readouterr().out
+    assert "data      columns are parted by ';'" in out and "data      a comma is the decimal mark" in out
+    assert "left out" in out and "column 'day' holds no numbers: '2020-01-01' and the like" in out

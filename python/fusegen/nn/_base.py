@@ -428,7 +428,7 @@ class Recurrent(Layers, NotScripted, RNNBase):
         """As torch.nn's; Opacus' hook brings along what tells it of hx and lengths."""
         handle = super().register_forward_hook(hook, **options)
         if _opacus.is_hook(hook):
-            _opacus.watch(self)
+            _opacus.watch(self, hook)
         return handle
 
     def __getstate__(self) -> dict[str, Any]:

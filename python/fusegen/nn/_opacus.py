@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import PackedSequence
 from ..ops import checks, layers
 
 _HOOK = "capture_activations_hook"  # Opacus', as GradSampleModule puts it on a layer
-_OTHER_WAY = "grad_sample_mode='functorch' takes it, with torch.func.vmap(torch.func.grad(loss)) of your own"
+_OTHER_WAY = "Opacus' grad_sample_mode='no_op' takes it, with torch.func.vmap(torch.func.grad(loss)) of yours"
 
 
 class _Run(NamedTuple):
@@ -151,14 +151,26 @@ def is_hook(hook: object) -> bool:
     return getattr(hook, "__name__", "") == _HOOK and hasattr(owner, "hooks_enabled")
 
 
-def watch(layer: Any) -> None:
+def watch(layer: Any, hook: Any) -> None:
     """Registers the layer's type, and remembers what its calls are given from now on: a layer calls it when
     Opacus' hook is put on it."""
+    if getattr(hook.__self__, "force_functorch", False):
+        raise RuntimeError(
+            f"{layer._get_name()} under Opacus: expected grad_sample_mode='hooks', got 'functorch', which "
+            "takes no layers that give states besides their output"
+        )
     register((type(layer),))
     if "_watched" not in vars(layer):
         layer._watched = True
         layer.register_forward_pre_hook(_remember, with_kwargs=True)
         layer.register_forward_hook(_look_at_output)
+
+
+def refuse(layer: Any) -> None:
+    """Of layers and cells that no grad sampler knows, when Opacus' hook is put on them."""
+    raise RuntimeError(
+        f"{layer._get_name()} under Opacus: its samples' gradients are not what hooks can form; {_OTHER_WAY}"
+    )
 
 
 def _listening(layer: Any) -> Any:

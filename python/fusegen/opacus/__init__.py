@@ -1,10 +1,11 @@
 """Differential privacy by Opacus (Yousefpour et al. 2021, arXiv:2109.12298).
 
-``GradSampleModule`` and ``PrivacyEngine.make_private`` take fusegen's layers as they are, converted ones too:
-a layer registers its grad sampler when Opacus puts its hooks on it. What the hooks do not tell, hx and
-lengths, a layer remembers; what they cannot tell is refused by name: a gradient that reaches the final
-states, a PackedSequence, unbatched input, weights that are computed. ``grad_sample_mode="functorch"`` takes
-those, with ``torch.func.vmap(torch.func.grad(loss))``, which runs the fused kernels.
+``GradSampleModule`` and ``PrivacyEngine.make_private`` take fusegen's LSTM, GRU and RNN as they are,
+converted ones too: a layer registers its grad sampler when Opacus puts its hooks on it. What the hooks do
+not tell, hx and lengths, a layer remembers; what they cannot tell is refused by name: a gradient that reaches
+the final states, a PackedSequence, unbatched input, weights that are computed, layers with norms or blocks.
+For those ``grad_sample_mode="no_op"`` leaves the gradients to you:
+``torch.func.vmap(torch.func.grad(loss))``.
 
 Opacus is no dependency of fusegen's; ``pip install 'fusegen[privacy]'`` brings it.
 """

@@ -13,6 +13,7 @@ from ... import _arguments
 from ...ops.normalised import NORMS
 from ...ops.normalised.formula import Kind
 from ...ops.spec import LSTM, CellSpec
+from .. import _opacus
 from .._base import untapped
 from .._scripted import NotScripted
 
@@ -91,6 +92,12 @@ class Normalised(NotScripted, nn.Module):
             if name in there:
                 new = torch.empty(shapes.get(name, (GH,)), device=device, dtype=dtype)
                 self.register_parameter(name + suffix, Parameter(new))
+
+    def register_forward_hook(self, hook: Any, **options: Any) -> Any:
+        """As torch.nn's, but for Opacus' hook, which is refused."""
+        if _opacus.is_hook(hook):
+            _opacus.refuse(self)
+        return super().register_forward_hook(hook, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         return untapped(self.__dict__.copy())

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ....data.files import sound, tables
 from .characters import Characters
 from .options import GanData
 from .pictures import Pictures
@@ -18,7 +19,7 @@ def read_source(arch: str, options: GanData, argument: str, folder: Path | None)
     """The data that the options name. Raises OSError, ValueError or ModuleNotFoundError, naming `argument`
     or the option."""
     name = options.data if options.data is not None else ("prices" if arch == "recurrent" else "digits")
-    ordered = name in (*READERS, *_TEXT) or name.endswith((".wav", ".csv", ".txt"))
+    ordered = name in (*READERS, *_TEXT) or name.lower().endswith((*tables.SUFFIXES, *sound.SUFFIXES, ".txt"))
     if arch == "recurrent" and name in _IMAGES:
         raise ValueError(f"{argument}: {name} are images, and recurrent networks take series or text")
     if arch != "recurrent" and ordered:

@@ -92,6 +92,14 @@ class Sequences(Source):
             files.write(folder / EXAMPLES, as_npy(self.examples.movedim(1, 0)))
 
     @property
+    def skipped(self) -> tuple[str, ...]:
+        return self.series.skipped if self.series is not None else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.series.notes if self.series is not None else ()
+
+    @property
     def _series(self) -> Series:
         assert self.series is not None, "of this source only the description is known"
         return self.series

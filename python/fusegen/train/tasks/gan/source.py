@@ -34,6 +34,11 @@ class Source(ABC):
         """What was left out, and why."""
         return ()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the data were read, where that is not plain."""
+        return ()
+
     @abstractmethod
     def __len__(self) -> int:
         """How many samples there are."""

@@ -37,7 +37,7 @@ class GanTask(Task):
 
     def __init__(self, model: GAN, source: Source, fit: GanFit, cut: GanData):
         self.model, self.source, self._fit, self._cut = model, source, fit, cut
-        self.skipped = source.skipped
+        self.skipped, self.notes = source.skipped, source.notes
         names = (
             "loss", "r1", "r2", "gp", "approximate_r1", "approximate_r2", "penalty_every", "label_smoothing",
             "generator_every",
