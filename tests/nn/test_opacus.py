@@ -261,7 +261,7 @@ def test_functorch_is_refused():
 
 @pytest.mark.parametrize("options", [{"recurrent_dropout": 0.3}, {"weight_drop": 0.3}])
 def test_the_way_that_errors_name_goes(options):
-    model = Model("GRU", **options)
+    model = Model("GRU", **options).double()
     x = torch.randn(B, T, 2, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"GRU under Opacus: .* grad_sample_mode='no_op' takes it"):
         GradSampleModule(copy.deepcopy(model))(x)

@@ -55,13 +55,12 @@ def discriminator_step(
     r2/2 mean ||grad D(fake)||^2 + gp mean (||grad D(x)|| - 1)^2, with x uniform between the pairs of real
     and fake, drawn from ``generator``. label_smoothing: real targets become 1 less this.
 
-    approximate_r1: a deviation s above 0, with which r1 is the weight of finite differences in place of a
-    gradient, r1/2 mean ((D(real + s e) - D(real)) / s)^2, e standard normal from ``generator``: no second
-    backward, D on as many samples more. Its mean over e is R1 plus terms of order s^2 (without e's luck, of
-    a linear D it is R1). It is the "approximated R1" of Lin et al. 2025 (arXiv:2501.08316, section 3.3),
-    whose weight lambda of ||D(x) - D(N(x, s))||^2 is r1 / (2 s^2). Dropout's masks are the same for a sample
-    with noise and without. approximate_r2: the same of fake samples and r2. Drawn in this order: noise of
-    real, of fake samples, interpolates.
+    approximate_r1: a deviation s above 0, with which r1 weighs finite differences in place of a gradient,
+    r1/2 mean ((D(real + s e) - D(real)) / s)^2, e standard normal from ``generator``: R1 plus terms of order
+    s^2 on average, without a second backward; the "approximated R1" of Lin et al. 2025 (arXiv:2501.08316),
+    whose weight of ||D(x) - D(N(x, s))||^2 is r1 / (2 s^2). Dropout's masks are the same with noise and
+    without. approximate_r2: the same of fake samples and r2. Noise of real samples is drawn first, then that
+    of fake ones, then interpolates.
 
     labels: int64 [N], of real and of fake samples, for a D whose forward takes (x, labels), as
     ``fusegen.gan.Projection``; real_labels and fake_labels where they differ.
@@ -76,64 +75,86 @@ def discriminator_step(
     arXiv:1712.04086): [N, C, ...] become [N / pac, pac C, ...] before D, of either kind by itself. Everything
     then is of packed samples: logits, means, pairs, interpolates (one draw each) and ||grad D||.
 
-    An exact nn.Sequential of nn.Linear, ReLU, LeakyReLU, Tanh, Sigmoid, SiLU, GELU, ELU, Dropout and Flatten
-    without hooks (parametrised weights are fine, and read once: one power iteration of a spectral norm a
-    step) runs in one fused call. Dropout's masks are those of one key, drawn from ``generator`` after the
-    interpolates, or from torch's on the CPU (``dropout_masks``): of real, fake and interpolated samples their
-    own, so that R1 and R2 look at the D that the loss did. Autograd instead draws from torch's generators.
-    With Conv1d, Conv2d and batch norms among piecewise linear activations, in fusegen's convolutions on the
-    CPU, a penalty in closed form instead of by a second backward. A batch norm takes its statistics of real
-    and of fake samples by themselves, as two passes would. Everything else goes through autograd
-    (``StepOutput.path`` and ``reason``), and under ``set_backend("auto")`` dense layers too where a committed
-    measurement says that torch is faster. On a GPU the fused call runs under ``set_backend("fused")``; "auto"
-    takes autograd there until it is measured. Under torch.compile a penalty by a second backward breaks the
-    graph: AOTAutograd cannot differentiate twice.
+    Which networks run fused is the table of docs/gan.md; ``StepOutput.path`` and ``reason`` tell of each
+    step. There dropout's masks are those of one key, drawn from ``generator`` after the interpolates, or from
+    torch's on the CPU (``dropout_masks``): real, fake and interpolated samples have their own. A batch norm
+    takes statistics of real and fake samples apart. torch.compile breaks at a second backward.
 
     Raises ValueError for unknown names, negative weights, sizes or features that do not fit, a pac that does
     not divide the samples, a D that ends in a Sigmoid; TypeError for wrong types; RuntimeError for mixed
     devices or dtypes, a D wrapped in DDP or FSDP (wrap DiscriminatorStep instead), or a penalty on a D that
     cannot be differentiated by its input, or whose layers FSDP shards one by one.
     """
-    losses.check_loss(loss, label_smoothing)
-    r1, r2, gp = checks.penalty("r1", r1), checks.penalty("r2", r2), checks.penalty("gp", gp)
-    near_real = checks.deviation("approximate_r1", approximate_r1, "r1", r1)
-    near_fake = checks.deviation("approximate_r2", approximate_r2, "r2", r2)
-    if approximate_r1 is not None:
-        r1 = 0.0
-    if approximate_r2 is not None:
-        r2 = 0.0
     checks.network(D)
     counted = checks.counted(D)
-    held = counted if type(D) is HeldLabels else None
-    objective = Objective(
-        loss, False, label_smoothing, r1, r2, gp, near_real, near_fake, None if held is None else held[1]
-    )
-    if r1 or r2 or gp:
-        checks.whole_layers(D, objective.penalties)
+    deviations = approximate_r1, approximate_r2
+    objective = _objective(loss, label_smoothing, (r1, r2, gp), deviations, counted if _holds(D) else None)
     dim = checks.sample_dim(D, sample_dim)
+    _check_samples(D, real, fake, objective, dim, generator)
+    both = checks.labels(D, labels, real_labels, fake_labels, (real.shape[dim], fake.shape[dim]))
+    checks.not_packed(pac, D, both)
+    if objective.gp:
+        checks.paired_labels(both)
+    if isinstance(D, HeldLabels) and _holds(D):
+        real, fake = (D.hold(x) if x.requires_grad else x for x in (real, fake))
+    real, fake = checks.packed("real", real, dim, pac), checks.packed("fake", fake, dim, pac)
+    groups = [
+        _beside_noise(x, of_x, s if weight else None, dim, counted, generator)
+        for x, of_x, s, weight in zip(
+            (real, fake), both, deviations, (objective.near_real, objective.near_fake), strict=True
+        )
+    ]
+    mixed = _mix(real, fake, dim, generator) if objective.gp else None
+    request = Request(
+        D, _chain(D), objective, groups[0][0], groups[1][0], mixed=mixed, dim=dim, together=sample_dim,
+        pac=pac, generator=generator, labels=(groups[0][1], groups[1][1]),
+    )  # fmt: skip
+    return _run(request, (dense, convolution, closed_form, sweeps, autograd))
+
+
+def _check_samples(
+    D: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    objective: Objective,
+    dim: int,
+    generator: torch.Generator | None,
+) -> None:
+    if any(objective.weights):
+        checks.whole_layers(D, objective.penalties)
     checks.samples(real, fake, dim)
     checks.features(D, "real", real)
     if generator is not None:
-        checks.random_generator(generator, real if gp or objective.approximate else None)
+        checks.random_generator(generator, real if objective.gp or objective.approximate else None)
     checks.pairs(objective, real, fake, dim)
-    both = checks.labels(D, labels, real_labels, fake_labels, (real.shape[dim], fake.shape[dim]))
-    checks.not_packed(pac, D, both)
-    if gp:
-        checks.paired_labels(both)
-    if type(D) is HeldLabels:
-        real, fake = (D.hold(x) if x.requires_grad else x for x in (real, fake))
-    real, fake = checks.packed("real", real, dim, pac), checks.packed("fake", fake, dim, pac)
-    own_real, own_fake = real, fake
-    if near_real and approximate_r1:
-        real, both = _beside_noise(real, approximate_r1, dim, counted, generator), (_twice(both[0]), both[1])
-    if near_fake and approximate_r2:
-        fake, both = _beside_noise(fake, approximate_r2, dim, counted, generator), (both[0], _twice(both[1]))
-    mixed = _mix(own_real, own_fake, dim, generator) if gp else None
-    request = Request(
-        D, _chain(D), objective, real, fake, mixed=mixed, dim=dim, together=sample_dim, pac=pac,
-        generator=generator, labels=both,
-    )  # fmt: skip
-    return _run(request, (dense, convolution, closed_form, sweeps, autograd))
+
+
+def _holds(D: nn.Module) -> bool:
+    return type(D) is HeldLabels
+
+
+def _objective(
+    loss: str,
+    label_smoothing: float,
+    weights: tuple[float, float, float],
+    deviations: tuple[float | None, float | None],
+    held: Counted,
+) -> Objective:
+    """Of a discriminator's step, its arguments checked: ``weights`` of r1, r2 and gp."""
+    losses.check_loss(loss, label_smoothing)
+    r1, r2, gp = (checks.penalty(name, w) for name, w in zip(("r1", "r2", "gp"), weights, strict=True))
+    near_real = checks.deviation("approximate_r1", deviations[0], "r1", r1)
+    near_fake = checks.deviation("approximate_r2", deviations[1], "r2", r2)
+    return Objective(
+        loss,
+        smoothing=label_smoothing,
+        r1=r1 if deviations[0] is None else 0.0,
+        r2=r2 if deviations[1] is None else 0.0,
+        gp=gp,
+        near_real=near_real,
+        near_fake=near_fake,
+        counted=None if held is None else held[1],
+    )
 
 
 def generator_step(
@@ -276,14 +297,22 @@ def _mix(real: Tensor, fake: Tensor, dim: int, generator: torch.Generator | None
 
 
 def _beside_noise(
-    x: Tensor, deviation: float, dim: int, counted: Counted, generator: torch.Generator | None
-) -> Tensor:
-    """Samples, and behind them the same with noise of this deviation in what counts of them."""
+    x: Tensor,
+    labels: Tensor | None,
+    deviation: float | None,
+    dim: int,
+    counted: Counted,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Samples, and behind them the same with noise of this deviation in what counts of them, where there is
+    one; and their labels."""
+    if not deviation:
+        return x, labels
     noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
     if counted is not None:
         at, width = counted
         noise.narrow(at, width, noise.shape[at] - width).zero_()
-    return torch.cat((x, x + deviation * noise), dim)
+    return torch.cat((x, x + deviation * noise), dim), _twice(labels)
 
 
 def _twice(labels: Tensor | None) -> Tensor | None:

@@ -113,10 +113,9 @@ def packed(
         data.new_zeros(stack.num_layers * D, batch_sizes[0], n) if s is None else s  # type: ignore[call-overload]
         for s, n in zip(given, (weights[1].shape[1], H), strict=False)
     ]
-    out: tuple[Tensor, ...] = _LAYERS[cell](
-        data, batch_sizes, tuple(states) if cell == "lstm" else states[0], weights,
-        per >= 4, stack.num_layers, stack.dropout, stack.training, stack.bidirectional,
-    )  # fmt: skip
+    flags = (per >= 4, stack.num_layers, stack.dropout, stack.training, stack.bidirectional)
+    hx = tuple(states) if cell == "lstm" else states[0]
+    out: tuple[Tensor, ...] = _LAYERS[cell](data, batch_sizes, hx, weights, *flags)
     return out
 
 

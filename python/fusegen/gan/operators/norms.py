@@ -151,7 +151,9 @@ class BatchNormalised(Operator):
             if torch.is_grad_enabled():
                 own, centre, r, var = self._formula(part, p)
             else:
-                own, centre, r = torch.native_batch_norm(part, p[0], p[1], mean, var, True, 1.0, self.m.eps)
+                own, centre, r = torch.ops.aten.native_batch_norm(
+                    part, p[0], p[1], mean, var, True, 1.0, self.m.eps
+                )
             for kept, t in zip(found, (own, centre, r, var), strict=True):
                 kept.append(t)
         y, centres, rs, variances = found
@@ -206,7 +208,7 @@ class BatchNormalised(Operator):
         self, u: Tensor, at: Point, w: Tensor | None, wanted: list[bool]
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
         return [
-            _aten.native_batch_norm_backward(
+            torch.ops.aten.native_batch_norm_backward(
                 own.contiguous(), x, w, None, None, mean, r, True, self.m.eps, wanted
             )
             for own, x, mean, r in zip(u.split(at.groups), at.x.split(at.groups), *at.extra[:2], strict=True)

@@ -108,19 +108,20 @@ def _backward(
         for to, of in zip(dreset, sums, strict=True):
             if to is not None and of is not None:
                 to.copy_(of)
-        return [*_of_products(spec, call, y, dx_part, dh_part, out, wanted)]
+        return [*_of_products(spec, call, y, (dx_part, dh_part), out, wanted)]
 
 
 def _of_products(
     spec: CellSpec,
     call: Call,
     y: Tensor,
-    dx_part: Tensor,
-    dh_part: Tensor | None,
+    parts: tuple[Tensor, Tensor | None],
     out: list[Tensor | None],
     wanted: Sequence[bool],
 ) -> list[Tensor]:
-    """``out`` with the gradients that are products: of x, W and R."""
+    """``out`` with the gradients that are products: of x, W and R. ``parts``: the gates' gradients on the
+    side of x, and on that of h where it is another."""
+    dx_part, dh_part = parts
     x, lengths, W = call.x, call.lengths, _of_each_direction(call, 0)
     (T, B, I), D = x.shape, len(W)
     if wanted[0]:
