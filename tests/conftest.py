@@ -36,6 +36,12 @@ def pytest_make_parametrize_id(val, argname):
     return argname if isinstance(val, bytes) else None
 
 
+def pytest_collection_modifyitems(items):
+    """Nor on an object's address."""
+    if named := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"{named[0]}: expected a name that is the same in every process")
+
+
 @pytest.fixture(autouse=True)
 def _steady(request):
     """The same seed, thread count and backend for every test."""

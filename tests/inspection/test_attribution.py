@@ -77,7 +77,6 @@ def test_gradients_at_an_embedding():
         ({"at": "embedding", "target": 4}, ValueError, "target in 0..3"),
         ({"at": "embedding", "target": lambda out: out}, ValueError, r"target to give \[2\]"),
     ],
-    ids=str,
 )
 def test_gradients_of_bad_input(options, error, said):
     options = {"target": 0, "batch_dim": 0} | options
@@ -322,7 +321,6 @@ def test_a_step_that_brings_nothing_has_nothing():
         (fusegen.nn.LSTM(3, 4), {"readout": lambda y: y[-1].square()}, ValueError, "affine"),
         (fusegen.nn.LSTM(3, 4), {"readout": lambda y: y}, ValueError, r"\[batch, classes\]"),
     ],
-    ids=str,
 )
 def test_decomposition_of_bad_input(layer, options, error, said):
     options = {"readout": lambda y: y[-1]} | options
