@@ -328,39 +328,48 @@ def test_tf32_follows_the_switch_of_torch(monkeypatch):
 
 
 def arguments(**change):
-    """Of gpu_mlp_forward, right but for ``change``, whose numbers are those of the step's tuple."""
+    """Of gpu_mlp_forward, right but for ``change``, whose names of the step's tuple begin with "step "."""
     z = torch.zeros
-    step = [
-        "hinge", False, 1.0, 0.0, 0.0, 0.0, z(3, 5), z(4, 5), None, [z(2, 5), z(1, 2)], [z(2), None], [0.2],
-        True, False, False, 1,
-    ]  # fmt: skip
-    size = simt.gpu_mlp_saved_bytes(tuple(step))
+    step = {
+        "loss": "hinge", "generator": False, "target": 1.0, "r1": 0.0, "r2": 0.0, "gp": 0.0, "near_real": 0.0,
+        "near_fake": 0.0, "counted": 0, "real": z(3, 5), "fake": z(4, 5), "mixed": None,
+        "weights": [z(2, 5), z(1, 2)], "biases": [z(2), None], "slopes": [0.2], "activations": [],
+        "dropouts": [], "key": None, "weight_gradients": True, "dx_real": False, "dx_fake": False,
+        "threads": 1,
+    }  # fmt: skip
+    size = simt.gpu_mlp_saved_bytes(tuple(step.values()))
     for name, value in change.items():
-        if name.startswith("step"):
-            step[int(name[4:])] = value
+        if name.startswith("step "):
+            step[name.removeprefix("step ")] = value
     given = {
         "loss": z(()), "scalars": z(9, dtype=torch.float64), "logits": z(7),
         "saved": torch.empty(size, dtype=torch.uint8),
     }  # fmt: skip
-    given |= {name: value for name, value in change.items() if not name.startswith("step")}
-    return tuple(step), False, 0, *given.values()
+    given |= {name: value for name, value in change.items() if not name.startswith("step ")}
+    return tuple(step.values()), False, 0, *given.values()
 
 
 @pytest.mark.parametrize(
     "change, error",
     [
-        ({"step0": "softplus"}, "loss: expected non_saturating"),
-        ({"step0": "relativistic"}, "expected equal sizes"),
-        ({"step3": -1.0}, "expected weights of at least 0"),
-        ({"step5": 1.0}, "mixed: expected samples"),
-        ({"step6": torch.zeros(3, 6)}, "real: expected shape"),
-        ({"step6": torch.zeros(3, 5, dtype=torch.bfloat16)}, "real: expected float32, got bfloat16"),
-        ({"step7": torch.zeros(5)}, "fake: expected shape"),
-        ({"step7": torch.zeros(4, 5, dtype=torch.float64)}, "real: expected float64, got float32"),
-        ({"step9": [torch.zeros(2, 5), torch.zeros(2, 2)]}, "last layer to have one output"),
-        ({"step9": [torch.zeros(2, 5)]}, "weights, biases, slopes"),
-        ({"step10": [torch.zeros(3), None]}, "biases: expected shape"),
-        ({"step11": [-0.5]}, "slopes: expected values"),
+        ({"step loss": "softplus"}, "loss: expected non_saturating"),
+        ({"step loss": "relativistic"}, "expected equal sizes"),
+        ({"step r1": -1.0}, "expected weights of at least 0"),
+        ({"step gp": 1.0}, "mixed: expected samples"),
+        ({"step real": torch.zeros(3, 6)}, "real: expected shape"),
+        ({"step real": torch.zeros(3, 5, dtype=torch.bfloat16)}, "real: expected float32, got bfloat16"),
+        ({"step fake": torch.zeros(5)}, "fake: expected shape"),
+        ({"step fake": torch.zeros(4, 5, dtype=torch.float64)}, "real: expected float64, got float32"),
+        ({"step weights": [torch.zeros(2, 5), torch.zeros(2, 2)]}, "last layer to have one output"),
+        ({"step weights": [torch.zeros(2, 5)]}, "weights, biases, slopes"),
+        ({"step biases": [torch.zeros(3), None]}, "biases: expected shape"),
+        ({"step slopes": [-0.5]}, "slopes: expected values"),
+        ({"step activations": ["tanh"]}, "a GPU has kernels for piecewise linear activations alone"),
+        (
+            {"step dropouts": [0.5, 0.0], "step key": torch.zeros((), dtype=torch.int64)},
+            "a GPU has kernels for",
+        ),
+        ({"step counted": 3}, "a GPU has kernels for exact penalties of all inputs alone"),
         ({"loss": torch.zeros(1)}, "loss: expected shape"),
         ({"scalars": torch.zeros(9)}, "scalars: expected float64"),
         ({"logits": torch.zeros(8)}, "logits: expected shape"),
