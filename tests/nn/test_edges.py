@@ -219,8 +219,7 @@ def as_tuple(t):
 @pytest.mark.parametrize("name", LAYERS)
 def test_input_and_states_of_other_ranks(name, rows, state):
     hx = torch.randn(state)
-    state_name = r"hx\[0\]" if name == "LSTM" else "hidden"
-    said = f"{name}Cell: expected input and {state_name} both of a batch, 2-D"
+    said = f"{name}Cell: expected input and hidden0 both of a batch, 2-D"
     with pytest.raises(RuntimeError, match=f"{said}.* got input {len(rows)}-D and .* {len(state)}-D"):
         getattr(fusegen.nn, f"{name}Cell")(I, H)(torch.randn(rows), (hx, hx) if name == "LSTM" else hx)
 

@@ -18,7 +18,7 @@ OPTIONS = {
     "train vae": 40,
     "train seqvae": 41,
     "train seq2seq": 33,
-    "train gan": 53,
+    "train gan": 57,
     "resume": 16,
     "export": 3,
     "evaluate text": 2,
@@ -30,7 +30,7 @@ OPTIONS = {
     "sample vae": 6,
     "sample seqvae": 9,
     "sample seq2seq": 8,
-    "sample gan": 8,
+    "sample gan": 9,
 }
 
 

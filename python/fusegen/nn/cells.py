@@ -61,11 +61,11 @@ class Cell(nn.Module):
                 raise TypeError(f"{what}: expected {name} to be a Tensor, got {type(s).__name__}")
             if s is not None and s.dim() not in (1, 2):
                 raise ValueError(f"{what}: Expected {name} to be 1D or 2D, got {s.dim()}D instead")
-        for s, name in zip(states, self._state_names, strict=False):
+        for i, s in enumerate(states):
             if s is not None and s.dim() != input.dim():
                 raise RuntimeError(
-                    f"{what}: expected input and {name} both of a batch, 2-D, or both of one row, 1-D, got "
-                    f"input {input.dim()}-D and {name} {s.dim()}-D"
+                    f"{what}: expected input and hidden{i} both of a batch, 2-D, or both of one row, 1-D, "
+                    f"got input {input.dim()}-D and hidden{i} {s.dim()}-D"
                 )
         if input.dim() == 1:
             input = input.unsqueeze(0)

@@ -80,7 +80,8 @@ def of_weights(given: Sequences, gates: Gates, wanted: Sequence[bool]) -> list[T
     """The gradients wanted of the weights, each [groups, ...]: of group g, the samples from g * B / groups
     on."""
     # each thread of the engine's has a group's steps beside it: of few groups, as many copies as threads
-    engine = given.x.is_cpu and given.groups >= torch.get_num_threads()
+    wide = gates.dgates.dtype in (torch.float32, torch.float64)  # as its own backward gives them
+    engine = given.x.is_cpu and wide and given.groups >= torch.get_num_threads()
     return (by_engine if engine else by_torch)(given, gates, wanted)
 
 
