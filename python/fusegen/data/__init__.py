@@ -4,8 +4,10 @@ from .arrays import read_array, read_tokens
 from .batches import Fetched, Shuffled
 from .drawing import curves, grid, png, save_grid
 from .images import Images, has_test_split, read_images
+from .innovations import Innovations
 from .parallel import Pairs, read_pairs, reversals
 from .pictures import digits, fitted, photo_patches
+from .recordings import sines, watch
 from .sequences import Ragged, lines, sentences
 from .series import Series, eeg, read_series, share_prices, windows
 from .stream import StreamedLanes, StreamError, TextStream
@@ -16,6 +18,7 @@ from .whitening import Whitening
 __all__ = [
     "Fetched",
     "Images",
+    "Innovations",
     "Lanes",
     "Pairs",
     "Ragged",
@@ -50,7 +53,9 @@ __all__ = [
     "save_grid",
     "sentences",
     "share_prices",
+    "sines",
     "split",
     "tokenize",
+    "watch",
     "windows",
 ]
