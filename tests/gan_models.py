@@ -18,11 +18,25 @@ def series(**options):
     return RecurrentGAN(3, steps=T, noise_size=4, hidden_size=8, **options)
 
 
+def residual(begun=True, **options):
+    """All that a series' GAN may have besides. begun: no longer with the zeros it begins with."""
+    sums = torch.ones(3 * T, 3 * T).triu(), torch.ones(3 * T)
+    options = {"cell": "gru", "output": "linear", "bidirectional": True, **options}
+    model = RecurrentGAN(
+        3, steps=T, noise_size=6, shared=2, hidden_size=8, residual=True, levels=sums, **options
+    )
+    if begun:
+        drawn = torch.randn(model.generator.head.weight.shape) / 4
+        for net in {model.generator, model.drawn_from}:
+            net.head.weight.data.copy_(drawn)
+    return model
+
+
 def text(**options):
     return RecurrentGAN(vocab_size=7, steps=T, noise_size=4, hidden_size=8, cell="gru", **options)
 
 
-MODELS = {"mlp": mlp, "dcgan": dcgan, "series": series, "text": text}
+MODELS = {"mlp": mlp, "dcgan": dcgan, "series": series, "residual": residual, "text": text}
 
 
 def real_of(model, n=N):

@@ -8,9 +8,10 @@ import torch
 from fusegen import losses
 from fusegen.gan import GanOptions, Optimizers, gan_step
 from fusegen.gan.training import _finite
-from fusegen.models import MLPGAN, RecurrentGAN
+from fusegen.gan.turns import discriminator_turn
+from fusegen.models import DCGAN, MLPGAN, RecurrentGAN
 from fusegen.models.gan.recurrent import gumbel_noise, straight_through
-from gan_models import MODELS, N, T, dcgan, labels_of, mlp, real_of, same_state, series, state, text
+from gan_models import MODELS, N, T, dcgan, labels_of, mlp, real_of, residual, same_state, series, state, text
 from tolerances import agree, close
 from torch import nn
 
@@ -95,6 +96,33 @@ def test_what_lies_past_a_sequences_end_changes_nothing(make):
     assert not torch.allclose(judge(real, lengths=lengths), judge(real))
     fake = model.fakes(real, labels, lengths)
     assert (fake[past] == 0).all() and (fake[~past].abs().sum(-1) > 0).all()
+
+
+def test_a_residual_generator_begins_as_its_noise():
+    model = residual(begun=False)
+    noise = model.noise(N)
+    assert torch.equal(model.generate(noise), noise[..., 2:5])
+    model = residual()
+    assert not torch.equal(model.generate(noise), noise[..., 2:5])
+    # a step is made of what was before it
+    other = noise.clone()
+    other[3:] += 1
+    assert torch.equal(model.generate(other)[:3], model.generate(noise)[:3])
+
+
+def test_the_discriminator_sees_levels_of_as_many_steps_as_there_are():
+    model, x = residual(), torch.randn(T, N, 3)
+    levels = model.discriminator.levels(x)
+    agree(levels.sum(2), 3 + (x.sum(2).cumsum(0) * 3 - 3 * x.sum(2) + _within_a_step(x)))
+    agree(model.discriminator.levels(x[:2]), levels[:2])
+    with pytest.raises(ValueError, match=f"levels are known for {T} steps, got {T + 1}"):
+        model.discriminator(model.critic_input(torch.randn(T + 1, N, 3)))
+    assert not any("matrix" in name or "constant" in name for name in model.state_dict())
+
+
+def _within_a_step(x):
+    """Of a step's own values with weights 3, 2, 1: how often `residual`'s triangle counts each."""
+    return (x * torch.tensor([3.0, 2, 1])).sum(2)
 
 
 def test_straight_through_is_one_hot_with_the_gradient_of_softmax():
@@ -287,6 +315,49 @@ def test_a_lazy_penalty_is_as_strong_on_average():
     assert lazy[1:4] == lazy[5:8] == [None] * 3
     agree(torch.tensor(lazy[0]), torch.tensor(4 * always[0]))
     agree(torch.tensor(sum(p or 0 for p in lazy)), torch.tensor(sum(always)))
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("classes", [0, 3])
+def test_penalties_by_finite_differences(make, classes):
+    """The formula by hand from the same noise, and labels, lengths and what lies past them without noise."""
+    torch.manual_seed(0)
+    model = make(num_classes=classes)
+    besides = labels_of(model), [T, 2, 1, T, 3, T] if model.sample_dim else None
+    real = model.critic_input(real_of(model), *besides)
+    fake = model.critic_input(model.fakes(real, *besides).detach(), *besides)
+    options = GanOptions(r1=3.0, r2=0.5, penalty_every=2, penalty_noise=0.1)
+    out = discriminator_turn(model, real, fake, options, 4, torch.Generator().manual_seed(7))
+    again = torch.Generator().manual_seed(7)
+    D, expected = (
+        model.discriminator,
+        losses.discriminator_loss("non_saturating", out.real_logits, out.fake_logits),
+    )
+    for x, weight in ((real, 6.0), (fake, 1.0)):
+        moved = model.near(x, 0.1, again)
+        still = moved == x
+        if model.sample_dim:
+            assert still[..., model.features :].all() and still[2:, 1].all() and not still[:2, 1, 0].any()
+        else:
+            assert still.flatten(1).sum(1).eq(0).all() or classes
+        expected = expected + weight / 2 * ((D(moved).flatten() - D(x).flatten()) / 0.1).square().mean()
+    if not isinstance(model, DCGAN):  # whose batch norms take all samples together
+        agree(out.loss.detach(), expected.detach())
+    assert discriminator_turn(model, real, fake, options, 5).penalty == 0
+    out.loss.backward()
+    assert all(p.grad is not None for p in D.parameters())
+
+
+def test_finite_differences_are_r1_on_average():
+    """Of a linear D exactly |w|^2 / 2."""
+    model = MLPGAN((4,), 3, (5,), (6,))
+    model.discriminator = nn.Sequential(nn.Flatten(), nn.Linear(4, 1)).double()
+    x = torch.randn(200_000, 4, dtype=torch.float64)
+    options = GanOptions(r1=1.0, penalty_noise=0.3)
+    penalty = discriminator_turn(model, x, x, options, 0, torch.Generator().manual_seed(0)).penalty
+    assert penalty.item() == pytest.approx(model.discriminator[1].weight.square().sum().item() / 2, rel=0.02)
+    with pytest.raises(ValueError, match="penalty_noise: gp is about gradients' lengths"):
+        GanOptions(gp=1.0, penalty_noise=0.1)
 
 
 def test_the_generator_may_be_trained_less_often():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from fusegen.cli import main
-from fusegen.data import Images, Shuffled, Whitening, curves, fitted, png
+from fusegen.data import Images, Innovations, Shuffled, Whitening, curves, fitted, png, windows
 from fusegen.train import GanTask, RunOptions, config
 from fusegen.train.learner import Learner
 from fusegen.train.run import Run, read_log
@@ -18,7 +18,7 @@ from fusegen.train.tasks import find_task
 from fusegen.train.tasks.gan.characters import Characters, jensen_shannon
 from fusegen.train.tasks.gan.options import ARCHS, PRESETS, GanData, GanFit, GanModel, GanRun
 from fusegen.train.tasks.gan.pictures import Pictures
-from fusegen.train.tasks.gan.series import Sequences
+from fusegen.train.tasks.gan.series import READERS, Sequences
 from fusegen.train.tasks.gan.source import draw
 from fusegen.train.workers import Shard, Workers
 from learning.gan import PlainGan
@@ -121,7 +121,8 @@ def test_a_run_trains_measures_and_draws(tmp_path, places, capsys, kind):
         ("mlp", ["--penalty-every", "3", "--gp", "2", "--ema", "0.5", "--spectral-norm"]),
         ("mlp", ["--precision", "bfloat16", "--accumulate", "2", "--generator-every", "2"]),
         ("dcgan", ["--conditional", "--penalty-every", "2", "--loss", "hinge"]),
-        ("series", ["--cell", "gru", "--r2", "0.1"]),
+        ("series", ["--cell", "lstm", "--r2", "0.1", "--penalty-every", "3"]),
+        ("series", ["--no-innovations", "--no-levels", "--no-residual", "--penalty-noise", "0"]),
         ("text", ["--loss", "relativistic"]),
     ],
 )
@@ -225,6 +226,10 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
         ("series", ["--data", "digits"], "--data: digits are images"),
         ("series", ["--data", "{tmp}/nan.npy"], "nan.npy holds NaN or infinity, first at [0]"),
         ("series", ["--data", "{tmp}/no.wav"], "--data: cannot read {tmp}/no.wav"),
+        ("series", ["--data", "sines", "--stride", "2"], "--stride: sines are drawn one by one"),
+        ("series", ["--no-innovations"], "--levels: only innovations add up to something"),
+        ("series", ["--no-innovations", "--no-whiten"], "--residual: noise of deviation 1"),
+        ("series", ["--gp", "1"], "--penalty-noise: gp is about gradients' lengths"),
         ("text", ["--length", "500"], "has 192 characters, --length 500"),
     ],
 )
@@ -449,6 +454,76 @@ def test_what_is_kept_of_the_data_is_enough_to_draw(tmp_path, places):
         assert source.drawn(gan, how) == again.drawn(gan, how)
     with pytest.raises(ValueError, match="does not describe data"):
         revived(tmp_path, {"kind": "smells"})
+
+
+def test_innovations_are_learnt_and_kept(places, tmp_path):
+    """With all that a series' GAN may have besides; whitened ones lie in older runs' folders."""
+    own = sections("series", places)
+    own["data"] = GanData(data=places["series"], batch=4, length=5, innovations=True)
+    own["model"] = GanModel(
+        arch="recurrent", noise=4, hidden=4, residual=True, bidirectional=True, levels=True
+    )
+    task = GanTask.from_options(own, None)
+    (batch, _), rows = next(task.data(Shard())), next(Shuffled(len(task.source), 4, 0))[0]
+    form = task.source.form
+    assert isinstance(form, Innovations)
+    assert torch.equal(batch["real"], form(task.source.series.values)[:, rows])
+    assert task.model.noise_size == 4 + 3 and task.model.shared == 4
+    task.source.keep(tmp_path)
+    content = json.loads((tmp_path / "data.json").read_text())
+    again = Sequences.revive(content, tmp_path)
+    how = GanTask.sampling(count=3, length=9)
+    assert again.drawn(task.model, how) == task.source.drawn(task.model, how)
+    content |= {"whitening": Whitening.fit(task.source.series.values).to_json()}
+    for later in ("innovations", "classes"):
+        del content[later]
+    assert isinstance(Sequences.revive(content, tmp_path).form, Whitening)
+
+
+def test_a_runs_own_file_gives_options_that_came_later_their_old_values():
+    task = find_task("gan")
+    content = {"task": "gan", "model": {"arch": "recurrent"}}
+    asked = config.from_json(task, content, "file")
+    assert asked["model"].residual and asked["data"].innovations and asked["fit"].penalty_noise
+    run = config.from_json(task, {**content, "id": "0"}, "file")
+    assert not (run["model"].residual or run["data"].innovations or run["fit"].penalty_noise)
+    assert run["model"].cell == "lstm" and run["fit"].loss == "non_saturating"
+
+
+def test_classes_of_recordings_are_learnt_and_asked_for(tmp_path, monkeypatch, capsys):
+    random = np.random.default_rng(0)
+    recordings = [random.standard_normal((9, 2)) for _ in range(2)]
+    how = {"labels": [0, 1], "classes": ("up", "down")}
+    read = lambda steps, stride: windows("a watch", recordings, steps, stride, **how)
+    monkeypatch.setitem(READERS, "watch", read)
+    folder, out = tmp_path / "run", tmp_path / "out.png"
+    small = ["--arch", "recurrent", "--data", "watch", *SMALL["series"], *QUIET, "--steps", "1"]
+    assert main(["train", "gan", *small, "--conditional", "--folder", str(folder)]) == 0
+    assert main(["sample", str(folder), "--class", "down", "--count", "3", "--out", str(out)]) == 0
+    one = np.load(out.with_suffix(".npy"))
+    assert main(["sample", str(folder), "--class", "1", "--count", "3", "--out", str(out)]) == 0
+    assert (np.load(out.with_suffix(".npy")) == one).all() and one.shape == (3, 5, 2)
+    capsys.readouterr()
+    assert main(["sample", str(folder), "--class", "left"]) == 2
+    assert "--class: expected one of up, down, got 'left'" in capsys.readouterr().err
+
+
+def test_judges_and_errors_are_measured_when_asked_for(tmp_path, places, capsys):
+    folder = tmp_path / "run"
+    assert train("series", places, folder, "--steps", 1) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(folder), "--score-steps", "2", "--judges", "2"]) == 0
+    measures = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
+    for name in ("published judge", "wide judge"):
+        for whose in ("", " of a Gaussian fit", " of the data"):
+            for what in ("", ", deviation"):
+                assert 0 <= float(measures[f"discriminative score ({name}){whose}{what}"]) <= 0.8
+    assert {"marginal error", "cross-correlation error of a Gaussian fit"} <= measures.keys()
+    assert not {"discriminative score", "marginal error of the data"} & measures.keys()
+    assert main(["evaluate", str(folder), "--score-steps", "2", "--judges", "2", "--no-beside"]) == 0
+    alone = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
+    others = (" of a Gaussian fit", " of the data")
+    assert alone == {name: x for name, x in measures.items() if not any(other in name for other in others)}
 
 
 def test_series_without_whitening_stay_as_they_are(places):

@@ -18,7 +18,8 @@ class GanOptions:
     Karras et al. 2020, arXiv:1912.04958, appendix B): on average the gradient is that of every step. (Their
     correction of Adam's rates is for a penalty with an optimiser step of its own; here loss and penalty share
     one.) generator_every: k trains the generator at every k-th step only. clip: the gradient of each network
-    is cut to this length; 0 for no limit.
+    is cut to this length; 0 for no limit. penalty_noise: above 0, r1 and r2 are taken by finite differences
+    along noise of this deviation, without a second backward.
 
     Raises TypeError or ValueError, naming the option.
     """
@@ -31,11 +32,16 @@ class GanOptions:
     label_smoothing: float = 0.0
     generator_every: int = 1
     clip: float = 0.0
+    penalty_noise: float = 0.0
 
     def __post_init__(self) -> None:
         losses.check_loss(self.loss, self.label_smoothing)
-        for name in ("r1", "r2", "gp", "clip"):
+        for name in ("r1", "r2", "gp", "clip", "penalty_noise"):
             number(name, getattr(self, name), 0)
+        if self.gp and self.penalty_noise:
+            raise ValueError(
+                f"penalty_noise: gp is about gradients' lengths, got gp={self.gp} and {self.penalty_noise}"
+            )
         for name in ("penalty_every", "generator_every"):
             whole(name, getattr(self, name), 1)
         for name in ("r1", "r2", "gp"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..losses import discriminator_loss
 from .request import StepOutput
 from .step import discriminator_step, generator_step
 
@@ -29,6 +30,8 @@ def discriminator_turn(
     of a gradient penalty. Errors as in ``discriminator_step``.
     """
     weights = options.penalties(step)
+    if weights and options.penalty_noise:
+        return _by_differences(model, (real, fake), options, weights, generator)
     return discriminator_step(
         model.critic(bool(weights)),
         real,
@@ -49,3 +52,36 @@ def generator_turn(model: GAN, real: Tensor, fake: Tensor, options: GanOptions) 
     ``generator_step``.
     """
     return generator_step(model.critic(False), fake, options.loss, real=real)
+
+
+def _by_differences(
+    model: GAN,
+    samples: tuple[Tensor, Tensor],
+    options: GanOptions,
+    weights: dict[str, float],
+    generator: torch.Generator | None,
+) -> StepOutput:
+    """The discriminator's loss with R1 and R2 by finite differences: r1/2 mean ((D(x + s e) - D(x)) / s)^2, e
+    standard normal, s ``penalty_noise``, whose mean over e is R1 but for terms of order s^2 (Lin et al. 2025,
+    arXiv:2501.08316, section 3.3). No second backward, which a recurrent layer pays for dearly; all samples
+    pass D together."""
+    s = options.penalty_noise
+    names = [name for name in ("r1", "r2") if name in weights]
+    noisy = [model.near(samples[("r1", "r2").index(name)], s, generator) for name in names]
+    D, dim = model.critic(False), model.sample_dim
+    counts = [x.shape[dim] for x in (*samples, *noisy)]
+    r, f, *near = D(torch.cat((*samples, *noisy), dim)).flatten().split(counts)
+    loss = discriminator_loss(options.loss, r, f, options.label_smoothing)
+    penalty = loss.new_zeros(())
+    for name, moved in zip(names, near, strict=True):
+        at = r if name == "r1" else f
+        penalty = penalty + weights[name] / 2 * ((moved - at) / s).square().mean()
+    return StepOutput(
+        loss + penalty,
+        r.detach(),
+        f.detach(),
+        penalty.detach(),
+        path="autograd",
+        reason="penalties are taken by finite differences",
+        _scalars={},
+    )

@@ -87,6 +87,10 @@ class GAN(nn.Module):
         """
         raise NotImplementedError
 
+    def near(self, samples: Tensor, deviation: float, generator: torch.Generator | None = None) -> Tensor:
+        """Samples as ``critic_input`` gives them, moved by normal noise; labels and lengths stay."""
+        raise NotImplementedError
+
     def critic(self, penalised: bool) -> nn.Module:
         """The discriminator to give to ``discriminator_step``. ``penalised``: a penalty's input gradient is
         that of the samples alone; the labels' part of the input is held constant."""
@@ -204,6 +208,12 @@ class ImageGAN(GAN):
         labels = self.checked_labels(labels, samples.shape[0])
         return samples if labels is None else self._joined(samples, labels)
 
+    def near(self, samples: Tensor, deviation: float, generator: torch.Generator | None = None) -> Tensor:
+        """As in ``GAN``: noise on what is no label, the first of dim 1."""
+        width = self._own_width if self.num_classes else samples.shape[1]
+        own, labels = samples.tensor_split((width,), 1)
+        return torch.cat((own + deviation * normal_like(own, generator), labels), 1)
+
     def critic(self, penalised: bool) -> nn.Module:
         """As in ``GAN``: with classes and a penalty, the discriminator behind ``HeldLabels``."""
         held = penalised and self.num_classes
@@ -226,6 +236,12 @@ class HeldLabels(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [N, width + labels, ...], the samples first -> D's logits."""
         return self.D(torch.cat((x[:, : self.width], x[:, self.width :].detach()), 1))
+
+
+def normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal noise of the shape, dtype and device of ``x``."""
+    noise = torch.empty(x.shape, device=source_device(generator, x), dtype=torch.float32)
+    return noise.normal_(generator=generator).to(x)
 
 
 def cast_as(fake: Tensor, like: Tensor) -> Tensor:

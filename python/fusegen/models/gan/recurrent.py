@@ -13,7 +13,7 @@ from ..._arguments import check_floats, choice, number, whole
 from ..._modes import evaluating
 from .._sequences import check_integers
 from ._checks import Integers, check_not_empty, integers, source_device
-from .base import GAN, cast_as
+from .base import GAN, cast_as, normal_like
 
 _Cell = type[fused.LSTM] | type[fused.GRU]
 _CELLS: dict[str, _Cell] = {"lstm": fused.LSTM, "gru": fused.GRU}
@@ -29,6 +29,13 @@ class RecurrentGAN(GAN):
     first ``shared`` values are the same at all steps of a sequence (half of it by default). hidden_size,
     num_layers: of both networks. cell: "lstm" or "gru". num_classes, ema: see ``GAN``. spectral_norm: on the
     discriminator's weights.
+
+    residual: the generator's output is noise n of its own, the F values that follow the shared ones, which
+    the network alters: n (1 + a) + b, a and b of its last layer, which begins at zero. At first it gives
+    white noise, which for series as ``data.Innovations`` gives them is a Gaussian process with the data's
+    covariances. bidirectional: the discriminator reads both ways. levels: a matrix [S F, S F] and a constant
+    [S F], by which the discriminator sees beside the values of up to S steps what they add up to
+    (``data.Innovations.levels_map``).
 
     generator: noise [T, B, noise_size + num_classes] -> [T, B, F] (or one-hot [T, B, V]). discriminator:
     [T, B, F + num_classes + 1] -> [B]; the last channel is 1 within a sequence and 0 past its end, where
@@ -50,6 +57,9 @@ class RecurrentGAN(GAN):
         num_layers: int = 1,
         cell: str = "lstm",
         output: str = "tanh",
+        residual: bool = False,
+        bidirectional: bool = False,
+        levels: tuple[Tensor, Tensor] | None = None,
         temperature: float = 1.0,
         num_classes: int = 0,
         spectral_norm: bool = False,
@@ -72,14 +82,31 @@ class RecurrentGAN(GAN):
         choice("output", output, ("tanh", "linear"))
         if self.vocab_size is not None and output != "tanh":
             raise ValueError("output: tokens have none, got both vocab_size and output")
+        self._check_residual(residual, output)
         sizes = hidden_size, num_layers, _CELLS[cell]
         inputs = self.noise_size + self.num_classes
-        if self.vocab_size is None:
-            self.generator: nn.Module = SeriesGenerator(inputs, self.features, *sizes, tanh=output == "tanh")
+        if self.vocab_size is not None:
+            self.generator: nn.Module = TokenGenerator(inputs, self.vocab_size, *sizes)
+        elif residual:
+            self.generator = ResidualGenerator(inputs, self.features, *sizes, after=self.shared)
         else:
-            self.generator = TokenGenerator(inputs, self.vocab_size, *sizes)
-        self.discriminator = SequenceCritic(self.features, self.num_classes, *sizes)
+            self.generator = SeriesGenerator(inputs, self.features, *sizes, tanh=output == "tanh")
+        self.discriminator = SequenceCritic(
+            self.features, self.num_classes, *sizes, bidirectional=bidirectional, levels=levels
+        )
         self._finish(spectral_norm)
+
+    def _check_residual(self, residual: bool, output: str) -> None:
+        own = self.noise_size - self.shared
+        if residual and self.vocab_size is not None:
+            raise ValueError("residual: tokens are drawn, got both vocab_size and residual")
+        if residual and output != "linear":
+            raise ValueError(f"residual: expected output='linear', got {output!r}")
+        if residual and own < self.features:
+            raise ValueError(
+                f"residual: expected at least {self.features} values of noise a step besides the shared "
+                f"ones, one a feature, got {own}"
+            )
 
     def noise(
         self,
@@ -136,6 +163,11 @@ class RecurrentGAN(GAN):
             parts.append(self._one_hot(labels, samples).expand(T, -1, -1))
         inside = samples.new_ones(T, B) if lengths is None else within(lengths, T).to(samples)
         return torch.cat((*parts, inside.unsqueeze(2)), 2)
+
+    def near(self, samples: Tensor, deviation: float, generator: torch.Generator | None = None) -> Tensor:
+        """As in ``GAN``: noise on the values within the lengths."""
+        values, rest = samples.tensor_split((self.features,), 2)
+        return torch.cat((values + deviation * normal_like(values, generator) * rest[..., -1:], rest), 2)
 
     @torch.no_grad()
     def sample(
@@ -206,6 +238,27 @@ class SeriesGenerator(nn.Module):
         return zero_past_end(x.tanh() if self.tanh else x, lengths)
 
 
+class ResidualGenerator(nn.Module):
+    """Noise [T, B, inputs] -> [T, B, features]: n (1 + a) + b, n the features that follow the first ``after``
+    of the noise, a and b linear in what a recurrent stack makes of all of it; zero at first."""
+
+    def __init__(
+        self, inputs: int, features: int, hidden_size: int, num_layers: int, cell: _Cell, *, after: int
+    ) -> None:
+        super().__init__()
+        self.rnn = cell(inputs, hidden_size, num_layers)
+        self.head = nn.Linear(hidden_size, 2 * features)
+        self.after = after
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, noise: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """lengths: [B], past which the sequences are zero; None: all T."""
+        a, b = self.head(self.rnn(noise, lengths=lengths)[0]).chunk(2, 2)
+        own = noise[..., self.after : self.after + a.shape[2]]
+        return zero_past_end(own * (1 + a) + b, lengths)
+
+
 class TokenGenerator(nn.Module):
     """Noise [T, B, inputs] -> one-hot tokens [T, B, V], each drawn from logits that have seen those before.
 
@@ -238,27 +291,68 @@ class TokenGenerator(nn.Module):
 
 
 class SequenceCritic(nn.Module):
-    """[T, B, F + num_classes + 1] -> logits [B], of the last output and the mean of all within the length."""
+    """[T, B, F + num_classes + 1] -> logits [B], of the last outputs (of both directions) and the mean of all
+    within the length. levels: as in ``RecurrentGAN``."""
 
     sample_dim = 1
 
     def __init__(
-        self, features: int, num_classes: int, hidden_size: int, num_layers: int, cell: _Cell
+        self,
+        features: int,
+        num_classes: int,
+        hidden_size: int,
+        num_layers: int,
+        cell: _Cell,
+        *,
+        bidirectional: bool = False,
+        levels: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.features = features
-        self.rnn = cell(features + num_classes, hidden_size, num_layers)
-        self.head = nn.Linear(2 * hidden_size, 1)
+        seen = features if levels is None else 2 * features
+        self.rnn = cell(seen + num_classes, hidden_size, num_layers, bidirectional=bidirectional)
+        self.directions = 2 if bidirectional else 1
+        self.head = nn.Linear(2 * self.directions * hidden_size, 1)
+        matrix, constant = (None, None) if levels is None else _checked_levels(levels, features)
+        # Of the data, not learnt: made anew with the model.
+        self.register_buffer("matrix", matrix, persistent=False)
+        self.register_buffer("constant", constant, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: values, one-hot labels, and 1 within a sequence, 0 past its end; behind a sequence's end nothing
         is read."""
         values, labels, inside = x.split((self.features, x.shape[2] - self.features - 1, 1), 2)
         lengths = inside.detach().sum((0, 2)).round().long()
-        y, final = self.rnn(torch.cat((values, labels.detach()), 2), lengths=lengths)
-        last = (final[0] if isinstance(final, tuple) else final)[-1]
+        seen = (
+            [values, labels.detach()]
+            if self.matrix is None
+            else [values, self.levels(values), labels.detach()]
+        )
+        y, final = self.rnn(torch.cat(seen, 2), lengths=lengths)
+        last = (final[0] if isinstance(final, tuple) else final)[-self.directions :]
         mean = y.sum(0) / lengths.clamp(min=1).unsqueeze(1)
-        return self.head(torch.cat((last, mean), 1)).squeeze(1)
+        return self.head(torch.cat((*last, mean), 1)).squeeze(1)
+
+    def levels(self, values: Tensor) -> Tensor:
+        """What values [T, B, F] add up to, [T, B, F]. Raises ValueError for more steps than are known."""
+        T, B, F = values.shape
+        n = T * F
+        if n > len(self.matrix):
+            raise ValueError(f"samples: levels are known for {len(self.matrix) // F} steps, got {T}")
+        flat = values.movedim(0, 1).reshape(B, n)
+        # Causal: the first steps' levels are those of a shorter sequence.
+        return (flat @ self.matrix[:n, :n] + self.constant[:n]).view(B, T, F).movedim(1, 0)
+
+
+def _checked_levels(levels: tuple[Tensor, Tensor], features: int) -> tuple[Tensor, Tensor]:
+    matrix, constant = levels
+    n = len(constant)
+    if matrix.shape != (n, n) or constant.dim() != 1 or n == 0 or n % features:
+        raise ValueError(
+            f"levels: expected a matrix [S x {features}, S x {features}] and a constant [S x {features}], "
+            f"got shapes {list(matrix.shape)} and {list(constant.shape)}"
+        )
+    return matrix, constant
 
 
 def within(lengths: Tensor, T: int) -> Tensor:

@@ -17,9 +17,21 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "run": {"ema": 0.995, "evaluations": 5},
     },
     "recurrent": {
-        "model": {"noise": 16},
-        "data": {"batch": 128},
-        "fit": {"steps": 4000, "penalty_every": 4},
+        "model": {
+            "noise": 16,
+            "cell": "gru",
+            "bidirectional": True,
+            "residual": True,
+            "levels": True,
+        },
+        "data": {"batch": 128, "innovations": True},
+        "fit": {
+            "steps": 4000,
+            "loss": "relativistic",
+            "r2": 1.0,
+            "penalty_every": 2,
+            "penalty_noise": 0.1,
+        },
         "run": {"ema": 0.995, "evaluations": 5},
     },
 }
@@ -49,6 +61,15 @@ class GanModel(Options):
     cell: str = option("lstm", "recurrent: cell of both networks", ("lstm", "gru"))
     hidden: int = option(64, "recurrent: units in a layer", least=1)
     layers: int = option(1, "recurrent: layers", least=1)
+    bidirectional: bool = option(False, "recurrent: the discriminator reads both ways")
+    residual: bool = option(
+        False,
+        "recurrent, series: the generator alters noise that it gives as it is at first; --noise is then of "
+        "a whole sequence, besides one value a feature and step",
+    )
+    levels: bool = option(
+        False, "recurrent, --innovations: the discriminator sees what they add up to besides them"
+    )
     temperature: float = option(
         1.0, "recurrent, text: of the straight-through Gumbel-softmax", least=0, open_below=True
     )
@@ -61,8 +82,8 @@ class GanData(Options):
     data: str | None = option(
         None,
         "images: digits, photos, a folder of images, MNIST's or CIFAR's files, .npy, .npz, hf:NAME; for "
-        "recurrent: prices, eeg, a .npy, .csv or .wav, a folder of .wav, pydocs or a .txt (default: digits; "
-        "for recurrent prices)",
+        "recurrent: prices, eeg, sines, watch, a .npy, .csv or .wav, a folder of .wav, pydocs or a .txt "
+        "(default: digits; for recurrent prices)",
     )
     batch: int = _by_arch("data", "batch", 64, "real samples in a step, and fake ones", least=1)
     size: int = option(28, "pixels that images are brought to; dcgan takes 28, 32 and 64", least=4)
@@ -73,6 +94,11 @@ class GanData(Options):
     stride: int = option(1, "recurrent: steps from the begin of one sequence to that of the next", least=1)
     whiten: bool = option(
         True, "recurrent: learn uncorrelated features of one scale, wandering ones as changes"
+    )
+    innovations: bool = option(
+        False,
+        "recurrent: learn what each step adds to what those before foretell, in place of --whiten; prices "
+        "and the like as logarithms",
     )
     vocabulary: int = option(100, "recurrent, text: most frequent characters that are kept", least=2)
     column: str = option("image", "of an hf: dataset; the array's name in an .npz")
@@ -104,12 +130,12 @@ class GanFit(FitOptions):
     )
     beta1: float = option(0.5, "Adam's decay of the gradient", least=0, most=1, open_above=True)
     beta2: float = option(0.99, "Adam's decay of its square", least=0, most=1, open_above=True)
-    loss: str = option("non_saturating", "of both networks", LOSSES)
+    loss: str = _by_arch("fit", "loss", "non_saturating", "of both networks", choices=LOSSES)
     label_smoothing: float = option(
         0.0, "the target of real samples is 1 less this", least=0, most=1, open_above=True
     )
     r1: float = option(1.0, "weight of R1, the penalty on real samples", least=0)
-    r2: float = option(0.0, "weight of R2, the penalty on fake samples", least=0)
+    r2: float = _by_arch("fit", "r2", 0.0, "weight of R2, the penalty on fake samples", least=0)
     gp: float = option(0.0, "weight of WGAN-GP's penalty, between them", least=0)
     penalty_every: int = _by_arch(
         "fit",
@@ -117,6 +143,13 @@ class GanFit(FitOptions):
         1,
         "penalties in each so-many-th step only, so many times as strong (lazy)",
         least=1,
+    )
+    penalty_noise: float = _by_arch(
+        "fit",
+        "penalty_noise",
+        0.0,
+        "above 0: R1 and R2 by finite differences along noise of this deviation, without a second backward",
+        least=0,
     )
     generator_every: int = option(1, "the generator learns in each so-many-th step only", least=1)
 
@@ -164,4 +197,11 @@ class GanMeasuring(Options):
     )
     score_steps: int = option(2000, "steps of the post-hoc network (series)", least=1)
     repeats: int = option(1, "post-hoc networks whose scores are averaged (series)", least=1)
+    judges: int = option(
+        0,
+        "so many published and as many wide judges in their place, with spread, and errors without judge "
+        "(series)",
+        least=0,
+    )
+    beside: bool = option(True, "measure a Gaussian fit and the data themselves too (series)")
     seed: int = option(1, "of the noise and of the post-hoc networks", least=0, most=2**63 - 1)

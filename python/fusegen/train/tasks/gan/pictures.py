@@ -129,22 +129,11 @@ class Pictures(Source):
 
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         _no_length(how)
-        columns, labels = 8, None
-        if gan.num_classes:
-            columns = min(gan.num_classes, 10)
-            labels = torch.arange(how.count) % gan.num_classes
-        if how.class_ is not None:
-            columns, labels = 8, torch.full((how.count,), self._class(how.class_))
+        labels = self.asked(how) if gan.num_classes else None
+        columns = min(gan.num_classes, 10) if gan.num_classes and how.class_ is None else 8
         random = torch.Generator().manual_seed(how.seed)
         samples = draw(gan, how.count, random, labels=labels, truncation=how.truncation)
         return {".png": png(grid(samples, columns))}
-
-    def _class(self, name: str) -> int:
-        if name in self.classes:
-            return self.classes.index(name)
-        if name.isdigit() and int(name) < len(self.classes):
-            return int(name)
-        raise ValueError(f"class_: expected one of {', '.join(self.classes)}, got {name!r}")
 
 
 def _pixels(images: Tensor) -> Tensor:

@@ -59,6 +59,17 @@ class Source(ABC):
     def measures(self, gan: GAN, how: GanMeasuring, *, full: bool) -> dict[str, float]:
         """Measures of what `gan` draws, the one that matters first; full: all, else what is quick."""
 
+    def asked(self, how: GanSampling) -> Tensor:
+        """The class of each sample to draw, [count]: the one asked for, or all in turn. Raises ValueError for
+        a class that there is not."""
+        if how.class_ is None:
+            return torch.arange(how.count) % len(self.classes)
+        if how.class_ in self.classes:
+            return torch.full((how.count,), self.classes.index(how.class_))
+        if how.class_.isdigit() and int(how.class_) < len(self.classes):
+            return torch.full((how.count,), int(how.class_))
+        raise ValueError(f"class_: expected one of {', '.join(self.classes)}, got {how.class_!r}")
+
     @abstractmethod
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         """Samples by file suffix."""

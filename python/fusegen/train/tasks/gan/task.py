@@ -35,7 +35,10 @@ class GanTask(Task):
     def __init__(self, model: GAN, source: Source, fit: GanFit, cut: GanData):
         self.model, self.source, self._fit, self._cut = model, source, fit, cut
         self.skipped = source.skipped
-        names = ("loss", "r1", "r2", "gp", "penalty_every", "label_smoothing", "generator_every")
+        names = (
+            *("loss", "r1", "r2", "gp", "penalty_every", "penalty_noise"),
+            *("label_smoothing", "generator_every"),
+        )
         self.rules = GanOptions(**{name: getattr(fit, name) for name in names})
         self._step = 0
 
