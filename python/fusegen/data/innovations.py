@@ -142,10 +142,13 @@ class Innovations:
         K = len(content["kept"])
         return cls(
             shift=array([float("nan") if s is None else s for s in content["shift"]]),
-            **{name: array(content[name]) for name in ("mean", "scale", "spread")},
+            mean=array(content["mean"]),
+            scale=array(content["scale"]),
             kept=tuple(content["kept"]),
+            spread=array(content["spread"]),
             coefficients=tuple(array(each).view(-1, K) for each in content["coefficients"]),
-            **{name: tuple(map(array, content[name])) for name in ("constants", "factors")},
+            constants=tuple(map(array, content["constants"])),
+            factors=tuple(map(array, content["factors"])),
         )
 
 

@@ -295,6 +295,8 @@ class SequenceCritic(nn.Module):
     within the length. levels: as in ``RecurrentGAN``."""
 
     sample_dim = 1
+    matrix: Tensor | None
+    constant: Tensor | None
 
     def __init__(
         self,
@@ -335,6 +337,7 @@ class SequenceCritic(nn.Module):
 
     def levels(self, values: Tensor) -> Tensor:
         """What values [T, B, F] add up to, [T, B, F]. Raises ValueError for more steps than are known."""
+        assert self.matrix is not None and self.constant is not None, "this discriminator sees no levels"
         T, B, F = values.shape
         n = T * F
         if n > len(self.matrix):

@@ -127,10 +127,13 @@ class Sequences(Source):
         features = len(self.features if self.form is None else self.form)
         if options.residual and self.form is None:
             raise ValueError("residual: noise of deviation 1 is not of values in [-1, 1]; give --whiten")
-        if options.levels and not isinstance(self.form, Innovations):
-            raise ValueError(
-                "levels: only innovations add up to something; give --innovations or --no-levels"
-            )
+        levels = None
+        if options.levels:
+            if not isinstance(self.form, Innovations):
+                raise ValueError(
+                    "levels: only innovations add up to something; give --innovations or --no-levels"
+                )
+            levels = self.form.levels_map(self.steps)
         return RecurrentGAN(
             features,
             steps=self.steps,
@@ -142,7 +145,7 @@ class Sequences(Source):
             output="tanh" if self.form is None else "linear",
             residual=options.residual,
             bidirectional=options.bidirectional,
-            levels=self.form.levels_map(self.steps) if options.levels else None,
+            levels=levels,
             num_classes=len(self.classes) if options.conditional else 0,
             spectral_norm=options.spectral_norm,
         )
