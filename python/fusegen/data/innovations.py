@@ -13,7 +13,8 @@ from .._arguments import number
 from .whitening import within
 
 LOGS = 4.0  # a positive feature whose largest value is so many times its least is learnt as its logarithm
-FLOOR = 0.005  # of a feature's deviation: what is smaller than this counts as noise
+FLOOR = 0.005  # of a feature's deviation: forecasts lean on nothing that is smaller
+LEAST = 1e-4  # of a feature's deviation: what is smaller is not made larger
 COEFFICIENTS = 160  # most values of steps before that foretell a step
 
 
@@ -186,7 +187,7 @@ def _independent(rows: Tensor) -> tuple[list[int], Tensor]:
 
 def _regressions(v: Tensor, inside: Tensor, noise: float) -> list[tuple[Tensor, Tensor, Tensor]]:
     """(coefficients, constants, factor) of each step from those before: t = 0, 1, ..., the last pooled over
-    all later steps. noise: added to variances, of what foretells and of what remains."""
+    all later steps. noise: added to the variances of what foretells."""
     T, K = len(v), v.shape[2]
     windows = inside.sum(1)
     enough = [t for t in range(T) if int(windows[t]) > 1]
@@ -201,7 +202,7 @@ def _regressions(v: Tensor, inside: Tensor, noise: float) -> list[tuple[Tensor, 
         squares.diagonal()[:-1] += noise
         solved = torch.linalg.solve(squares, x.T @ y / len(x))
         remains = y - x @ solved
-        covariance = remains.T @ remains / len(x) + noise * torch.eye(K, dtype=v.dtype)
+        covariance = remains.T @ remains / len(x) + LEAST**2 * torch.eye(K, dtype=v.dtype)
         found.append((solved[:-1], solved[-1], torch.linalg.cholesky(covariance)))
     return found
 
