@@ -1,6 +1,7 @@
 """Small GANs of every kind, and samples and labels for them."""
 
 import torch
+from fusegen.data import Innovations
 from fusegen.models import DCGAN, MLPGAN, RecurrentGAN
 
 N, T = 6, 5
@@ -20,10 +21,11 @@ def series(**options):
 
 def residual(begun=True, **options):
     """All that a series' GAN may have besides. begun: no longer with the zeros it begins with."""
-    sums = torch.ones(3 * T, 3 * T).triu(), torch.ones(3 * T)
+    random = torch.Generator().manual_seed(0)
+    form = Innovations.fit(torch.randn(T, 50, 3, generator=random).cumsum(0))
     options = {"cell": "gru", "output": "linear", "bidirectional": True, **options}
     model = RecurrentGAN(
-        3, steps=T, noise_size=6, shared=2, hidden_size=8, residual=True, levels=sums, **options
+        3, steps=T, noise_size=7, shared=2, hidden_size=8, residual=True, levels=form.levels_of(T), **options
     )
     if begun:
         drawn = torch.randn(model.generator.head.weight.shape) / 4

@@ -31,7 +31,7 @@ def test_they_come_back_through_json_and_are_zero_past_the_lengths(lengths):
     y = form(x, lengths)
     assert len(form) == 2 == y.shape[2] and (y[~inside] == 0).all()
     kept = Innovations.from_json(json.loads(json.dumps(form.to_json())))
-    assert torch.equal(kept(x, lengths), y)
+    agree(kept(x, lengths), y)
     back = kept.inverse(y, lengths)
     agree(back[inside], x[inside].float())
     assert (back[~inside] == 0).all()
@@ -57,16 +57,32 @@ def test_a_step_is_made_of_it_and_those_before_alone():
     assert torch.equal(form(other)[:7], form(x)[:7]) and not torch.equal(form(other)[7], form(x)[7])
 
 
-def test_levels_are_a_matrix_whose_corner_is_that_of_fewer_steps():
+def test_levels_are_a_module_with_gradients_of_what_was_before_alone():
     x = wandering()
     form = Innovations.fit(x)
-    matrix, constant = form.levels_map(T)
-    y = form(x)
-    levels = (y.movedim(0, 1).flatten(1) @ matrix + constant).view(N, T, 2).movedim(1, 0)
-    agree(levels, form.levels(y).float())
-    fewer = form.levels_map(5)
-    agree(fewer[0], matrix[:10, :10])
-    assert matrix.view(T, 2, T, 2).abs().sum((1, 3)).tril(-1).max() < 1e-12  # nothing of later steps
+    module, y = form.levels_of(T), form(x)
+    assert not module.state_dict()
+    agree(module(y), form.levels(y).float())
+    agree(module(y[:5]), module(y)[:5])
+    with pytest.raises(ValueError, match="levels are known for 5 steps, got 12"):
+        form.levels_of(5)(y)
+    y.requires_grad_()
+    (gradient,) = torch.autograd.grad(module(y)[6].sum(), y)
+    assert (gradient[:7].abs().sum((1, 2)) > 0).all() and gradient[7:].abs().max() < 1e-12
+
+
+def test_channels_are_normal_whatever_the_data_are():
+    """Half of them lie about -1 and half about 1, with heavy tails."""
+    random = seeded()
+    sides = torch.randint(2, (T, 4000, 1), generator=random) * 2 - 1
+    x = sides + 0.1 * torch.randn(T, 4000, 1, generator=random) ** 3
+    form = Innovations.fit(x)
+    quantiles = torch.tensor([-2.0, -1, -0.5, 0, 0.5, 1, 2])
+    shares = (form(x).reshape(-1, 1) < quantiles).float().mean(0)
+    assert (shares - torch.special.ndtr(quantiles)).abs().max() < 0.02
+    drawn = form.inverse(torch.randn(T, 4000, 1, generator=seeded(1)))
+    for share in (0.02, 0.25, 0.75, 0.98):
+        assert drawn.quantile(share) == pytest.approx(x.quantile(share).item(), abs=0.05)
 
 
 def test_longer_sequences_than_it_was_fitted_to():

@@ -103,26 +103,43 @@ def test_a_residual_generator_begins_as_its_noise():
     noise = model.noise(N)
     assert torch.equal(model.generate(noise), noise[..., 2:5])
     model = residual()
-    assert not torch.equal(model.generate(noise), noise[..., 2:5])
-    # a step is made of what was before it
-    other = noise.clone()
-    other[3:] += 1
-    assert torch.equal(model.generate(other)[:3], model.generate(noise)[:3])
+    x = model.generate(noise)
+    assert not torch.equal(x, noise[..., 2:5])
+    # a step is made of what was before it, and of its own noise by its scale alone
+    later, own = noise.clone(), noise.clone()
+    later[3:] += 1
+    own[2, :, 2:5] += 1
+    assert torch.equal(model.generate(later)[:3], x[:3])
+    assert (model.generate(own)[2] > x[2]).all()
 
 
-def test_the_discriminator_sees_levels_of_as_many_steps_as_there_are():
+@pytest.mark.parametrize("lengths", [None, [T, 2, 1, T, 3, T]], ids=["full", "ragged"])
+def test_the_surprise_is_that_of_the_noise_and_of_how_much_it_is_stretched(lengths):
+    """log p(x) = log p(n) - log |dx / dn|, n the noise that gives x, by autograd's Jacobian."""
+    model = residual().double()
+    noise = model.noise(N)
+    x = model.generate(noise, lengths=lengths)
+    found = model.generator.surprise(x, noise, None if lengths is None else torch.tensor(lengths))
+    total, count = 0.0, 0
+    for b, length in enumerate(lengths or [T] * N):
+        given = noise[:, b : b + 1]
+        made = lambda own, given=given: model.generate(torch.cat((given[..., :2], own, given[..., 5:]), 2))
+        jacobian = torch.autograd.functional.jacobian(made, given[..., 2:5]).reshape(3 * T, 3 * T)
+        inside = 3 * length
+        total += given[:length, :, 2:5].square().sum() / 2 + jacobian[:inside, :inside].logdet()
+        count += inside
+    agree(found.detach(), (total / count).detach())
+    with pytest.raises(ValueError, match="surprise: only a residual generator has a likelihood"):
+        series().surprise(torch.zeros(T, N, 3))
+
+
+def test_the_discriminator_sees_levels_beside_the_values():
     model, x = residual(), torch.randn(T, N, 3)
-    levels = model.discriminator.levels(x)
-    agree(levels.sum(2), 3 + (x.sum(2).cumsum(0) * 3 - 3 * x.sum(2) + _within_a_step(x)))
-    agree(model.discriminator.levels(x[:2]), levels[:2])
-    with pytest.raises(ValueError, match=f"levels are known for {T} steps, got {T + 1}"):
-        model.discriminator(model.critic_input(torch.randn(T + 1, N, 3)))
-    assert not any("matrix" in name or "constant" in name for name in model.state_dict())
-
-
-def _within_a_step(x):
-    """Of a step's own values with weights 3, 2, 1: how often `residual`'s triangle counts each."""
-    return (x * torch.tensor([3.0, 2, 1])).sum(2)
+    seen = []
+    model.discriminator.rnn.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    model.discriminator(model.critic_input(x))
+    agree(seen[0], torch.cat((x, model.discriminator.levels(x)), 2))
+    assert not any("levels" in name for name in model.state_dict())
 
 
 def test_straight_through_is_one_hot_with_the_gradient_of_softmax():

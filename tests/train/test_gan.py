@@ -121,7 +121,7 @@ def test_a_run_trains_measures_and_draws(tmp_path, places, capsys, kind):
         ("mlp", ["--penalty-every", "3", "--gp", "2", "--ema", "0.5", "--spectral-norm"]),
         ("mlp", ["--precision", "bfloat16", "--accumulate", "2", "--generator-every", "2"]),
         ("dcgan", ["--conditional", "--penalty-every", "2", "--loss", "hinge"]),
-        ("series", ["--cell", "lstm", "--r2", "0.1", "--penalty-every", "3"]),
+        ("series", ["--cell", "lstm", "--r2", "0.1", "--penalty-every", "3", "--warm-up", "2"]),
         ("series", ["--no-innovations", "--no-levels", "--no-residual", "--penalty-noise", "0"]),
         ("text", ["--loss", "relativistic"]),
     ],
@@ -468,7 +468,7 @@ def test_innovations_are_learnt_and_kept(places, tmp_path):
     form = task.source.form
     assert isinstance(form, Innovations)
     assert torch.equal(batch["real"], form(task.source.series.values)[:, rows])
-    assert task.model.noise_size == 4 + 3 and task.model.shared == 4
+    assert task.model.noise_size == 4 + 2 * 3 and task.model.shared == 4
     task.source.keep(tmp_path)
     content = json.loads((tmp_path / "data.json").read_text())
     again = Sequences.revive(content, tmp_path)
@@ -497,7 +497,8 @@ def test_classes_of_recordings_are_learnt_and_asked_for(tmp_path, monkeypatch, c
     read = lambda steps, stride: windows("a watch", recordings, steps, stride, **how)
     monkeypatch.setitem(READERS, "watch", read)
     folder, out = tmp_path / "run", tmp_path / "out.png"
-    small = ["--arch", "recurrent", "--data", "watch", *SMALL["series"], *QUIET, "--steps", "1"]
+    small = ["--arch", "recurrent", "--data", "watch", *SMALL["series"], *QUIET, "--steps", "2"]
+    small += ["--warm-up", "1"]
     assert main(["train", "gan", *small, "--conditional", "--folder", str(folder)]) == 0
     assert main(["sample", str(folder), "--class", "down", "--count", "3", "--out", str(out)]) == 0
     one = np.load(out.with_suffix(".npy"))
@@ -506,6 +507,17 @@ def test_classes_of_recordings_are_learnt_and_asked_for(tmp_path, monkeypatch, c
     capsys.readouterr()
     assert main(["sample", str(folder), "--class", "left"]) == 2
     assert "--class: expected one of up, down, got 'left'" in capsys.readouterr().err
+
+
+def test_the_generator_warms_up_by_likelihood_alone(tmp_path, places):
+    for weight in (0.0, 0.5):
+        folder = tmp_path / str(weight)
+        more = ["--warm-up", 2, "--supervised", weight, "--steps", 4]
+        assert train("series", places, folder, *more) == 0
+        lines = [line for line in read_log(folder) if "generator loss" in line]
+        alone = [line["generator loss"] == line.get("surprise") for line in lines]
+        assert alone == [True, True, False, False]
+        assert [("surprise" in line) for line in lines] == [True, True, weight > 0, weight > 0]
 
 
 def test_judges_and_errors_are_measured_when_asked_for(tmp_path, places, capsys):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._arguments import number
 from .whitening import within
@@ -15,6 +15,7 @@ from .whitening import within
 LOGS = 4.0  # a positive feature whose largest value is so many times its least is learnt as its logarithm
 FLOOR = 0.005  # of a feature's deviation: forecasts lean on nothing that is smaller
 LEAST = 1e-4  # of a feature's deviation: what is smaller is not made larger
+REACH, KNOTS = 3.0, 25  # of the curves that make a channel normal: deviations to each side, and quantiles
 COEFFICIENTS = 160  # most values of steps before that foretell a step
 
 
@@ -26,13 +27,16 @@ class Innovations:
     from ``order`` steps on, all later ones by the same coefficients), and what remains is given, in units of
     its deviation and less what the features before it say of it (a Cholesky factor): a causal whitening.
     Independent standard normal values in the place of the K channels are then a Gaussian process with the
-    data's covariances; whatever else the data have is for a generator to learn. A wandering price becomes its
-    changes, a sine its curvature. Channels are features, those left out that others determine; features that
+    data's covariances and distributions step for step; whatever else the data have is for a generator to
+    learn. A wandering price becomes its changes, a sine its curvature. At last each channel of each step is
+    bent to a normal distribution (by ``curves``, linear between quantiles), so that heavy tails and lumps are
+    there as the data have them. Channels are features, those left out that others determine; features that
     do not depend on each other stay apart.
 
     shift [F]: a feature x is learnt as log(x + shift), or as it is where shift is NaN (`LOGS`). mean, scale
     [F]: of that. kept: the features that make the channels; spread [K, F]: all features from them.
-    coefficients: for t = 0 to order, [t K, K], constants [K] and factors [K, K], lower triangular. float64.
+    coefficients: for t = 0 to order, [t K, K], constants [K] and factors [K, K], lower triangular. curves
+    [order + 1, K, KNOTS]: what stands for normal values from -REACH to REACH. All float64.
     """
 
     shift: Tensor
@@ -43,6 +47,7 @@ class Innovations:
     coefficients: tuple[Tensor, ...]
     constants: tuple[Tensor, ...]
     factors: tuple[Tensor, ...]
+    curves: Tensor
 
     @classmethod
     def fit(
@@ -72,20 +77,29 @@ class Innovations:
         scale = torch.where(varies, scale, 1.0)
         v = (u - mean) / scale
         kept, spread = _independent(torch.where(varies, v[inside], 0.0))
-        fitted = _regressions(v[..., kept], inside, floor**2)
-        return cls(shift, mean, scale, tuple(kept), spread, *map(tuple, zip(*fitted, strict=True)))
+        v = v[..., kept]
+        coefficients, constants, factors = zip(*_regressions(v, inside, floor**2), strict=True)
+        own = cls(
+            shift, mean, scale, tuple(kept), spread, coefficients, constants, factors, v.new_zeros(0, 0, 0)
+        )
+        return replace(own, curves=_curves(own._forecast_errors(v), inside, own.order))
 
     def __call__(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         """float32 [T, N, K], zero past the lengths."""
         inside = within(values, lengths)
         v = ((_straight(values, self.shift) - self.mean) / self.scale)[..., list(self.kept)]
-        v = torch.where(inside[..., None], v, 0.0)
+        y = self._forecast_errors(torch.where(inside[..., None], v, 0.0))
+        out = torch.stack([_straightened(x, self.curves[min(t, self.order)]) for t, x in enumerate(y)])
+        return torch.where(inside[..., None], out, 0.0).float()
+
+    def _forecast_errors(self, v: Tensor) -> Tensor:
+        """[T, N, K], before they are bent."""
         out = torch.zeros_like(v)
         for t in range(len(v)):
             n = min(t, self.order)
             left = v[t] - _before(v, t, n) @ self.coefficients[n] - self.constants[n]
             out[t] = torch.linalg.solve_triangular(self.factors[n], left.T, upper=False).T
-        return torch.where(inside[..., None], out, 0.0).float()
+        return out
 
     def inverse(self, innovations: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The sequences [T, N, F] that `innovations` stands for, float32, zero past the lengths."""
@@ -98,25 +112,25 @@ class Innovations:
     def levels(self, innovations: Tensor) -> Tensor:
         """What innovations [T, N, K] add up to, the kept features in units of their deviations: float64
         [T, N, K]."""
-        innovations = innovations.double()
-        v = torch.zeros_like(innovations)
+        at = [min(t, self.order) for t in range(len(innovations))]
+        return self._added_up(bent(innovations.double(), self.curves[at]))
+
+    def _added_up(self, errors: Tensor) -> Tensor:
+        v = torch.zeros_like(errors)
         for t in range(len(v)):
             n = min(t, self.order)
-            v[t] = (
-                innovations[t] @ self.factors[n].T
-                + _before(v, t, n) @ self.coefficients[n]
-                + self.constants[n]
-            )
+            foretold = _before(v, t, n) @ self.coefficients[n] + self.constants[n]
+            v[t] = errors[t] @ self.factors[n].T + foretold
         return v
 
-    def levels_map(self, steps: int) -> tuple[Tensor, Tensor]:
-        """`levels` of so many steps as a matrix and a constant, float32 [T K, T K] and [T K]: levels = x @
-        matrix + constant, both flattened step by step."""
+    def levels_of(self, steps: int) -> Levels:
+        """`levels` of up to so many steps as a module, differentiable, in float32."""
         n = steps * len(self)
         each = torch.eye(n, dtype=torch.float64).view(n, steps, len(self)).movedim(1, 0)
-        none = self.levels(torch.zeros(steps, 1, len(self), dtype=torch.float64))
+        none = self._added_up(torch.zeros(steps, 1, len(self), dtype=torch.float64))
         flat = lambda x: x.movedim(0, 1).reshape(-1, n).float()
-        return flat(self.levels(each) - none), flat(none)[0]
+        curves = self.curves[[min(t, self.order) for t in range(steps)]].float()
+        return Levels(curves, flat(self._added_up(each) - none), flat(none)[0])
 
     @property
     def order(self) -> int:
@@ -150,7 +164,44 @@ class Innovations:
             coefficients=tuple(array(each).view(-1, K) for each in content["coefficients"]),
             constants=tuple(map(array, content["constants"])),
             factors=tuple(map(array, content["factors"])),
+            curves=array(content["curves"]),
         )
+
+
+class Levels(nn.Module):
+    """Innovations [T, B, K] -> what they add up to, [T, B, K]: bent by curves [S, K, KNOTS] of up to S steps,
+    times a matrix [S K, S K] with a constant [S K] added, both flattened step by step.
+
+    All of the data, not learnt, and in no state dict: `Innovations.levels_of` makes it.
+    """
+
+    curves: Tensor
+    matrix: Tensor
+    constant: Tensor
+
+    def __init__(self, curves: Tensor, matrix: Tensor, constant: Tensor) -> None:
+        super().__init__()
+        for name, each in (("curves", curves), ("matrix", matrix), ("constant", constant)):
+            self.register_buffer(name, each, persistent=False)
+
+    def forward(self, innovations: Tensor) -> Tensor:
+        """Raises ValueError for more steps than are known."""
+        T, B, K = innovations.shape
+        if len(self.curves) < T:
+            raise ValueError(f"samples: levels are known for {len(self.curves)} steps, got {T}")
+        n = T * K
+        flat = bent(innovations, self.curves[:T]).movedim(1, 0).reshape(B, n)
+        # Causal: the first steps' levels are those of a shorter sequence.
+        return (flat @ self.matrix[:n, :n] + self.constant[:n]).view(B, T, K).movedim(1, 0)
+
+
+def bent(x: Tensor, curves: Tensor) -> Tensor:
+    """x [T, B, K] by curves [T, K, KNOTS], beyond whose ends the last pieces go on."""
+    place = (x + REACH) * ((KNOTS - 1) / (2 * REACH))
+    below = place.detach().floor().clamp(0, KNOTS - 2)
+    index = below.long().movedim(1, 2)
+    low, high = (curves.gather(2, index + i).movedim(2, 1) for i in (0, 1))
+    return low + (high - low) * (place - below)
 
 
 _LISTS = ("coefficients", "constants", "factors")
@@ -205,6 +256,33 @@ def _regressions(v: Tensor, inside: Tensor, noise: float) -> list[tuple[Tensor, 
         covariance = remains.T @ remains / len(x) + LEAST**2 * torch.eye(K, dtype=v.dtype)
         found.append((solved[:-1], solved[-1], torch.linalg.cholesky(covariance)))
     return found
+
+
+def _curves(errors: Tensor, inside: Tensor, order: int) -> Tensor:
+    """Quantiles [order + 1, K, KNOTS] of forecast errors [T, N, K], those of the last pooled over all later
+    steps."""
+    scores = torch.linspace(-REACH, REACH, KNOTS, dtype=torch.float64)
+    at = torch.special.ndtr(scores)
+    found = []
+    for t in range(order + 1):
+        rows = errors[t:][inside[t:]] if t == order else errors[t][inside[t]]
+        ordered = rows.sort(0).values
+        place = (at * len(rows) - 0.5).clamp(0, len(rows) - 1)
+        below = place.floor().long().clamp(max=max(0, len(rows) - 2))
+        above = (below + 1).clamp(max=len(rows) - 1)
+        knots = ordered[below].lerp(ordered[above], (place - below)[:, None])
+        # Strictly increasing, to be inverted where values are the same.
+        least = (scores[1] - scores[0]) * 1e-3 * torch.arange(KNOTS, dtype=torch.float64)[:, None]
+        found.append((knots - least).cummax(0).values + least)
+    return torch.stack(found).movedim(1, 2).contiguous()
+
+
+def _straightened(y: Tensor, curves: Tensor) -> Tensor:
+    """The x [N, K] of which `bent` makes y, by one step's curves [K, KNOTS]."""
+    below = torch.searchsorted(curves, y.T.contiguous(), right=True).sub(1).clamp(0, KNOTS - 2)
+    low, high = curves.gather(1, below), curves.gather(1, below + 1)
+    place = below + (y.T - low) / (high - low)
+    return (place * (2 * REACH / (KNOTS - 1)) - REACH).T
 
 
 def _before(v: Tensor, t: int, n: int) -> Tensor:

@@ -31,11 +31,10 @@ class RecurrentGAN(GAN):
     discriminator's weights.
 
     residual: the generator's output is noise n of its own, the F values that follow the shared ones, which
-    the network alters: n (1 + a) + b, a and b of its last layer, which begins at zero. At first it gives
+    the network alters: n exp(a) + b, a and b of its last layer, which begins at zero. At first it gives
     white noise, which for series as ``data.Innovations`` gives them is a Gaussian process with the data's
-    covariances. bidirectional: the discriminator reads both ways. levels: a matrix [S F, S F] and a constant
-    [S F], by which the discriminator sees beside the values of up to S steps what they add up to
-    (``data.Innovations.levels_map``).
+    covariances. bidirectional: the discriminator reads both ways. levels: a module that gives, of values
+    [T, B, F], others [T, B, F] that the discriminator sees beside them (``data.Innovations.levels_of``).
 
     generator: noise [T, B, noise_size + num_classes] -> [T, B, F] (or one-hot [T, B, V]). discriminator:
     [T, B, F + num_classes + 1] -> [B]; the last channel is 1 within a sequence and 0 past its end, where
@@ -59,7 +58,7 @@ class RecurrentGAN(GAN):
         output: str = "tanh",
         residual: bool = False,
         bidirectional: bool = False,
-        levels: tuple[Tensor, Tensor] | None = None,
+        levels: nn.Module | None = None,
         temperature: float = 1.0,
         num_classes: int = 0,
         spectral_norm: bool = False,
@@ -83,6 +82,7 @@ class RecurrentGAN(GAN):
         if self.vocab_size is not None and output != "tanh":
             raise ValueError("output: tokens have none, got both vocab_size and output")
         self._check_residual(residual, output)
+        self.residual = residual
         sizes = hidden_size, num_layers, _CELLS[cell]
         inputs = self.noise_size + self.num_classes
         if self.vocab_size is not None:
@@ -164,6 +164,25 @@ class RecurrentGAN(GAN):
         inside = samples.new_ones(T, B) if lengths is None else within(lengths, T).to(samples)
         return torch.cat((*parts, inside.unsqueeze(2)), 2)
 
+    def surprise(
+        self,
+        samples: Tensor,
+        labels: Integers = None,
+        lengths: Integers = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The mean negative log-likelihood a value of samples [T, B, F] under a residual generator, for other
+        noise drawn from ``generator``, with gradient: what teaches it to foretell each step from those before
+        (the supervised loss of Yoon et al. 2019, as a likelihood). Raises ValueError for another model."""
+        if not isinstance(self.generator, ResidualGenerator):
+            raise ValueError("surprise: only a residual generator has a likelihood; give residual=True")
+        T, B, _ = samples.shape
+        noise = self.noise(B, T, generator=generator)
+        labels = self.checked_labels(labels, B)
+        if labels is not None:
+            noise = torch.cat((noise, self._one_hot(labels, noise).expand(T, -1, -1)), 2)
+        return self.generator.surprise(samples, noise, self.checked_lengths(lengths, T, B))
+
     def near(self, samples: Tensor, deviation: float, generator: torch.Generator | None = None) -> Tensor:
         """As in ``GAN``: noise on the values within the lengths."""
         values, rest = samples.tensor_split((self.features,), 2)
@@ -239,8 +258,12 @@ class SeriesGenerator(nn.Module):
 
 
 class ResidualGenerator(nn.Module):
-    """Noise [T, B, inputs] -> [T, B, features]: n (1 + a) + b, n the features that follow the first ``after``
-    of the noise, a and b linear in what a recurrent stack makes of all of it; zero at first."""
+    """Noise [T, B, inputs] -> [T, B, features]: n exp(a) + b, n the values of noise that follow the first
+    ``after``, a and b linear in what a recurrent stack makes of the other noise so far and of the n of the
+    steps before; zero at first.
+
+    A step's a and b do not see its own n, so that n follows from what is given and its likelihood is known.
+    """
 
     def __init__(
         self, inputs: int, features: int, hidden_size: int, num_layers: int, cell: _Cell, *, after: int
@@ -248,15 +271,34 @@ class ResidualGenerator(nn.Module):
         super().__init__()
         self.rnn = cell(inputs, hidden_size, num_layers)
         self.head = nn.Linear(hidden_size, 2 * features)
-        self.after = after
+        self.sizes = after, features, inputs - after - features
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, noise: Tensor, lengths: Tensor | None = None) -> Tensor:
         """lengths: [B], past which the sequences are zero; None: all T."""
-        a, b = self.head(self.rnn(noise, lengths=lengths)[0]).chunk(2, 2)
-        own = noise[..., self.after : self.after + a.shape[2]]
-        return zero_past_end(own * (1 + a) + b, lengths)
+        shared, own, rest = noise.split(self.sizes, 2)
+        before = torch.cat((torch.zeros_like(own[:1]), own[:-1]))
+        y = self.rnn(torch.cat((shared, before, rest), 2), lengths=lengths)[0]
+        a, b = self.head(y).chunk(2, 2)
+        return zero_past_end(own * a.exp() + b, lengths)
+
+    def surprise(self, values: Tensor, noise: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The mean over values [T, B, features] of what each adds to their negative log-likelihood, given
+        ``noise`` as in ``forward``, of which own values are not read: a lower bound of how well the generator
+        explains them. The constant of the normal density is left out."""
+        shared, _, rest = noise.split(self.sizes, 2)
+        before, state = torch.zeros_like(values[0]), None
+        inside = (
+            values.new_ones(values.shape[:2]) if lengths is None else within(lengths, len(values)).to(values)
+        )
+        total = values.new_zeros(())
+        for t, x in enumerate(values):
+            y, state = self.rnn(torch.cat((shared[t], before, rest[t]), 1).unsqueeze(0), state)
+            a, b = self.head(y[0]).chunk(2, 1)
+            before = (x - b) * (-a).exp()
+            total = total + ((before.square() / 2 + a).mean(1) * inside[t]).sum()
+        return total / inside.sum()
 
 
 class TokenGenerator(nn.Module):
@@ -295,8 +337,6 @@ class SequenceCritic(nn.Module):
     within the length. levels: as in ``RecurrentGAN``."""
 
     sample_dim = 1
-    matrix: Tensor | None
-    constant: Tensor | None
 
     def __init__(
         self,
@@ -307,7 +347,7 @@ class SequenceCritic(nn.Module):
         cell: _Cell,
         *,
         bidirectional: bool = False,
-        levels: tuple[Tensor, Tensor] | None = None,
+        levels: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.features = features
@@ -315,10 +355,7 @@ class SequenceCritic(nn.Module):
         self.rnn = cell(seen + num_classes, hidden_size, num_layers, bidirectional=bidirectional)
         self.directions = 2 if bidirectional else 1
         self.head = nn.Linear(2 * self.directions * hidden_size, 1)
-        matrix, constant = (None, None) if levels is None else _checked_levels(levels, features)
-        # Of the data, not learnt: made anew with the model.
-        self.register_buffer("matrix", matrix, persistent=False)
-        self.register_buffer("constant", constant, persistent=False)
+        self.levels = levels
 
     def forward(self, x: Tensor) -> Tensor:
         """x: values, one-hot labels, and 1 within a sequence, 0 past its end; behind a sequence's end nothing
@@ -327,35 +364,13 @@ class SequenceCritic(nn.Module):
         lengths = inside.detach().sum((0, 2)).round().long()
         seen = (
             [values, labels.detach()]
-            if self.matrix is None
+            if self.levels is None
             else [values, self.levels(values), labels.detach()]
         )
         y, final = self.rnn(torch.cat(seen, 2), lengths=lengths)
         last = (final[0] if isinstance(final, tuple) else final)[-self.directions :]
         mean = y.sum(0) / lengths.clamp(min=1).unsqueeze(1)
         return self.head(torch.cat((*last, mean), 1)).squeeze(1)
-
-    def levels(self, values: Tensor) -> Tensor:
-        """What values [T, B, F] add up to, [T, B, F]. Raises ValueError for more steps than are known."""
-        assert self.matrix is not None and self.constant is not None, "this discriminator sees no levels"
-        T, B, F = values.shape
-        n = T * F
-        if n > len(self.matrix):
-            raise ValueError(f"samples: levels are known for {len(self.matrix) // F} steps, got {T}")
-        flat = values.movedim(0, 1).reshape(B, n)
-        # Causal: the first steps' levels are those of a shorter sequence.
-        return (flat @ self.matrix[:n, :n] + self.constant[:n]).view(B, T, F).movedim(1, 0)
-
-
-def _checked_levels(levels: tuple[Tensor, Tensor], features: int) -> tuple[Tensor, Tensor]:
-    matrix, constant = levels
-    n = len(constant)
-    if matrix.shape != (n, n) or constant.dim() != 1 or n == 0 or n % features:
-        raise ValueError(
-            f"levels: expected a matrix [S x {features}, S x {features}] and a constant [S x {features}], "
-            f"got shapes {list(matrix.shape)} and {list(constant.shape)}"
-        )
-    return matrix, constant
 
 
 def within(lengths: Tensor, T: int) -> Tensor:

@@ -31,6 +31,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "r2": 1.0,
             "penalty_every": 2,
             "penalty_noise": 0.1,
+            "warm_up": 400,
+            "supervised": 0.02,
+            "lr": 3e-3,
+            "clip": 1.0,
         },
         "run": {"ema": 0.995, "evaluations": 5},
     },
@@ -117,13 +121,17 @@ class GanFit(FitOptions):
     """How to train both networks. Errors as in `GanModel`."""
 
     steps: int = _by_arch("fit", "steps", 3000, "steps, in each of which both networks learn", least=1)
-    lr: float = option(
+    lr: float = _by_arch(
+        "fit",
+        "lr",
         1e-3,
         "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
         least=0,
         open_below=True,
     )
-    clip: float = option(0.0, "longer gradients are scaled down to this length; 0: none are", least=0)
+    clip: float = _by_arch(
+        "fit", "clip", 0.0, "longer gradients are scaled down to this length; 0: none are", least=0
+    )
     seed: int = option(0, "of the weights, the noise and the samples", least=0, most=2**63 - 1)
     critic_rate: float = option(
         1.0, "the discriminator's learning rate is this many times lr", least=0, open_below=True
@@ -150,6 +158,16 @@ class GanFit(FitOptions):
         0.0,
         "above 0: R1 and R2 by finite differences along noise of this deviation, without a second backward",
         least=0,
+    )
+    warm_up: int = _by_arch(
+        "fit",
+        "warm_up",
+        0,
+        "--residual: first steps in which the generator learns by likelihood alone",
+        least=0,
+    )
+    supervised: float = _by_arch(
+        "fit", "supervised", 0.0, "--residual: weight of the likelihood in the steps after them", least=0
     )
     generator_every: int = option(1, "the generator learns in each so-many-th step only", least=1)
 

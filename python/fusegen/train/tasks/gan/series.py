@@ -133,11 +133,11 @@ class Sequences(Source):
                 raise ValueError(
                     "levels: only innovations add up to something; give --innovations or --no-levels"
                 )
-            levels = self.form.levels_map(self.steps)
+            levels = self.form.levels_of(self.steps)
         return RecurrentGAN(
             features,
             steps=self.steps,
-            noise_size=options.noise + (features if options.residual else 0),
+            noise_size=options.noise + (2 * features if options.residual else 0),
             shared=options.noise if options.residual else None,
             hidden_size=options.hidden,
             num_layers=options.layers,

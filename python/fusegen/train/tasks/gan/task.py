@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ....data import Shuffled
 from ....gan import GanOptions
 from ....gan.turns import discriminator_turn, generator_turn
-from ....models import GAN
+from ....models import GAN, RecurrentGAN
 from ... import config
 from ...task import Losses, Task, Turn
 from ...workers import Shard
@@ -118,16 +118,27 @@ class GanTask(Task):
         return losses | ({"penalty": out.penalty} if self.rules.penalties(self._step) else {}), None
 
     def generator_turn(self, G: nn.Module, batch: Mapping[str, Tensor], carried: Any) -> tuple[Losses, None]:
-        """The generator's loss through the discriminator, which learns nothing."""
+        """The generator's loss through the discriminator, which learns nothing, and by likelihood."""
+        fit, model = self._fit, self.model
+        losses: dict[str, Tensor] = {}
+        weight = 1.0 if self._step < fit.warm_up else fit.supervised
+        if weight and isinstance(model, RecurrentGAN) and model.residual:
+            losses["surprise"] = model.surprise(batch["real"], *self._besides(batch))
+            if self._step < fit.warm_up:
+                return {"generator loss": losses["surprise"], **losses}, None
         real, fake = self._both(batch)
-        return {"generator loss": generator_turn(self.model, real, fake, self.rules).loss}, None
+        loss = generator_turn(model, real, fake, self.rules).loss
+        return {"generator loss": loss + sum(weight * x for x in losses.values()), **losses}, None
 
     def _both(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Real and as many fake samples, of the same labels and lengths, as the discriminator takes them."""
-        model = self.model
-        besides = batch.get("labels") if model.num_classes else None, batch.get("lengths")
+        model, besides = self.model, self._besides(batch)
         real = model.critic_input(batch["real"], *besides)
         return real, model.critic_input(model.fakes(real, *besides), *besides)
+
+    def _besides(self, batch: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        """Labels, of a model with classes, and lengths."""
+        return batch.get("labels") if self.model.num_classes else None, batch.get("lengths")
 
     def evaluate(self, model: GAN | None = None) -> dict[str, float]:
         """The measure that tells of progress, the quickest of `measure`."""
