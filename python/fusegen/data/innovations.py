@@ -80,7 +80,15 @@ class Innovations:
         v = v[..., kept]
         coefficients, constants, factors = zip(*_regressions(v, inside, floor**2), strict=True)
         own = cls(
-            shift, mean, scale, tuple(kept), spread, coefficients, constants, factors, v.new_zeros(0, 0, 0)
+            shift=shift,
+            mean=mean,
+            scale=scale,
+            kept=tuple(kept),
+            spread=spread,
+            coefficients=coefficients,
+            constants=constants,
+            factors=factors,
+            curves=v.new_zeros(0, 0, 0),
         )
         return replace(own, curves=_curves(own._forecast_errors(v), inside, own.order))
 

@@ -19,6 +19,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "recurrent": {
         "model": {
             "noise": 16,
+            "hidden": 48,
             "cell": "gru",
             "bidirectional": True,
             "residual": True,
@@ -26,9 +27,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "data": {"batch": 128, "innovations": True},
         "fit": {
-            "steps": 4000,
+            "steps": 1000,
             "loss": "relativistic",
-            "r2": 1.0,
+            "r1": 0.2,
+            "r2": 0.2,
             "penalty_every": 2,
             "penalty_noise": 0.1,
             "warm_up": 400,
@@ -63,7 +65,7 @@ class GanModel(Options):
     critic_widths: str = option("256,256", "mlp: units of the discriminator's inner layers")
     width: int = option(32, "dcgan: channels of the convolutions next to the image", least=1)
     cell: str = option("lstm", "recurrent: cell of both networks", ("lstm", "gru"))
-    hidden: int = option(64, "recurrent: units in a layer", least=1)
+    hidden: int = _by_arch("model", "hidden", 64, "recurrent: units in a layer", least=1)
     layers: int = option(1, "recurrent: layers", least=1)
     bidirectional: bool = option(False, "recurrent: the discriminator reads both ways")
     residual: bool = option(
@@ -142,7 +144,7 @@ class GanFit(FitOptions):
     label_smoothing: float = option(
         0.0, "the target of real samples is 1 less this", least=0, most=1, open_above=True
     )
-    r1: float = option(1.0, "weight of R1, the penalty on real samples", least=0)
+    r1: float = _by_arch("fit", "r1", 1.0, "weight of R1, the penalty on real samples", least=0)
     r2: float = _by_arch("fit", "r2", 0.0, "weight of R2, the penalty on fake samples", least=0)
     gp: float = option(0.0, "weight of WGAN-GP's penalty, between them", least=0)
     penalty_every: int = _by_arch(
