@@ -1,4 +1,4 @@
-# make demo | test | test-full | lint | format | hooks | bench | sass | wheels | dev | gpu | clean
+# make demo | test | test-full | lint | format | hooks | bench | pictures | sass | wheels | dev | gpu | clean
 #
 # All but gpu work in a virtual environment of their own, $(VENV), with the versions of constraints.txt, and can be run
 # again: what is there already is not made twice. `make dev VENV=path` builds into an environment that you have.
@@ -25,7 +25,7 @@ build_sources := pyproject.toml CMakeLists.txt $(wildcard cmake/*) $(shell find 
 
 sources := csrc tests benchmarks  # of C++ and CUDA
 
-.PHONY: dev demo test test-full lint format hooks bench sass wheels gpu clean
+.PHONY: dev demo test test-full lint format hooks bench pictures sass wheels gpu clean
 .DELETE_ON_ERROR:
 
 dev: $(stamps)/built
@@ -57,6 +57,10 @@ hooks: $(stamps)/runtime $(stamps)/lint-tools
 
 bench: $(stamps)/built $(stamps)/bench-tools
 	@$(py) benchmarks/run.py $(SUITES) --device cpu $(ARGS)
+
+# Those of README.md and docs/, drawn anew; trains the runs that build/pictures lacks.
+pictures: $(stamps)/built $(stamps)/test-tools
+	@$(py) benchmarks/pictures.py $(ARGS)
 
 # Machine code of the CUDA kernels; needs nvcc, no GPU.
 sass: $(stamps)/runtime $(stamps)/sass-tools
@@ -95,8 +99,8 @@ $(stamps)/built: $(build_sources) $(stamps)/runtime
 
 $(stamps)/test-tools: constraints.txt | $(py)
 	@$(pip) -c constraints.txt pytest pytest-xdist hypothesis expecttest \
-	  tensorboard safetensors datasets pillow scikit-learn sacrebleu tokenizers matplotlib torchmetrics \
-	  onnx onnxruntime onnxscript openvino onednn-cpu-gomp onednn-devel-cpu-gomp tract
+	  tensorboard safetensors datasets pillow scikit-learn sacrebleu tokenizers matplotlib torchmetrics captum pandas soundfile \
+	  onnx onnxruntime onnxscript openvino onednn-cpu-gomp onednn-devel-cpu-gomp tract ctgan
 	@$(pip) -c constraints.txt --no-deps silero-vad  # for its weights: torchaudio, which it asks for, would bring another torch
 	@mkdir -p $(@D) && touch $@
 

@@ -38,6 +38,7 @@ SUITES = {
     "ragged": "lengths uniform in 1..T, against torch.nn on the packed input",
     "samples": "gradients of each sample, by torch.func and under Opacus, against Opacus' own layers",
     "ppo": "an update of sb3-contrib's RecurrentPPO, its own policy against fusegen's",
+    "ctgan": "CTGAN's critic and epoch against the ctgan package's own, and what Dropout costs",
     "normalised": "layer-norm layers against a loop of cells, torch.compile of it and our plain layer",
     "inside": "resets, recurrent dropout, zoneout, weight drop beside the plain layer and torch.nn's loop",
     "memory": "bytes kept for backward and peak memory of a training step, against torch.nn",
@@ -48,7 +49,7 @@ SUITES = {
     "models": "people's own models at their published sizes, against torch.nn, on one thread and two",
     "imports": "time of `import fusegen`",
 }
-IN_LIBRARIES = ("samples", "ppo")  # speed/libraries
+IN_LIBRARIES = ("samples", "ppo", "ctgan")  # speed/libraries
 IN_PARTS = ("rnn", "cells", "ragged", "accuracy", "small", "stream", "int8", "models", "normalised")
 ON_GPU = ("rnn", "cells", "ragged", "accuracy", "gan")
 

@@ -1,5 +1,6 @@
 # Decides what to build for NVIDIA GPUs. In: FUSEGEN_CUDA (auto, on, off).
-# Out: FUSEGEN_CUDA_ARCHS (empty: no CUDA) and FUSEGEN_CUDA_NOTE (the decision and its reason, for people); the sources
+# Out: FUSEGEN_CUDA_ARCHS (empty: no CUDA), FUSEGEN_CUDA_CODE (nvcc's options for them) and FUSEGEN_CUDA_NOTE (the decision
+# and its reason, for people); the sources
 # FUSEGEN_CUDA_KERNELS (of nvcc, and of the emulator of tests/simt), FUSEGEN_CUDA_PLANS (need no CUDA: in every build)
 # and FUSEGEN_CUDA_DEVICE (need its headers).
 
@@ -49,6 +50,43 @@ else()
     set(FUSEGEN_CUDA_NOTE "on, for the GPU of this machine")
   endif()
 endif()
+
+# Half of a kernel's compilation makes its PTX. Machine code is assembled from the newest PTX that is kept and that its
+# generation can run, where there is any; no source asks for more than 9.0, and an architecture with an "a" has PTX of its
+# own. python/fusegen/_info.py (code_for) tells what a driver then loads.
+set(FUSEGEN_CUDA_CODE "")
+set(cuda_ptx "")  # numbers, the oldest first
+set(cuda_sources "")
+foreach(arch IN LISTS FUSEGEN_CUDA_ARCHS)
+  string(REGEX MATCH "^([0-9]+a?)(-real|-virtual)?$" arch "${arch}")
+  set(number ${CMAKE_MATCH_1})
+  set(kind "${CMAKE_MATCH_2}")
+  if(NOT kind STREQUAL "-real")
+    list(APPEND cuda_ptx ${number})
+  endif()
+  set(source ${number})
+  if(kind STREQUAL "-real" AND NOT number MATCHES "a$")
+    foreach(ptx IN LISTS cuda_ptx)
+      if(ptx LESS_EQUAL number)
+        set(source ${ptx})
+      endif()
+    endforeach()
+  endif()
+  if(NOT source IN_LIST cuda_sources)
+    list(APPEND cuda_sources ${source})
+    set(cuda_code_${source} "")
+  endif()
+  if(NOT kind STREQUAL "-real")
+    list(APPEND cuda_code_${source} compute_${number})
+  endif()
+  if(NOT kind STREQUAL "-virtual")
+    list(APPEND cuda_code_${source} sm_${number})
+  endif()
+endforeach()
+foreach(source IN LISTS cuda_sources)
+  list(JOIN cuda_code_${source} "," code)
+  list(APPEND FUSEGEN_CUDA_CODE "--generate-code=arch=compute_${source},code=[${code}]")
+endforeach()
 
 if(FUSEGEN_CUDA_ARCHS)
   set(CMAKE_CUDA_COMPILER ${FUSEGEN_NVCC})

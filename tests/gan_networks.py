@@ -76,21 +76,24 @@ class Checkpointed(nn.Module):
 
 # A few samples fill the vectors of some instruction sets.
 EITHER = ("autograd", "fused_conv")
+SWEPT = dict.fromkeys(PENALTIES, "closed_form") | {"none": "autograd"}
 PATHS = {
     "dense": (dense, (13,), 0, "fused_mlp"),
     "relu": (lambda: dense(activation=nn.ReLU), (13,), 0, "fused_mlp"),
     "one layer": (lambda: dense((13, 1)), (13,), 0, "fused_mlp"),
     "images": (lambda: dense((50, 65, 1), flatten=True, bias=False), (2, 5, 5), 0, "fused_mlp"),
-    "smooth": (lambda: dense(activation=nn.Tanh), (13,), 0, "autograd"),
+    "smooth": (lambda: dense(activation=nn.Tanh), (13,), 0, "fused_mlp"),
+    "softplus": (lambda: dense(activation=nn.Softplus), (13,), 0, SWEPT),
+    "unknown": (lambda: dense(activation=nn.Mish), (13,), 0, "autograd"),
     "conv": (conv, (2, 8, 8), 0, {"none": EITHER}),
     "conv 1d": (conv_1d, (3, 11), 0, {"none": EITHER}),
     "batch norm": (
         batch_norm,
         (2, 8, 8),
         0,
-        {"none": EITHER} | dict.fromkeys(list(PENALTIES)[1:], "autograd"),
+        {**SWEPT, "none": EITHER},
     ),
-    "patches": (patches, (2, 8, 8), 0, "autograd"),
+    "patches": (patches, (2, 8, 8), 0, SWEPT),
     "recurrent": (Recurrent, (4, 3), 1, "recurrent"),
 }
 

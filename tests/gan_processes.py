@@ -66,4 +66,4 @@ def _difference(rank, wrap, path, penalties):
 
 
 WRAPPERS = (ddp, fsdp1, fsdp2)
-COMPARED = ("dense", "conv", "smooth", "recurrent")
+COMPARED = ("dense", "conv", "smooth", "softplus", "recurrent")

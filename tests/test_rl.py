@@ -55,12 +55,43 @@ def test_what_does_not_fit_is_refused():
         ValueError, match=r"rl.run: expected rows .* a multiple of the 4 sequences .* \(7, 3\)"
     ):
         rl.run(m, torch.randn(7, I), states, torch.zeros(7))
-    with pytest.raises(ValueError, match=r"rl.run: expected a flag for each of 8 rows, got starts of \(7,\)"):
-        rl.run(m, torch.randn(8, I), states, torch.zeros(7))
+    for wrong in (torch.zeros(7), torch.zeros(2, B), torch.zeros(B, 2)):  # whose order would be a guess
+        with pytest.raises(ValueError, match=rf"starts of shape \(8,\), .* got \({wrong.shape[0]},"):
+            rl.run(m, torch.randn(8, I), states, wrong)
     with pytest.raises(
         TypeError, match="expected a recurrent policy class of sb3-contrib, got <class 'int'>"
     ):
         rl.fused_policy(int)
+
+
+@pytest.mark.parametrize("option", ["batch_first", "bidirectional"])
+def test_a_layer_that_reads_rows_otherwise_is_refused(option):
+    m = layer("GRU", I, H, **{option: True})
+    with pytest.raises(ValueError, match=f"rl.run: expected a layer with {option}=False, got GRU with True"):
+        rl.run(m, torch.randn(B * B, I), torch.zeros(1, B, H), torch.zeros(B * B))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"layer": torch.nn.GRU(I, H)},
+            "expected a layer of fusegen.nn, which fusegen.convert makes .* got GRU",
+        ),
+        ({"layer": torch.nn.GRUCell(I, H)}, "expected a layer of fusegen.nn, .* got GRUCell"),
+        ({"states": None}, r"expected states as the layer takes them, .* got NoneType"),
+        ({"states": torch.zeros(B, H)}, r"expected states as the layer takes them, .* got 2-D"),
+        ({"starts": None}, "expected starts to be a Tensor, got NoneType"),
+        ({"features": [1.0]}, "expected features to be a Tensor, got list"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(change, said):
+    given = {
+        "layer": layer("GRU", I, H), "features": torch.randn(8, I), "states": torch.zeros(1, B, H),
+        "starts": torch.zeros(8),
+    } | change  # fmt: skip
+    with pytest.raises(TypeError, match=f"rl.run: {said}"):
+        rl.run(**given)
 
 
 @pytest.fixture

@@ -23,6 +23,11 @@ SEQUENCE = re.compile(
 CELL = re.compile(
     r"cuda\d+(cell|cell_step|cell_backward)_kernelILi(\d)E(?:.*?(Format[A-Za-z]+?\d+)ELi(\d)E)?"
 )
+# Of normalised cells: a step's product and, for each cell, its rows.
+NORMALISED = re.compile(
+    r"cuda\d+normalised\d+(block_product|rows_forward|rows_backward|start_rows|total_rows)_kernelI"
+    r"(?:.*?\d(Lstm|Gru|Rnn)E)?(?:.*?(Format[A-Za-z]+?\d+)E)?"
+)
 # Ahead of a recurrence.
 ALONE = re.compile(r"\d(boundary|mask|start_masked)_kernel")
 # Of the discriminator step, with its format and the rows of its tile.
@@ -37,6 +42,8 @@ def of_kernel(symbol: str) -> tuple[str, int]:
     if found := CELL.search(symbol):
         tiles = f", {found[3]}, {found[4]} tile(s)" if found[3] else ""
         return f"{found[1]}, {found[2]} gates{tiles}", REGISTERS
+    if found := NORMALISED.search(symbol):
+        return ", ".join(part.replace("_", " ") for part in found.groups() if part), REGISTERS
     if found := ALONE.search(symbol):
         return found[1], REGISTERS
     if found := STEP.search(symbol):

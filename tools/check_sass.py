@@ -28,7 +28,7 @@ H, B = 512, 16
 PASSES, CELLS, FORMATS = ("forward", "backward"), ("lstm", "gru", "rnn"), ("bf16", "f16", "tf32", "f32")
 COLUMNS = ("pass", "cell", "dtype", "H", "B", "transport", "part", "instructions", "times", "executed")
 PARTS = (
-    r"cuda\d+(?:(?:stepwise|wide)\d+)?([a-z_]+?)(?:_kernel)?I",
+    r"cuda\d+(?:(?:stepwise|wide|normalised)\d+)?([a-z_]+?)(?:_kernel)?I",
     r"\d(Lstm|Gru|Rnn)(?:Gradient)?E",
     r"\dFormat(Bf16|F16|Tf32|F32)\D",
 )
@@ -45,6 +45,8 @@ RULES: tuple[tuple[str, Limits], ...] = (
     # A launch a step puts the registers of a product together from several loads: up to four moves for each,
     # which no bar is on and nobody has taken out yet.
     (r"step (forward|backward) ", Limits(moves=4)),
+    # Of normalised cells, the same product.
+    (r"block product ", Limits(moves=4)),
 )
 
 # Instructions of a step of H 512, B 16 as the plan runs it: what stands in the loop, inner loops times their

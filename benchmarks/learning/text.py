@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from fusegen import drawing
 from fusegen.train.run import read_log
 from fusegen.train.tasks.text import BITS
 from learning.figures import Asked, Figure
@@ -43,22 +44,22 @@ def text(asked: Asked) -> Iterator[Figure]:
 
 def draw(figures: list[Figure], path: Path) -> None:
     """Bits per character of each evaluation after the first, by seconds, a line for each seed."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    picture, axis = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for seed in dict.fromkeys(each.seed for each in figures):
-        own = [each for each in figures if each.seed == seed and each.measure == BITS and each.step]
-        points = [(each.seconds, each.value) for each in own]
-        axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=f"seed {seed}")
-    for bits, name in ((WITTEN_BELL, "Witten–Bell 5-gram"), (BITS_BAR, "bar")):
-        axis.axhline(bits, color="grey", linewidth=0.8, linestyle="--")
-        axis.annotate(
-            f"{name} {bits:.2f}", (0.99, bits), xycoords=("axes fraction", "data"), ha="right", va="bottom"
-        )
-    axis.set(xlabel="seconds", ylabel="held-out bits per character", xlim=(0, None))
-    axis.legend(frameon=False)
-    picture.savefig(path, dpi=110)
-    pyplot.close(picture)
+    with drawing.styled():
+        picture = drawing.figure(height=3.6, layout="constrained")
+        axis = picture.subplots()
+        for seed in dict.fromkeys(each.seed for each in figures):
+            own = [each for each in figures if each.seed == seed and each.measure == BITS and each.step]
+            points = [(each.seconds, each.value) for each in own]
+            axis.plot(*zip(*points, strict=True), marker="o", label=f"seed {seed}")
+        for bits, name in ((WITTEN_BELL, "Witten–Bell 5-gram"), (BITS_BAR, "bar")):
+            axis.axhline(bits, color=drawing.MUTED, linewidth=0.8, linestyle="--")
+            axis.annotate(
+                f"{name} {bits:.2f}",
+                (0.99, bits),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+            )
+        axis.set(xlabel="seconds", ylabel="held-out bits per character", xlim=(0, None))
+        axis.legend()
+    path.write_bytes(drawing.png(picture))

@@ -54,7 +54,7 @@ LayerInside read_inside(const std::optional<py::tuple>& inside) {
 }
 
 MlpCall read_step(const py::tuple& t) {
-  if (t.size() != 16) throw py::value_error("step: expected 16 values, got " + std::to_string(t.size()));
+  if (t.size() != 22) throw py::value_error("step: expected 22 values, got " + std::to_string(t.size()));
   return {
       .loss = t[0].cast<std::string>(),
       .generator = t[1].cast<bool>(),
@@ -62,16 +62,22 @@ MlpCall read_step(const py::tuple& t) {
       .r1 = t[3].cast<double>(),
       .r2 = t[4].cast<double>(),
       .gp = t[5].cast<double>(),
-      .real = t[6].cast<View>(),
-      .fake = t[7].cast<View>(),
-      .mixed = t[8].cast<View>(),
-      .weights = t[9].cast<Views>(),
-      .biases = t[10].cast<Views>(),
-      .slopes = t[11].cast<std::vector<double>>(),
-      .weight_gradients = t[12].cast<bool>(),
-      .dx_real = t[13].cast<bool>(),
-      .dx_fake = t[14].cast<bool>(),
-      .threads = t[15].cast<int>(),
+      .near_real = t[6].cast<double>(),
+      .near_fake = t[7].cast<double>(),
+      .counted = t[8].cast<int64_t>(),
+      .real = t[9].cast<View>(),
+      .fake = t[10].cast<View>(),
+      .mixed = t[11].cast<View>(),
+      .weights = t[12].cast<Views>(),
+      .biases = t[13].cast<Views>(),
+      .slopes = t[14].cast<std::vector<double>>(),
+      .activations = t[15].cast<std::vector<std::string>>(),
+      .dropouts = t[16].cast<std::vector<double>>(),
+      .key = t[17].cast<View>(),
+      .weight_gradients = t[18].cast<bool>(),
+      .dx_real = t[19].cast<bool>(),
+      .dx_fake = t[20].cast<bool>(),
+      .threads = t[21].cast<int>(),
   };
 }
 

@@ -16,6 +16,7 @@ void bind_machine(pybind11::module_& m);
 // In fusegen._C, and in _simt of the tests, where an emulator runs the kernels.
 void bind_cuda_layer(pybind11::module_& m);
 void bind_cuda_cell(pybind11::module_& m);
+void bind_cuda_normalised(pybind11::module_& m);
 void bind_cuda_discriminator(pybind11::module_& m);
 
 }  // namespace fusegen

@@ -78,6 +78,31 @@ void bind_sequences(py::module_& m) {
       "dh"_a = py::none());
 }
 
+void bind_groups(py::module_& m) {
+  m.def(
+      "layer_group_gradients",
+      [](Cell cell, int64_t groups, View x, View h0, Views weights, View lengths, View y, View gates,
+         View cells, View dgates, View dh, Views dweights, int threads) {
+        const LayerGroups layer{.cell = cell,
+                                .groups = groups,
+                                .x = x,
+                                .h0 = h0,
+                                .weights = std::move(weights),
+                                .lengths = lengths,
+                                .y = y,
+                                .gates = gates,
+                                .cells = cells,
+                                .dgates = dgates,
+                                .dh = dh,
+                                .dweights = std::move(dweights),
+                                .threads = threads};
+        py::gil_scoped_release unlocked;
+        layer_group_gradients(layer);
+      },
+      "cell"_a, "groups"_a, "x"_a, "h0"_a, "weights"_a, "lengths"_a, "y"_a, "gates"_a, "cells"_a, "dgates"_a,
+      "dh"_a, "dweights"_a, "threads"_a);
+}
+
 // A cell has no projection; what is not named is not there of a single step.
 void without_projection(Cell cell, Views& weights) {
   if (cell == Cell::lstm) weights.push_back({});
@@ -141,6 +166,7 @@ void bind_steps(py::module_& m) {
 
 void bind_layer(py::module_& m) {
   bind_sequences(m);
+  bind_groups(m);
   bind_steps(m);
   m.def(
       "weight_drop",

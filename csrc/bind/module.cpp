@@ -15,5 +15,6 @@ PYBIND11_MODULE(_C, m, pybind11::mod_gil_not_used()) {
   fusegen::bind_machine(m);
   fusegen::bind_cuda_layer(m);
   fusegen::bind_cuda_cell(m);
+  fusegen::bind_cuda_normalised(m);
   fusegen::bind_cuda_discriminator(m);
 }

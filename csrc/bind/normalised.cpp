@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "bind.h"
+#include "norm.h"
 
 namespace fusegen {
 
@@ -10,14 +11,6 @@ namespace py = pybind11;
 using namespace py::literals;
 
 namespace {
-
-Norm read_norm(const std::string& name) {
-  static constexpr std::pair<const char*, Norm> norms[] = {
-      {"none", Norm::none}, {"haste", Norm::haste}, {"ba", Norm::ba}, {"dreamer", Norm::dreamer}};
-  for (const auto& [text, norm] : norms)
-    if (name == text) return norm;
-  throw py::value_error("norm: expected 'none', 'haste', 'ba' or 'dreamer', got '" + name + "'");
-}
 
 // A tuple in the order of NormalisedCall's fields; it keeps the tensors alive for the call.
 NormalisedCall read_call(const py::tuple& t) {

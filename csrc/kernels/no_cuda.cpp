@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "backend.h"
+#include "backend_normalised.h"
 
 namespace fusegen::cuda {
 namespace {
@@ -20,6 +21,8 @@ void cell_forward(const CellForwardPass&) { none(); }
 void cell_backward(const CellBackwardPass&) { none(); }
 Transport forward(const ForwardPass&) { none(); }
 Transport backward(const BackwardPass&) { none(); }
+void normalised_forward(const NormalisedForwardPass&) { none(); }
+void normalised_backward(const NormalisedBackwardPass&) { none(); }
 void make_mask(const MaskPass&) { none(); }
 int64_t mlp_saved_bytes(const MlpStep&) { none(); }
 int64_t mlp_workspace_bytes(const MlpStep&) { none(); }

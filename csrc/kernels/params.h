@@ -204,17 +204,31 @@ struct StreamStates : Stream {
   int64_t count;
 };
 
-// -- The discriminator step of a network of dense layers (one logit a sample, piecewise linear) ---------
+// -- The discriminator step of a network of dense layers (one logit a sample) ---------------------------
 
 enum class GanLoss : uint8_t { non_saturating, minimax, hinge, least_squares, wasserstein, relativistic };
+
+// What stands behind a dense layer.
+enum class Activation : uint8_t { piecewise_linear, tanh, sigmoid, silu, gelu, gelu_tanh, elu };
+
+// Whether it has a second derivative.
+constexpr bool smooth(Activation a) { return a != Activation::piecewise_linear; }
 
 struct DenseLayer {
   Matrix W;       // [outputs, inputs of this layer]
   const void* b;  // [outputs], or null
   int64_t outputs;
-  // of the activation below zero: 0 ReLU, 1 none. Not used for the last layer, which has one output
+  Activation activation;  // of the last layer, which has one output: piecewise_linear
+  // of a piecewise linear activation, its slope below zero: 0 ReLU, 1 none; of ELU its alpha. Not used for
+  // the last layer
   double slope;
+  // [0, 1): how likely an input of this layer is dropped, one mask for each of real, fake and mixed samples:
+  // Mask::discriminator at place 3 * layer + group, its rows numbered within the group; a sample with noise
+  // has the mask of the one without
+  double dropout;
 };
+
+constexpr bool plain(const DenseLayer& layer) { return !smooth(layer.activation) && layer.dropout == 0; }
 
 // What the step is asked for, in the order of its scalars.
 enum MlpScalar {
@@ -239,15 +253,24 @@ struct MlpStep {
   bool generator;
   double target;      // of real samples: 1 - label smoothing
   double r1, r2, gp;  // weights of the penalties; 0: none
+  // of approximate ones, w in w/2 mean (D(x + noise) - D(x))^2; 0: none. Of a group that has one the exact
+  // penalty's weight is 0, and the second half of the rows are the samples of the first half with noise
+  double near_real, near_fake;
   int64_t real, fake, mixed;
   int64_t inputs;
+  int64_t counted;  // the first of the inputs: those that count in ||v||; the others get no gradient
   Rows x_real, x_fake, x_mixed;  // [rows, inputs]
   const DenseLayer* layers;
   int depth;
+  uint64_t key;           // of the dropout masks
   bool weight_gradients;  // backward will want them
   bool dx_real, dx_fake;  // backward will want the gradient of these inputs
   int threads;
 };
+
+// Samples of a group without those that an approximate penalty adds.
+constexpr int64_t own_real(const MlpStep& p) { return p.near_real > 0 ? p.real / 2 : p.real; }
+constexpr int64_t own_fake(const MlpStep& p) { return p.near_fake > 0 ? p.fake / 2 : p.fake; }
 
 struct MlpForward : MlpStep {
   double* scalars;  // [kMlpScalars], written; norms and signs NaN where there is nothing to tell

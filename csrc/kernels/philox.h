@@ -8,7 +8,14 @@
 namespace fusegen::philox {
 
 // Which mask of a call: a word of the counter.
-enum class Mask : uint32_t { state_dropout, candidate_dropout, zoneout_h, zoneout_c, weight_drop };
+enum class Mask : uint32_t {
+  state_dropout,
+  candidate_dropout,
+  zoneout_h,
+  zoneout_c,
+  weight_drop,
+  discriminator
+};
 
 struct Words {
   uint32_t w[4];
@@ -45,8 +52,8 @@ FUSEGEN_HOST_DEVICE uint32_t word(uint64_t key, Mask mask, uint32_t place, int64
 }
 
 // An element is dropped (of zoneout: keeps its old state) where its word is below this.
-FUSEGEN_HOST_DEVICE uint32_t threshold(float probability) {
-  return static_cast<uint32_t>(static_cast<double>(probability) * 4294967296.0);
+FUSEGEN_HOST_DEVICE uint32_t threshold(double probability) {
+  return static_cast<uint32_t>(probability * 4294967296.0);
 }
 
 }  // namespace fusegen::philox

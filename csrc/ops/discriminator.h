@@ -1,6 +1,7 @@
 // What a discriminator step is called with, on any device, and its checks.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "checks.h"
 
@@ -10,10 +11,16 @@ struct MlpCall {
   std::string loss;  // a name of GanLoss
   bool generator;
   double target, r1, r2, gp;
+  double near_real, near_fake;
+  int64_t counted;  // of the inputs; 0: all
   // [rows, inputs]; real absent in a generator's step without pairs, mixed without gp
   View real, fake, mixed;
   Views weights, biases;       // a bias may be absent
   std::vector<double> slopes;  // one less than weights
+  // names of Activation, as many as slopes; none: all are piecewise linear
+  std::vector<std::string> activations;
+  std::vector<double> dropouts;  // of what each layer reads; none: nothing is dropped
+  View key;                      // int64 in host memory; absent where nothing is dropped
   bool weight_gradients, dx_real, dx_fake;
   int threads;  // of the CPU
 };
@@ -30,7 +37,9 @@ struct CheckedMlpStep {
   CheckedMlpStep(const CheckedMlpStep&) = delete;
 
 private:
+  void set_approximate(const MlpCall& call);
   void set_layers(const MlpCall& call);
+  void set_dropouts(const MlpCall& call);
 };
 
 // Where backward's gradients go; what is absent is not wanted.

@@ -68,6 +68,21 @@ def layer_backward(
     dgates: _T = None,
     dh: _T = None,
 ) -> None: ...
+def layer_group_gradients(
+    cell: str,
+    groups: int,
+    x: Tensor,
+    h0: _T,
+    weights: _Ts,
+    lengths: _T,
+    y: _T,
+    gates: _T,  # and cells and dh, where W_hr's gradient is wanted
+    cells: _T,
+    dgates: Tensor,  # as layer_backward gave it
+    dh: _T,
+    dweights: _Ts,  # [groups, ...]
+    threads: int,
+) -> None: ...
 def normalised_forward(
     # cell, norm, blocks, eps, x [T, B, I], h0, c0 [D, B, H], weights (fusegen.ops.normalised.formula.WEIGHTS
     # of each direction), lengths, resets [T, B] uint8, reset_h, reset_c, threads
@@ -415,6 +430,57 @@ def gpu_backward(
     dreset_h: _T = None,  # [D, B, P] float32
     dreset_c: _T = None,  # [D, B, H] float32
 ) -> str: ...
+
+# A layer of normalised cells, or of cells whose recurrent matrix is of blocks, on a GPU, likewise.
+class GpuNormalisedPlan:
+    @property
+    def tiles(self) -> int: ...  # of the product, of all blocks of R
+    @property
+    def splits(self) -> int: ...  # blocks of the device that share K
+    @property
+    def groups(self) -> int: ...  # of rows of the batch
+    @property
+    def lanes(self) -> int: ...  # that share a row
+    @property
+    def workspace_bytes(self) -> int: ...
+
+def gpu_normalised_plan(
+    cell: str, norm: str, dtype: str, tf32: bool, backward: bool, B: int, H: int, D: int, blocks: int,
+    device: int,
+) -> GpuNormalisedPlan: ...  # fmt: skip
+def gpu_normalised_forward(
+    plan: GpuNormalisedPlan,
+    stream: int,
+    # eps, R of each direction [blocks, G*m, m], gains and biases (formula.WEIGHTS from g_ih on), h0, c0
+    # [D, B, H], lengths, resets [T, B] uint8, reset_h, reset_c, boundaries, workspace, error
+    call: _Call,
+    gx: Tensor,  # [T, B, D*G*H]: W x alone
+    y: Tensor,
+    h_n: Tensor,
+    c_n: _T,
+    saved: _T,
+    cells: _T,
+    stats: _T,
+) -> None: ...
+def gpu_normalised_backward(
+    plan: GpuNormalisedPlan,
+    stream: int,
+    call: _Call,
+    dy: _T,
+    dh_n: _T,
+    dc_n: _T,
+    y: Tensor,
+    saved: _T,
+    cells: _T,
+    stats: _T,
+    dx_part: Tensor,  # [T, B, D*G*H], of W x
+    dh_part: _T,  # of R h, [T, B, D, blocks, G*m]; None where it is the same
+    dh0: _T,
+    dc0: _T,
+    dreset_h: _T,  # float32
+    dreset_c: _T,
+    dvectors: _Ts,
+) -> None: ...
 
 # One step of a cell on a GPU, likewise.
 class GpuCellPlan:

@@ -35,7 +35,9 @@ __all__ = [
     "set_backend",
 ]
 
-_LAZY_MODULES = ("cli", "data", "gan", "metrics", "models", "onnx", "opacus", "reference", "rl", "train")
+_LAZY_MODULES = (
+    "cli", "data", "gan", "inspect", "metrics", "models", "onnx", "opacus", "reference", "rl", "train",
+)  # fmt: skip
 
 
 def info(shape: str | None = None, device: str = "cpu") -> str:
@@ -44,6 +46,10 @@ def info(shape: str | None = None, device: str = "cpu") -> str:
     from ._info import info
 
     return info(shape, device)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_LAZY_MODULES, "__version__"})
 
 
 def __getattr__(name: str) -> Any:

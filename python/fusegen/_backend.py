@@ -64,7 +64,10 @@ def get_backend() -> str:
 
 
 def note(what: str) -> None:
-    """Counts a fallback, and prints it where FUSEGEN_VERBOSE=1."""
+    """Counts a fallback, and prints it where FUSEGEN_VERBOSE=1. Not inside torch.compile: its graphs run
+    without this."""
+    if torch.compiler.is_dynamo_compiling():
+        return
     with _counting:
         fallbacks[what] += 1
     if os.environ.get("FUSEGEN_VERBOSE", "0") not in ("", "0"):
@@ -157,6 +160,10 @@ def use_torch(
     if torch._C._get_tracing_state() is not None:  # TorchScript cannot record a list of optional weights
         note(f"{cell} under torch.jit.trace: torch's own operators are recorded")
         return True
+    R = weights[1]
+    assert R is not None
+    if x.shape[-1] == 0 or R.shape[0] == 0:  # which torch allows, and kernels have no use for
+        return True
     on_cpu = x.is_cpu
     if not on_cpu and why_torch(cell, x):
         return True
@@ -168,8 +175,6 @@ def use_torch(
         return False
     if _functorch():  # a batch of another size than the kernels will see
         return False
-    R = weights[1]
-    assert R is not None
     H, B, T, I = R.shape[0] // gates, x.shape[-2], x.shape[0] if len(x.shape) == 3 else 1, x.shape[-1]
     train = needs_grad(x, *states, *weights)
     if on_cpu and not compiling:

@@ -147,8 +147,10 @@ def code_for(capability: int, archs: Sequence[str] = ()) -> tuple[int, int]:
     """(machine code, the PTX it was compiled from) that the driver loads on a GPU of 10 times this compute
     capability, of what a build for ``archs`` holds (unless said this one, or without kernels one for every
     GPU); (0, 0) where there is nothing for it. Machine code runs on later minor versions of its generation,
-    that of an architecture with an "a" on it alone; PTX is compiled for any later GPU."""
-    machine, ptx = [], []
+    that of an architecture with an "a" on it alone; PTX is compiled for any later GPU. A build assembles
+    machine code from the newest PTX it keeps that is not newer (cmake/cuda.cmake)."""
+    machine: dict[int, int] = {}  # and from which PTX
+    ptx: list[int] = []
     for arch in archs or _C.build_info()["cuda_archs"] or ALL_ARCHS:
         name, _, kind = arch.partition("-")
         number, own = int(name.rstrip("a")), name.endswith("a")
@@ -157,11 +159,13 @@ def code_for(capability: int, archs: Sequence[str] = ()) -> tuple[int, int]:
             and number // 10 == capability // 10
             and (number == capability if own else number <= capability)
         ):
-            machine.append(number)
+            machine[number] = (
+                number if own or kind != "real" else max((p for p in ptx if p <= number), default=number)
+            )
         if kind != "real" and not own and number <= capability:
             ptx.append(number)
     if machine:
-        return max(machine), max(machine)
+        return max(machine), machine[max(machine)]
     return (capability, max(ptx)) if ptx else (0, 0)
 
 
@@ -169,7 +173,8 @@ def told_code(binary: int, ptx: int) -> str:
     """What was loaded, in words."""
     if not ptx:
         return "none: this build holds nothing for it"
-    if binary == ptx:
+    archs = [arch.partition("-") for arch in _C.build_info()["cuda_archs"] or ALL_ARCHS]
+    if binary == ptx or str(binary) in (name for name, _, kind in archs if kind != "virtual"):
         return f"machine code of sm_{binary}"
     return f"PTX of compute_{ptx}, which the driver compiles for sm_{binary}"
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 # Of masks: the order of `rates`, and the numbers by which their random words are told apart
-# (csrc/kernels/philox.h).
-STATE_DROPOUT, CANDIDATE_DROPOUT, ZONEOUT_H, ZONEOUT_C, WEIGHT_DROP = range(5)
+# (csrc/kernels/philox.h). The last is not a layer's but of a discriminator's dropout.
+STATE_DROPOUT, CANDIDATE_DROPOUT, ZONEOUT_H, ZONEOUT_C, WEIGHT_DROP, DISCRIMINATOR = range(6)
 
 
 class Inside(NamedTuple):

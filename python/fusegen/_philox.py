@@ -29,12 +29,18 @@ def words(key: Tensor, mask: int, place: int, block: Tensor) -> tuple[Tensor, ..
     return w
 
 
-def dropped(key: Tensor, mask: int, place: int, rows: Tensor, n: int, rate: float) -> Tensor:
-    """[len(rows), n] bool: of the ``rows`` of a mask of n elements each, which are dropped (of zoneout: keep
-    their old state). They lie where ``rows`` does."""
+def below(key: Tensor, mask: int, place: int, rows: Tensor, n: int, probability: float) -> Tensor:
+    """[len(rows), n] bool: of the ``rows`` of a mask of n elements each, whose words are below this share of
+    all. They lie where ``rows`` does."""
     groups = (n + 4 * _GROUP - 1) // (4 * _GROUP)
     lane = torch.arange(groups * _GROUP, device=rows.device)
     block = rows.view(-1, 1) * (groups * _GROUP) + lane
     made = torch.stack(words(key.to(rows.device), mask, place, block), 1)  # [rows, 4, groups * 16]
-    made = made.view(-1, 4, groups, _GROUP).transpose(1, 2).reshape(len(rows), -1)
-    return made[:, :n] < int(single(rate) * 4294967296.0)
+    made = made.view(-1, 4, groups, _GROUP).transpose(1, 2).reshape(len(rows), 4 * groups * _GROUP)
+    return made[:, :n] < int(probability * 4294967296.0)
+
+
+def dropped(key: Tensor, mask: int, place: int, rows: Tensor, n: int, rate: float) -> Tensor:
+    """The same of a recurrent layer's mask, whose rate is float32: which elements are dropped (of zoneout:
+    keep their old state)."""
+    return below(key, mask, place, rows, n, single(rate))

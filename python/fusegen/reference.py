@@ -20,6 +20,7 @@ after the recurrent product; RNN, Elman 1990. The equations are those of the tor
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -28,7 +29,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _philox, losses
-from ._inside import CANDIDATE_DROPOUT, STATE_DROPOUT, WEIGHT_DROP, ZONEOUT_C, ZONEOUT_H, Inside, single
+from ._inside import (
+    CANDIDATE_DROPOUT,
+    DISCRIMINATOR,
+    STATE_DROPOUT,
+    WEIGHT_DROP,
+    ZONEOUT_C,
+    ZONEOUT_H,
+    Inside,
+    single,
+)
 
 Weights = Sequence[Tensor | None]
 States = tuple[Tensor, ...]  # h, or h and c
@@ -36,6 +46,11 @@ Step = Callable[..., States]  # (t, gx, *states) -> states
 Mask = Tensor | None  # what its element is multiplied by
 _HALF = (torch.bfloat16, torch.float16)
 _MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
+
+
+def _counted(t: Tensor, features: int) -> Tensor:
+    """Samples [N, n], no gradient going to what lies behind the first features."""
+    return torch.cat((t[:, :features], t[:, features:].detach()), 1)
 
 
 def _wide(t: _MaybeTensor) -> _MaybeTensor:
@@ -309,26 +324,105 @@ class MlpStep(NamedTuple):
     scalars: Tensor
 
 
-def _dense(
-    x: Tensor, weights: Sequence[Tensor], biases: Weights, slopes: Sequence[float]
-) -> tuple[Tensor, list[Tensor]]:
-    """Logits [N], and the derivative of each hidden activation."""
-    masks = []
-    for W, b, slope in zip(weights[:-1], biases[:-1], slopes, strict=True):
-        a = F.linear(x, W, b)
+class Smooth(NamedTuple):
+    """A smooth activation of a discriminator's dense layers: its value, and its first derivative, which can
+    be differentiated again. Functions of what the layer gave, and of ELU's alpha."""
+
+    value: Callable[[Tensor, float], Tensor]
+    derivative: Callable[[Tensor, float], Tensor]
+
+
+def _gated(x: Tensor, w: Tensor, dw: Tensor | float) -> Tensor:
+    """The derivative of x sigmoid(w) by x, dw being w's."""
+    s = torch.sigmoid(w)
+    return s + x * s * torch.sigmoid(-w) * dw
+
+
+def _gelu(x: Tensor, _: float) -> Tensor:
+    density = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    return 0.5 * torch.erfc(-x / math.sqrt(2)) + x * density
+
+
+def _gelu_tanh(x: Tensor, _: float) -> Tensor:
+    k, a = 2 * math.sqrt(2 / math.pi), 0.044715
+    return _gated(x, k * (x + a * x**3), k * (1 + 3 * a * x * x))
+
+
+SMOOTH = {
+    "tanh": Smooth(lambda x, _: torch.tanh(x), lambda x, _: 1 - torch.tanh(x) ** 2),
+    "sigmoid": Smooth(lambda x, _: torch.sigmoid(x), lambda x, _: torch.sigmoid(x) * torch.sigmoid(-x)),
+    "silu": Smooth(lambda x, _: F.silu(x), lambda x, _: _gated(x, x, 1.0)),
+    "gelu": Smooth(lambda x, _: F.gelu(x), _gelu),
+    "gelu_tanh": Smooth(lambda x, _: F.gelu(x, approximate="tanh"), _gelu_tanh),
+    "elu": Smooth(
+        lambda x, alpha: F.elu(x, alpha),
+        # so that what lies above 0 sends nothing infinite back
+        lambda x, alpha: torch.where(x <= 0, alpha * torch.exp(x.clamp(max=0)), 1.0),
+    ),
+}
+
+
+def dropout_factors(
+    key: Tensor, layer: int, group: int, shape: tuple[int, int], rate: float, like: Tensor
+) -> Tensor:
+    """What Dropout multiplies by, 0 or 1 / (1 - rate), of this shape, rows by elements: of a discriminator's
+    layer number ``layer`` (from 0), of what that reads; group: 0 for real samples, 1 for fake, 2 for a
+    penalty's points. It is of like's dtype and device."""
+    rows, n = shape
+    at = torch.arange(rows, device=like.device)
+    dropped = _philox.below(key, DISCRIMINATOR, 3 * layer + group, at, n, rate)
+    return like.new_full((), 1 / (1 - rate)).masked_fill(dropped, 0)
+
+
+class _Dense(NamedTuple):
+    """A discriminator of dense layers, as ``ops.discriminator.mlp_discriminator_step`` has it."""
+
+    weights: Sequence[Tensor]
+    biases: Weights
+    slopes: Sequence[float]
+    activations: Sequence[str]
+    dropouts: Sequence[float]
+    key: Tensor | None
+    twice: tuple[bool, bool, bool]  # of which groups the second half are samples with noise
+
+    def dropped(self, x: Tensor, layer: int, group: int) -> tuple[Tensor, Tensor | float]:
+        """What layer number ``layer`` reads of x, and the factors."""
+        rate = self.dropouts[layer] if self.dropouts else 0.0
+        if not rate:
+            return x, 1.0
+        assert self.key is not None
+        samples = len(x) // 2 if self.twice[group] else len(x)
+        factors = dropout_factors(self.key, layer, group, (samples, x.shape[1]), rate, x)
+        if self.twice[group]:
+            factors = torch.cat((factors, factors))
+        return x * factors, factors
+
+    def activated(self, a: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """What stands behind layer number ``layer`` makes of what that gave, and its derivative."""
+        slope, name = self.slopes[layer], self.activations[layer] if self.activations else ""
+        if name in SMOOTH:
+            return SMOOTH[name].value(a, slope), SMOOTH[name].derivative(a, slope)
         # At NaN, torch's relu passes a gradient on and its leaky_relu scales it.
         passes = a > 0 if slope else ~(a <= 0)
-        masks.append(torch.where(passes, torch.ones_like(a), torch.full_like(a, slope)).detach())
-        x = F.leaky_relu(a, slope) if slope else F.relu(a)
-    return F.linear(x, weights[-1], biases[-1]).squeeze(-1), masks
+        derivative = torch.where(passes, torch.ones_like(a), torch.full_like(a, slope)).detach()
+        return F.leaky_relu(a, slope) if slope else F.relu(a), derivative
 
+    def logits(self, x: Tensor, group: int) -> tuple[Tensor, list[Tensor | float]]:
+        """[N], and what a gradient is multiplied by behind each layer, from the samples on."""
+        x, factors = self.dropped(x, 0, group)
+        masks = [factors]
+        for i, (W, b) in enumerate(zip(self.weights[:-1], self.biases[:-1], strict=True)):
+            y, derivative = self.activated(F.linear(x, W, b), i)
+            x, factors = self.dropped(y, i + 1, group)
+            masks.append(derivative * factors)
+        return F.linear(x, self.weights[-1], self.biases[-1]).squeeze(-1), masks
 
-def _input_gradient(weights: Sequence[Tensor], masks: list[Tensor], n: int) -> Tensor:
-    """The gradient of each of n logits by its input [n, n0]; differentiable by the weights."""
-    u = weights[-1].expand(n, -1)
-    for W, mask in zip(reversed(weights[:-1]), reversed(masks), strict=True):
-        u = (u * mask) @ W
-    return u
+    def input_gradient(self, masks: Sequence[Tensor | float], n: int) -> Tensor:
+        """The gradient of each of n logits by its input [n, n0]; differentiable by the weights."""
+        u = self.weights[-1].expand(n, -1)
+        for W, mask in zip(reversed(self.weights[:-1]), reversed(masks[1:]), strict=True):
+            u = (u * mask) @ W
+        return u * masks[0]
 
 
 def mlp_discriminator_step(
@@ -344,6 +438,12 @@ def mlp_discriminator_step(
     r1: float = 0.0,
     r2: float = 0.0,
     gp: float = 0.0,
+    near_real: float = 0.0,
+    near_fake: float = 0.0,
+    counted: int = 0,
+    activations: Sequence[str] = (),
+    dropouts: Sequence[float] = (),
+    key: Tensor | None = None,
 ) -> MlpStep:
     """The step of ``ops.discriminator.mlp_discriminator_step``: GAN losses of ``fusegen.losses``, R1 and R2
     (Mescheder et al. 2018, arXiv:1801.04406), WGAN-GP (Gulrajani et al. 2017, arXiv:1704.00028)."""
@@ -354,8 +454,13 @@ def mlp_discriminator_step(
         weights = [w.detach() for w in weights]
         biases = [None if b is None else b.detach() for b in biases]
         real = None if real is None else real.detach()
-    f, fake_masks = _dense(fake, weights, biases, slopes)
-    r, real_masks = (None, []) if real is None else _dense(real, weights, biases, slopes)
+    if counted:
+        real, fake = None if real is None else _counted(real, counted), _counted(fake, counted)
+    D = _Dense(
+        weights, biases, slopes, activations, dropouts, key, twice=(near_real > 0, near_fake > 0, False)
+    )
+    f, fake_masks = D.logits(fake, 1)
+    r, real_masks = (None, []) if real is None else D.logits(real, 0)
     nan = fake.new_full((), torch.nan)
     norms = [nan, nan, nan]
     penalty = fake.new_zeros(())
@@ -363,20 +468,29 @@ def mlp_discriminator_step(
         total = losses.generator_loss(loss, f, r)
     else:
         assert r is not None
+        every = torch.cat((r, f))
+        for weight, group in ((near_real, 0), (near_fake, 1)):
+            if weight:
+                own, noisy = (r if group == 0 else f).chunk(2)
+                penalty = penalty + weight / 2 * (noisy - own).square().mean()
+                r, f = (own, f) if group == 0 else (r, own)
         total = losses.discriminator_loss(loss, r, f, 1 - target)
         for i, (factor, masks) in enumerate(((r1, real_masks), (r2, fake_masks))):
             if factor:
-                v = _input_gradient(weights, masks, len(r if i == 0 else f))
+                v = D.input_gradient(masks, len(r if i == 0 else f))[:, : counted or None]
                 penalty = penalty + factor / 2 * v.square().sum(1).mean()
                 norms[i] = v.norm(dim=1).mean()
         if gp:
             assert mixed is not None
-            norm = _input_gradient(weights, _dense(mixed, weights, biases, slopes)[1], len(mixed)).norm(dim=1)
+            v = D.input_gradient(D.logits(mixed, 2)[1], len(mixed))[:, : counted or None]
+            norm = v.norm(dim=1)
             penalty = penalty + gp * (norm - 1).square().mean()
             norms[2] = norm.mean()
     total = total + penalty
     of_real = (nan, nan) if r is None else (r.mean(), r.sign().mean())
     stats = (of_real[0], f.mean(), of_real[1], f.sign().mean())
     scalars = torch.stack([t.detach().double() for t in (total, penalty, *stats, *norms)])
-    logits = (f if r is None else torch.cat((r, f))).detach().to(dtype)
+    if generator:
+        every = f if r is None else torch.cat((r, f))
+    logits = every.detach().to(dtype)
     return MlpStep(total, penalty, logits, scalars)

@@ -40,7 +40,8 @@ def test_a_folder_is_read_in_one_order_and_says_what_it_left_out(tmp_path):
     (tmp_path / ".git" / "config").write_text("no")
     text = read_text(tmp_path)
     assert content(text) == b"first\n\nsecond\n\nlast"
-    assert len(text.skipped) == 2
+    assert len(text.skipped) == 3
+    assert any(".git is hidden" in line for line in text.skipped)
     assert any("picture.png" in line and "not text" in line for line in text.skipped)
     assert any("void.txt" in line and "empty" in line for line in text.skipped)
 

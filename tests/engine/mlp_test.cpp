@@ -26,10 +26,19 @@ const Net kNets[] = {
 constexpr const char* kLosses[] = {"non_saturating", "minimax",     "hinge",
                                    "least_squares",  "wasserstein", "relativistic"};
 
+constexpr const char* kActivations[] = {"gelu", "piecewise_linear", "tanh", "silu", "gelu_tanh",
+                                        "elu",  "sigmoid"};
+
 class Problem {
 public:
-  Problem(const Net& net, const char* loss, bool generator, double r1, double r2, double gp)
-      : net_(net), loss_(loss), generator_(generator), penalties_{r1, r2, gp} {
+  // `varied`: smooth activations among the others, and dropout before every layer.
+  Problem(const Net& net, const char* loss, bool generator, const double (&penalties)[3], bool varied)
+      : net_(net),
+        loss_(loss),
+        generator_(generator),
+        varied_(varied),
+        penalties_{penalties[0], penalties[1], penalties[2]} {
+    const double gp = penalties[2];
     const int64_t n0 = net.widths[0];
     inputs_ = {generator && std::string(loss) != "relativistic" ? Values{} : draw(net.real * n0),
                draw(net.fake * n0)};
@@ -61,9 +70,15 @@ public:
                  penalties_[0],
                  penalties_[1],
                  penalties_[2],
+                 0,
+                 0,
+                 0,
                  held[0],
                  held[1],
                  mixed,
+                 {},
+                 {},
+                 {},
                  {},
                  {},
                  {},
@@ -75,7 +90,11 @@ public:
       call.weights.push_back(held[i]);
       call.biases.push_back(held[i + 1]);
       if (i > 2) call.slopes.push_back(i % 4 ? 0.2 : 0);
+      if (i > 2 && varied_) call.activations.push_back(kActivations[(i / 2 + net_.widths[0]) % 7]);
+      if (varied_) call.dropouts.push_back(0.25);
     }
+    const int64_t key = 0x123456789abcdef;
+    if (varied_) call.key = key_of(key);
     call.weight_gradients = !generator_;
     call.dx_real = !generator_ && without != 0 && !inputs_[0].empty();
     call.dx_fake = without != 1;
@@ -137,6 +156,14 @@ public:
   }
 
 private:
+  static View key_of(const int64_t& key) {
+    View v;
+    v.data = const_cast<int64_t*>(&key);
+    v.present = true;
+    v.dtype = ElementType::i64;
+    v.device_type = 1;
+    return v;
+  }
   std::vector<int64_t> shape(size_t i) const {
     if (i < 2) return {i ? net_.fake : net_.real, net_.widths[0]};
     const size_t l = i / 2;
@@ -153,7 +180,7 @@ private:
 
   const Net& net_;
   const char* loss_;
-  bool generator_;
+  bool generator_, varied_;
   double penalties_[3];
   std::vector<Values> inputs_;  // real, fake, W_1, b_1, W_2, ...
   Values mixed_;
@@ -200,20 +227,26 @@ void check_mlp(Report& report) {
   for (const Net& net : kNets)
     for (const char* loss : kLosses)
       for (bool generator : {false, true})
-        for (const auto& [r1, r2, gp] : penalties) {
+        for (const auto& weights : penalties) {
+          const auto& [r1, r2, gp] = weights;
           const bool paired = gp > 0 || std::string(loss) == "relativistic";
           if ((paired && net.real != net.fake) || (generator && r1 + r2 + gp > 0)) continue;
-          Problem problem(net, loss, generator, r1, r2, gp);
-          const std::string label =
-              std::string(generator ? "generator " : "discriminator ") + loss + " r1=" + std::to_string(r1) +
-              " r2=" + std::to_string(r2) + " gp=" + std::to_string(gp) + ", " + std::to_string(net.real) +
-              "+" + std::to_string(net.fake) + " samples of " + std::to_string(net.widths[0]) + ": ";
-          for (Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16})
-            for (size_t without : {size_t{0}, size_t{1}, size_t{2}, SIZE_MAX})
-              report.run(label + "dtype " + std::to_string(static_cast<int>(dtype)),
-                         [&] { return check_dtype(problem, dtype, without); });
-          problem.jitter();
-          report.run(label + "float64 gradients", [&] { return check_gradients(problem); });
+          for (bool varied : {false, true}) {
+            // of the losses, which come after all else, two
+            if (varied && loss != kLosses[0] && loss != kLosses[5]) continue;
+            Problem problem(net, loss, generator, weights, varied);
+            const std::string label = std::string(generator ? "generator " : "discriminator ") +
+                                      (varied ? "varied " : "") + loss + " r1=" + std::to_string(r1) +
+                                      " r2=" + std::to_string(r2) + " gp=" + std::to_string(gp) + ", " +
+                                      std::to_string(net.real) + "+" + std::to_string(net.fake) +
+                                      " samples of " + std::to_string(net.widths[0]) + ": ";
+            for (Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16})
+              for (size_t without : {size_t{0}, size_t{1}, size_t{2}, SIZE_MAX})
+                report.run(label + "dtype " + std::to_string(static_cast<int>(dtype)),
+                           [&] { return check_dtype(problem, dtype, without); });
+            problem.jitter();
+            report.run(label + "float64 gradients", [&] { return check_gradients(problem); });
+          }
         }
 }
 

@@ -48,7 +48,13 @@ def test_a_parametrised_layer_is_the_layer_and_is_not_read():
         ([nn.Linear(3, 2), nn.BatchNorm2d(2), nn.Linear(2, 1)], "BatchNorm2d stands where"),
         ([nn.Linear(3, 2), nn.BatchNorm1d(2).eval(), nn.Linear(2, 1)], "evaluation mode"),
         ([nn.Linear(3, 2), nn.Flatten(0), nn.Linear(2, 1)], "Flatten stands where"),
-        ([nn.Sequential(nn.Linear(3, 2), nn.Sequential(nn.Tanh())), nn.Linear(2, 1)], "Tanh stands where"),
+        (
+            [nn.Sequential(nn.Linear(3, 2), nn.Sequential(nn.Softplus())), nn.Linear(2, 1)],
+            "Softplus stands where",
+        ),
+        ([nn.Linear(3, 2), nn.Tanh(), nn.Tanh(), nn.Linear(2, 1)], "Tanh stands where a dense layer"),
+        ([nn.Linear(3, 1), nn.Tanh()], "does not end in a linear map"),
+        ([nn.Linear(3, 2), nn.Dropout(0.5), nn.BatchNorm1d(2), nn.Linear(2, 1)], "BatchNorm1d stands where"),
     ],
 )
 def test_what_is_in_the_way(layers, reason):

@@ -22,7 +22,7 @@ THREADS = 2  # a call's work is divided
 
 def cases():
     for path, loss, penalty in itertools.product(PATHS, losses.LOSSES, PENALTIES):
-        smooth = path in ("dense", "smooth") or loss in ("hinge", "non_saturating")
+        smooth = path in ("dense", "smooth", "softplus") or loss in ("hinge", "non_saturating")
         if smooth and not (path == "batch norm" and penalty != "none"):
             yield path, loss, penalty
 
@@ -292,10 +292,10 @@ def test_opcheck(generator):
     weights = [torch.randn(6, 4, requires_grad=True), torch.randn(1, 6, requires_grad=True)]
     biases = [torch.randn(6, requires_grad=True), None]
     real, fake = torch.randn(3, 4), torch.randn(3, 4, requires_grad=True)
-    options = ("relativistic", generator, 1.0, 0.0 if generator else 1.0, 0.0, 0.0)
+    options = ("relativistic", generator, 1.0, 0.0 if generator else 1.0, 0.0, 0.0, 0.0, 0.0, 0)
     torch.library.opcheck(
         torch.ops.fusegen.mlp_discriminator_step.default,
-        (real, fake, None, weights, biases, [0.2], *options, [True, False, True]),
+        (real, fake, None, weights, biases, [0.2], [], [], None, *options, [True, False, True]),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )
 
@@ -430,8 +430,8 @@ class Subclass(nn.Linear):
     ("change", "reason"),
     [
         (lambda D: D[0].register_forward_hook(lambda *a: None), "hooks"),
-        (lambda D: D.insert(1, nn.Dropout(0.0)), "Dropout"),
-        (lambda D: D.insert(1, nn.Tanh()), "Tanh"),
+        (lambda D: D.insert(1, nn.AlphaDropout(0.0)), "AlphaDropout"),
+        (lambda D: D.insert(1, nn.Softplus()), "Softplus"),
         (lambda D: D.__setitem__(0, Subclass(13, 40)), "Subclass"),
         (lambda D: D.insert(1, nn.LeakyReLU(-0.1)), "negative slope"),
     ],
@@ -474,7 +474,7 @@ def test_shapes_without_data(path, penalty):
 
 
 @pytest.mark.parametrize("penalty", ["none", "all"])
-@pytest.mark.parametrize("path", ["dense", "conv", "smooth", "recurrent"])
+@pytest.mark.parametrize("path", ["dense", "conv", "smooth", "softplus", "recurrent"])
 def test_compiled(path, penalty):
     """A penalty by a second backward breaks the graph; all else is one."""
     penalties = PENALTIES[penalty]

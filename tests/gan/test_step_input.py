@@ -47,7 +47,7 @@ def bad_options():
 
 def bad_sample_dims():
     D, x, y = given()
-    smooth = dense(activation=nn.Tanh)
+    smooth = dense(activation=nn.Softplus)
     for dim in (True, 0.0, "0", [0], torch.tensor(0)):
         text = f"sample_dim: expected an integer, got {type(dim).__name__}"
         yield (
@@ -79,7 +79,7 @@ def bad_sample_dims():
 
 def bad_samples():
     D, x, y = given()
-    smooth = dense(activation=nn.Tanh)
+    smooth = dense(activation=nn.Softplus)
     yield "features", ValueError, "same shape", lambda: discriminator_step(D, x, y[:, :5])
     yield "features of D", ValueError, "13 features", lambda: discriminator_step(D, x[:, :5], y[:, :5])
     yield "dtype", RuntimeError, "same dtype", lambda: discriminator_step(D, x, y.double())
@@ -136,7 +136,7 @@ def bad_discriminators():
 
 
 def discriminators_of_another_dtype_or_device():
-    for name, dim in (("smooth", 0), ("conv", 0), ("recurrent", 1), ("torch's LSTM", 1)):
+    for name, dim in (("softplus", 0), ("conv", 0), ("recurrent", 1), ("torch's LSTM", 1)):
         make, shape = PATHS[name][:2] if name in PATHS else (lambda: Recurrent(nn.LSTM), (4, 3))
         z = samples(shape, 3, dim, torch.float32)
         for where, net, other in (("torch.float64", make().double(), z), ("cpu", make(), z.to("meta"))):
@@ -161,14 +161,14 @@ def discriminators_of_another_dtype_or_device():
 
 def penalties_without_gradients():
     _, x, y = given()
-    smooth = dense(activation=nn.Tanh)
+    unknown = dense(activation=nn.Mish)
     for off in (torch.no_grad, torch.inference_mode):
         for penalty in ("r1", "r2", "gp"):
             yield (
                 f"{penalty} under {off.__name__}",
                 RuntimeError,
                 f"{penalty}: a penalty is a gradient, but gradients are switched off",
-                lambda off=off, penalty=penalty: off()(discriminator_step)(smooth, x, y, **{penalty: 1.0}),
+                lambda off=off, penalty=penalty: off()(discriminator_step)(unknown, x, y, **{penalty: 1.0}),
             )
 
 
@@ -186,7 +186,7 @@ class _Casting(nn.Module):
 
     def __init__(self, message=None):
         super().__init__()
-        self.net, self.message = dense(activation=nn.Tanh).double(), message
+        self.net, self.message = dense(activation=nn.Softplus).double(), message
 
     def forward(self, x):
         if self.message:
@@ -201,7 +201,7 @@ def test_a_discriminator_may_cast():
     with pytest.raises(RuntimeError, match="no such words"):
         generator_step(_Casting("no such words"), x)
     with torch.autocast("cpu", torch.bfloat16):
-        discriminator_step(dense(activation=nn.Tanh), x.bfloat16(), x.bfloat16())
+        discriminator_step(dense(activation=nn.Softplus), x.bfloat16(), x.bfloat16())
 
 
 def test_samples_of_one_dim_for_a_discriminator_that_takes_them():

@@ -103,6 +103,37 @@ def test_inputs_of_every_kind(cell_name, options):
         agree(tuple(flat(final_b)), tuple(s[:, b] for s in flat(final)))
 
 
+@pytest.mark.parametrize("T", [1, 6])
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+def test_a_mask_without_a_bit_changes_nothing(cell_name, T):
+    """Nor a mask that lies any way in memory; starts that nothing begins from get zeros."""
+    m = layer(cell_name, I, H, bidirectional=True)
+    x, B = torch.randn(T, 9, I), 9
+    starts = torch.randn(H, requires_grad=True)
+    reset_to = (starts, starts) if cell_name == "LSTM" else starts
+    leaves = [*m.parameters(), starts]
+    want = (y := m(x)[0], *torch.autograd.grad(y.sum(), leaves, materialize_grads=True))
+    none = torch.zeros(B, T, dtype=torch.bool)
+    for resets in (none.T, none.T.contiguous(), none.new_zeros(T, 2 * B)[:, ::2]):
+        y = m(x, resets=resets, reset_to=reset_to)[0]
+        got = (y, *torch.autograd.grad(y.sum(), leaves))
+        assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.parametrize("cell_name", CELL_NAMES)
+@pytest.mark.parametrize("at", [0, 8, 17])
+def test_one_bit_alone_is_seen(cell_name, at):
+    """Wherever it lies among the words of a mask."""
+    m = layer(cell_name, I, H)
+    x, resets = torch.randn(2, 9, I), torch.zeros(2, 9, dtype=torch.bool)
+    resets.view(-1)[at] = True
+    hx = torch.randn(1, 9, H)
+    y = m(x, (hx, hx) if cell_name == "LSTM" else hx, resets=resets)[0]
+    plain = m(x, (hx, hx) if cell_name == "LSTM" else hx)[0]
+    changed = (y != plain).any(-1)
+    assert changed.view(-1)[at] and changed[:, at % 9].sum() == changed.sum()
+
+
 @pytest.mark.parametrize("cell_name", ["LSTM", "GRU"])
 def test_one_start_for_all(cell_name):
     m = layer(cell_name, I, H, num_layers=2, bidirectional=True, dtype=torch.float64)
@@ -160,6 +191,16 @@ def test_inductor_neither_folds_nor_merges_keys():
     agree(got, want)
     assert not torch.equal(got[0], got[1])
     assert not torch.equal(c(x)[0], got[0])
+
+
+def test_a_graph_takes_no_generator():
+    """Said in one line."""
+    m, generator = layer("LSTM", I, H, **ALL), torch.Generator()
+    x, _ = draw(m)
+    torch._dynamo.reset()
+    c = torch.compile(lambda x: m(x, generator=generator)[0], fullgraph=True, backend="eager")
+    with pytest.raises(RuntimeError, match=r"expected generator=None inside torch.compile\(fullgraph=True"):
+        c(x)
 
 
 def test_export():

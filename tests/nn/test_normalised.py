@@ -302,6 +302,19 @@ def test_cells(kind, bias):
     assert flat((one,))[0].shape == (12,)
 
 
+@pytest.mark.parametrize("kind", ["LSTM haste", "LSTM", "GRU dreamer"])
+def test_cells_whose_weights_are_packed_part_by_part(kind):
+    """Each is used once, so a cell packs them as it multiplies: more of them than one part holds."""
+    cls, options = CELLS[kind]
+    m = cls(1100, 1050, **options)
+    x, hx = torch.randn(3, 1100), torch.randn(2, 3, 1050)
+    state = tuple(hx) if len(m._spec.states) == 2 else hx[0]
+    with torch.no_grad():
+        got = flat((m(x, state),))
+        want = step(m.double(), x.double(), *hx.double())
+    close(got, [s for s in want if s is not None], "value")
+
+
 # ---- forms of input ---------------------------------------------------------------------------------------
 
 
@@ -536,8 +549,8 @@ def test_backend_torch_runs_the_formula():
 
 def test_a_device_without_kernels_is_told():
     """The formula runs there, and is counted; under "fused" it is an error. Shapes alone need no kernel."""
-    elsewhere = SimpleNamespace(is_cpu=False, is_meta=False, device=torch.device("cuda"))
-    with pytest.raises(RuntimeError, match=r"no fused kernels of normalised .* on device 'cuda'"):
+    elsewhere = SimpleNamespace(is_cpu=False, is_meta=False, device=torch.device("xpu"), dtype=torch.float32)
+    with pytest.raises(RuntimeError, match=r"normalised_gru: .*no fused kernels for device 'xpu'"):
         stack._runs_formula("normalised_gru", elsewhere)
     fusegen.set_backend("auto")
     before = sum(fusegen._backend.fallbacks.values())

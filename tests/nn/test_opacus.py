@@ -6,6 +6,7 @@ import fusegen
 import pytest
 import torch
 from cases import layer
+from fusegen.nn import _opacus
 from tolerances import close
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -116,6 +117,41 @@ def test_dropout_between_layers_is_the_forward_passes():
     close(
         [p.grad_sample.sum(0) for p in wrapped.parameters()], [p.grad for p in wrapped.parameters()], "grad"
     )
+
+
+@pytest.mark.parametrize(("name", "options"), [("LSTM", {"num_layers": 2, "dropout": 0.5}), ("RNN_TANH", {})])
+def test_forward_does_not_run_again(name, options, monkeypatch):
+    """What it kept is in autograd's graph, and goes with it."""
+    m = layer(name, I, H, batch_first=True, **options)
+    wrapped = GradSampleModule(m, loss_reduction="sum")
+    monkeypatch.setattr(_opacus, "_run_again", None)
+    x = torch.randn(B, T, I)
+    for given in (x, x.requires_grad_()):
+        wrapped.zero_grad()
+        wrapped(given)[0].square().sum().backward()
+        close([p.grad_sample.sum(0) for p in m.parameters()], [p.grad for p in m.parameters()], "grad")
+    y = wrapped(x)[0]
+    nodes = m._given[-1].nodes
+    assert len(nodes) == m.num_layers and all(node() for node in nodes)
+    del y
+    assert not any(node() for node in nodes)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU"])
+@pytest.mark.parametrize("other", ["torch", "autocast", "recompute"])
+def test_forward_runs_again_where_it_kept_nothing_of_use(name, other):
+    options = {"recompute": 2} if other == "recompute" else {}
+    m = layer(name, I, H, num_layers=2, batch_first=True, **options)
+    wrapped = GradSampleModule(m, loss_reduction="sum")
+    fusegen.set_backend("torch" if other == "torch" else "fused")
+    with torch.autocast("cpu", torch.bfloat16, enabled=other == "autocast"):
+        y = wrapped(torch.randn(B, T, I))[0]
+    assert not m._given[-1].nodes
+    y.float().square().sum().backward()
+    # under autocast the samples' are of float32
+    dtype = torch.bfloat16 if other == "autocast" else torch.float32
+    own = [p.grad.to(dtype) for p in m.parameters()]
+    close(own, [p.grad_sample.sum(0) for p in m.parameters()], "grad")
 
 
 def test_frozen_weights_have_none():

@@ -6,6 +6,8 @@ import pytest
 import torch
 from cases import CELL_NAMES, CELLS, DTYPES, LSTM_OPTIONS, OPTIONS, cell, flat, label, layer, tree
 from fusegen import _C, _backend, ops
+from fusegen.ops import layers
+from fusegen.ops.transform import per_sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerances import close
@@ -61,6 +63,54 @@ def test_gradients_of_each_sample_are_a_loops(name, options, dtype, noted):
     assert not noted
     want = looped(loss, parameters(m), x)
     close(list(got.values()), list(want.values()), "grad")
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize(("name", "options"), WAYS, ids=lambda v: label(v) if isinstance(v, dict) else v)
+def test_the_engines_products_are_torchs(name, options, groups, dtype):
+    m = layer(name, I, H, dtype=dtype, **{**options, "num_layers": 1, "dropout": 0.0})
+    op, weights, D = layers.OPS[m._spec], m._weights(0), 1 + m.bidirectional
+    x, lengths = torch.randn(T, 6, I, dtype=dtype), torch.tensor([6, 0, 3, 1, 6, 2])
+    x[3:, 2] = torch.nan  # past a sequence's end
+    h = torch.randn(D, 6, m.proj_size or H, dtype=dtype)
+    call = (x, h, None, weights, m.mode == "RNN_RELU", lengths, None)
+    with torch.no_grad():
+        outputs = op.forward_all(True, call[4], (x, h, None, *weights, lengths))
+        kept = (*outputs[:1], *outputs[op.outputs :], None, None)[:3]
+        grads = (torch.randn_like(outputs[0]), None, None)
+        gates = op.direct.gate_gradients(call, kept, grads, (False,) * 3)
+        given = per_sample.Sequences(m._spec, groups, x, h, weights, lengths, kept)
+        wanted = [w is not None for w in weights]
+        got, want = (f(given, gates, wanted) for f in (per_sample.by_engine, per_sample.by_torch))
+    assert all(g.isfinite().all() for g in got)
+    close(got, want, "grad")
+
+
+def test_the_engine_refuses_groups_of_unequal_size():
+    x, weights = torch.randn(2, 6, 3), [torch.randn(4, 3), torch.randn(4, 4), None, None]
+    given = (x, None, weights, None, torch.randn(2, 6, 4), None, None, torch.randn(2, 6, 4), None)
+    made = [torch.empty(4, *w.shape) if w is not None else None for w in weights]
+    with pytest.raises(ValueError, match="groups: expected a divisor of the batch, 6, got 4"):
+        _C.layer_group_gradients("rnn_tanh", 4, *given, made, 1)
+    with pytest.raises(ValueError, match=r"dW: expected shape \[3, 4, 3\]"):
+        _C.layer_group_gradients("rnn_tanh", 3, *given, made, 1)
+
+
+@pytest.mark.parametrize("name", CELL_NAMES)
+def test_compiled_as_one_graph(name):
+    """By the formula, which a graph sees into."""
+    m = layer(name, I, H, dtype=torch.float64)
+    x = torch.randn(N, 3, I, dtype=torch.float64)
+
+    def loss(params, one):
+        return weighing(functional_call(m, params, (one,)))
+
+    each = vmap(grad(loss), in_dims=(None, 0))
+    torch._dynamo.reset()
+    got = torch.compile(each, fullgraph=True, backend="aot_eager")(parameters(m), x)
+    want = looped(loss, parameters(m), x)
+    close([got[key] for key in want], [*want.values()], "grad")
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

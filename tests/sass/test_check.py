@@ -9,6 +9,7 @@ NAMES = {
     "14forward_kernelINS0_3GruEfNS_6device10FormatTf32ELi2ELb1EEEvNS0_9Argu": "forward gru tf32 2 1",
     "16forward_sequenceINS0_4LstmENS_6device4Bf16ENS3_10FormatBf16ELi1E": "forward sequence lstm bf16 1",
     "14forward_kernelINS0_3RnnEfNS_6device9FormatF32ELi1EEEvNS0_9ArgumentsI": "forward rnn f32 1",
+    "10normalised20block_product_kernelIfNS_6device10FormatTf32ELb1EEEvNS0_8s": "block product tf32 1",
 }
 
 

@@ -61,6 +61,7 @@ PYBIND11_MODULE(_simt, m) {
   m.doc() = "The CUDA kernels of fusegen, run lane by lane on the CPU, for the tests.";
   fusegen::bind_cuda_layer(m);
   fusegen::bind_cuda_cell(m);
+  fusegen::bind_cuda_normalised(m);
   fusegen::bind_cuda_discriminator(m);
   m.def(
       "set_order",

@@ -88,8 +88,8 @@ def test_a_device_whose_loaded_code_is_old():
 
 @pytest.mark.parametrize("gpu, loaded", [
     ("sm_80", (80, 80)), ("sm_86", (80, 80)), ("sm_89", (80, 80)), ("sm_90", (90, 90)),
-    ("sm_100", (100, 100)),
-    ("sm_103", (100, 100)), ("sm_110", (110, 90)), ("sm_120", (120, 120)), ("sm_121", (120, 120)),
+    ("sm_100", (100, 90)),
+    ("sm_103", (100, 90)), ("sm_110", (110, 90)), ("sm_120", (120, 90)), ("sm_121", (120, 90)),
     ("sm_130", (130, 90)),
 ])  # fmt: skip
 def test_code_of_a_build_for_every_gpu(gpu, loaded):
@@ -100,6 +100,8 @@ def test_code_of_other_builds():
     assert _info.code_for(100, ["90a-real"]) == (0, 0)  # nothing of it runs there
     assert _info.code_for(91, ["80", "90a-real"]) == (91, 80)
     assert _info.code_for(75, _info.ALL_ARCHS) == (0, 0)
+    assert _info.code_for(100, ["100-real"]) == (100, 100)
+    assert _info.told_code(*_info.code_for(103, _info.ALL_ARCHS)) == "machine code of sm_100"
     assert _info.told_code(*_info.code_for(110, ["80"])) == (
         "PTX of compute_80, which the driver compiles for sm_110"
     )

@@ -1,6 +1,7 @@
-"""A text to train on, and a run that is over."""
+"""A text to train on, a run that is over, and the figures that are made."""
 
 import pytest
+from fusegen import drawing
 from fusegen.cli import main
 from runs import QUIET, SHAPE, STORY
 
@@ -20,3 +21,11 @@ def done(tmp_path, story, capsys):
     assert main([*arguments, "--tokens", "character"]) == 0
     capsys.readouterr()
     return folder
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that are made."""
+    seen, own = [], drawing.png
+    monkeypatch.setattr(drawing, "png", lambda figure: (seen.append(figure), own(figure))[1])
+    return seen

@@ -1,16 +1,19 @@
 """`fusegen train gan`: every kind of GAN and data, resumed bit for bit, samples, measures, messages."""
 
+import dataclasses
+import io
 import json
 import math
 import os
 import subprocess
 import sys
+import wave
 
 import numpy as np
 import pytest
 import torch
 from fusegen.cli import main
-from fusegen.data import Images, Innovations, Shuffled, Whitening, curves, fitted, png, windows
+from fusegen.data import Images, Innovations, Shuffled, Whitening, fitted, windows
 from fusegen.train import GanTask, RunOptions, config
 from fusegen.train.learner import Learner
 from fusegen.train.run import Run, read_log
@@ -19,13 +22,15 @@ from fusegen.train.tasks.gan.characters import Characters, jensen_shannon
 from fusegen.train.tasks.gan.options import ARCHS, PRESETS, GanData, GanFit, GanModel, GanRun
 from fusegen.train.tasks.gan.pictures import Pictures
 from fusegen.train.tasks.gan.series import READERS, Sequences
-from fusegen.train.tasks.gan.source import draw
+from fusegen.train.tasks.gan.source import between, draw
+from fusegen.train.tasks.gan.units import units_of
 from fusegen.train.workers import Shard, Workers
 from learning.gan import PlainGan
 from runs import equal
 from tolerances import TOLERANCE, agree, near
 
 pytest.importorskip("PIL")
+pytest.importorskip("matplotlib")
 
 QUIET = ["--no-tensorboard", "--evaluations", "1", "--log-every", "1", "--batch", "4", "--noise", "4"]
 QUIET += ["--samples", "50", "--score-steps", "2"]
@@ -96,6 +101,7 @@ def test_a_run_trains_measures_and_draws(tmp_path, places, capsys, kind):
     suffix = ".txt" if kind == "text" else ".png"
     kept = (folder / f"samples/step-00000002{suffix}").read_bytes()
     assert kind == "text" or kept.startswith(b"\x89PNG")
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 
     out = tmp_path / f"out{suffix}"
     capsys.readouterr()
@@ -104,7 +110,9 @@ def test_a_run_trains_measures_and_draws(tmp_path, places, capsys, kind):
         drawn = np.load(out.with_suffix(".npy"))
         assert drawn.shape == (5, 5, 3) and np.isfinite(drawn).all()
     more = ["--score-steps", "2", "--repeats", "2"] if kind == "series" else []
-    assert main(["evaluate", str(folder), "--checkpoint", "last", *more]) == 0
+    picture = tmp_path / "curves.png"
+    assert main(["evaluate", str(folder), "--checkpoint", "last", "--curves", str(picture), *more]) == 0
+    assert picture.read_bytes() == (folder / "curves.png").read_bytes()
     measures = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
     if kind == "series":
         scores = {name.split(" score")[0] for name in measures} - {"step"}
@@ -121,8 +129,10 @@ def test_a_run_trains_measures_and_draws(tmp_path, places, capsys, kind):
         ("mlp", ["--penalty-every", "3", "--gp", "2", "--ema", "0.5", "--spectral-norm"]),
         ("mlp", ["--precision", "bfloat16", "--accumulate", "2", "--generator-every", "2"]),
         ("dcgan", ["--conditional", "--penalty-every", "2", "--loss", "hinge"]),
+        ("mlp", ["--augment", "color,translation", "--conditional", "--penalty-every", "2"]),
+        ("dcgan", ["--augment", "cutout,translation,color", "--loss", "relativistic"]),
         ("series", ["--cell", "lstm", "--r2", "0.1", "--penalty-every", "3", "--warm-up", "2"]),
-        ("series", ["--no-innovations", "--no-levels", "--no-residual", "--penalty-noise", "0"]),
+        ("series", ["--no-innovations", "--no-levels", "--no-residual", "--approximate-r1", "0"]),
         ("text", ["--loss", "relativistic"]),
     ],
 )
@@ -132,6 +142,8 @@ def test_killed_and_resumed_equals_never_killed_bit_for_bit(tmp_path, places, mo
 
     never, killed = tmp_path / "never", tmp_path / "killed"
     more = [*more, "--steps", "6", "--checkpoint-every", "2"]
+    if "--conditional" in more:
+        places = {**places, "mlp": places["dcgan"]}
     monkeypatch.setattr(GanTask, "evaluate", lambda self, model=None: {"measure": 0.0})
     assert train(kind, places, never, *more) == 0
     at = GanTask.at
@@ -180,6 +192,165 @@ def test_classes_are_learnt_and_asked_for(tmp_path, places, capsys):
     assert "--class: expected one of blue, green, red, got 'pink'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["mlp", "dcgan"])
+def test_both_networks_see_augmented_images_real_and_fake(places, kind):
+    own = sections(kind, places, augment="cutout")
+    torch.manual_seed(0)
+    task = GanTask.from_options(own, None)
+    batch, _ = next(task.data(Shard()))
+    filled = {"real": torch.ones_like(batch["real"])}
+    task.model.fakes = lambda like, *besides: torch.ones_like(like).requires_grad_()
+    real, fake = task._both(filled)
+    holes = [(x == 0).flatten(1).double().mean(1) for x in (real, fake)]
+    assert all((share > 0).all() and (share <= 0.25).all() for share in holes)
+    assert not torch.equal(*holes) and fake.requires_grad and not real.requires_grad
+
+
+def shown(figure):
+    """Title, headings above, names beside, and the number of images of each panel."""
+    told = lambda labels: [label.get_text() for label in labels]
+    return [
+        (a.get_title(loc="left"), told(a.get_xticklabels()), told(a.get_yticklabels()), len(a.images))
+        for a in figure.axes
+    ]
+
+
+def drawn_by(kind, places, figures, *, conditional=False, **how):
+    own = sections(kind, places)
+    own["model"] = dataclasses.replace(own["model"], conditional=conditional)
+    torch.manual_seed(0)
+    task = GanTask.from_options(own, None)
+    content = task.sample(task.sampling(**how))
+    return task, content, figures[-1]
+
+
+def test_images_stand_under_their_class_beside_some_of_the_data(places, figures):
+    places = {"mlp": places["dcgan"]}  # of three classes
+    _, _, figure = drawn_by("mlp", places, figures, conditional=True, count=7)
+    colours = ["blue", "green", "red"]
+    assert shown(figure) == [("the data: pictures", colours, [], 6), ("drawn", colours, [], 7)]
+    means = [image.get_array().mean((0, 1)) for image in figure.axes[0].images]
+    assert [int(mean.argmax()) for mean in means] == [2, 1, 0] * 2  # the data are of these colours
+    _, _, figure = drawn_by("mlp", places, figures, conditional=True, count=5, class_="green")
+    assert [panel[0] for panel in shown(figure)] == ["the data: pictures", "drawn of class green"]
+    assert {int(image.get_array().mean((0, 1)).argmax()) for image in figure.axes[0].images} == {1}
+    _, _, figure = drawn_by("mlp", places, figures, count=20)
+    assert [(panel[1], panel[3]) for panel in shown(figure)] == [([], 24), ([], 20)]
+
+
+@pytest.mark.parametrize("class_", [None, "red"])
+def test_ways_between_noises_begin_and_end_at_samples_and_keep_their_length(places, figures, class_):
+    places = {"mlp": places["dcgan"]}
+    how = {"conditional": True, "interpolate": 2, "seed": 3, "class_": class_}
+    task, _, figure = drawn_by("mlp", places, figures, **how)
+    rows = ["blue", "green"] if class_ is None else ["red", "red"]
+    assert shown(figure) == [("from one noise to another", [], rows, 24)]
+    z = task.model.noise(4, generator=torch.Generator().manual_seed(3))
+    labels = [task.source.classes.index(name) for name in rows]
+    ends = task.model.eval().generate(z, torch.tensor([*labels, *labels])).detach()
+    ways = between(task.model, 2, 12, torch.Generator().manual_seed(3), labels=torch.tensor(labels))
+    agree(ways[[0, 12, 11, 23]], ends)
+    found = []
+    task.model.generate = lambda noise, labels: (found.append(noise), torch.zeros(len(noise), 1))[1]
+    between(task.model, 1, 9, torch.Generator().manual_seed(3))
+    lengths = found[0].norm(dim=1)
+    assert lengths.min() > 0.9 * min(lengths[0], lengths[-1])
+
+
+def test_series_stand_beside_the_data_in_its_units(places, figures):
+    _, content, figure = drawn_by("series", places, figures, count=3)
+    real, drawn = figure.axes[0], figure.axes[1]
+    assert real.get_title(loc="left") == "the data: series.npy"
+    assert drawn.get_title(loc="left") == "drawn" and figure.axes[4].get_xlabel() == "step"
+    assert [axis.get_ylabel() for axis in figure.axes[::2]] == ["0", "1", "2"]
+    values = np.load(places["series"])
+    first = [line.get_ydata() for line in real.lines]
+    assert len(first) == 6 and np.allclose(first[0], values[:5, 0]) and np.allclose(first[-1], values[-5:, 0])
+    kept = np.load(io.BytesIO(content[".npy"]))
+    assert np.allclose([line.get_ydata() for line in drawn.lines], kept[:, :, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "step", "units"),
+    [
+        ("prices", ("open", "volume"), "trading day", {"open": "US$", "volume": "shares"}),
+        ("watch", ("ax", "wx"), "tenth of a second", {"ax": "g", "wx": "rad/s"}),
+        ("sines", ("sine 0",), "step", {}),
+        ("a/b.wav", ("0", "1"), "sample", {"0": "of full scale", "1": "of full scale"}),
+        ("a.FLAC", ("0",), "sample", {"0": "of full scale"}),
+        ("a.csv", ("x",), "step", {}),
+    ],
+)
+def test_units_are_told_where_they_are_known(name, features, step, units):
+    found = units_of(name, features)
+    assert found.step == step and {f: found.features[f] for f in features if f in found.features} == units
+
+
+@pytest.mark.parametrize("kind", ["series", "text"])
+def test_only_images_have_ways_between_noises(places, kind):
+    task = GanTask.from_options(sections(kind, places), None)
+    with pytest.raises(ValueError, match=f"interpolate: it is for images, and this run's model makes {kind}"):
+        task.sample(task.sampling(interpolate=2))
+
+
+def test_without_matplotlib_a_run_is_refused_in_one_line_before_it_begins(
+    tmp_path, places, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert train("mlp", places, tmp_path / "run", "--steps", 1) == 2
+    err = capsys.readouterr().err
+    assert "matplotlib is needed for this: pip install matplotlib" in err and err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("kind", "name"), [("dcgan", "examples.npz"), ("series", "examples.npy")])
+def test_a_run_that_has_kept_none_of_the_data_is_drawn_without(tmp_path, places, figures, kind, name):
+    folder = tmp_path / "run"
+    assert train(kind, places, folder, "--steps", 1) == 0
+    (folder / name).unlink()
+    assert main(["sample", str(folder), "--out", str(tmp_path / "a.png")]) == 0
+    assert [panel[0] for panel in shown(figures[-1]) if panel[0]] == ["drawn"]
+    (folder / name).write_bytes(b"torn")
+    assert main(["sample", str(folder)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "features", "count"),
+    [
+        ((), ("2019", "2020"), 9),
+        (("--header", "no"), ("0", "2"), 10),
+        (("--delimiter", "tab", "--decimal", "."), ("2019", "2020"), 9),
+    ],
+)
+def test_a_table_is_read_as_it_is_found_or_as_it_is_told(tmp_path, capsys, more, features, count):
+    pytest.importorskip("pandas")
+    rows = [("2019", "day", "2020"), *((str(i / 8), "Monday", str(i * i + 0.5)) for i in range(12))]
+    (tmp_path / "a.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
+    folder = tmp_path / "run"
+    flags = ["--arch", "recurrent", "--data", str(tmp_path / "a.tsv"), *SMALL["series"], *QUIET, *more]
+    assert main(["train", "gan", *flags, "--length", "4", "--steps", "1", "--folder", str(folder)]) == 0
+    kept = json.loads((folder / "data.json").read_text())
+    assert tuple(kept["features"]) == features
+    task = GanTask.from_options(Run.open(folder).sections, None)
+    assert len(task.source) == count and task.notes[0] == "columns are parted by tabs"
+    out = capsys.readouterr().out
+    assert "data      columns are parted by tabs" in out
+    assert "left out  " in out and "column" in out.partition("left out")[2]
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv", "WAV", "flac", "ogg", "aiff"])
+def test_sequences_are_known_by_their_suffix(tmp_path, places, capsys, suffix):
+    assert train("mlp", places, tmp_path / "run", "--data", f"a.{suffix}") == 2
+    assert f"--data: a.{suffix} has sequences, which --arch recurrent takes" in capsys.readouterr().err
+
+
+def test_penalties_are_approximate_where_a_deviation_is_given(places):
+    given = {"r1": 0.2, "r2": 0.2, "approximate_r1": 0.1}
+    rules = GanTask.from_options(sections("series", places, **given, approximate_r2=0.0), None).rules
+    assert (rules.approximate_r1, rules.approximate_r2) == (0.1, None)
+    assert GanTask.from_options(sections("series", places), None).rules.approximate_r1 is None
+
+
 # ---- what goes wrong --------------------------------------------------------------------------------
 
 
@@ -222,6 +393,11 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
         ("mlp", ["--r1", "-1"], "--r1: expected a number at least 0, got -1.0"),
         ("mlp", ["--label-smoothing", "0.1", "--loss", "hinge"], "--label-smoothing: only non_saturating"),
         ("mlp", ["--features", "no.such:thing"], "--features: cannot import 'no.such:thing'"),
+        ("mlp", ["--augment", "colour"], "--augment: expected some of color, translation, cutout, each once"),
+        ("mlp", ["--augment", ""], "--augment: expected some of color, translation, cutout"),
+        ("series", ["--augment", "color"], "--augment: it changes images, and {data} has series"),
+        ("text", ["--augment", "color"], "--augment: it changes images, and {data} has text"),
+        ("series", ["--data", "{tmp}/waves"], "got 1 at 8000 Hz in {tmp}/waves/a.wav and 1 at 16000 Hz in"),
         ("dcgan", ["--size", "30"], "--size: expected one of 28, 32, 64, got 30"),
         ("series", ["--data", "digits"], "--data: digits are images"),
         ("series", ["--data", "{tmp}/nan.npy"], "nan.npy holds NaN or infinity, first at [0]"),
@@ -229,11 +405,24 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
         ("series", ["--data", "sines", "--stride", "2"], "--stride: sines are drawn one by one"),
         ("series", ["--no-innovations"], "--levels: only innovations add up to something"),
         ("series", ["--no-innovations", "--no-whiten"], "--residual: noise of deviation 1"),
-        ("series", ["--gp", "1"], "--penalty-noise: gp is about gradients' lengths"),
+        ("series", ["--approximate-r1", "-1"], "--approximate-r1: expected a number at least 0, got -1.0"),
+        ("series", ["--header", "no"], "--header: expected a table (.csv, .tsv) to read with it, got {data}"),
+        (
+            "mlp",
+            ["--delimiter", ";"],
+            "--delimiter: expected a table (.csv, .tsv) to read with it, got {data}",
+        ),
+        ("text", ["--decimal", ","], "--decimal: expected a table (.csv, .tsv) to read with it, got {data}"),
+        ("series", ["--data", "prices", "--decimal", ","], "--decimal: expected a table (.csv, .tsv)"),
         ("text", ["--length", "500"], "has 192 characters, --length 500"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(tmp_path, places, capsys, kind, arguments, words):
+    (tmp_path / "waves").mkdir()
+    for name, rate in (("a", 8000), ("b", 16000)):
+        with wave.open(str(tmp_path / f"waves/{name}.wav"), "wb") as file:
+            file.setparams((1, 2, rate, 0, "NONE", ""))
+            file.writeframes(bytes(200))
     np.save(tmp_path / "nan.npy", np.full(40 if kind == "series" else (9, 8, 8), np.nan))
     arguments = [each.format(tmp=tmp_path) for each in arguments]
     if words is None:
@@ -253,6 +442,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, places, capsys, kind, argu
         (["--truncation", "0"], "--truncation: expected a number above 0"),
         (["--length", "3"], "--length: only sequences have one"),
         (["--count", "0"], "--count: expected an integer at least 1"),
+        (["--interpolate", "-1"], "--interpolate: expected an integer at least 0"),
     ],
 )
 def test_a_sample_that_cannot_be_drawn_is_refused(tmp_path, places, capsys, arguments, words):
@@ -423,20 +613,6 @@ def test_images_are_fitted_to_size_and_channels():
     assert torch.equal(fitted(opaque, 10, 3).pixels, fitted(colour, 10, 3).pixels)
 
 
-def test_curves_draw_a_line_for_each_feature():
-    flat = torch.zeros(6, 3, 2)
-    flat[..., 0], flat[..., 1] = 1.0, -1.0
-    picture = curves(flat, columns=2)
-    assert picture.shape == (3, 160, 240) and picture.dtype == torch.uint8
-    top, bottom, middle = picture[:, 4, 10:100], picture[:, 75, 10:100], picture[:, 40, 10:100]
-    assert (top[0] < 100).all() and (bottom[0] > 200).all() and (bottom[2] < 50).all()
-    assert (middle == 255).all() and (picture[:, 84:160, 124:] == 255).all()
-    assert (curves(flat, torch.tensor([1, 6, 6]))[:, 4, 20:110] == 255).all()
-    assert png(picture).startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match="sequences: expected shape"):
-        curves(flat[0])
-
-
 def test_what_is_kept_of_the_data_is_enough_to_draw(tmp_path, places):
     from fusegen.train.tasks.gan.reading import read_source, revived
 
@@ -484,9 +660,9 @@ def test_a_runs_own_file_gives_options_that_came_later_their_old_values():
     task = find_task("gan")
     content = {"task": "gan", "model": {"arch": "recurrent"}}
     asked = config.from_json(task, content, "file")
-    assert asked["model"].residual and asked["data"].innovations and asked["fit"].penalty_noise
+    assert asked["model"].residual and asked["data"].innovations and asked["fit"].approximate_r1 == 0.1
     run = config.from_json(task, {**content, "id": "0"}, "file")
-    assert not (run["model"].residual or run["data"].innovations or run["fit"].penalty_noise)
+    assert not (run["model"].residual or run["data"].innovations) and run["fit"].approximate_r1 is None
     assert run["model"].cell == "lstm" and run["fit"].loss == "non_saturating"
 
 

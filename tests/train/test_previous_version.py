@@ -17,6 +17,8 @@ pytest.importorskip("sacrebleu")
 SCRIPT = Path(__file__).parents[1] / "fixtures/v0_1/previous.py"
 RECORDED = json.loads((SCRIPT.parent / "recorded.json").read_text())
 
+LATER = {"precision", "recall", "spread"}  # what the log of a GAN has had since
+
 
 @pytest.fixture(scope="module")
 def previous():
@@ -38,7 +40,8 @@ def test_the_engine_that_is_at_hand_gives_the_same_figures(previous):
     """To the rounding of sums in another order; what is counted (BLEU, exact matches) and the printed six
     digits come out alike."""
     wanted, found = flat(RECORDED), flat({"by": RECORDED["by"], **previous.replay()})
-    assert found.keys() == wanted.keys()
+    more = {name.rpartition("/")[2] for name in found.keys() - wanted.keys()}
+    assert found.keys() >= wanted.keys() and more <= LATER
     for name, value in wanted.items():
         if isinstance(value, float):
             agree(torch.tensor(found[name]), torch.tensor(value), name)

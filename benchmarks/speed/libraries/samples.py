@@ -146,9 +146,11 @@ def bars(rows: list[Row]) -> list[Bar]:
     made = []
     for entry in select(rows, unit="ms", peer="Opacus"):
         what = f"samples {entry.cell}, Opacus' own / vmap of grad"
-        made.append(Bar(what, entry.ratio_fused, DP_LIMIT if entry.cell == "lstm" else None))
+        limit = DP_LIMIT if entry.cell == "lstm" else None
+        made.append(Bar(what, entry.ratio_fused, limit))
         for ours in select(rows, unit="ms", peer="fused Opacus", cell=entry.cell):
-            made.append(Bar(f"samples {entry.cell}, Opacus' own / fused Opacus", entry.value / ours.value))
+            what = f"samples {entry.cell}, Opacus' own / fused Opacus"
+            made.append(Bar(what, entry.value / ours.value, limit))
     for plain in select(rows, unit="ms", peer="fused plain"):
         for wrote in select(rows, unit=WRITING, cell=plain.cell):
             step = plain.value / plain.ratio_fused  # of vmap over grad

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <exception>
 
 #include "kernels/cpu/arena.h"
+#include "kernels/cpu/group_gradients.h"
 #include "kernels/cpu/plan.h"
 #include "kernels/cpu/recurrent.h"
 #include "ops/checks.h"
@@ -74,6 +76,27 @@ int64_t kept_cells(const Params& p) {
   return p.recompute ? (p.T - 1) / p.recompute : p.T;
 }
 
+// Whether any of it is set; by words, since a call whose sequences all go on reads the whole mask for
+// nothing.
+bool any_set(const View& resets) {
+  const int64_t T = resets.shape[0], B = resets.shape[1], step_t = resets.strides[0];
+  const char* const data = static_cast<const char*>(resets.data);
+  const bool whole = resets.strides[1] == 1 && step_t == B;
+  const int64_t runs = whole ? 1 : T, n = whole ? T * B : B;
+  for (int64_t run = 0; run < runs; ++run) {
+    const char* const row = data + run * step_t;
+    int64_t i = 0;
+    uint64_t seen = 0;
+    for (uint64_t word; resets.strides[1] == 1 && i + 8 <= n; i += 8) {
+      std::memcpy(&word, row + i, 8);
+      seen |= word;
+    }
+    for (; i < n; ++i) seen |= static_cast<uint64_t>(row[i * resets.strides[1]] != 0);
+    if (seen) return true;
+  }
+  return false;
+}
+
 // The part of a call's tensors that is direction d's.
 struct Direction {
   const RecurrentSizes& s;
@@ -127,11 +150,14 @@ private:
   void set_inside(Params& p, const LayerInside& inside) const {
     if (inside.resets) {
       check_tensor(inside.resets, "resets", {p.T, p.B}, ElementType::boolean);
-      p.resets = {.at = static_cast<const bool*>(inside.resets.data),
-                  .stride_t = inside.resets.strides[0],
-                  .stride_b = inside.resets.strides[1],
-                  .h = plane(inside.reset_h, "reset_h", {p.B, p.P}),
-                  .c = plane(inside.reset_c, "reset_c", {p.B, p.H})};
+      const Rows h = plane(inside.reset_h, "reset_h", {p.B, p.P});
+      const Rows c = plane(inside.reset_c, "reset_c", {p.B, p.H});
+      if (any_set(inside.resets))  // else the plain way is the same
+        p.resets = {.at = static_cast<const bool*>(inside.resets.data),
+                    .stride_t = inside.resets.strides[0],
+                    .stride_b = inside.resets.strides[1],
+                    .h = h,
+                    .c = c};
     }
     for (double rate : inside.rates)
       check(rate >= 0 && rate < 1, "rates: expected probabilities in [0, 1), got ", rate);
@@ -288,6 +314,49 @@ void layer_backward(const LayerBackward& layer) {
   if (apart && layer.dx && s.dtype == Dtype::f64) run_directions_with_dx<double>(directions, run);
   else if (apart && layer.dx) run_directions_with_dx<float>(directions, run);
   else run_directions(directions, s.D, apart, run);
+}
+
+void layer_group_gradients(const LayerGroups& layer) {
+  const RecurrentSizes s = sizes(layer);
+  check(layer.dweights.size() == layer.weights.size(), "dweights: expected ", layer.weights.size(),
+        " tensors or None, got ", layer.dweights.size());
+  check(layer.groups > 0 && s.B % layer.groups == 0, "groups: expected a divisor of the batch, ", s.B,
+        ", got ", layer.groups);
+  const int64_t GH = gate_count(s.cell) * s.H;
+  for (int64_t d = 0; d < s.D; ++d) {
+    const Direction direction{s, d};
+    GroupGradients p{};
+    static_cast<RecurrentSizes&>(p) = s;
+    p.reverse = d == 1;
+    p.groups = layer.groups;
+    const View* g = layer.dweights.data() + d * per_direction(s.cell);
+    const auto apart = [&](const View& v, const char* name, int64_t rows, int64_t columns) -> void* {
+      if (!v) return nullptr;
+      if (columns) check_tensor(v, name, {p.groups, rows, columns}, direction.e);
+      else check_tensor(v, name, {p.groups, rows}, direction.e);
+      const int64_t row = std::max<int64_t>(columns, 1);
+      check((p.groups == 1 || v.strides[0] == rows * row) && (!columns || rows == 1 || v.strides[1] == row),
+            name, ": expected a contiguous tensor");
+      return v.data;
+    };
+    p.dW = apart(g[0], "dW", GH, p.I);
+    p.dR = apart(g[1], "dR", GH, p.P);
+    p.db_ih = apart(g[2], "db_ih", GH, 0);
+    p.db_hh = apart(g[3], "db_hh", GH, 0);
+    if (p.project) p.dW_hr = apart(g[4], "dW_hr", p.P, p.H);
+    p.x = rows(layer.x, "x", {p.T, p.B, p.I}, direction.e);
+    p.h0 = direction.plane(layer.h0, "h0", {p.B, p.P});
+    p.y = direction.columns(p.T > 1 && p.dR ? required(layer.y, "y") : layer.y, "y", p.P);
+    const ElementType wide = wide_type(p.dtype);
+    if (p.dW_hr) {
+      p.gates = direction.plane(required(layer.gates, "gates"), "gates", {p.T, p.B, 4 * p.H});
+      p.cells = direction.plane(required(layer.cells, "cells"), "cells", {p.T, p.B, p.H}, wide);
+      p.dh = direction.columns(required(layer.dh, "dh"), "dh", p.P, wide);
+    }
+    const int64_t columns = std::max(1, saved_gates(p.cell)) * p.H;
+    p.dgates = direction.columns(required(layer.dgates, "dgates"), "dgates", columns, wide);
+    cpu::group_gradients(p);
+  }
 }
 
 void weight_drop(const DroppedWeight& weight) {

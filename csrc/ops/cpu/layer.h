@@ -60,6 +60,21 @@ void weight_drop(const DroppedWeight& weight);
 void layer_forward(const LayerForward& layer);
 void layer_backward(const LayerBackward& layer);
 
+// Gradients of weights apart for each of `groups` that the batch is made of, from what layer_backward gave of
+// a call without resets and masks.
+struct LayerGroups {
+  Cell cell;
+  int64_t groups;
+  View x, h0;
+  Views weights;
+  View lengths;
+  View y, gates, cells;  // as above; gates and cells where a W_hr's gradient is wanted
+  View dgates, dh;
+  Views dweights;  // [groups,...]
+  int threads;
+};
+void layer_group_gradients(const LayerGroups& layer);
+
 // Weights of one direction as the kernels read them. P of a projection, else 0.
 int64_t packed_bytes(Cell cell, Dtype dtype, int64_t I, int64_t H, int64_t P);
 void pack_weights(Cell cell, const Views& weights, const View& blob, int threads);

@@ -1,8 +1,9 @@
 """Data for the models: where it comes from, how it is split, how it is cut into batches."""
 
-from .arrays import read_array, read_tokens
 from .batches import Fetched, Shuffled
-from .drawing import curves, grid, png, save_grid
+from .files.arrays import read_array, read_tokens
+from .files.sound import read_sound
+from .files.tables import Table, read_table
 from .images import Images, has_test_split, read_images
 from .innovations import Innovations
 from .parallel import Pairs, read_pairs, reversals
@@ -26,31 +27,30 @@ __all__ = [
     "Shuffled",
     "StreamError",
     "StreamedLanes",
+    "Table",
     "Text",
     "TextStream",
     "Vocabulary",
     "Whitening",
     "character_names",
     "count_characters",
-    "curves",
     "digits",
     "eeg",
     "fitted",
-    "grid",
     "has_test_split",
     "lines",
     "open_text",
     "photo_patches",
-    "png",
     "pydocs",
     "read_array",
     "read_images",
     "read_pairs",
     "read_series",
+    "read_sound",
+    "read_table",
     "read_text",
     "read_tokens",
     "reversals",
-    "save_grid",
     "sentences",
     "share_prices",
     "sines",

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .arrays import read_array
+from .files.arrays import read_array
+from .files.folders import files_below
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
@@ -37,24 +38,42 @@ class Images:
 
 
 def read_images(
-    source: str, argument: str = "source", *, split: str = "train", column: str = "image"
+    source: str,
+    argument: str = "source",
+    *,
+    split: str = "train",
+    column: str = "image",
+    channels: int | None = None,
 ) -> Images:
     """Pictures by their name or place:
 
     "digits": scikit-learn's 1,797 digits of 8 x 8, no download; values 0 to 16 spread over 0 to 255.
     A folder: MNIST's files (train-images-idx3-ubyte, t10k-..., with .gz or without), CIFAR-10's and -100's
     (data_batch_1.bin, train.bin, or the pickled ones, of which nothing but arrays is loaded), or image files,
-    all of one size; the folders right below it are the classes.
+    all of one size once they are upright (their EXIF orientation is followed). The folders right below it
+    are the classes, those that hold an image that can be read; links are followed, hidden folders and what
+    programs leave behind passed over and named in `Images.skipped`.
     A .npy or .npz: [N, H, W] or [N, C, H, W], uint8, or real numbers from 0 to 1; memory-mapped as uint8.
     "hf:NAME": a data set's `column` of pictures, and its "label" where there is one.
 
-    split: "train" or "test" of MNIST and CIFAR, or a data set's. Raises OSError or ValueError, beginning with
-    `argument`.
+    split: "train" or "test" of MNIST and CIFAR, or a data set's. channels: 1 or 3 brings image files, and
+    those of a data set, to grey (ITU-R 601) or colour one by one, so that both may stand side by side.
+    Raises OSError or ValueError, beginning with `argument`, or with `split` or `column` where the source has
+    no such thing.
     """
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels: expected 1 or 3, got {channels!r}")
+    if not source.startswith("hf:"):
+        if column != "image" and not source.endswith(".npz"):
+            raise ValueError(
+                f"column: expected an hf: data set or an .npz to read {column!r} of, got {source}"
+            )
+        if split != "train" and (source == "digits" or source.endswith((".npy", ".npz"))):
+            raise ValueError(f"split: {source} has no parts, got {split!r}")
     if source == "digits":
         return _digits(argument)
     if source.startswith("hf:"):
-        return _from_hub(source, split, column, argument)
+        return _from_hub(source, split, column, argument, channels)
     if source.endswith((".npy", ".npz")):
         return _from_array(source, None if column == "image" else column, argument)
     folder = Path(source)
@@ -65,7 +84,11 @@ def read_images(
         for reader in (_mnist, _cifar_bin, _cifar_pickled):
             if (images := reader(folder, split, argument)) is not None:
                 return images
-        return _from_files(folder, argument)
+        if split != "train":
+            raise ValueError(
+                f"split: {folder} holds no files of MNIST or CIFAR of {split!r}, and no other parts"
+            )
+        return _from_files(folder, argument, channels)
     except OSError as error:
         if error.strerror is None:
             raise
@@ -109,8 +132,8 @@ def _from_array(source: str, name: str | None, argument: str) -> Images:
     return Images(source, pixels[:, None] if pixels.dim() == 3 else pixels)
 
 
-def _from_hub(source: str, split: str, column: str, argument: str) -> Images:
-    from .hub import column_of, read_hub
+def _from_hub(source: str, split: str, column: str, argument: str, channels: int | None) -> Images:
+    from .files.hub import column_of, read_hub
 
     rows = read_hub(source, split, argument)
     pictures = list(column_of(rows, column, source, argument))
@@ -127,7 +150,7 @@ def _from_hub(source: str, split: str, column: str, argument: str) -> Images:
                 raise ValueError(f"{argument}: {where}: expected a picture in {column!r}, got {found}")
             yield where, array
 
-    pixels = _stack(read(), argument)
+    pixels = _stack(read(), argument, channels)
     labels = _labels(rows["label"], source, argument) if "label" in rows.column_names else None
     return Images(source, pixels, labels, tuple(getattr(rows.features.get("label"), "names", ()) or ()))
 
@@ -144,34 +167,44 @@ def _labels(column: Any, source: str, argument: str) -> Tensor | None:
     return torch.tensor(labels)
 
 
-def _from_files(folder: Path, argument: str) -> Images:
+def _from_files(folder: Path, argument: str, channels: int | None) -> Images:
     try:
         from PIL import Image
     except ImportError as error:
         raise ValueError(f"{argument}: {folder}: image files need pillow: pip install pillow") from error
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    below, skipped = files_below(folder)
+    paths = sorted(path for path in below if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise ValueError(f"{argument}: there is no image in {folder}")
-    classes = sorted({path.relative_to(folder).parts[0] for path in paths if path.parent != folder})
-    read, labels, skipped = [], [], []
+        besides = f" ({'; '.join(skipped[:3])})" if skipped else ""
+        raise ValueError(f"{argument}: there is no image in {folder}{besides}")
+    read, owners, unread = [], [], []
     for path in paths:
         try:
             with Image.open(path) as picture:
                 read.append((str(path), _bytes_of(picture)))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            skipped.append(f"{path} is not an image, or is damaged: {error}")
+            unread.append(f"{path} is not an image, or is damaged: {error}")
             continue
-        labels.append(classes.index(path.relative_to(folder).parts[0]) if path.parent != folder else -1)
+        owners.append(path.relative_to(folder).parts[0] if path.parent != folder else None)
     if not read:
-        raise ValueError(f"{argument}: no image in {folder} can be read: {skipped[0]}")
-    labelled = torch.tensor(labels) if classes and -1 not in labels else None
-    names = tuple(classes) if labelled is not None else ()
-    return Images(str(folder), _stack(read, argument), labelled, names, tuple(skipped))
+        raise ValueError(f"{argument}: no image in {folder} can be read: {unread[0]}")
+    classes = sorted({owner for owner in owners if owner is not None})
+    labels = None
+    if classes and None not in owners:
+        labels = torch.tensor([classes.index(owner) for owner in owners if owner is not None])
+    elif classes:
+        skipped.append(f"the classes: {owners.count(None)} images lie in {folder} itself, in no class")
+    names = tuple(classes) if labels is not None else ()
+    return Images(str(folder), _stack(read, argument, channels), labels, names, tuple(skipped + unread))
 
 
 def _bytes_of(picture: Any) -> np.ndarray:
     """uint8 [H, W], or [H, W, 3] of what has colours. Greys of 16 bits keep their upper 8, where pillow would
-    make white of all above 255. Raises ValueError for greys of another range."""
+    make white of all above 255. Turned upright, where EXIF says how the camera was held. Raises ValueError
+    for greys of another range."""
+    from PIL import ImageOps
+
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         grey = np.asarray(picture)
         if grey.min() < 0 or grey.max() > 65535:
@@ -182,22 +215,37 @@ def _bytes_of(picture: Any) -> np.ndarray:
     return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
 
 
-def _stack(read: Iterable[tuple[str, np.ndarray]], argument: str) -> Tensor:
+def _stack(read: Iterable[tuple[str, np.ndarray]], argument: str, channels: int | None) -> Tensor:
     """(name, uint8 [H, W] or [H, W, C]) -> uint8 [N, C, H, W]; the first one's size is everybody's."""
     pixels: list[np.ndarray] = []
     first = ""
     for name, array in read:
+        array = _brought_to(channels, array) if channels else array
         array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
         if pixels and array.shape != pixels[0].shape:
             ours, theirs = ("x".join(map(str, each.shape)) for each in (array, pixels[0]))
+            way_out = "; give channels, 1 or 3" if array.shape[1:] == pixels[0].shape[1:] else ""
             raise ValueError(
-                f"{argument}: {name} is {ours} (channels x height x width), and {first} is {theirs}"
+                f"{argument}: {name} is {ours} (channels x height x width), and {first} is {theirs}{way_out}"
             )
         first = first or name
         pixels.append(array)
     if not pixels:
         raise ValueError(f"{argument}: there is no image")
     return torch.from_numpy(np.stack(pixels))
+
+
+def _brought_to(channels: int, array: np.ndarray) -> np.ndarray:
+    """uint8 [H, W] or [H, W, C] as grey [H, W] or coloured [H, W, 3]."""
+    if array.ndim == 3 and array.shape[2] in (1, 2):  # grey, perhaps with opacity
+        array = array[:, :, 0]
+    if (array.ndim == 2) == (channels == 1):
+        return array if channels == 1 else array[:, :, :3]
+    if channels == 3:
+        return np.repeat(array[:, :, None], 3, 2)
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(np.ascontiguousarray(array[:, :, :3])).convert("L"))
 
 
 def _mnist(folder: Path, split: str, argument: str) -> Images | None:

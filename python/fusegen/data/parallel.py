@@ -24,14 +24,15 @@ class Pairs:
         return len(self.sources)
 
 
-def read_pairs(source: str, argument: str = "source") -> Pairs:
+def read_pairs(source: str, argument: str = "source", *, utf8: bool = True) -> Pairs:
     """Pairs of sentences from
     "reverse": 50,000 `reversals`, no download;
     "a.txt,b.txt": two UTF-8 files of as many lines; FILE.tsv: its first two columns;
     "mo:FOLDER:LANGUAGE": all gettext catalogues LANGUAGE/LC_MESSAGES/*.mo below a folder (without :LANGUAGE
     every .mo below it), messages with an empty or unchanged rendering left out, each pair once, in order.
 
-    Raises OSError or ValueError, beginning with `argument`, for what cannot be read, is not UTF-8, does not
+    utf8: refuse what is not UTF-8; else it is read as Latin-1, which any bytes are, and `Pairs.skipped` says
+    so. Raises OSError or ValueError, beginning with `argument`, for what cannot be read, does not
     match line by line, or holds no pair.
     """
     if source == "reverse":
@@ -39,9 +40,9 @@ def read_pairs(source: str, argument: str = "source") -> Pairs:
     elif source.startswith("mo:"):
         pairs = _catalogues(source, argument)
     elif source.endswith(".tsv"):
-        pairs = _tsv(source, argument)
+        pairs = _tsv(source, argument, utf8)
     else:
-        pairs = _two_files(source, argument)
+        pairs = _two_files(source, argument, utf8)
     if not len(pairs):
         raise ValueError(f"{argument}: {source} holds no pair of sentences")
     return pairs
@@ -62,27 +63,30 @@ def reversals(count: int = 50_000, shortest: int = 5, longest: int = 20, seed: i
     return Pairs("reverse", tuple(words), tuple(word[::-1] for word in words))
 
 
-def _two_files(source: str, argument: str) -> Pairs:
+def _two_files(source: str, argument: str, utf8: bool) -> Pairs:
     names = source.split(",")
     if len(names) != 2:
         raise ValueError(f"{argument}: expected reverse, FILE,FILE, a .tsv or mo:FOLDER, got {source!r}")
-    sides = [_lines(name, argument) for name in names]
+    sides, remarks = zip(*(_lines(name, argument, utf8) for name in names), strict=True)
     if len(sides[0]) != len(sides[1]):
         counts = f"{names[0]} has {len(sides[0])} lines, {names[1]} {len(sides[1])}"
         raise ValueError(f"{argument}: the two do not match: {counts}")
     kept = [(a, b) for a, b in zip(*sides, strict=True) if a.strip() and b.strip()]
-    return Pairs(source, *_unzip(kept), _left_out(len(sides[0]) - len(kept), "lines with an empty side"))
+    empty = _left_out(len(sides[0]) - len(kept), "lines with an empty side")
+    return Pairs(source, *_unzip(kept), (*remarks[0], *remarks[1], *empty))
 
 
-def _tsv(source: str, argument: str) -> Pairs:
-    kept, lines = [], _lines(source, argument)
+def _tsv(source: str, argument: str, utf8: bool) -> Pairs:
+    kept: list[tuple[str, str]] = []
+    lines, remarks = _lines(source, argument, utf8)
     for number, line in enumerate(lines, 1):
         fields = line.split("\t")
         if line.strip() and len(fields) < 2:
             raise ValueError(f"{argument}: {source}: line {number} has no tab: {line[:60]!r}")
         if line.strip() and fields[0].strip() and fields[1].strip():
             kept.append((fields[0], fields[1]))
-    return Pairs(source, *_unzip(kept), _left_out(len(lines) - len(kept), "lines with an empty side"))
+    empty = _left_out(len(lines) - len(kept), "lines with an empty side")
+    return Pairs(source, *_unzip(kept), (*remarks, *empty))
 
 
 def _catalogues(source: str, argument: str) -> Pairs:
@@ -116,11 +120,21 @@ def _catalogues(source: str, argument: str) -> Pairs:
     return Pairs(source, *_unzip(list(kept)), tuple(skipped))
 
 
-def _lines(path: str, argument: str) -> list[str]:
-    """Ended by line feeds, as in every tool that made or counts them: str.splitlines would also cut at form
+def _lines(path: str, argument: str, utf8: bool) -> tuple[list[str], tuple[str, ...]]:
+    """The lines, and a remark where they are not UTF-8.
+
+    Ended by line feeds, as in every tool that made or counts them: str.splitlines would also cut at form
     feeds and at Unicode's separators, and put all pairs after one of them out of step."""
-    text = bytes(read_text(path, argument, utf8=True).tokens.numpy()).decode().removeprefix("\ufeff")
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    content = bytes(read_text(path, argument, utf8=utf8).tokens.numpy())
+    remarks: tuple[str, ...] = ()
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text, remarks = (
+            content.decode("latin-1"),
+            (f"nothing of {path}, but it is not UTF-8: read as Latin-1",),
+        )
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")], remarks
 
 
 def _unzip(pairs: list[tuple[str, str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,11 +1,9 @@
-"""Real-valued sequences: matplotlib's sample data, .npy, .csv and .wav files, cut into windows."""
+"""Real-valued sequences: matplotlib's sample data, arrays, tables and sound files, cut into windows."""
 
 from __future__ import annotations
 
-import csv
 import importlib
 import os
-import wave
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +13,9 @@ import torch
 from torch import Tensor
 
 from .._arguments import number, whole
-from .arrays import read_array
+from .files import sound, tables
+from .files.arrays import read_array
+from .files.folders import files_below
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Series:
     name: where they came from, for people. values: float32 [T, N, F] in [-1, 1], zero past a window's end.
     lengths: int64 [N], or None where all windows are full. low, high: float64 [F], what -1 and 1 stand for.
     features: their names. overlap: how many windows after one still share steps with it. labels: int64 [N],
-    the class of each window, and classes, their names, where the recordings have classes.
+    the class of each window, and classes, their names, where the recordings have classes. skipped: what of
+    the data was left out, and why. notes: how they were read, where that is not plain.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Series:
     overlap: int = 0
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.values.shape[1]
@@ -88,38 +91,53 @@ def eeg(steps: int = 64, stride: int = 4) -> Series:
 
 
 def read_series(
-    path: str | os.PathLike[str], steps: int = 24, stride: int | None = None, *, argument: str = "path"
+    path: str | os.PathLike[str],
+    steps: int = 24,
+    stride: int | None = None,
+    *,
+    argument: str = "path",
+    delimiter: str | None = None,
+    decimal: str | None = None,
+    header: bool | None = None,
 ) -> Series:
-    """Sequences of a .npy, .csv or .wav file, or of all .wav files below a folder, in windows of ``steps``.
+    """Sequences of an array, a table or a sound file, or of all sound files below a folder, in windows of
+    ``steps``.
 
-    .npy: [S] or [S, F], one recording; [N, S, F], several. .csv: a column a feature, perhaps with a line of
-    names; columns that are not numbers (dates) are left out. .wav: PCM of 8, 16, 24 or 32 bits, a feature a
-    channel, scaled by full scale; a folder's files must agree in channels and rate. stride: from one window
-    to the next, by default ``steps`` (1 gives every window).
+    .npy: [S] or [S, F], one recording; [N, S, F], several. .csv, .tsv: a column a feature, as `read_table`
+    reads them with ``delimiter``, ``decimal`` and ``header``. .wav, .flac, .ogg, .aiff: a feature a channel,
+    scaled by full scale, or by the loudest sample where real numbers go beyond it; a folder's files must
+    agree in channels and rate. stride: from one window to the next, by default ``steps`` (1 gives every
+    window).
 
-    Raises OSError for what cannot be read and ValueError for what does not fit; the message begins with
-    ``argument``.
+    Raises OSError for what cannot be read and ValueError for what does not fit, options of tables for what is
+    none among it; the message begins with ``argument`` or the option. ModuleNotFoundError where pandas or
+    soundfile is needed and missing.
     """
     if not os.fspath(path):
         raise ValueError(f"{argument}: expected a path, got an empty one")
     path = Path(path)
     steps = whole("steps", steps, 1)
     stride = steps if stride is None else stride
-    if path.is_dir():
-        files = sorted(
-            p for p in path.rglob("*") if p.suffix.lower() == ".wav" and not p.name.startswith(".")
-        )
-        if not files:
-            raise ValueError(f"{argument}: no .wav files in {path}")
-        return _read_waves(str(path), files, steps, stride, argument)
+    suffix = path.suffix.lower()
     if not path.exists():
         raise FileNotFoundError(f"{argument}: cannot read {path}: No such file or directory")
-    suffix = path.suffix.lower()
-    if suffix == ".wav":
-        return _read_waves(str(path), [path], steps, stride, argument)
-    if suffix == ".csv":
-        values, names = _read_table(path, argument)
-        return windows(str(path), [values], steps, stride, features=names)
+    if suffix in tables.SUFFIXES and path.is_file():
+        table = tables.read_table(path, argument, delimiter=delimiter, decimal=decimal, header=header)
+        found = windows(str(path), [table.values], steps, stride, features=table.names)
+        return replace(found, skipped=table.left_out, notes=table.notes)
+    options = {"delimiter": delimiter, "decimal": decimal, "header": header}
+    for name in (name for name, value in options.items() if value is not None):
+        raise ValueError(
+            f"{name}: expected a table ({', '.join(tables.SUFFIXES)}) to read with it, got {path}"
+        )
+    if path.is_dir():
+        below, skipped = files_below(path)
+        files = sorted(each for each in below if each.suffix.lower() in sound.SUFFIXES)
+        if not files:
+            raise ValueError(f"{argument}: no sound files ({', '.join(sound.SUFFIXES)}) in {path}")
+        return replace(_recorded(str(path), files, steps, stride, argument), skipped=tuple(skipped))
+    if suffix in sound.SUFFIXES:
+        return _recorded(str(path), [path], steps, stride, argument)
     if suffix == ".npy":
         array = _numbers(path, argument).astype(np.float64)
         if array.ndim == 1:
@@ -128,7 +146,8 @@ def read_series(
             shape = list(array.shape)
             raise ValueError(f"{argument}: {path}: expected shape [S], [S, F] or [N, S, F], got {shape}")
         return windows(str(path), [array] if array.ndim == 2 else list(array), steps, stride)
-    raise ValueError(f"{argument}: expected a .npy, .csv or .wav file or a folder of .wav files, got {path}")
+    known = ", ".join((".npy", *tables.SUFFIXES, *sound.SUFFIXES))
+    raise ValueError(f"{argument}: expected a file ({known}) or a folder of sound files, got {path}")
 
 
 def windows(
@@ -198,84 +217,10 @@ def _sample_data(file: str) -> Path:
     return path
 
 
-def _read_table(path: Path, argument: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row and not row[0].lstrip().startswith("#")]
-    except OSError as error:
-        raise type(error)(f"{argument}: cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{argument}: {path} is not a table of text: {error}") from error
-    if not rows:
-        raise ValueError(f"{argument}: {path} is empty")
-    named = not any(_is_number(cell) for cell in rows[0])
-    names = [cell.strip() for cell in rows[0]] if named else [str(i) for i in range(len(rows[0]))]
-    rows = rows[1:] if named else rows
-    if not rows:
-        raise ValueError(f"{argument}: {path} holds names but no values")
-    for i, row in enumerate(rows):
-        if len(row) != len(names):
-            raise ValueError(
-                f"{argument}: {path}: expected {len(names)} columns, got {len(row)} in row {i + 1} of values"
-            )
-    kept = [j for j in range(len(names)) if _is_number(rows[0][j])]
-    if not kept:
-        raise ValueError(f"{argument}: {path}: no column holds numbers")
-    for i, row in enumerate(rows):
-        for j in kept:
-            if not _is_number(row[j]):
-                raise ValueError(
-                    f"{argument}: {path}: column {names[j]!r}, row {i + 1} of values: "
-                    f"expected a finite number, got {row[j]!r}"
-                )
-    values = np.array([[float(row[j]) for j in kept] for row in rows])
-    return values, tuple(names[j] for j in kept)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return bool(np.isfinite(float(cell)))
-    except ValueError:
-        return False
-
-
-def _read_waves(name: str, files: list[Path], steps: int, stride: int, argument: str) -> Series:
-    recordings: list[np.ndarray] = []
-    formats: dict[tuple[int, int], Path] = {}  # (channels, rate) -> the first file that has them
-    for path in files:
-        values, rate = _read_wave(path, argument)
-        recordings.append(values)
-        formats.setdefault((values.shape[1], rate), path)
-    if len(formats) > 1:
-        (a, first), (b, other) = list(formats.items())[:2]
-        raise ValueError(
-            f"{argument}: expected one rate and number of channels, got {a[0]} at {a[1]} Hz in {first} "
-            f"and {b[0]} at {b[1]} Hz in {other}"
-        )
-    return windows(name, recordings, steps, stride, full_scale=1.0)
-
-
-def _read_wave(path: Path, argument: str) -> tuple[np.ndarray, int]:
-    """PCM as float64 [S, channels] in [-1, 1), and the rate."""
-    try:
-        with wave.open(str(path), "rb") as file:
-            width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
-            content = file.readframes(file.getnframes())
-    except OSError as error:
-        raise type(error)(f"{argument}: cannot read {path}: {error.strerror}") from error
-    except (wave.Error, EOFError) as error:
-        raise ValueError(f"{argument}: {path} is not a PCM .wav file: {error or 'it ends early'}") from error
-    whole_frames = len(content) // (width * channels) * width * channels
-    if whole_frames == 0:
-        raise ValueError(f"{argument}: {path} holds no samples")
-    raw = np.frombuffer(content[:whole_frames], np.uint8)
-    if width == 1:  # unsigned, as the format has it
-        values = raw.astype(np.float64) - 128
-    else:  # little-endian signed; brought to 32 bits
-        padded = np.zeros((raw.size // width, 4), np.uint8)
-        padded[:, 4 - width :] = raw.reshape(-1, width)
-        values = padded.view("<i4")[:, 0].astype(np.float64) / 2.0 ** (8 * (4 - width))
-    return (values / 2.0 ** (8 * width - 1)).reshape(-1, channels), rate
+def _recorded(name: str, files: list[Path], steps: int, stride: int, argument: str) -> Series:
+    recordings, _ = sound.read_sounds(files, argument)
+    loudest = max(float(np.abs(each).max()) for each in recordings)
+    return windows(name, recordings, steps, stride, full_scale=max(1.0, loudest))
 
 
 def _numbers(path: Path, argument: str) -> np.ndarray:

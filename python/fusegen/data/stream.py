@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._errors import first_line
-from .hub import hub_name, read_hub
+from .files.hub import hub_name, read_hub
 from .text import Lanes
 
 WINDOW = 64  # chunks of every lane that are held at a time

@@ -3,6 +3,7 @@
 Bytes stay uint8 until a batch is made, so a corpus costs its own size in memory and no more.
 """
 
+import codecs
 import os
 import sys
 import unicodedata
@@ -12,7 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .hub import hub_name, read_hub_text
+from .files import tables
+from .files.folders import files_below
+from .files.hub import hub_name, read_hub_text
 from .vocabulary import BYTES, Vocabulary, cut
 
 _BY_RULE = ("CJK UNIFIED IDEOGRAPH-", "CJK COMPATIBILITY IDEOGRAPH-", "HANGUL SYLLABLE ")
@@ -61,14 +64,31 @@ def character_names() -> Text:
 
 
 def open_text(
-    source: str, argument: str = "source", *, utf8: bool = False, column: str = "text", split: str = "train"
+    source: str,
+    argument: str = "source",
+    *,
+    utf8: bool = False,
+    column: str | None = None,
+    split: str = "train",
 ) -> Text:
     """A text by its name: "pydocs"; "unicode" (`character_names`); "hf:NAME", or a .parquet, .json or .jsonl
-    file (column and split as the data set calls them); numbers of tokens in a .npy or .npz (column names the
-    array), memory-mapped; or a path as `read_text` takes it.
+    file (column, by default "text", and split as the data set calls them); a column of a .csv or .tsv whose
+    first row holds names; numbers of tokens in a .npy or .npz (column names the array), memory-mapped; or a
+    path as `read_text` takes it, a .csv without `column` among them.
 
-    utf8: refuse what is not UTF-8. Raises OSError or ValueError, beginning with `argument`.
+    utf8: refuse what is not UTF-8. Raises OSError or ValueError, beginning with `argument`, or with `column`
+    or `split` where the source has no such thing.
     """
+    named = hub_name(source, argument)
+    if split != "train" and named is None:
+        raise ValueError(f"split: expected an hf: data set to read {split!r} of, got {source}")
+    if column is not None and source.endswith(tables.SUFFIXES):
+        return _joined(source, tables.read_text_column(source, column, argument), column, argument)
+    if column not in (None, "text") and named is None and not source.endswith(".npz"):
+        raise ValueError(
+            f"column: expected rows (hf:, .parquet, .json, .csv) or an .npz to read {column!r} of, "
+            f"got {source}"
+        )
     if source == "pydocs":
         try:
             return pydocs()
@@ -78,10 +98,10 @@ def open_text(
             ) from error
     if source == "unicode":
         return character_names()
-    if named := hub_name(source, argument):
-        return Text(source, _as_tokens(read_hub_text(named, column, split, argument).encode()))
+    if named is not None:
+        return Text(source, _as_tokens(read_hub_text(named, column or "text", split, argument).encode()))
     if source.endswith((".npy", ".npz")):
-        from .arrays import read_tokens
+        from .files.arrays import read_tokens
 
         tokens, size = read_tokens(source, None if column == "text" else column, argument)
         return Text(source, tokens, (), Vocabulary("ids", size=size))
@@ -128,9 +148,9 @@ def tokenize(
 def read_text(path: str | os.PathLike[str], argument: str = "path", *, utf8: bool = False) -> Text:
     """The text in a file, or in every file below a folder (sorted by path, joined by a blank line).
 
-    Any encoding without NUL bytes is taken as it is, or with `utf8` UTF-8 alone. Of a folder, hidden files
-    and folders and symbolic links to folders are passed over; files that are not text are listed in
-    `Text.skipped`.
+    Any encoding without NUL bytes is taken as it is, or with `utf8` UTF-8 alone; a byte order mark is no part
+    of the text. Of a folder, hidden files and folders and what programs leave behind are passed over, links
+    are followed; folders passed over and files that are not text are listed in `Text.skipped`.
 
     Raises OSError (FileNotFoundError, PermissionError, ...) for what cannot be read and ValueError for what
     holds no text; the message begins with `argument`.
@@ -206,6 +226,14 @@ def _lanes(tokens: Tensor, batch: int, length: int, fill: int) -> Tensor:
     return tokens[: batch * length].view(batch, length).t()
 
 
+def _joined(source: str, texts: list[str], column: str, argument: str) -> Text:
+    """A row's text after another, with a blank line between."""
+    joined = "\n\n".join(text.strip("\n") for text in texts if text.strip())
+    if not joined:
+        raise ValueError(f"{argument}: {source}: column {column!r} is empty")
+    return Text(source, _as_tokens(joined.encode()))
+
+
 def _as_tokens(content: bytes) -> Tensor:
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
@@ -228,28 +256,18 @@ def _read_file(path: Path, argument: str) -> bytes:
     # A pipe or a device could block for ever or never end.
     if path.exists() and not path.is_file():
         raise ValueError(f"{argument}: {path} is neither a file nor a folder")
-    return path.read_bytes()
+    return path.read_bytes().removeprefix(codecs.BOM_UTF8)
 
 
 def _read_folder(folder: Path, argument: str, utf8: bool) -> Text:
-    def refuse(error: OSError) -> None:
-        raise error
-
-    parts, skipped = [], []
-    for root, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(root, name)
-            if name.startswith("."):
-                continue
-            if not path.is_file():
-                skipped.append(f"{path} is not a regular file")
-                continue
-            content = path.read_bytes()
-            if reason := _why_not_text(content, utf8):
-                skipped.append(f"{path} {reason}")
-            else:
-                parts.append(content.strip(b"\n"))
+    files, skipped = files_below(folder)
+    parts = []
+    for path in files:
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        if reason := _why_not_text(content, utf8):
+            skipped.append(f"{path} {reason}")
+        else:
+            parts.append(content.strip(b"\n"))
     if not parts:
         raise ValueError(f"{argument}: no text in {folder}: {_briefly(skipped) or 'it holds no files'}")
     return Text(str(folder), _as_tokens(b"\n\n".join(parts)), tuple(skipped))

@@ -1,5 +1,5 @@
-"""A discriminator as a chain of linear maps, dense layers and convolutions, each with maybe a batch norm and
-a piecewise linear activation behind it: the one place that reads what D is."""
+"""A discriminator as a chain of linear maps, dense layers and convolutions, each with maybe a batch norm, an
+activation and dropout behind it: the one place that reads what D is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from ..ops.discriminator import PIECEWISE
 from .modules import stages
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -20,17 +21,21 @@ BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = {nn.Linear: nn.BatchNorm1d, nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d}
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_SMOOTH = {
+    nn.Tanh: "tanh", nn.Sigmoid: "sigmoid", nn.SiLU: "silu", nn.GELU: "gelu", nn.ELU: "elu",
+}  # fmt: skip
 # Asking a module for parametrisations that it does not have costs as much as a small layer.
-_USUAL = (nn.Linear, nn.LeakyReLU, nn.ReLU)
+_USUAL = (nn.Linear, nn.LeakyReLU, nn.ReLU, nn.Dropout)
 
 
 class Chain(NamedTuple):
     """What D applies, one after another, down to one logit or one patch of logits.
 
-    layers: its linear maps. slopes: of the activation behind each, below zero, 1 for none. norms: the batch
-    norms between a map and its activation, by the map's number. flattens: the numbers of the maps that
-    nn.Flatten stands before, and how many maps there are where it stands at the end. convolves: whether there
-    is a convolution.
+    layers: its linear maps. slopes: of the activation behind each, below zero, 1 for none; of ELU its alpha.
+    activations: their names in ``ops.discriminator.ACTIVATIONS``. dropouts: how likely an element of what
+    each map reads is dropped, now, in training or evaluation mode. norms: the batch norms between a map and
+    its activation, by the map's number. flattens: the numbers of the maps that nn.Flatten stands before, and
+    how many maps there are where it stands at the end. convolves: whether there is a convolution.
     """
 
     layers: tuple[Linear, ...]
@@ -38,6 +43,24 @@ class Chain(NamedTuple):
     norms: dict[int, BatchNorm]
     flattens: set[int]
     convolves: bool
+    activations: tuple[str, ...]
+    dropouts: tuple[float, ...]
+
+    @property
+    def drops(self) -> bool:
+        return any(self.dropouts)
+
+    @property
+    def smooth(self) -> bool:
+        return any(name != PIECEWISE for name in self.activations)
+
+    @property
+    def beyond(self) -> str:
+        """What stands in it beside piecewise linear activations, a module's name; "" for nothing."""
+        if self.drops:
+            return "Dropout"
+        name = next((name for name in self.activations if name != PIECEWISE), "")
+        return next((m.__name__ for m, known in _SMOOTH.items() if name and name.startswith(known)), "")
 
 
 def parse(D: nn.Module) -> Chain | str:
@@ -47,9 +70,11 @@ def parse(D: nn.Module) -> Chain | str:
         return modules
     layers: list[Linear] = []
     slopes: list[float] = []
+    activations: list[str] = []
+    dropouts: list[float] = []
     norms: dict[int, BatchNorm] = {}
     flattens: set[int] = set()
-    convolves = False
+    convolves, pending = False, 0.0
     for m in modules:
         layer = type(m)
         if layer not in _USUAL:
@@ -57,23 +82,43 @@ def parse(D: nn.Module) -> Chain | str:
         if layer is nn.Linear or layer in _CONVOLUTIONS:
             layers.append(m)  # type: ignore[arg-type]
             slopes.append(1.0)
+            activations.append(PIECEWISE)
+            dropouts.append(pending)
+            pending = 0.0
             if layer is not nn.Linear:
                 convolves = True
         elif layer is nn.Identity:
             continue
         elif isinstance(m, nn.Flatten) and layer is nn.Flatten and (m.start_dim, m.end_dim) == (1, -1):
             flattens.add(len(layers))
-        elif not layers or slopes[-1] != 1.0 or len(layers) in flattens:
+        elif isinstance(m, nn.Dropout) and layer is nn.Dropout:
+            if reason := _unfit_dropout(m, bool(layers)):
+                return reason
+            # What two drop one after the other, one drops by itself as likely, at the same scale.
+            pending += (1 - pending) * (m.p if m.training else 0.0)
+        elif not layers or slopes[-1] != 1.0 or activations[-1] != PIECEWISE or len(layers) in flattens:
             return f"{layer.__name__} stands where a dense layer or a convolution is known"
         elif layer is nn.LeakyReLU or layer is nn.ReLU:
             slope = m.negative_slope if isinstance(m, nn.LeakyReLU) else 0.0
             if slope < 0:
                 return f"a LeakyReLU of negative slope {slope} is not monotonic"
-            slopes[-1] = slope
-        elif len(layers) - 1 in norms or layer is not _NORMS.get(type_before_parametrizations(layers[-1])):
+            slopes[-1] = slope  # it and dropout may change places
+        elif layer in _SMOOTH:
+            if pending:
+                return f"{layer.__name__} stands behind Dropout, which it may not change places with"
+            activations[-1] = _SMOOTH[layer]
+            if isinstance(m, nn.GELU) and m.approximate == "tanh":
+                activations[-1] = "gelu_tanh"
+            elif isinstance(m, nn.ELU):
+                slopes[-1] = float(m.alpha)
+        elif (
+            pending
+            or len(layers) - 1 in norms
+            or layer is not _NORMS.get(type_before_parametrizations(layers[-1]))
+        ):
             return (
-                f"{layer.__name__} stands where dense layers, convolutions, batch norms and (Leaky)ReLU are "
-                "known"
+                f"{layer.__name__} stands where dense layers, convolutions, batch norms, Dropout and known "
+                "activations are"
             )
         elif not m.training:
             return f"{layer.__name__} in evaluation mode takes no statistics"
@@ -81,11 +126,25 @@ def parse(D: nn.Module) -> Chain | str:
             norms[len(layers) - 1] = m  # type: ignore[assignment]
     if not layers:
         return "there is no dense layer and no convolution"
-    if slopes[-1] != 1.0 or len(layers) - 1 in norms:
+    if pending:
+        return "Dropout stands behind its last map"
+    if slopes[-1] != 1.0 or activations[-1] != PIECEWISE or len(layers) - 1 in norms:
         return "it does not end in a linear map"
     if _channels(layers[-1])[1] != 1:
         return "its last layer does not give one logit or one patch of logits a sample"
-    return Chain(tuple(layers), tuple(slopes), norms, flattens, convolves)
+    return Chain(
+        tuple(layers), tuple(slopes), norms, flattens, convolves,
+        activations=tuple(activations), dropouts=tuple(dropouts),
+    )  # fmt: skip
+
+
+def _unfit_dropout(m: nn.Dropout, behind_a_map: bool) -> str:
+    """Why a step by hand cannot run it."""
+    if m.training and m.p == 1:
+        return "Dropout(p=1) drops all there is"
+    if m.training and m.p and m.inplace and not behind_a_map:
+        return "Dropout(inplace=True) stands before the first map and would change the samples"
+    return ""
 
 
 def _channels(m: Linear) -> tuple[int, int]:

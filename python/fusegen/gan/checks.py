@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._arguments import check_floats, whole
 from . import modules
+from .blocks import HeldLabels, Projection
 from .objective import Objective
 
 
@@ -19,6 +20,110 @@ def penalty(name: str, weight: float) -> float:
     if not 0 <= weight <= sys.float_info.max:  # an int may be beyond
         raise ValueError(f"{name}: expected a finite weight of at least 0, got {weight}")
     return float(weight)
+
+
+def deviation(name: str, given: float | None, penalty: str, weight: float) -> float:
+    """The weight of squared differences: ``weight`` over the square of this deviation, 0 for None."""
+    if given is None:
+        return 0.0
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise TypeError(f"{name}: expected a number or None, got {type(given).__name__}")
+    if not 0 < given <= sys.float_info.max:
+        raise ValueError(
+            f"{name}: expected a finite deviation above 0 of the noise, got {given}; None is exact"
+        )
+    square = float(given) ** 2
+    if square == 0 or weight / square > sys.float_info.max or (weight and weight / square == 0):
+        raise ValueError(f"{name}: expected a finite {penalty} / {name}^2 above 0, got {weight} and {given}")
+    return weight / square
+
+
+def counted(D: nn.Module) -> tuple[int, int] | None:
+    """The dim of D's input along which conditions lie behind a sample, and how much of it is the sample."""
+    if type(D) is nn.Sequential:  # which searches long for what it does not have
+        return None
+    at, width = getattr(D, "condition_dim", None), getattr(D, "width", None)
+    return None if at is None or width is None else (whole("condition_dim", at, 0), whole("width", width, 1))
+
+
+def labels(
+    D: nn.Module, both: object, real: object, fake: object, sizes: tuple[int, int]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Those of real and of fake samples, checked against D and the samples."""
+    if both is not None:
+        if real is not None or fake is not None:
+            raise ValueError("labels: expected labels alone, or real_labels and fake_labels, got both")
+        pair = (("labels", both), ("labels", both))
+    else:
+        pair = (("real_labels", real), ("fake_labels", fake))
+    if pair[0][1] is None and pair[1][1] is None:
+        _without_labels(D)
+        return None, None
+    _with_labels(D, pair[0][0])
+    r, f = (_labels(name, given, n, D) for (name, given), n in zip(pair, sizes, strict=True))
+    return r, f
+
+
+def generator_labels(
+    D: nn.Module, labels: object, real: object, pairs: bool, samples: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """Those of real samples, where the loss pairs them, and of fake ones."""
+    if labels is None and real is None:
+        _without_labels(D)
+        return None, None
+    _with_labels(D, "labels" if real is None else "real_labels")
+    fake = _labels("labels", labels, samples, D)
+    if not pairs:
+        return None, fake
+    return (fake if real is None else _labels("real_labels", real, samples, D)), fake
+
+
+def not_packed(pac: int, D: nn.Module, labels: tuple[Tensor | None, Tensor | None]) -> None:
+    """A packed sample has no one label, and its conditions lie between its samples."""
+    if pac != 1 and (labels != (None, None) or type(D) is HeldLabels):
+        what = "HeldLabels" if type(D) is HeldLabels else "labels"
+        raise ValueError(
+            f"pac: expected 1 with {what}, which samples packed together do not share, got {pac}"
+        )
+
+
+def paired_labels(labels: tuple[Tensor | None, Tensor | None]) -> None:
+    """What lies between a real and a fake sample has the label of both."""
+    r, f = labels
+    if r is not f and r is not None and f is not None and not r.is_meta and not torch.equal(r, f):
+        raise ValueError("gp: expected pairs of real and fake samples of the same label, got others")
+
+
+def _without_labels(D: nn.Module) -> None:
+    if type(D) is nn.Sequential or torch.compiler.is_compiling():  # which does not see through a signature
+        return
+    if modules.takes_labels(type(D).forward)[1]:
+        raise ValueError(
+            f"labels: {type(D).__name__} takes samples and their labels, got None; give labels= (or "
+            "real_labels= and fake_labels=)"
+        )
+
+
+def _with_labels(D: nn.Module, name: str) -> None:
+    if not torch.compiler.is_compiling() and not modules.takes_labels(type(D).forward)[0]:
+        raise ValueError(f"{name}: {type(D).__name__} takes samples alone, got labels for it")
+
+
+def _labels(name: str, given: object, n: int, D: nn.Module) -> Tensor:
+    if not isinstance(given, Tensor):
+        raise TypeError(f"{name}: expected a tensor [{n}] of labels, got {type(given).__name__}")
+    if given.dim() == 0 or len(given) != n:
+        raise ValueError(f"{name}: expected a label for each of {n} samples, got shape {list(given.shape)}")
+    if type(D) is not Projection:
+        return given
+    classes = D.embedding.num_embeddings
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool or given.dim() != 1:
+        raise ValueError(f"{name}: expected integers [{n}], got {given.dtype} {list(given.shape)}")
+    if given.device.type == "cpu" and type(given) is Tensor:  # elsewhere it would wait for the device
+        low, high = (int(end) for end in given.aminmax())
+        if low < 0 or high >= classes:
+            raise ValueError(f"{name}: expected classes from 0 to {classes - 1}, got {low} to {high}")
+    return given.long()
 
 
 def network(D: nn.Module) -> None:
@@ -79,6 +184,19 @@ def features(D: nn.Module, name: str, x: Tensor) -> None:
     """A D of one's own may take samples [N]; layers read them as one sample."""
     if x.dim() == 1 and modules.per_sample(D):
         raise ValueError(f"{name}: expected samples of features, [N, ...], got shape {list(x.shape)}")
+
+
+def packed(name: str, x: Tensor, dim: int, pac: int) -> Tensor:
+    """``pac`` neighbours along ``dim`` as one sample, their features, along the next dim, side by side."""
+    if type(pac) is not int:
+        pac = whole("pac", pac, 1)
+    if pac == 1:
+        return x
+    count, shape = x.shape[dim], [*x.shape]
+    if pac < 1 or count % pac:
+        raise ValueError(f"pac: expected at least 1 that divides {count} {name} samples, got {pac}")
+    features = shape[dim + 1] if dim + 1 < len(shape) else 1
+    return x.reshape(*shape[:dim], count // pac, pac * features, *shape[dim + 2 :])
 
 
 def pairs(objective: Objective, real: Tensor, fake: Tensor, dim: int) -> None:

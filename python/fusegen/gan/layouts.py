@@ -47,6 +47,12 @@ class SamplesFirst:
         v = v.flatten(1)
         return v.square().sum(1), torch.linalg.vector_norm(v, dim=1)
 
+    def measured(self, v: Tensor, channels: int | None) -> Tensor:
+        """v, zero in all but the first channels, where not all count; in place."""
+        if channels is not None:
+            v[:, channels:] = 0
+        return v
+
     def forward(self, i: int, x: Tensor, W: Tensor, b: Tensor | None, slope: float) -> Tensor:
         m = self._maps[i]
         x = m.apply(m.shaped(x), W, b)
@@ -154,6 +160,11 @@ class Blocked:
     def lengths(self, v: Tensor, groups: Sequence[bool]) -> tuple[Tensor, Tensor]:
         squares = self._samples(v.square().sum((1, 2)), groups)
         return squares, squares.sqrt()
+
+    def measured(self, v: Tensor, channels: int | None) -> Tensor:
+        if channels is not None:
+            v[:, :, channels:] = 0
+        return v
 
     def _samples(self, t: Tensor, groups: Sequence[bool]) -> Tensor:
         """Of values [blocks, width], those that are samples'."""

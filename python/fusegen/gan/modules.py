@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
+from collections.abc import Callable
 
 from torch import nn
 from torch.nn.modules import module as global_hooks
 from torch.nn.utils.parametrize import type_before_parametrizations
+
+from .blocks import HeldLabels, MinibatchStd, Projection, Residual
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 # Modules that treat each sample of the first dim by itself and draw no random numbers, so that real and fake
@@ -18,7 +23,7 @@ _PER_SAMPLE = (
 )  # fmt: skip
 
 
-def _hooked(m: nn.Module) -> bool:
+def hooked(m: nn.Module) -> bool:
     """True if something is called whenever this module is, or in place of its forward."""
     return bool(
         "forward" in m.__dict__
@@ -26,7 +31,7 @@ def _hooked(m: nn.Module) -> bool:
     )  # fmt: skip
 
 
-def _every_hooked() -> bool:
+def every_hooked() -> bool:
     """True if something is called whenever any module is."""
     every = global_hooks
     return bool(
@@ -40,7 +45,7 @@ def stages(D: nn.Module) -> list[nn.Module] | str:
     another kind of module, what is in the way."""
     if type(D) is not nn.Sequential:
         return f"{type(D).__name__} is not an nn.Sequential but has a forward of its own"
-    if _hooked(D) or _every_hooked():
+    if hooked(D) or every_hooked():
         return "the network has hooks, which would see the layers' inputs, or a forward put in its place"
     found: list[nn.Module] = []
     for child in D:
@@ -49,7 +54,7 @@ def stages(D: nn.Module) -> list[nn.Module] | str:
             if isinstance(inner, str):
                 return inner
             found += inner
-        elif _hooked(child):
+        elif hooked(child):
             name = type(child).__name__
             return f"{name} has hooks, which would see its input, or a forward put in its place"
         else:
@@ -57,15 +62,38 @@ def stages(D: nn.Module) -> list[nn.Module] | str:
     return found
 
 
-def has_batch_norm(D: nn.Module) -> bool:
+def ties_samples(D: nn.Module) -> bool:
     """Whether D takes statistics over the batch."""
-    return any(isinstance(m, BATCH_NORMS) for m in D.modules())
+    return any(isinstance(m, (*BATCH_NORMS, MinibatchStd)) for m in D.modules())
 
 
 def per_sample(D: nn.Module) -> bool:
     """True if D is a chain of modules known to treat each sample of the first dim by itself."""
+    if type(D) is Projection and not hooked(D):
+        return _per_sample(D.body)
+    if type(D) is HeldLabels and not hooked(D):
+        return _per_sample(D.D)
     found = stages(D)
-    return not isinstance(found, str) and all(type_before_parametrizations(m) in _PER_SAMPLE for m in found)
+    return not isinstance(found, str) and all(_per_sample(m) for m in found)
+
+
+def _per_sample(m: nn.Module) -> bool:
+    if type(m) is Residual and not hooked(m):
+        return _per_sample(m.body) and (m.shortcut is None or _per_sample(m.shortcut))
+    if type(m) is nn.Sequential:
+        return per_sample(m)
+    return type_before_parametrizations(m) in _PER_SAMPLE and not hooked(m)
+
+
+@functools.cache
+def takes_labels(forward: Callable[..., object]) -> tuple[bool, bool]:
+    """Whether a forward can be given labels behind the samples, and whether it has to be."""
+    kinds = inspect.Parameter
+    found = list(inspect.signature(forward).parameters.values())[1:]
+    if any(p.kind is kinds.VAR_POSITIONAL for p in found):
+        return True, False
+    by_position = [p for p in found if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
+    return len(by_position) > 1, len(by_position) > 1 and by_position[1].default is kinds.empty
 
 
 def ends_in_sigmoid(D: nn.Module) -> bool:

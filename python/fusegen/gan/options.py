@@ -7,19 +7,21 @@ from dataclasses import dataclass
 
 from .. import losses
 from .._arguments import number, whole
+from . import checks
 
 
 @dataclass(frozen=True)
 class GanOptions:
     """What ``gan_step`` does.
 
-    loss, r1, r2, gp, label_smoothing: those of ``discriminator_step``. penalty_every: k computes the
+    loss, r1, r2, gp, approximate_r1, approximate_r2, label_smoothing: those of ``discriminator_step``.
+    penalty_every: k computes the
     penalties at every k-th step only, the first included, with k times their weight (lazy regularisation,
     Karras et al. 2020, arXiv:1912.04958, appendix B): on average the gradient is that of every step. (Their
     correction of Adam's rates is for a penalty with an optimiser step of its own; here loss and penalty share
-    one.) generator_every: k trains the generator at every k-th step only. clip: the gradient of each network
-    is cut to this length; 0 for no limit. penalty_noise: above 0, r1 and r2 are taken by finite differences
-    along noise of this deviation, without a second backward.
+    one.) pac: how many samples D sees at once, as in ``discriminator_step``. generator_every: k trains the
+    generator at every k-th step only. clip: the gradient of each network is cut to this length; 0 for no
+    limit.
 
     Raises TypeError or ValueError, naming the option.
     """
@@ -28,21 +30,23 @@ class GanOptions:
     r1: float = 0.0
     r2: float = 0.0
     gp: float = 0.0
+    approximate_r1: float | None = None
+    approximate_r2: float | None = None
     penalty_every: int = 1
     label_smoothing: float = 0.0
     generator_every: int = 1
     clip: float = 0.0
-    penalty_noise: float = 0.0
+    pac: int = 1
 
     def __post_init__(self) -> None:
         losses.check_loss(self.loss, self.label_smoothing)
-        for name in ("r1", "r2", "gp", "clip", "penalty_noise"):
+        for name in ("r1", "r2", "gp", "clip"):
             number(name, getattr(self, name), 0)
-        if self.gp and self.penalty_noise:
-            raise ValueError(
-                f"penalty_noise: gp is about gradients' lengths, got gp={self.gp} and {self.penalty_noise}"
+        for name in ("r1", "r2"):
+            checks.deviation(
+                f"approximate_{name}", getattr(self, f"approximate_{name}"), name, getattr(self, name)
             )
-        for name in ("penalty_every", "generator_every"):
+        for name in ("penalty_every", "generator_every", "pac"):
             whole(name, getattr(self, name), 1)
         for name in ("r1", "r2", "gp"):
             weight = getattr(self, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..ops.discriminator import SCALARS
+from .blocks import HeldLabels
 from .chain import Chain
 from .objective import Objective
 
 STATS = SCALARS[2:]
+Labels = tuple[Tensor | None, Tensor | None]
 
 
 class Request(NamedTuple):
@@ -21,8 +24,9 @@ class Request(NamedTuple):
 
     chain: what D is, or why it is not known as one. real is None in a generator's turn that does not pair,
     and without gradient in one that does; mixed is None without WGAN-GP. dim: along which samples lie;
-    together: along which D is promised to treat them one by one, None where nothing was promised. reason: why
-    no route before took it.
+    together: along which D is promised to treat them one by one, None where nothing was promised. pac: how
+    many lie in each of these samples, packed. generator: of dropout's masks, None for torch's own. reason:
+    why no route before took it. labels: of real and of fake samples, for a D that takes some.
     """
 
     D: nn.Module
@@ -33,11 +37,25 @@ class Request(NamedTuple):
     mixed: Tensor | None
     dim: int
     together: int | None
+    pac: int = 1
+    generator: torch.Generator | None = None
     reason: str = ""
+    labels: Labels = (None, None)
 
     @property
     def samples(self) -> tuple[Tensor | None, Tensor, Tensor | None]:
         return self.real, self.fake, self.mixed
+
+    @property
+    def network(self) -> nn.Module:
+        """D without what holds its labels; of that, ``objective.counted`` tells."""
+        return self.D.D if type(self.D) is HeldLabels else self.D
+
+    def labels_of(self, order: Sequence[int]) -> Tensor | None:
+        """Those of the groups in this order, those of mixed samples their pairs'; None without."""
+        of = [*self.labels, self.labels[0]]
+        parts = [of[group] for group in order if self.samples[group] is not None]
+        return None if None in self.labels else torch.cat([t for t in parts if t is not None])
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -53,7 +71,9 @@ class StepOutput:
     loss: a scalar with gradient, penalties included. penalty: their part of it, without gradient.
     real_logits [Nr] and fake_logits [Nf], without gradient (real_logits None in a generator's step that
     does not pair). path: what ran, "fused_mlp", "fused_conv",
-    "recurrent" or "autograd", and reason: why. stats: see there.
+    "closed_form", "recurrent" or "autograd", and reason: why. stats: see there. key: of the fused step's
+    dropout masks, an int64 for ``dropout_masks``; None where it drew none (autograd runs torch's dropout).
+    With ``pac``, N counts packed samples.
     """
 
     loss: Tensor
@@ -65,6 +85,7 @@ class StepOutput:
     # STATS, or the norms alone: the general path leaves the rest to whoever reads it, since a dozen small
     # operators cost as much as a small network's layer.
     _scalars: Tensor | dict[str, Tensor] = field(repr=False)
+    key: Tensor | None = None
 
     @property
     def stats(self) -> dict[str, float]:
@@ -83,6 +104,7 @@ class StepOutput:
 
 
 def output(
+    objective: Objective,
     loss: Tensor,
     r: Tensor | None,
     f: Tensor,
@@ -92,10 +114,14 @@ def output(
     path: str,
     reason: str,
 ) -> StepOutput:
-    """What a step gives of its loss and logits; penalty and norms, the mean lengths of input gradients, where
-    there was a penalty."""
+    """What a step gives of its loss and of all logits; penalty and norms, the mean lengths of input
+    gradients, where there was an exact penalty."""
     r, f, norms = None if r is None else r.detach(), f.detach(), norms or {}
     penalty = loss.new_zeros(()) if penalty is None else penalty.detach()
+    near = objective.near_penalty(r, f)
+    if near is not None:
+        penalty = penalty + near
+        r, f = objective.own(r, f)
     scalars = _stats(r, f, norms) if torch.compiler.is_compiling() else norms
     return StepOutput(loss, r, f, penalty, path, reason, _scalars=scalars)
 

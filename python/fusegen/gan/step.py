@@ -11,11 +11,15 @@ from torch import Tensor, nn
 from .. import _backend, losses
 from .._arguments import whole
 from . import checks
+from .blocks import HeldLabels
 from .chain import Chain, parse
+from .modules import hooked
 from .objective import Objective
 from .request import Request, StepOutput
-from .routes import autograd, closed_form, convolution, dense
+from .routes import autograd, closed_form, convolution, dense, sweeps
 from .routes import generator as generator_route
+
+Counted = tuple[int, int] | None  # the dim of a sample's conditions, and where on it they begin
 
 
 class Route(Protocol):
@@ -35,9 +39,15 @@ def discriminator_step(
     r1: float = 0.0,
     r2: float = 0.0,
     gp: float = 0.0,
+    approximate_r1: float | None = None,
+    approximate_r2: float | None = None,
     label_smoothing: float = 0.0,
+    labels: Tensor | None = None,
+    real_labels: Tensor | None = None,
+    fake_labels: Tensor | None = None,
     generator: torch.Generator | None = None,
     sample_dim: int | None = None,
+    pac: int = 1,
 ) -> StepOutput:
     """The discriminator's loss on real and fake samples, ready for ``backward``.
 
@@ -45,42 +55,85 @@ def discriminator_step(
     r2/2 mean ||grad D(fake)||^2 + gp mean (||grad D(x)|| - 1)^2, with x uniform between the pairs of real
     and fake, drawn from ``generator``. label_smoothing: real targets become 1 less this.
 
+    approximate_r1: a deviation s above 0, with which r1 is the weight of finite differences in place of a
+    gradient, r1/2 mean ((D(real + s e) - D(real)) / s)^2, e standard normal from ``generator``: no second
+    backward, D on as many samples more. Its mean over e is R1 plus terms of order s^2 (without e's luck, of
+    a linear D it is R1). It is the "approximated R1" of Lin et al. 2025 (arXiv:2501.08316, section 3.3),
+    whose weight lambda of ||D(x) - D(N(x, s))||^2 is r1 / (2 s^2). Dropout's masks are the same for a sample
+    with noise and without. approximate_r2: the same of fake samples and r2. Drawn in this order: noise of
+    real, of fake samples, interpolates.
+
+    labels: int64 [N], of real and of fake samples, for a D whose forward takes (x, labels), as
+    ``fusegen.gan.Projection``; real_labels and fake_labels where they differ.
+
     real [Nr, ...] and fake [Nf, ...]: samples of the same features, dtype and device; D gives logits [N],
     [N, 1] or patches [N, 1, h, w], whose mean counts. Both receive gradients where they ask for them; give
     ``fake.detach()`` where the generator is not to be trained. sample_dim: the dim along which samples lie,
     and a promise that D treats each by itself, so that both halves pass D at once; by default D's attribute
     of that name, or 0 for chains of modules known to do so; else D is called twice, real first.
 
-    An exact nn.Sequential of nn.Linear, ReLU, LeakyReLU and Flatten without hooks (parametrised weights are
-    fine, and read once: one power iteration of a spectral norm a step) runs in one fused call; with Conv1d,
-    Conv2d and batch norms among them, in fusegen's convolutions on the CPU, a penalty in closed form instead
-    of by a second backward. A batch norm takes its statistics of real and of fake samples by themselves, as
-    two passes would. Everything else goes through autograd (``StepOutput.path`` and ``reason``), and under
-    ``set_backend("auto")`` dense layers too where a committed measurement says that torch is faster. On a GPU
-    the fused call runs under ``set_backend("fused")``; "auto" takes autograd there until it is measured.
-    Under torch.compile a penalty by a second backward breaks the graph: AOTAutograd cannot differentiate
-    twice.
+    pac: D sees so many neighbours at once, their features one after another (Lin et al. 2018,
+    arXiv:1712.04086): [N, C, ...] become [N / pac, pac C, ...] before D, of either kind by itself. Everything
+    then is of packed samples: logits, means, pairs, interpolates (one draw each) and ||grad D||.
 
-    Raises ValueError for unknown names, negative weights, sizes or features that do not fit, a D that ends
-    in a Sigmoid; TypeError for wrong types; RuntimeError for mixed devices or dtypes, a D wrapped in DDP or
-    FSDP (wrap DiscriminatorStep instead), or a penalty on a D that cannot be differentiated by its input, or
-    whose layers FSDP shards one by one.
+    An exact nn.Sequential of nn.Linear, ReLU, LeakyReLU, Tanh, Sigmoid, SiLU, GELU, ELU, Dropout and Flatten
+    without hooks (parametrised weights are fine, and read once: one power iteration of a spectral norm a
+    step) runs in one fused call. Dropout's masks are those of one key, drawn from ``generator`` after the
+    interpolates, or from torch's on the CPU (``dropout_masks``): of real, fake and interpolated samples their
+    own, so that R1 and R2 look at the D that the loss did. Autograd instead draws from torch's generators.
+    With Conv1d, Conv2d and batch norms among piecewise linear activations, in fusegen's convolutions on the
+    CPU, a penalty in closed form instead of by a second backward. A batch norm takes its statistics of real
+    and of fake samples by themselves, as two passes would. Everything else goes through autograd
+    (``StepOutput.path`` and ``reason``), and under ``set_backend("auto")`` dense layers too where a committed
+    measurement says that torch is faster. On a GPU the fused call runs under ``set_backend("fused")``; "auto"
+    takes autograd there until it is measured. Under torch.compile a penalty by a second backward breaks the
+    graph: AOTAutograd cannot differentiate twice.
+
+    Raises ValueError for unknown names, negative weights, sizes or features that do not fit, a pac that does
+    not divide the samples, a D that ends in a Sigmoid; TypeError for wrong types; RuntimeError for mixed
+    devices or dtypes, a D wrapped in DDP or FSDP (wrap DiscriminatorStep instead), or a penalty on a D that
+    cannot be differentiated by its input, or whose layers FSDP shards one by one.
     """
     losses.check_loss(loss, label_smoothing)
     r1, r2, gp = checks.penalty("r1", r1), checks.penalty("r2", r2), checks.penalty("gp", gp)
-    objective = Objective(loss, False, label_smoothing, r1, r2, gp)
+    near_real = checks.deviation("approximate_r1", approximate_r1, "r1", r1)
+    near_fake = checks.deviation("approximate_r2", approximate_r2, "r2", r2)
+    if approximate_r1 is not None:
+        r1 = 0.0
+    if approximate_r2 is not None:
+        r2 = 0.0
     checks.network(D)
+    counted = checks.counted(D)
+    held = counted if type(D) is HeldLabels else None
+    objective = Objective(
+        loss, False, label_smoothing, r1, r2, gp, near_real, near_fake, None if held is None else held[1]
+    )
     if r1 or r2 or gp:
         checks.whole_layers(D, objective.penalties)
     dim = checks.sample_dim(D, sample_dim)
     checks.samples(real, fake, dim)
     checks.features(D, "real", real)
     if generator is not None:
-        checks.random_generator(generator, real if gp else None)
+        checks.random_generator(generator, real if gp or objective.approximate else None)
     checks.pairs(objective, real, fake, dim)
-    mixed = _mix(real, fake, dim, generator) if gp else None
-    request = Request(D, _chain(D), objective, real, fake, mixed=mixed, dim=dim, together=sample_dim)
-    return _run(request, (dense, convolution, closed_form, autograd))
+    both = checks.labels(D, labels, real_labels, fake_labels, (real.shape[dim], fake.shape[dim]))
+    checks.not_packed(pac, D, both)
+    if gp:
+        checks.paired_labels(both)
+    if type(D) is HeldLabels:
+        real, fake = (D.hold(x) if x.requires_grad else x for x in (real, fake))
+    real, fake = checks.packed("real", real, dim, pac), checks.packed("fake", fake, dim, pac)
+    own_real, own_fake = real, fake
+    if near_real and approximate_r1:
+        real, both = _beside_noise(real, approximate_r1, dim, counted, generator), (_twice(both[0]), both[1])
+    if near_fake and approximate_r2:
+        fake, both = _beside_noise(fake, approximate_r2, dim, counted, generator), (both[0], _twice(both[1]))
+    mixed = _mix(own_real, own_fake, dim, generator) if gp else None
+    request = Request(
+        D, _chain(D), objective, real, fake, mixed=mixed, dim=dim, together=sample_dim, pac=pac,
+        generator=generator, labels=both,
+    )  # fmt: skip
+    return _run(request, (dense, convolution, closed_form, sweeps, autograd))
 
 
 def generator_step(
@@ -89,13 +142,18 @@ def generator_step(
     loss: str = "non_saturating",
     *,
     real: Tensor | None = None,
+    labels: Tensor | None = None,
+    real_labels: Tensor | None = None,
+    generator: torch.Generator | None = None,
     sample_dim: int | None = None,
+    pac: int = 1,
 ) -> StepOutput:
     """The generator's loss on fake samples [N, ...]; gradients go to ``fake`` alone, D's parameters receive
     none, also where D checkpoints activations.
 
-    real: as many real samples, for the relativistic loss; not used by the others. Errors as in
-    discriminator_step.
+    real: as many real samples, for the relativistic loss; not used by the others. labels: of the fake
+    samples, for a D that takes some, and of real ones too unless real_labels are given. generator: of the
+    masks of Dropout in a fused step. pac and errors: as in discriminator_step.
     """
     losses.check_loss(loss)
     objective = Objective(loss, True)
@@ -109,14 +167,25 @@ def generator_step(
     else:
         checks.samples(real, fake, dim)
     checks.features(D, "fake", fake)
+    if generator is not None:
+        checks.random_generator(generator, None)
     if real is not None:
         checks.pairs(objective, real, fake, dim)
         real = real.detach()
-    request = Request(D, _chain(D), objective, real, fake, mixed=None, dim=dim, together=sample_dim)
+    both = checks.generator_labels(D, labels, real_labels, real is not None, fake.shape[dim])
+    checks.not_packed(pac, D, both)
+    if real is not None:
+        real = checks.packed("real", real, dim, pac)
+    fake = checks.packed("fake", fake, dim, pac)
+    request = Request(
+        D, _chain(D), objective, real, fake, mixed=None, dim=dim, together=sample_dim, pac=pac,
+        generator=generator, labels=both,
+    )  # fmt: skip
     return _run(request, (dense, convolution, generator_route))
 
 
 def _chain(D: nn.Module) -> Chain | str:
+    D = D.D if type(D) is HeldLabels and not hooked(D) else D
     return parse(D) if _backend.get_backend() != "torch" else "set_backend('torch')"
 
 
@@ -154,29 +223,48 @@ class DiscriminatorStep(nn.Module):
         r1: float = 0.0,
         r2: float = 0.0,
         gp: float = 0.0,
+        approximate_r1: float | None = None,
+        approximate_r2: float | None = None,
         label_smoothing: float = 0.0,
         sample_dim: int | None = None,
+        pac: int = 1,
     ) -> None:
         super().__init__()
         losses.check_loss(loss, label_smoothing)
         checks.network(D)
         if sample_dim is not None:
             sample_dim = whole("sample_dim", sample_dim, 0)
-        self.D = D
+        self.D, self.pac = D, whole("pac", pac, 1)
         self.loss, self.label_smoothing, self.sample_dim = loss, label_smoothing, sample_dim
         self.r1, self.r2, self.gp = (checks.penalty(n, w) for n, w in (("r1", r1), ("r2", r2), ("gp", gp)))
+        checks.deviation("approximate_r1", approximate_r1, "r1", self.r1)
+        checks.deviation("approximate_r2", approximate_r2, "r2", self.r2)
+        self.approximate_r1, self.approximate_r2 = approximate_r1, approximate_r2
 
     def forward(
-        self, real: Tensor, fake: Tensor, *, generator: torch.Generator | None = None, **weights: float
+        self,
+        real: Tensor,
+        fake: Tensor,
+        *,
+        labels: Tensor | None = None,
+        real_labels: Tensor | None = None,
+        fake_labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        **weights: float,
     ) -> StepOutput:
         given = {"r1": self.r1, "r2": self.r2, "gp": self.gp, **weights}
         return discriminator_step(
-            self.D, real, fake, self.loss, label_smoothing=self.label_smoothing, generator=generator,
-            sample_dim=self.sample_dim, **given,
+            self.D, real, fake, self.loss, label_smoothing=self.label_smoothing, labels=labels,
+            real_labels=real_labels, fake_labels=fake_labels, generator=generator,
+            sample_dim=self.sample_dim, pac=self.pac, approximate_r1=self.approximate_r1,
+            approximate_r2=self.approximate_r2, **given,
         )  # fmt: skip
 
     def extra_repr(self) -> str:
-        return f"loss={self.loss!r}, r1={self.r1}, r2={self.r2}, gp={self.gp}"
+        near = (("approximate_r1", self.approximate_r1), ("approximate_r2", self.approximate_r2))
+        more = "".join(f", {name}={s}" for name, s in near if s is not None)
+        more += "" if self.pac == 1 else f", pac={self.pac}"
+        return f"loss={self.loss!r}, r1={self.r1}, r2={self.r2}, gp={self.gp}{more}"
 
 
 def _mix(real: Tensor, fake: Tensor, dim: int, generator: torch.Generator | None) -> Tensor:
@@ -185,3 +273,18 @@ def _mix(real: Tensor, fake: Tensor, dim: int, generator: torch.Generator | None
     shape[dim] = real.shape[dim]
     share = torch.rand(shape, dtype=real.dtype, device=real.device, generator=generator)
     return torch.lerp(real.detach(), fake.detach(), share)
+
+
+def _beside_noise(
+    x: Tensor, deviation: float, dim: int, counted: Counted, generator: torch.Generator | None
+) -> Tensor:
+    """Samples, and behind them the same with noise of this deviation in what counts of them."""
+    noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+    if counted is not None:
+        at, width = counted
+        noise.narrow(at, width, noise.shape[at] - width).zero_()
+    return torch.cat((x, x + deviation * noise), dim)
+
+
+def _twice(labels: Tensor | None) -> Tensor | None:
+    return None if labels is None else torch.cat((labels, labels))

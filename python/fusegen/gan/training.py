@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .._arguments import whole
 from ..train.update import update
+from .augment import DiffAugment
 from .options import GanOptions
 from .request import StepOutput
 from .turns import discriminator_turn, generator_turn
@@ -70,13 +71,15 @@ def gan_step(
     labels: int | Sequence[int] | Tensor | None = None,
     lengths: int | Sequence[int] | Tensor | None = None,
     generator: torch.Generator | None = None,
+    augment: DiffAugment | None = None,
 ) -> GanReport:
     """Trains both networks of ``model`` once, in place, on a batch of real samples.
 
     real: [N, ...], or [T, N, ...] of a RecurrentGAN (tokens: integers [T, N]); receives no gradient.
     optimizers: of the generator and of the discriminator, in this order. step: its number from 0, which
     decides what is lazy. labels, for a model with classes, and lengths, for sequences: an integer for all
-    samples, a sequence or an integer tensor [N]. generator: of all randomness.
+    samples, a sequence or an integer tensor [N]. generator: of all randomness. augment: changes of real and
+    fake images, drawn anew for each network's turn; penalties are those at the changed images.
 
     The fake samples have the labels and the lengths of the real ones. The discriminator learns first; then
     the generator, from the same fake samples, and its moving average. The model must be in training mode.
@@ -102,23 +105,26 @@ def gan_step(
         raise RuntimeError(
             "gan_step: expected gradients to be on, got a call within torch.no_grad or torch.inference_mode"
         )
+    own = real
     real = model.critic_input(real, labels, lengths).detach()
     _finite(step, "real holds", real)
 
+    def seen(samples: Tensor) -> Tensor:
+        return model.critic_input(_changed(samples, augment, generator), labels, lengths)
+
     fake = model.fakes(real, labels, lengths, generator)
-    out = discriminator_turn(
-        model, real, model.critic_input(fake.detach(), labels, lengths), options, step, generator
-    )
+    real = real if augment is None else seen(own).detach()
+    out = discriminator_turn(model, real, seen(fake.detach()), options, step, generator)
     _finite(step, "the discriminator's step gives", out.real_logits, out.fake_logits, out.loss)
     _update(step, "discriminator", model.discriminator, opt_d, out, options.clip)
 
     generator_loss = None
     if (step + 1) % options.generator_every == 0:
-        given = generator_turn(model, real, model.critic_input(fake, labels, lengths), options)
-        _finite(step, "the generator's step gives", given.fake_logits, given.loss)
-        _update(step, "generator", model.generator, opt_g, given, options.clip)
+        turn = generator_turn(model, real, seen(fake), options, generator)
+        _finite(step, "the generator's step gives", turn.fake_logits, turn.loss)
+        _update(step, "generator", model.generator, opt_g, turn, options.clip)
         model.update_average()
-        generator_loss = given.loss.item()
+        generator_loss = turn.loss.item()
     penalty = out.penalty.item()
     return GanReport(
         step=step,
@@ -130,6 +136,16 @@ def gan_step(
         path=out.path,
         reason=out.reason,
     )
+
+
+def _changed(samples: Tensor, augment: DiffAugment | None, generator: torch.Generator | None) -> Tensor:
+    """Samples as the discriminator sees them. Raises TypeError for what is no DiffAugment."""
+    if augment is None:
+        return samples
+    if not isinstance(augment, DiffAugment):
+        raise TypeError(f"augment: expected a DiffAugment, got {type(augment).__name__}")
+    changed: Tensor = augment(samples, generator=generator)
+    return changed
 
 
 def _check_model(model: GAN) -> None:

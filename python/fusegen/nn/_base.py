@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn import RNNBase
 from torch.nn.utils.rnn import PackedSequence
 
-from ..ops import checks, layers
+from .. import _backend
+from ..ops import checks, layers, torch_path
 from ..ops import inside as inside_ops
 from ..ops.inside import NO_RATES, Asked, Rates
 from ..ops.spec import CellSpec
 from . import _opacus
 from ._frozen import Frozen
-from ._packed import pad, pad_flags, unpad
+from ._packed import is_traced, pad, pad_flags, unpad
 from ._scripted import NotScripted
 from ._states import check_last, run_to_last
 
@@ -58,6 +59,23 @@ class Layers(nn.Module):
             if given is not None:
                 raise ValueError(f"{self._get_name()}: expected no {name}, which its kernels do not have")
         return None
+
+    def _like(self) -> Tensor:
+        """A tensor of the layer's dtype and device."""
+        raise NotImplementedError
+
+    def zeros(self, batch: int | None = None) -> Any:
+        """The state that a sequence starts with where no hx is given, as hx takes it: zeros [L*D, batch, P]
+        (LSTM: a tuple with [L*D, batch, H] too), without the batch if None, of the layer's dtype and device.
+        Raises TypeError or ValueError for a batch that is no number of sequences."""
+        if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int)):
+            raise TypeError(f"{self._get_name()}: expected batch as an int, got {type(batch).__name__}")
+        if batch is not None and batch < 0:
+            raise ValueError(f"{self._get_name()}: expected a batch of 0 or more sequences, got {batch}")
+        W = self._like()
+        shape = (self.num_layers * (2 if self.bidirectional else 1), *(() if batch is None else (batch,)))
+        sizes = (self.proj_size or self.hidden_size, self.hidden_size)[: len(self._no_states)]
+        return self._result(tuple(W.new_zeros(*shape, n) for n in sizes))
 
     def _given_states(self, hx: Any, rank: int) -> tuple[Tensor, ...]:
         """hx as a tuple of states, checked for kind and rank (3 batched, 2 unbatched)."""
@@ -100,6 +118,8 @@ class Layers(nn.Module):
                 Gradients reach it.
             generator: a torch.Generator of the CPU, of which recurrent dropout, zoneout and weight drop draw
                 in training, instead of torch's own: one key a call, which makes the same masks on any device.
+                Rows of a PackedSequence have the masks of its order, the longest first. Inside
+                ``torch.func.vmap``, its ``randomness`` says whether samples have one key or one each.
             last: k: the state comes with a dim in front, of the last k steps of the input, the last one at
                 -1; a sequence that ended before has its final one there. Each of these steps but the first
                 is a call of the kernels of its own. Not of bidirectional layers.
@@ -174,12 +194,12 @@ class Layers(nn.Module):
             elif self.batch_first:
                 resets = resets.transpose(0, 1)
         if rank == 2 and reset_to is not None:  # of one sequence [L*D, n], but not [n] for all
-            one = isinstance(reset_to, Tensor)
-            made = [
-                s.unsqueeze(1) if isinstance(s, Tensor) and s.dim() == 2 else s
-                for s in ([reset_to] if one else reset_to)
-            ]
-            reset_to = made[0] if one else made
+
+            def batched(s: Any) -> Any:
+                return s.unsqueeze(1) if isinstance(s, Tensor) and s.dim() == 2 else s
+
+            pair = isinstance(reset_to, (tuple, list))
+            reset_to = tuple(map(batched, reset_to)) if pair else batched(reset_to)
         return resets, reset_to
 
     def _forward_packed(
@@ -197,6 +217,14 @@ class Layers(nn.Module):
         data, batch_sizes, order, back = input
         if data.dim() != 2:
             raise RuntimeError(f"input must have 2 dimensions, got {data.dim()}")
+        if is_traced() and last is None and self._is_plain and given_inside == (None, None, None):
+            states = self._no_states if hx is None else self._given_states(hx, 3)
+            if order is not None:
+                states = tuple(None if s is None else s.index_select(1, order) for s in states)
+            y, *final = self._record_packed(data, batch_sizes, states)
+            if back is not None:
+                final = [s.index_select(1, back) for s in final]
+            return PackedSequence(y, batch_sizes, order, back), self._result(tuple(final))
         x, at, where = pad(data, batch_sizes)
         states = self._no_states
         if hx is not None:
@@ -222,6 +250,10 @@ class Layers(nn.Module):
             final = [s.index_select(-2, back) for s in final]
         return PackedSequence(unpad(y, where), batch_sizes, order, back), self._result(tuple(final))
 
+    def _record_packed(self, data: Tensor, batch_sizes: Tensor, states: States) -> tuple[Tensor, ...]:
+        """The stack on a PackedSequence's data [N, I] while torch.jit.trace records."""
+        raise RuntimeError(f"{self._get_name()}: torch.jit.trace does not take a PackedSequence here")
+
     def _check_states(self, states: Sequence[Tensor | None], batch: int) -> None:
         LD = self.num_layers * (2 if self.bidirectional else 1)
         sizes = (self.proj_size or self.hidden_size, self.hidden_size)
@@ -230,6 +262,17 @@ class Layers(nn.Module):
             if s is not None and s.shape != expected:
                 name = "hidden" if len(states) == 1 else f"hidden[{i}]"
                 raise RuntimeError(f"Expected {name} size {expected}, got {list(s.shape)}")
+
+
+# Of what is called with itself, the methods that fusegen.inspect replaces in a module for a while.
+TAPPED = ("_run", "_step", "_forward_packed")
+
+
+def untapped(state: dict[str, Any]) -> dict[str, Any]:
+    """What a copy is made of: ``state``, a module's, without them."""
+    for name in TAPPED:
+        state.pop(name, None)
+    return state
 
 
 _OPTIONS = ("recurrent_dropout", "recurrent_dropout_on", "zoneout", "weight_drop")
@@ -307,6 +350,11 @@ class Recurrent(Layers, NotScripted, RNNBase):
         """Whether evaluation too is another than the plain layer's."""
         return bool(self._rates.zoneout_h or self._rates.zoneout_c)
 
+    def _like(self) -> Tensor:
+        W = self._weights(0)[0]
+        assert W is not None
+        return W
+
     def _weights(self, layer: int) -> list[Tensor | None]:
         """The weights of one layer, flat as the ops take them, read by name."""
         D = 2 if self.bidirectional else 1
@@ -325,22 +373,13 @@ class Recurrent(Layers, NotScripted, RNNBase):
             out += found
         return out
 
-    def zeros(self, batch: int | None = None) -> Any:
-        """The state that a sequence starts with where no hx is given, as hx takes it: zeros [L*D, batch, P]
-        (LSTM: a tuple with [L*D, batch, H] too), without the batch if None, of the layer's dtype and device.
-        Raises TypeError or ValueError for a batch that is no number of sequences."""
-        if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int)):
-            raise TypeError(f"{self._get_name()}: expected batch as an int, got {type(batch).__name__}")
-        if batch is not None and batch < 0:
-            raise ValueError(f"{self._get_name()}: expected a batch of 0 or more sequences, got {batch}")
-        W = self._weights(0)[0]
-        assert W is not None
-        shape = (self.num_layers * (2 if self.bidirectional else 1), *(() if batch is None else (batch,)))
-        sizes = (self.proj_size or self.hidden_size, self.hidden_size)[: len(self._no_states)]
-        return self._result(tuple(W.new_zeros(*shape, n) for n in sizes))
-
     def _run(
-        self, x: Tensor, states: States, lengths: Tensor | None, asked: Asked | None = None
+        self,
+        x: Tensor,
+        states: States,
+        lengths: Tensor | None,
+        asked: Asked | None = None,
+        tap: layers.Tap | None = None,
     ) -> tuple[Tensor, ...]:
         L = self.num_layers
         weights = [self._weights(layer) for layer in range(L)] if L > 1 else [self._weights(0)]
@@ -369,8 +408,16 @@ class Recurrent(Layers, NotScripted, RNNBase):
         return layers.run(
             self._spec, x, states, weights, relu=self.mode == "RNN_RELU", lengths=lengths,
             dropout=self.dropout, training=self.training, packed=packed, asked=asked,
-            recompute=recompute,
+            recompute=recompute, tap=tap,
         )  # fmt: skip
+
+    def _record_packed(self, data: Tensor, batch_sizes: Tensor, states: States) -> tuple[Tensor, ...]:
+        weights = [w for layer in range(self.num_layers) for w in self._weights(layer)]
+        stack = torch_path.Stack(self.num_layers, self.bidirectional, self.dropout, self.training)
+        flat = torch_path.flat_weights(weights, len(self._spec.weights))
+        _backend.note(f"{self._spec.name} under torch.jit.trace: torch's own operators are recorded")
+        name = self._spec.engine_name(self.mode == "RNN_RELU")
+        return torch_path.packed(name, data, batch_sizes, states, flat, stack)
 
     def _init_flat_weights(self) -> None:
         super()._init_flat_weights()
@@ -387,7 +434,7 @@ class Recurrent(Layers, NotScripted, RNNBase):
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
         state.pop("_frozen", None)
-        return state
+        return untapped(state)
 
 
 def refuse(module: str, options: dict[str, Any]) -> None:

@@ -26,10 +26,17 @@ class _Scatter(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
+        ctx.save_for_forward(inputs[1])
+        ctx.n = inputs[2]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return _Gather.apply(grad, *ctx.saved_tensors), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        made: Tensor = _Scatter.apply(tangent, *ctx.saved_tensors, ctx.n, False)
+        return made
 
 
 class _Gather(torch.autograd.Function):
@@ -44,11 +51,17 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
+        ctx.save_for_forward(inputs[1])
         ctx.n = inputs[0].shape[0]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return _Scatter.apply(grad, *ctx.saved_tensors, ctx.n, False), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        made: Tensor = _Gather.apply(tangent, *ctx.saved_tensors)
+        return made
 
 
 class Traced(Protocol):
@@ -60,6 +73,11 @@ class Traced(Protocol):
 
 
 traced: ContextVar[Traced | None] = ContextVar("traced", default=None)
+
+
+def is_traced() -> bool:
+    """Whether torch.jit.trace records, which would take the sizes of this PackedSequence for all."""
+    return traced.get() is None and torch._C._get_tracing_state() is not None
 
 
 def pad(data: Tensor, batch_sizes: Tensor) -> tuple[Tensor, Tensor | None, Any]:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 S = TypeVar("S")
 
@@ -14,16 +15,20 @@ Run = Callable[[slice, Sequence[Tensor | None], Tensor | None], tuple[Tensor, ..
 
 
 def detach(state: S) -> S:
-    """A state, h or (h, c) as layers and cells give it, or any tuple or list of states, without its graph:
-    what the next window of truncated backpropagation begins with. None stays None.
+    """A state, h or (h, c) as layers and cells give it, or any tuple or list of states, named ones too,
+    without its graph: what the next window of truncated backpropagation begins with. None stays None.
 
     Raises TypeError for anything else.
     """
     made: Any
     if isinstance(state, Tensor):
         made = state.detach()
+    elif isinstance(state, PackedSequence):
+        made = state._replace(data=state.data.detach())
+    elif isinstance(state, tuple) and hasattr(state, "_make"):  # a namedtuple
+        made = state._make(map(detach, state))
     elif isinstance(state, (tuple, list)):
-        made = type(state)(detach(s) for s in state)
+        made = type(state)(map(detach, state))
     elif state is None:
         made = None
     else:

@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import RNNCellBase
+from torch.overrides import is_tensor_like
 
 from ..ops import cells, spec
+from ..ops.layers import Tap
 from ..ops.recurrent import RecurrentOp
+from ._base import untapped
 from ._frozen import Frozen
 from ._scripted import NotScripted
 
@@ -58,6 +61,12 @@ class Cell(nn.Module):
                 raise TypeError(f"{what}: expected {name} to be a Tensor, got {type(s).__name__}")
             if s is not None and s.dim() not in (1, 2):
                 raise ValueError(f"{what}: Expected {name} to be 1D or 2D, got {s.dim()}D instead")
+        for s, name in zip(states, self._state_names, strict=False):
+            if s is not None and s.dim() != input.dim():
+                raise RuntimeError(
+                    f"{what}: expected input and {name} both of a batch, 2-D, or both of one row, 1-D, got "
+                    f"input {input.dim()}-D and {name} {s.dim()}-D"
+                )
         if input.dim() == 1:
             input = input.unsqueeze(0)
             h, c = (None if s is None else s.unsqueeze(0) for s in states)
@@ -86,6 +95,7 @@ class RecurrentCell(Cell, NotScripted, RNNCellBase):
     """What the cells share: weights by name."""
 
     _op: RecurrentOp
+    _torch: Any  # torch.nn's
     _frozen: Frozen | None = None  # inside fusegen.frozen
 
     def _weights(self) -> list[Tensor | None]:
@@ -100,9 +110,14 @@ class RecurrentCell(Cell, NotScripted, RNNCellBase):
             out = cells.straight(self._op, input, h, c, self._weights(), relu)
             if out is not None:
                 return out
+        if not isinstance(input, Tensor) and is_tensor_like(input):
+            hx = h if len(self._op.spec.states) == 1 else None if h is None else (h, c)
+            return self._torch.forward(
+                self, input, hx
+            )  # what torch runs is for its __torch_function__ to say
         return super()._step(input, h, c, relu)
 
-    def _run(self, x: Tensor, h: Tensor | None, c: Tensor | None, relu: bool) -> Any:
+    def _run(self, x: Tensor, h: Tensor | None, c: Tensor | None, relu: bool, tap: Tap | None = None) -> Any:
         packed, frozen = None, self._frozen
         if (
             frozen
@@ -110,12 +125,12 @@ class RecurrentCell(Cell, NotScripted, RNNCellBase):
             and not (_any_autocast() or torch.compiler.is_compiling())
         ):
             packed = partial(frozen.blobs, self)
-        return cells.run(self._op, x, h, c, self._weights(), relu, packed=packed)
+        return cells.run(self._op, x, h, c, self._weights(), relu, packed=packed, tap=tap)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("_frozen", None)
-        return state
+        return untapped(state)
 
 
 class CellOfPairs(Cell):
@@ -138,6 +153,7 @@ class LSTMCell(CellOfPairs, RecurrentCell):
     """torch.nn.LSTMCell on a fused kernel: the same arguments, parameters, results and errors."""
 
     _op = cells.OPS[spec.LSTM]
+    _torch = nn.LSTMCell
 
     def __init__(
         self,
@@ -154,6 +170,7 @@ class GRUCell(RecurrentCell):
     """torch.nn.GRUCell on a fused kernel: the same arguments, parameters, results and errors."""
 
     _op = cells.OPS[spec.GRU]
+    _torch = nn.GRUCell
 
     def __init__(
         self,
@@ -175,6 +192,7 @@ class RNNCell(RecurrentCell):
     """torch.nn.RNNCell on a fused kernel: the same arguments, parameters, results and errors."""
 
     _op = cells.OPS[spec.RNN]
+    _torch = nn.RNNCell
 
     def __init__(
         self,

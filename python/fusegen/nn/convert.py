@@ -136,9 +136,12 @@ def _in_words(changed: Changed, left: Left) -> str:
 
 
 def revert(model: nn.Module) -> nn.Module:
-    """Undoes ``convert``: turns every fusegen recurrent module in ``model`` into torch.nn's (or the user's
-    own subclass again), in place; returns ``model``. Raises TypeError if ``model`` is not a Module,
-    ValueError for options that torch.nn has not: recurrent dropout, zoneout, weight drop.
+    """Undoes ``convert``: turns every LSTM, GRU, RNN and cell of fusegen.nn in ``model`` into torch.nn's (or
+    the user's own subclass again), in place; returns ``model``. Layers and cells with norms or blocks, which
+    torch.nn has not, stay. ``recompute`` ends: torch.nn's keep all that backward reads, results are the same.
+
+    Raises TypeError if ``model`` is not a Module, ValueError for options that torch.nn has not: recurrent
+    dropout, zoneout, weight drop.
     """
     modules = _modules(model, "revert")
     for name, m in modules:

@@ -47,7 +47,7 @@ def quantize(model: nn.Module, *, linear: bool = False, weight_only: bool = Fals
     (``torch.save``, safetensors); it is loaded into a model that was quantized alike. Training is not
     possible: inputs that require a gradient are refused.
 
-    Recurrent dropout and weight drop, which inference has not, are let go of.
+    Recurrent dropout and weight drop, which inference has not, come back with ``dequantize``.
 
     Raises TypeError if ``model`` is not a Module; ValueError for one with nothing to quantize or that is
     quantized already, for zoneout, cells with norms or blocks, float64, weights that are not finite, or on
@@ -160,6 +160,7 @@ def _float(m: q.Quantized) -> nn.Module:
         if isinstance(m, q.QuantizedLayers):
             for name in ("num_layers", "batch_first", "dropout", "bidirectional"):
                 options[name] = getattr(m, name)
+            options |= m._options
             if m.proj_size:
                 options["proj_size"] = m.proj_size
             if cls is RNN:

@@ -163,10 +163,21 @@ class QuantizedLayers(Layers, Quantized):
         self.mode, self.input_size, self.hidden_size = like.mode, like.input_size, like.hidden_size
         self.num_layers, self.bias, self.batch_first = like.num_layers, like.bias, like.batch_first
         self.dropout, self.bidirectional, self.proj_size = like.dropout, like.bidirectional, like.proj_size
+        # of training, which a float copy of this may see again
+        self._options = {
+            name: getattr(like, name)
+            for name in ("recurrent_dropout", "recurrent_dropout_on", "zoneout", "weight_drop", "recompute")
+            if hasattr(like, name)
+        }
         for names in like._all_weights:
             for name in names:
                 add = self._add_bias if name.startswith("bias") else self._add_weight
                 add(name, getattr(like, name))
+
+    def _like(self) -> Tensor:
+        scale = self._buffers["weight_ih_l0_scale"]
+        assert scale is not None
+        return scale
 
     def _names(self) -> list[str]:
         """The ends of the names of weights: a layer's and direction's."""

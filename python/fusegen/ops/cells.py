@@ -126,9 +126,12 @@ def run(
     weights: Weights,
     relu: bool = False,
     packed: Callable[[], Sequence[Sequence[Tensor]]] | None = None,
+    tap: layers.Tap | None = None,
 ) -> Any:
     """One step by what the backend says: h, or (h, c). x [B, I]; ``packed`` gives the weights packed, as of
-    the only layer of a stack, if the fused kernel runs."""
+    the only layer of a stack, if the fused kernel runs; ``tap``: as of a stack of layers."""
+    if tap is not None:
+        return tap(op)(x, h, c, weights, relu)
     if _backend.use_torch(op.name, op.spec.gates, x, (h, c), weights):
         return torch_path.cell(op.spec.engine_name(relu), x, (h, c), weights)
     return op(x, h, c, weights, relu, None, packed()[0] if packed else None)

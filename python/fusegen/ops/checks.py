@@ -88,7 +88,7 @@ def as_recompute(what: str, every: int | None) -> int:
         raise TypeError(f"{what}: expected recompute to be an int or None, got {type(every).__name__}")
     if every < 1:
         raise ValueError(f"{what}: expected recompute to be at least 1, or None, got {every}")
-    return every
+    return min(every, 2**31 - 1)  # beyond the steps of a sequence all are alike
 
 
 def as_lengths(what: str, lengths: Iterable[int] | Tensor | None, x: Tensor) -> Tensor | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import _arguments
-from .._inside import Inside
+from .._inside import Inside, single
 
 _autocast = torch._C._is_any_autocast_enabled
 
@@ -87,8 +87,13 @@ def as_rates(
     on = _arguments.choice(f"{what}: recurrent_dropout_on", recurrent_dropout_on, ("state", "candidate"))
     dropout = _probability(what, "recurrent_dropout", recurrent_dropout)
     if states == 2:
-        if not isinstance(zoneout, Sequence) or isinstance(zoneout, str) or len(zoneout) != 2:
-            raise ValueError(f"{what}: expected zoneout as a pair of numbers, of h and c, got {zoneout!r}")
+        pair = f"{what}: expected zoneout as a pair of numbers, of h and c, got {zoneout!r}"
+        if isinstance(zoneout, (int, float)) and not isinstance(zoneout, bool):
+            raise ValueError(pair)
+        if not isinstance(zoneout, Sequence) or isinstance(zoneout, str):
+            raise TypeError(pair)
+        if len(zoneout) != 2:
+            raise ValueError(pair)
         zones = [_probability(what, f"zoneout[{i}]", rate) for i, rate in enumerate(zoneout)]
     else:
         zones = [_probability(what, "zoneout", zoneout), 0.0]
@@ -98,7 +103,10 @@ def as_rates(
 
 
 def _probability(what: str, name: str, rate: object) -> float:
-    return _arguments.number(f"{what}: {name}", rate, 0, 1, open_above=True)
+    number = _arguments.number(f"{what}: {name}", rate, 0, 1, open_above=True)
+    if single(number) == 1.0:  # all would be dropped, and what is kept be divided by 0
+        raise ValueError(f"{what}: {name}: expected a number that is below 1 in float32, got {rate!r}")
+    return number
 
 
 def as_resets(what: str, resets: object, shape: tuple[int, ...], order: str) -> Tensor:
@@ -107,6 +115,9 @@ def as_resets(what: str, resets: object, shape: tuple[int, ...], order: str) -> 
         raise TypeError(f"{what}: expected resets to be a bool Tensor {order}, got {type(resets).__name__}")
     if resets.dtype != torch.bool:
         raise TypeError(f"{what}: expected resets of dtype torch.bool, got {resets.dtype}")
+    if resets.layout != torch.strided or resets.is_meta:
+        kind = "meta" if resets.is_meta else str(resets.layout)
+        raise ValueError(f"{what}: expected resets as a dense tensor with values, got a {kind} one")
     if tuple(resets.shape) != shape:
         raise ValueError(f"{what}: expected resets of shape {shape}, {order}, got {tuple(resets.shape)}")
     return resets
@@ -125,7 +136,8 @@ def as_starts(
     shape or [n] for all."""
     given = (reset_to,) if len(sizes) == 1 else reset_to
     if not isinstance(given, (tuple, list)) or len(given) != len(sizes):
-        raise TypeError(f"{what}: expected reset_to as a pair (h, c), got {type(reset_to).__name__}")
+        count = f" of {len(given)}" if isinstance(given, (tuple, list)) else ""
+        raise TypeError(f"{what}: expected reset_to as a pair (h, c), got {type(reset_to).__name__}{count}")
     made = []
     for i, (s, n) in enumerate(zip(given, sizes, strict=True)):
         name = "reset_to" if len(sizes) == 1 else f"reset_to[{i}]"

@@ -27,6 +27,9 @@ from .recurrent import Call, Outputs, Passes, Shapes, Weights, ops_of
 from .spec import LAYER, LSTM, CellSpec
 from .transform.per_sample import Gates
 
+# In place of an op, what is called for each layer of a stack in its turn: fusegen.inspect looks on there.
+Tap = Callable[[Any], Callable[..., Any]]
+
 _threads = torch.get_num_threads
 
 
@@ -150,13 +153,14 @@ def run(
     packed: Callable[[], Sequence[Sequence[Tensor]]] | None = None,
     asked: Asked | None = None,
     recompute: int = 0,
+    tap: Tap | None = None,
 ) -> tuple[Tensor, ...]:
     """A stack of layers by what the backend says: y [T, B, D*P] and the final states, each [L*D, B, ...].
 
     x [T, B, I]; states [L*D, B, ...] or None; ``layers``: the weights of each as ``functional`` has them;
     ``dropout`` between them in training; ``packed`` gives the blobs of ``_C.pack`` of each layer, if fused
     kernels run; ``asked``: what happens inside the recurrences; ``recompute``: k, whose gates backward makes
-    again, or 0.
+    again, or 0; ``tap``: see ``Tap``.
     """
     first, L = layers[0], len(layers)
     D, key = len(first) // len(spec.weights), None
@@ -170,8 +174,10 @@ def run(
     if recompute and not (spec.saved and x.shape[0] > 1):  # nothing that it would spare
         recompute = 0
     every = [w for weights in layers for w in weights] if L > 1 else first
-    if asked is not None:
-        op: Callable[..., Any] = OPS[spec]
+    op: Callable[..., Any] = OPS[spec] if tap is None else tap(OPS[spec])
+    if tap is not None:
+        packed = None
+    elif asked is not None:
         if _backend.lacks_kernels(spec.name, x):
             op, packed = OPS[spec].by_formula, None
     elif _backend.use_torch(spec.name, spec.gates, x, states, every, lengths, measured=not recompute):
@@ -179,8 +185,6 @@ def run(
             _backend.note(f"{spec.name} with recompute={recompute}: torch's own operators keep their gates")
         stack = torch_path.Stack(L, D == 2, dropout, training)
         return _run_torch(spec, x, states, layers, relu, lengths, stack=stack)
-    else:
-        op = OPS[spec]
     blobs = packed() if packed else None
     h, c = (*states, None)[:2]
     if L == 1:

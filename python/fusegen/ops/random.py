@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import VmapInterpreter, retrieve_all_functorch_interpreters
 
 from .. import _C, reference
 from . import route
@@ -30,9 +31,27 @@ _draw_op = register_drawing("draw_key", _SCHEMA, _draw, _no_key)
 
 def draw_key(generator: torch.Generator | None = None) -> Tensor:
     """A key for the masks of one call: an int64 on the CPU, from torch's generator there, or this one. Each
-    call draws, inside torch.compile too."""
+    call draws, inside torch.compile too. Inside vmap its ``randomness`` says whether samples have one key.
+    Raises RuntimeError for a generator inside torch.compile: its graphs take tensors and numbers."""
+    if generator is not None and torch.compiler.is_compiling():
+        raise RuntimeError(
+            "expected generator=None inside torch.compile(fullgraph=True) and torch.export, whose graphs "
+            "take no torch.Generator; torch.manual_seed makes the masks there the same"
+        )
+    if route.transformed():
+        return _drawn_below_vmap(generator)
     key: Tensor = _draw_op(torch.empty((), dtype=torch.int64, device="cpu"), generator)
     return key
+
+
+def _drawn_below_vmap(generator: torch.Generator | None) -> Tensor:
+    different = any(
+        isinstance(level, VmapInterpreter) and level.randomness() == "different"
+        for level in retrieve_all_functorch_interpreters()
+    )
+    if different:  # torch draws in place for all samples alike, or not at all
+        return torch.randint(-(2**63), 2**63 - 1, (), generator=generator)
+    return torch.empty((), dtype=torch.int64, device="cpu").random_(-(2**63), None, generator=generator)
 
 
 def _weight_drop(R: Tensor, key: Tensor, place: int, rate: float) -> Tensor:

@@ -39,12 +39,12 @@ def of_call(tensors: Iterable[Tensor | None]) -> int:
     DIRECT: plain tensors on the CPU or a GPU and nobody watching, so the binding is called without the
     dispatcher, which would cost more than a small cell does. MAPPED: inside torch.func's vmap and grad, for
     which an op may have rules. REFERENCE: inside its other transforms and forward-mode differentiation, which
-    see through plain torch operators only. DISPATCH: everything else
+    see through plain torch operators only, and inside any of them that is compiled. DISPATCH: everything else
     (compile, export, profiling, autocast, fake tensors, subclasses, other devices), through
     ``torch.ops.fusegen``.
     """
     if _compiling():
-        return DISPATCH
+        return REFERENCE if transformed() else DISPATCH
     if transformed():
         return MAPPED if _only_vmap_and_grad() else REFERENCE
     if _dispatch_modes() or _autocast() or _profiling():

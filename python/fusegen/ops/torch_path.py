@@ -96,6 +96,30 @@ def layers(
     return torch.where(live, y, torch.zeros_like(y)), *final
 
 
+def packed(
+    cell: str,
+    data: Tensor,
+    batch_sizes: Tensor,
+    given: Sequence[Tensor | None],
+    weights: list[Tensor],
+    stack: Stack,
+) -> tuple[Tensor, ...]:
+    """A stack of layers on the data of a PackedSequence [N, I] and its batch_sizes [T], states and weights as
+    of ``layers``: data [N, D*P], final states. What torch.jit.trace records of it takes other sizes too."""
+    D = 2 if stack.bidirectional else 1
+    per = len(weights) // (stack.num_layers * D)
+    H = weights[1].shape[0] // {"lstm": 4, "gru": 3}.get(cell, 1)
+    states = [
+        data.new_zeros(stack.num_layers * D, batch_sizes[0], n) if s is None else s  # type: ignore[call-overload]
+        for s, n in zip(given, (weights[1].shape[1], H), strict=False)
+    ]
+    out: tuple[Tensor, ...] = _LAYERS[cell](
+        data, batch_sizes, tuple(states) if cell == "lstm" else states[0], weights,
+        per >= 4, stack.num_layers, stack.dropout, stack.training, stack.bidirectional,
+    )  # fmt: skip
+    return out
+
+
 def cell(
     cell: str, x: Tensor, given: Sequence[Tensor | None], weights: Sequence[Tensor | None]
 ) -> Tensor | tuple[Tensor, Tensor]:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .checkpoint import CheckpointError
     from .compare import Comparison
-    from .loop import Stopped, fit
+    from .loop import Collapsed, Stopped, fit
     from .options import FitOptions, Options, RunOptions, option
     from .run import Run
-    from .task import Batches, Task, Turn
+    from .task import Batches, Task, Turn, Watch
     from .tasks.gan.options import GanData, GanFit, GanModel
     from .tasks.gan.task import GanTask
     from .tasks.text import TextData, TextOptions, TextTask
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "checkpoint": ("CheckpointError",),
     "compare": ("Comparison",),
-    "loop": ("Stopped", "fit"),
+    "loop": ("Collapsed", "Stopped", "fit"),
     "options": ("FitOptions", "Options", "RunOptions", "option"),
     "run": ("Run",),
-    "task": ("Batches", "Task", "Turn"),
+    "task": ("Batches", "Task", "Turn", "Watch"),
     "tasks.gan.options": ("GanData", "GanFit", "GanModel"),
     "tasks.gan.task": ("GanTask",),
     "tasks.text": ("TextData", "TextOptions", "TextTask"),
@@ -33,6 +33,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Batches",
     "CheckpointError",
+    "Collapsed",
     "Comparison",
     "FitOptions",
     "GanData",
@@ -49,6 +50,7 @@ __all__ = [
     "TextOptions",
     "TextTask",
     "Turn",
+    "Watch",
     "Workers",
     "fit",
     "option",

@@ -42,6 +42,7 @@ class Learner:
         self.task, self.options, self.setup, self.workers = task, options, setup, workers
         self.done = 0
         self.best: float | None = None
+        self.watch = task.watch()
         task.model.to(workers.device, torch.float64 if setup.precision == "float64" else None)
         parts = setup.accumulate
         shards = [Shard(workers.rank * parts + part, workers.count * parts) for part in range(parts)]
@@ -163,6 +164,7 @@ class Learner:
             "data": data,
             "fingerprint": self.task.fingerprint(),
             "carried": carried,
+            "watch": self.watch.state_dict(),
             "random": self.workers.gather(random_state(self.workers.device)),
         }
 
@@ -193,6 +195,7 @@ class Learner:
             except ValueError as error:
                 raise CheckpointError(f"checkpoint {path} does not fit: {error}") from error
         self.done, self.best = state["step"], state["best"]
+        self.watch.load_state_dict(state.get("watch", {}))
         carried = _recut(state["carried"], parts * self.workers.count)
         own = carried[self.workers.rank * parts : (self.workers.rank + 1) * parts]
         self._carried = [self._fitting(moved(each, self.workers.device)) for each in own]

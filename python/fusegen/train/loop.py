@@ -6,12 +6,12 @@ from .compare import Comparison
 from .learner import Learner
 from .options import FitOptions, RunOptions
 from .progress import Progress
-from .recorder import History, Marks, Recorder, Reporter, Stopped
+from .recorder import Collapsed, History, Marks, Recorder, Reporter, Stopped
 from .run import Run
 from .task import Task
 from .workers import Workers
 
-__all__ = ["History", "Stopped", "fit"]
+__all__ = ["Collapsed", "History", "Stopped", "fit"]
 
 
 def fit(
@@ -39,7 +39,8 @@ def fit(
     saved after a step whose loss is not finite.
 
     Raises FloatingPointError when a loss is no longer finite or the first measure is NaN, Stopped after
-    SIGTERM or Ctrl-C (with a run; without one KeyboardInterrupt is let through), CheckpointError for a
+    SIGTERM or Ctrl-C (with a run; without one KeyboardInterrupt is let through), Collapsed where the task's
+    watch stops the run, which its options ask for, CheckpointError for a
     checkpoint that cannot be used, and OSError where nothing can be written: the checkpoints before stay
     whole.
     """

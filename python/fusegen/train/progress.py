@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class Progress:
@@ -36,9 +36,9 @@ class Progress:
             print(line)
         sys.stdout.flush()
 
-    def advance(self, loss: float | None) -> None:
-        """One step more. loss: as last read."""
+    def advance(self, loss: float | None, wrong: Sequence[str] = ()) -> None:
+        """One step more. loss: as last read. wrong: the names of what goes wrong."""
         if self._bar is not None:
             if loss is not None:
-                self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+                self._bar.set_postfix_str(", ".join((f"loss {loss:.3f}", *wrong)), refresh=False)
             self._bar.update()

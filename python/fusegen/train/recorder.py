@@ -31,6 +31,18 @@ class Stopped(Exception):
         self.number, self.step, self.path = number, step, path
 
 
+class Collapsed(Exception):
+    """The run was asked to stop when this goes wrong, and has saved itself, where it has a folder.
+
+    what: its name; step: after which it was seen; best: the best checkpoint and its step.
+    """
+
+    def __init__(self, what: str, step: int, best: tuple[Path, int] | None = None):
+        where = f"; the best checkpoint is {best[0]}, of step {best[1]}" if best else ""
+        super().__init__(f"stopped for {what} at step {step}{where}")
+        self.what, self.step, self.best = what, step, best
+
+
 @dataclass(frozen=True)
 class Marks:
     """The steps after which something is due. They follow from the options, so a resumed run has the same."""
@@ -54,26 +66,32 @@ class Reporter:
     progress: Progress
     marks: Marks
     history: History = field(default_factory=list)
+    looked: Mapping[str, float] = field(default_factory=dict)  # what the watch saw at the last evaluation
     _unread: list[tuple[int, Mapping[str, Tensor]]] = field(default_factory=list)
     _loss: float | None = None
 
     def __enter__(self) -> "Reporter":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         pass
 
     def keep(self, losses: Mapping[str, Tensor]) -> None:
-        """What is to be done after a step. Raises FloatingPointError, and as `Recorder` does."""
+        """What is to be done after a step. Raises FloatingPointError, Collapsed, and as `Recorder` does."""
         self._unread.append((self.learner.done, losses))
         stop = self.stop()
         evaluated, saved = self.learner.done in self.marks.evaluations, self.saves(stop)
         if evaluated or saved or self.logs() or len(self._unread) >= _UNREAD or self._last:
             self.log(self._read())
-        self.progress.advance(self._loss)
+        watch = self.learner.watch
+        self.progress.advance(self._loss, watch.standing)
         best = self.evaluate() if evaluated else False
+        for line in watch.news():
+            self.progress.say(f"  step {self.learner.done:>5}: {line}")
         if saved:
             self.save(best, stop)
+        if evaluated and watch.stops and not self._last:
+            raise Collapsed(watch.stops, self.learner.done, self.best_checkpoint())
 
     @property
     def _last(self) -> bool:
@@ -82,6 +100,7 @@ class Reporter:
     def _read(self) -> dict[str, float]:
         """The losses of the last step, means over all processes. Raises FloatingPointError where one of them
         or of those before is not finite, naming the first."""
+        watch = self.learner.watch
         values = torch.stack([loss for _, losses in self._unread for loss in losses.values()])
         means = iter(self.learner.workers.mean(values.tolist()))
         read: dict[str, float] = {}
@@ -90,6 +109,7 @@ class Reporter:
             for name, loss in read.items():
                 if not math.isfinite(loss):
                     raise FloatingPointError(f"the {name} is {loss} at step {step}; a lower lr may help")
+            watch.losses(step, read)
         self._unread.clear()
         self._loss = next(iter(read.values()))
         return read
@@ -97,14 +117,19 @@ class Reporter:
     def evaluate(self) -> bool:
         """Measures on the first process. Returns whether it is the best so far."""
         learner = self.learner
-        first = learner.workers.first
-        measures = learner.workers.broadcast(learner.task.evaluate(learner.measured) if first else None)
+        both = None
+        if learner.workers.first:
+            both = learner.task.evaluate(learner.measured), learner.watch.look(learner.measured)
+        measures, self.looked = learner.workers.broadcast(both)
         self.history.append((learner.done, measures))
+        name, value = next(iter(measures.items()))
+        if learner.done:
+            learner.watch.measured(learner.done, value, self.looked)
         shown = "   ".join(f"{name} {value:.3f}" for name, value in measures.items())
-        self.progress.say(f"  step {learner.done:>5} of {learner.options.steps}   {shown}")
+        wrong = "".join(f"   [{name}]" for name in learner.watch.standing)
+        self.progress.say(f"  step {learner.done:>5} of {learner.options.steps}   {shown}{wrong}")
         if learner.done == 0:
             return False
-        name, value = next(iter(measures.items()))
         if math.isnan(value):
             raise FloatingPointError(f"{name}: it is {value} at step {learner.done}; a lower lr may help")
         sign = -1 if learner.task.better == "higher" else 1
@@ -112,6 +137,10 @@ class Reporter:
         if best:
             learner.best = value
         return best
+
+    def best_checkpoint(self) -> tuple[Path, int] | None:
+        """The best checkpoint and its step."""
+        return None
 
     def stop(self) -> int | None:
         """The signal that any process of the run was sent."""
@@ -150,8 +179,17 @@ class Recorder(Reporter):
             self._log = log
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._open.close()
+        learner = self.learner
+        # After a failure too: the curves show what led to it. Not after what came from outside.
+        ended = kind is None or issubclass(kind, Stopped | Collapsed | FloatingPointError)
+        if ended and learner.task.curves and learner.workers.first and self.history:
+            self.run.save_curves()
+
+    def best_checkpoint(self) -> tuple[Path, int] | None:
+        step = self.run.checkpoints.load("best")["step"] if self.learner.workers.first else 0
+        return self.run.checkpoints.best, self.learner.workers.broadcast(step)
 
     def stop(self) -> int | None:
         sent = self.learner.workers.any([number in self._received for number in SIGNALS])
@@ -161,7 +199,7 @@ class Recorder(Reporter):
         best = super().evaluate()
         learner = self.learner
         step, measures = self.history[-1]
-        self._log(step, measures)
+        self._log(step, {**measures, **self.looked, **learner.watch.logged()})
         if learner.workers.first and learner.done:
             sampling = learner.task.sampling(seed=learner.options.seed)
             self.run.save_sample(step, learner.task.sample(sampling, learner.measured))
@@ -173,7 +211,8 @@ class Recorder(Reporter):
     def log(self, losses: dict[str, float]) -> None:
         if self.logs():
             step = self.learner.done
-            self._log(step, {**losses, "lr": learning_rate(step - 1, self.learner.options)})
+            rate = {"lr": learning_rate(step - 1, self.learner.options)}
+            self._log(step, {**losses, **rate, **self.learner.watch.logged()})
 
     def saves(self, stop: int | None) -> bool:
         step, every = self.learner.done, self.learner.setup.checkpoint_every

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from .. import drawing
 from . import config, files
 from .checkpoint import CheckpointError, Checkpoints, export, fill
 from .config import Sections
@@ -23,6 +24,7 @@ class Run:
     log.jsonl         a line per measure: {"step", "seconds", then numbers by name}
     checkpoints/      the last few and the best
     samples/          step-00000100.txt, .png, ...
+    curves.png        measures and losses by step, of tasks that draw
     tensorboard/      where tensorboard is installed
     and what a task keeps beside them, such as vocabulary.json
     """
@@ -148,6 +150,18 @@ class Run:
         for path, content in zip(paths, sample.values(), strict=True):
             files.write(path, content)
         return paths
+
+    def save_curves(self, path: Path | None = None) -> Path:
+        """Draws the log, by default into curves.png.
+
+        Raises ValueError for a run that has logged nothing, ModuleNotFoundError without matplotlib, OSError.
+        """
+        lines = read_log(self.folder)
+        if not lines:
+            raise ValueError(f"curves: {self.folder} has nothing in its log.jsonl yet")
+        path = path or self.folder / "curves.png"
+        files.write(path, drawing.png(drawing.training_figure(lines)))
+        return path
 
     def export(self, model: Any, path: Path | None = None) -> Path:
         """The weights as safetensors, by default in model.safetensors; the configuration is its metadata."""

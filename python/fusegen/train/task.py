@@ -48,6 +48,48 @@ class Turn:
     optimizer: Callable[[nn.Module, float], torch.optim.Optimizer] | None = None
 
 
+class Watch:
+    """What has an eye on a run while it goes on, and names what goes wrong. This one sees nothing.
+
+    It is told the same on every process of a run, in the order of the steps; `look` alone runs on the first
+    only. Its state is part of a checkpoint: a resumed run says what one that never stopped would.
+    """
+
+    @property
+    def standing(self) -> tuple[str, ...]:
+        """The names of what is wrong now."""
+        return ()
+
+    @property
+    def stops(self) -> str | None:
+        """What of it shall end the run, where that was asked for."""
+        return None
+
+    def losses(self, step: int, losses: Mapping[str, float]) -> None:
+        """Told the losses of each step, once they are read from the device anyway."""
+
+    def look(self, model: Any) -> dict[str, float]:
+        """More figures of `model` at an evaluation, for the log. Takes no random numbers but its own."""
+        return {}
+
+    def measured(self, step: int, measure: float, looked: Mapping[str, float]) -> None:
+        """Told the first measure of an evaluation after the first step, and what `look` gave."""
+
+    def news(self) -> list[str]:
+        """A line for each thing that went wrong for the first time since this was last asked."""
+        return []
+
+    def logged(self) -> dict[str, float]:
+        """For the log: 1 by name for what stands, 0 for what has ended since this was last asked."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
 class Task(Protocol):
     """What is learnt, and from what. It holds nothing that training moves but the model's weights.
 
@@ -57,6 +99,8 @@ class Task(Protocol):
     options: its option classes by section, "model" and "data" usually; a "fit" there replaces FitOptions.
     sampling: how it is asked for a sample; measuring: for all of its measures. better: whether "lower" or
     "higher" is, in its first measure. skipped: what of the data was left out, and why.
+    notes: how the data were read, where that is not plain. curves: whether a run draws its curves, which
+    takes matplotlib.
     """
 
     options: ClassVar[dict[str, type[Options]]]
@@ -64,6 +108,8 @@ class Task(Protocol):
     measuring: ClassVar[type[Any]] = Options
     better: ClassVar[str] = "lower"
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    curves: ClassVar[bool] = False
 
     model: nn.Module
 
@@ -105,6 +151,10 @@ class Task(Protocol):
 
     def at(self, step: int, steps: int) -> None:
         """Told before step `step` (from 0) of `steps`: for what changes on the way, such as a KL weight."""
+
+    def watch(self) -> Watch:
+        """A new eye on a run of this task."""
+        return Watch()
 
     def sample(self, how: Any, model: Any = None) -> dict[str, str | bytes]:
         """Samples by file suffix: text under ".txt", a picture's bytes under ".png"."""

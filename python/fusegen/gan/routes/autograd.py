@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import logits, modules
 from ..chain import Chain
@@ -62,7 +62,7 @@ def _step(plan: Plan) -> StepOutput:
         total = total + penalty
     recurrent = plan.chain is None and modules.has_recurrence(request.D)
     path = "recurrent" if recurrent else "autograd"
-    return output(total, r, f, penalty=penalty, norms=norms, path=path, reason=request.reason)
+    return output(objective, total, r, f, penalty=penalty, norms=norms, path=path, reason=request.reason)
 
 
 def _check_gradients_on(objective: Objective) -> None:
@@ -85,18 +85,40 @@ def _with_gradient(x: Tensor) -> Tensor:
 
 
 def _one(plan: Plan, x: Tensor) -> Tensor:
-    """Logits [N]."""
+    """Logits [N] of mixed samples, which have their pairs' labels."""
     if plan.chain is not None:
         return _dense(plan.chain, x)
-    return logits.of_one(plan.request.D, x, x.shape[plan.request.dim])
+    request = plan.request
+    return logits.of_one(request.D, x, x.shape[request.dim], request.labels[0])
 
 
 def _both(plan: Plan, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Logits [Nr] and [Nf]; of dense layers in one pass, as a training script would write it."""
-    if plan.chain is None:
-        return logits.of_both(plan.request.D, real, fake, plan.request.together)
-    r, f = _dense(plan.chain, torch.cat((real, fake))).split((len(real), len(fake)))
-    return r, f
+    request = plan.request
+    if plan.chain is not None:
+        r, f = _dense(plan.chain, torch.cat((real, fake))).split((len(real), len(fake)))
+        return r, f
+    D, dim, objective = request.D, request.dim, request.objective
+    if objective.approximate and logits.passes_together(D, request.together) is None:
+        r_labels, f_labels = request.labels
+        r = _beside_noise(D, real, dim, r_labels) if objective.near_real else _alone(D, real, dim, r_labels)
+        f = _beside_noise(D, fake, dim, f_labels) if objective.near_fake else _alone(D, fake, dim, f_labels)
+        return r, f
+    return logits.of_both(D, real, fake, request.together, dim, request.labels)
+
+
+def _alone(D: nn.Module, x: Tensor, dim: int, labels: Tensor | None) -> Tensor:
+    return logits.of_one(D, x, x.shape[dim], labels)
+
+
+def _beside_noise(D: nn.Module, x: Tensor, dim: int, labels: Tensor | None) -> Tensor:
+    """Of samples and behind them the same with noise, each a pass of its own. What D draws, dropout's masks,
+    is the same in both: their difference is to be the noise's."""
+    plain, noisy = x.chunk(2, dim)
+    own, other = (None, None) if labels is None else labels.chunk(2)
+    with torch.random.fork_rng([x.device] if x.is_cuda else []):
+        z = _alone(D, plain, dim, own)
+    return torch.cat((z, _alone(D, noisy, dim, other)))
 
 
 def _dense(chain: Chain, x: Tensor) -> Tensor:

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from ...ops.route import transformed
-from .. import chain, passes
+from .. import chain
 from ..chain import Parameters
 from ..layouts import SamplesFirst, activation_gradient
-from ..objective import GROUPS, MIXED
-from ..passes import Forward, Pass
+from ..objective import GROUPS
 from ..request import Request, StepOutput, output
+from . import passes
+from .passes import ChainPass, Forward
 
 
 class Plan(NamedTuple):
@@ -57,6 +58,7 @@ def run(plan: Plan) -> StepOutput:
     nr = request.counts[0]
     why = "convolutions and piecewise linear activations: the penalty in closed form, in"
     return output(
+        request.objective,
         value,
         z[:nr],
         z[nr:],
@@ -76,7 +78,7 @@ class Tangent(NamedTuple):
     factors: Tensor
 
 
-class ClosedForm(Pass):
+class ClosedForm(ChainPass):
     """tensors: real, fake, mixed, *weights, *biases. Outputs: loss, penalty, the logits of real and fake
     samples, and the mean lengths of the input gradients that a penalty looks at."""
 
@@ -95,22 +97,10 @@ class ClosedForm(Pass):
         penalised = self.objective.penalised
         rows = layout.rows(penalised, logits.device)
         v = layout.input_gradient(0, adjoints[0][rows], weights[0], h[0][rows], 1.0)
-        penalty, factors, norms = self._penalty(*layout.lengths(v, penalised))
+        v = layout.measured(v, self.objective.counted)
+        penalty, factors, norms = self.objective.exact_penalty(layout.counts, *layout.lengths(v, penalised))
         outputs = value + penalty, penalty, logits.clone(), norms
         return outputs, (s, v, rows, factors, *h[:-1], *adjoints)
-
-    def _penalty(self, squares: Tensor, norms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of input gradients of these squared lengths and lengths: the penalty, each one's factor in its
-        derivative, and the groups' mean lengths."""
-        total, factors, means, at = squares.new_zeros(()), [], [], 0
-        for group, n in enumerate(self.layout.counts):
-            if self.objective.penalised[group]:
-                square, norm = squares[at : at + n], norms[at : at + n]
-                at += n
-                total = total + self.objective.penalty(group, norm if group == MIXED else square)
-                factors.append(self.objective.penalty_slope(group, norm))
-                means.append(norm.detach().mean())
-        return total, torch.cat(factors), torch.stack(means)
 
     def backward(
         self, grad: Tensor, tensors: Sequence[Any], kept: Sequence[Tensor], need: Sequence[bool]
@@ -170,6 +160,7 @@ class ClosedForm(Pass):
         for i in range(n - 1, -1, -1):
             slope = maps[i - 1].slope if i else 1.0
             u = layout.input_gradient(i, u, weights[i], inputs[i].detach(), slope)
-        v = u[layout.rows(self.objective.penalised, x.device)].flatten(1)
-        penalty, _, norms = self._penalty(v.square().sum(1), torch.linalg.vector_norm(v, dim=1))
+        v = u[layout.rows(self.objective.penalised, x.device), : self.objective.counted].flatten(1)
+        lengths = v.square().sum(1), torch.linalg.vector_norm(v, dim=1)
+        penalty, _, norms = self.objective.exact_penalty(counts, *lengths)
         return value + penalty, penalty, z[: nr + nf], norms

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import chain, passes
+from .. import chain
 from ..chain import Map, Parameters
 from ..layouts import Blocked, Normed
-from ..passes import Forward, Pass
 from ..request import Request, StepOutput, output
+from . import passes
+from .passes import ChainPass, Forward
 
 
 class Plan(NamedTuple):
@@ -50,10 +51,10 @@ def run(plan: Plan) -> StepOutput:
             _track(m, n, stats[at], stats[at + 1])
     nr = request.counts[0]
     why = "convolutions and piecewise linear activations, in blocks of samples"
-    return output(loss, z[:nr] if nr else None, z[nr:], path="fused_conv", reason=why)
+    return output(request.objective, loss, z[:nr] if nr else None, z[nr:], path="fused_conv", reason=why)
 
 
-class Convolution(Pass):
+class Convolution(ChainPass):
     """tensors: real, fake, *weights, *biases, *norm_weights, *norm_biases. Outputs: the loss, the logits of
     all samples and the statistics of the norms."""
 
@@ -138,11 +139,14 @@ def _slope_alone(m: Map) -> float:
 
 
 def _unfit_norm(request: Request, maps: Sequence[Map]) -> str:
-    """Why a norm is one that torch would refuse, which then does."""
+    """Why a norm is one that torch would refuse, which then does; or of which samples with noise are a batch
+    of their own."""
     for m in maps:
         norm = m.norm
         if norm is None:
             continue
+        if request.objective.approximate:
+            return f"{type(norm).__name__} takes statistics of samples with noise by themselves"
         name = type(norm).__name__
         if any(n * math.prod(m.outer) == 1 for n in request.counts):
             return f"{name} gets one value a channel"

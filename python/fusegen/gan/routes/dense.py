@@ -1,5 +1,5 @@
-"""Dense layers with piecewise linear activations: the whole step in one fused call, or layer by layer in
-torch's operators where those measured faster."""
+"""Dense layers with activations and dropout: the whole step in one fused call, or layer by layer in torch's
+operators where those measured faster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ... import _backend
 from ..._choice import step_name
 from ...ops.discriminator import MlpOptions, mlp_discriminator_step
 from ...ops.route import plain
-from .. import checks
+from .. import checks, masks
 from ..chain import Chain
 from ..request import Request, StepOutput
 from . import autograd
@@ -37,8 +37,12 @@ def fits(request: Request) -> Plan | str:
         return ""
     if chain.norms or any(chain.flattens):
         name = next((type(norm).__name__ for norm in chain.norms.values()), "Flatten")
-        return f"{name} stands where the fused step knows dense layers, ReLU and LeakyReLU only"
+        return f"{name} stands where the fused step knows dense layers, activations and Dropout only"
     if x.is_cuda:
+        if request.objective.approximate or request.objective.counted is not None:
+            return "the kernels on a GPU know exact penalties of all inputs"
+        if chain.beyond:
+            return f"{chain.beyond} stands where the kernels on a GPU know piecewise linear activations"
         why = _backend.why_torch("discriminator_step", x, step=True)
         if why:
             return why
@@ -49,10 +53,11 @@ def fits(request: Request) -> Plan | str:
     layers: tuple[nn.Linear, ...] = chain.layers  # type: ignore[assignment]
     first = layers[0].in_features
     if math.prod(x.shape[1:]) != first:
+        of = "a sample" if request.pac == 1 else f"of {request.pac} packed samples"
         raise ValueError(
-            f"real, fake: expected {first} features a sample, as D's first layer has, got {list(x.shape[1:])}"
+            f"real, fake: expected {first} features {of}, as D's first layer has, got {list(x.shape[1:])}"
         )
-    return Plan(request, chain, layers, _faster_on_torch(request, layers))
+    return Plan(request, chain, layers, _faster_on_torch(request, chain, layers))
 
 
 def run(plan: Plan) -> StepOutput:
@@ -77,14 +82,21 @@ def _fused(plan: Plan) -> StepOutput:
         fake, *weights = (_cast(t, dtype) for t in (fake, *weights))
         real, mixed, *biases = (t if t is None else _cast(t, dtype) for t in (real, mixed, *biases))
     target, penalties = 1.0 - objective.smoothing, objective.weights
-    options = MlpOptions(objective.loss, objective.generator, target, *penalties)
-    slopes = plan.chain.slopes[:-1]
+    near = objective.near_real, objective.near_fake
+    counted = (objective.counted or 0) * math.prod(request.fake.shape[2:])
+    options = MlpOptions(objective.loss, objective.generator, target, *penalties, *near, counted)
+    chain = plan.chain
+    key = masks.draw_key(request.generator) if chain.drops else None
     loss, scalars, logits = mlp_discriminator_step(
-        real, fake, mixed, weights, biases, slopes=slopes, options=options
-    )
+        real, fake, mixed, weights, biases, slopes=chain.slopes[:-1], options=options,
+        activations=chain.activations[:-1] if chain.smooth else (),
+        dropouts=chain.dropouts if chain.drops else (),
+        key=key,
+    )  # fmt: skip
     nr, penalty = 0 if real is None else len(real), scalars[1].to(loss.dtype)
-    r, f, why = logits[:nr] if nr else None, logits[nr:], "dense layers with piecewise linear activations"
-    return StepOutput(loss, r, f, penalty, "fused_mlp", why, _scalars=scalars[2:])
+    r, f = objective.own(logits[:nr] if nr else None, logits[nr:])
+    why = f"dense layers with {'smooth' if chain.smooth else 'piecewise linear'} activations"
+    return StepOutput(loss, r, f, penalty, "fused_mlp", why, _scalars=scalars[2:], key=key)
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -95,14 +107,16 @@ def _cast(t: Tensor, dtype: torch.dtype) -> Tensor:
     return t if t.dtype == torch.float64 else t.to(dtype)
 
 
-def _faster_on_torch(request: Request, layers: tuple[nn.Linear, ...]) -> str:
+def _faster_on_torch(request: Request, chain: Chain, layers: tuple[nn.Linear, ...]) -> str:
     """Why "auto" leaves this step to torch, both halves in one pass through autograd; "" where it does not.
 
-    Only a discriminator's step of plain tensors on the CPU, called eagerly: the others were not measured, and
-    some autograd cannot do (a penalty in torch.compile, in a torch.func transform).
+    Only a discriminator's step of plain tensors and a plain chain on the CPU, called eagerly: the others were
+    not measured, and some autograd cannot do (a penalty in torch.compile, in a torch.func transform).
     """
     real, fake, objective = request.real, request.fake, request.objective
-    if objective.generator or real is None or _backend.get_backend() != "auto":
+    if objective.generator or real is None or chain.beyond or _backend.get_backend() != "auto":
+        return ""
+    if objective.counted is not None:  # of which the layers alone know nothing
         return ""
     if not fake.is_cpu or torch.compiler.is_compiling():
         return ""

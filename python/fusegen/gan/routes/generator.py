@@ -21,7 +21,7 @@ def fits(request: Request) -> Request:
 def run(request: Request) -> StepOutput:
     r, f = _through(request)
     path = "recurrent" if modules.has_recurrence(request.D) else "autograd"
-    return output(request.objective.of(r, f), r, f, path=path, reason=request.reason)
+    return output(request.objective, request.objective.of(r, f), r, f, path=path, reason=request.reason)
 
 
 def _through(request: Request) -> tuple[Tensor | None, Tensor]:
@@ -41,8 +41,8 @@ def _through(request: Request) -> tuple[Tensor | None, Tensor]:
 
 def _logits(request: Request, fake: Tensor) -> tuple[Tensor | None, Tensor]:
     if request.real is None:
-        return None, logits.of_one(request.D, fake, fake.shape[request.dim])
-    r, f = logits.of_both(request.D, request.real, fake, request.together)
+        return None, logits.of_one(request.D, fake, fake.shape[request.dim], request.labels[1])
+    r, f = logits.of_both(request.D, request.real, fake, request.together, request.dim, request.labels)
     return r.detach(), f
 
 

@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations
 from ... import _backend
 from ..._arguments import check_floats, number, whole
 from ..._modes import evaluating
+from ...gan.blocks import HeldLabels
 from ._checks import Integers, check_not_empty, integers, source_device
 
 
@@ -85,10 +86,6 @@ class GAN(nn.Module):
 
         Raises TypeError or ValueError for samples that do not fit the model.
         """
-        raise NotImplementedError
-
-    def near(self, samples: Tensor, deviation: float, generator: torch.Generator | None = None) -> Tensor:
-        """Samples as ``critic_input`` gives them, moved by normal noise; labels and lengths stay."""
         raise NotImplementedError
 
     def critic(self, penalised: bool) -> nn.Module:
@@ -208,40 +205,10 @@ class ImageGAN(GAN):
         labels = self.checked_labels(labels, samples.shape[0])
         return samples if labels is None else self._joined(samples, labels)
 
-    def near(self, samples: Tensor, deviation: float, generator: torch.Generator | None = None) -> Tensor:
-        """As in ``GAN``: noise on what is no label, the first of dim 1."""
-        width = self._own_width if self.num_classes else samples.shape[1]
-        own, labels = samples.tensor_split((width,), 1)
-        return torch.cat((own + deviation * normal_like(own, generator), labels), 1)
-
     def critic(self, penalised: bool) -> nn.Module:
-        """As in ``GAN``: with classes and a penalty, the discriminator behind ``HeldLabels``."""
+        """As in ``GAN``: with classes and a penalty, the discriminator within ``HeldLabels``."""
         held = penalised and self.num_classes
         return HeldLabels(self.discriminator, self._own_width) if held else self.discriminator
-
-
-class HeldLabels(nn.Module):
-    """D of [samples, labels] joined along dim 1, with the labels' part out of the input gradient.
-
-    A gradient penalty is about moving a sample; a one-hot label does not move. This costs the fused path, and
-    so stands in for D in the steps with a penalty only.
-    """
-
-    sample_dim = 0
-
-    def __init__(self, D: nn.Module, width: int) -> None:
-        super().__init__()
-        self.D, self.width = D, width
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: [N, width + labels, ...], the samples first -> D's logits."""
-        return self.D(torch.cat((x[:, : self.width], x[:, self.width :].detach()), 1))
-
-
-def normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Standard normal noise of the shape, dtype and device of ``x``."""
-    noise = torch.empty(x.shape, device=source_device(generator, x), dtype=torch.float32)
-    return noise.normal_(generator=generator).to(x)
 
 
 def cast_as(fake: Tensor, like: Tensor) -> Tensor:

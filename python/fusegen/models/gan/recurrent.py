@@ -13,7 +13,7 @@ from ..._arguments import check_floats, choice, number, whole
 from ..._modes import evaluating
 from .._sequences import check_integers
 from ._checks import Integers, check_not_empty, integers, source_device
-from .base import GAN, cast_as, normal_like
+from .base import GAN, cast_as
 
 _Cell = type[fused.LSTM] | type[fused.GRU]
 _CELLS: dict[str, _Cell] = {"lstm": fused.LSTM, "gru": fused.GRU}
@@ -183,11 +183,6 @@ class RecurrentGAN(GAN):
             noise = torch.cat((noise, self._one_hot(labels, noise).expand(T, -1, -1)), 2)
         return self.generator.surprise(samples, noise, self.checked_lengths(lengths, T, B))
 
-    def near(self, samples: Tensor, deviation: float, generator: torch.Generator | None = None) -> Tensor:
-        """As in ``GAN``: noise on the values within the lengths."""
-        values, rest = samples.tensor_split((self.features,), 2)
-        return torch.cat((values + deviation * normal_like(values, generator) * rest[..., -1:], rest), 2)
-
     @torch.no_grad()
     def sample(
         self,
@@ -337,6 +332,7 @@ class SequenceCritic(nn.Module):
     within the length. levels: as in ``RecurrentGAN``."""
 
     sample_dim = 1
+    condition_dim = 2
 
     def __init__(
         self,
@@ -350,7 +346,7 @@ class SequenceCritic(nn.Module):
         levels: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.features = features
+        self.features = self.width = features
         seen = features if levels is None else 2 * features
         self.rnn = cell(seen + num_classes, hidden_size, num_layers, bidirectional=bidirectional)
         self.directions = 2 if bidirectional else 1

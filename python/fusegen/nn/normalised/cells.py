@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ... import _arguments
 from ...ops import normalised
+from ...ops.layers import Tap
 from ...ops.spec import GRU, LSTM, RNN
 from ..cells import Cell, CellOfPairs
 from .parameters import Normalised
@@ -36,12 +37,12 @@ class NormalisedCell(Cell, Normalised):
         self._make_direction("", input_size, device, dtype)
         self.reset_parameters()
 
-    def _run(self, x: Tensor, h: Tensor | None, c: Tensor | None, relu: bool) -> Any:
+    def _run(self, x: Tensor, h: Tensor | None, c: Tensor | None, relu: bool, tap: Tap | None = None) -> Any:
         weights = self._weights_of("")
         self._check_input(x, weights[0])
         states = [None if s is None else s.unsqueeze(0) for s in (h, c)[: len(self._spec.states)]]
         _, *final = normalised.run(
-            normalised.Stack(self._spec, self._kind, [weights]), x.unsqueeze(0), states
+            normalised.Stack(self._spec, self._kind, [weights]), x.unsqueeze(0), states, tap=tap
         )
         out = tuple(s.squeeze(0) for s in final)
         return out if len(out) == 2 else out[0]
@@ -122,6 +123,7 @@ class BlockDiagonalLSTMCell(CellOfPairs, NormalisedCell):
     block_diagonal]."""
 
     _spec = LSTM
+    _norms = ("none",)
 
     def __init__(
         self,
@@ -151,6 +153,7 @@ class BlockDiagonalGRUCell(_CellOfOne):
     block_diagonal]."""
 
     _spec = GRU
+    _norms = ("none",)
 
     def __init__(
         self,
@@ -179,6 +182,7 @@ class BlockDiagonalRNNCell(_CellOfOne):
     """One step of ``BlockDiagonalRNN``, called as torch.nn.RNNCell; ``weight_hh`` [H, H / block_diagonal]."""
 
     _spec = RNN
+    _norms = ("none",)
 
     def __init__(
         self,

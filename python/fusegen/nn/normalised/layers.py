@@ -11,6 +11,7 @@ from torch import Tensor
 from ... import _arguments
 from ...ops import inside, normalised
 from ...ops.inside import Asked
+from ...ops.layers import Tap
 from ...ops.spec import GRU, LSTM, RNN
 from .._base import Layers, States
 from ..lstm import PairOfStates
@@ -62,8 +63,18 @@ class NormalisedLayers(Layers, Normalised):
     def _suffixes(self, layer: int) -> tuple[str, ...]:
         return (f"_l{layer}", f"_l{layer}_reverse") if self.bidirectional else (f"_l{layer}",)
 
+    def _like(self) -> Tensor:
+        W = self._weights_of("_l0")[0]
+        assert W is not None
+        return W
+
     def _run(
-        self, x: Tensor, states: States, lengths: Tensor | None, asked: Asked | None = None
+        self,
+        x: Tensor,
+        states: States,
+        lengths: Tensor | None,
+        asked: Asked | None = None,
+        tap: Tap | None = None,
     ) -> tuple[Tensor, ...]:
         weights = [
             [w for suffix in self._suffixes(layer) for w in self._weights_of(suffix)]
@@ -81,7 +92,7 @@ class NormalisedLayers(Layers, Normalised):
             self._check_states(states, B)
         resets, *starts = (None, None, None) if asked is None else asked[:3]
         stack = normalised.Stack(self._spec, self._kind, weights, self.dropout, self.training)
-        return normalised.run(stack, x, states, lengths=lengths, resets=resets, starts=starts)
+        return normalised.run(stack, x, states, lengths=lengths, resets=resets, starts=starts, tap=tap)
 
     def _asked(self, x: Tensor, resets: Tensor | None, reset_to: Any, generator: Any) -> Asked | None:
         name = self._get_name()
@@ -212,6 +223,7 @@ class BlockDiagonalLSTM(PairOfStates, NormalisedLayers):
     """
 
     _spec = LSTM
+    _norms = ("none",)
 
     def __init__(
         self,
@@ -239,6 +251,7 @@ class BlockDiagonalGRU(NormalisedLayers):
     [3H, H / block_diagonal]."""
 
     _spec = GRU
+    _norms = ("none",)
 
     def __init__(
         self,
@@ -266,6 +279,7 @@ class BlockDiagonalRNN(NormalisedLayers):
     [H, H / block_diagonal]."""
 
     _spec = RNN
+    _norms = ("none",)
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from ... import _arguments
 from ...ops.normalised import NORMS
 from ...ops.normalised.formula import Kind
 from ...ops.spec import LSTM, CellSpec
+from .._base import untapped
 from .._scripted import NotScripted
 
 # In the order of fusegen.ops.normalised.formula.WEIGHTS.
@@ -39,7 +40,9 @@ def names_of(spec: CellSpec, norm: str, bias: bool) -> frozenset[str]:
 class Normalised(NotScripted, nn.Module):
     """What they share: the constructor's checks, parameters, initial values."""
 
+    _way_out = "neither torch.nn nor ONNX has norms or blocks in the recurrence"
     _spec: CellSpec
+    _norms: tuple[str, ...] = NORMS  # that such a module may have
     _kind: Kind
     input_size: int
     hidden_size: int
@@ -64,7 +67,7 @@ class Normalised(NotScripted, nn.Module):
         self.input_size = _arguments.whole(f"{name}: input_size", input_size, 1)
         self.hidden_size = _arguments.whole(f"{name}: hidden_size", hidden_size, 1)
         self.bias = _arguments.flag(f"{name}: bias", bias)
-        self.norm = norm if norm == "none" else _arguments.choice(f"{name}: norm", norm, NORMS)
+        self.norm = _arguments.choice(f"{name}: norm", norm, self._norms)
         self.block_diagonal = _arguments.whole(f"{name}: block_diagonal", block_diagonal, 1)
         if self.hidden_size % self.block_diagonal:
             raise ValueError(
@@ -88,6 +91,9 @@ class Normalised(NotScripted, nn.Module):
             if name in there:
                 new = torch.empty(shapes.get(name, (GH,)), device=device, dtype=dtype)
                 self.register_parameter(name + suffix, Parameter(new))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return untapped(self.__dict__.copy())
 
     def reset_parameters(self) -> None:
         """Matrices uniform within 1/sqrt(H), as torch.nn's; gains one; biases zero or, where nothing is

@@ -246,7 +246,7 @@ def _first_rows(g: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
     return g.gather(0, at)[0]
 
 
-def _states_read(
+def states_read(
     all_steps: Tensor,
     start: Tensor | None,
     lengths: Tensor | None,
@@ -283,6 +283,13 @@ def _recurrent_gradient(
     return dR
 
 
+def _steps_of(spec: CellSpec, call: Call) -> Steps:
+    """What a backward's recurrence reads of its call."""
+    _, h0, c0, weights, relu, lengths, inside = call
+    R = present(_of_each_direction(weights, spec, "R"))
+    return Steps(R, _projection(weights, spec), (), h0, c0, lengths=lengths, relu=relu, inside=inside)
+
+
 def _backward(
     engine: Engine,
     spec: CellSpec,
@@ -292,9 +299,7 @@ def _backward(
     wanted: Sequence[bool],
     recompute: int = 0,
 ) -> list[Tensor]:
-    x, h0, c0, weights, relu, lengths, inside = call
-    R = present(_of_each_direction(weights, spec, "R"))
-    steps = Steps(R, _projection(weights, spec), (), h0, c0, lengths=lengths, relu=relu, inside=inside)
+    x, weights, inside, steps = call[0], call[3], call[6], _steps_of(spec, call)
     of_resets = wanted[3 + len(weights) :] or (False, False)
     # under autocast, torch's products would come out in another dtype than the tensors they are gradients of
     with torch._C._DisableAutocast():
@@ -308,7 +313,7 @@ def _backward(
         per = len(spec.weights)
         of_weights = [
             products.of_weight(d, name)
-            for d in range(len(R))
+            for d in range(len(steps.R))
             for name, want in zip(spec.weights, wanted[3 + d * per : 3 + (d + 1) * per], strict=True)
             if want
         ]
@@ -323,9 +328,7 @@ def _gate_gradients(
     grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> Gates:
-    x, h0, c0, weights, relu, lengths, *_ = call
-    R = present(_of_each_direction(weights, spec, "R"))
-    steps = Steps(R, _projection(weights, spec), h0=h0, c0=c0, lengths=lengths, relu=relu)
+    x, weights, steps = call[0], call[3], _steps_of(spec, call)
     dgates, dh, of_states = recurrence_backward(engine, spec, steps, kept, grads, wanted[1:3])
     (dh0, dc0), dx = of_states[:2], None
     if wanted[0]:
@@ -418,7 +421,7 @@ class _Products:
     def _read(self, d: int, all_steps: Tensor, start: Tensor | None, anew: Tensor | None) -> Tensor:
         assert self.steps.inside is not None
         anew, resets = None if anew is None else anew[d], self.steps.inside.resets
-        return _states_read(all_steps, start, self.steps.lengths, d == 1, resets, anew)
+        return states_read(all_steps, start, self.steps.lengths, d == 1, resets, anew)
 
     def _dropped(self, d: int, mask: int, rows: int, n: int) -> Tensor:
         """[rows, n] of bool: a mask, as the kernels had it."""

@@ -16,13 +16,17 @@ from torch import Tensor
 
 from ... import _backend
 from .. import checks, route
+from ..cuda import normalised as cuda_normalised
+from ..cuda.engine import ENGINE
 from ..differentiate import Differentiable, Forward, alias_with_own_version, autograd_function
 from ..layout import empty_grads, present
 from ..register import _AUTOCAST_KEYS, _LIBRARY, Kernel, below_autograd, register, register_autograd
 from ..spec import GRU, LSTM, RNN, CellSpec
 from . import formula
 from .formula import WEIGHTS, Kind, Resets
-from .passes import CPU, CUDA, PER, Call, Made, Passes, empty_outputs
+from .passes import CPU, PER, Call, Made, Passes, empty_outputs
+
+CUDA = cuda_normalised.passes(ENGINE)
 
 
 class NormalisedOp(Differentiable):

@@ -80,7 +80,8 @@ def _for_engine(call: Call) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _stats(call: Call, stats: Tensor | None) -> Tensor | None:
+def stats_of(call: Call, stats: Tensor | None) -> Tensor | None:
+    """What the engine takes of ``Made.stats``."""
     return stats if call.kind.norm != "none" else None
 
 
@@ -93,7 +94,7 @@ class Passes(NamedTuple):
 
 def _cpu_forward(spec: CellSpec, call: Call, train: bool) -> Made:
     made = empty_outputs(spec, call, train)
-    _C.normalised_forward(_for_engine(call), *made[:5], _stats(call, made.stats))
+    _C.normalised_forward(_for_engine(call), *made[:5], stats_of(call, made.stats))
     return made
 
 
@@ -105,16 +106,9 @@ def _cpu_backward(
     dy, dh_n, dc_n = grads
     _C.normalised_backward(
         _for_engine(call), rows(dy), dense(dh_n), dense(dc_n), made.y, made.saved, made.cells,
-        _stats(call, made.stats), dx, dh0, dc0, dreset_h, dreset_c, dweights,
+        stats_of(call, made.stats), dx, dh0, dc0, dreset_h, dreset_c, dweights,
     )  # fmt: skip
     return present(out)
 
 
 CPU = Passes(_cpu_forward, _cpu_backward)
-
-
-def _no_kernels(*args: Any) -> Any:
-    raise RuntimeError("fusegen: normalised and block-diagonal cells have no fused kernels on a GPU")
-
-
-CUDA = Passes(_no_kernels, _no_kernels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import _backend
+from ..layers import Tap
 from ..spec import CellSpec
 from .formula import Kind
 from .op import OPS
@@ -34,14 +35,19 @@ def run(
     lengths: Tensor | None = None,
     resets: Tensor | None = None,
     starts: Sequence[Tensor | None] = (None, None),
+    tap: Tap | None = None,
 ) -> tuple[Tensor, ...]:
     """The stack on x [T, B, I] from states [L*D, B, H] or None: y [T, B, D*H] and the final states.
 
     resets [T, B] bool, behind which the state is ``starts``, as states. Where the backend is torch's, or has
-    no fused kernels, the reference formula runs.
+    no fused kernels, the reference formula runs. ``tap``: as of ``fusegen.ops.layers.run``.
     """
     op, L, D = OPS[stack.spec], len(stack.layers), len(stack.layers[0]) // PER
-    layer_of = op.by_formula if _runs_formula(op.name, x) else op
+    layer_of: Callable[[Call], tuple[Tensor, ...]] = op
+    if tap is not None:
+        layer_of = tap(op)
+    elif _runs_formula(op.name, x):
+        layer_of = op.by_formula
     dtype, finals = x.dtype, []
     for number, weights in enumerate(stack.layers):
         if number and stack.dropout and stack.training:
@@ -73,8 +79,8 @@ def _runs_formula(name: str, x: Tensor) -> bool:
         return True
     if x.is_cpu or x.is_meta:
         return False
-    device = x.device.type
-    lacking = f"there are no fused kernels of normalised and block-diagonal cells on device {device!r}"
+    if not (lacking := _backend.missing(x.device.type, x.dtype)):
+        return False
     if _backend.get_backend() == "fused":
         raise RuntimeError(
             f"fusegen {name}: {lacking}; use set_backend('auto') for the reference formula there"

@@ -214,7 +214,9 @@ def _folded(op: Op, n: int, dims: Dims, tensors: Tensors) -> Iterable[Tensor | N
     """x, h, c and lengths with vmap's dim in their batch; the weights, which have none, as they are."""
     at, _ = batch_dims(op)
     inputs = (_fold(t, d, at, n) for t, d in zip(tensors[:3], dims[:3], strict=True))
-    return (*inputs, *tensors[3:-1], _fold(tensors[-1], dims[-1], 0, n))
+    lengths = _fold(tensors[-1], dims[-1], 0, n)
+    # of one sequence, n times the same: flatten gives a view that does not step
+    return (*inputs, *tensors[3:-1], lengths if lengths is None else lengths.contiguous())
 
 
 def _unfold(t: Tensor, batch: int, n: int) -> Tensor:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ... import _C
+from ..layout import dense, dense_all, present, rows
 from ..spec import GRU, CellSpec
 
 Tensors = Sequence[Tensor | None]
@@ -77,6 +79,13 @@ class Sequences(NamedTuple):
 def of_weights(given: Sequences, gates: Gates, wanted: Sequence[bool]) -> list[Tensor]:
     """The gradients wanted of the weights, each [groups, ...]: of group g, the samples from g * B / groups
     on."""
+    # each thread of the engine's has a group's steps beside it: of few groups, as many copies as threads
+    engine = given.x.is_cpu and given.groups >= torch.get_num_threads()
+    return (by_engine if engine else by_torch)(given, gates, wanted)
+
+
+def by_torch(given: Sequences, gates: Gates, wanted: Sequence[bool]) -> list[Tensor]:
+    """By batched products of torch's."""
     spec, past, names = given.spec, given.past, given.spec.weights
     per = len(names) if len(given.weights) % len(names) == 0 else len(given.weights)  # a cell has fewer
     R = given.weights[1]
@@ -109,6 +118,22 @@ def of_weights(given: Sequences, gates: Gates, wanted: Sequence[bool]) -> list[T
                 sums = _apart(of_x if name == "b_ih" else of_h, given.groups).sum((0, 2))
                 out.append(sums.to(given.x.dtype))
     return out
+
+
+def by_engine(given: Sequences, gates: Gates, wanted: Sequence[bool]) -> list[Tensor]:
+    """By the engine's, on the CPU."""
+    x, weights, missing = given.x, [*given.weights], -len(given.weights) % len(given.spec.weights)
+    weights += [None] * missing  # of a cell, which has fewer
+    out = [
+        x.new_empty(given.groups, *w.shape) if n and w is not None else None
+        for w, n in zip(weights, (*wanted, *[False] * missing), strict=True)
+    ]
+    y, saved, cells = given.kept if gates.dh is not None else (given.kept[0], None, None)
+    _C.layer_group_gradients(
+        given.spec.engine_names[0], given.groups, rows(x), dense(given.h0), dense_all(weights), given.lengths,
+        y if x.shape[0] > 1 else None, saved, cells, gates.dgates, gates.dh, out, torch.get_num_threads(),
+    )  # fmt: skip
+    return present(out)
 
 
 def _apart(t: Tensor, groups: int) -> Tensor:

@@ -35,16 +35,18 @@ def run_of(parsed: argparse.Namespace) -> Run:
 
 
 def asked(
-    parsed: argparse.Namespace, options: type[Options], *, out: bool = False
+    parsed: argparse.Namespace, options: type[Options], *, out: bool = False, curves: bool = False
 ) -> tuple[Options, argparse.Namespace]:
     """The flags of a command on a run: those of the task's `options`, and all of them."""
-    parser = parser_of(f"fusegen {parsed.command} {parsed.folder}", options, out=out)
+    parser = parser_of(f"fusegen {parsed.command} {parsed.folder}", options, out=out, curves=curves)
     given, unknown = parser.parse_known_args(parsed.rest)
     refuse_unknown(parser, unknown)
     return from_flags(options, given), given
 
 
-def parser_of(name: str, options: type[Options], *, out: bool = False) -> argparse.ArgumentParser:
+def parser_of(
+    name: str, options: type[Options], *, out: bool = False, curves: bool = False
+) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(name, allow_abbrev=False)
     add_checkpoint(parser)
     if out:
@@ -52,6 +54,10 @@ def parser_of(name: str, options: type[Options], *, out: bool = False) -> argpar
             "--out",
             metavar="FILE",
             help="write there, by its ending (default: text is shown, the rest goes to RUN/samples)",
+        )
+    if curves:
+        parser.add_argument(
+            "--curves", metavar="FILE", help="draw the run's measures and losses by step there, as PNG"
         )
     add_flags(parser, options)
     return parser

@@ -16,7 +16,7 @@ from .. import config
 from ..checkpoint import CheckpointError
 from ..config import Sections
 from ..errors import NotEnoughMemory, ProcessLost, typed
-from ..loop import Stopped, fit
+from ..loop import Collapsed, Stopped, fit
 from ..options import FitOptions, RunOptions, from_flags
 from ..run import Run
 from ..seeds import seed_all
@@ -25,6 +25,7 @@ from .refusal import Refused, as_flag, refuse
 
 T = TypeVar("T")
 
+COLLAPSED = 3  # exit status
 _SHOWN = 3  # things that were left out of the data
 
 
@@ -99,7 +100,7 @@ class _Session:
             except (ValueError, ModuleNotFoundError) as error:
                 self._discard(created)
                 return refuse(parsed, as_flag(error), workers)
-            except (Stopped, FloatingPointError, OSError, KeyboardInterrupt) as error:
+            except (Stopped, Collapsed, FloatingPointError, OSError, KeyboardInterrupt) as error:
                 return self._ended_early(run, error)
             if workers.first:
                 print(f"\ndone: {run.folder}; fusegen sample {run.folder} lets it write or draw")
@@ -116,6 +117,10 @@ class _Session:
             workers.speak(f"\n{command}: {error}; fusegen resume {run.folder} goes on")
             workers.leave()
             return 128 + error.number
+        if isinstance(error, Collapsed):
+            workers.speak(f"\n{command}: {error}; fusegen sample {run.folder} draws from it")
+            workers.leave()
+            return COLLAPSED
         if isinstance(error, KeyboardInterrupt):
             print(f"\n{command}: interrupted twice; what was saved before is whole", file=sys.stderr)
             return 128 + signal.SIGINT
@@ -180,6 +185,8 @@ def _introduce(run: Run, task: Any, workers: Workers, which: str | None) -> None
     processes = f"{workers.count} processes, " if workers.count > 1 else ""
     print(f"run       {run.folder}{'' if which is None else f', going on from {which}'}")
     print(f"task      {run.task_name}, {weights:,} weights")
+    for note in task.notes:
+        print(f"data      {note}")
     for left_out in task.skipped[:_SHOWN]:
         print(f"left out  {left_out}")
     if len(task.skipped) > _SHOWN:

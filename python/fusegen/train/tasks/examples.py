@@ -1,27 +1,24 @@
-"""The held-out images that a run keeps to draw from, and pictures of rows of images."""
+"""A few images that a run keeps, to draw from or to show beside what it draws."""
 
 import io
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ...data import Images, grid
+from ...data import Images
 from .. import files
 
 COLUMNS = 12  # of a picture, and examples kept for it
-_SEEN = 32  # smaller images are enlarged to about so many pixels when drawn
 
 
 @dataclass(frozen=True)
 class Examples:
-    """A few held-out images, kept in the run's folder: what sampling needs of the data.
+    """A few images, kept in the run's folder: what sampling needs of the data.
 
     pixels: uint8 [n, C, H, W]; labels: int64 [n] and classes: their names, where the model is told them.
     """
@@ -70,33 +67,3 @@ def same_class(labels: Tensor) -> Tensor:
     order = (torch.arange(count).unsqueeze(1) + torch.arange(1, count + 1)) % count
     same = labels.cpu()[order] == labels.cpu().unsqueeze(1)
     return order.gather(1, same.int().argmax(1, keepdim=True))[:, 0].to(labels.device)
-
-
-def drawn(panels: Sequence[Tensor]) -> bytes:
-    """Panels of images [n, C, H, W] in 0..1, one below another, as a PNG."""
-    from PIL import Image
-
-    C, H, W = panels[0].shape[1:]
-    times = max(1, round(_SEEN / max(H, W)))
-    framed = []
-    for panel in panels:
-        enlarged = F.interpolate(panel.double(), scale_factor=times, mode="nearest")
-        # The seams show where an image ends; between panels there are more of them.
-        seamed = F.pad(enlarged, (1, 1, 1, 1), value=0.5)
-        framed.append(F.pad(grid(seamed * 2 - 1, COLUMNS), (0, 0, 0, 3), value=128))
-    picture = torch.cat(framed, 1)
-    if C not in (1, 3):
-        picture = picture[:1]  # what PNG has no colours for
-    array = picture[0].numpy() if len(picture) == 1 else picture.permute(1, 2, 0).contiguous().numpy()
-    content = io.BytesIO()
-    Image.fromarray(array).save(content, "PNG", optimize=True)
-    return content.getvalue()
-
-
-def check_pillow() -> None:
-    try:
-        import PIL.Image  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "pillow is needed to draw samples: pip install pillow", name=error.name
-        ) from error

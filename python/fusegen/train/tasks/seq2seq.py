@@ -254,7 +254,7 @@ class Seq2SeqTask(Task):
 
 def _read(source: Seq2SeqData, argument: str) -> tuple[Pairs, Pairs]:
     """(pairs to learn from, pairs held out), no source in both."""
-    pairs = read_pairs(source.data, argument)
+    pairs = read_pairs(source.data, argument, utf8=source.tokens != "byte")
     kept = [
         (a, b)
         for a, b in zip(pairs.sources, pairs.targets, strict=True)

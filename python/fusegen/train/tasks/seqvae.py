@@ -75,7 +75,10 @@ class SequenceVAEData(Options):
     held_out: float = option(
         0.1, "share that is measured on", least=0, most=1, open_below=True, open_above=True
     )
-    column: str = option("text", "of an hf: dataset")
+    column: str | None = option(
+        None,
+        "of rows (hf:, .parquet, .json: by default text), of a .csv or .tsv; the array's name in an .npz",
+    )
     split: str = option("train", "of an hf: dataset")
     importance: int = option(20, "draws for the importance-weighted bound; 0: not measured", least=0)
     measured: int = option(500, "held-out sequences that are measured, at most", least=1)

@@ -77,7 +77,10 @@ class TextData(Options):
         "byte", "what the model reads and writes: byte, character, word, or a file of tokenizers, FILE.json"
     )
     vocabulary: int = option(10_000, "most frequent characters or words that are kept", least=1)
-    column: str = option("text", "of rows (hf:, .parquet, .json); the array's name in an .npz")
+    column: str | None = option(
+        None,
+        "of rows (hf:, .parquet, .json: by default text), of a .csv or .tsv; the array's name in an .npz",
+    )
     split: str = option("train", "of an hf: dataset")
     stream: bool = option(False, "read rows while training, for data that fit neither memory nor disk")
     held_out: int = option(
@@ -305,7 +308,7 @@ def _model(options: TextOptions, vocabulary: Vocabulary) -> TextLSTM:
 def _opened(source: TextData, vocabulary: Vocabulary | None, argument: str) -> tuple[Text, TextStream | None]:
     """The text in tokens; or, of a stream, the rows held out, and the stream."""
     if source.stream:
-        stream = TextStream(source.data, source.column, source.split, source.held_out, argument)
+        stream = TextStream(source.data, source.column or "text", source.split, source.held_out, argument)
         vocabulary = vocabulary or Vocabulary("byte")
         return Text(stream.name, vocabulary.encode(stream.measured), (), vocabulary), stream
     utf8 = source.kind != "byte"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ... import drawing
 from ..._modes import evaluating
 from ...data import Fetched, Images, Shuffled, has_test_split, read_images
 from ...metrics import latent_measures
@@ -15,7 +16,7 @@ from ...models import VAE, ConvVAE
 from ..options import FitOptions, Options, option
 from ..task import Task, Turn
 from ..workers import Shard
-from .examples import COLUMNS, Examples, check_pillow, drawn, same_class
+from .examples import COLUMNS, Examples, same_class
 from .fingerprint import fingerprint_of
 from .held_out import parted
 
@@ -119,6 +120,7 @@ class VAETask(Task):
 
     options = {"model": VAEOptions, "data": VAEData, "fit": VAEFit}  # noqa: RUF012
     sampling = VAESampling
+    curves = True
 
     @classmethod
     def presets(cls, given: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
@@ -148,7 +150,7 @@ class VAETask(Task):
         _binarisation(options, source)
         if options.likelihood == "bernoulli" and options.scale is not None:
             raise ValueError(f"scale: expected none for a Bernoulli likelihood, got {options.scale}")
-        check_pillow()
+        drawing.check()
         kept = folder / "examples.npz" if folder else None
         if not data:
             if kept is None:
@@ -224,11 +226,11 @@ class VAETask(Task):
     @torch.no_grad()
     def sample(self, how: VAESampling, model: VAE | ConvVAE | None = None) -> dict[str, str | bytes]:
         """One picture, a panel for each of what is asked for. Classes go round, where there are any."""
-        with evaluating(model or self.model) as drawing:
-            return {".png": drawn(self._panels(drawing, how))}
+        with evaluating(model or self.model) as own:
+            return {".png": drawing.png(drawing.images_figure(self._panels(own, how)))}
 
-    def _panels(self, model: VAE | ConvVAE, how: VAESampling) -> list[Tensor]:
-        """Images [n, C, H, W] for each of what is asked for."""
+    def _panels(self, model: VAE | ConvVAE, how: VAESampling) -> list[drawing.Panel]:
+        """One for each of what is asked for."""
         like = next(model.parameters())
         examples, index = self._examples, torch.arange(COLUMNS) % len(self._examples.pixels)
         x = examples.pixels[index].to(like.device).to(like.dtype) / 255
@@ -236,24 +238,28 @@ class VAETask(Task):
             x = (x >= 0.5).to(like.dtype)
         flat = self._shaped(x)
         labels = None if examples.labels is None else examples.labels[index].to(like.device)
-        panels = []
+        panels: dict[str, Tensor] = {}
         if how.what in ("all", "prior"):
             count = how.rows * COLUMNS
             asked = (
                 None if labels is None else torch.arange(count, device=like.device) % len(examples.classes)
             )
             generator = torch.Generator().manual_seed(how.seed)
-            panels.append(model.sample(count, asked, generator=generator))
+            panels["samples of the prior"] = model.sample(count, asked, generator=generator)
         if how.what in ("all", "reconstruction"):
-            panels.append(torch.cat([flat, model.reconstruct(flat, labels)]))
+            name = "held-out images, and what comes back"
+            panels[name] = torch.cat([flat, model.reconstruct(flat, labels)])
         if how.what in ("all", "interpolation"):
             first = torch.arange(how.rows, device=like.device) % COLUMNS
             # Both ends are of one class where the model is told it.
             last = (first + 1) % COLUMNS if labels is None else same_class(labels)[first]
             told = None if labels is None else labels[first]
             way = model.interpolate(flat[first], flat[last], COLUMNS, told)
-            panels.append(way.transpose(0, 1).flatten(0, 1))
-        return [panel.view(-1, *x.shape[1:]) for panel in panels]
+            panels["ways from one held-out image to another"] = way.transpose(0, 1).flatten(0, 1)
+        return [
+            drawing.Panel(images.view(-1, *x.shape[1:]) * 2 - 1, COLUMNS, title)
+            for title, images in panels.items()
+        ]
 
     def fingerprint(self) -> str:
         sides = self.training, self.held_out

@@ -1,11 +1,13 @@
 // The discriminator step, forward: logits, loss and its derivative by each logit, adjoints, input gradients,
 // penalty.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "kernels/losses.h"
 #include "network.h"
+#include "smooth.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
@@ -43,7 +45,7 @@ public:
 #pragma omp parallel num_threads(threads_)
     {
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
-      prepare(rank, size);
+      prepare(saved, rank, size);
 #pragma omp barrier
       for (int l = 1; l <= hidden_; ++l) {
         activations(saved, l, rank, size);
@@ -77,17 +79,26 @@ private:
     logit_ = arena.take<C>(rows_);
   }
 
-  const C* input_row(int64_t row) const {
+  const C* input_row(const MlpSaved<C>& saved, int64_t row) const {
+    if (saved.x) return saved.x + row * stride(0);
     if constexpr (sizeof(S) == sizeof(C)) return this->input(row);
     else return x_ + row * stride(0);
   }
   const C* activation(const MlpSaved<C>& saved, int l, int64_t row) const {
-    return l ? saved.H[l - 1] + row * stride(l) : input_row(row);
+    return l ? saved.H[l - 1] + row * stride(l) : input_row(saved, row);
   }
 
-  void prepare(int rank, int size) {
-    if constexpr (sizeof(S) != sizeof(C)) {
-      const Range mine = share(rows_, rank, size);
+  // The masks, and the samples as the first layer reads them.
+  void prepare(const MlpSaved<C>& saved, int rank, int size) {
+    const Range mine = share(rows_, rank, size);
+    for (int l = 0; l < p_.depth; ++l)
+      if (saved.dropped[l]) draw(saved, l, mine);
+    if (saved.x) {
+      for (int64_t row = mine.begin; row < mine.end; ++row)
+        for (int64_t u = 0; u < p_.inputs; u += L)
+          store(saved.x + row * stride(0) + u,
+                load(this->input(row) + u, lanes_left<C>(p_.inputs, u)) * this->kept(saved, 0, row, u));
+    } else if constexpr (sizeof(S) != sizeof(C)) {
       for (int64_t row = mine.begin; row < mine.end; ++row)
         for (int64_t u = 0; u < p_.inputs; u += L)
           store(x_ + row * stride(0) + u, load(this->input(row) + u, lanes_left<C>(p_.inputs, u)));
@@ -95,6 +106,17 @@ private:
     if (rank == 0)
       for (int64_t u = 0, n = width(hidden_); u < n; u += L)
         store(last_ + u, load(this->weight_row(p_.depth, 0) + u, lanes_left<C>(n, u)));
+  }
+
+  void draw(const MlpSaved<C>& saved, int l, Range rows) const {
+    const int64_t n = width(l), groups = mask_groups(n), first[] = {0, p_.real, p_.real + p_.fake};
+    const int64_t own[] = {own_real(p_), own_fake(p_), p_.mixed};
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      const int g = this->group(row);
+      const MaskRows mask(philox::Mask::discriminator, p_.key, static_cast<uint32_t>(3 * l + g),
+                          p_.layers[l].dropout, n);
+      mask.make((row - first[g]) % own[g], 0, groups, saved.dropped[l] + row * groups);
+    }
   }
 
   void activations(MlpSaved<C>& saved, int l, int rank, int size) const {
@@ -105,8 +127,19 @@ private:
     const C slope = static_cast<C>(layer.slope);
     this->forward_product(l, a, rank, size, [&](int64_t row, int64_t u, int lanes, V v) {
       if (b) v += load(b + u, lanes);
-      store(saved.H[l - 1] + row * stride(l) + u, activations::activated(v, slope));
+      if (smooth(layer.activation)) v = derivatives(saved, l, row, u, smooth_at<C>(layer, v));
+      else v = activations::activated(v, slope);
+      store(saved.H[l - 1] + row * stride(l) + u, saved.dropped[l] ? v * this->kept(saved, l, row, u) : v);
     });
+  }
+  // Keeps the derivatives of a smooth activation, and gives its value.
+  V derivatives(const MlpSaved<C>& saved, int l, int64_t row, int64_t u,
+                const activations::Smooth<V>& s) const {
+    const V factor = saved.dropped[l] ? this->kept(saved, l, row, u) : splat(C(1));
+    store(saved.first[l - 1] + row * stride(l) + u, s.first * factor);
+    if (saved.second[l - 1] && this->penalised(row))
+      store(this->second(saved, l, row) + u, s.second * factor);
+    return s.y;
   }
 
   void logits(const MlpSaved<C>& saved, int rank, int size) {
@@ -132,9 +165,9 @@ private:
     const Range mine = share(rows_, rank, size);
     for (int64_t row = mine.begin; row < mine.end; ++row) {
       const losses::Term<double> term = loss_term(row);
-      const double n = static_cast<double>(row < p_.real ? p_.real : p_.fake);
+      const double n = static_cast<double>(row < p_.real ? own_real(p_) : own_fake(p_));
       value_[row] = term.value / n;
-      saved.s[row] = static_cast<C>(term.slope / n);
+      saved.s[row] = static_cast<C>((term.slope + near_slope(row)) / n);
       saved.c[row] = 0;
       norm2_[row] = 0;
     }
@@ -142,9 +175,11 @@ private:
   losses::Term<double> loss_term(int64_t row) const {
     if (row >= p_.real + p_.fake) return {0, 0};
     const bool real = row < p_.real;
+    const int64_t at = real ? row : row - p_.real;
+    if (at >= (real ? own_real(p_) : own_fake(p_))) return {0, 0};
     const double z = logit_[row];
     if (p_.loss == GanLoss::relativistic) {
-      const double other = logit_[real ? row + p_.real : row - p_.real];
+      const double other = logit_[real ? p_.real + at : at];
       const bool first = real != p_.generator;  // of the pair
       losses::Term<double> term = losses::pair(first ? z : other, first ? other : z);
       if (!first) term.slope = -term.slope;
@@ -155,27 +190,40 @@ private:
     if (p_.generator) return real ? losses::Term<double>{0, 0} : losses::generator(p_.loss, z);
     return real ? losses::real(p_.loss, z, p_.target) : losses::fake(p_.loss, z);
   }
+  // w (D(x + noise) - D(x)) for the row with noise, the opposite for the one without.
+  double near_slope(int64_t row) const {
+    if (row >= p_.real + p_.fake) return 0;
+    const bool real = row < p_.real;
+    const double weight = real ? p_.near_real : p_.near_fake;
+    if (!(weight > 0)) return 0;
+    const int64_t own = real ? own_real(p_) : own_fake(p_), at = real ? row : row - p_.real;
+    const double other = logit_[at < own ? row + own : row - own];
+    return weight * (static_cast<double>(logit_[row]) - other);
+  }
 
   // U of the last hidden layer: the last weights through its activation.
   void seed(MlpSaved<C>& saved, int rank, int size) const {
     if (!hidden_) return;
-    const int64_t n = width(hidden_), ld = stride(hidden_);
+    const int64_t n = width(hidden_);
     const Range mine = share(static_cast<int64_t>(adjoint_rows_.size()), rank, size);
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       const int64_t row = adjoint_rows_[i];
-      for (int64_t u = 0; u < n; u += L)
-        store(saved.U[hidden_ - 1] + row * ld + u,
-              this->activation_gradient(load(saved.H[hidden_ - 1] + row * ld + u), load(last_ + u), hidden_));
+      for (int64_t u = 0; u < n; u += L) adjoint(saved, hidden_, row, u, load(last_ + u));
     }
+  }
+  // U before layer l's activation, of w behind it and its dropout.
+  FUSEGEN_INLINE void adjoint(const MlpSaved<C>& saved, int l, int64_t row, int64_t u, V w) const {
+    store(saved.U[l - 1] + row * stride(l) + u, this->gradient(saved, l, row, u, w));
+    if (!saved.second[l - 1] || !this->penalised(row)) return;
+    C* second = this->second(saved, l, row) + u;
+    store(second, load(second) * w);
   }
 
   void adjoints(MlpSaved<C>& saved, int l, int rank, int size) const {
     std::vector<const C*> a;
     for (int64_t row : adjoint_rows_) a.push_back(saved.U[l] + row * stride(l + 1));
-    this->adjoint_product(l + 1, a, rank, size, [&](int64_t i, int64_t u, int, V v) {
-      const int64_t at = adjoint_rows_[i] * stride(l) + u;
-      store(saved.U[l - 1] + at, this->activation_gradient(load(saved.H[l - 1] + at), v, l));
-    });
+    this->adjoint_product(l + 1, a, rank, size,
+                          [&](int64_t i, int64_t u, int, V v) { adjoint(saved, l, adjoint_rows_[i], u, v); });
   }
 
   C* input_gradient_row(const MlpSaved<C>& saved, int64_t row) const {
@@ -186,23 +234,28 @@ private:
       std::vector<const C*> a;
       for (int64_t row : input_rows_) a.push_back(saved.U[0] + row * stride(1));
       this->adjoint_product(1, a, rank, size, [&](int64_t i, int64_t u, int, V v) {
-        store(input_gradient_row(saved, input_rows_[i]) + u, v);
+        input_gradient_at(saved, input_rows_[i], u, v);
       });
     } else {
       const Range mine = share(static_cast<int64_t>(input_rows_.size()), rank, size);
       for (int64_t i = mine.begin; i < mine.end; ++i)
         for (int64_t u = 0; u < p_.inputs; u += L)
-          store(input_gradient_row(saved, input_rows_[i]) + u, load(last_ + u));
+          input_gradient_at(saved, input_rows_[i], u, load(last_ + u));
     }
   }
+  FUSEGEN_INLINE void input_gradient_at(const MlpSaved<C>& saved, int64_t row, int64_t u, V v) const {
+    store(input_gradient_row(saved, row) + u, saved.dropped[0] ? v * this->kept(saved, 0, row, u) : v);
+  }
 
-  // ||v||^2 of each penalised row, and the factor that its penalty puts before v in the tangent.
+  // v without what does not count, ||v||^2 of each penalised row, and the factor that its penalty puts before
+  // v in the tangent.
   void norms(MlpSaved<C>& saved, int rank, int size) {
     const Range mine = share(static_cast<int64_t>(input_rows_.size()), rank, size);
     for (int64_t i = mine.begin; i < mine.end; ++i) {
       const int64_t row = input_rows_[i];
+      C* v = input_gradient_row(saved, row);
+      std::fill(v + p_.counted, v + p_.inputs, C(0));
       if (!this->penalised(row)) continue;
-      const C* v = input_gradient_row(saved, row);
       V sum{};
       for (int64_t u = 0; u < p_.inputs; u += L) {
         const V part = load(v + u, lanes_left<C>(p_.inputs, u));
@@ -238,19 +291,27 @@ private:
     const auto norm2 = [&](int64_t row) { return norm2_[row]; };
     const auto norm = [&](int64_t row) { return std::sqrt(norm2_[row]); };
     const auto off = [&](int64_t row) { return (std::sqrt(norm2_[row]) - 1) * (std::sqrt(norm2_[row]) - 1); };
-    const int64_t fake = p_.real, mixed = p_.real + p_.fake;
+    const int64_t fake = p_.real, mixed = p_.real + p_.fake, reals = own_real(p_), fakes = own_fake(p_);
+    const auto near = [&](int64_t begin, int64_t own) {
+      return mean(begin, own, [&](int64_t row) {
+        const double off = static_cast<double>(logit_[row + own]) - static_cast<double>(logit_[row]);
+        return off * off;
+      });
+    };
     double loss = 0, penalty = 0;
     for (int64_t row = 0; row < mixed; ++row) loss += value_[row];
     if (p_.r1 > 0) penalty += p_.r1 / 2 * mean(0, p_.real, norm2);
     if (p_.r2 > 0) penalty += p_.r2 / 2 * mean(fake, p_.fake, norm2);
+    if (p_.near_real > 0) penalty += p_.near_real / 2 * near(0, reals);
+    if (p_.near_fake > 0) penalty += p_.near_fake / 2 * near(fake, fakes);
     if (p_.mixed) penalty += p_.gp * mean(mixed, p_.mixed, off);
     double* s = out_.scalars;
     s[kLoss] = loss + penalty;
     s[kPenalty] = penalty;
-    s[kMeanReal] = mean(0, p_.real, logit);
-    s[kMeanFake] = mean(fake, p_.fake, logit);
-    s[kSignReal] = mean(0, p_.real, sign);
-    s[kSignFake] = mean(fake, p_.fake, sign);
+    s[kMeanReal] = mean(0, reals, logit);
+    s[kMeanFake] = mean(fake, fakes, logit);
+    s[kSignReal] = mean(0, reals, sign);
+    s[kSignFake] = mean(fake, fakes, sign);
     s[kNormReal] = p_.r1 > 0 ? mean(0, p_.real, norm) : nan;
     s[kNormFake] = p_.r2 > 0 ? mean(fake, p_.fake, norm) : nan;
     s[kNormMixed] = p_.mixed ? mean(mixed, p_.mixed, norm) : nan;

@@ -3,7 +3,9 @@
 // Rows are samples: real, fake, then mixed. With H the activations, U the adjoints of one logit (u_L = 1), v
 // = U_1 W_1 the gradient by the input, T the tangents of v through the same masks, s the derivative of the
 // loss by the logit and c the factor of the penalty's direction c v, every weight gradient is one product:
-// dW_l = U_l^T (s H_{l-1} + c T_{l-1}).
+// dW_l = U_l^T (s H_{l-1} + c T_{l-1}). Dropout's factors stand in H, U, v and T. Where activations are not
+// piecewise linear, the penalty adds R_l^T H_{l-1}, of what their second derivatives send back
+// (docs/penalties.md).
 #pragma once
 #include <omp.h>
 
@@ -11,6 +13,7 @@
 
 #include "kernels/activations.h"
 #include "kernels/cpu/arena.h"
+#include "kernels/cpu/isa/vector/masks.h"
 #include "kernels/cpu/isa/vector/product.h"
 #include "kernels/cpu/isa/vector/rows.h"
 #include "kernels/cpu/plan.h"
@@ -21,19 +24,35 @@ namespace fusegen::FUSEGEN_ISA_NS {
 template <class C>
 struct MlpSaved {
   std::vector<C*> H, U;  // [hidden layers] of [rows][ld]
-  C* v;                  // [v_end - v_begin][ld of the inputs]
-  C *s, *c;              // [rows]
+  // Of layers with a smooth activation, else null: its first derivative [rows][ld], and where there is a
+  // penalty the second [v_end - v_begin][ld], which the adjoint then multiplies; dropout's factors in both.
+  std::vector<C*> first, second;
+  std::vector<uint64_t*> dropped;  // [layers] of [rows][mask_groups], of what each reads; null: nothing
+  C* x;                            // [rows][ld] the samples, where some of them are dropped, else null
+  C* v;                            // [v_end - v_begin][ld of the inputs]
+  C *s, *c;                        // [rows]
   int64_t v_begin, v_end;
 
   MlpSaved(const MlpStep& p, cpu::Arena& arena) {
     const int64_t rows = p.real + p.fake + p.mixed;
-    for (int l = 0; l + 1 < p.depth; ++l) {
-      H.push_back(arena.take<C>(rows * padded<C>(p.layers[l].outputs)));
-      U.push_back(arena.take<C>(rows * padded<C>(p.layers[l].outputs)));
-    }
     const bool real = p.r1 > 0 || p.dx_real, fake = p.r2 > 0 || p.dx_fake, mixed = p.mixed > 0;
     v_begin = real ? 0 : fake ? p.real : p.real + p.fake;
     v_end = mixed ? rows : fake ? p.real + p.fake : real ? p.real : v_begin;
+    const bool penalised = p.r1 > 0 || p.r2 > 0 || mixed;
+    const auto take = [&](bool wanted, int64_t n) { return wanted ? arena.take<C>(n) : nullptr; };
+    for (int l = 0; l + 1 < p.depth; ++l) {
+      const int64_t ld = padded<C>(p.layers[l].outputs);
+      const bool curved = smooth(p.layers[l].activation);
+      H.push_back(arena.take<C>(rows * ld));
+      U.push_back(arena.take<C>(rows * ld));
+      first.push_back(take(curved, rows * ld));
+      second.push_back(take(curved && penalised, (v_end - v_begin) * ld));
+    }
+    for (int l = 0; l < p.depth; ++l) {
+      const int64_t n = l ? p.layers[l - 1].outputs : p.inputs;
+      dropped.push_back(p.layers[l].dropout > 0 ? arena.take<uint64_t>(rows * mask_groups(n)) : nullptr);
+    }
+    x = take(p.layers[0].dropout > 0, rows * padded<C>(p.inputs));
     v = arena.take<C>((v_end - v_begin) * padded<C>(p.inputs));
     s = arena.take<C>(rows);
     c = arena.take<C>(rows);
@@ -51,10 +70,13 @@ protected:
   const int64_t rows_;
   const int hidden_;  // layers before the last
   const int threads_;
-  C* fresh_;  // [threads][kFreshElements]
+  std::vector<C> kept_;  // [layers] what is kept of dropout's inputs is multiplied by this
+  C* fresh_;             // [threads][kFreshElements]
 
   explicit MlpRows(const MlpStep& p)
-      : p_(p), rows_(p.real + p.fake + p.mixed), hidden_(p.depth - 1), threads_(cpu::plan_threads(p)) {}
+      : p_(p), rows_(p.real + p.fake + p.mixed), hidden_(p.depth - 1), threads_(cpu::plan_threads(p)) {
+    for (int l = 0; l < p.depth; ++l) kept_.push_back(kept_scale<C>(p.layers[l].dropout));
+  }
 
   int64_t width(int l) const { return l ? p_.layers[l - 1].outputs : p_.inputs; }  // of H_l
   int64_t stride(int l) const { return padded<C>(width(l)); }
@@ -74,9 +96,24 @@ protected:
     return row < p_.real ? p_.dx_real : row < p_.real + p_.fake ? p_.dx_fake : false;
   }
 
-  // v times the derivative of layer l's activation, which gave h.
-  FUSEGEN_INLINE V activation_gradient(V h, V v, int l) const {
-    return activations::activation_gradient(h, v, static_cast<C>(p_.layers[l - 1].slope));
+  int group(int64_t row) const { return row < p_.real ? 0 : row < p_.real + p_.fake ? 1 : 2; }
+
+  // Dropout's factors of H_l, of which lanes are dropped.
+  FUSEGEN_INLINE V kept(const MlpSaved<C>& saved, int l, int64_t row, int64_t u) const {
+    const uint64_t* dropped = saved.dropped[l] + row * mask_groups(width(l));
+    return choose<C>(dropped, u, V{}, splat(kept_[l]));
+  }
+  // v through layer l's activation and the dropout behind it.
+  FUSEGEN_INLINE V gradient(const MlpSaved<C>& saved, int l, int64_t row, int64_t u, V v) const {
+    const int64_t at = row * stride(l) + u;
+    if (const C* first = saved.first[l - 1]) return load(first + at) * v;
+    const C slope = static_cast<C>(p_.layers[l - 1].slope);
+    v = activations::activation_gradient(load(saved.H[l - 1] + at), v, slope);
+    return saved.dropped[l] ? v * kept(saved, l, row, u) : v;
+  }
+  // Of layers with a smooth activation and a penalised row.
+  C* second(const MlpSaved<C>& saved, int l, int64_t row) const {
+    return saved.second[l - 1] + (row - saved.v_begin) * stride(l);
   }
 
   // each(row, u, lanes, sums) for every row of `a` times every panel. Threads share the panels, each packed

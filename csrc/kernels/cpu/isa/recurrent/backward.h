@@ -2,41 +2,29 @@
 //
 // Chunks of steps, last first. Within a chunk each step forms dh_t = dy_t + dgates_{t+1} R in registers, runs
 // the cell's derivative on them and writes dgates_t. Once a chunk's dgates stand in scratch, all threads
-// together turn them into dX, dW, dR and db while they are still in cache. Each element of every gradient is
-// summed by one thread in one order.
-//
-// Columns of dgates: LSTM i|f|g|o, RNN a; GRU n_x|r|z|n_h, so that [0,3H) feeds dX and dW (rows n,r,z) and
-// [H,4H) feeds dR and dh in torch's order.
+// together turn them into the other gradients (weight_gradients.h).
 #pragma once
 #include <optional>
 #include <variant>
 
-#include "inside.h"
 #include "recompute.h"
-#include "sequence.h"
+#include "weight_gradients.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
 template <class S, Cell cell>
-class Backward : Sequence<RecurrentBackward, S, cell> {
-  using Base = Sequence<RecurrentBackward, S, cell>;
+class Backward : ChunkGradients<S, cell> {
+  using Base = ChunkGradients<S, cell>;
   using Base::batches_, Base::bounds_, Base::fresh_, Base::p_, Base::plan_, Base::relu_, Base::project_;
-  using Base::G, Base::L;
-  using typename Base::C, typename Base::V;
+  using Base::fresh_W_, Base::W_, Base::dgates_, Base::dhp_, Base::hidden_, Base::zero_row_;
+  using Base::G, Base::L, Base::inside_, Base::recurrent_, Base::GH_, Base::ldg_, Base::ldc_, Base::ldp_;
+  using typename Base::C, typename Base::V, typename Base::Token;
   static constexpr bool kGru = cell == Cell::gru;
   static constexpr bool kSaves = saved_gates(cell) > 0;
-  static constexpr int64_t kBiasBlock = 16;
 
   struct TeamScratch {
     C* dc;         // [rows][ldc] LSTM: gradient of c_t from step t+1
     C* dh_direct;  // [rows][ldp] of a GRU and of zoneout: the part of dh that does not pass through R
-  };
-  // A row at a step.
-  struct Token {
-    int32_t b;
-    int64_t t;
-    bool first;   // its state came from h0
-    bool begins;  // or from where it starts anew
   };
   // One step of a team.
   struct TeamStep {
@@ -48,38 +36,16 @@ class Backward : Sequence<RecurrentBackward, S, cell> {
     const RowInside* inside;
   };
 
-  Inside<S> inside_;
   // where forward kept no gates
   std::optional<std::conditional_t<kSaves, Recompute<S, cell>, std::monostate>> again_;
-  const int64_t columns_;    // of dgates
-  const int64_t recurrent_;  // first column that R sees
-  const int64_t GH_;
-  const int64_t ldg_, ldc_, ldp_;
-
-  const bool fresh_W_, fresh_R_;
-  C *R_, *W_, *W_hr_;  // packed for products with dgates on the left
-  C* dgates_[2];       // [chunk rows][ldg], this chunk's and the one before it in time order reversed
-  C *dhp_, *hidden_;   // projection: dh [chunk rows][ldp] and o tanh(c) [chunk rows][ldc]
-  C *sum_W_, *sum_R_, *sum_hr_;               // sums of weight gradients where they are stored in 16 bits
-  double* sum_b_;                             // [columns]
-  C *x_panels_, *h_panels_, *hidden_panels_;  // right-hand sides of dW, dR and dW_hr, in plain panels
-  C* masked_;                                 // [chunk rows][ldp] h as R read it, where it was masked
-  C *dreset_h_, *dreset_c_;                   // [B][ldp], [B][ldc] sums over the steps
-  S* zero_row_;
+  const bool fresh_R_;
+  C *R_, *W_hr_;             // packed for products with dgates on the left
+  C *dreset_h_, *dreset_c_;  // [B][ldp], [B][ldc] sums over the steps
   std::vector<TeamScratch> scratch_;
 
 public:
   Backward(const RecurrentBackward& p, const cpu::Plan& plan)
-      : Base(p, plan, plan.chunk_rows),
-        inside_(p),
-        columns_((kGru ? 4 : G) * p.H),
-        recurrent_(kGru ? p.H : 0),
-        GH_(G * p.H),
-        ldg_(padded<C>(columns_)),
-        ldc_(padded<C>(p.H)),
-        ldp_(padded<C>(p.P)),
-        fresh_W_(this->reads_W_once()),
-        fresh_R_(this->reads_R_once()) {
+      : Base(p, plan), fresh_R_(this->reads_R_once()) {
     if constexpr (kSaves)
       if (p.recompute) again_.emplace(p, batches_, inside_);
   }
@@ -104,14 +70,14 @@ public:
       for (int64_t chunk = chunks - 1; chunk >= 0; --chunk) {
         this->each_team(rank, size, [&](int k, const Team& team) { run_team(k, team, chunk); });
 #pragma omp barrier
-        list_tokens(chunk, tokens);
-        chunk_gradients(tokens, chunk % 2, chunk + 1 < chunks, rank, size);
+        this->list_tokens(chunk, tokens);
+        this->chunk_gradients(tokens, chunk % 2, chunk + 1 < chunks, rank, size);
         if (project_) {
 #pragma omp barrier
         }
       }
       this->each_team(rank, size, [&](int k, const Team& team) { initial_state(k, team); });
-      write_gradients(chunks == 0, rank, size);
+      this->write_gradients(chunks == 0, rank, size);
       if (p_.dreset_h.data || p_.dreset_c.data) {
 #pragma omp barrier
         write_reset_gradients(sequences);
@@ -121,29 +87,12 @@ public:
 
 private:
   void lay_out(cpu::Arena& arena) {
-    const int64_t rows = std::max<int64_t>(1, largest_chunk(batches_, bounds_));
-    const PanelShape to_h{p_.P, 1}, to_x{p_.I, 1}, to_hidden{p_.H, 1};
-    R_ = arena.take<C>(fresh_R_ ? 0 : to_h.size<C>(GH_));
-    W_ = arena.take<C>(p_.dx.data && !fresh_W_ ? to_x.size<C>(GH_) : 0);
+    R_ = arena.take<C>(fresh_R_ ? 0 : PanelShape{p_.P, 1}.size<C>(GH_));
     fresh_ = arena.take<C>(fresh_W_ || fresh_R_ ? plan_.threads * kFreshElements<C> : 0);
-    W_hr_ = arena.take<C>(project_ ? to_hidden.size<C>(p_.P) : 0);
-    dgates_[0] = arena.take<C>(rows * ldg_);
-    dgates_[1] = arena.take<C>(bounds_.size() > 2 ? rows * ldg_ : 0);
-    dhp_ = arena.take<C>(project_ ? rows * ldp_ : 0);
-    hidden_ = arena.take<C>(project_ ? rows * ldc_ : 0);
-    constexpr bool narrow = sizeof(S) != sizeof(C);
-    sum_W_ = arena.take<C>(narrow && p_.dW.data ? GH_ * p_.I : 0);
-    sum_R_ = arena.take<C>(narrow && p_.dR.data ? GH_ * p_.P : 0);
-    sum_hr_ = arena.take<C>(narrow && p_.dW_hr.data ? p_.P * p_.H : 0);
-    sum_b_ = arena.take<double>(ldg_);
-    x_panels_ = arena.take<C>(p_.dW.data ? to_x.size<C>(rows) : 0);
-    h_panels_ = arena.take<C>(p_.dR.data ? to_h.size<C>(rows) : 0);
-    hidden_panels_ = arena.take<C>(p_.dW_hr.data ? to_hidden.size<C>(rows) : 0);
-    inside_.lay_out(arena);
-    masked_ = arena.take<C>(p_.dR.data && inside_.drops_state() ? rows * ldp_ : 0);
+    W_hr_ = arena.take<C>(project_ ? PanelShape{p_.H, 1}.size<C>(p_.P) : 0);
+    this->lay_out_gradients(arena);
     dreset_h_ = arena.take<C>(p_.dreset_h.data ? p_.B * ldp_ : 0);
     dreset_c_ = arena.take<C>(p_.dreset_c.data ? p_.B * ldc_ : 0);
-    zero_row_ = arena.take<S>(ldp_);
     if constexpr (kSaves)
       if (again_) again_->lay_out(arena, zero_row_);
     scratch_.assign(batches_.size(), {});
@@ -154,31 +103,16 @@ private:
     }
   }
 
-  // The weight row behind column k of the part of dgates that the input product sees.
-  int64_t input_row(int64_t k) const { return kGru ? (k < p_.H ? k + 2 * p_.H : k - p_.H) : k; }
-
   const S* recurrent_row(int64_t k) const { return static_cast<const S*>(p_.R.data) + k * p_.R.stride; }
-  const S* input_row_of_W(int64_t k) const {
-    return static_cast<const S*>(p_.W.data) + input_row(k) * p_.W.stride;
-  }
 
   void pack(int rank, int size) const {
     if (!fresh_R_) pack_product(p_.P, GH_, R_, rank, size, [&](int64_t k) { return recurrent_row(k); });
     if (p_.dx.data && !fresh_W_)
-      pack_product(p_.I, GH_, W_, rank, size, [&](int64_t k) { return input_row_of_W(k); });
+      pack_product(p_.I, GH_, W_, rank, size, [&](int64_t k) { return this->input_row_of_W(k); });
     if (project_) {
       const S* W_hr = static_cast<const S*>(p_.W_hr.data);
       pack_product(p_.H, p_.P, W_hr_, rank, size, [&](int64_t k) { return W_hr + k * p_.W_hr.stride; });
     }
-  }
-  // Rows of a weight as panels packed when needed.
-  template <class RowPointer>
-  auto fresh_panels(int64_t N, int rank, const RowPointer& row) const {
-    const auto pack = [N, row](const PanelBlock& block, C* buffer) {
-      pack_rows<S>([&](int64_t k) { return row(block.k0 + k); }, N, 0, block.k1 - block.k0, block.panel,
-                   buffer);
-    };
-    return FreshPanels{pack, fresh_ + rank * kFreshElements<C>};
   }
   template <class RowPointer>
   static void pack_product(int64_t N, int64_t K, C* out, int rank, int size, const RowPointer& row) {
@@ -196,7 +130,7 @@ private:
         for (int64_t t = p_.lengths[b]; t < p_.T; ++t) std::fill_n(row_of<E>(rows, t, b), n, E{});
     };
     if (!p_.add_dx) clear(S{}, p_.dx, p_.I);
-    clear(C{}, p_.dgates, columns_);
+    clear(C{}, p_.dgates, this->columns_.count());
     clear(C{}, p_.dh, p_.P);
   }
 
@@ -487,8 +421,8 @@ private:
       const Sweep sweep{share(PanelShape{p_.P, 1}.template count<C>(), team), 1};
       const auto finish = [&](int row, int64_t panel, const auto& sums) { initial_row(k, row, panel, sums); };
       if (fresh_R_)
-        recur(after, n, fresh_panels(p_.P, team.rank, [this](int64_t r) { return recurrent_row(r); }), sweep,
-              Nothing<C>{}, finish);
+        recur(after, n, this->fresh_panels(p_.P, team.rank, [this](int64_t r) { return recurrent_row(r); }),
+              sweep, Nothing<C>{}, finish);
       else recur(after, n, recurrent_panels(), sweep, Nothing<C>{}, finish);
     }
     if (wants_c) {
@@ -527,161 +461,6 @@ private:
     }
   }
 
-  // ---- gradients of a whole chunk ---------------------------------------------------------------------
-
-  void list_tokens(int64_t chunk, std::vector<Token>& tokens) const {
-    tokens.clear();
-    for (const Batch& batch : batches_)
-      for (int64_t step = bounds_[chunk], end = std::min(bounds_[chunk + 1], batch.steps()); step < end;
-           ++step)
-        for (int i = 0, n = batch.active(step); i < n; ++i)
-          tokens.push_back({batch.row[i], batch.time(i, step), step == 0, inside_.begins(batch, i, step)});
-  }
-
-  // These tokens' rows of the right-hand sides of the weight gradients.
-  void pack_operands(const std::vector<Token>& tokens, const Range& mine) const {
-    const int64_t K = static_cast<int64_t>(tokens.size());
-    const auto pack = [&](auto storage, int64_t N, C* out, const auto& row) {
-      for (int64_t q = 0, count = PanelShape{N, 1}.template count<C>(); q < count; ++q)
-        pack_rows<decltype(storage)>(row, N, mine.begin, mine.end, q, out + q * K * kTileColumns<C>);
-    };
-    if (p_.dW.data)
-      pack(S{}, p_.I, x_panels_, [&](int64_t k) { return row_of<S>(p_.x, tokens[k].t, tokens[k].b); });
-    const auto state = [&](int64_t k) -> const S* {
-      const Token& token = tokens[k];
-      const S* start = token.begins ? inside_.start_h(token.b) : nullptr;
-      if (start || token.begins) return start ? start : zero_row_;
-      if (!token.first) return row_of<S>(p_.y, p_.reverse ? token.t + 1 : token.t - 1, token.b);
-      return p_.h0.data ? row_of<S>(p_.h0, 0, token.b) : zero_row_;
-    };
-    if (p_.dR.data && !inside_.drops_state()) {
-      pack(S{}, p_.P, h_panels_, state);
-    } else if (p_.dR.data) {
-      for (int64_t k = mine.begin; k < mine.end; ++k) {
-        const S* h = state(k);
-        for (int64_t u = 0; u < p_.P; u += L)
-          store(masked_ + k * ldp_ + u,
-                inside_.drop_state(inside_.dropped(tokens[k].b), u, load(h + u, lanes_left<C>(p_.P, u))));
-      }
-      pack(C{}, p_.P, h_panels_, [&](int64_t k) { return masked_ + k * ldp_; });
-    }
-    if (p_.dW_hr.data) pack(C{}, p_.H, hidden_panels_, [&](int64_t k) { return hidden_ + k * ldc_; });
-  }
-
-  // These tokens' gradients as they stand in scratch, for who asks for them.
-  void give_gradients(const C* dgates, const std::vector<Token>& tokens, const Range& mine) const {
-    for (int64_t k = mine.begin; k < mine.end; ++k) {
-      const Token& token = tokens[k];
-      if (p_.dgates.data) std::copy_n(dgates + k * ldg_, columns_, row_of<C>(p_.dgates, token.t, token.b));
-      if (p_.dh.data) std::copy_n(dhp_ + k * ldp_, p_.P, row_of<C>(p_.dh, token.t, token.b));
-    }
-  }
-
-  // dX. Weights packed before are read by every thread for rows of its own; fresh ones are packed once, so
-  // threads take panels instead.
-  void input_gradient(const C* dgates, const std::vector<Token>& tokens, int rank, int size) const {
-    const int64_t K = static_cast<int64_t>(tokens.size()), panels = PanelShape{p_.I, 1}.template count<C>();
-    const Range rows = fresh_W_ ? Range{0, K} : share(K, rank, size);
-    std::vector<const C*> a;
-    for (int64_t i = rows.begin; i < rows.end; ++i) a.push_back(dgates + i * ldg_);
-    const auto finish = [&](int row, int64_t q, const auto& sums) {
-      const Token& token = tokens[rows.begin + row];
-      store_row<S>(p_.I, q, sums, p_.add_dx, row_of<S>(p_.dx, token.t, token.b));
-    };
-    if (fresh_W_) {
-      multiply_rows<C, kTileVectors>(
-          ProductRows<C>(a, GH_), fresh_panels(p_.I, rank, [this](int64_t k) { return input_row_of_W(k); }),
-          Sweep{share(panels, rank, size)}, Nothing<C>{}, each_row(finish));
-    } else {
-      multiply_rows<C, kTileVectors>(ProductRows<C>(a, GH_), PackedPanels<C, kTileVectors>{W_, GH_},
-                                     Sweep{{0, panels}}, Nothing<C>{}, each_row(finish));
-    }
-  }
-
-  // Where a weight gradient is summed: in the result, or beside it where that has 16 bits.
-  static C* in_place(const Matrix& result, C* sums) {
-    return sizeof(S) == sizeof(C) ? static_cast<C*>(result.data) : sums;
-  }
-
-  void chunk_gradients(const std::vector<Token>& tokens, int buffer, bool add, int rank, int size) {
-    const C* dgates = dgates_[buffer];
-    const int64_t K = static_cast<int64_t>(tokens.size());
-    pack_operands(tokens, share(K, rank, size));
-    give_gradients(dgates, tokens, share(K, rank, size));
-    if (p_.dx.data) input_gradient(dgates, tokens, rank, size);
-#pragma omp barrier
-    ColumnProduct<C> product{.a = dgates,
-                             .stride = ldg_,
-                             .columns = share(GH_, rank, size, kGradientColumns),
-                             .b = x_panels_,
-                             .N = p_.I,
-                             .K = K,
-                             .add = add,
-                             .out = in_place(p_.dW, sum_W_),
-                             .first = input_row(0),
-                             .rows = GH_};
-    if (p_.dW.data) multiply_columns(product);
-    product.a = dgates + recurrent_;
-    product.b = h_panels_;
-    product.N = p_.P;
-    product.out = in_place(p_.dR, sum_R_);
-    product.first = 0;
-    if (p_.dR.data) multiply_columns(product);
-    if (p_.dW_hr.data)
-      multiply_columns(ColumnProduct<C>{.a = dhp_,
-                                        .stride = ldp_,
-                                        .columns = share(p_.P, rank, size, kGradientColumns),
-                                        .b = hidden_panels_,
-                                        .N = p_.H,
-                                        .K = K,
-                                        .add = add,
-                                        .out = in_place(p_.dW_hr, sum_hr_),
-                                        .first = 0,
-                                        .rows = p_.P});
-    if (p_.db_ih || p_.db_hh) {
-      const Range vectors = share(ldg_ / L - 1, rank, size);
-      for (int64_t v = vectors.begin; v < vectors.end; ++v)
-        add_columns(dgates + v * L, K, add, sum_b_ + v * L);
-    }
-  }
-
-  // sum[l] (+)= sum_k a[k][l]. Blocks of rows in the compute type, blocks together in double: over thousands
-  // of steps a single float sum loses more than torch does.
-  void add_columns(const C* a, int64_t K, bool add, double* sum) const {
-    if (!add) std::fill(sum, sum + L, 0.0);
-    for (int64_t k0 = 0; k0 < K; k0 += kBiasBlock) {
-      V block{};
-      for (int64_t k = k0, k1 = std::min(K, k0 + kBiasBlock); k < k1; ++k) block += load(a + k * ldg_);
-      for (int l = 0; l < L; ++l) sum[l] += block[l];
-    }
-  }
-
-  // What chunk_gradients left in sums, and zeros where there was no chunk. Each thread writes what it summed
-  // itself, but for the biases.
-  void write_gradients(bool none, int rank, int size) {
-    constexpr bool narrow = sizeof(S) != sizeof(C);
-    const Range columns = share(GH_, rank, size, kGradientColumns);
-    if (p_.dW.data)
-      for (int64_t m = columns.begin; m < columns.end; ++m)
-        write_row(static_cast<S*>(p_.dW.data), sum_W_, input_row(m), p_.I, none, narrow);
-    if (p_.dR.data)
-      for (int64_t m = columns.begin; m < columns.end; ++m)
-        write_row(static_cast<S*>(p_.dR.data), sum_R_, m, p_.P, none, narrow);
-    if (p_.dW_hr.data) {
-      const Range rows = share(p_.P, rank, size, kGradientColumns);
-      for (int64_t m = rows.begin; m < rows.end; ++m)
-        write_row(static_cast<S*>(p_.dW_hr.data), sum_hr_, m, p_.H, none, narrow);
-    }
-    if (p_.db_ih || p_.db_hh) {
-#pragma omp barrier
-      for (int64_t m = columns.begin; m < columns.end; ++m) {
-        const C hidden = none ? C(0) : static_cast<C>(sum_b_[recurrent_ + m]);
-        const C input = none ? C(0) : static_cast<C>(sum_b_[m]);
-        if (p_.db_hh) from_float(hidden, static_cast<S*>(p_.db_hh)[m]);
-        if (p_.db_ih) from_float(input, static_cast<S*>(p_.db_ih)[input_row(m)]);
-      }
-    }
-  }
   void write_reset_gradients(const Range& sequences) const {
     const auto write = [&](const Rows& to, const C* sums, int64_t stride, int64_t n) {
       for (int64_t b = sequences.begin; to.data && b < sequences.end; ++b)
@@ -690,13 +469,6 @@ private:
     };
     write(p_.dreset_h, dreset_h_, ldp_, p_.P);
     write(p_.dreset_c, dreset_c_, ldc_, p_.H);
-  }
-  static void write_row(S* out, const C* sums, int64_t row, int64_t n, bool none, bool narrow) {
-    if (none) {
-      std::memset(static_cast<void*>(out + row * n), 0, n * sizeof(S));
-    } else if (narrow) {
-      for (int64_t u = 0; u < n; ++u) from_float(sums[row * n + u], out[row * n + u]);
-    }
   }
 };
 

@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include "group_gradients.h"
 #include "kernels/cpu/arena.h"
 #include "kernels/cpu/isa/vector/masks.h"
 #include "kernels/cpu/isa/vector/rows.h"
@@ -37,9 +38,15 @@ void recurrent_forward(const RecurrentForward& p) {
 void recurrent_backward(const RecurrentBackward& p) {
   const cpu::Plan plan = cpu::plan_backward(p);
   with_cell(p.cell, [&](auto cell) {
-    if (by_small_step(p, plan) && !p.dgates.data) small_step_backward<cell>(p, plan);
+    const bool starts = p.dreset_h.data || p.dreset_c.data;
+    if (by_small_step(p, plan) && !p.dgates.data && !starts) small_step_backward<cell>(p, plan);
     else sequence_backward<cell>(p, plan);
   });
+}
+
+void group_gradients(const GroupGradients& p) {
+  with_cell(p.cell,
+            [&](auto cell) { with_storage(p.dtype, [&](auto s) { PerGroup<decltype(s), cell>(p).run(); }); });
 }
 
 int64_t recurrent_packed_bytes(const RecurrentPack& p) {

@@ -63,7 +63,7 @@ struct MaskRows {
   uint32_t threshold;
   int64_t n;
 
-  MaskRows(philox::Mask mask, uint64_t key, uint32_t place, float probability, int64_t n)
+  MaskRows(philox::Mask mask, uint64_t key, uint32_t place, double probability, int64_t n)
       : mask(mask), key(key), place(place), threshold(philox::threshold(probability)), n(n) {}
 
   // Bits of the groups [begin, end) of a row: set where an element is dropped, or kept old.
@@ -104,8 +104,8 @@ private:
 
 // What is kept of a dropout is multiplied by this.
 template <class C>
-C kept_scale(float probability) {
-  return static_cast<C>(1.0 / (1.0 - static_cast<double>(probability)));
+C kept_scale(double probability) {
+  return static_cast<C>(1.0 / (1.0 - probability));
 }
 
 template <class C, int... i>

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .... import data as sources
@@ -66,6 +67,10 @@ class Characters(Source):
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
         return {"real": self._text.tokens[index * self.stride + torch.arange(self.steps)[:, None]].long()}
+
+    def points(self, samples: Tensor) -> Tensor:
+        """Of two texts the distance is the root of twice the number of places in which they differ."""
+        return F.one_hot(samples.long(), len(self.vocabulary)).float().flatten(1)
 
     def fingerprint(self) -> str:
         return fingerprint_of(self._text.tokens)

@@ -32,7 +32,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "r1": 0.2,
             "r2": 0.2,
             "penalty_every": 2,
-            "penalty_noise": 0.1,
+            "approximate_r1": 0.1,
+            "approximate_r2": 0.1,
             "warm_up": 400,
             "supervised": 0.02,
             "lr": 3e-3,
@@ -88,7 +89,8 @@ class GanData(Options):
     data: str | None = option(
         None,
         "images: digits, photos, a folder of images, MNIST's or CIFAR's files, .npy, .npz, hf:NAME; for "
-        "recurrent: prices, eeg, sines, watch, a .npy, .csv or .wav, a folder of .wav, pydocs or a .txt "
+        "recurrent: prices, eeg, sines, watch, a .npy, .csv, .tsv, .wav, .flac, .ogg or .aiff, a folder of "
+        "sounds, pydocs or a .txt "
         "(default: digits; for recurrent prices)",
     )
     batch: int = _by_arch("data", "batch", 64, "real samples in a step, and fake ones", least=1)
@@ -109,6 +111,13 @@ class GanData(Options):
     vocabulary: int = option(100, "recurrent, text: most frequent characters that are kept", least=2)
     column: str = option("image", "of an hf: dataset; the array's name in an .npz")
     split: str = option("train", "of an hf: dataset, of MNIST and CIFAR")
+    delimiter: str | None = option(
+        None, "tables: what parts their columns, one character, tab or spaces; by default it is found"
+    )
+    decimal: str | None = option(None, "tables: the decimal mark, . or a comma; by default it is found")
+    header: str | None = option(
+        None, "tables: whether the first row holds names; by default it is found", ("yes", "no")
+    )
     features: str = option(
         "auto",
         "images: what measures look at: digits (the classifier of digits), pixels (8 x 8), a file with "
@@ -147,19 +156,26 @@ class GanFit(FitOptions):
     r1: float = _by_arch("fit", "r1", 1.0, "weight of R1, the penalty on real samples", least=0)
     r2: float = _by_arch("fit", "r2", 0.0, "weight of R2, the penalty on fake samples", least=0)
     gp: float = option(0.0, "weight of WGAN-GP's penalty, between them", least=0)
+    approximate_r1: float | None = _by_arch(
+        "fit",
+        "approximate_r1",
+        None,
+        "R1 by finite differences, of noise of this deviation; 0: exact",
+        least=0,
+    )
+    approximate_r2: float | None = _by_arch(
+        "fit",
+        "approximate_r2",
+        None,
+        "R2 by finite differences, of noise of this deviation; 0: exact",
+        least=0,
+    )
     penalty_every: int = _by_arch(
         "fit",
         "penalty_every",
         1,
         "penalties in each so-many-th step only, so many times as strong (lazy)",
         least=1,
-    )
-    penalty_noise: float = _by_arch(
-        "fit",
-        "penalty_noise",
-        0.0,
-        "above 0: R1 and R2 by finite differences along noise of this deviation, without a second backward",
-        least=0,
     )
     warm_up: int = _by_arch(
         "fit",
@@ -172,6 +188,14 @@ class GanFit(FitOptions):
         "fit", "supervised", 0.0, "--residual: weight of the likelihood in the steps after them", least=0
     )
     generator_every: int = option(1, "the generator learns in each so-many-th step only", least=1)
+    augment: str | None = option(
+        None,
+        "images: changes before the discriminator, the same kinds for real and fake, for small sets: some of "
+        "color, translation, cutout, with commas between (default: none)",
+    )
+    stop_when_collapsed: bool = option(
+        False, "stop, with status 3, where samples have lost their variety for two evaluations"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +226,9 @@ class GanSampling(Options):
         None, "noise beyond this is drawn again: less varied, closer to the usual", least=0, open_below=True
     )
     length: int | None = option(None, "steps of a sequence (by default as in training)", least=1)
+    interpolate: int = option(
+        0, "images: so many rows of ways from one noise to another, in place of samples; 0: none", least=0
+    )
     seed: int = option(0, "of the noise", least=0, most=2**63 - 1)
 
 

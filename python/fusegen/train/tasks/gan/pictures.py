@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .... import data as sources
+from .... import drawing
 from ....data import Images
-from ....data.drawing import grid, png
 from ....data.pictures import fitted
 from ....metrics import (
     GaussianFit,
@@ -22,9 +22,15 @@ from ....metrics import (
     image_measures,
 )
 from ....models import DCGAN, GAN, MLPGAN
+from ..examples import Examples
 from ..fingerprint import fingerprint_of
 from .options import GanData, GanMeasuring, GanModel, GanSampling
-from .source import Source, draw
+from .source import Source, between, draw
+
+EXAMPLES = "examples.npz"
+_COLUMNS, _WAYS = 16, 12  # of a picture of samples, and of one of ways between noises
+_BESIDE = 2  # rows of the data above the samples
+_KEPT = 256  # images in a run's folder, at most
 
 
 @dataclass
@@ -36,6 +42,7 @@ class Pictures(Source):
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     images: Images | None = None
+    examples: Examples | None = None
 
     @classmethod
     def read(cls, name: str, options: GanData, argument: str) -> "Pictures":
@@ -44,19 +51,28 @@ class Pictures(Source):
         elif name == "photos":
             images = sources.photo_patches(options.size)
         else:
-            images = sources.read_images(name, argument, split=options.split, column=options.column)
+            images = sources.read_images(
+                name, argument, split=options.split, column=options.column, channels=options.channels
+            )
         channels = options.channels or (3 if images.pixels.shape[1] >= 3 else 1)
         images = fitted(images, options.size, channels)
         C, H, W = images.pixels.shape[1:]
-        return cls(name, (C, H, W), images.classes, images)
+        return cls(name, (C, H, W), images.classes, images, _some(images))
 
     @classmethod
     def revive(cls, content: Mapping[str, Any], folder: Path) -> "Pictures":
         C, H, W = content["shape"]
-        return cls(content["name"], (C, H, W), tuple(content["classes"]))
+        kept = folder / EXAMPLES  # which runs of before that do not have
+        examples = Examples.read(kept, "data") if kept.exists() else None
+        return cls(content["name"], (C, H, W), tuple(content["classes"]), examples=examples)
 
     def describe(self) -> dict[str, Any]:
         return {"shape": list(self.shape), "classes": list(self.classes)}
+
+    def keep(self, folder: Path) -> None:
+        super().keep(folder)
+        if self.examples is not None:
+            self.examples.write(folder / EXAMPLES)
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -73,6 +89,9 @@ class Pictures(Source):
     def batch(self, index: Tensor) -> dict[str, Tensor]:
         own = {"real": self._images.samples(index)}
         return own if self._images.labels is None else own | {"labels": self._images.labels[index]}
+
+    def points(self, samples: Tensor) -> Tensor:
+        return _pixels(samples)
 
     def fingerprint(self) -> str:
         return fingerprint_of(self._images.pixels)
@@ -129,11 +148,65 @@ class Pictures(Source):
 
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         _no_length(how)
-        labels = self.asked(how) if gan.num_classes else None
-        columns = min(gan.num_classes, 10) if gan.num_classes and how.class_ is None else 8
+        panels = self._ways(gan, how) if how.interpolate else self._samples(gan, how)
+        return {".png": drawing.png(drawing.images_figure(panels))}
+
+    def _samples(self, gan: GAN, how: GanSampling) -> list[drawing.Panel]:
+        """Some of the data where the run has kept them, and samples; a column for each class."""
+        columns, asked, K = min(how.count, _COLUMNS), "", gan.num_classes
+        headings: tuple[str, ...] = ()
+        labels = self.asked(how) if K else None
+        if how.class_ is not None:
+            asked = f" of class {self.classes[self.number_of(how.class_)]}"
+        elif 0 < K <= _COLUMNS:
+            columns, headings = K, self.classes
         random = torch.Generator().manual_seed(how.seed)
         samples = draw(gan, how.count, random, labels=labels, truncation=how.truncation)
-        return {".png": png(grid(samples, columns))}
+        own = drawing.Panel(samples, columns, f"drawn{asked}", headings)
+        kept = self._kept(labels, columns)
+        return (
+            [own]
+            if kept is None
+            else [drawing.Panel(kept, columns, f"the data: {Path(self.name).name}", headings), own]
+        )
+
+    def _kept(self, labels: Tensor | None, columns: int) -> Tensor | None:
+        """Two rows of the images that the run keeps, of the classes that the samples below them have."""
+        if self.examples is None:
+            return None
+        pixels, own = self.examples.pixels, self.examples.labels
+        if labels is not None and own is not None:
+            wanted = labels[: _BESIDE * columns]
+            ranks = torch.stack([(wanted[:i] == label).sum() for i, label in enumerate(wanted)])
+            places = [(own == label).nonzero().flatten() for label in wanted]
+            if not all(map(len, places)):
+                return None  # of a class without images
+            pixels = pixels[torch.stack([p[r % len(p)] for p, r in zip(places, ranks, strict=True)])]
+        return pixels[: _BESIDE * columns].float() / 127.5 - 1
+
+    def _ways(self, gan: GAN, how: GanSampling) -> list[drawing.Panel]:
+        """Ways from one noise to another, a row each; of all classes in turn, or of the one asked for."""
+        random, labels, names = torch.Generator().manual_seed(how.seed), None, ()
+        if gan.num_classes:
+            labels = torch.arange(how.interpolate) % gan.num_classes
+            if how.class_ is not None:
+                labels.fill_(self.number_of(how.class_))
+            names = tuple(self.classes[label] for label in labels.tolist())
+        ways = between(gan, how.interpolate, _WAYS, random, labels=labels, truncation=how.truncation)
+        return [drawing.Panel(ways, _WAYS, "from one noise to another", (), names)]
+
+
+def _some(images: Images) -> Examples:
+    """Two rows of images: of classes as many of each, as far as there are so many, one class after another in
+    turn; else evenly over the data."""
+    if images.labels is None:
+        count = min(_BESIDE * _COLUMNS, len(images))
+        return Examples(images.pixels[torch.linspace(0, len(images) - 1, count).long()].clone(), None, ())
+    classes = int(images.labels.max()) + 1
+    count = max(_BESIDE, -(-_BESIDE * _COLUMNS // classes))
+    of_class = [(images.labels == c).nonzero().flatten()[:count] for c in range(classes)]
+    index = torch.stack([own[i] for i in range(count) for own in of_class if i < len(own)][:_KEPT])
+    return Examples(images.pixels[index].clone(), images.labels[index].clone(), images.classes)
 
 
 def _pixels(images: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Real-valued series as the data of a GAN."""
 
-import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor
 
 from .... import data as sources
+from .... import drawing
 from ....data import Innovations, Series, Whitening
-from ....data.drawing import curves, png
 from ....metrics import (
     GaussianFit,
     PostHoc,
@@ -22,9 +21,11 @@ from ....metrics import (
     series_errors,
 )
 from ....models import GAN, RecurrentGAN
+from ... import files
 from ..fingerprint import fingerprint_of
 from .options import GanData, GanMeasuring, GanModel, GanSampling
-from .source import Source, draw
+from .source import Source, as_npy, draw
+from .units import units_of
 
 # By (steps, stride); sines are drawn anew for each length, so that no stride is theirs.
 READERS: dict[str, Callable[[int, int], Series]] = {
@@ -34,6 +35,7 @@ READERS: dict[str, Callable[[int, int], Series]] = {
     "sines": lambda steps, stride: sources.sines(steps),
 }
 
+EXAMPLES = "examples.npy"
 MEASURED = 10_000  # windows that measures look at, at most
 
 
@@ -50,11 +52,13 @@ class Sequences(Source):
     form: Innovations | Whitening | None
     classes: tuple[str, ...] = ()
     series: Series | None = None
+    examples: Tensor | None = None  # [T, n, F], in the units of the data, NaN past a sequence's end
 
     def __post_init__(self):
         if self.series is not None:
             own, lengths = self.series.values, self.series.lengths
             self._values = own if self.form is None else self.form(own, lengths)
+            self.examples = _some(self.series)
 
     @classmethod
     def read(cls, name: str, options: GanData, argument: str) -> "Sequences":
@@ -65,7 +69,15 @@ class Sequences(Source):
         if name in READERS:
             series = READERS[name](options.length, options.stride)
         else:
-            series = sources.read_series(name, options.length, options.stride, argument=argument)
+            series = sources.read_series(
+                name,
+                options.length,
+                options.stride,
+                argument=argument,
+                delimiter=options.delimiter,
+                decimal=options.decimal,
+                header=None if options.header is None else options.header == "yes",
+            )
         try:
             form = _fitted(series, options)
         except ValueError as error:
@@ -92,6 +104,7 @@ class Sequences(Source):
             high=torch.tensor(content["high"], dtype=torch.float64),
             form=next(iter(kept.values()), None),
             classes=tuple(content.get("classes", ())),
+            examples=_read_examples(folder / EXAMPLES),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -106,6 +119,19 @@ class Sequences(Source):
                 for name, each in _FORMS.items()
             },
         }
+
+    def keep(self, folder: Path) -> None:
+        super().keep(folder)
+        if self.examples is not None:
+            files.write(folder / EXAMPLES, as_npy(self.examples.movedim(1, 0)))
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        return self.series.skipped if self.series is not None else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.series.notes if self.series is not None else ()
 
     @property
     def _series(self) -> Series:
@@ -151,7 +177,7 @@ class Sequences(Source):
         )
 
     def measures(self, gan: GAN, how: GanMeasuring, *, full: bool) -> dict[str, float]:
-        part = _some(len(self), how.seed)
+        part = _measured(len(self), how.seed)
         real = self._series.values[:, part]
         lengths, labels = (
             None if x is None else x[part] for x in (self._series.lengths, self._series.labels)
@@ -180,7 +206,16 @@ class Sequences(Source):
         drawn = draw(gan, how.count, random, labels=labels, truncation=how.truncation, steps=steps)
         scaled = self._scaled(drawn, None)
         values = self.low + (scaled.double() + 1) / 2 * (self.high - self.low)
-        return {".png": png(curves(scaled[:, :32])), ".npy": _as_npy(values.movedim(1, 0))}
+        told = units_of(self.name, self.features)
+        figure = drawing.series_figure(
+            values,
+            self.examples,
+            features=self.features,
+            units=told.features,
+            step=told.step,
+            source=f"the data: {Path(self.name).name}",
+        )
+        return {".png": drawing.png(figure), ".npy": as_npy(values.movedim(1, 0))}
 
     def _scaled(self, drawn: Tensor, lengths: Tensor | None) -> Tensor:
         return drawn if self.form is None else self.form.inverse(drawn, lengths)
@@ -227,7 +262,7 @@ def _fitted(series: Series, options: GanData) -> Innovations | Whitening | None:
     return Whitening.fit(series.values, series.lengths) if options.whiten else None
 
 
-def _some(count: int, seed: int) -> Tensor:
+def _measured(count: int, seed: int) -> Tensor:
     """Which windows are measured on: all, or so many by lot."""
     if count <= MEASURED:
         return torch.arange(count)
@@ -239,7 +274,21 @@ def _mean(values: Iterable[float]) -> float:
     return sum(values) / len(values)
 
 
-def _as_npy(values: Tensor) -> bytes:
-    content = io.BytesIO()
-    np.save(content, values.numpy())
-    return content.getvalue()
+def _some(series: Series) -> Tensor:
+    """Windows evenly over the data, as many as are drawn."""
+    index = torch.linspace(0, len(series) - 1, min(drawing.LINES, len(series))).long()
+    values = series.original(series.values[:, index])
+    if series.lengths is not None:
+        past = torch.arange(len(values))[:, None] >= series.lengths[index]
+        values[past] = torch.nan
+    return values
+
+
+def _read_examples(path: Path) -> Tensor | None:
+    """What `keep` wrote; None in a run of before that."""
+    if not path.exists():
+        return None
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False)).movedim(1, 0)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} does not hold a run's examples: {error}") from error

@@ -1,13 +1,16 @@
 """The data of a GAN: what the task asks of pictures, series and characters alike."""
 
+import io
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ...._modes import evaluating
 from ....models import GAN
 from ... import files
 from .options import GanMeasuring, GanModel, GanSampling
@@ -31,6 +34,11 @@ class Source(ABC):
         """What was left out, and why."""
         return ()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How they were read, where that is not plain."""
+        return ()
+
     @abstractmethod
     def __len__(self) -> int:
         """How many samples there are."""
@@ -38,6 +46,11 @@ class Source(ABC):
     @abstractmethod
     def batch(self, index: Tensor) -> dict[str, Tensor]:
         """ "real", the samples at `index` [B], and their "labels" or "lengths" where they have some."""
+
+    def points(self, samples: Tensor) -> Tensor:
+        """Samples, as `batch` or `draw` has them but first by number [n, ...], as points [n, D]: the distance
+        of two tells how alike they are."""
+        return samples.flatten(1)
 
     @abstractmethod
     def fingerprint(self) -> str: ...
@@ -64,11 +77,15 @@ class Source(ABC):
         a class that there is not."""
         if how.class_ is None:
             return torch.arange(how.count) % len(self.classes)
-        if how.class_ in self.classes:
-            return torch.full((how.count,), self.classes.index(how.class_))
-        if how.class_.isdigit() and int(how.class_) < len(self.classes):
-            return torch.full((how.count,), int(how.class_))
-        raise ValueError(f"class_: expected one of {', '.join(self.classes)}, got {how.class_!r}")
+        return torch.full((how.count,), self.number_of(how.class_))
+
+    def number_of(self, name: str) -> int:
+        """Of a class, by its name or number. Raises ValueError where there is no such class."""
+        if name in self.classes:
+            return self.classes.index(name)
+        if name.isdigit() and int(name) < len(self.classes):
+            return int(name)
+        raise ValueError(f"class_: expected one of {', '.join(self.classes)}, got {name!r}")
 
     @abstractmethod
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
@@ -94,3 +111,34 @@ def draw(
         parts.append(gan.sample(rows.stop - begin, generator=random, **more, **how).cpu())
     drawn = torch.cat(parts, gan.sample_dim)
     return drawn.float() if drawn.is_floating_point() else drawn
+
+
+@torch.no_grad()
+def between(
+    gan: GAN,
+    rows: int,
+    columns: int,
+    random: torch.Generator,
+    *,
+    labels: Tensor | None = None,
+    truncation: float | None = None,
+) -> Tensor:
+    """Samples [rows * columns, ...] on the CPU, row by row: ways from one noise to another, each of one class
+    (labels [rows]), along arcs (White 2016, arXiv:1609.04468): on a straight line noise is too short in the
+    middle to be what the generator knows."""
+    first, last = gan.noise(2 * rows, truncation=truncation, generator=random).chunk(2)
+    cosine = torch.nn.functional.cosine_similarity(first, last)[:, None, None].clamp(-1, 1)
+    angle = cosine.acos()
+    share = torch.linspace(0, 1, columns, device=first.device, dtype=first.dtype)[:, None]
+    ends = first[:, None], last[:, None]
+    noise = (((1 - share) * angle).sin() * ends[0] + (share * angle).sin() * ends[1]) / angle.sin()
+    told = None if labels is None else labels.repeat_interleave(columns)
+    with evaluating(gan):
+        return gan.generate(noise.flatten(0, 1), told).cpu().float()
+
+
+def as_npy(values: Tensor) -> bytes:
+    """The content of a .npy file."""
+    content = io.BytesIO()
+    np.save(content, values.numpy())
+    return content.getvalue()

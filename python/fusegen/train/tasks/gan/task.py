@@ -7,16 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .... import drawing
 from ....data import Shuffled
-from ....gan import GanOptions
+from ....gan import DiffAugment, GanOptions
 from ....gan.turns import discriminator_turn, generator_turn
 from ....models import GAN, RecurrentGAN
 from ... import config
-from ...task import Losses, Task, Turn
+from ...task import Losses, Task, Turn, Watch
 from ...workers import Shard
 from .options import PRESETS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling
 from .reading import read_source, revived
 from .source import Source
+from .watch import GanWatch
 
 __all__ = ["GanBatches", "GanTask"]
 
@@ -31,15 +33,19 @@ class GanTask(Task):
     options = {"model": GanModel, "data": GanData, "fit": GanFit, "run": GanRun}  # noqa: RUF012
     sampling = GanSampling
     measuring = GanMeasuring
+    curves = True
 
     def __init__(self, model: GAN, source: Source, fit: GanFit, cut: GanData):
         self.model, self.source, self._fit, self._cut = model, source, fit, cut
-        self.skipped = source.skipped
-        names = (
-            *("loss", "r1", "r2", "gp", "penalty_every", "penalty_noise"),
-            *("label_smoothing", "generator_every"),
+        self.skipped, self.notes = source.skipped, source.notes
+        names = ("loss", "r1", "r2", "gp", "penalty_every", "label_smoothing", "generator_every")
+        self.rules = GanOptions(
+            **{name: getattr(fit, name) for name in names},
+            approximate_r1=fit.approximate_r1 or None,  # 0 asks for the exact one, where a preset has another
+            approximate_r2=fit.approximate_r2 or None,
         )
-        self.rules = GanOptions(**{name: getattr(fit, name) for name in names})
+        self._augment = _augmentation(fit.augment, source)
+        self._warm_up = fit.warm_up if isinstance(model, RecurrentGAN) and model.residual else 0
         self._step = 0
 
     @classmethod
@@ -68,11 +74,17 @@ class GanTask(Task):
             source = revived(folder, config.read_json(kept, argument))
         if options.conditional and not source.classes:
             raise ValueError(f"conditional: {source.name} has no classes")
+        if source.kind != "text":
+            drawing.check()  # now, not at the first sample
         return cls(source.model(options), source, fit, cut)
 
     def data(self, shard: Shard) -> "GanBatches":
         rows = Shuffled(len(self.source), self._cut.batch, self._fit.seed, shard.of(self._cut.batch))
         return GanBatches(self.source, rows)
+
+    def watch(self) -> Watch:
+        fit = self._fit
+        return GanWatch(self.source, fit.loss, fit.steps, stop=fit.stop_when_collapsed, warm_up=self._warm_up)
 
     def at(self, step: int, steps: int) -> None:
         self._step = step
@@ -121,10 +133,11 @@ class GanTask(Task):
         """The generator's loss through the discriminator, which learns nothing, and by likelihood."""
         fit, model = self._fit, self.model
         losses: dict[str, Tensor] = {}
-        weight = 1.0 if self._step < fit.warm_up else fit.supervised
+        warming = self._step < self._warm_up
+        weight = 1.0 if warming else fit.supervised
         if weight and isinstance(model, RecurrentGAN) and model.residual:
             losses["surprise"] = model.surprise(batch["real"], *self._besides(batch))
-            if self._step < fit.warm_up:
+            if warming:
                 return {"generator loss": losses["surprise"], **losses}, None
         real, fake = self._both(batch)
         loss = generator_turn(model, real, fake, self.rules).loss
@@ -134,7 +147,10 @@ class GanTask(Task):
         """Real and as many fake samples, of the same labels and lengths, as the discriminator takes them."""
         model, besides = self.model, self._besides(batch)
         real = model.critic_input(batch["real"], *besides)
-        return real, model.critic_input(model.fakes(real, *besides), *besides)
+        fake = model.fakes(real, *besides)
+        if self._augment is not None:  # before labels stand beside them
+            real, fake = model.critic_input(self._augment(batch["real"]), *besides), self._augment(fake)
+        return real, model.critic_input(fake, *besides)
 
     def _besides(self, batch: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
         """Labels, of a model with classes, and lengths."""
@@ -152,15 +168,29 @@ class GanTask(Task):
         return self.source.measures(self.model, GanMeasuring(**{**own, **asked}), full=True)
 
     def sample(self, how: GanSampling, model: GAN | None = None) -> dict[str, str | bytes]:
-        """A grid of images or of curves under ".png", sequences in the units of the data under ".npy" too;
-        text under ".txt". Raises ValueError for a class that there is not."""
+        """Images or series beside some of the data under ".png", sequences in the units of the data under
+        ".npy" too; text under ".txt". Raises ValueError for a class that there is not."""
         gan = self.model if model is None else model
         if how.class_ is not None and not gan.num_classes:
             raise ValueError("class_: this run's model has no classes; train with --conditional")
+        if how.interpolate and self.source.kind != "images":
+            raise ValueError(f"interpolate: it is for images, and this run's model makes {self.source.kind}")
         return self.source.drawn(gan, how)
 
     def fingerprint(self) -> str:
         return self.source.fingerprint()
+
+
+def _augmentation(policy: str | None, source: Source) -> DiffAugment | None:
+    """Raises ValueError, naming the option."""
+    if policy is None:
+        return None
+    if source.kind != "images":
+        raise ValueError(f"augment: it changes images, and {source.name} has {source.kind}")
+    try:
+        return DiffAugment(policy)
+    except ValueError as error:
+        raise ValueError(str(error).replace("policy", "augment", 1)) from error
 
 
 class GanBatches:

@@ -14,7 +14,7 @@ class NormalisedForwardPass : NormalisedKernel<NormalisedForward, S, cell> {
   using Base = NormalisedKernel<NormalisedForward, S, cell>;
   using Base::apart_, Base::summed_, Base::of_state_, Base::GH_, Base::ldg_, Base::ldh_, Base::blocks_;
   using Base::b_c_, Base::b_hh_, Base::b_ih_, Base::g_c_, Base::g_hh_, Base::g_ih_;
-  using Base::batches_, Base::bounds_, Base::p_, Base::plan_, Base::relu_;
+  using Base::batches_, Base::bounds_, Base::fresh_, Base::p_, Base::plan_, Base::relu_;
   using Base::G, Base::L;
   using typename Base::C, typename Base::V;
 
@@ -33,6 +33,7 @@ class NormalisedForwardPass : NormalisedKernel<NormalisedForward, S, cell> {
   };
 
   const int64_t ldx_, panels_x_, panels_h_;  // the latter of a block
+  const bool once_;  // whether this call uses each weight but once: packed as it is used
   C *W_, *R_;
   std::vector<TeamScratch> scratch_;
 
@@ -41,7 +42,8 @@ public:
       : Base(p, plan, plan.chunk_rows * Base::teams(plan)),
         ldx_(padded<C>(p.I)),
         panels_x_(PanelShape{GH_, 1}.template count<C>()),
-        panels_h_(PanelShape{blocks_.rows(), 1}.template count<C>()) {}
+        panels_h_(PanelShape{blocks_.rows(), 1}.template count<C>()),
+        once_(this->reads_R_once()) {}
   static void run(const NormalisedForward& p) {
     NormalisedForwardPass(p, cpu::plan_forward(Base::planned(p))).run();
   }
@@ -53,15 +55,17 @@ private:
 #pragma omp parallel num_threads(plan_.threads)
     {
       const int rank = omp_get_thread_num(), size = omp_get_num_threads();
-      pack(rank, size);
+      if (!once_) pack(rank, size);
 #pragma omp barrier
       this->each_team(rank, size, [&](int k, const Team& team) { run_team(k, team); });
     }
   }
 
   void lay_out(cpu::Arena& arena) {
-    W_ = arena.take<C>(panels_x_ * p_.I * kTileColumns<C> + cpu::kReadPast);
-    R_ = arena.take<C>(p_.blocks * panels_h_ * blocks_.units() * kTileColumns<C> + cpu::kReadPast);
+    fresh_ = arena.take<C>(once_ ? plan_.threads * kFreshElements<C> : 0);
+    W_ = arena.take<C>(once_ ? 0 : panels_x_ * p_.I * kTileColumns<C> + cpu::kReadPast);
+    R_ =
+        arena.take<C>(once_ ? 0 : p_.blocks * panels_h_ * blocks_.units() * kTileColumns<C> + cpu::kReadPast);
     this->take_vectors(arena);
     scratch_.assign(batches_.size(), {});
     for (size_t k = 0; k < batches_.size(); ++k) {
@@ -76,14 +80,29 @@ private:
   }
 
   void pack(int rank, int size) const {
-    const S *const W = static_cast<const S*>(p_.W.data), *const R = static_cast<const S*>(p_.R.data);
-    this->pack_right([&](int64_t n) { return W + n * p_.W.stride; }, GH_, p_.I, W_, rank, size);
+    this->pack_right([&](int64_t n) { return row_of_W(n); }, GH_, p_.I, W_, rank, size);
     const int64_t m = blocks_.units();
     Blocks::each(share(p_.blocks * panels_h_, rank, size), panels_h_, [&](int64_t b, const Range& panels) {
       for (int64_t p = panels.begin; p < panels.end; ++p)
-        pack_columns<S>([&](int64_t n) { return R + blocks_.row(b, n) * p_.R.stride; }, blocks_.rows(), m, p,
+        pack_columns<S>([&](int64_t n) { return row_of_R(b, n); }, blocks_.rows(), m, p,
                         R_ + (b * panels_h_ + p) * m * kTileColumns<C>);
     });
+  }
+  const S* row_of_W(int64_t n) const { return static_cast<const S*>(p_.W.data) + n * p_.W.stride; }
+  const S* row_of_R(int64_t block, int64_t n) const {
+    return static_cast<const S*>(p_.R.data) + blocks_.row(block, n) * p_.R.stride;
+  }
+
+  // f(the panels of a weight [N][K] whose rows are row(n)), which lie at `packed` or are packed when needed.
+  template <class RowPointer, class F>
+  void with_panels(const RowPointer& row, int64_t N, int64_t K, const C* packed, const Team& team,
+                   const F& f) const {
+    if (!once_) return f(PackedPanels<C, kTileVectors>{packed, K});
+    const auto pack = [&](const PanelBlock& block, C* buffer) {
+      pack_columns<S>([&](int64_t n) { return row(n) + block.k0; }, N, block.k1 - block.k0, block.panel,
+                      buffer);
+    };
+    f(FreshPanels{pack, fresh_ + team.rank * kFreshElements<C>});
   }
 
   void run_team(int k, const Team& team) {
@@ -108,12 +127,15 @@ private:
         const int rows = batch.active(step);
         Blocks::each(columns, panels_h_, [&](int64_t b, const Range& panels) {
           const int64_t m = blocks_.units();
-          multiply_rows<C, kTileVectors>(
-              ProductRows<C>(h_rows[b].data(), rows, m),
-              PackedPanels<C, kTileVectors>{R_ + b * panels_h_ * m * kTileColumns<C>, m}, Sweep{panels, step},
-              Nothing<C>{}, each_row([&](int row, int64_t panel, const auto& sums) {
-                blocks_.template scatter<C>(b, panel, sums, s.h_part + row * ldg_);
-              }));
+          const auto multiply = [&](const auto& source) {
+            multiply_rows<C, kTileVectors>(
+                ProductRows<C>(h_rows[b].data(), rows, m), source, Sweep{panels, step}, Nothing<C>{},
+                each_row([&](int row, int64_t panel, const auto& sums) {
+                  blocks_.template scatter<C>(b, panel, sums, s.h_part + row * ldg_);
+                }));
+          };
+          with_panels([&](int64_t n) { return row_of_R(b, n); }, blocks_.rows(), m,
+                      R_ + (once_ ? 0 : b * panels_h_ * m * kTileColumns<C>), team, multiply);
         });
         team.barrier();
         const Range mine = share(rows, team);
@@ -181,11 +203,13 @@ private:
       }
     }
     if constexpr (sizeof(S) != sizeof(C)) team.barrier();
-    multiply_rows<C, kTileVectors>(ProductRows<C>(rows, p_.I), PackedPanels<C, kTileVectors>{W_, p_.I},
-                                   Sweep{share(panels_x_, team)}, Nothing<C>{},
-                                   each_row([&](int row, int64_t panel, const auto& sums) {
-                                     store_row<C>(GH_, panel, sums, false, s.x_part + row * ldg_);
-                                   }));
+    const auto multiply = [&](const auto& source) {
+      multiply_rows<C, kTileVectors>(ProductRows<C>(rows, p_.I), source, Sweep{share(panels_x_, team)},
+                                     Nothing<C>{}, each_row([&](int row, int64_t panel, const auto& sums) {
+                                       store_row<C>(GH_, panel, sums, false, s.x_part + row * ldg_);
+                                     }));
+    };
+    with_panels([&](int64_t n) { return row_of_W(n); }, GH_, p_.I, W_, team, multiply);
     team.barrier();
     if (summed_) return;
     for (int64_t r = mine.begin; r < mine.end; ++r) {

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from .._errors import first_line
+from ..._errors import first_line
 
 # Loaders of files: hf:parquet:FILE. With any other name the second part is a configuration.
 _FILES = ("arrow", "csv", "json", "parquet", "text", "xml")

@@ -1,5 +1,5 @@
-"""A step of a chain with convolutions, forward and backward, whose gradient is written by hand: what such
-steps share, and the autograd function around them."""
+"""A step, forward and backward, whose gradient is written by hand: what such steps share, and the autograd
+function around them."""
 
 from __future__ import annotations
 
@@ -11,29 +11,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _backend
-from ..ops import differentiate
-from ..ops.differentiate import Differentiable, autograd_function
-from ..ops.layout import present
-from ..ops.route import plain, transformed
-from . import chain, checks
-from .chain import Map, Parameters
-from .layouts import Blocked, Layout
-from .objective import Objective
-from .request import Request
+from ... import _backend
+from ...ops import differentiate
+from ...ops.differentiate import Differentiable, autograd_function
+from ...ops.layout import present
+from ...ops.route import plain, transformed
+from .. import chain, checks
+from ..chain import Map, Parameters
+from ..layouts import Blocked, Layout
+from ..objective import Objective
+from ..request import Request
 
 # What a forward pass gives: outputs, the loss first, the only one with a gradient; and what it keeps for the
 # backward pass, beside the tensors that it was given.
 Forward = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
-@dataclass(frozen=True)
 class Pass(ABC):
-    """How a step goes through its maps. ``tensors`` are its samples and parameters, flat and in one order."""
-
-    maps: tuple[Map, ...]
-    layout: Layout
-    objective: Objective
+    """How a step goes through D. ``tensors`` are its samples and parameters, flat and in one order."""
 
     @abstractmethod
     def forward(self, tensors: Sequence[Any]) -> Forward: ...
@@ -48,13 +43,26 @@ class Pass(ABC):
     def formula(self, tensors: Sequence[Any]) -> Tensor:
         """The loss in torch's operators, differentiable by every tensor any number of times."""
 
+
+def loss_and_derivative(objective: Objective, logits: Tensor, nr: int) -> tuple[Tensor, Tensor]:
+    """The loss of the logits of nr real and of fake samples, exact penalties left out, and its derivative by
+    them."""
+    with torch.inference_mode(False), torch.enable_grad():
+        z = logits.clone().detach().requires_grad_()
+        value = objective.of(z[:nr] if nr else None, z[nr:])
+        return value.detach(), torch.autograd.grad(value, z)[0]
+
+
+@dataclass(frozen=True)
+class ChainPass(Pass):
+    """A pass through the maps of a chain with convolutions."""
+
+    maps: tuple[Map, ...]
+    layout: Layout
+    objective: Objective
+
     def loss_and_derivative(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of the logits of real and fake samples, penalties left out, and its derivative by them."""
-        nr = self.layout.counts[0]
-        with torch.inference_mode(False), torch.enable_grad():
-            z = logits.clone().detach().requires_grad_()
-            value = self.objective.of(z[:nr] if nr else None, z[nr:])
-            return value.detach(), torch.autograd.grad(value, z)[0]
+        return loss_and_derivative(self.objective, logits, self.layout.counts[0])
 
     def input_gradients(
         self, need: Sequence[bool], tensors: Sequence[Any], by_group: Callable[[int, slice], Tensor]
@@ -120,6 +128,8 @@ def known(request: Request) -> tuple[Map, ...] | str:
     # Torch is faster at batch norms of dense layers; what else they may be, the dense route knows.
     if not found.convolves or request.dim != 0 or fake.dim() < 2:
         return ""
+    if found.beyond:
+        return f"{found.beyond} stands in a chain with convolutions, which know piecewise linear activations"
     maps = chain.maps(found, tuple(fake.shape[1:]))
     if not isinstance(maps, str) and _backend.autocast_dtype(fake) is not None:
         return "convolutions under autocast go through autograd"

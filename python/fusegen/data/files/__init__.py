@@ -1,0 +1,1 @@
+"""How files are read: arrays, tables, sound, folders of them, data sets through `datasets`."""

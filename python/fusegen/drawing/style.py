@@ -1,0 +1,72 @@
+"""The style of every picture: sizes in inches, of which a page's width has 8.3 at 100 pixels each."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from ..data._optional import needed
+
+WIDTH = 8.3
+DPI = 100
+TEXT = 9  # points: 12.5 pixels
+# Okabe and Ito's colours, which the colour-blind tell apart, the palest last.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
+MUTED, FAINT, ALARM = "#666666", "#e5e5e5", "#f6d9d0"
+
+_STYLE = {
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",  # matplotlib brings it: the same letters everywhere
+    "font.size": TEXT,
+    "axes.titlesize": TEXT + 1,
+    "axes.titlelocation": "left",
+    "axes.labelsize": TEXT,
+    "xtick.labelsize": TEXT - 1,
+    "ytick.labelsize": TEXT - 1,
+    "legend.fontsize": TEXT,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+}
+
+
+def check() -> None:
+    """Raises ModuleNotFoundError, saying what to install, without matplotlib."""
+    needed("matplotlib", "matplotlib")
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Everything drawn inside has the style, whatever a user's own settings are."""
+    needed("matplotlib", "matplotlib")
+    from cycler import cycler
+    from matplotlib import style
+
+    with style.context({**_STYLE, "axes.prop_cycle": cycler(color=COLOURS)}, after_reset=True):
+        yield
+
+
+def figure(width: float = WIDTH, height: float = 3.0, **how: Any) -> Any:
+    """A new figure of so many inches, of no window and of no list of figures, to be drawn in under
+    ``styled``."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), **how)
+
+
+def png(drawn: Any) -> bytes:
+    """A figure as the content of a PNG file: the same bytes for the same figure and matplotlib."""
+    content = io.BytesIO()
+    with styled():
+        drawn.savefig(content, format="png", metadata={"Software": None})
+    return content.getvalue()

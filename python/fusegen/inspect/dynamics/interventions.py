@@ -1,0 +1,259 @@
+"""What changes when a unit is taken out, or a state is put in from another run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ... import _arguments
+from ..recording.calls import LayerCall, Made, Place, Run, run_in_parts
+from ..recording.names import one, plane
+from ..recording.taps import Seat, tapped
+
+State = Tensor | tuple[Tensor, ...]
+
+
+@contextmanager
+def ablate(
+    model: nn.Module,
+    units: int | Sequence[int],
+    name: str | None = None,
+    *,
+    layer: int = 0,
+    direction: int = 0,
+) -> Iterator[None]:
+    """``with fusegen.inspect.ablate(model, [3, 5]):`` runs a layer or cell as if h of these units were zero
+    at every step: neither the recurrence nor what comes behind sees them. The fused kernels run, gradients
+    are those of the changed layer, and nothing of the model is written to.
+
+    units: numbers; of a projected layer those of the H inside, before the projection. name: the module's, as
+    ``named_modules`` has it; None where there is one alone. layer, direction: of it.
+
+    Contexts may be nested, in each other and in ``record``, which sees the zeros. Raises TypeError or
+    ValueError for a unit, name, layer or direction that does not exist.
+    """
+    what = "fusegen.inspect.ablate"
+    name, m = one(what, model, name)
+    plane(what, m, layer, direction)
+    given = _arguments.wholes(f"{what}: units", [units] if isinstance(units, int) else list(units), 0)
+    if max(given, default=0) >= m.hidden_size:
+        who, last = name or "the model", m.hidden_size - 1
+        raise ValueError(f"{what}: {who} has units 0..{last}, not {max(given)}")
+    with tapped([m], _Ablation(layer, direction, list(given))):
+        yield
+
+
+class _Ablation:
+    outermost = False
+
+    def __init__(self, layer: int, d: int, units: list[int]) -> None:
+        self.layer, self.d, self.units = layer, d, units
+
+    def __call__(self, seat: Seat, call: LayerCall, run: Run) -> Made:
+        if seat.layer != self.layer:
+            return run(call)
+        H, at = call.sizes[1], self.d * call.per
+        weights = list(call.weights)
+        R = weights[at + 1]
+        assert R is not None
+        keep = R.new_ones(H)
+        keep[self.units] = 0
+        W_hr = weights[at + 4] if call.per == 5 else None
+        if W_hr is not None:
+            weights[at + 4] = W_hr * keep.to(W_hr.dtype)
+            return run(replace(call, weights=weights))
+        # of a matrix of blocks, row j H + u multiplies the units of u's block
+        blocks = H // R.shape[1]
+        columns = keep.view(blocks, 1, -1).expand(-1, H // blocks, -1).reshape(H, -1)
+        weights[at + 1] = R * columns.repeat(R.shape[0] // H, 1)
+        made = run(replace(call, weights=weights))
+        of_all = torch.ones(call.directions, H, dtype=made.y.dtype, device=made.y.device)
+        of_all[self.d] = keep.to(made.y.dtype)
+        h_n, *rest = made.states
+        return replace(
+            made, y=made.y * of_all.flatten(), states=(h_n * of_all.unsqueeze(1).to(h_n.dtype), *rest)
+        )
+
+
+@contextmanager
+def patch(
+    model: nn.Module,
+    state: State,
+    after: int,
+    name: str | None = None,
+    *,
+    layer: int = 0,
+    direction: int = 0,
+    units: Sequence[int] | None = None,
+) -> Iterator[None]:
+    """``with fusegen.inspect.patch(model, plane.state(t), after=t):`` replaces the state that a layer or
+    cell has after step ``after`` by one from another run, and lets it go on from there: what step ``after``
+    itself gave stays. The fused kernels run, and gradients reach ``state``.
+
+    state: h [B, P] ([P] for the whole batch), of an LSTM (h, c) with c [B, H]; ``Plane.state`` gives them of
+    a recording. after: the step, counted from 0 over all calls in the context, as ``record`` counts them. In
+    the reverse direction the steps before it come after. units: those that are replaced; all if None (of a
+    projected layer only all). name, layer, direction: as of ``ablate``. Sequences that have ended before
+    keep their state.
+
+    Raises TypeError or ValueError for what does not fit; RuntimeError for calls that draw masks (recurrent
+    dropout or zoneout in training), and for a reverse direction with lengths, which begins elsewhere in each
+    sequence.
+    """
+    what = "fusegen.inspect.patch"
+    name, m = one(what, model, name)
+    plane(what, m, layer, direction)
+    after = _arguments.whole(f"{what}: after", after, 0)
+    states = (state,) if isinstance(state, Tensor) else tuple(state)
+    if not all(isinstance(s, Tensor) for s in states):
+        raise TypeError(f"{what}: expected state as a Tensor, or (h, c)")
+    chosen = None if units is None else list(_arguments.wholes(f"{what}: units", list(units), 0))
+    with tapped([m], _Patch(layer, direction, states, after, chosen)):
+        yield
+
+
+class _Patch:
+    outermost = False
+
+    def __init__(
+        self, layer: int, d: int, states: tuple[Tensor, ...], after: int, units: list[int] | None
+    ) -> None:
+        self.layer, self.d, self.states, self.after, self.units = layer, d, states, after, units
+        self.begun = 0
+
+    def __call__(self, seat: Seat, call: LayerCall, run: Run) -> Made:
+        if seat.layer != self.layer:
+            return run(call)
+        T, first = call.x.shape[0], self.begun
+        self.begun += T
+        t = self.after - first
+        if not 0 <= t < T:
+            return run(call)
+        what = "fusegen.inspect.patch"
+        if call.draws:
+            raise RuntimeError(f"{what}: expected no masks (recurrent dropout, zoneout) in the call")
+        if self.d == 1 and call.lengths is not None:
+            raise RuntimeError(f"{what}: expected no lengths with the reverse direction")
+        cut = (T - t) if self.d else t + 1
+        self._check(call)
+
+        def look(part: LayerCall, made: Made, at: Place) -> Made:
+            last = int(at.t.max() if self.d == 0 else at.t.min())
+            return self._patched(call, made) if at.d == self.d and last == t else made
+
+        def cuts(d: int) -> list[int]:
+            return sorted({0, cut, T}) if d == self.d else [0, T]
+
+        parts = _Gathered(call)
+        made = run_in_parts(call, run, cuts, lambda part, made, at: look(part, parts.add(made, at), at))
+        return replace(made, gates=parts.gates, cells=parts.cells)
+
+    def _check(self, call: LayerCall) -> None:
+        sizes = call.sizes if call.has_c else call.sizes[:1]
+        if len(self.states) != len(sizes):
+            raise ValueError(f"fusegen.inspect.patch: expected {len(sizes)} states, got {len(self.states)}")
+        B = call.x.shape[1]
+        for i, (s, n) in enumerate(zip(self.states, sizes, strict=True)):
+            if tuple(s.shape) not in ((B, n), (n,)):
+                raise ValueError(f"fusegen.inspect.patch: expected state {i} [{B}, {n}], got {list(s.shape)}")
+        P, H = call.sizes
+        if self.units is not None and (P != H or max(self.units, default=0) >= H):
+            raise ValueError(f"fusegen.inspect.patch: expected units of 0..{H - 1}, and no projection")
+
+    def _patched(self, call: LayerCall, made: Made) -> Made:
+        states = []
+        for new, old in zip(self.states, made.states, strict=True):
+            put = new.to(old.device, old.dtype).expand(old.shape[1:])
+            mine = torch.ones_like(old[0], dtype=torch.bool)
+            if self.units is not None:
+                mine = torch.zeros_like(mine)
+                mine[:, self.units] = True
+            if call.lengths is not None:
+                mine = mine & (call.lengths.to(old.device) > self.after_of(call)).unsqueeze(1)
+            states.append(torch.where(mine, put, old[0]).unsqueeze(0))
+        return replace(made, states=tuple(states))
+
+    def after_of(self, call: LayerCall) -> int:
+        """The step within the call that is under way."""
+        return self.after - (self.begun - call.x.shape[0])
+
+
+class _Gathered:
+    """Gates and cells of parts, put together for who looks on."""
+
+    def __init__(self, call: LayerCall) -> None:
+        self.call = call
+        self.gates: Tensor | None = None
+        self.cells: Tensor | None = None
+
+    def add(self, made: Made, at: Place) -> Made:
+        self.gates = self._put(self.gates, made.gates, at)
+        self.cells = self._put(self.cells, made.cells, at)
+        return made
+
+    def _put(self, whole: Tensor | None, part: Tensor | None, at: Place) -> Tensor | None:
+        if part is None:
+            return None
+        part = part[0].detach()
+        if whole is None:
+            T, D = self.call.x.shape[0], self.call.directions
+            whole = part.new_zeros(D, T, *part.shape[1:])
+        at.put(whole[at.d], part)
+        return whole
+
+
+class Change(NamedTuple):
+    """A loss before and after, and by how much it rose."""
+
+    before: float
+    after: float
+    change: float
+
+
+def change_of_loss(
+    loss: Callable[[], Tensor | float], contexts: AbstractContextManager[object] | Sequence[object]
+) -> Change:
+    """What a loss is without and inside a context, or several: ``change_of_loss(lambda: loss_of(model(x)),
+    ablate(model, 3))``. Runs without gradients, in the mode that the model is in; ``loss`` must give the same
+    each time (no dropout)."""
+    every = [contexts] if isinstance(contexts, AbstractContextManager) else list(contexts)
+    with torch.no_grad():
+        before = float(loss())
+        with _all_of(every):
+            after = float(loss())
+    return Change(before, after, after - before)
+
+
+@contextmanager
+def _all_of(contexts: Sequence[object]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for each in contexts:
+            stack.enter_context(each)  # type: ignore[arg-type]
+        yield
+
+
+def ablation_effects(
+    model: nn.Module,
+    loss: Callable[[], Tensor | float],
+    name: str | None = None,
+    *,
+    units: Sequence[int] | None = None,
+    layer: int = 0,
+    direction: int = 0,
+) -> Tensor:
+    """By how much a loss rises when each of these units (all if None) is ablated alone, in float64 [units].
+    Other arguments and errors as of ``ablate`` and ``change_of_loss``; the loss runs once a unit and once."""
+    _, m = one("fusegen.inspect.ablation_effects", model, name)
+    chosen = range(m.hidden_size) if units is None else units
+    with torch.no_grad():
+        before = float(loss())
+        after = []
+        for unit in chosen:
+            with ablate(model, unit, name, layer=layer, direction=direction):
+                after.append(float(loss()))
+    return torch.tensor(after, dtype=torch.float64) - before
