@@ -30,8 +30,9 @@ class PlainGan(GanTask):
 
     def discriminator_turn(self, D, batch, carried):
         rules, model = self.rules, self.model
-        if (rules.loss, rules.r2, rules.gp, model.num_classes) != ("non_saturating", 0.0, 0.0, 0):
-            raise ValueError("loss: plain torch stands for non_saturating with R1 alone, without classes")
+        known = ("non_saturating", 0.0, 0.0, None, 0)
+        if (rules.loss, rules.r2, rules.gp, rules.approximate_r1, model.num_classes) != known:
+            raise ValueError("loss: plain torch stands for non_saturating with exact R1, without classes")
         with torch.no_grad():
             real, fake = self._both(batch)
         weights = rules.penalties(self._step)
