@@ -46,9 +46,14 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--keep", type=Path, help="a folder for the runs, which are thrown away otherwise")
     parser.add_argument("--dry", action="store_true", help="write no CSV")
     parser.add_argument("--by", choices=["fusegen", "torch", "both"], default="both", help="gan: who trains")
+    parser.add_argument("--judges", type=int, default=0, help="gan of series: so many of each kind of judge")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="text: draw the curves there, as PNG")
     asked, flags = parser.parse_known_args(argv)
-    for flag, given, bar in (("--by", asked.by != "both", "gan"), ("--picture", asked.picture, "text")):
+    for flag, given, bar in (
+        ("--by", asked.by != "both", "gan"),
+        ("--judges", asked.judges, "gan"),
+        ("--picture", asked.picture, "text"),
+    ):
         if given and asked.bar != bar:
             parser.error(f"{flag}: expected the bar {bar}, got {asked.bar}")
     return asked, flags
@@ -62,7 +67,9 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as aside, record.learning(asked.bar, names, asked.dry) as (path, add):
         for seed in range(asked.first, asked.first + asked.seeds):
             folder = (asked.keep or Path(aside)) / f"{asked.bar}-{seed}"
-            of_seed = list(BARS[asked.bar](Asked(asked.bar, seed, folder, tuple(flags), asked.by)))
+            of_seed = list(
+                BARS[asked.bar](Asked(asked.bar, seed, folder, tuple(flags), asked.by, asked.judges))
+            )
             add(map(asdict, of_seed))
             figures += of_seed
     print("\n" + "\n".join(map(line, figures)))

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,24 @@ def test_the_hooks_are_what_make_lint_runs():
 
 
 HOOKS = ROOT / ".pre-commit-config.yaml"
+
+
+def packages_named_in(tree: ast.AST) -> set[str]:
+    """Those beyond the standard library that a module imports anywhere."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names
+
+
+def test_types_are_checked_alike_whatever_extras_are_installed():
+    """mypy fails at a package that is not there, unless pyproject.toml says that it may be missing."""
+    may_be_missing = re.search(
+        r'module = \[([^\]]*)\]\nfollow_imports = "skip"', (ROOT / "pyproject.toml").read_text()
+    )
+    named = {name.removesuffix(".*") for name in re.findall(r'"([^"]+)"', may_be_missing[1])}
+    used = set().union(*(packages_named_in(ast.parse(path.read_text())) for path in PACKAGE.rglob("*.py")))
+    assert used - {"torch", "numpy", "fusegen"} <= named

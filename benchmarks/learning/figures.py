@@ -13,13 +13,15 @@ from fusegen.train.run import Run, read_log
 
 @dataclass(frozen=True)
 class Asked:
-    """One run of a bar. flags: of `fusegen train`, in place of its defaults; by: who trains a GAN."""
+    """One run of a bar. flags: of `fusegen train`, in place of its defaults; by: who trains a GAN; judges: of
+    the series that it draws, so many of each kind."""
 
     bar: str
     seed: int
     folder: Path
     flags: tuple[str, ...] = ()
     by: str = "both"
+    judges: int = 0
 
 
 @dataclass

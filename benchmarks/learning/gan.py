@@ -30,8 +30,9 @@ class PlainGan(GanTask):
 
     def discriminator_turn(self, D, batch, carried):
         rules, model = self.rules, self.model
-        if (rules.loss, rules.r2, rules.gp, model.num_classes) != ("non_saturating", 0.0, 0.0, 0):
-            raise ValueError("loss: plain torch stands for non_saturating with R1 alone, without classes")
+        known = ("non_saturating", 0.0, 0.0, None, 0)
+        if (rules.loss, rules.r2, rules.gp, rules.approximate_r1, model.num_classes) != known:
+            raise ValueError("loss: plain torch stands for non_saturating with exact R1, without classes")
         with torch.no_grad():
             real, fake = self._both(batch)
         weights = rules.penalties(self._step)
@@ -62,7 +63,12 @@ def gan(asked: Asked) -> Iterator[Figure]:
     for by, run in done.items():
         for measure in run.last:
             figure = run.figure(measure, asked.bar if by == "fusegen" else f"{asked.bar} in plain torch")
-            yield figure.beside("plain torch", plain.last[measure]) if plain and by == "fusegen" else figure
+            fit = run.last.get(f"{measure} of a Gaussian fit")
+            if plain and by == "fusegen":
+                figure = figure.beside("plain torch", plain.last[measure])
+            elif fit is not None:
+                figure = figure.beside("a Gaussian fit", fit)
+            yield figure
 
 
 def measured(asked: Asked, by: str) -> Trained:
@@ -75,7 +81,8 @@ def measured(asked: Asked, by: str) -> Trained:
         done = train(asked, "gan" if by == "fusegen" else PLAIN, folder=folder)
         fusegen.set_backend(backend)
         with contextlib.redirect_stdout(said):
-            if command(["evaluate", str(folder), "--checkpoint", "last"]):
+            judges = ["--judges", str(asked.judges)] if asked.judges else []
+            if command(["evaluate", str(folder), "--checkpoint", "last", *judges]):
                 raise SystemExit("fusegen evaluate failed")
     finally:
         fusegen.set_backend(backend)

@@ -8,9 +8,10 @@ import torch
 from fusegen import losses
 from fusegen.gan import GanOptions, Optimizers, gan_step
 from fusegen.gan.training import _finite
+from fusegen.gan.turns import discriminator_turn
 from fusegen.models import MLPGAN, RecurrentGAN
 from fusegen.models.gan.recurrent import gumbel_noise, straight_through
-from gan_models import MODELS, N, T, dcgan, labels_of, mlp, real_of, same_state, series, state, text
+from gan_models import MODELS, N, T, dcgan, labels_of, mlp, real_of, residual, same_state, series, state, text
 from tolerances import agree, close
 from torch import nn
 
@@ -95,6 +96,50 @@ def test_what_lies_past_a_sequences_end_changes_nothing(make):
     assert not torch.allclose(judge(real, lengths=lengths), judge(real))
     fake = model.fakes(real, labels, lengths)
     assert (fake[past] == 0).all() and (fake[~past].abs().sum(-1) > 0).all()
+
+
+def test_a_residual_generator_begins_as_its_noise():
+    model = residual(begun=False)
+    noise = model.noise(N)
+    assert torch.equal(model.generate(noise), noise[..., 2:5])
+    model = residual()
+    x = model.generate(noise)
+    assert not torch.equal(x, noise[..., 2:5])
+    # a step is made of what was before it, and of its own noise by its scale alone
+    later, own = noise.clone(), noise.clone()
+    later[3:] += 1
+    own[2, :, 2:5] += 1
+    assert torch.equal(model.generate(later)[:3], x[:3])
+    assert (model.generate(own)[2] > x[2]).all()
+
+
+@pytest.mark.parametrize("lengths", [None, [T, 2, 1, T, 3, T]], ids=["full", "ragged"])
+def test_the_surprise_is_that_of_the_noise_and_of_how_much_it_is_stretched(lengths):
+    """log p(x) = log p(n) - log |dx / dn|, n the noise that gives x, by autograd's Jacobian."""
+    model = residual().double()
+    noise = model.noise(N)
+    x = model.generate(noise, lengths=lengths)
+    found = model.generator.surprise(x, noise, None if lengths is None else torch.tensor(lengths))
+    total, count = 0.0, 0
+    for b, length in enumerate(lengths or [T] * N):
+        given = noise[:, b : b + 1]
+        made = lambda own, given=given: model.generate(torch.cat((given[..., :2], own, given[..., 5:]), 2))
+        jacobian = torch.autograd.functional.jacobian(made, given[..., 2:5]).reshape(3 * T, 3 * T)
+        inside = 3 * length
+        total += given[:length, :, 2:5].square().sum() / 2 + jacobian[:inside, :inside].logdet()
+        count += inside
+    agree(found.detach(), (total / count).detach())
+    with pytest.raises(ValueError, match="surprise: only a residual generator has a likelihood"):
+        series().surprise(torch.zeros(T, N, 3))
+
+
+def test_the_discriminator_sees_levels_beside_the_values():
+    model, x = residual(), torch.randn(T, N, 3)
+    seen = []
+    model.discriminator.rnn.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    model.discriminator(model.critic_input(x))
+    agree(seen[0], torch.cat((x, model.discriminator.levels(x)), 2))
+    assert not any("levels" in name for name in model.state_dict())
 
 
 def test_straight_through_is_one_hot_with_the_gradient_of_softmax():
@@ -287,6 +332,35 @@ def test_a_lazy_penalty_is_as_strong_on_average():
     assert lazy[1:4] == lazy[5:8] == [None] * 3
     agree(torch.tensor(lazy[0]), torch.tensor(4 * always[0]))
     agree(torch.tensor(sum(p or 0 for p in lazy)), torch.tensor(sum(always)))
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("classes", [0, 3])
+def test_approximate_penalties_move_the_samples_alone(make, classes):
+    """Labels, lengths and what marks them stay, and what lies past a sequence's end counts for nothing."""
+    torch.manual_seed(0)
+    model = make(num_classes=classes)
+    besides = labels_of(model), [T, 2, 1, T, 3, T] if model.sample_dim else None
+    real = model.critic_input(real_of(model), *besides)
+    fake = model.critic_input(model.fakes(real, *besides).detach(), *besides)
+    options = GanOptions(r1=3.0, r2=0.5, penalty_every=2, approximate_r1=0.1, approximate_r2=0.2)
+    out = discriminator_turn(model, real, fake, options, 4, torch.Generator().manual_seed(7))
+    again = torch.Generator().manual_seed(7)
+    D, at = model.discriminator, 2 if model.sample_dim else 1
+    width = model.features if model.sample_dim else real.shape[1] - model.num_classes
+    expected = torch.zeros(())
+    for x, weight, deviation in ((real, 6.0, 0.1), (fake, 1.0, 0.2)):
+        noise = torch.randn(x.shape, generator=again)
+        noise.narrow(at, width, x.shape[at] - width).zero_()
+        if model.sample_dim:
+            noise *= x[..., -1:]  # 1 within a sequence
+        both = D(torch.cat((x, x + deviation * noise), model.sample_dim)).flatten()
+        plain, moved = both.chunk(2)
+        expected = expected + weight / 2 * ((moved - plain) / deviation).square().mean()
+    agree(out.penalty, expected.detach())
+    assert discriminator_turn(model, real, fake, options, 5).penalty == 0
+    out.loss.backward()
+    assert all(p.grad is not None for p in D.parameters())
 
 
 def test_the_generator_may_be_trained_less_often():

@@ -190,7 +190,7 @@ def test_labels_and_lengths_of_other_types_are_named(make, name, call):
 def test_noise_that_does_not_fit_is_named(make, classes):
     model = make(num_classes=classes)
     labels, good = labels_of(model), model.noise(N)
-    expected = r"\[T, B, 4\]" if make in (series, text) else r"\[N, 8\]"
+    expected = rf"\[{'T, B' if model.sample_dim else 'N'}, {model.noise_size}\]"
     for noise in (good[0], good[..., 1:], good[:0], good.unsqueeze(0)):
         with pytest.raises(ValueError, match=rf"^noise: expected shape {expected}.*, got \[{noise.shape[0]}"):
             model.generate(noise, labels)

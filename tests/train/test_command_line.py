@@ -18,7 +18,7 @@ OPTIONS = {
     "train vae": 40,
     "train seqvae": 41,
     "train seq2seq": 33,
-    "train gan": 57,
+    "train gan": 65,
     "resume": 16,
     "export": 3,
     "evaluate text": 2,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from fusegen.cli import main
-from fusegen.data import Images, Shuffled, Whitening, fitted
+from fusegen.data import Images, Innovations, Shuffled, Whitening, fitted, windows
 from fusegen.train import GanTask, RunOptions, config
 from fusegen.train.learner import Learner
 from fusegen.train.run import Run, read_log
@@ -21,7 +21,7 @@ from fusegen.train.tasks import find_task
 from fusegen.train.tasks.gan.characters import Characters, jensen_shannon
 from fusegen.train.tasks.gan.options import ARCHS, PRESETS, GanData, GanFit, GanModel, GanRun
 from fusegen.train.tasks.gan.pictures import Pictures
-from fusegen.train.tasks.gan.series import Sequences
+from fusegen.train.tasks.gan.series import READERS, Sequences
 from fusegen.train.tasks.gan.source import between, draw
 from fusegen.train.tasks.gan.units import units_of
 from fusegen.train.workers import Shard, Workers
@@ -131,7 +131,8 @@ def test_a_run_trains_measures_and_draws(tmp_path, places, capsys, kind):
         ("dcgan", ["--conditional", "--penalty-every", "2", "--loss", "hinge"]),
         ("mlp", ["--augment", "color,translation", "--conditional", "--penalty-every", "2"]),
         ("dcgan", ["--augment", "cutout,translation,color", "--loss", "relativistic"]),
-        ("series", ["--cell", "gru", "--r2", "0.1"]),
+        ("series", ["--cell", "lstm", "--r2", "0.1", "--penalty-every", "3", "--warm-up", "2"]),
+        ("series", ["--no-innovations", "--no-levels", "--no-residual", "--approximate-r1", "0"]),
         ("text", ["--loss", "relativistic"]),
     ],
 )
@@ -273,7 +274,10 @@ def test_series_stand_beside_the_data_in_its_units(places, figures):
     ("name", "features", "step", "units"),
     [
         ("prices", ("open", "volume"), "trading day", {"open": "US$", "volume": "shares"}),
+        ("watch", ("ax", "wx"), "tenth of a second", {"ax": "g", "wx": "rad/s"}),
+        ("sines", ("sine 0",), "step", {}),
         ("a/b.wav", ("0", "1"), "sample", {"0": "of full scale", "1": "of full scale"}),
+        ("a.FLAC", ("0",), "sample", {"0": "of full scale"}),
         ("a.csv", ("x",), "step", {}),
     ],
 )
@@ -308,6 +312,43 @@ def test_a_run_that_has_kept_none_of_the_data_is_drawn_without(tmp_path, places,
     assert [panel[0] for panel in shown(figures[-1]) if panel[0]] == ["drawn"]
     (folder / name).write_bytes(b"torn")
     assert main(["sample", str(folder)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "features", "count"),
+    [
+        ((), ("2019", "2020"), 9),
+        (("--header", "no"), ("0", "2"), 10),
+        (("--delimiter", "tab", "--decimal", "."), ("2019", "2020"), 9),
+    ],
+)
+def test_a_table_is_read_as_it_is_found_or_as_it_is_told(tmp_path, capsys, more, features, count):
+    pytest.importorskip("pandas")
+    rows = [("2019", "day", "2020"), *((str(i / 8), "Monday", str(i * i + 0.5)) for i in range(12))]
+    (tmp_path / "a.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
+    folder = tmp_path / "run"
+    flags = ["--arch", "recurrent", "--data", str(tmp_path / "a.tsv"), *SMALL["series"], *QUIET, *more]
+    assert main(["train", "gan", *flags, "--length", "4", "--steps", "1", "--folder", str(folder)]) == 0
+    kept = json.loads((folder / "data.json").read_text())
+    assert tuple(kept["features"]) == features
+    task = GanTask.from_options(Run.open(folder).sections, None)
+    assert len(task.source) == count and task.notes[0] == "columns are parted by tabs"
+    out = capsys.readouterr().out
+    assert "data      columns are parted by tabs" in out
+    assert "left out  " in out and "column" in out.partition("left out")[2]
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv", "WAV", "flac", "ogg", "aiff"])
+def test_sequences_are_known_by_their_suffix(tmp_path, places, capsys, suffix):
+    assert train("mlp", places, tmp_path / "run", "--data", f"a.{suffix}") == 2
+    assert f"--data: a.{suffix} has sequences, which --arch recurrent takes" in capsys.readouterr().err
+
+
+def test_penalties_are_approximate_where_a_deviation_is_given(places):
+    given = {"r1": 0.2, "r2": 0.2, "approximate_r1": 0.1}
+    rules = GanTask.from_options(sections("series", places, **given, approximate_r2=0.0), None).rules
+    assert (rules.approximate_r1, rules.approximate_r2) == (0.1, None)
+    assert GanTask.from_options(sections("series", places), None).rules.approximate_r1 is None
 
 
 # ---- what goes wrong --------------------------------------------------------------------------------
@@ -361,6 +402,18 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
         ("series", ["--data", "digits"], "--data: digits are images"),
         ("series", ["--data", "{tmp}/nan.npy"], "nan.npy holds NaN or infinity, first at [0]"),
         ("series", ["--data", "{tmp}/no.wav"], "--data: cannot read {tmp}/no.wav"),
+        ("series", ["--data", "sines", "--stride", "2"], "--stride: sines are drawn one by one"),
+        ("series", ["--no-innovations"], "--levels: only innovations add up to something"),
+        ("series", ["--no-innovations", "--no-whiten"], "--residual: noise of deviation 1"),
+        ("series", ["--approximate-r1", "-1"], "--approximate-r1: expected a number at least 0, got -1.0"),
+        ("series", ["--header", "no"], "--header: expected a table (.csv, .tsv) to read with it, got {data}"),
+        (
+            "mlp",
+            ["--delimiter", ";"],
+            "--delimiter: expected a table (.csv, .tsv) to read with it, got {data}",
+        ),
+        ("text", ["--decimal", ","], "--decimal: expected a table (.csv, .tsv) to read with it, got {data}"),
+        ("series", ["--data", "prices", "--decimal", ","], "--decimal: expected a table (.csv, .tsv)"),
         ("text", ["--length", "500"], "has 192 characters, --length 500"),
     ],
 )
@@ -577,6 +630,88 @@ def test_what_is_kept_of_the_data_is_enough_to_draw(tmp_path, places):
         assert source.drawn(gan, how) == again.drawn(gan, how)
     with pytest.raises(ValueError, match="does not describe data"):
         revived(tmp_path, {"kind": "smells"})
+
+
+def test_innovations_are_learnt_and_kept(places, tmp_path):
+    """With all that a series' GAN may have besides; whitened ones lie in older runs' folders."""
+    own = sections("series", places)
+    own["data"] = GanData(data=places["series"], batch=4, length=5, innovations=True)
+    own["model"] = GanModel(
+        arch="recurrent", noise=4, hidden=4, residual=True, bidirectional=True, levels=True
+    )
+    task = GanTask.from_options(own, None)
+    (batch, _), rows = next(task.data(Shard())), next(Shuffled(len(task.source), 4, 0))[0]
+    form = task.source.form
+    assert isinstance(form, Innovations)
+    assert torch.equal(batch["real"], form(task.source.series.values)[:, rows])
+    assert task.model.noise_size == 4 + 2 * 3 and task.model.shared == 4
+    task.source.keep(tmp_path)
+    content = json.loads((tmp_path / "data.json").read_text())
+    again = Sequences.revive(content, tmp_path)
+    how = GanTask.sampling(count=3, length=9)
+    assert again.drawn(task.model, how) == task.source.drawn(task.model, how)
+    content |= {"whitening": Whitening.fit(task.source.series.values).to_json()}
+    for later in ("innovations", "classes"):
+        del content[later]
+    assert isinstance(Sequences.revive(content, tmp_path).form, Whitening)
+
+
+def test_a_runs_own_file_gives_options_that_came_later_their_old_values():
+    task = find_task("gan")
+    content = {"task": "gan", "model": {"arch": "recurrent"}}
+    asked = config.from_json(task, content, "file")
+    assert asked["model"].residual and asked["data"].innovations and asked["fit"].approximate_r1 == 0.1
+    run = config.from_json(task, {**content, "id": "0"}, "file")
+    assert not (run["model"].residual or run["data"].innovations) and run["fit"].approximate_r1 is None
+    assert run["model"].cell == "lstm" and run["fit"].loss == "non_saturating"
+
+
+def test_classes_of_recordings_are_learnt_and_asked_for(tmp_path, monkeypatch, capsys):
+    random = np.random.default_rng(0)
+    recordings = [random.standard_normal((9, 2)) for _ in range(2)]
+    how = {"labels": [0, 1], "classes": ("up", "down")}
+    read = lambda steps, stride: windows("a watch", recordings, steps, stride, **how)
+    monkeypatch.setitem(READERS, "watch", read)
+    folder, out = tmp_path / "run", tmp_path / "out.png"
+    small = ["--arch", "recurrent", "--data", "watch", *SMALL["series"], *QUIET, "--steps", "2"]
+    small += ["--warm-up", "1"]
+    assert main(["train", "gan", *small, "--conditional", "--folder", str(folder)]) == 0
+    assert main(["sample", str(folder), "--class", "down", "--count", "3", "--out", str(out)]) == 0
+    one = np.load(out.with_suffix(".npy"))
+    assert main(["sample", str(folder), "--class", "1", "--count", "3", "--out", str(out)]) == 0
+    assert (np.load(out.with_suffix(".npy")) == one).all() and one.shape == (3, 5, 2)
+    capsys.readouterr()
+    assert main(["sample", str(folder), "--class", "left"]) == 2
+    assert "--class: expected one of up, down, got 'left'" in capsys.readouterr().err
+
+
+def test_the_generator_warms_up_by_likelihood_alone(tmp_path, places):
+    for weight in (0.0, 0.5):
+        folder = tmp_path / str(weight)
+        more = ["--warm-up", 2, "--supervised", weight, "--steps", 4]
+        assert train("series", places, folder, *more) == 0
+        lines = [line for line in read_log(folder) if "generator loss" in line]
+        alone = [line["generator loss"] == line.get("surprise") for line in lines]
+        assert alone == [True, True, False, False]
+        assert [("surprise" in line) for line in lines] == [True, True, weight > 0, weight > 0]
+
+
+def test_judges_and_errors_are_measured_when_asked_for(tmp_path, places, capsys):
+    folder = tmp_path / "run"
+    assert train("series", places, folder, "--steps", 1) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(folder), "--score-steps", "2", "--judges", "2"]) == 0
+    measures = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
+    for name in ("published judge", "wide judge"):
+        for whose in ("", " of a Gaussian fit", " of the data"):
+            for what in ("", ", deviation"):
+                assert 0 <= float(measures[f"discriminative score ({name}){whose}{what}"]) <= 0.8
+    assert {"marginal error", "cross-correlation error of a Gaussian fit"} <= measures.keys()
+    assert not {"discriminative score", "marginal error of the data"} & measures.keys()
+    assert main(["evaluate", str(folder), "--score-steps", "2", "--judges", "2", "--no-beside"]) == 0
+    alone = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
+    others = (" of a Gaussian fit", " of the data")
+    assert alone == {name: x for name, x in measures.items() if not any(other in name for other in others)}
 
 
 def test_series_without_whitening_stay_as_they_are(places):

@@ -270,6 +270,13 @@ def test_lazy_turns_and_half_precision_leave_gaps_in_the_series():
     assert watch.state_dict()["blocks"]["generator gradient norm"] == []
 
 
+@pytest.mark.parametrize(("warm_up", "found"), [(0, (VANISHING,)), (400, ())])
+def test_gradients_of_a_likelihood_alone_say_nothing_of_the_discriminator(warm_up, found):
+    watch = GanWatch(None, "relativistic", 2000, stop=True, warm_up=warm_up)
+    fed(watch, 1000, generator_gradient_norm=lambda step: 1.0 if step <= 400 else 1e-3)
+    assert watch.standing == found
+
+
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_collapse_is_seen_at_evaluations(stop):
     watch, names = watch_of(stop=stop), ("precision", "recall", "spread")

@@ -5,8 +5,10 @@ from .files.arrays import read_array, read_tokens
 from .files.sound import read_sound
 from .files.tables import Table, read_table
 from .images import Images, has_test_split, read_images
+from .innovations import Innovations
 from .parallel import Pairs, read_pairs, reversals
 from .pictures import digits, fitted, photo_patches
+from .recordings import sines, watch
 from .sequences import Ragged, lines, sentences
 from .series import Series, eeg, read_series, share_prices, windows
 from .stream import StreamedLanes, StreamError, TextStream
@@ -17,6 +19,7 @@ from .whitening import Whitening
 __all__ = [
     "Fetched",
     "Images",
+    "Innovations",
     "Lanes",
     "Pairs",
     "Ragged",
@@ -50,7 +53,9 @@ __all__ = [
     "reversals",
     "sentences",
     "share_prices",
+    "sines",
     "split",
     "tokenize",
+    "watch",
     "windows",
 ]

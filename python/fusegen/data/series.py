@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,8 +24,9 @@ class Series:
 
     name: where they came from, for people. values: float32 [T, N, F] in [-1, 1], zero past a window's end.
     lengths: int64 [N], or None where all windows are full. low, high: float64 [F], what -1 and 1 stand for.
-    features: their names. overlap: how many windows after one still share steps with it.
-    skipped: what of the data was left out, and why. notes: how they were read, where that is not plain.
+    features: their names. overlap: how many windows after one still share steps with it. labels: int64 [N],
+    the class of each window, and classes, their names, where the recordings have classes. skipped: what of
+    the data was left out, and why. notes: how they were read, where that is not plain.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Series:
     high: Tensor
     features: tuple[str, ...]
     overlap: int = 0
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -60,8 +64,8 @@ class Series:
         return self._part(slice(0, first)), self._part(slice(len(self) - last, None))
 
     def _part(self, where: slice) -> Series:
-        lengths = None if self.lengths is None else self.lengths[where]
-        return replace(self, values=self.values[:, where], lengths=lengths)
+        lengths, labels = (None if x is None else x[where] for x in (self.lengths, self.labels))
+        return replace(self, values=self.values[:, where], lengths=lengths, labels=labels)
 
 
 def share_prices(steps: int = 24, stride: int = 1) -> Series:
@@ -154,9 +158,12 @@ def windows(
     *,
     features: tuple[str, ...] = (),
     full_scale: float | None = None,
+    labels: Sequence[int] = (),
+    classes: tuple[str, ...] = (),
 ) -> Series:
     """Recordings [S_i, F] as windows of ``steps``, one every ``stride``. A recording shorter than ``steps``
-    is one short window; what is left over at the end of others is not used.
+    is one short window; what is left over at the end of others is not used. labels: of each recording, where
+    they are of ``classes``.
 
     Each feature's least and largest value become -1 and 1 (a constant one becomes 0), or -full_scale and
     full_scale where that is given.
@@ -169,12 +176,13 @@ def windows(
     else:
         low, high = np.full(F, -full_scale), np.full(F, full_scale)
     middle, half = (low + high) / 2, np.where(high > low, (high - low) / 2, 1.0)
-    cut, lengths = [], []
-    for recording in recordings:
+    cut, lengths, owners = [], [], []
+    for i, recording in enumerate(recordings):
         scaled = (recording - middle) / half
         for at in range(0, max(1, len(scaled) - steps + 1), stride):
             part = scaled[at : at + steps]
             lengths.append(len(part))
+            owners.append(i)
             cut.append(np.pad(part, ((0, steps - len(part)), (0, 0))))
     values = torch.from_numpy(np.stack(cut, 1)).float()
     full = min(lengths) == steps
@@ -186,6 +194,8 @@ def windows(
         high=torch.from_numpy(middle + half),
         features=features or tuple(str(i) for i in range(F)),
         overlap=-(-steps // stride) - 1,
+        labels=torch.tensor([labels[i] for i in owners]) if labels else None,
+        classes=classes,
     )
 
 

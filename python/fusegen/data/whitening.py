@@ -41,7 +41,7 @@ class Whitening:
         """
         if values.dim() != 3 or 0 in values.shape:
             raise ValueError(f"values: expected shape [T, N, F], got {list(values.shape)}")
-        x, inside = values.double(), _within(values, lengths)
+        x, inside = values.double(), within(values, lengths)
         mean = x[inside].mean(0)
         centred = x - mean
         rows = centred[inside]
@@ -72,7 +72,7 @@ class Whitening:
         before = torch.cat((y[:1], y[:-1]))
         later = torch.where(self.wanders, y - before - self.drift, y) / self.scale
         out = torch.cat((y[:1] / self.first, later[1:]))
-        return torch.where(_within(values, lengths)[..., None], out, 0.0).float()
+        return torch.where(within(values, lengths)[..., None], out, 0.0).float()
 
     def inverse(self, whitened: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The sequences [T, N, F] that `whitened` stands for, float32, zero past the lengths."""
@@ -81,7 +81,7 @@ class Whitening:
         y = torch.cat((z[:1] * self.first, later))
         y = torch.where(self.wanders, y.cumsum(0), y)
         out = y @ self.components.T + self.mean
-        return torch.where(_within(whitened, lengths)[..., None], out, 0.0).float()
+        return torch.where(within(whitened, lengths)[..., None], out, 0.0).float()
 
     def __len__(self) -> int:
         """K"""
@@ -103,8 +103,8 @@ class Whitening:
         )
 
 
-def _within(values: Tensor, lengths: Tensor | None) -> Tensor:
-    """bool [T, N]"""
+def within(values: Tensor, lengths: Tensor | None) -> Tensor:
+    """bool [T, N], True where a step of values [T, N, ·] lies within its sequence."""
     T, N = values.shape[:2]
     if lengths is None:
         return torch.ones(T, N, dtype=torch.bool)

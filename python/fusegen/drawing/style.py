@@ -49,10 +49,9 @@ def check() -> None:
 def styled() -> Iterator[None]:
     """Everything drawn inside has the style, whatever a user's own settings are."""
     needed("matplotlib", "matplotlib")
-    from cycler import cycler
-    from matplotlib import style
+    from matplotlib import rcsetup, style
 
-    with style.context({**_STYLE, "axes.prop_cycle": cycler(color=COLOURS)}, after_reset=True):
+    with style.context({**_STYLE, "axes.prop_cycle": rcsetup.cycler(color=COLOURS)}, after_reset=True):
         yield
 
 

@@ -3,6 +3,7 @@
 from .digits import DigitsClassifier, digits_classifier
 from .frechet import GaussianFit, frechet_distance, gaussian_frechet, symmetric_root
 from .images import digits_frechet_distance, image_measures
+from .judges import Spread, judged, series_errors
 from .kernel import KernelDistance, kernel_distance, polynomial_mmd
 from .likelihood import LatentMeasures, bits_per_character, latent_measures, perplexity
 from .scores import InceptionScore, PrecisionRecall, inception_score, precision_recall
@@ -17,6 +18,7 @@ __all__ = [
     "LatentMeasures",
     "PostHoc",
     "PrecisionRecall",
+    "Spread",
     "bits_per_character",
     "bleu",
     "digits_classifier",
@@ -27,6 +29,7 @@ __all__ = [
     "gaussian_frechet",
     "image_measures",
     "inception_score",
+    "judged",
     "kernel_distance",
     "latent_measures",
     "perplexity",
@@ -34,5 +37,6 @@ __all__ = [
     "precision_recall",
     "predictive_score",
     "self_bleu",
+    "series_errors",
     "symmetric_root",
 ]

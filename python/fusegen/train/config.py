@@ -49,7 +49,9 @@ def read_json(path: Path, argument: str) -> dict[str, Any]:
 def from_json(
     task: Any, content: Mapping[str, Any], where: str, given: Mapping[str, Any] | None = None
 ) -> Sections:
-    """The sections in `content`; what is left out has its default, `given` as in `defaults`.
+    """The sections in `content`; what is left out has its default, `given` as in `defaults`. Of a run (which
+    has an id, and wrote all options there were) what is left out came later: it has the value of its class,
+    under which all is as it was before.
 
     Raises ValueError or TypeError, beginning with `where`, for a key that does not exist (the nearest one is
     named) or a value that its option does not take.
@@ -60,7 +62,7 @@ def from_json(
     flat = {
         key: value for each in content.values() if isinstance(each, Mapping) for key, value in each.items()
     }
-    presets = task.presets({**flat, **(given or {})})
+    presets = {} if "id" in content else task.presets({**flat, **(given or {})})
     for name, options in known.items():
         own = content.get(name, {})
         if not isinstance(own, Mapping):

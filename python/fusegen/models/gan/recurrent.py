@@ -30,6 +30,12 @@ class RecurrentGAN(GAN):
     num_layers: of both networks. cell: "lstm" or "gru". num_classes, ema: see ``GAN``. spectral_norm: on the
     discriminator's weights.
 
+    residual: the generator's output is noise n of its own, the F values that follow the shared ones, which
+    the network alters: n exp(a) + b, a and b of its last layer, which begins at zero. At first it gives
+    white noise, which for series as ``data.Innovations`` gives them is a Gaussian process with the data's
+    covariances. bidirectional: the discriminator reads both ways. levels: a module that gives, of values
+    [T, B, F], others [T, B, F] that the discriminator sees beside them (``data.Innovations.levels_of``).
+
     generator: noise [T, B, noise_size + num_classes] -> [T, B, F] (or one-hot [T, B, V]). discriminator:
     [T, B, F + num_classes + 1] -> [B]; the last channel is 1 within a sequence and 0 past its end, where
     nothing is read; a penalty's input gradient is that of the F values.
@@ -50,6 +56,9 @@ class RecurrentGAN(GAN):
         num_layers: int = 1,
         cell: str = "lstm",
         output: str = "tanh",
+        residual: bool = False,
+        bidirectional: bool = False,
+        levels: nn.Module | None = None,
         temperature: float = 1.0,
         num_classes: int = 0,
         spectral_norm: bool = False,
@@ -72,14 +81,32 @@ class RecurrentGAN(GAN):
         choice("output", output, ("tanh", "linear"))
         if self.vocab_size is not None and output != "tanh":
             raise ValueError("output: tokens have none, got both vocab_size and output")
+        self._check_residual(residual, output)
+        self.residual = residual
         sizes = hidden_size, num_layers, _CELLS[cell]
         inputs = self.noise_size + self.num_classes
-        if self.vocab_size is None:
-            self.generator: nn.Module = SeriesGenerator(inputs, self.features, *sizes, tanh=output == "tanh")
+        if self.vocab_size is not None:
+            self.generator: nn.Module = TokenGenerator(inputs, self.vocab_size, *sizes)
+        elif residual:
+            self.generator = ResidualGenerator(inputs, self.features, *sizes, after=self.shared)
         else:
-            self.generator = TokenGenerator(inputs, self.vocab_size, *sizes)
-        self.discriminator = SequenceCritic(self.features, self.num_classes, *sizes)
+            self.generator = SeriesGenerator(inputs, self.features, *sizes, tanh=output == "tanh")
+        self.discriminator = SequenceCritic(
+            self.features, self.num_classes, *sizes, bidirectional=bidirectional, levels=levels
+        )
         self._finish(spectral_norm)
+
+    def _check_residual(self, residual: bool, output: str) -> None:
+        own = self.noise_size - self.shared
+        if residual and self.vocab_size is not None:
+            raise ValueError("residual: tokens are drawn, got both vocab_size and residual")
+        if residual and output != "linear":
+            raise ValueError(f"residual: expected output='linear', got {output!r}")
+        if residual and own < self.features:
+            raise ValueError(
+                f"residual: expected at least {self.features} values of noise a step besides the shared "
+                f"ones, one a feature, got {own}"
+            )
 
     def noise(
         self,
@@ -136,6 +163,25 @@ class RecurrentGAN(GAN):
             parts.append(self._one_hot(labels, samples).expand(T, -1, -1))
         inside = samples.new_ones(T, B) if lengths is None else within(lengths, T).to(samples)
         return torch.cat((*parts, inside.unsqueeze(2)), 2)
+
+    def surprise(
+        self,
+        samples: Tensor,
+        labels: Integers = None,
+        lengths: Integers = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The mean negative log-likelihood a value of samples [T, B, F] under a residual generator, for other
+        noise drawn from ``generator``, with gradient: what teaches it to foretell each step from those before
+        (the supervised loss of Yoon et al. 2019, as a likelihood). Raises ValueError for another model."""
+        if not isinstance(self.generator, ResidualGenerator):
+            raise ValueError("surprise: only a residual generator has a likelihood; give residual=True")
+        T, B, _ = samples.shape
+        noise = self.noise(B, T, generator=generator)
+        labels = self.checked_labels(labels, B)
+        if labels is not None:
+            noise = torch.cat((noise, self._one_hot(labels, noise).expand(T, -1, -1)), 2)
+        return self.generator.surprise(samples, noise, self.checked_lengths(lengths, T, B))
 
     @torch.no_grad()
     def sample(
@@ -206,6 +252,50 @@ class SeriesGenerator(nn.Module):
         return zero_past_end(x.tanh() if self.tanh else x, lengths)
 
 
+class ResidualGenerator(nn.Module):
+    """Noise [T, B, inputs] -> [T, B, features]: n exp(a) + b, n the values of noise that follow the first
+    ``after``, a and b linear in what a recurrent stack makes of the other noise so far and of the n of the
+    steps before; zero at first.
+
+    A step's a and b do not see its own n, so that n follows from what is given and its likelihood is known.
+    """
+
+    def __init__(
+        self, inputs: int, features: int, hidden_size: int, num_layers: int, cell: _Cell, *, after: int
+    ) -> None:
+        super().__init__()
+        self.rnn = cell(inputs, hidden_size, num_layers)
+        self.head = nn.Linear(hidden_size, 2 * features)
+        self.sizes = after, features, inputs - after - features
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, noise: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """lengths: [B], past which the sequences are zero; None: all T."""
+        shared, own, rest = noise.split(self.sizes, 2)
+        before = torch.cat((torch.zeros_like(own[:1]), own[:-1]))
+        y = self.rnn(torch.cat((shared, before, rest), 2), lengths=lengths)[0]
+        a, b = self.head(y).chunk(2, 2)
+        return zero_past_end(own * a.exp() + b, lengths)
+
+    def surprise(self, values: Tensor, noise: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The mean over values [T, B, features] of what each adds to their negative log-likelihood, given
+        ``noise`` as in ``forward``, of which own values are not read: a lower bound of how well the generator
+        explains them. The constant of the normal density is left out."""
+        shared, _, rest = noise.split(self.sizes, 2)
+        before, state = torch.zeros_like(values[0]), None
+        inside = (
+            values.new_ones(values.shape[:2]) if lengths is None else within(lengths, len(values)).to(values)
+        )
+        total = values.new_zeros(())
+        for t, x in enumerate(values):
+            y, state = self.rnn(torch.cat((shared[t], before, rest[t]), 1).unsqueeze(0), state)
+            a, b = self.head(y[0]).chunk(2, 1)
+            before = (x - b) * (-a).exp()
+            total = total + ((before.square() / 2 + a).mean(1) * inside[t]).sum()
+        return total / inside.sum()
+
+
 class TokenGenerator(nn.Module):
     """Noise [T, B, inputs] -> one-hot tokens [T, B, V], each drawn from logits that have seen those before.
 
@@ -238,28 +328,45 @@ class TokenGenerator(nn.Module):
 
 
 class SequenceCritic(nn.Module):
-    """[T, B, F + num_classes + 1] -> logits [B], of the last output and the mean of all within the length."""
+    """[T, B, F + num_classes + 1] -> logits [B], of the last outputs (of both directions) and the mean of all
+    within the length. levels: as in ``RecurrentGAN``."""
 
     sample_dim = 1
     condition_dim = 2
 
     def __init__(
-        self, features: int, num_classes: int, hidden_size: int, num_layers: int, cell: _Cell
+        self,
+        features: int,
+        num_classes: int,
+        hidden_size: int,
+        num_layers: int,
+        cell: _Cell,
+        *,
+        bidirectional: bool = False,
+        levels: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.features = self.width = features
-        self.rnn = cell(features + num_classes, hidden_size, num_layers)
-        self.head = nn.Linear(2 * hidden_size, 1)
+        seen = features if levels is None else 2 * features
+        self.rnn = cell(seen + num_classes, hidden_size, num_layers, bidirectional=bidirectional)
+        self.directions = 2 if bidirectional else 1
+        self.head = nn.Linear(2 * self.directions * hidden_size, 1)
+        self.levels = levels
 
     def forward(self, x: Tensor) -> Tensor:
         """x: values, one-hot labels, and 1 within a sequence, 0 past its end; behind a sequence's end nothing
         is read."""
         values, labels, inside = x.split((self.features, x.shape[2] - self.features - 1, 1), 2)
         lengths = inside.detach().sum((0, 2)).round().long()
-        y, final = self.rnn(torch.cat((values, labels.detach()), 2), lengths=lengths)
-        last = (final[0] if isinstance(final, tuple) else final)[-1]
+        seen = (
+            [values, labels.detach()]
+            if self.levels is None
+            else [values, self.levels(values), labels.detach()]
+        )
+        y, final = self.rnn(torch.cat(seen, 2), lengths=lengths)
+        last = (final[0] if isinstance(final, tuple) else final)[-self.directions :]
         mean = y.sum(0) / lengths.clamp(min=1).unsqueeze(1)
-        return self.head(torch.cat((last, mean), 1)).squeeze(1)
+        return self.head(torch.cat((*last, mean), 1)).squeeze(1)
 
 
 def within(lengths: Tensor, T: int) -> Tensor:

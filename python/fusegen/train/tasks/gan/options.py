@@ -17,9 +17,28 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "run": {"ema": 0.995, "evaluations": 5},
     },
     "recurrent": {
-        "model": {"noise": 16},
-        "data": {"batch": 128},
-        "fit": {"steps": 4000, "penalty_every": 4},
+        "model": {
+            "noise": 16,
+            "hidden": 48,
+            "cell": "gru",
+            "bidirectional": True,
+            "residual": True,
+            "levels": True,
+        },
+        "data": {"batch": 128, "innovations": True},
+        "fit": {
+            "steps": 1000,
+            "loss": "relativistic",
+            "r1": 0.2,
+            "r2": 0.2,
+            "penalty_every": 2,
+            "approximate_r1": 0.1,
+            "approximate_r2": 0.1,
+            "warm_up": 400,
+            "supervised": 0.02,
+            "lr": 3e-3,
+            "clip": 1.0,
+        },
         "run": {"ema": 0.995, "evaluations": 5},
     },
 }
@@ -47,8 +66,17 @@ class GanModel(Options):
     critic_widths: str = option("256,256", "mlp: units of the discriminator's inner layers")
     width: int = option(32, "dcgan: channels of the convolutions next to the image", least=1)
     cell: str = option("lstm", "recurrent: cell of both networks", ("lstm", "gru"))
-    hidden: int = option(64, "recurrent: units in a layer", least=1)
+    hidden: int = _by_arch("model", "hidden", 64, "recurrent: units in a layer", least=1)
     layers: int = option(1, "recurrent: layers", least=1)
+    bidirectional: bool = option(False, "recurrent: the discriminator reads both ways")
+    residual: bool = option(
+        False,
+        "recurrent, series: the generator alters noise that it gives as it is at first; --noise is then of "
+        "a whole sequence, besides one value a feature and step",
+    )
+    levels: bool = option(
+        False, "recurrent, --innovations: the discriminator sees what they add up to besides them"
+    )
     temperature: float = option(
         1.0, "recurrent, text: of the straight-through Gumbel-softmax", least=0, open_below=True
     )
@@ -61,8 +89,9 @@ class GanData(Options):
     data: str | None = option(
         None,
         "images: digits, photos, a folder of images, MNIST's or CIFAR's files, .npy, .npz, hf:NAME; for "
-        "recurrent: prices, eeg, a .npy, .csv or .wav, a folder of .wav, pydocs or a .txt (default: digits; "
-        "for recurrent prices)",
+        "recurrent: prices, eeg, sines, watch, a .npy, .csv, .tsv, .wav, .flac, .ogg or .aiff, a folder of "
+        "sounds, pydocs or a .txt "
+        "(default: digits; for recurrent prices)",
     )
     batch: int = _by_arch("data", "batch", 64, "real samples in a step, and fake ones", least=1)
     size: int = option(28, "pixels that images are brought to; dcgan takes 28, 32 and 64", least=4)
@@ -74,9 +103,21 @@ class GanData(Options):
     whiten: bool = option(
         True, "recurrent: learn uncorrelated features of one scale, wandering ones as changes"
     )
+    innovations: bool = option(
+        False,
+        "recurrent: learn what each step adds to what those before foretell, in place of --whiten; prices "
+        "and the like as logarithms",
+    )
     vocabulary: int = option(100, "recurrent, text: most frequent characters that are kept", least=2)
     column: str = option("image", "of an hf: dataset; the array's name in an .npz")
     split: str = option("train", "of an hf: dataset, of MNIST and CIFAR")
+    delimiter: str | None = option(
+        None, "tables: what parts their columns, one character, tab or spaces; by default it is found"
+    )
+    decimal: str | None = option(None, "tables: the decimal mark, . or a comma; by default it is found")
+    header: str | None = option(
+        None, "tables: whether the first row holds names; by default it is found", ("yes", "no")
+    )
     features: str = option(
         "auto",
         "images: what measures look at: digits (the classifier of digits), pixels (8 x 8), a file with "
@@ -91,31 +132,43 @@ class GanFit(FitOptions):
     """How to train both networks. Errors as in `GanModel`."""
 
     steps: int = _by_arch("fit", "steps", 3000, "steps, in each of which both networks learn", least=1)
-    lr: float = option(
+    lr: float = _by_arch(
+        "fit",
+        "lr",
         1e-3,
         "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
         least=0,
         open_below=True,
     )
-    clip: float = option(0.0, "longer gradients are scaled down to this length; 0: none are", least=0)
+    clip: float = _by_arch(
+        "fit", "clip", 0.0, "longer gradients are scaled down to this length; 0: none are", least=0
+    )
     seed: int = option(0, "of the weights, the noise and the samples", least=0, most=2**63 - 1)
     critic_rate: float = option(
         1.0, "the discriminator's learning rate is this many times lr", least=0, open_below=True
     )
     beta1: float = option(0.5, "Adam's decay of the gradient", least=0, most=1, open_above=True)
     beta2: float = option(0.99, "Adam's decay of its square", least=0, most=1, open_above=True)
-    loss: str = option("non_saturating", "of both networks", LOSSES)
+    loss: str = _by_arch("fit", "loss", "non_saturating", "of both networks", choices=LOSSES)
     label_smoothing: float = option(
         0.0, "the target of real samples is 1 less this", least=0, most=1, open_above=True
     )
-    r1: float = option(1.0, "weight of R1, the penalty on real samples", least=0)
-    r2: float = option(0.0, "weight of R2, the penalty on fake samples", least=0)
+    r1: float = _by_arch("fit", "r1", 1.0, "weight of R1, the penalty on real samples", least=0)
+    r2: float = _by_arch("fit", "r2", 0.0, "weight of R2, the penalty on fake samples", least=0)
     gp: float = option(0.0, "weight of WGAN-GP's penalty, between them", least=0)
-    approximate_r1: float | None = option(
-        None, "R1 by finite differences, of noise of this deviation", least=0, open_below=True
+    approximate_r1: float | None = _by_arch(
+        "fit",
+        "approximate_r1",
+        None,
+        "R1 by finite differences, of noise of this deviation; 0: exact",
+        least=0,
     )
-    approximate_r2: float | None = option(
-        None, "R2 by finite differences, of noise of this deviation", least=0, open_below=True
+    approximate_r2: float | None = _by_arch(
+        "fit",
+        "approximate_r2",
+        None,
+        "R2 by finite differences, of noise of this deviation; 0: exact",
+        least=0,
     )
     penalty_every: int = _by_arch(
         "fit",
@@ -123,6 +176,16 @@ class GanFit(FitOptions):
         1,
         "penalties in each so-many-th step only, so many times as strong (lazy)",
         least=1,
+    )
+    warm_up: int = _by_arch(
+        "fit",
+        "warm_up",
+        0,
+        "--residual: first steps in which the generator learns by likelihood alone",
+        least=0,
+    )
+    supervised: float = _by_arch(
+        "fit", "supervised", 0.0, "--residual: weight of the likelihood in the steps after them", least=0
     )
     generator_every: int = option(1, "the generator learns in each so-many-th step only", least=1)
     augment: str | None = option(
@@ -181,4 +244,11 @@ class GanMeasuring(Options):
     )
     score_steps: int = option(2000, "steps of the post-hoc network (series)", least=1)
     repeats: int = option(1, "post-hoc networks whose scores are averaged (series)", least=1)
+    judges: int = option(
+        0,
+        "so many published and as many wide judges in their place, with spread, and errors without judge "
+        "(series)",
+        least=0,
+    )
+    beside: bool = option(True, "measure a Gaussian fit and the data themselves too (series)")
     seed: int = option(1, "of the noise and of the post-hoc networks", least=0, most=2**63 - 1)

@@ -153,16 +153,13 @@ class Pictures(Source):
 
     def _samples(self, gan: GAN, how: GanSampling) -> list[drawing.Panel]:
         """Some of the data where the run has kept them, and samples; a column for each class."""
-        labels, asked, K = None, "", gan.num_classes
-        columns = min(how.count, _COLUMNS)
+        columns, asked, K = min(how.count, _COLUMNS), "", gan.num_classes
         headings: tuple[str, ...] = ()
+        labels = self.asked(how) if K else None
         if how.class_ is not None:
-            labels = torch.full((how.count,), self._class(how.class_))
-            asked = f" of class {self.classes[int(labels[0])]}"
-        elif K:
-            labels = torch.arange(how.count) % K
-            if K <= _COLUMNS:
-                columns, headings = K, self.classes
+            asked = f" of class {self.classes[self.number_of(how.class_)]}"
+        elif 0 < K <= _COLUMNS:
+            columns, headings = K, self.classes
         random = torch.Generator().manual_seed(how.seed)
         samples = draw(gan, how.count, random, labels=labels, truncation=how.truncation)
         own = drawing.Panel(samples, columns, f"drawn{asked}", headings)
@@ -193,17 +190,10 @@ class Pictures(Source):
         if gan.num_classes:
             labels = torch.arange(how.interpolate) % gan.num_classes
             if how.class_ is not None:
-                labels.fill_(self._class(how.class_))
+                labels.fill_(self.number_of(how.class_))
             names = tuple(self.classes[label] for label in labels.tolist())
         ways = between(gan, how.interpolate, _WAYS, random, labels=labels, truncation=how.truncation)
         return [drawing.Panel(ways, _WAYS, "from one noise to another", (), names)]
-
-    def _class(self, name: str) -> int:
-        if name in self.classes:
-            return self.classes.index(name)
-        if name.isdigit() and int(name) < len(self.classes):
-            return int(name)
-        raise ValueError(f"class_: expected one of {', '.join(self.classes)}, got {name!r}")
 
 
 def _some(images: Images) -> Examples:

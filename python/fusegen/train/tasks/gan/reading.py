@@ -12,6 +12,7 @@ from .series import READERS, Sequences
 from .source import Source
 
 _IMAGES, _TEXT = ("digits", "photos"), ("pydocs",)
+_TABLE = ("delimiter", "decimal", "header")  # options of tables
 _SOURCES = {each.kind: each for each in (Pictures, Sequences, Characters)}
 
 
@@ -19,16 +20,22 @@ def read_source(arch: str, options: GanData, argument: str, folder: Path | None)
     """The data that the options name. Raises OSError, ValueError or ModuleNotFoundError, naming `argument`
     or the option."""
     name = options.data if options.data is not None else ("prices" if arch == "recurrent" else "digits")
-    ordered = name in (*READERS, *_TEXT) or name.lower().endswith((*tables.SUFFIXES, *sound.SUFFIXES, ".txt"))
+    suffix = Path(name).suffix.lower()
+    ordered = name in (*READERS, *_TEXT) or suffix in (*sound.SUFFIXES, *tables.SUFFIXES, ".txt")
     if arch == "recurrent" and name in _IMAGES:
         raise ValueError(f"{argument}: {name} are images, and recurrent networks take series or text")
     if arch != "recurrent" and ordered:
         raise ValueError(
             f"{argument}: {name} has sequences, which --arch recurrent takes; {arch} takes images"
         )
+    for option in _TABLE:
+        if getattr(options, option) is not None and suffix not in tables.SUFFIXES:
+            raise ValueError(
+                f"{option}: expected a table ({', '.join(tables.SUFFIXES)}) to read with it, got {name}"
+            )
     if arch != "recurrent":
         return Pictures.read(name, options, argument)
-    if name in _TEXT or name.endswith(".txt"):
+    if name in _TEXT or suffix == ".txt":
         return Characters.read(name, options, argument, folder)
     return Sequences.read(name, options, argument)
 

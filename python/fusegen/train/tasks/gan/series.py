@@ -1,6 +1,6 @@
 """Real-valued series as the data of a GAN."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,8 +11,15 @@ from torch import Tensor
 
 from .... import data as sources
 from .... import drawing
-from ....data import Series, Whitening
-from ....metrics import GaussianFit, PostHoc, discriminative_score, predictive_score
+from ....data import Innovations, Series, Whitening
+from ....metrics import (
+    GaussianFit,
+    PostHoc,
+    discriminative_score,
+    judged,
+    predictive_score,
+    series_errors,
+)
 from ....models import GAN, RecurrentGAN
 from ... import files
 from ..fingerprint import fingerprint_of
@@ -20,13 +27,21 @@ from .options import GanData, GanMeasuring, GanModel, GanSampling
 from .source import Source, as_npy, draw
 from .units import units_of
 
+# By (steps, stride); sines are drawn anew for each length, so that no stride is theirs.
+READERS: dict[str, Callable[[int, int], Series]] = {
+    "prices": sources.share_prices,
+    "eeg": sources.eeg,
+    "watch": sources.watch,
+    "sines": lambda steps, stride: sources.sines(steps),
+}
+
 EXAMPLES = "examples.npy"
-READERS = {"prices": sources.share_prices, "eeg": sources.eeg}
+MEASURED = 10_000  # windows that measures look at, at most
 
 
 @dataclass
 class Sequences(Source):
-    """Windows of real-valued series, learnt whitened or as they are (in [-1, 1])."""
+    """Windows of real-valued series, learnt as innovations, whitened or as they are (in [-1, 1])."""
 
     kind: ClassVar[str] = "series"
     name: str
@@ -34,24 +49,37 @@ class Sequences(Source):
     features: tuple[str, ...]
     low: Tensor
     high: Tensor
-    whitening: Whitening | None
+    form: Innovations | Whitening | None
+    classes: tuple[str, ...] = ()
     series: Series | None = None
     examples: Tensor | None = None  # [T, n, F], in the units of the data, NaN past a sequence's end
 
     def __post_init__(self):
         if self.series is not None:
             own, lengths = self.series.values, self.series.lengths
-            self._values = own if self.whitening is None else self.whitening(own, lengths)
+            self._values = own if self.form is None else self.form(own, lengths)
             self.examples = _some(self.series)
 
     @classmethod
     def read(cls, name: str, options: GanData, argument: str) -> "Sequences":
+        if name == "sines" and options.stride != 1:
+            raise ValueError(
+                f"stride: sines are drawn one by one, not cut from a recording, got {options.stride}"
+            )
         if name in READERS:
             series = READERS[name](options.length, options.stride)
         else:
-            series = sources.read_series(name, options.length, options.stride, argument=argument)
+            series = sources.read_series(
+                name,
+                options.length,
+                options.stride,
+                argument=argument,
+                delimiter=options.delimiter,
+                decimal=options.decimal,
+                header=None if options.header is None else options.header == "yes",
+            )
         try:
-            whitening = Whitening.fit(series.values, series.lengths) if options.whiten else None
+            form = _fitted(series, options)
         except ValueError as error:
             raise ValueError(f"{argument}: {name}: {error}") from error
         return cls(
@@ -60,20 +88,22 @@ class Sequences(Source):
             series.features,
             series.low,
             series.high,
-            whitening=whitening,
+            form=form,
+            classes=series.classes,
             series=series,
         )
 
     @classmethod
     def revive(cls, content: Mapping[str, Any], folder: Path) -> "Sequences":
-        kept = content["whitening"]
+        kept = {name: each.from_json(content[name]) for name, each in _FORMS.items() if content.get(name)}
         return cls(
             content["name"],
             content["steps"],
             tuple(content["features"]),
             low=torch.tensor(content["low"], dtype=torch.float64),
             high=torch.tensor(content["high"], dtype=torch.float64),
-            whitening=None if kept is None else Whitening.from_json(kept),
+            form=next(iter(kept.values()), None),
+            classes=tuple(content.get("classes", ())),
             examples=_read_examples(folder / EXAMPLES),
         )
 
@@ -83,7 +113,11 @@ class Sequences(Source):
             "features": list(self.features),
             "low": self.low.tolist(),
             "high": self.high.tolist(),
-            "whitening": None if self.whitening is None else self.whitening.to_json(),
+            "classes": list(self.classes),
+            **{
+                name: self.form.to_json() if isinstance(self.form, each) else None
+                for name, each in _FORMS.items()
+            },
         }
 
     def keep(self, folder: Path) -> None:
@@ -109,54 +143,68 @@ class Sequences(Source):
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
         own = {"real": self._values[:, index]}
-        return own if self._series.lengths is None else own | {"lengths": self._series.lengths[index]}
+        besides = {"lengths": self._series.lengths, "labels": self._series.labels}
+        return own | {name: x[index] for name, x in besides.items() if x is not None}
 
     def fingerprint(self) -> str:
         return fingerprint_of(self._series.values)
 
     def model(self, options: GanModel) -> GAN:
+        features = len(self.features if self.form is None else self.form)
+        if options.residual and self.form is None:
+            raise ValueError("residual: noise of deviation 1 is not of values in [-1, 1]; give --whiten")
+        levels = None
+        if options.levels:
+            if not isinstance(self.form, Innovations):
+                raise ValueError(
+                    "levels: only innovations add up to something; give --innovations or --no-levels"
+                )
+            levels = self.form.levels_of(self.steps)
         return RecurrentGAN(
-            len(self.features if self.whitening is None else self.whitening),
+            features,
             steps=self.steps,
-            noise_size=options.noise,
+            noise_size=options.noise + (2 * features if options.residual else 0),
+            shared=options.noise if options.residual else None,
             hidden_size=options.hidden,
             num_layers=options.layers,
             cell=options.cell,
-            output="tanh" if self.whitening is None else "linear",
+            output="tanh" if self.form is None else "linear",
+            residual=options.residual,
+            bidirectional=options.bidirectional,
+            levels=levels,
+            num_classes=len(self.classes) if options.conditional else 0,
             spectral_norm=options.spectral_norm,
         )
 
     def measures(self, gan: GAN, how: GanMeasuring, *, full: bool) -> dict[str, float]:
-        real, lengths = self._series.values, self._series.lengths
+        part = _measured(len(self), how.seed)
+        real = self._series.values[:, part]
+        lengths, labels = (
+            None if x is None else x[part] for x in (self._series.lengths, self._series.labels)
+        )
         random = torch.Generator().manual_seed(how.seed)
-        fake = self._scaled(draw(gan, len(self), random, lengths=lengths), lengths)
+        asked = labels if gan.num_classes else None
+        fake = self._scaled(draw(gan, len(part), random, labels=asked, lengths=lengths), lengths)
         besides: dict[str, Any] = {"real_lengths": lengths, "fake_lengths": lengths}
         if not full:
             quick = PostHoc(steps=how.score_steps)
             score = discriminative_score(real, fake, **besides, options=quick, seed=how.seed)
             return {f"discriminative score ({how.score_steps} steps)": score}
         contestants = {"": fake}
-        if lengths is None:
-            fit = GaussianFit(real.movedim(1, 0)).sample(len(self), random)
-            contestants[" of a Gaussian fit"] = fit.movedim(0, 1)
-        seeds = range(how.seed, how.seed + how.repeats)
-        options = PostHoc(steps=how.score_steps)
-        found = {
-            f"discriminative score{whose}": _mean(
-                discriminative_score(real, each, **besides, options=options, seed=seed) for seed in seeds
-            )
-            for whose, each in contestants.items()
-        }
-        for whose, each in {**contestants, " of the data": real}.items():
-            found[f"predictive score{whose}"] = _mean(
-                predictive_score(real, each, **besides, options=options, seed=seed) for seed in seeds
-            )
-        return found
+        if how.beside:
+            if lengths is None:
+                fit = GaussianFit(real.movedim(1, 0)).sample(len(part), random)
+                contestants[" of a Gaussian fit"] = fit.movedim(0, 1)
+            contestants[" of the data"] = real
+        measured = _judged if how.judges else _scored
+        return measured(real, contestants, besides, how)
 
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         random = torch.Generator().manual_seed(how.seed)
         steps = how.length or self.steps
-        scaled = self._scaled(draw(gan, how.count, random, truncation=how.truncation, steps=steps), None)
+        labels = self.asked(how) if gan.num_classes else None
+        drawn = draw(gan, how.count, random, labels=labels, truncation=how.truncation, steps=steps)
+        scaled = self._scaled(drawn, None)
         values = self.low + (scaled.double() + 1) / 2 * (self.high - self.low)
         told = units_of(self.name, self.features)
         figure = drawing.series_figure(
@@ -170,7 +218,55 @@ class Sequences(Source):
         return {".png": drawing.png(figure), ".npy": as_npy(values.movedim(1, 0))}
 
     def _scaled(self, drawn: Tensor, lengths: Tensor | None) -> Tensor:
-        return drawn if self.whitening is None else self.whitening.inverse(drawn, lengths)
+        return drawn if self.form is None else self.form.inverse(drawn, lengths)
+
+
+def _scored(
+    real: Tensor, contestants: Mapping[str, Tensor], besides: Mapping[str, Any], how: GanMeasuring
+) -> dict[str, float]:
+    """The paper's scores, each the mean of --repeats networks; data are not told from themselves."""
+    options, seeds = PostHoc(steps=how.score_steps), range(how.seed, how.seed + how.repeats)
+    return {
+        f"{name}{whose}": _mean(score(real, each, **besides, options=options, seed=seed) for seed in seeds)
+        for name, score in _SCORES.items()
+        for whose, each in contestants.items()
+        if score is predictive_score or each is not real
+    }
+
+
+def _judged(
+    real: Tensor, contestants: Mapping[str, Tensor], besides: Mapping[str, Any], how: GanMeasuring
+) -> dict[str, float]:
+    """Scores by so many judges as --judges says, with their spread, and errors that need none."""
+    found: dict[str, float] = {}
+    for whose, each in contestants.items():
+        scores = judged(real, each, **besides, judges=how.judges, seed=how.seed, steps=how.score_steps)
+        for name, score in scores.items():
+            found[f"{name}{whose}"] = score.mean
+            found[f"{name}{whose}, deviation"] = score.deviation
+        if each is not real:
+            found |= {f"{name}{whose}": x for name, x in series_errors(real, each, **besides).items()}
+    return found
+
+
+_SCORES: dict[str, Callable[..., float]] = {
+    "discriminative score": discriminative_score,
+    "predictive score": predictive_score,
+}
+_FORMS: dict[str, Any] = {"whitening": Whitening, "innovations": Innovations}
+
+
+def _fitted(series: Series, options: GanData) -> Innovations | Whitening | None:
+    if options.innovations:
+        return Innovations.fit(series.values, series.lengths, least=series.low, most=series.high)
+    return Whitening.fit(series.values, series.lengths) if options.whiten else None
+
+
+def _measured(count: int, seed: int) -> Tensor:
+    """Which windows are measured on: all, or so many by lot."""
+    if count <= MEASURED:
+        return torch.arange(count)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:MEASURED].sort().values
 
 
 def _mean(values: Iterable[float]) -> float:

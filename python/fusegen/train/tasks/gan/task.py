@@ -11,7 +11,7 @@ from .... import drawing
 from ....data import Shuffled
 from ....gan import DiffAugment, GanOptions
 from ....gan.turns import discriminator_turn, generator_turn
-from ....models import GAN
+from ....models import GAN, RecurrentGAN
 from ... import config
 from ...task import Losses, Task, Turn, Watch
 from ...workers import Shard
@@ -38,12 +38,14 @@ class GanTask(Task):
     def __init__(self, model: GAN, source: Source, fit: GanFit, cut: GanData):
         self.model, self.source, self._fit, self._cut = model, source, fit, cut
         self.skipped, self.notes = source.skipped, source.notes
-        names = (
-            "loss", "r1", "r2", "gp", "approximate_r1", "approximate_r2", "penalty_every", "label_smoothing",
-            "generator_every",
-        )  # fmt: skip
-        self.rules = GanOptions(**{name: getattr(fit, name) for name in names})
+        names = ("loss", "r1", "r2", "gp", "penalty_every", "label_smoothing", "generator_every")
+        self.rules = GanOptions(
+            **{name: getattr(fit, name) for name in names},
+            approximate_r1=fit.approximate_r1 or None,  # 0 asks for the exact one, where a preset has another
+            approximate_r2=fit.approximate_r2 or None,
+        )
         self._augment = _augmentation(fit.augment, source)
+        self._warm_up = fit.warm_up if isinstance(model, RecurrentGAN) and model.residual else 0
         self._step = 0
 
     @classmethod
@@ -82,7 +84,7 @@ class GanTask(Task):
 
     def watch(self) -> Watch:
         fit = self._fit
-        return GanWatch(self.source, fit.loss, fit.steps, stop=fit.stop_when_collapsed)
+        return GanWatch(self.source, fit.loss, fit.steps, stop=fit.stop_when_collapsed, warm_up=self._warm_up)
 
     def at(self, step: int, steps: int) -> None:
         self._step = step
@@ -128,19 +130,31 @@ class GanTask(Task):
         return losses | ({"penalty": out.penalty} if self.rules.penalties(self._step) else {}), None
 
     def generator_turn(self, G: nn.Module, batch: Mapping[str, Tensor], carried: Any) -> tuple[Losses, None]:
-        """The generator's loss through the discriminator, which learns nothing."""
+        """The generator's loss through the discriminator, which learns nothing, and by likelihood."""
+        fit, model = self._fit, self.model
+        losses: dict[str, Tensor] = {}
+        warming = self._step < self._warm_up
+        weight = 1.0 if warming else fit.supervised
+        if weight and isinstance(model, RecurrentGAN) and model.residual:
+            losses["surprise"] = model.surprise(batch["real"], *self._besides(batch))
+            if warming:
+                return {"generator loss": losses["surprise"], **losses}, None
         real, fake = self._both(batch)
-        return {"generator loss": generator_turn(self.model, real, fake, self.rules).loss}, None
+        loss = generator_turn(model, real, fake, self.rules).loss
+        return {"generator loss": loss + sum(weight * x for x in losses.values()), **losses}, None
 
     def _both(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Real and as many fake samples, of the same labels and lengths, as the discriminator takes them."""
-        model = self.model
-        besides = batch.get("labels") if model.num_classes else None, batch.get("lengths")
+        model, besides = self.model, self._besides(batch)
         real = model.critic_input(batch["real"], *besides)
         fake = model.fakes(real, *besides)
         if self._augment is not None:  # before labels stand beside them
             real, fake = model.critic_input(self._augment(batch["real"]), *besides), self._augment(fake)
         return real, model.critic_input(fake, *besides)
+
+    def _besides(self, batch: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        """Labels, of a model with classes, and lengths."""
+        return batch.get("labels") if self.model.num_classes else None, batch.get("lengths")
 
     def evaluate(self, model: GAN | None = None) -> dict[str, float]:
         """The measure that tells of progress, the quickest of `measure`."""

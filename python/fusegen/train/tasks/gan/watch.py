@@ -13,18 +13,21 @@ from .signals import BLOCK, WINDOW, Diversity, Signal
 from .source import Source
 
 JUDGED = 50  # steps, of the rules on losses
-_SERIES = ("real sign", "real logit", "fake logit", "generator gradient norm")
+GRADIENT = "generator gradient norm"
+_SERIES = ("real sign", "real logit", "fake logit", GRADIENT)
 _LOGITS_PART_AT_0 = ("non_saturating", "minimax", "hinge")
 
 
 class GanWatch(Watch):
     """What it reads are losses that are read anyway, and at each evaluation the diversity of some samples.
 
-    loss: of both networks. steps: of the whole run. stop: whether a collapse ends the run.
+    loss: of both networks. steps: of the whole run. stop: whether a collapse ends the run. warm_up: first
+    steps, in which no gradient of the discriminator's reaches the generator.
     """
 
-    def __init__(self, source: Source, loss: str, steps: int, *, stop: bool):
+    def __init__(self, source: Source, loss: str, steps: int, *, stop: bool, warm_up: int = 0):
         self._source, self._loss, self._steps, self._stop = source, loss, steps, stop
+        self._warm_up = warm_up
         self._blocks: dict[str, list[float]] = {name: [] for name in _SERIES}
         self._open: dict[str, list[float]] = {name: [] for name in _SERIES}
         self._early: list[float] = []  # of the generator's gradient, from the second window
@@ -37,7 +40,7 @@ class GanWatch(Watch):
 
     def losses(self, step: int, losses: Mapping[str, float]) -> None:
         for name in _SERIES:
-            if name in losses:
+            if name in losses and (name != GRADIENT or step > self._warm_up):
                 self._open[name].append(losses[name])
         if step % BLOCK == 0:
             self._close_blocks()
@@ -46,9 +49,7 @@ class GanWatch(Watch):
                 signals.overfitted(self._blocks["real sign"]) if self._loss in _LOGITS_PART_AT_0 else None,
                 signals.OVERFITTED,
             )
-            self._judge(
-                signals.vanishing(self._early, self._blocks["generator gradient norm"]), signals.VANISHING
-            )
+            self._judge(signals.vanishing(self._early, self._blocks[GRADIENT]), signals.VANISHING)
             self._judge(
                 signals.oscillating(self._blocks["real logit"], self._blocks["fake logit"])
                 or signals.swinging(self._measures),
@@ -60,7 +61,7 @@ class GanWatch(Watch):
             if values:
                 self._blocks[name].append(sum(values) / len(values))
                 values.clear()
-        norms = self._blocks["generator gradient norm"]
+        norms = self._blocks[GRADIENT]
         if len(norms) == 2 * WINDOW and not self._early:
             self._early = norms[WINDOW:]
         for own in self._blocks.values():

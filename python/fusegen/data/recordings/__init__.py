@@ -1,0 +1,6 @@
+"""Series with published figures, or that a package brings along."""
+
+from .sines import sines
+from .watch import watch
+
+__all__ = ["sines", "watch"]
