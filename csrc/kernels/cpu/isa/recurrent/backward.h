@@ -12,12 +12,13 @@
 
 namespace fusegen::FUSEGEN_ISA_NS {
 
-template <class S, Cell cell>
-class Backward : ChunkGradients<S, cell> {
-  using Base = ChunkGradients<S, cell>;
+template <class S, Cell cell, Step operand>
+class Backward : ChunkGradients<S, cell, operand> {
+  using Base = ChunkGradients<S, cell, operand>;
   using Base::batches_, Base::bounds_, Base::fresh_, Base::p_, Base::plan_, Base::relu_, Base::project_;
-  using Base::fresh_W_, Base::W_, Base::dgates_, Base::dhp_, Base::hidden_, Base::zero_row_;
+  using Base::fresh_W_, Base::W_, Base::dgates_, Base::dhp_, Base::hidden_, Base::narrow_, Base::zero_row_;
   using Base::G, Base::L, Base::inside_, Base::recurrent_, Base::GH_, Base::ldg_, Base::ldc_, Base::ldp_;
+  using Base::kPairs, Base::steps;
   using typename Base::C, typename Base::V, typename Base::Token;
   static constexpr bool kGru = cell == Cell::gru;
   static constexpr bool kSaves = saved_gates(cell) > 0;
@@ -25,6 +26,16 @@ class Backward : ChunkGradients<S, cell> {
   struct TeamScratch {
     C* dc;         // [rows][ldc] LSTM: gradient of c_t from step t+1
     C* dh_direct;  // [rows][ldp] of a GRU and of zoneout: the part of dh that does not pass through R
+  };
+  // Where a vector of a row's units puts the gradients of its gates: columns of dgates, and of what products
+  // read where that is another.
+  struct Gates {
+    C* wide;
+    S* narrow;
+    FUSEGEN_INLINE void give(int64_t column, V v, int lanes) const {
+      store(wide + column, v, lanes);
+      if constexpr (kPairs) store(narrow + column, v, lanes);
+    }
   };
   // One step of a team.
   struct TeamStep {
@@ -53,6 +64,7 @@ public:
   void run() {
     cpu::Arena arena([&](cpu::Arena& a) { lay_out(a); });
     std::memset(static_cast<void*>(zero_row_), 0, p_.P * sizeof(S));
+    this->clear_narrow();
     if (p_.dreset_h.data) std::fill(dreset_h_, dreset_h_ + p_.B * ldp_, C(0));
     if (p_.dreset_c.data) std::fill(dreset_c_, dreset_c_ + p_.B * ldc_, C(0));
     const int64_t chunks = static_cast<int64_t>(bounds_.size()) - 1;
@@ -87,7 +99,7 @@ public:
 
 private:
   void lay_out(cpu::Arena& arena) {
-    R_ = arena.take<C>(fresh_R_ ? 0 : PanelShape{p_.P, 1}.size<C>(GH_));
+    R_ = arena.take<C>(fresh_R_ ? 0 : PanelShape{p_.P, 1}.size<C>(steps(GH_)));
     fresh_ = arena.take<C>(fresh_W_ || fresh_R_ ? plan_.threads * kFreshElements<C> : 0);
     W_hr_ = arena.take<C>(project_ ? PanelShape{p_.H, 1}.size<C>(p_.P) : 0);
     this->lay_out_gradients(arena);
@@ -111,14 +123,18 @@ private:
       pack_product(p_.I, GH_, W_, rank, size, [&](int64_t k) { return this->input_row_of_W(k); });
     if (project_) {
       const S* W_hr = static_cast<const S*>(p_.W_hr.data);
-      pack_product(p_.H, p_.P, W_hr_, rank, size, [&](int64_t k) { return W_hr + k * p_.W_hr.stride; });
+      // dh is not rounded before it is multiplied, so these panels are in the compute type
+      pack_product<Step::one>(p_.H, p_.P, W_hr_, rank, size,
+                              [&](int64_t k) { return W_hr + k * p_.W_hr.stride; });
     }
   }
-  template <class RowPointer>
+  template <Step step = operand, class RowPointer>
   static void pack_product(int64_t N, int64_t K, C* out, int rank, int size, const RowPointer& row) {
     const Range mine = share(PanelShape{N, 1}.template count<C>(), rank, size);
     for (int64_t q = mine.begin; q < mine.end; ++q)
-      pack_rows<S>(row, N, 0, K, q, out + q * K * kTileColumns<C>);
+      if constexpr (step == Step::pair)
+        pack_row_pairs<S>(row, N, K, Range{0, steps(K)}, q, out + q * steps(K) * kTileColumns<C>);
+      else pack_rows<S>(row, N, 0, K, q, out + q * K * kTileColumns<C>);
   }
 
   void clear_padding(int rank, int size) const {
@@ -158,7 +174,7 @@ private:
         inside_.at_step(batch, step, now.rows, inside);
         now.inside = inside.rows.data();
       }
-      const ProductRows<C> after(next.data(), next_rows(k, step, chunk, next), GH_);
+      const ProductRows<C> after(next.data(), next_rows(k, step, chunk, next), steps(GH_));
       const auto fetch_saved = [&](int row, int64_t panel) {
         const int end = std::min(row + kTileRows<kTileVectors>, now.rows);
         for (int i = row; i < end; ++i) prefetch_saved(batch, step, i, panel);
@@ -174,8 +190,8 @@ private:
               [&](int row, int64_t panel, const auto& sums) { projected_row(now, row, panel, sums); });
         team.barrier();
         for (int i = 0; i < now.rows; ++i) dhp[i] = dhp_ + (now.first + i) * ldp_;
-        recur(ProductRows<C>(dhp.data(), now.rows, p_.P), now.rows,
-              PackedPanels<C, kTileVectors>{W_hr_, p_.P}, Sweep{units, step}, fetch_saved, finish);
+        recur<Step::one>(ProductRows<C>(dhp.data(), now.rows, p_.P), now.rows,
+                         PackedPanels<C, kTileVectors>{W_hr_, p_.P}, Sweep{units, step}, fetch_saved, finish);
       }
       team.barrier();
     }
@@ -187,21 +203,21 @@ private:
     const int n = batch.active(step + 1);
     const int64_t in_chunk = step + 1 < bounds_[chunk + 1] ? chunk : chunk + 1;
     const int64_t row = n ? first_row(k, step + 1, in_chunk) : 0;
-    for (int i = 0; i < n; ++i) next[i] = dgates_[in_chunk % 2] + (row + i) * ldg_ + recurrent_;
+    for (int i = 0; i < n; ++i) next[i] = this->product_row(in_chunk % 2, row + i, recurrent_);
     return n;
   }
 
   // The rows of `a` bring their product with `source`, further ones up to `rows` zero; epilogue(row, panel,
   // sums).
-  template <class Source, class Addend, class Epilogue>
+  template <Step step = operand, class Source, class Addend, class Epilogue>
   void recur(const ProductRows<C>& a, int rows, const Source& source, const Sweep& sweep,
              const Addend& addend, const Epilogue& epilogue) const {
-    multiply_rows<C, kTileVectors>(a, source, sweep, addend, each_row(epilogue));
+    multiply_rows<C, kTileVectors, step>(a, source, sweep, addend, each_row(epilogue));
     static constexpr RowSums<C, kTileVectors> zero{};
     for (int64_t panel = sweep.panels.begin; panel < sweep.panels.end; ++panel)
       for (int row = a.count; row < rows; ++row) epilogue(row, panel, zero);
   }
-  PackedPanels<C, kTileVectors> recurrent_panels() const { return {R_, GH_}; }
+  PackedPanels<C, kTileVectors> recurrent_panels() const { return {R_, steps(GH_)}; }
 
   // The units that these plain panels hold.
   static Range elements(int64_t n, const Range& panels) {
@@ -268,7 +284,7 @@ private:
     const Batch& batch = batches_[now.k];
     const PanelShape shape{p_.H, 1};
     const bool last = batch.last(row, now.step);
-    C* dg_row = dgates_[now.buffer] + (now.first + row) * ldg_;
+    const int64_t of_row = (now.first + row) * ldg_;
     for (int j = 0; j < kTileVectors; ++j) {
       const int lanes = shape.lanes<C>(panel, j);
       if (!lanes) break;
@@ -279,7 +295,8 @@ private:
         dh += incoming(batch, row, now.step, u, lanes);
         if constexpr (inside) dh = fresh_part(now, row, u, dh);
       }
-      C* dg = dg_row + u;
+      Gates dg{dgates_[now.buffer] + of_row + u, nullptr};
+      if constexpr (kPairs) dg.narrow = narrow_[now.buffer] + of_row + u;
       if constexpr (cell == Cell::lstm) {
         lstm_unit<inside>(now, row, u, lanes, dh, dg);
       } else if constexpr (kGru) {
@@ -292,13 +309,13 @@ private:
           h = inside_.candidate_of(now.inside[row], h);
           dh = inside_.drop_candidate(now.inside[row], u, dh);
         }
-        store(dg, cells::rnn_backward(relu_, h, dh), lanes);
+        dg.give(0, cells::rnn_backward(relu_, h, dh), lanes);
       }
     }
   }
 
   template <bool inside>
-  FUSEGEN_INLINE void lstm_unit(const TeamStep& now, int row, int64_t u, int lanes, V dh, C* dg) {
+  FUSEGEN_INLINE void lstm_unit(const TeamStep& now, int row, int64_t u, int lanes, V dh, const Gates& dg) {
     const Batch& batch = batches_[now.k];
     const int64_t H = p_.H, b = batch.row[row];
     const auto [i, f, g_given, o, c_before, c_after] =
@@ -330,16 +347,16 @@ private:
       d.g = inside_.drop_candidate(now.inside[row], u, d.c * i) * (1 - g_given * g_given);
       d.c_prev += dc_old;
     }
-    store(dg, d.i, lanes);
-    store(dg + H, d.f, lanes);
-    store(dg + 2 * H, d.g, lanes);
-    store(dg + 3 * H, d.o, lanes);
+    dg.give(0, d.i, lanes);
+    dg.give(H, d.f, lanes);
+    dg.give(2 * H, d.g, lanes);
+    dg.give(3 * H, d.o, lanes);
     store(carry, d.c_prev);
     if (project_) store(hidden_ + (now.first + row) * ldc_ + u, o * Math::tanh(c));
   }
 
   template <bool inside>
-  FUSEGEN_INLINE void gru_unit(const TeamStep& now, int row, int64_t u, int lanes, V dh, C* dg) {
+  FUSEGEN_INLINE void gru_unit(const TeamStep& now, int row, int64_t u, int lanes, V dh, const Gates& dg) {
     const Batch& batch = batches_[now.k];
     const int64_t H = p_.H, b = batch.row[row];
     const auto [r, z, n, q] =
@@ -358,10 +375,10 @@ private:
       }
       if (inside_.zones_h()) d.h_prev += load(direct);  // as fresh_part() left it
     }
-    store(dg, d.n, lanes);
-    store(dg + H, d.r, lanes);
-    store(dg + 2 * H, d.z, lanes);
-    store(dg + 3 * H, d.q, lanes);
+    dg.give(0, d.n, lanes);
+    dg.give(H, d.r, lanes);
+    dg.give(2 * H, d.z, lanes);
+    dg.give(3 * H, d.q, lanes);
     store(direct, d.h_prev);
   }
 
@@ -416,7 +433,7 @@ private:
     const Batch& batch = batches_[k];
     const int n = batch.size();
     std::vector<const C*> next(n);
-    const ProductRows<C> after(next.data(), batch.steps() ? next_rows(k, -1, 0, next) : 0, GH_);
+    const ProductRows<C> after(next.data(), batch.steps() ? next_rows(k, -1, 0, next) : 0, steps(GH_));
     if (wants_h) {
       const Sweep sweep{share(PanelShape{p_.P, 1}.template count<C>(), team), 1};
       const auto finish = [&](int row, int64_t panel, const auto& sums) { initial_row(k, row, panel, sums); };
@@ -472,9 +489,17 @@ private:
   }
 };
 
+// Sums over fewer units are too short to even out what rounding dgates does to each term, and take no time.
+constexpr int64_t kLeastPaired = 64;
+
 template <Cell cell>
 void sequence_backward(const RecurrentBackward& p, const cpu::Plan& plan) {
-  with_storage(p.dtype, [&](auto s) { Backward<decltype(s), cell>(p, plan).run(); });
+  with_storage(p.dtype, [&](auto s) {
+    using S = decltype(s);
+    if constexpr (kStep<S> == Step::pair)
+      if (p.H >= kLeastPaired) return Backward<S, cell, Step::pair>(p, plan).run();
+    Backward<S, cell, Step::one>(p, plan).run();
+  });
 }
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

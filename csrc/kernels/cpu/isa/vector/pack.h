@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/params.h"
+#include "team.h"
 #include "tile.h"
 
 namespace fusegen::FUSEGEN_ISA_NS {
@@ -133,6 +134,30 @@ FUSEGEN_INLINE void pack_rows(const RowPointer& row, int64_t N, int64_t begin, i
       const int lanes = shape.lanes<C>(p, j);
       const Vector<C> v = lanes ? load(src + shape.row<C>(p, j), lanes) : Vector<C>{};
       *reinterpret_cast<Vector<C>*>(out + (k * kTileVectors + j) * L) = v;
+    }
+  }
+}
+
+// The same in pairs: step k of the panel holds rows 2k and 2k + 1 of `rows`, a missing one as zeros. Steps
+// [begin, end).
+template <class X, class RowPointer>
+FUSEGEN_INLINE void pack_row_pairs(const RowPointer& row, int64_t N, int64_t rows, const Range& steps,
+                                   int64_t p, float* out) {
+  constexpr int L = kLanes<float>;
+  const PanelShape shape{N, 1};
+  constexpr int64_t kAhead = 8;  // as pack_rows()
+  constexpr int64_t kLine = 64 / sizeof(X);
+  for (int64_t k = steps.begin; k < steps.end; ++k) {
+    const X *first = row(2 * k), *second = 2 * k + 1 < rows ? row(2 * k + 1) : nullptr;
+    if (k + kAhead < steps.end)
+      for (int64_t r = 2 * (k + kAhead); r < std::min(rows, 2 * (k + kAhead) + 2); ++r)
+        for (int64_t i = 0; i < kTileColumns<float>; i += kLine)
+          __builtin_prefetch(row(r) + shape.row<float>(p, 0) + i, 0, 3);
+    for (int j = 0; j < kTileVectors; ++j) {
+      const int lanes = shape.lanes<float>(p, j);
+      const int64_t u = shape.row<float>(p, j);
+      const auto of = [&](const X* from) { return lanes && from ? load(from + u, lanes) : Vector<float>{}; };
+      *reinterpret_cast<Vector<float>*>(out + (k * kTileVectors + j) * L) = zip_pairs(of(first), of(second));
     }
   }
 }

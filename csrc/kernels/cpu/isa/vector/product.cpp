@@ -92,12 +92,12 @@ void multiply_tiles(const ProductRows<C>& a, const Sweep& sweep, const TileCalls
   }
 }
 
-// Of weight gradients: rows of a and b summed at a time, and those that all tiles go over before the next,
+// Of weight gradients: steps of a and b summed at a time, and those that all tiles go over before the next,
 // since so many of a panel stay in L1.
 constexpr int64_t kColumnBlock = 128;
 constexpr int64_t kColumnRound = 256;
 // A block of columns stays in L2 while the panels pass.
-template <class C>
+template <class C, Step step>
 void multiply_columns(const ColumnProduct<C>& product) {
   const C *const a = product.a, *const b = product.b;
   const int64_t stride = product.stride, N = product.N, K = product.K;
@@ -126,10 +126,10 @@ void multiply_columns(const ColumnProduct<C>& product) {
             for (int64_t n = 0; n < kTileColumns<C>; n += 64 / static_cast<int64_t>(sizeof(C)))
               __builtin_prefetch(product.out_row(begin + m0 + i) + p * kTileColumns<C> + n, 1, 3);
           for (int64_t k = k0; k < k1; k += kColumnBlock)
-            tile_columns<C>(m,
-                            {a + k * stride + begin + m0, stride, b + (p * K + k) * kTileColumns<C>,
-                             std::min(kColumnBlock, k1 - k), k > 0},
-                            s);
+            tile_columns<C, step>(m,
+                                  {a + k * stride + begin + m0, stride, b + (p * K + k) * kTileColumns<C>,
+                                   std::min(kColumnBlock, k1 - k), k > 0},
+                                  s);
           if (round + 1 < rounds) return;
           for (int i = 0; i < m; ++i) {
             C* out = product.out_row(begin + m0 + i);
@@ -160,7 +160,10 @@ FUSEGEN_MULTIPLY_TILES(float, kTileVectors, Step::pair)
 FUSEGEN_MULTIPLY_TILES(float, 3, Step::pair)
 #endif
 #undef FUSEGEN_MULTIPLY_TILES
-template void multiply_columns<float>(const ColumnProduct<float>&);
-template void multiply_columns<double>(const ColumnProduct<double>&);
+template void multiply_columns<float, Step::one>(const ColumnProduct<float>&);
+#if defined(__AVX512BF16__)
+template void multiply_columns<float, Step::pair>(const ColumnProduct<float>&);
+#endif
+template void multiply_columns<double, Step::one>(const ColumnProduct<double>&);
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

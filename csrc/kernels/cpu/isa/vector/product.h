@@ -138,14 +138,15 @@ FUSEGEN_INLINE void store_row(int64_t N, int64_t panel, const RowSums<Compute<S>
 constexpr int64_t kGradientColumns = 48;
 
 // A weight gradient being summed over chunks: row m of the result, for the m of `columns`, is the sum over k
-// of a[k][m] b[k]. It lies at out + ((first + m) % rows) * N.
+// of a[k][m] b[k]. It lies at out + ((first + m) % rows) * N. A step k is a row of both operands, or a pair of
+// rows in words.
 template <class C>
 struct ColumnProduct {
-  const C* a;  // [K] rows, of which `columns` are meant
+  const C* a;  // [K] steps, of which `columns` are meant
   int64_t stride;
   Range columns;
-  const C* b;  // [K][N] in plain panels
-  int64_t N, K;
+  const C* b;    // [K][N] in plain panels
+  int64_t N, K;  // K in steps
   bool add;  // to what is there
   C* out;
   int64_t first, rows;
@@ -153,7 +154,7 @@ struct ColumnProduct {
   C* out_row(int64_t m) const { return out + (first + m < rows ? first + m : first + m - rows) * N; }
 };
 
-template <class C>
+template <class C, Step step = Step::one>
 void multiply_columns(const ColumnProduct<C>& product);
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

@@ -101,7 +101,7 @@ FUSEGEN_INLINE void from_float(double f, double& out) { out = f; }
 
 // ---- pairs of bf16 in 32-bit words: what the bf16 dot product works on ------------------------------
 
-typedef uint32_t Word __attribute__((may_alias, aligned(4)));
+typedef uint32_t Word __attribute__((may_alias, aligned(2)));
 typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
 typedef uint32_t WordsAnywhere __attribute__((vector_size(kVectorBytes), aligned(2), may_alias));
 
@@ -149,16 +149,22 @@ FUSEGEN_INLINE Vector<float> load(const bf16* p) {
   return (Vector<float>)(__builtin_convertvector(h, WordBits) << 16);
 #endif
 }
+// v as bf16, each in the lower half of a word.
+FUSEGEN_INLINE WordBits bf16_bits(Vector<float> v) {
+  const WordBits u = (WordBits)v, quiet = WordBits{} + 0x7fc0u;
+  return (v != v) ? quiet : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+}
 FUSEGEN_INLINE void store(bf16* p, Vector<float> v) {
-  const WordBits u = (WordBits)v;
-  WordBits rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  const WordBits quiet = WordBits{} + 0x7fc0u;
-  rounded = (v != v) ? quiet : rounded;
+  const WordBits rounded = bf16_bits(v);
 #if defined(__aarch64__)
   *reinterpret_cast<HalfBits*>(p) = (HalfBits)vmovn_u32((uint32x4_t)rounded);
 #else
   *reinterpret_cast<HalfBits*>(p) = __builtin_convertvector(rounded, HalfBits);
 #endif
+}
+// A word of each lane of two vectors, rounded to bf16: the first in its lower half.
+FUSEGEN_INLINE Vector<float> zip_pairs(Vector<float> first, Vector<float> second) {
+  return (Vector<float>)(bf16_bits(first) | bf16_bits(second) << 16);
 }
 FUSEGEN_INLINE Vector<float> load(const f16* p) {
 #if defined(__AVX512F__)

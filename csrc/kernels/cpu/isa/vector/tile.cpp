@@ -10,9 +10,9 @@ void tile_rows(const TileProduct<C>& product, const TileAddend<C>& addend, const
                [&](auto m) { tile_rows<C, V, step, decltype(m)::value>(product, addend, fetch, sums, ld); });
 }
 
-template <class C>
+template <class C, Step step>
 void tile_columns(int rows, const TileColumns<C>& product, TileSums<C, kTileVectors>& sums) {
-  with_rows<kTileVectors>(rows, [&](auto m) { tile_columns<C, decltype(m)::value>(product, sums); });
+  with_rows<kTileVectors>(rows, [&](auto m) { tile_columns<C, step, decltype(m)::value>(product, sums); });
 }
 
 // Panels of the widths that there are: plain ones (LSTM's passes have the same) and GRU's three gates.
@@ -28,7 +28,13 @@ FUSEGEN_TILE_ROWS(float, 3, Step::pair)
 FUSEGEN_TILE_ROWS(double, kTileVectors, Step::one)
 FUSEGEN_TILE_ROWS(double, 3, Step::one)
 #undef FUSEGEN_TILE_ROWS
-template void tile_columns<float>(int, const TileColumns<float>&, TileSums<float, kTileVectors>&);
-template void tile_columns<double>(int, const TileColumns<double>&, TileSums<double, kTileVectors>&);
+#define FUSEGEN_TILE_COLUMNS(C, step) \
+  template void tile_columns<C, step>(int, const TileColumns<C>&, TileSums<C, kTileVectors>&);
+FUSEGEN_TILE_COLUMNS(float, Step::one)
+#if defined(__AVX512BF16__)
+FUSEGEN_TILE_COLUMNS(float, Step::pair)
+#endif
+FUSEGEN_TILE_COLUMNS(double, Step::one)
+#undef FUSEGEN_TILE_COLUMNS
 
 }  // namespace fusegen::FUSEGEN_ISA_NS

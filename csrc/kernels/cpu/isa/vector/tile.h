@@ -242,7 +242,7 @@ void tile_rows(const TileProduct<C>& product, const TileAddend<C>& addend, const
     }
 }
 
-// What a tile of a weight gradient multiplies: neighbouring columns of a with K rows of a panel.
+// What a tile of a weight gradient multiplies: neighbouring columns of a with K steps of a panel.
 template <class C>
 struct TileColumns {
   const C* a;
@@ -253,25 +253,20 @@ struct TileColumns {
 };
 
 // sums[m] (+)= sum_k a[k][m] w[k].
-template <class C, int M>
+template <class C, Step step, int M>
 void tile_columns(const TileColumns<C>& product, TileSums<C, kTileVectors>& sums) {
   const C* __restrict a = product.a, * __restrict w = product.w;
   const int64_t stride = product.stride, K = product.K;
   const bool add = product.add;
   constexpr int L = kLanes<C>, V = kTileVectors;
   Vector<C> acc[M][V] = {};
+  const C* column[M];
   for (int64_t k = 0; k < K; ++k, a += stride, w += V * L) {
-    Vector<C> b[V];
 #pragma GCC unroll 8
-    for (int j = 0; j < V; ++j) b[j] = *reinterpret_cast<const Vector<C>*>(w + j * L);
+    for (int m = 0; m < M; ++m) column[m] = a + m;
     prefetch_panel<C, V, M>(w);
     __builtin_prefetch(a + 8 * stride, 0, 3);
-#pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
-      const Vector<C> am = splat(a[m]);
-#pragma GCC unroll 8
-      for (int j = 0; j < V; ++j) acc[m][j] += am * b[j];
-    }
+    multiply_step<C, V, step>(column, 0, w, acc);
   }
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
@@ -286,7 +281,7 @@ void tile_columns(const TileColumns<C>& product, TileSums<C, kTileVectors>& sums
 template <class C, int V, Step step>
 void tile_rows(const TileProduct<C>& product, const TileAddend<C>& addend, const TileFetch<C>& fetch, C* sums,
                int64_t ld);
-template <class C>
+template <class C, Step step>
 void tile_columns(int rows, const TileColumns<C>& product, TileSums<C, kTileVectors>& sums);
 
 }  // namespace fusegen::FUSEGEN_ISA_NS
