@@ -43,7 +43,25 @@ def _valid(name: object, source: str) -> str:
     return str(name)
 
 
-_backend = _valid(os.environ.get("FUSEGEN_BACKEND") or "auto", "FUSEGEN_BACKEND")
+class _Unknown(str):
+    """What FUSEGEN_BACKEND asks for and there is not: whoever asks which backend it is gets the error. Not
+    raised at import: a program that imports fusegen shall be able to say it in its own way."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        _valid(str.__str__(self), "FUSEGEN_BACKEND")
+        return False
+
+    __hash__ = str.__hash__
+
+
+def _from_environment() -> str:
+    name = os.environ.get("FUSEGEN_BACKEND") or "auto"
+    return name if name in BACKENDS else _Unknown(name)
+
+
+_backend = _from_environment()
 
 
 def set_backend(name: str) -> None:
@@ -59,8 +77,9 @@ def set_backend(name: str) -> None:
 
 
 def get_backend() -> str:
-    """The backend set last: "auto", "fused" or "torch"."""
-    return _backend
+    """The backend set last: "auto", "fused" or "torch". Raises ValueError where FUSEGEN_BACKEND names another
+    one."""
+    return _backend if _backend in BACKENDS else _valid(_backend, "FUSEGEN_BACKEND")
 
 
 def note(what: str) -> None:
