@@ -48,8 +48,8 @@ class CommandParser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             known = [str(each) for each in action.choices]
             near = nearest(str(value), known).removeprefix("; ")
-            told = near if near.startswith("did") else f"expected one of {', '.join(known)}"
-            raise argparse.ArgumentError(action, f"there is no {value!r}; {told}")
+            told = near if near.startswith("did") else f"choose from {', '.join(known)}"
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}; {told}")
 
 
 def add_commands(commands: Any) -> None:

@@ -19,8 +19,8 @@ def _add(parser: argparse.ArgumentParser, run: Run | None) -> None:
     parser.add_argument(
         "--out",
         metavar="FILE",
-        help="write there, by its ending, and nothing that is there already (default: text is shown, and all "
-        "is kept in RUN/samples under a number of its own)",
+        help="write there, by its ending (default: text is shown, and all is kept in RUN/samples, under a "
+        "number of its own)",
     )
 
 
@@ -43,8 +43,11 @@ def run(parsed: argparse.Namespace) -> int:
                 print(path)
         else:
             named = _named(Path(given.out), content)
-            if there := [str(path) for path in named if path.is_file()]:
-                raise ValueError(f"out: {', '.join(there)} is there already, and is not written over")
+            beside = [str(path) for path in named if path.exists() and str(path) != given.out]
+            if beside and not Path(given.out).exists():  # else both are of a command before
+                raise ValueError(
+                    f"out: {', '.join(beside)} is there already; name another file than {given.out}"
+                )
             for path, each in named.items():
                 files.write(path, each)
     except Refused as error:
