@@ -181,6 +181,8 @@ def use_torch(
         return True
     R = weights[1]
     assert R is not None
+    if type(R).__name__ == "ExpandedWeight":
+        return _takes_expanded(cell)
     if x.shape[-1] == 0 or R.shape[0] == 0:  # which torch allows, and kernels have no use for
         return True
     on_cpu = x.is_cpu
@@ -202,6 +204,23 @@ def use_torch(
     if device == "cuda":
         device, dtype = _gpu(cell, x.device.index, dtype)
     return _within(_ranges(cell, dtype, train, device), H, B, T, I)
+
+
+def _takes_expanded(cell: str) -> bool:
+    """True where torch's own operator takes the weights of torch.nn.utils._expanded_weights, by a formula
+    that is private to it. Raises RuntimeError where there is none."""
+    others = "torch.func.vmap of torch.func.grad, and fusegen.opacus, give gradients of each sample"
+    if cell.endswith("_cell"):
+        raise RuntimeError(
+            f"fusegen {cell}: torch.nn.utils._expanded_weights takes no cells, torch.nn's neither; {others}"
+        )
+    if cell == "lstm" and torch._C._get_mkldnn_enabled():
+        raise RuntimeError(
+            "fusegen lstm: torch.nn.utils._expanded_weights takes an LSTM, torch.nn's too, only inside "
+            f"torch.backends.mkldnn.flags(enabled=False); {others}"
+        )
+    note(f"{cell} of expanded weights: torch's own operators run")
+    return True
 
 
 def why_torch_on_cpu(
