@@ -221,7 +221,7 @@ def other_than(sections, name):
     if about.metadata["choices"]:
         return next(each for each in about.metadata["choices"] if each != value)
     if isinstance(value, bool):
-        return not value
+        return not about.default  # whatever the architecture has made of it
     if isinstance(value, int):
         return value + 1
     if isinstance(value, float):

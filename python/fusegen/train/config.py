@@ -92,10 +92,14 @@ def given(parsed: Any, sections: Sections) -> list[str]:
 
 
 def check_idle(task: Any, sections: Sections, asked: Iterable[str]) -> None:
-    """Raises ValueError for the first option that was asked for and changes nothing beside the others."""
-    idle = task.idle(sections)
+    """Raises ValueError for the first option that was asked for and changes nothing beside the others. That
+    something should not be, as it is not anyway (0, or --no-x where that is usual), is no such."""
+    idle, values = task.idle(sections), flat(sections)
+    usual = {each.name: each.default for cls in classes(task).values() for each in fields(cls)}
     for name in asked:
-        if name in idle:
+        value = values[name]
+        off = not usual[name] if isinstance(value, bool) else value in (0, None)
+        if name in idle and (value or not off):
             raise ValueError(f"{name}: it would change nothing: {idle[name]}")
 
 

@@ -1,6 +1,7 @@
 """`fusegen sample`: what a run's model writes or draws."""
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,10 +38,12 @@ def run(parsed: argparse.Namespace) -> int:
         check_idle(task, how, given)
         content = task.sample(how)
         if given.out is None:
+            shown = sys.stdout
             if ".txt" in content:
                 print(_printable(str(content[".txt"])))
+                shown = sys.stderr  # what reads the text needs no more than that
             for path in run.keep_sample(state["step"], content):
-                print(path)
+                print(path, file=shown)
         else:
             named = _named(Path(given.out), content)
             beside = [str(path) for path in named if path.exists() and str(path) != given.out]

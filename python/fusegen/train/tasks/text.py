@@ -232,7 +232,9 @@ class TextTask(Task):
             found["tar"] = "a chunk of one step has no change from step to step"
         return found
 
-    def idle_in(self, how: TextSampling) -> dict[str, str]:
+    def idle_in(self, how: Any) -> dict[str, str]:
+        if not isinstance(how, TextSampling):
+            return {}
         if how.beams is not None:
             return dict.fromkeys(("temperature", "seed"), "--beams draws nothing")
         likeliest = "--temperature 0 takes the likeliest token always"
