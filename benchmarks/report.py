@@ -1,4 +1,7 @@
-"""The measured tables and pictures from the newest results: `python benchmarks/report.py`.
+"""The measured tables and pictures from result files: `python benchmarks/report.py [--write] [FILE...]`.
+
+Prints the tables; with --write the pages are written, and pictures drawn. With FILEs, which may be of quick
+or stopped runs, it prints the tables of these alone, and --picture PNG draws their layers.
 
 Each platform that was measured (results/MACHINE/ISA, and the number of threads) is shown, the one on which
 fusegen does worst beside torch.nn first; for each suite its newest complete file is read. README.md has a
@@ -19,8 +22,9 @@ from pathlib import Path
 from harness import machine, record
 from harness.bars import select
 from pages import cpu, gpu, picture
+from pages.cpu import LEGEND
 from pages.markdown import joined
-from pages.measured import PEERS, Platform, compared, gpu_folders, platforms
+from pages.measured import PEERS, Platform, compared, gpu_folders, platforms, platforms_of
 
 BENCH, GAN, GPU = "bench", "gan-bench", "gpu-bench"
 
@@ -56,18 +60,50 @@ def pages(found: list[Platform], gpus: list[str]) -> dict[Path, str]:
         front = injected(front, cpu.front(found, drawn[0], readme), BENCH, readme.name)
         front = injected(front, cpu.gan_front(found[0]), GAN, readme.name)
         details = [[cpu.details(one, path, page)] for one, path in zip(found, drawn, strict=True)]
-        whole = injected(whole, joined([[cpu.LEGEND], *details]), BENCH, page.name)
+        whole = injected(whole, joined([[LEGEND], *details]), BENCH, page.name)
     return {readme: front, page: whole}
+
+
+def show_files(files: list[Path], drawn: Path | None) -> int:
+    """Prints what the files have, one platform after the other, and draws the layers of the first that has
+    some. Returns the exit status."""
+    try:
+        found = platforms_of(files)
+    except (OSError, ValueError, KeyError) as error:
+        print(f"report.py: cannot read results: {error}", file=sys.stderr)
+        return 2
+    if not found:
+        print("report.py: the files have no suite that the tables show", file=sys.stderr)
+        return 2
+    print("\n\n".join([LEGEND, *(cpu.details(one, None, Path.cwd() / "page") for one in found)]))
+    if drawn is None:
+        return 0
+    layers = next((one.rows for one in found if picture.drawn_of(one.rows)), None)
+    if layers is None:
+        print("report.py: --picture: the files have no fp32 layers beside a peer", file=sys.stderr)
+        return 2
+    picture.draw(layers, compared, PEERS, drawn)
+    print(f"\ndrawn: {drawn}")
+    return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="results to show, of any run")
+    parser.add_argument("--write", action="store_true", help="write README.md, docs/benchmarks.md, pictures")
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="draw the layers of FILE... there")
     parser.add_argument("--no-picture", action="store_true", help="for want of matplotlib: draw none anew")
-    parser.add_argument("--show", action="store_true", help="print the GPUs' tables and write nothing")
+    parser.add_argument("--show", action="store_true", help="print the GPUs' tables alone")
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 where a page differs")
     asked = parser.parse_args(argv)
+    if asked.files and (asked.write or asked.check or asked.show):
+        parser.error("FILE: --write, --check and --show are of the newest complete results, not of a FILE")
+    if asked.picture and not asked.files:
+        parser.error("--picture: expected the FILE to draw")
+    if asked.files:
+        return show_files(asked.files, asked.picture)
     gpus, found = gpu_texts(), platforms(record.RESULTS)
     if asked.show:
         print("\n\n".join(gpus) or "nothing complete was measured on a GPU")
@@ -76,7 +112,14 @@ def main(argv: list[str] | None = None) -> int:
         folder = record.RESULTS.relative_to(machine.ROOT)
         print(f"no complete results in {folder}: run.py makes them", file=sys.stderr)
         return 2
-    if not (asked.no_picture or asked.check):
+    if not (asked.write or asked.check):
+        print(
+            "\n\n".join(
+                [LEGEND, *(cpu.details(one, None, machine.ROOT / "README.md") for one in found), *gpus]
+            )
+        )
+        return 0
+    if asked.write and not asked.no_picture:
         for platform in found:
             if path := picture_of(platform):
                 picture.draw(platform.rows, compared, PEERS, path)

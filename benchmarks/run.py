@@ -3,8 +3,11 @@
 Every figure is read beside its peers' in one process, in turn; every peer's result is checked first. The bars
 are printed at the end, and the rows go to benchmarks/results/MACHINE/ISA/DATE-COMMIT.csv.
 
+Rows are written as they are read: what a run that is stopped has read is in
+DATE-COMMIT-partial-unfinished.csv.
+
 Exit status: 0 done; 1 a result of ours was wrong, or a case was not run; 2 wrong arguments, an `--isa` that
-is not there, or no GPU for `--device cuda`.
+is not there, or no GPU for `--device cuda`; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -176,26 +179,54 @@ def main(argv: list[str] | None = None) -> int:
         isa, best = _C.isa(), cap.best()
         print(f"peers may use {best}, for which this build has no kernels: --isa {isa} holds them too")
 
-    rows = ceilings("before", options)
-    for name in asked.suites:
-        print(f"\n{name}: {SUITES[name]}", flush=True)
-        rows += suite(name, options).run(options)
-    if not select(rows, suite=tuple(asked.suites)):
-        print("no case has all the words of --only", file=sys.stderr)
-        return 2
-    rows += ceilings("after", options)
-    if asked.device == "cpu":
-        print(f"\nsteady loop between rounds: {of_this_run(torch.get_num_threads())}")
-    amiss = select(rows, unit=(WRONG, FAILED))
-    print_bars(asked.suites, [entry for entry in rows if entry not in amiss], options)
-    if asked.save or not options.partial:
-        k, n = options.part
-        suffix = "-partial" if options.partial else ""
-        path = record.write(rows, suffix=suffix + (f"-{k}of{n}" if n > 1 else ""), device=asked.device)
-        print(f"\nwritten: {path.relative_to(machine.ROOT)}")
+    (k, n), saved = options.part, asked.save or not options.partial
+    part_of = f"-{k}of{n}" if n > 1 else ""
+    with record.Running(suffix=part_of, device=asked.device) as running:
+        try:
+            rows = read(asked.suites, options)
+        except KeyboardInterrupt:
+            kept = f"; what was read is in {running.path}" if running.path else ""
+            print(f"\nrun.py: stopped{kept}", file=sys.stderr)
+            return 130
+        if not select(rows, suite=tuple(asked.suites)):
+            running.remove()
+            print("no case has all the words of --only", file=sys.stderr)
+            return 2
+        amiss = select(rows, unit=(WRONG, FAILED))
+        print_bars(asked.suites, [entry for entry in rows if entry not in amiss], options)
+        if saved:
+            suffix = ("-partial" if options.partial else "") + part_of
+            path = record.write(rows, suffix=suffix, device=asked.device)
+            print(f"\nwritten: {path.relative_to(machine.ROOT)}")
+        running.remove()
     for entry in amiss:
         print(f"{entry.unit}: {entry.suite} {entry.peer} {entry.note}", file=sys.stderr)
     return 1 if amiss else 0
+
+
+def read(names: list[str], options: Options) -> list[record.Row]:
+    """The rows of the suites, each kept as it is read."""
+    rows = ceilings("before", options)
+    record.saw(rows)
+    print(f"\n{LEGEND}", flush=True)
+    for name in names:
+        print(f"\n{name}: {SUITES[name]}", flush=True)
+        found = suite(name, options).run(options)
+        record.saw(found)  # what its sweeps have not told of
+        rows += found
+    rows += ceilings("after", options)
+    if options.device == "cpu":
+        steady = of_this_run(torch.get_num_threads())
+        print(f"\nsteady loop between rounds: {steady}")
+        if busy := steady.busy():
+            print(f"run.py: {busy}", file=sys.stderr)
+    return rows
+
+
+LEGEND = """\
+A line a case: cell, inference or training, H units, B rows, T steps; beside each contestant milliseconds a
+call, the median over rounds, and (n x): its time over fusegen's, above 1 fusegen is faster. Other units are
+named."""
 
 
 def suite(name: str, options: Options) -> ModuleType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -90,14 +90,66 @@ def new_file(
 
 def write(rows: list[Row], folder: Path = RESULTS, suffix: str = "", device: str = "cpu") -> Path:
     """A new file in `folder`/MACHINE/ISA with the rows of a run; a GPU has no ISA beside it."""
-    shared = environment(device)
+    place, shared = place_of(folder, device)
     names = [field.name for field in fields(Row)]
-    place = folder / slug(shared["machine"])
-    if device == "cpu":
-        place /= shared["isa"]
     with new_file(names, place, shared, suffix) as (path, add):
         add(map(asdict, rows))
     return path
+
+
+def place_of(folder: Path, device: str) -> tuple[Path, dict[str, str]]:
+    """Where the rows of this machine lie, and the columns that all of them share."""
+    shared = environment(device)
+    place = folder / slug(shared["machine"])
+    return (place / shared["isa"] if device == "cpu" else place), shared
+
+
+class Running:
+    """The rows of a run that is not over, each on the disk as soon as it is read: in a file of their own,
+    DATE-COMMIT-partial-unfinished.csv, made with the first of them. It is what is left of a run that is
+    stopped; one that ends writes all of its rows with `write`, and removes it."""
+
+    def __init__(self, folder: Path | None = None, suffix: str = "", device: str = "cpu"):
+        self.folder, self.suffix, self.device = folder, suffix, device
+        self.path: Path | None = None
+        self._open, self._add = ExitStack(), None
+        self._seen: dict[int, Row] = {}  # by id, and held, so that no other row gets that
+
+    def __enter__(self) -> Running:
+        _running.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _running.remove(self)
+        self._open.close()
+
+    def saw(self, rows: Iterable[Row]) -> None:
+        """Writes those that it has not seen yet."""
+        new = [entry for entry in rows if id(entry) not in self._seen]
+        if not new:
+            return
+        if self._add is None:
+            place, shared = place_of(self.folder or RESULTS, self.device)
+            names, suffix = [field.name for field in fields(Row)], f"-partial-unfinished{self.suffix}"
+            self.path, self._add = self._open.enter_context(new_file(names, place, shared, suffix))
+        self._add(map(asdict, new))
+        self._seen |= {id(entry): entry for entry in new}
+
+    def remove(self) -> None:
+        """Of a run whose rows are written elsewhere, or that nobody wants to keep."""
+        self._open.close()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+            self.path = None
+
+
+_running: list[Running] = []
+
+
+def saw(rows: Iterable[Row]) -> None:
+    """Tells the run that is going on, where there is one, of rows that were read just now."""
+    for each in _running:
+        each.saw(rows)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import torch
 # Share of the usual time. Where another process wanted a core, the loop took from 1.2 to 100 times
 # as long.
 TOLERANCE = 0.05
+BUSY = 0.2  # the share of readings that may be off before it is said
 LOOP_SECONDS = 1e-3
 # The best of a few is read, so that a single interrupt is not taken for a neighbour.
 REPEATS = 3
@@ -67,9 +68,35 @@ class Steadiness:
     def usual(self) -> float:
         return statistics.median(self.readings)
 
-    def __str__(self) -> str:
+    @property
+    def steady(self) -> int:
+        """How many readings lie within the tolerance of their median."""
         usual = self.usual()
-        steady = sum(abs(reading / usual - 1) <= TOLERANCE for reading in self.readings)
+        return sum(abs(reading / usual - 1) <= TOLERANCE for reading in self.readings)
+
+    @property
+    def drift(self) -> float:
+        """The median of the last quarter of the readings over that of the first, less 1."""
+        quarter = max(1, len(self.readings) // 4)
+        first, last = self.readings[:quarter], self.readings[-quarter:]
+        return statistics.median(last) / statistics.median(first) - 1
+
+    def busy(self) -> str:
+        """What to say of a machine that did other work, or whose clock changed; "" where it stood still."""
+        found = []
+        if (share := 1 - self.steady / len(self.readings)) > BUSY:
+            found.append(f"{share:.0%} of its readings are more than {TOLERANCE:.0%} off their median")
+        if abs(self.drift) > TOLERANCE:
+            found.append(f"it takes {self.drift:+.0%} of the time at the end that it took at the beginning")
+        if not found:
+            return ""
+        return (
+            f"this machine was busy: of a loop that does the same work each time, {' and '.join(found)}. "
+            "Close what runs beside the benchmark and read again: these figures may be off"
+        )
+
+    def __str__(self) -> str:
+        usual, steady = self.usual(), self.steady
         return f"{usual * 1e3:.3f} ms; {steady} of {len(self.readings)} readings within {TOLERANCE:.0%} of it"
 
 

@@ -15,7 +15,7 @@ from harness.check import Mismatch, verify
 from harness.cuda import CudaClock, precision
 from harness.peer import NotCompared, Peer, Runner, Unavailable
 from harness.problem import Case, Problem
-from harness.record import Row, row
+from harness.record import Row, row, saw
 from harness.steadiness import of_this_run
 from harness.timing import host_clock, interleaved, paired_ratio
 
@@ -58,11 +58,14 @@ def sweep(
     budget: Budget,
     make: Callable[[Case], Problem] = Problem,
     note: Callable[[str, Problem, Runner], str] | None = None,
+    finish: Callable[[Row], Row] = lambda entry: entry,
+    said: set[str] | None = None,
 ) -> list[Row]:
-    """Rows of every case and contestant, printed as they come; `make` gives a case its tensors, `note` a
-    contestant's row a remark. A case that our own side gets wrong is a row too, and no timing.
+    """Rows of every case and contestant, printed and kept as they come; `make` gives a case its tensors,
+    `note` a contestant's row a remark, `finish` a row its last form. `said`: what need not be said again. A
+    case that our own side gets wrong is a row too, and no timing.
     """
-    rows, said = [], set()
+    rows, said = [], set() if said is None else said
     on_gpu = any(device_of(case) == "cuda" for case in cases)
     clock = CudaClock() if on_gpu else host_clock
     for i, case in enumerate(cases):
@@ -70,6 +73,7 @@ def sweep(
             left = [one.name for one in cases[i:]]
             print(f"  not begun, the time is up: {'; '.join(left)}", file=sys.stderr)
             rows.append(Row(suite, value=len(left), unit=FAILED, note=TIME_IS_UP))
+            saw(rows[-1:])
             break
         start = perf_counter()
         share = budget.next()
@@ -93,6 +97,8 @@ def sweep(
             timing_row(suite, problem, name, timings, errors[name], notes.get(name, "")) for name in timings
         ]
         print(line(case, new), flush=True)
+        new = list(map(finish, new))
+        saw(new)
         rows += new
         if on_gpu:
             torch.cuda.empty_cache()  # pools of graphs that are gone
@@ -110,11 +116,13 @@ def prepared(
     """The peers that can run this problem and compute it rightly, their errors, and a row for each of our own
     that cannot.
 
-    A peer that cannot is named once with its reason; a wrong result is printed each time.
+    A peer that cannot is named once with its reason, and so is one whose result differs from float64's, with
+    whose of the two sides float64 agrees; a wrong result of ours is printed each time.
     """
     runners: dict[str, Runner] = {}
     errors: dict[str, float] = {}
     wrong: list[Row] = []
+    differ: dict[str, str] = {}
     try:
         for peer in peers:
             try:
@@ -131,13 +139,31 @@ def prepared(
                 if peer.name in runners:
                     runners.pop(peer.name).close()
                 unit, why = (WRONG if isinstance(reason, Mismatch) else FAILED), failure(reason)
+                if peer.name.split()[0] not in OURS and isinstance(reason, Mismatch):
+                    differ[peer.name] = why
+                    continue
                 print(f"  {peer.name} left out, {unit}: {problem.case.name}: {why}", file=sys.stderr)
                 if peer.name.split()[0] in OURS:
                     wrong.append(row(suite, problem, peer.name, float("nan"), unit=unit, note=why))
+        for name, why in differ.items():
+            if name not in said:
+                said.add(name)
+                print(f"  left out: {name}: {why}; {sided(errors, wrong)}", file=sys.stderr)
         yield runners, errors, wrong
     finally:
         for runner in runners.values():
             runner.close()
+
+
+def sided(errors: dict[str, float], wrong: list[Row]) -> str:
+    """With whom float64 sides, of a case in which a peer's result is another than it allows."""
+    ours = {name: error for name, error in errors.items() if name.split()[0] in OURS}
+    if ours and not wrong:
+        name, error = max(ours.items(), key=lambda item: item[1])
+        return f"float64 sides with fusegen, whose error is {error:.1e} ({name}); said of this case alone"
+    if wrong:
+        return "float64 sides with neither: fusegen's result is another too"
+    return "no result of fusegen's was read beside it"
 
 
 def failure(error: Exception) -> str:

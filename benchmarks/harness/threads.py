@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -55,12 +56,17 @@ def sweep_by_threads(
     suite: str, cases: list, peers: list[Peer], budget: Budget, make: Callable = Problem
 ) -> list[Row]:
     """sweep() with `case.threads` threads for each case; the rows' `form` ends with that number."""
-    rows = []
+    rows: list[Row] = []
+    said: set[str] = set()
     for case in cases:
         with threads(case.threads):
-            found = sweep(suite, [case], peers, budget, make=make)
-        rows += [replace(entry, form=f"{entry.form} {word(case.threads)}") for entry in found]
+            told = partial(_with_word, count=case.threads)
+            rows += sweep(suite, [case], peers, budget, make=make, finish=told, said=said)
     return rows
+
+
+def _with_word(entry: Row, count: int) -> Row:
+    return replace(entry, form=f"{entry.form} {word(count)}")
 
 
 def with_threads(rows: list[Row], count: int) -> list[Row]:

@@ -21,7 +21,9 @@ OTHERS = {
     "text": "a text model's whole step",
 }
 LEGEND = """\
-Time of each peer over fusegen's: geometric mean over the grid (smallest–largest); above 1 fusegen is faster.
+All figures are ratios, and have no unit: the time of each peer over fusegen's, 2× being twice as long;
+geometric mean over the grid (smallest–largest); above 1 fusegen is faster, what it lost is in bold, – was not
+read. H: hidden and input size; B: sequences in the batch; T: steps, which belong to H and B in the grid.
 Beside ONNX Runtime, OpenVINO and oneDNN, which pack weights before inference, fusegen does so too
 (`fusegen.frozen`)."""
 SUMMARY = """\

@@ -54,9 +54,14 @@ class Platform:
 
 def platforms(results: Path) -> list[Platform]:
     """The CPUs that were measured, the worst first."""
-    found: dict[tuple[Path, str], dict[str, tuple[Path, list[Row]]]] = {}
     files = [path for path in results.glob("*/*/*.csv") if path.parent.name != "learning"]
-    for path in in_order(files):
+    return platforms_of(in_order(files))
+
+
+def platforms_of(files: Iterable[Path]) -> list[Platform]:
+    """The CPUs of these files, a later one in place of an earlier one of the same suite, the worst first."""
+    found: dict[tuple[Path, str], dict[str, tuple[Path, list[Row]]]] = {}
+    for path in files:
         usual, by_suite = record.shared(path)["threads"], {}
         for entry in record.read(path):
             threads = str(count_of(entry) or usual)
@@ -70,6 +75,9 @@ def platforms(results: Path) -> list[Platform]:
         files = {suite: path for suite, (path, _) in by_suite.items()}
         shared = record.shared(next(iter(files.values())))
         rows = [entry for _, rows in by_suite.values() for entry in rows if entry.unit not in (WRONG, FAILED)]
+        rows = [
+            entry for entry in rows if entry.suite != "rnn" or entry.peer not in PEERS or is_compared(entry)
+        ]
         made.append(Platform(shared["machine"], shared["isa"], threads, files, rows))
     return sorted(made, key=lambda platform: (platform.standing, platform.name))
 
@@ -105,5 +113,14 @@ def gpu_folders(results: Path) -> list[Path]:
 
 def compared(entry: Row) -> float:
     """A peer's time over fusegen's, over the frozen one's where the peer's weights are packed beforehand."""
+    return float(_ratio(entry))
+
+
+def is_compared(entry: Row) -> bool:
+    """Whether the fusegen that a peer is compared with was read beside it: of a partial run it may not be."""
+    return _ratio(entry) != ""
+
+
+def _ratio(entry: Row) -> float | str:
     frozen = entry.mode == "inference" and entry.peer in FROZEN
-    return float(entry.ratio_frozen if frozen else entry.ratio_fused)
+    return entry.ratio_frozen if frozen else entry.ratio_fused

@@ -20,13 +20,19 @@ MARKS = {
 TICKS = (0.3, 0.5, 1, 2, 3, 5, 10, 20)
 
 
+def drawn_of(rows: list[Row]) -> list[Row]:
+    """The fp32 layers of the grid beside a peer, of which a quick run has some."""
+    layers = select(rows, suite="rnn", dtype="float32", peer=tuple(MARKS))
+    return [e for e in layers if (e.H, e.B, e.T) in SHAPES]
+
+
 def draw(rows: list[Row], ratio, names: dict[str, str], path: Path) -> None:
     """fp32 layer rows to a PNG; `ratio(row)`: the peer's time over fusegen's; `names`: peers as people know
     them.
 
     Right of the line at 1 fusegen is faster; the ground left of it is tinted, so that losses are seen.
     """
-    rows = select(rows, suite="rnn", dtype="float32", peer=tuple(MARKS))
+    rows = drawn_of(rows)
     with drawing.styled():
         figure = drawing.figure(height=6.0, layout="constrained")
         axes = figure.subplots(2, 3, sharex=True, sharey=True)

@@ -43,7 +43,25 @@ def _valid(name: object, source: str) -> str:
     return str(name)
 
 
-_backend = _valid(os.environ.get("FUSEGEN_BACKEND") or "auto", "FUSEGEN_BACKEND")
+class _Unknown(str):
+    """What FUSEGEN_BACKEND asks for and there is not: whoever asks which backend it is gets the error. Not
+    raised at import: a program that imports fusegen shall be able to say it in its own way."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        _valid(str.__str__(self), "FUSEGEN_BACKEND")
+        return False
+
+    __hash__ = str.__hash__
+
+
+def _from_environment() -> str:
+    name = os.environ.get("FUSEGEN_BACKEND") or "auto"
+    return name if name in BACKENDS else _Unknown(name)
+
+
+_backend = _from_environment()
 
 
 def set_backend(name: str) -> None:
@@ -59,8 +77,9 @@ def set_backend(name: str) -> None:
 
 
 def get_backend() -> str:
-    """The backend set last: "auto", "fused" or "torch"."""
-    return _backend
+    """The backend set last: "auto", "fused" or "torch". Raises ValueError where FUSEGEN_BACKEND names another
+    one."""
+    return _backend if _backend in BACKENDS else _valid(_backend, "FUSEGEN_BACKEND")
 
 
 def note(what: str) -> None:
@@ -162,6 +181,8 @@ def use_torch(
         return True
     R = weights[1]
     assert R is not None
+    if type(R).__name__ == "ExpandedWeight":
+        return _takes_expanded(cell)
     if x.shape[-1] == 0 or R.shape[0] == 0:  # which torch allows, and kernels have no use for
         return True
     on_cpu = x.is_cpu
@@ -183,6 +204,23 @@ def use_torch(
     if device == "cuda":
         device, dtype = _gpu(cell, x.device.index, dtype)
     return _within(_ranges(cell, dtype, train, device), H, B, T, I)
+
+
+def _takes_expanded(cell: str) -> bool:
+    """True where torch's own operator takes the weights of torch.nn.utils._expanded_weights, by a formula
+    that is private to it. Raises RuntimeError where there is none."""
+    others = "torch.func.vmap of torch.func.grad, and fusegen.opacus, give gradients of each sample"
+    if cell.endswith("_cell"):
+        raise RuntimeError(
+            f"fusegen {cell}: torch.nn.utils._expanded_weights takes no cells, torch.nn's neither; {others}"
+        )
+    if cell == "lstm" and torch._C._get_mkldnn_enabled():
+        raise RuntimeError(
+            "fusegen lstm: torch.nn.utils._expanded_weights takes an LSTM, torch.nn's too, only inside "
+            f"torch.backends.mkldnn.flags(enabled=False); {others}"
+        )
+    note(f"{cell} of expanded weights: torch's own operators run")
+    return True
 
 
 def why_torch_on_cpu(

@@ -50,6 +50,7 @@ def test_other_minutes_than_a_suites_own_make_a_run_partial(tmp_path, monkeypatc
     monkeypatch.setattr(
         record, "write", lambda rows, suffix, device: written.append(suffix) or tmp_path / "x"
     )
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
     threads = ["--threads", str(torch.get_num_threads())]
     for argv in ([], ["--minutes", "1"], ["--minutes", "1", "--save"]):
         assert program.main(["rnn", *threads, *argv]) == 0
@@ -115,3 +116,30 @@ def test_every_stage_of_make_gpu_asks_for_what_there_is():
     assert programs == ["gpu.micro", "gpu.worst"]
     assert all((FOLDER / f"{name.replace('.', '/')}.py").exists() for name in programs)
     assert "bench_stages=(bench-1 bench-2 bench-3 bench-4 bench-5 bench-6 bench-7)" in text
+
+
+@pytest.mark.parametrize("argv", [[], ["--quick"]])
+def test_a_run_that_is_stopped_keeps_what_it_has_read(tmp_path, monkeypatch, capsys, argv):
+    def run(options):
+        record.saw([a_row()])
+        raise KeyboardInterrupt
+
+    suite = types.SimpleNamespace(run=run, bars=lambda rows: [])
+    monkeypatch.setattr(program, "import_module", lambda name: suite)
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    assert program.main(["rnn", *argv]) == 130
+    (left,) = tmp_path.rglob("*.csv")
+    said = capsys.readouterr()
+    assert "-partial-unfinished" in left.name and f"what was read is in {left}" in said.err
+    assert record.read(left) == [a_row()] and "milliseconds a" in said.out
+
+
+def test_a_run_that_ends_leaves_its_own_file_alone(tmp_path, monkeypatch):
+    suite = types.SimpleNamespace(run=lambda options: [a_row()], bars=lambda rows: [])
+    monkeypatch.setattr(program, "import_module", lambda name: suite)
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setattr(program.machine, "ROOT", tmp_path)
+    monkeypatch.setattr(record.write, "__defaults__", (tmp_path, "", "cpu"))
+    assert program.main(["rnn"]) == 0
+    (left,) = tmp_path.rglob("*.csv")
+    assert "partial" not in left.name

@@ -45,7 +45,7 @@ def test_report_has_every_platform_the_worst_first(cpu_results, tmp_path):
         ("docs/benchmarks.md", (report.BENCH,)),
     ):
         (tmp_path / name).write_text("".join(map(marked, markers)))
-    assert report.main(["--no-picture"]) == 0
+    assert report.main(["--write", "--no-picture"]) == 0
     readme, page = ((tmp_path / name).read_text() for name in ("README.md", "docs/benchmarks.md"))
     table = [line for line in readme.splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0] for line in table[2:5]] == [
@@ -108,7 +108,7 @@ def test_the_pages_are_what_the_report_writes():
     written = report.pages(platforms(record.RESULTS), report.gpu_texts())
     assert [path.name for path in written] == ["README.md", "benchmarks.md"]
     for path, text in written.items():
-        assert path.read_text() == text, f"{path.name}: run benchmarks/report.py"
+        assert path.read_text() == text, f"{path.name}: run benchmarks/report.py --write"
 
 
 def test_check_writes_nothing_and_says_what_differs(cpu_results, tmp_path, capsys):
@@ -123,7 +123,7 @@ def test_check_writes_nothing_and_says_what_differs(cpu_results, tmp_path, capsy
     assert said == "".join(
         f"{name}: not what report.py writes\n" for name in ("README.md", "docs/benchmarks.md")
     )
-    assert report.main(["--no-picture"]) == 0 and report.main(["--check"]) == 0
+    assert report.main(["--write", "--no-picture"]) == 0 and report.main(["--check"]) == 0
 
 
 def test_rows_of_their_own_threads_stand_beside_those(cpu_results, tmp_path):
@@ -194,3 +194,54 @@ def test_what_to_tune_next(gpu_results, tmp_path, monkeypatch, capsys):
     assert said[5].split()[:5] == ["10.00", "lstm", "inference", "bfloat16", "H128"]  # planned 0.35
     monkeypatch.setattr(worst.shutil, "which", lambda name: None)
     assert worst.main(["--ncu", str(tmp_path / "ncu")]) == 2 and "ncu" in capsys.readouterr().err
+
+
+def test_the_report_prints_and_writes_nothing_unless_it_is_told_to(cpu_results, tmp_path, capsys):
+    cpu_results([a_row()], machine="Good 1, 2 cores")
+    (tmp_path / "docs").mkdir()
+    readme, page = tmp_path / "README.md", tmp_path / "docs/benchmarks.md"
+    readme.write_text(marked("bench") + marked("gan-bench"))
+    page.write_text(marked("bench"))
+    before = readme.read_text(), page.read_text()
+    assert report.main([]) == 0 and (readme.read_text(), page.read_text()) == before
+    said = capsys.readouterr().out
+    assert "## Good 1, 2 cores, avx2" in said and "2.00× (2.00–2.00)" in said
+    assert "H: hidden and input size" in said and "have no unit" in said
+    assert not list(tmp_path.rglob("*.png"))
+    assert report.main(["--write", "--no-picture"]) == 0 and readme.read_text() != before[0]
+    assert "have no unit" in page.read_text()
+
+
+def test_a_quick_run_is_shown_and_drawn(cpu_results, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    ours, shape = {"ratio_frozen": ""}, {"H": 64, "B": 32, "T": 100, "I": 64}
+    rows = [replace(a_row(), mode=mode, **shape) for mode in ("inference", "training")]
+    rows += [replace(rows[0], peer="onednn", **ours)]  # read without the frozen layer beside it
+    path = cpu_results(rows, "-partial", machine="Good 1, 2 cores")
+    drawn = tmp_path / "quick.png"
+    assert report.main([str(path), "--picture", str(drawn)]) == 0
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    assert "| LSTM inference | 2.00× (2.00–2.00) | – | – | – | – | – |" in said
+    other = cpu_results([a_row(suite="imports")], "-partial", machine="Good 1, 2 cores")
+    assert report.main([str(other)]) == 2 and report.main([str(tmp_path / "none.csv")]) == 2
+    with pytest.raises(SystemExit):
+        report.main([str(path), "--write"])
+
+
+def test_rows_are_kept_as_they_are_read_and_a_run_that_ends_needs_them_no_more(tmp_path):
+    first, second = a_row(), replace(a_row(), peer="compile")
+    with record.Running(tmp_path) as running:
+        assert running.path is None and not list(tmp_path.rglob("*.csv"))
+        record.saw([first])
+        kept = running.path
+        assert "-partial-unfinished" in kept.name and record.read(kept) == [first]
+        record.saw([first, second])  # what a suite gives at its end, of which its sweeps have told
+        assert record.read(kept) == [first, second]
+    assert kept.exists() and record.read(kept) == [first, second]  # of a run that was stopped
+    with record.Running(tmp_path) as running:
+        record.saw([first])
+        assert running.path != kept
+        running.remove()
+    record.saw([second])  # nobody is there
+    assert list(tmp_path.rglob("*.csv")) == [kept]

@@ -128,3 +128,48 @@ def test_a_wrong_result_of_ours_is_a_row_and_no_timing(capsys):
     assert units == {"fused": WRONG, "auto": FAILED, "frozen": "ms"}
     assert all(entry.ratio_fused == "" for entry in rows)
     assert "no luck" in capsys.readouterr().err
+
+
+class Off(Ours):
+    """A peer whose results are not those of torch.nn."""
+
+    by = 1.0
+
+    def prepare(self, problem):
+        runner = super().prepare(problem)
+        right = runner.results
+        runner.results = lambda: {name: value + self.by for name, value in right().items()}
+        return runner
+
+
+def test_a_peer_that_differs_is_named_once_with_whom_float64_sides_with(capsys):
+    cases = [Case(cell, 8, 3, 5) for cell in ("gru", "lstm", "rnn")]
+    peers = [Off("peer"), Ours("fused")]
+    rows = sweep("rnn", cases, peers, Budget(0, 3, min_rounds=1))
+    assert {entry.peer for entry in rows} == {"fused"}
+    said = capsys.readouterr().err
+    assert said.count("left out: peer") == 1 and "relative error" in said
+    assert "float64 sides with fusegen, whose error is " in said
+
+
+def test_where_ours_is_wrong_too_float64_sides_with_neither(capsys):
+    sweep("rnn", [Case("gru", 8, 3, 5)], [Off("peer"), Off("fused")], Budget(0, 1, min_rounds=1))
+    said = capsys.readouterr().err
+    assert "float64 sides with neither" in said and "fused left out, wrong result" in said
+
+
+@pytest.mark.parametrize(
+    ("readings", "words"),
+    [
+        ([1.0] * 40, ""),
+        ([1.0, 1.01] * 20 + [1.5] * 4, ""),
+        ([1.0] * 20 + [1.3] * 12 + [1.0] * 8, "30% of its readings are more than 5% off their median"),
+        ([1.0] * 30 + [1.1] * 30, "it takes +10% of the time at the end"),
+    ],
+)
+def test_a_busy_machine_is_said(readings, words):
+    read = steadiness.Steadiness(lambda: None, lambda loop: 1.0)
+    read.readings = list(readings)
+    said = read.busy()
+    assert words in said and bool(said) == bool(words)
+    assert not said or (said.startswith("this machine was busy") and "\n" not in said)

@@ -33,12 +33,11 @@ pytest.importorskip("PIL")
 pytest.importorskip("matplotlib")
 
 QUIET = ["--no-tensorboard", "--evaluations", "1", "--log-every", "1", "--batch", "4", "--noise", "4"]
-QUIET += ["--samples", "50", "--score-steps", "2"]
 SMALL = {
-    "mlp": ["--widths", "8", "--critic-widths", "8", "--size", "8"],
-    "dcgan": ["--width", "2"],
-    "series": ["--hidden", "4", "--length", "5"],
-    "text": ["--hidden", "4", "--length", "5"],
+    "mlp": ["--widths", "8", "--critic-widths", "8", "--size", "8", "--samples", "50"],
+    "dcgan": ["--width", "2", "--samples", "50"],
+    "series": ["--hidden", "4", "--length", "5", "--score-steps", "2"],
+    "text": ["--hidden", "4", "--length", "5", "--samples", "50"],
 }
 KINDS = tuple(SMALL)
 FIRST = dict.fromkeys(("mlp", "dcgan"), "Frechet distance of 8 x 8 pixels") | {

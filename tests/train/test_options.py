@@ -105,10 +105,31 @@ def test_no_flag_is_one_that_torchrun_takes_for_its_own(name):
         (["train", "text", "--hid", "3"], "unrecognized arguments: --hid 3"),
         (["train", "text", "--qqq"], "--help shows all"),
         (["train"], "required: TASK"),
-        (["resume", "x", "--hidden", "3"], "unrecognized arguments: --hidden 3"),
+        (["--verison"], "did you mean '--version'?"),
+        (["trian", "text"], "invalid choice: 'trian'; did you mean 'train'?"),
+        (["train", "txt"], "invalid choice: 'txt'; did you mean 'text'?"),
+        (["train", "text", "-hidden", "3"], "did you mean '--hidden'?"),
+        (
+            ["train", "text", "--cell", "lstn"],
+            "--cell: invalid choice: 'lstn'; did you mean 'lstm'?",
+        ),
+        (["demo", "--stpes", "3"], "did you mean '--steps'?"),
+        (["info", "--shpae", "3"], "did you mean '--shape'?"),
     ],
 )
 def test_wrong_flags_are_status_2_and_the_nearest_is_named(capsys, arguments, words):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
-    assert caught.value.code == 2 and words in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert caught.value.code == 2 and words in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["resume", "sample", "evaluate", "export"])
+def test_wrong_flags_of_a_command_on_a_run_are_one_line(done, capsys, command):
+    with pytest.raises(SystemExit) as caught:
+        main([command, str(done), "--checkpiont", "3"])
+    said = capsys.readouterr().err
+    nearest = "--from" if command == "resume" else "--checkpoint"
+    assert caught.value.code == 2 and said.count("\n") == 1
+    assert f"fusegen {command} {done}: error: unrecognized arguments: --checkpiont 3" in said
+    assert command == "resume" or f"did you mean '{nearest}'?" in said

@@ -74,8 +74,9 @@ def test_a_refused_resume_removes_nothing_of_a_run_without_a_checkpoint(tmp_path
     folder = tmp_path / "killed"
     assert main(train(story, folder, "--steps", "2")) == 0
     shutil.rmtree(folder / "checkpoints")
-    assert "expected a multiple of 3" in refusal(capsys, "resume", folder, "--accumulate", "3")
-    assert main(["resume", str(folder)]) == 0
+    err = refusal(capsys, "resume", folder, "--accumulate", "3", "--anew")
+    assert "expected a multiple of 3" in err and (folder / "log.jsonl").exists()
+    assert main(["resume", str(folder), "--anew"]) == 0
 
 
 # ---- another precision --------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ def test_two_processes_do_not_train_in_one_folder(done, capsys):
     try:
         assert holder.stdout.readline() == "held\n"
         err = refusal(capsys, "resume", done, "--steps", "6")
-        assert f"--folder: another process is training in {done}" in err
+        assert f"RUN: another process is training in {done}" in err
     finally:
         holder.kill()
         holder.communicate()
@@ -204,7 +205,14 @@ def test_a_wrong_path_is_one_line(done, capsys, arguments, words):
 ELSEWHERE = """
 import os, sys
 from fusegen.cli import main
-os.chdir(os.path.dirname(__file__) if os.environ["RANK"] == "0" else "/")
+from fusegen.train.tasks import text
+os.chdir(os.path.dirname(__file__))
+
+def missing(*_, **__):
+    raise FileNotFoundError("--data: cannot read story.txt: No such file or directory")
+
+if os.environ["RANK"] == "1":
+    text.open_text = missing
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -26,7 +26,8 @@ class Series:
     lengths: int64 [N], or None where all windows are full. low, high: float64 [F], what -1 and 1 stand for.
     features: their names. overlap: how many windows after one still share steps with it. labels: int64 [N],
     the class of each window, and classes, their names, where the recordings have classes. skipped: what of
-    the data was left out, and why. notes: how they were read, where that is not plain.
+    the data was left out, and why. notes: how they were read, where that is not plain. rate: of sounds, in
+    hertz.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Series:
     classes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    rate: int | None = None
 
     def __len__(self) -> int:
         return self.values.shape[1]
@@ -218,9 +220,9 @@ def _sample_data(file: str) -> Path:
 
 
 def _recorded(name: str, files: list[Path], steps: int, stride: int, argument: str) -> Series:
-    recordings, _ = sound.read_sounds(files, argument)
+    recordings, rate = sound.read_sounds(files, argument)
     loudest = max(float(np.abs(each).max()) for each in recordings)
-    return windows(name, recordings, steps, stride, full_scale=max(1.0, loudest))
+    return replace(windows(name, recordings, steps, stride, full_scale=max(1.0, loudest)), rate=rate)
 
 
 def _numbers(path: Path, argument: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import RNNBase
 from torch.nn.utils.rnn import PackedSequence
 
-from .. import _backend
+from .. import _backend, _precision
 from ..ops import checks, layers, torch_path
 from ..ops import inside as inside_ops
 from ..ops.inside import NO_RATES, Asked, Rates
@@ -405,11 +405,24 @@ class Recurrent(Layers, NotScripted, RNNBase):
             packed = partial(frozen.blobs, self)
         every = self.recompute
         recompute = 0 if every is None else checks.as_recompute(self._get_name(), every)
-        return layers.run(
+        out = layers.run(
             self._spec, x, states, weights, relu=self.mode == "RNN_RELU", lengths=lengths,
             dropout=self.dropout, training=self.training, packed=packed, asked=asked,
             recompute=recompute, tap=tap,
         )  # fmt: skip
+        if autocast:
+            dtype_of_autocast = _backend.autocast_dtype(x)
+            ragged, projected = lengths is not None, self.proj_size > 0
+            out = _precision.as_torch_gives(
+                self._spec.name,
+                out,
+                x,
+                states,
+                computed=dtype_of_autocast,
+                ragged=ragged,
+                projected=projected,
+            )
+        return out
 
     def _record_packed(self, data: Tensor, batch_sizes: Tensor, states: States) -> tuple[Tensor, ...]:
         weights = [w for layer in range(self.num_layers) for w in self._weights(layer)]

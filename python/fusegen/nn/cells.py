@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import RNNCellBase
 from torch.overrides import is_tensor_like
 
+from .. import _backend, _precision
 from ..ops import cells, spec
 from ..ops.layers import Tap
 from ..ops.recurrent import RecurrentOp
@@ -125,7 +126,14 @@ class RecurrentCell(Cell, NotScripted, RNNCellBase):
             and not (_any_autocast() or torch.compiler.is_compiling())
         ):
             packed = partial(frozen.blobs, self)
-        return cells.run(self._op, x, h, c, self._weights(), relu, packed=packed, tap=tap)
+        out = cells.run(self._op, x, h, c, self._weights(), relu, packed=packed, tap=tap)
+        if not _any_autocast():
+            return out
+        pair, computed = isinstance(out, tuple), _backend.autocast_dtype(x)
+        given = _precision.as_torch_gives(
+            self._op.spec.name, out if pair else (out,), x, (h, c), computed=computed, is_cell=True
+        )
+        return given if pair else given[0]
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

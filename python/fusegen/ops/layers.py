@@ -9,7 +9,7 @@ only its own output.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -191,7 +191,6 @@ def run(
         given = _given(asked, 0, D, key, recompute)
         one: tuple[Tensor, ...] = op(x, h, c, first, relu, lengths, blobs[0] if blobs else None, *given)
         return one
-    dtype = x.dtype
     finals = []
     for layer, weights in enumerate(layers):
         if layer and dropout and training:
@@ -200,10 +199,14 @@ def run(
         given = _given(asked, layer, D, key, recompute)
         x, *final = op(x, h, c, weights, relu, lengths, blobs[layer] if blobs else None, *given)
         finals.append(final)
-    final = [torch.cat(s) for s in zip(*finals, strict=True)]
-    if len(final) == 2 and final[1].dtype != dtype:
-        final[1] = final[1].to(dtype)  # autocast: all layers but the first have 16-bit input
-    return x, *final
+    return x, *(torch.cat(of_one_dtype(s)) for s in zip(*finals, strict=True))
+
+
+def of_one_dtype(states: Sequence[Tensor]) -> list[Tensor]:
+    """The layers' final states in the widest dtype among them: under autocast c_n has that of a layer's
+    input, which of all but the first has 16 bits."""
+    wide = reduce(torch.promote_types, (s.dtype for s in states))
+    return [s.to(wide) for s in states]
 
 
 def _given(asked: Asked | None, layer: int, D: int, key: Tensor | None, recompute: int) -> tuple[Any, ...]:

@@ -86,12 +86,14 @@ def layers(
     if not lengths.all():
         x = torch.where(live, x, torch.zeros_like(x))
         started = [torch.where(live, s, torch.zeros_like(s)) for s in states]
-    packed = pack_padded_sequence(x, lengths.clamp(min=1), enforce_sorted=False)
+    with torch.autocast(x.device.type, enabled=False):  # which would not join tensors of another 16-bit dtype
+        packed = pack_padded_sequence(x, lengths.clamp(min=1), enforce_sorted=False)
     order, back = packed.sorted_indices, packed.unsorted_indices
     assert order is not None and back is not None
     sorted_hx = tuple(s.index_select(1, order) for s in started)
     data, *final = run(packed.data, packed.batch_sizes, sorted_hx if two else sorted_hx[0], weights, *flags)
-    y, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
+    with torch.autocast(x.device.type, enabled=False):
+        y, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
     final = [torch.where(live, f.index_select(1, back), s) for f, s in zip(final, states, strict=True)]
     return torch.where(live, y, torch.zeros_like(y)), *final
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from . import options
 from .options import FitOptions, Options, RunOptions
 
 # The options of one run by section: "model" and "data" are the task's, "fit" and "run" those of every run.
@@ -25,6 +26,11 @@ def defaults(task: Any, given: Mapping[str, Any] | None = None) -> Sections:
     """The options of a task where nothing but `given`, by name, was asked for (and is not yet set)."""
     presets = task.presets(given or {})
     return {name: each(**presets.get(name, {})) for name, each in classes(task).items()}
+
+
+def placed(sections: Sections) -> Sections:
+    """The same, with the places of data by absolute paths."""
+    return {name: options.placed(each) for name, each in sections.items()}
 
 
 def to_json(task_name: str, sections: Sections, **besides: Any) -> str:
@@ -63,16 +69,38 @@ def from_json(
         key: value for each in content.values() if isinstance(each, Mapping) for key, value in each.items()
     }
     presets = {} if "id" in content else task.presets({**flat, **(given or {})})
-    for name, options in known.items():
+    for name, cls in known.items():
         own = content.get(name, {})
         if not isinstance(own, Mapping):
             raise ValueError(f"{where}: {name}: expected an object, got {type(own).__name__}")
-        check_keys(own, [each.name for each in fields(options)], f"{where}: {name}")
+        check_keys(own, [each.name for each in fields(cls)], f"{where}: {name}")
         try:
-            sections[name] = options(**{**presets.get(name, {}), **own})
+            sections[name] = cls(**{**presets.get(name, {}), **own})
         except (TypeError, ValueError) as error:
             raise type(error)(f"{where}: {name}.{error}") from error
     return sections
+
+
+def flat(sections: Sections) -> dict[str, Any]:
+    """All options by name, which no two sections share."""
+    return {name: value for each in sections.values() for name, value in asdict(each).items()}
+
+
+def given(parsed: Any, sections: Sections) -> list[str]:
+    """The names of the options that flags were given for."""
+    return [name for name in flat(sections) if hasattr(parsed, name)]
+
+
+def check_idle(task: Any, sections: Sections, asked: Iterable[str]) -> None:
+    """Raises ValueError for the first option that was asked for and changes nothing beside the others. That
+    something should not be, as it is not anyway (0, or --no-x where that is usual), is no such."""
+    idle, values = task.idle(sections), flat(sections)
+    usual = {each.name: each.default for cls in classes(task).values() for each in fields(cls)}
+    for name in asked:
+        value = values[name]
+        off = not usual[name] if isinstance(value, bool) else value in (0, None)
+        if name in idle and (value or not off):
+            raise ValueError(f"{name}: it would change nothing: {idle[name]}")
 
 
 def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:

@@ -19,18 +19,21 @@ class ProcessLost(RuntimeError):
 
 @contextlib.contextmanager
 def typed() -> Iterator[None]:
-    """Raises NotEnoughMemory and ProcessLost where torch raises a RuntimeError that says so; others pass."""
+    """Raises NotEnoughMemory and ProcessLost where torch raises a RuntimeError that says so, NotEnoughMemory
+    for a MemoryError; others pass."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         found = type_of(error)
         if found is type(error):
             raise
         raise found(first_line(error)) from error
 
 
-def type_of(error: RuntimeError) -> type[RuntimeError]:
+def type_of(error: RuntimeError | MemoryError) -> type[BaseException]:
     """What `typed` would raise for an error."""
+    if isinstance(error, MemoryError):  # Python's and numpy's own
+        return NotEnoughMemory
     text = str(error).lower()
     # The CPU's allocator raises a plain RuntimeError, CUDA's own calls one of several types.
     if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text or "out of memory" in text:

@@ -42,7 +42,7 @@ class Learner:
         self.task, self.options, self.setup, self.workers = task, options, setup, workers
         self.done = 0
         self.best: float | None = None
-        self.watch = task.watch()
+        self.watch = task.watch(stop_when_diverged=setup.stop_when_diverged)
         task.model.to(workers.device, torch.float64 if setup.precision == "float64" else None)
         parts = setup.accumulate
         shards = [Shard(workers.rank * parts + part, workers.count * parts) for part in range(parts)]

@@ -39,8 +39,8 @@ def fit(
     saved after a step whose loss is not finite.
 
     Raises FloatingPointError when a loss is no longer finite or the first measure is NaN, Stopped after
-    SIGTERM or Ctrl-C (with a run; without one KeyboardInterrupt is let through), Collapsed where the task's
-    watch stops the run, which its options ask for, CheckpointError for a
+    SIGTERM, SIGHUP or Ctrl-C (with a run; without one KeyboardInterrupt is let through), Collapsed where the
+    watch stops the run, which options ask for, CheckpointError for a
     checkpoint that cannot be used, and OSError where nothing can be written: the checkpoints before stay
     whole.
     """
@@ -52,7 +52,8 @@ def fit(
     if run is not None and workers.first:
         run.keep_config()  # not before: options that the checkpoint refuses must not stay
     marks = Marks.spread(options.steps, setup.evaluations if evaluations is None else evaluations)
-    with Progress(options.steps, learner.done, say, quiet=not workers.first) as progress:
+    told = Progress(options.steps, learner.done, say, reads=task.reads, quiet=not workers.first)
+    with told as progress:
         reporter = Recorder(learner, progress, marks, run) if run else Reporter(learner, progress, marks)
         with reporter:
             if learner.done == 0:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, get_args
 
 from .._arguments import number, whole
+from ..data.files.places import absolute
 
 T = TypeVar("T", bound="Options")
 
@@ -16,9 +17,20 @@ CELLS = ("lstm", "gru", "rnn")
 PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 
 
-def option(default: Any, help: str, choices: tuple[str, ...] | None = None, **bounds: Any) -> Any:
-    """A field of an `Options`. bounds: those of `_arguments.whole` and `_arguments.number`."""
-    return field(default=default, metadata={"help": help, "choices": choices, "bounds": bounds})
+def option(
+    default: Any,
+    help: str,
+    choices: tuple[str, ...] | None = None,
+    *,
+    place: tuple[str, ...] | None = None,
+    **bounds: Any,
+) -> Any:
+    """A field of an `Options`. bounds: those of `_arguments.whole` and `_arguments.number`.
+
+    place: of one that names files, the names among its values that are none (() where all are): a run keeps
+    where the files lie, whichever folder it goes on from."""
+    metadata = {"help": help, "choices": choices, "bounds": bounds, "place": place}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +82,9 @@ class RunOptions(Options):
     keep: int = option(3, "checkpoints kept, besides the best", least=1)
     log_every: int = option(10, "steps between lines of the log", least=1)
     tensorboard: bool = option(True, "log for tensorboard too, where it is installed")
+    stop_when_diverged: bool = option(
+        False, "stop, with status 3, at an evaluation after losses have become much worse than at the start"
+    )
     timeout: float = option(
         600.0, "seconds to wait for another process of this run before giving up", least=0, open_below=True
     )
@@ -105,6 +120,15 @@ def add_flags(
 def flag(name: str) -> str:
     """The flag of a field: log_every -> --log-every, class_ -> --class."""
     return "--" + name.rstrip("_").replace("_", "-")
+
+
+def placed(options: T) -> T:
+    """`options` with the files that they name by absolute paths."""
+    given = {each.name: getattr(options, each.name) for each in fields(options)}
+    for each in fields(options):
+        if each.metadata["place"] is not None and given[each.name] is not None:
+            given[each.name] = absolute(given[each.name], each.metadata["place"])
+    return type(options)(**given)
 
 
 def from_flags(options: type[T], parsed: argparse.Namespace, base: T | None = None) -> T:

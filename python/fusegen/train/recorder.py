@@ -15,11 +15,13 @@ from torch import Tensor
 from .learner import Learner, learning_rate
 from .progress import Progress
 from .run import Log, Run
+from .watching import telling
+from .watching.divergence import DIVERGED
 
 # (steps done, measures) of each evaluation, in order.
 History = list[tuple[int, dict[str, float]]]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _UNREAD = 100  # steps whose losses may lie on the device unread
 
 
@@ -90,8 +92,17 @@ class Reporter:
             self.progress.say(f"  step {self.learner.done:>5}: {line}")
         if saved:
             self.save(best, stop)
-        if evaluated and watch.stops and not self._last:
+        if evaluated and watch.stops and not (self._last and watch.stops != DIVERGED):
             raise Collapsed(watch.stops, self.learner.done, self.best_checkpoint())
+        if self._last and DIVERGED in watch.standing:
+            self._say_the_best()
+        self.progress.went_on()
+
+    def _say_the_best(self) -> None:
+        """Names what is left of a run that ended worse than it began."""
+        best = self.best_checkpoint()
+        where = f"; the best checkpoint is {best[0]}, of step {best[1]}" if best else ""
+        self.progress.say(f"  step {self.learner.done:>5}: it ended in {DIVERGED}{where}")
 
     @property
     def _last(self) -> bool:
@@ -123,11 +134,10 @@ class Reporter:
         measures, self.looked = learner.workers.broadcast(both)
         self.history.append((learner.done, measures))
         name, value = next(iter(measures.items()))
-        if learner.done:
-            learner.watch.measured(learner.done, value, self.looked)
-        shown = "   ".join(f"{name} {value:.3f}" for name, value in measures.items())
-        wrong = "".join(f"   [{name}]" for name in learner.watch.standing)
-        self.progress.say(f"  step {learner.done:>5} of {learner.options.steps}   {shown}{wrong}")
+        learner.watch.measured(learner.done, value, self.looked)
+        shown = telling.measures(measures, learner.task.better)
+        self.progress.measured(telling.measures({name: value}, learner.task.better))
+        self.progress.line(learner.done, self._loss, shown, learner.watch.standing)
         if learner.done == 0:
             return False
         if math.isnan(value):
@@ -170,13 +180,16 @@ class Recorder(Reporter):
         self._received: list[int] = []
         self._open = contextlib.ExitStack()
         self._log: Callable[[int, dict[str, float]], None] = lambda step, values: None
+        self._log_sample: Callable[[int, Mapping[str, str | bytes]], None] = lambda step, sample: None
 
     def __enter__(self) -> "Recorder":
         self._open.enter_context(_signals(self._received))
         if self.learner.workers.first:
             log = Log(self.run.folder, self.learner.done, tensorboard=self.learner.setup.tensorboard)
             self._open.callback(log.close)
-            self._log = log
+            self._log, self._log_sample = log, log.sample
+            if log.missing:
+                self.progress.say(f"  {log.missing}")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -192,6 +205,9 @@ class Recorder(Reporter):
         return self.run.checkpoints.best, self.learner.workers.broadcast(step)
 
     def stop(self) -> int | None:
+        # Where nobody reads the output, its terminal was closed, whose signal need not come.
+        if self.progress.gone and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            self._received.append(signal.SIGHUP)
         sent = self.learner.workers.any([number in self._received for number in SIGNALS])
         return next((number for number, any_of in zip(SIGNALS, sent, strict=True) if any_of), None)
 
@@ -202,7 +218,9 @@ class Recorder(Reporter):
         self._log(step, {**measures, **self.looked, **learner.watch.logged()})
         if learner.workers.first and learner.done:
             sampling = learner.task.sampling(seed=learner.options.seed)
-            self.run.save_sample(step, learner.task.sample(sampling, learner.measured))
+            sample = learner.task.sample(sampling, learner.measured)
+            self.run.save_sample(step, sample)
+            self._log_sample(step, sample)
         return best
 
     def logs(self) -> bool:
@@ -239,7 +257,8 @@ class Recorder(Reporter):
 
 @contextlib.contextmanager
 def _signals(received: list[int]) -> Iterator[None]:
-    """Collects SIGTERM and Ctrl-C; a second Ctrl-C interrupts at once."""
+    """Collects SIGTERM, SIGHUP and Ctrl-C; a second Ctrl-C interrupts at once. SIGHUP stays ignored where it
+    is, as under nohup."""
 
     def handle(number: int, frame: Any) -> None:
         if number == signal.SIGINT and number in received:
@@ -249,7 +268,8 @@ def _signals(received: list[int]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    caught = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in caught}
     try:
         yield
     finally:

@@ -1,13 +1,18 @@
 """A run's folder: config.json, log.jsonl, tensorboard's events, checkpoints, samples."""
 
+import contextlib
 import fcntl
+import io
 import json
 import os
 import shutil
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .. import drawing
 from . import config, files
@@ -16,6 +21,12 @@ from .config import Sections
 from .options import RunOptions
 from .tasks import find_task
 
+# What tasks keep of the data.
+_OF_DATA = (
+    "vocabulary.json", "source-vocabulary.json", "target-vocabulary.json", "data.json", "prompt.txt",
+    "examples.json", "examples.npz", "examples.npy",
+)  # fmt: skip
+
 
 class Run:
     """A folder that holds all there is to know of one run.
@@ -23,7 +34,7 @@ class Run:
     config.json       the task and its options, every one of them
     log.jsonl         a line per measure: {"step", "seconds", then numbers by name}
     checkpoints/      the last few and the best
-    samples/          step-00000100.txt, .png, ...
+    samples/          step-00000100.txt, .png, ... of evaluations; step-00000100-001.png of `fusegen sample`
     curves.png        measures and losses by step, of tasks that draw
     tensorboard/      where tensorboard is installed
     and what a task keeps beside them, such as vocabulary.json
@@ -34,7 +45,8 @@ class Run:
         setup = sections["run"]
         assert isinstance(setup, RunOptions)
         self.checkpoints = Checkpoints(folder / "checkpoints", setup.keep)
-        self.made = False  # whether `create` made the folder too
+        self.made: tuple[Path, ...] = ()  # the folders that `create` made, the inner ones first
+        self.moved = False  # whether the data lie elsewhere than config.json says
         self._claim: int | None = None
 
     @classmethod
@@ -47,7 +59,7 @@ class Run:
             holds = (folder / "config.json").exists()
             what = "holds a run already; --resume goes on with one" if holds else "is there and not empty"
             raise FileExistsError(f"folder: {folder} {what}")
-        made = not folder.exists()
+        made = tuple(each for each in (folder, *folder.parents) if not each.exists())
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -60,25 +72,37 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
-        """The run in a folder. Raises OSError or ValueError, naming what is wrong with it."""
+        """The run in a folder. Raises OSError or ValueError, naming what is wrong with it; `folder` is what
+        the message begins with."""
         path = folder / "config.json"
         if not path.exists():
-            raise FileNotFoundError(f"there is no run in {folder}: {path} is missing")
-        content = config.read_json(path, "run")
+            raise FileNotFoundError(f"folder: there is no run in {folder}: {path} is missing")
+        content = config.read_json(path, "folder")
         name = str(content.get("task"))
         task = find_task(name, str(path))
         return cls(folder, name, config.from_json(task, content, str(path)), str(content.get("id")))
 
     def write_config(self) -> None:
+        """Writes config.json, with the places of data by absolute paths: a run goes on from any folder."""
         from .. import __version__
 
         besides = {"fusegen": __version__, "id": self.id}
-        files.write(self.folder / "config.json", config.to_json(self.task_name, self.sections, **besides))
+        content = config.to_json(self.task_name, config.placed(self.sections), **besides)
+        files.write(self.folder / "config.json", content)
 
     def keep_config(self) -> None:
         """Writes config.json where it does not say what this run is."""
-        if Run.open(self.folder).sections != self.sections:
+        if Run.open(self.folder).sections != config.placed(self.sections):
             self.write_config()
+
+    def last_logged(self) -> int:
+        """The last step that the log knows of; 0 of a run that never got on."""
+        return max((int(line.get("step", 0)) for line in read_log(self.folder)), default=0)
+
+    def forget_data(self) -> None:
+        """Removes what the run keeps of its data, for one that begins anew with others."""
+        for name in _OF_DATA:
+            (self.folder / name).unlink(missing_ok=True)
 
     def claim(self) -> None:
         """Keeps other processes from training in this folder, until `release` or the end of this one.
@@ -113,8 +137,9 @@ class Run:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-        if self.made:
-            self.folder.rmdir()
+        for folder in self.made:
+            with contextlib.suppress(OSError):  # another run has begun beside it
+                folder.rmdir()
 
     def task(self, *, data: bool = True) -> Any:
         """The task that config.json describes, its weights new."""
@@ -143,10 +168,29 @@ class Run:
             raise CheckpointError(f"checkpoint {path} is foreign: it is not of the run in {self.folder}")
         return state
 
-    def save_sample(self, step: int, sample: dict[str, str | bytes]) -> list[Path]:
+    def save_sample(self, step: int, sample: Mapping[str, str | bytes]) -> list[Path]:
+        """Writes what an evaluation drew, by its step: a run that is taken back draws it again."""
+        return self._write_sample(f"step-{step:08d}", sample)
+
+    def keep_sample(self, step: int, sample: Mapping[str, str | bytes]) -> list[Path]:
+        """Writes what was asked for beside all others, under the first number that is free."""
+        folder, number = self.folder / "samples", 1
+        folder.mkdir(exist_ok=True)
+        while True:
+            stem = f"step-{step:08d}-{number:03d}"
+            taken = any(path.name.removeprefix(stem)[:1] in (".", "") for path in folder.glob(f"{stem}*"))
+            try:
+                if not taken:  # by another process meanwhile
+                    (folder / f"{stem}{next(iter(sample))}").open("xb").close()
+                    return self._write_sample(stem, sample)
+            except FileExistsError:
+                pass
+            number += 1
+
+    def _write_sample(self, stem: str, sample: Mapping[str, str | bytes]) -> list[Path]:
         folder = self.folder / "samples"
         folder.mkdir(exist_ok=True)
-        paths = [folder / f"step-{step:08d}{suffix}" for suffix in sample]
+        paths = [folder / f"{stem}{suffix}" for suffix in sample]
         for path, content in zip(paths, sample.values(), strict=True):
             files.write(path, content)
         return paths
@@ -180,6 +224,9 @@ class Log:
         files.write(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
         self._writer = _tensorboard(folder / "tensorboard", step) if tensorboard else None
+        self.missing = ""  # what is to be said once
+        if tensorboard and self._writer is None:
+            self.missing = "tensorboard is not installed, only log.jsonl is written (pip install tensorboard)"
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
         seconds = round(self._seconds + time.monotonic() - self._start, 3)
@@ -188,6 +235,17 @@ class Log:
         if self._writer is not None:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
+
+    def sample(self, step: int, sample: Mapping[str, str | bytes]) -> None:
+        """Shows pictures and text in tensorboard."""
+        if self._writer is None:
+            return
+        for suffix, content in sample.items():
+            if suffix == ".txt":
+                lines = str(content).splitlines()
+                self._writer.add_text("sample", "\n".join(f"    {line}" for line in lines), step)  # as it is
+            elif suffix == ".png":
+                self._writer.add_image("sample", pixels_of(content), step, dataformats="HWC")
 
     def close(self) -> None:
         self._file.close()
@@ -208,6 +266,15 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return lines
+
+
+def pixels_of(png: str | bytes) -> np.ndarray:
+    """uint8 [H, W, 3] of a picture's file."""
+    from PIL import Image
+
+    assert isinstance(png, bytes)
+    with Image.open(io.BytesIO(png)) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

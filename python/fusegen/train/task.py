@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .options import Options
+from .watching.divergence import DivergenceWatch
+from .watching.watch import Watch
 from .workers import Shard
 
 # A loss to minimise, or several numbers by name of which the first is minimised and the others are logged.
@@ -48,48 +50,6 @@ class Turn:
     optimizer: Callable[[nn.Module, float], torch.optim.Optimizer] | None = None
 
 
-class Watch:
-    """What has an eye on a run while it goes on, and names what goes wrong. This one sees nothing.
-
-    It is told the same on every process of a run, in the order of the steps; `look` alone runs on the first
-    only. Its state is part of a checkpoint: a resumed run says what one that never stopped would.
-    """
-
-    @property
-    def standing(self) -> tuple[str, ...]:
-        """The names of what is wrong now."""
-        return ()
-
-    @property
-    def stops(self) -> str | None:
-        """What of it shall end the run, where that was asked for."""
-        return None
-
-    def losses(self, step: int, losses: Mapping[str, float]) -> None:
-        """Told the losses of each step, once they are read from the device anyway."""
-
-    def look(self, model: Any) -> dict[str, float]:
-        """More figures of `model` at an evaluation, for the log. Takes no random numbers but its own."""
-        return {}
-
-    def measured(self, step: int, measure: float, looked: Mapping[str, float]) -> None:
-        """Told the first measure of an evaluation after the first step, and what `look` gave."""
-
-    def news(self) -> list[str]:
-        """A line for each thing that went wrong for the first time since this was last asked."""
-        return []
-
-    def logged(self) -> dict[str, float]:
-        """For the log: 1 by name for what stands, 0 for what has ended since this was last asked."""
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        pass
-
-
 class Task(Protocol):
     """What is learnt, and from what. It holds nothing that training moves but the model's weights.
 
@@ -100,7 +60,7 @@ class Task(Protocol):
     sampling: how it is asked for a sample; measuring: for all of its measures. better: whether "lower" or
     "higher" is, in its first measure. skipped: what of the data was left out, and why.
     notes: how the data were read, where that is not plain. curves: whether a run draws its curves, which
-    takes matplotlib.
+    takes matplotlib. reads: what a step of the whole batch reads, (how many, of what), for the speed.
     """
 
     options: ClassVar[dict[str, type[Options]]]
@@ -110,6 +70,7 @@ class Task(Protocol):
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     curves: ClassVar[bool] = False
+    reads: tuple[int, str] | None = None
 
     model: nn.Module
 
@@ -152,12 +113,22 @@ class Task(Protocol):
     def at(self, step: int, steps: int) -> None:
         """Told before step `step` (from 0) of `steps`: for what changes on the way, such as a KL weight."""
 
-    def watch(self) -> Watch:
-        """A new eye on a run of this task."""
-        return Watch()
+    def watch(self, *, stop_when_diverged: bool = False) -> Watch:
+        """A new eye on a run of this task. stop_when_diverged: whether a divergence is to end the run."""
+        return DivergenceWatch(self.better, stop=stop_when_diverged)
 
     def sample(self, how: Any, model: Any = None) -> dict[str, str | bytes]:
         """Samples by file suffix: text under ".txt", a picture's bytes under ".png"."""
+
+    @classmethod
+    def idle(cls, sections: Mapping[str, Any]) -> Mapping[str, str]:
+        """Options that change nothing beside the others in `sections`, by name, each with the reason. One
+        that was asked for is refused: no option is ignored."""
+        return {}
+
+    def idle_in(self, how: Any) -> Mapping[str, str]:
+        """The same of a `sampling` or a `measuring`, for this run."""
+        return {}
 
     def fingerprint(self) -> str | None:
         """Changes when the data do; None: unknown. A run is resumed on the data it began with only."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import _backend
-from ..layers import Tap
+from ..layers import Tap, of_one_dtype
 from ..spec import CellSpec
 from .formula import Kind
 from .op import OPS
@@ -48,7 +48,7 @@ def run(
         layer_of = tap(op)
     elif _runs_formula(op.name, x):
         layer_of = op.by_formula
-    dtype, finals = x.dtype, []
+    finals = []
     for number, weights in enumerate(stack.layers):
         if number and stack.dropout and stack.training:
             x = F.dropout(x, stack.dropout, True)
@@ -64,10 +64,7 @@ def run(
         finals.append(final)
     if L == 1:
         return x, *finals[0]
-    final = [torch.cat(s) for s in zip(*finals, strict=True)]
-    if len(final) == 2 and final[1].dtype != dtype:
-        final[1] = final[1].to(dtype)  # autocast: all layers but the first have 16-bit input
-    return x, *final
+    return x, *(torch.cat(of_one_dtype(s)) for s in zip(*finals, strict=True))
 
 
 def _runs_formula(name: str, x: Tensor) -> bool:

@@ -3,19 +3,21 @@
 import argparse
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
-_ON_RUN = {"allow_abbrev": False}
-_TAKES_REST = {"add_help": False}  # their flags are those of the run's task, so the run must be known first
+from ..config import nearest
+
+_PLAIN = {"allow_abbrev": False}
+_TAKES_WORDS = {"add_help": False}  # their flags are those of the run's task, so the run must be known first
 
 # name: (what --help says of it, how its parser is made); module `name` here has `add_arguments` and `run`
 COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "demo": ("a text model learns real English here, timed beside torch.nn", {}),
+    "demo": ("a text model learns real English here, timed beside torch.nn", _PLAIN),
     "train": ("train a model, in one process or under torchrun; a run is a folder", {}),
-    "resume": ("go on with a run that was stopped or killed", _ON_RUN),
-    "evaluate": ("measure a run's model, on held-out data where there are some", _TAKES_REST),
-    "sample": ("let a run's model write or draw", _TAKES_REST),
-    "export": ("write a run's weights as safetensors", _ON_RUN),
+    "resume": ("go on with a run that was stopped or killed", _TAKES_WORDS),
+    "evaluate": ("measure a run's model, on held-out data where there are some", _TAKES_WORDS),
+    "sample": ("let a run's model write or draw", _TAKES_WORDS),
+    "export": ("write a run's weights as safetensors", _TAKES_WORDS),
 }
 
 
@@ -36,6 +38,18 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(self, *args: Any, **how: Any) -> Any:
         self.filled()
         return super().parse_known_args(*args, **how)
+
+    def error(self, message: str) -> NoReturn:
+        """One line, and exit status 2; argparse's own has the usage of every option before it."""
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Names what is nearest where a choice is none."""
+        if action.choices is not None and value not in action.choices:
+            known = [str(each) for each in action.choices]
+            near = nearest(str(value), known).removeprefix("; ")
+            told = near if near.startswith("did") else f"choose from {', '.join(known)}"
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}; {told}")
 
 
 def add_commands(commands: Any) -> None:

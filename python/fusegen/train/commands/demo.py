@@ -16,7 +16,7 @@ from ..errors import NotEnoughMemory, typed
 from ..loop import History, fit
 from ..options import FitOptions, add_flags, from_flags
 from ..tasks.text import BITS, TextOptions, TextTask
-from .refusal import refuse
+from .refusal import as_flag, refuse
 
 PROMPT, SAMPLE, TEMPERATURE = b"The ", 400, 0.7
 
@@ -37,7 +37,7 @@ def run(parsed: argparse.Namespace) -> int:
     try:
         model, how = from_flags(TextOptions, parsed), from_flags(FitOptions, parsed)
     except ValueError as error:
-        return refuse(parsed, f"--{error}")
+        return refuse(parsed, as_flag(error, parsed))
     try:
         text = pydocs() if parsed.text is None else read_text(parsed.text, argument="--text")
         with typed():

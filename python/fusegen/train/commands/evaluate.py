@@ -4,26 +4,39 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..tasks import find_task
-from .existing_run import add_run_with_rest as add_arguments
-from .existing_run import asked, revive, run_of
+from ..run import Run
+from .existing_run import Flags, add_checkpoint, asked, check_idle, moved, revive, run_of
+from .existing_run import add_words as add_arguments
 from .refusal import Refused, as_flag, refuse
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["FLAGS", "add_arguments", "run"]
+
+
+def _add(parser: argparse.ArgumentParser, run: Run | None) -> None:
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--curves", metavar="FILE", help="draw the run's measures and losses by step there, as PNG"
+    )
+
+
+FLAGS = Flags(_add, "measuring")
 
 
 def run(parsed: argparse.Namespace) -> int:
     try:
         run = run_of(parsed)
-        how, given = asked(parsed, find_task(run.task_name).measuring, curves=True)
+        how, given = asked(parsed, run, FLAGS)
+        assert run is not None  # else there was help
+        run = moved(run, given.data)
         task, state = revive(run, given.checkpoint, given.device, data=True)
+        check_idle(task, how, given)
         if state["fingerprint"] != task.fingerprint():
             print("fusegen evaluate: these are not the data that the run was trained on", file=sys.stderr)
         measures = task.measure(how)
         if given.curves is not None:
             run.save_curves(Path(given.curves))
     except Refused as error:
-        return refuse(parsed, as_flag(error))
+        return refuse(parsed, as_flag(error, parsed))
     print(f"step  {state['step']}")
     for name, value in measures.items():
         print(f"{name}  {value:.6g}")

@@ -3,23 +3,32 @@
 import argparse
 from pathlib import Path
 
-from .existing_run import add_checkpoint, add_run, revive, run_of
+from ..run import Run
+from .existing_run import Flags, add_checkpoint, asked, revive, run_of
+from .existing_run import add_words as add_arguments
 from .refusal import Refused, as_flag, refuse
 
+__all__ = ["FLAGS", "add_arguments", "run"]
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
-    add_checkpoint(parser)
-    parser.add_argument("--out", metavar="FILE", help="(default: RUN/model.safetensors)")
+
+def _add(parser: argparse.ArgumentParser, run: Run | None) -> None:
+    add_checkpoint(parser, device=False)
+    where = "RUN" if run is None else run.folder
+    parser.add_argument("--out", metavar="FILE", help=f"(default: {where}/model.safetensors)")
+
+
+FLAGS = Flags(_add, data=False)
 
 
 def run(parsed: argparse.Namespace) -> int:
     try:
         run = run_of(parsed)
-        task, _ = revive(run, parsed.checkpoint, "cpu", data=False)
-        print(run.export(task.model, Path(parsed.out) if parsed.out else None))
+        _, given = asked(parsed, run, FLAGS)
+        assert run is not None  # else there was help
+        task, _ = revive(run, given.checkpoint, "cpu", data=False)
+        print(run.export(task.model, Path(given.out) if given.out else None))
     except ModuleNotFoundError as error:
         return refuse(parsed, f"{error}: pip install safetensors")
     except Refused as error:
-        return refuse(parsed, as_flag(error))
+        return refuse(parsed, as_flag(error, parsed))
     return 0

@@ -12,6 +12,7 @@ from ..workers import Workers
 
 # What is wrong with the arguments or the data, as opposed to what went wrong while training.
 Refused = (OSError, ValueError, TypeError, ModuleNotFoundError)
+_ON_RUN = ("resume", "evaluate", "sample", "export")  # whose folder has no flag
 _PATIENCE = 2.0  # seconds that the first process has to speak before torchrun ends it with the others
 
 
@@ -33,13 +34,14 @@ def refuse_unknown(parser: argparse.ArgumentParser, unknown: list[str]) -> None:
         return
     known = [name for action in parser._actions for name in action.option_strings]
     word = unknown[0].partition("=")[0]
-    close = nearest(word, known) if word.startswith("--") else ""
+    close = nearest(word if word.startswith("--") else f"-{word}", known) if word.startswith("-") else ""
     hint = close if "did you mean" in close else "; --help shows all"
     parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
-def as_flag(error: BaseException) -> str:
-    """The message, with the option that it begins with spelled as a flag."""
+def as_flag(error: BaseException, parsed: argparse.Namespace) -> str:
+    """The message, with the argument that it begins with spelled as it was given: an option as a flag, the
+    folder of a run as RUN where it is no option."""
     message = str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         message = error.strerror  # str() would put the number in front
@@ -47,4 +49,14 @@ def as_flag(error: BaseException) -> str:
     is_field = (
         bool(colon) and name.isidentifier() and name.islower() and not isinstance(error, CheckpointError)
     )
-    return flag(name) + message[len(name) :] if is_field else message
+    on_run = parsed.command in _ON_RUN
+    if is_field:
+        name = "RUN" if on_run and name == "folder" else flag(name)
+        message = name + colon + message.partition(":")[2]
+    if on_run and name == "--data" and isinstance(error, FileNotFoundError) and not _was_given(parsed):
+        message += "; --data PLACE says where they lie now"
+    return message
+
+
+def _was_given(parsed: argparse.Namespace) -> bool:
+    return any(word.partition("=")[0] == "--data" for word in getattr(parsed, "words", ()))

@@ -3,31 +3,46 @@
 import argparse
 from pathlib import Path
 
+from .. import config
 from ..config import COMMON
 from ..options import add_flags
 from ..run import Run
 from ..tasks import find_task
 from ..workers import Workers
-from .existing_run import WHICH, add_run
+from .existing_run import WHICH, Flags, asked, run_of
+from .existing_run import add_words as add_arguments
 from .refusal import Refused, as_flag, refuse
 from .session import override, reopen, train_and_report
 
+__all__ = ["FLAGS", "add_arguments", "run"]
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
+
+def _add(parser: argparse.ArgumentParser, run: Run | None) -> None:
     parser.add_argument("--from", dest="which", metavar="WHICH", default="last", help=f"{WHICH} (last)")
-    for section, options in COMMON.items():
+    parser.add_argument(
+        "--anew", action="store_true", help="begin at step 0 where the run has no checkpoint any more"
+    )
+    kinds = COMMON if run is None else config.classes(find_task(run.task_name))
+    for section in COMMON:
         group = parser.add_argument_group(f"{section}: in place of the run's own")
-        add_flags(group, options, given_only=True)
+        shown = None if run is None else run.sections[section]
+        add_flags(group, kinds[section], given_only=True, shown=shown)
+
+
+FLAGS = Flags(_add)
 
 
 def run(parsed: argparse.Namespace) -> int:
     try:
-        folder = Path(parsed.folder)
-        run = Run.open(folder)
-        task = find_task(run.task_name)
-        setup = override(run.sections, parsed, task)["run"]
+        run = run_of(parsed)
+        _, given = asked(parsed, run, FLAGS)
+        assert run is not None  # else there was help
+        if given.data is None:
+            del given.data
+        given.command, given.folder = parsed.command, parsed.folder
+        folder, task = Path(given.folder), find_task(run.task_name)
+        setup = override(run.sections, given, task)["run"]
         workers = Workers(setup.device, setup.timeout)
     except Refused as error:
-        return refuse(parsed, as_flag(error))
-    return train_and_report(parsed, workers, lambda: reopen(folder, parsed, task), parsed.which)
+        return refuse(parsed, as_flag(error, parsed))
+    return train_and_report(given, workers, lambda: reopen(folder, given, task), given.which)

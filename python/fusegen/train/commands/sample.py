@@ -1,35 +1,60 @@
 """`fusegen sample`: what a run's model writes or draws."""
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..._errors import NotFiniteError
 from .. import files
-from ..tasks import find_task
-from .existing_run import add_run_with_rest as add_arguments
-from .existing_run import asked, revive, run_of
+from ..run import Run
+from .existing_run import Flags, add_checkpoint, asked, check_idle, moved, revive, run_of
+from .existing_run import add_words as add_arguments
 from .refusal import Refused, as_flag, refuse
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["FLAGS", "add_arguments", "run"]
+
+
+def _add(parser: argparse.ArgumentParser, run: Run | None) -> None:
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="write there, by its ending (default: text is shown, and all is kept in RUN/samples, under a "
+        "number of its own)",
+    )
+
+
+FLAGS = Flags(_add, "sampling")
 
 
 def run(parsed: argparse.Namespace) -> int:
     try:
         run = run_of(parsed)
-        how, given = asked(parsed, find_task(run.task_name).sampling, out=True)
+        how, given = asked(parsed, run, FLAGS)
+        assert run is not None  # else there was help
+        run = moved(run, given.data)
         task, state = revive(run, given.checkpoint, given.device, data=False)
+        check_idle(task, how, given)
         content = task.sample(how)
         if given.out is None:
-            for suffix in [suffix for suffix in content if suffix == ".txt"]:
-                print(_printable(str(content.pop(suffix))))
-            for path in run.save_sample(state["step"], content) if content else []:
-                print(path)
+            shown = sys.stdout
+            if ".txt" in content:
+                print(_printable(str(content[".txt"])))
+                shown = sys.stderr  # what reads the text needs no more than that
+            for path in run.keep_sample(state["step"], content):
+                print(path, file=shown)
         else:
-            for path, each in _named(Path(given.out), content).items():
+            named = _named(Path(given.out), content)
+            beside = [str(path) for path in named if path.exists() and str(path) != given.out]
+            if beside and not Path(given.out).exists():  # else both are of a command before
+                raise ValueError(
+                    f"out: {', '.join(beside)} is there already; name another file than {given.out}"
+                )
+            for path, each in named.items():
                 files.write(path, each)
     except Refused as error:
-        return refuse(parsed, as_flag(error))
+        return refuse(parsed, as_flag(error, parsed))
     except NotFiniteError as error:
         return refuse(parsed, f"{error}; another --checkpoint may be whole")
     return 0
@@ -48,5 +73,7 @@ def _named(out: Path, content: Mapping[str, str | bytes]) -> dict[Path, str | by
 
 
 def _printable(text: str) -> str:
-    """Without control characters: a model may write what a terminal would obey."""
+    """Without control characters: a model may write what a terminal would obey. A carriage return ends a
+    line, as on the systems that the text may come from."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

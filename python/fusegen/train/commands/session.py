@@ -15,9 +15,9 @@ from ...data import StreamError
 from .. import config
 from ..checkpoint import CheckpointError
 from ..config import Sections
-from ..errors import NotEnoughMemory, ProcessLost, typed
+from ..errors import NotEnoughMemory, ProcessLost, type_of, typed
 from ..loop import Collapsed, Stopped, fit
-from ..options import FitOptions, RunOptions, from_flags
+from ..options import FitOptions, RunOptions, from_flags, placed
 from ..run import Run
 from ..seeds import seed_all
 from ..workers import Workers
@@ -25,7 +25,7 @@ from .refusal import Refused, as_flag, refuse
 
 T = TypeVar("T")
 
-COLLAPSED = 3  # exit status
+COLLAPSED = 3  # exit status, of divergence too
 _SHOWN = 3  # things that were left out of the data
 
 
@@ -38,14 +38,18 @@ def reopen(folder: Path, parsed: argparse.Namespace, task: Any) -> Run:
     """The run, with the flags that were given; what a checkpoint depends on cannot be changed by them."""
     run = Run.open(folder)
     if getattr(parsed, "task", run.task_name) != run.task_name:
-        raise ValueError(f"run: {folder} is of the task {run.task_name!r}, not {parsed.task!r}")
-    changed = override(run.sections, parsed, task)
+        raise ValueError(f"folder: {folder} is of the task {run.task_name!r}, not {parsed.task!r}")
+    changed, moved = override(run.sections, parsed, task), False
     for section in changed.keys() - config.COMMON.keys():
-        before, now = asdict(run.sections[section]), asdict(changed[section])
+        before, now = (asdict(placed(each[section])) for each in (run.sections, changed))
         for name in before:
-            if before[name] != now[name]:
+            if name == "data":  # which may have moved: their fingerprint says whether they are the same
+                moved = before[name] != now[name]
+            elif before[name] != now[name]:
                 raise ValueError(f"{name}: {folder} was begun with {before[name]!r}, got {now[name]!r}")
+    config.check_idle(task, changed, config.given(parsed, changed))
     run = Run(folder, run.task_name, changed, run.id)
+    run.moved = moved
     if int(os.environ.get("RANK", 0)) == 0:
         run.claim()
     return run
@@ -82,33 +86,58 @@ class _Session:
         parsed, workers, created = self._parsed, self._workers, which is None
         try:
             try:
-                run = self._run = _first_then_others(workers, opened)
+                run = self._run = _first_then_others(workers, parsed, opened)
                 options, setup = run.sections["fit"], run.sections["run"]
                 assert isinstance(options, FitOptions) and isinstance(setup, RunOptions)
                 seed_all(options.seed)
-                task = _first_then_others(workers, run.task)
-                if which == "last" and not run.checkpoints.steps():
-                    which = None  # killed before its first checkpoint: it begins anew
+                if which == "last":
+                    which = _first_then_others(workers, parsed, lambda: self._which(run))
+                task = _first_then_others(workers, parsed, run.task)
             except Refused as error:
                 self._discard(created)
-                return refuse(parsed, as_flag(error), workers)
-            _introduce(run, task, workers, which)
+                return refuse(parsed, as_flag(error, parsed), workers)
+            _introduce(run, task, workers, which, anew=not created and which is None)
             try:
                 fit(task, options, setup=setup, run=run, resume=which, workers=workers)
             except CheckpointError as error:
                 return refuse(parsed, error, workers)
             except (ValueError, ModuleNotFoundError) as error:
                 self._discard(created)
-                return refuse(parsed, as_flag(error), workers)
+                return refuse(parsed, as_flag(error, parsed), workers)
             except (Stopped, Collapsed, FloatingPointError, OSError, KeyboardInterrupt) as error:
                 return self._ended_early(run, error)
             if workers.first:
                 print(f"\ndone: {run.folder}; fusegen sample {run.folder} lets it write or draw")
             workers.leave()
             return 0
+        except (RuntimeError, MemoryError) as error:
+            if type_of(error) is NotEnoughMemory:
+                self._discard(created)
+            raise
         finally:
             if self._run is not None:
                 self._run.release()
+
+    def _which(self, run: Run) -> str | None:
+        """The last checkpoint; None of a run that is to begin anew, having none. Raises ValueError where that
+        was not agreed to, and there is something to lose."""
+        parsed, steps = self._parsed, run.checkpoints.steps()
+        agreed = getattr(parsed, "anew", None)
+        if steps:
+            if agreed:
+                raise ValueError(
+                    f"anew: {run.folder} has checkpoints, the last of step {steps[-1]}; without --anew it "
+                    "goes on from there"
+                )
+            return "last"
+        if agreed is False and (step := run.last_logged()):
+            raise ValueError(
+                f"folder: {run.folder} has no checkpoint any more, though its log ends at step {step}: "
+                "--anew begins it anew, from step 0"
+            )
+        if run.moved and self._workers.first:
+            run.forget_data()
+        return None
 
     def _ended_early(self, run: Run, error: BaseException) -> int:
         """Says why and what is saved. Returns the exit status."""
@@ -160,7 +189,7 @@ def _failed(command: str, workers: Workers, reason: object) -> int:
     return 1
 
 
-def _first_then_others(workers: Workers, action: Callable[[], T]) -> T:
+def _first_then_others(workers: Workers, parsed: argparse.Namespace, action: Callable[[], T]) -> T:
     """`action` on the first process, then on the others; an error of any is raised on all, and none goes on
     before all are done."""
     error: BaseException | None = None
@@ -170,7 +199,9 @@ def _first_then_others(workers: Workers, action: Callable[[], T]) -> T:
             try:
                 value = action()
             except Refused as caught:
-                error = caught if workers.first else ValueError(f"rank {workers.rank}: {as_flag(caught)}")
+                error = (
+                    caught if workers.first else ValueError(f"rank {workers.rank}: {as_flag(caught, parsed)}")
+                )
         found = [each for each in workers.gather(error) if each is not None]
         error = workers.broadcast(found[0] if found else None)
         if error is not None:
@@ -178,12 +209,13 @@ def _first_then_others(workers: Workers, action: Callable[[], T]) -> T:
     return value
 
 
-def _introduce(run: Run, task: Any, workers: Workers, which: str | None) -> None:
+def _introduce(run: Run, task: Any, workers: Workers, which: str | None, *, anew: bool) -> None:
     if not workers.first:
         return
     weights = sum(p.numel() for p in task.model.parameters())
     processes = f"{workers.count} processes, " if workers.count > 1 else ""
-    print(f"run       {run.folder}{'' if which is None else f', going on from {which}'}")
+    how = ", which has no checkpoint: it begins anew" if anew else f", going on from {which}" if which else ""
+    print(f"run       {run.folder}{how}")
     print(f"task      {run.task_name}, {weights:,} weights")
     for note in task.notes:
         print(f"data      {note}")

@@ -16,8 +16,9 @@ from . import CommandParser
 from .refusal import Refused, as_flag, refuse
 from .session import override, reopen, train_and_report
 
-_ABOUT = """Trains a model. Its run is a folder with config.json, log.jsonl, checkpoints, samples. SIGTERM and
-Ctrl-C save it and exit with 143 and 130; fusegen resume RUN goes on from there."""
+_ABOUT = """Trains a model. Its run is a folder with config.json, log.jsonl, checkpoints, samples. SIGTERM,
+SIGHUP (a terminal that is closed) and Ctrl-C save it and exit with 143, 129 and 130; fusegen resume RUN goes
+on from there."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,9 @@ def _filler(name: str) -> Callable[[CommandParser], None]:
 def run(parsed: argparse.Namespace) -> int:
     try:
         task = find_task(parsed.task)
-        sections = override(_base(parsed, task), parsed, task)
+        base, written = _base(parsed, task)
+        sections = override(base, parsed, task)
+        config.check_idle(task, sections, config.given(parsed, sections) + written)
         if parsed.save_config is not None:
             files.write(Path(parsed.save_config), config.to_json(parsed.task, sections))
             print(f"saved in {parsed.save_config}; fusegen train {parsed.task} --config {parsed.save_config}")
@@ -53,7 +56,7 @@ def run(parsed: argparse.Namespace) -> int:
         workers = Workers(sections["run"].device, sections["run"].timeout)
         folder = _folder(parsed, workers)
     except Refused as error:
-        return refuse(parsed, as_flag(error))
+        return refuse(parsed, as_flag(error, parsed))
     # A restart by torchrun is the same command once more: the run has begun then.
     begun = (parsed.resume or workers.restarts > 0) and (folder / "config.json").exists()
     if begun:
@@ -65,14 +68,19 @@ def run(parsed: argparse.Namespace) -> int:
     return train_and_report(parsed, workers, create, None)
 
 
-def _base(parsed: argparse.Namespace, task: Any) -> Sections:
+def _base(parsed: argparse.Namespace, task: Any) -> tuple[Sections, list[str]]:
+    """The options that flags override, and the names of those that a file asks for."""
     if parsed.config is None:
-        return config.defaults(task, vars(parsed))
+        return config.defaults(task, vars(parsed)), []
     content = config.read_json(Path(parsed.config), "--config")
     where = f"--config: {parsed.config}"
     if content.get("task", parsed.task) != parsed.task:
         raise ValueError(f"{where}: it is for the task {content['task']!r}, not {parsed.task!r}")
-    return config.from_json(task, content, where, vars(parsed))
+    sections = config.from_json(task, content, where, vars(parsed))
+    # A file may hold every option; those that are as they would be anyway were not asked for.
+    usual = config.defaults(task, {**config.flat(sections), **vars(parsed)})
+    asked = [name for name, value in config.flat(sections).items() if value != config.flat(usual)[name]]
+    return sections, [name for name in asked if not hasattr(parsed, name)]
 
 
 def _folder(parsed: argparse.Namespace, workers: Workers) -> Path:

@@ -18,6 +18,7 @@ from ..options import CELLS, FitOptions, Options, option
 from ..task import Task
 from ..workers import Shard
 from .held_out import keep_json, kept_json, parted
+from .idle import of_vocabulary
 from .token_sequences import TOKENS, count_tokens, decoded, encoded, read_vocabulary, vocabulary_of
 
 __all__ = ["LOSS", "Seq2SeqData", "Seq2SeqFit", "Seq2SeqOptions", "Seq2SeqSampling", "Seq2SeqTask"]
@@ -50,6 +51,7 @@ class Seq2SeqData(Options):
         "reverse",
         "reverse: words and the same backwards; FILE,FILE line by line; FILE.tsv; mo:FOLDER:LANGUAGE, "
         "gettext catalogues",
+        place=("reverse",),
     )
     tokens: str = option("character", "what the model reads and writes", TOKENS)
     vocabulary: int = option(10_000, "most frequent characters or words that are kept, of each side", least=1)
@@ -118,6 +120,7 @@ class Seq2SeqTask(Task):
         )
         self.vocabularies, self._examples = vocabularies, examples
         self._options, self._source, self._seed = options, source, seed
+        self.reads = options.batch, "pairs"
         if pairs is not None:
             self.training, held_out = pairs
             self.skipped = self.training.skipped
@@ -165,6 +168,20 @@ class Seq2SeqTask(Task):
             (training, held_out),
             sections["fit"].seed,
         )
+
+    @classmethod
+    def idle(cls, sections: Mapping[str, Any]) -> dict[str, str]:
+        return of_vocabulary(sections["data"].tokens)
+
+    def idle_in(self, how: Any) -> dict[str, str]:
+        if not isinstance(how, Seq2SeqSampling):
+            return {}
+        found: dict[str, str] = {}
+        if how.source is not None:
+            found |= dict.fromkeys(("count", "seed"), "--source is the one text")
+        if how.beam == 1:
+            found["length_penalty"] = "with one hypothesis there are none to rank"
+        return found
 
     def data(self, shard: Shard) -> Fetched:
         """(sources int64 [S, B], lengths [B], targets int64 [T, B], lengths [B])."""

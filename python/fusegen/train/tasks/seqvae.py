@@ -18,6 +18,7 @@ from ..task import Task
 from ..workers import Shard
 from .fingerprint import fingerprint_of
 from .held_out import keep_json, kept_json, parted
+from .idle import of_rows, of_vocabulary
 from .token_sequences import TOKENS, count_tokens, decoded, encoded, read_vocabulary, vocabulary_of
 
 __all__ = [
@@ -67,6 +68,7 @@ class SequenceVAEData(Options):
     data: str = option(
         "unicode",
         "unicode: the names of its characters; pydocs, a text file, a folder of them, or hf:NAME",
+        place=("pydocs", "unicode"),
     )
     unit: str = option("line", "what a sequence is", ("line", "sentence"))
     tokens: str = option("word", "what the model reads and writes", TOKENS)
@@ -154,7 +156,7 @@ class SequenceVAETask(Task):
             self.model.posterior.bias[options.latent :] = _NARROW
         self.vocabulary, self._examples = vocabulary, examples
         self._options, self._source, self._seed = options, source, seed
-        self._kl_weight = 1.0
+        self._kl_weight, self.reads = 1.0, (options.batch, f"{source.unit}s")
         if texts is not None:
             self.training, self.held_out = (encoded(vocabulary, part) for part in texts)
             self.skipped = skipped
@@ -189,6 +191,30 @@ class SequenceVAETask(Task):
             seed=sections["fit"].seed,
             skipped=skipped,
         )
+
+    @classmethod
+    def idle(cls, sections: Mapping[str, Any]) -> dict[str, str]:
+        model, source = sections["model"], sections["data"]
+        found = of_vocabulary(source.tokens, source.data) | of_rows(source.data)
+        if model.inputless:
+            found["word_dropout"] = "an --inputless decoder sees no token anyway; give --no-inputless"
+        if not model.latent:
+            of_z = ("bidirectional", "kl_rise", "free_bits", "importance")
+            found |= dict.fromkeys(of_z, "--latent 0 has no z, and what is encoded goes nowhere")
+        return found
+
+    def idle_in(self, how: Any) -> dict[str, str]:
+        if not isinstance(how, SequenceVAESampling):
+            return {}
+        found: dict[str, str] = {}
+        if how.what not in ("all", "prior"):
+            of_prior = ("count", "temperature", "top_p", "seed")
+            found |= dict.fromkeys(of_prior, f"it is for samples of the prior, got --what {how.what}")
+        elif not how.temperature:
+            found["top_p"] = "--temperature 0 takes the likeliest token always"
+        if how.what not in ("all", "interpolation"):
+            found["steps"] = f"it is for an interpolation, got --what {how.what}"
+        return found
 
     def data(self, shard: Shard) -> Fetched:
         """(int64 [T, B], lengths int64 [B])."""

@@ -21,6 +21,8 @@ from ..options import CELLS, Options, option
 from ..task import Task
 from ..workers import Shard
 from .fingerprint import fingerprint_of
+from .idle import of_rows, of_vocabulary
+from .prompt import USUAL, prompt_from, prompt_of
 
 __all__ = ["BITS", "TextBatches", "TextData", "TextOptions", "TextSampling", "TextTask"]
 
@@ -28,7 +30,6 @@ BITS = "held-out bits per character"
 # When measuring: few lanes, since each starts cold, and long chunks, since no graph is kept. Not the batch of
 # training, so that runs compare.
 _LANES, _CHUNK = 16, 256
-_PROMPT = "The "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +73,12 @@ class TextData(Options):
         "pydocs",
         "pydocs, a text file, a folder of them, .parquet, .json or .jsonl, token numbers in .npy or .npz, or "
         "hf:NAME",
+        place=("pydocs", "unicode"),
     )
     tokens: str = option(
-        "byte", "what the model reads and writes: byte, character, word, or a file of tokenizers, FILE.json"
+        "byte",
+        "what the model reads and writes: byte, character, word, or a file of tokenizers, FILE.json",
+        place=BUILT,
     )
     vocabulary: int = option(10_000, "most frequent characters or words that are kept", least=1)
     column: str | None = option(
@@ -106,7 +110,10 @@ class TextData(Options):
 class TextSampling(Options):
     """How a text model is asked to write. Errors as in `TextOptions`."""
 
-    prompt: str | None = option(None, "what the sample begins with (by default 'The ')")
+    prompt: str | None = option(
+        None,
+        "what the sample begins with (by default 'The ', or else how the text begins)",
+    )
     length: int = option(400, "tokens written", least=0)
     temperature: float = option(0.7, "the logits are divided by it; 0: the likeliest token always", least=0)
     top_k: int | None = option(None, "draw from the K likeliest tokens only", least=1)
@@ -142,6 +149,8 @@ class TextTask(Task):
     ):
         self.model, self.vocabulary = model, text.vocabulary if text else Vocabulary("byte")
         self._batch, self._chunk, self._stream = batch, chunk, stream
+        self.reads = batch * chunk, "tokens"
+        self.prompt = prompt_of(text) if text else USUAL
         if text is None:
             return
         self._tokens, self.skipped = text.tokens, text.skipped
@@ -190,6 +199,9 @@ class TextTask(Task):
                 )
             task = cls(_model(options, vocabulary), None, options.batch, options.chunk)
             task.vocabulary = vocabulary
+            assert kept is not None
+            begin = kept.with_name("prompt.txt")  # which runs of before that do not have
+            task.prompt = begin.read_text("utf-8") if begin.exists() else prompt_from(vocabulary)
             return task
         if vocabulary is None and source.kind == "tokenizer":
             vocabulary = Vocabulary.from_file(source.tokens, argument.replace("data", "tokens"))
@@ -197,7 +209,36 @@ class TextTask(Task):
         task = cls.make(text, options, stream=stream, argument=argument)
         if kept and not kept.exists():
             files.write(kept, text.vocabulary.to_json())
+        if kept and not (begin := kept.with_name("prompt.txt")).exists():
+            files.write(begin, task.prompt)
         return task
+
+    @classmethod
+    def idle(cls, sections: Mapping[str, Any]) -> dict[str, str]:
+        model, source = sections["model"], sections["data"]
+        found = of_vocabulary(source.tokens, source.data) | of_rows(source.data)
+        if not source.stream:
+            found["held_out"] = "the last 10 % are held out of all but a stream; give --stream"
+        parts = [model.input_dropout, model.output_dropout]
+        if model.layers == 1:
+            found["hidden_dropout"] = "one layer has nothing between layers"
+        else:
+            parts.append(model.hidden_dropout)
+        if None not in parts:
+            found["dropout"] = "--input-dropout, --hidden-dropout and --output-dropout are in its place"
+        if model.locked_dropout and not any(model.dropout if each is None else each for each in parts):
+            found["locked_dropout"] = "there is no dropout to lock"
+        if model.chunk == 1:
+            found["tar"] = "a chunk of one step has no change from step to step"
+        return found
+
+    def idle_in(self, how: Any) -> dict[str, str]:
+        if not isinstance(how, TextSampling):
+            return {}
+        if how.beams is not None:
+            return dict.fromkeys(("temperature", "seed"), "--beams draws nothing")
+        likeliest = "--temperature 0 takes the likeliest token always"
+        return {} if how.temperature else dict.fromkeys(("top_k", "top_p", "seed"), likeliest)
 
     def data(self, shard: Shard) -> "TextBatches | StreamedLanes":
         if self._stream is None:
@@ -245,11 +286,8 @@ class TextTask(Task):
     def sample(self, how: TextSampling, model: TextLSTM | None = None) -> dict[str, str | bytes]:
         """The prompt and what the model makes of it. Raises ValueError for a prompt that it cannot read."""
         model = model or self.model
-        numbers = self.vocabulary.kind == "ids"
         try:
-            prompt = self.vocabulary.encode(
-                ("0" if numbers else _PROMPT) if how.prompt is None else how.prompt
-            )
+            prompt = self.vocabulary.encode(self.prompt if how.prompt is None else how.prompt)
         except ValueError as error:
             raise ValueError(f"prompt: {error}") from error
         if how.prompt is not None:

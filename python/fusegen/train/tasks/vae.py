@@ -19,6 +19,7 @@ from ..workers import Shard
 from .examples import COLUMNS, Examples, same_class
 from .fingerprint import fingerprint_of
 from .held_out import parted
+from .idle import of_rows
 
 __all__ = ["BOUND", "VAEData", "VAEFit", "VAEOptions", "VAESampling", "VAETask"]
 
@@ -59,7 +60,9 @@ class VAEData(Options):
     """Which images. Errors as in `VAEOptions`."""
 
     data: str = option(
-        "digits", "digits, a folder of images or of MNIST's or CIFAR's files, .npy, .npz, or hf:NAME"
+        "digits",
+        "digits, a folder of images or of MNIST's or CIFAR's files, .npy, .npz, or hf:NAME",
+        place=("digits",),
     )
     binarise: str | None = option(
         None,
@@ -137,7 +140,7 @@ class VAETask(Task):
         self.model, self._fit = _model(options, examples), fit or VAEFit()
         self._options, self._source, self._examples = options, source, examples
         self._binarise = _binarisation(options, source)
-        self._beta = options.beta
+        self._beta, self.reads = options.beta, (options.batch, "images")
         if images is not None:
             self.training, self.held_out = images
             self.skipped = tuple(dict.fromkeys((*images[0].skipped, *images[1].skipped)))
@@ -165,6 +168,23 @@ class VAETask(Task):
         if kept and not kept.exists():
             examples.write(kept)
         return task
+
+    @classmethod
+    def idle(cls, sections: Mapping[str, Any]) -> dict[str, str]:
+        model, source = sections["model"], sections["data"]
+        found = of_rows(source.data, rows=False)
+        if model.network == "dense":
+            found |= dict.fromkeys(("channels", "convolutions"), "--network dense has no convolutions")
+        if not model.layers:
+            found["hidden"] = "--layers 0 has no hidden layers"
+        if not model.beta:
+            found["beta_rise"] = "--beta is 0 throughout"
+        return found
+
+    def idle_in(self, how: Any) -> dict[str, str]:
+        if not isinstance(how, VAESampling) or how.what != "reconstruction":
+            return {}
+        return dict.fromkeys(("rows", "seed"), "what comes back is of held-out images, and not drawn")
 
     def data(self, shard: Shard) -> Fetched:
         """(float32 [B, C, H, W] in 0..1, and int64 [B] of a conditional model)."""

@@ -92,6 +92,7 @@ class GanData(Options):
         "recurrent: prices, eeg, sines, watch, a .npy, .csv, .tsv, .wav, .flac, .ogg or .aiff, a folder of "
         "sounds, pydocs or a .txt "
         "(default: digits; for recurrent prices)",
+        place=("digits", "photos", "prices", "eeg", "sines", "watch", "pydocs"),
     )
     batch: int = _by_arch("data", "batch", 64, "real samples in a step, and fake ones", least=1)
     size: int = option(28, "pixels that images are brought to; dcgan takes 28, 32 and 64", least=4)
@@ -122,6 +123,7 @@ class GanData(Options):
         "auto",
         "images: what measures look at: digits (the classifier of digits), pixels (8 x 8), a file with "
         "Inception's weights (FID, KID, IS), or MODULE:NAME of yours; auto: digits for digits, else pixels",
+        place=("auto", "digits", "pixels"),
     )
     samples: int = option(5000, "samples drawn for a measure, of images and text", least=8)
     score_steps: int = option(500, "recurrent: steps of the post-hoc network while training", least=1)

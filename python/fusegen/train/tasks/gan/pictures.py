@@ -120,13 +120,11 @@ class Pictures(Source):
         if features != "digits":
             by: Any = _own_features(features) if ":" in features and not Path(features).exists() else features
             return image_measures(real, fake, by, generator=random)
-        found = {"digits Frechet distance": digits_frechet_distance(real, fake)}
-        found["of a Gaussian fit's"] = found["digits Frechet distance"] / self._gaussian(
-            real, samples, how.seed
-        )
+        distance, of_fit = digits_frechet_distance(real, fake), self._gaussian(real, samples, how.seed)
+        found = {"digits Frechet distance": distance, "digits Frechet distance of a Gaussian fit": of_fit}
         if full:
+            found["of a Gaussian fit's"] = distance / of_fit
             found |= image_measures(real, fake, "digits", generator=random)
-            found["digits Frechet distance of a Gaussian fit"] = self._gaussian(real, samples, how.seed)
             if labels is not None and self.name == "digits":
                 read = digits_classifier()(fake).argmax(1)
                 found["share read as the digit asked for"] = (read == labels).double().mean().item()

@@ -16,10 +16,27 @@ _TABLE = ("delimiter", "decimal", "header")  # options of tables
 _SOURCES = {each.kind: each for each in (Pictures, Sequences, Characters)}
 
 
+def name_of(arch: str, options: GanData) -> str:
+    """The data that the options name, or the arch's own."""
+    return options.data if options.data is not None else ("prices" if arch == "recurrent" else "digits")
+
+
+def kind_of(arch: str, options: GanData) -> str:
+    """What they are: images, series or text."""
+    if arch != "recurrent":
+        return Pictures.kind
+    name = name_of(arch, options)
+    return (Characters if _is_text(name) else Sequences).kind
+
+
+def _is_text(name: str) -> bool:
+    return name in _TEXT or Path(name).suffix.lower() == ".txt"
+
+
 def read_source(arch: str, options: GanData, argument: str, folder: Path | None) -> Source:
     """The data that the options name. Raises OSError, ValueError or ModuleNotFoundError, naming `argument`
     or the option."""
-    name = options.data if options.data is not None else ("prices" if arch == "recurrent" else "digits")
+    name = name_of(arch, options)
     suffix = Path(name).suffix.lower()
     ordered = name in (*READERS, *_TEXT) or suffix in (*sound.SUFFIXES, *tables.SUFFIXES, ".txt")
     if arch == "recurrent" and name in _IMAGES:
@@ -35,7 +52,7 @@ def read_source(arch: str, options: GanData, argument: str, folder: Path | None)
             )
     if arch != "recurrent":
         return Pictures.read(name, options, argument)
-    if name in _TEXT or suffix == ".txt":
+    if _is_text(name):
         return Characters.read(name, options, argument, folder)
     return Sequences.read(name, options, argument)
 

@@ -24,7 +24,7 @@ from ....models import GAN, RecurrentGAN
 from ... import files
 from ..fingerprint import fingerprint_of
 from .options import GanData, GanMeasuring, GanModel, GanSampling
-from .source import Source, as_npy, draw
+from .source import Source, as_csv, as_npy, as_wav, draw
 from .units import units_of
 
 # By (steps, stride); sines are drawn anew for each length, so that no stride is theirs.
@@ -51,6 +51,7 @@ class Sequences(Source):
     high: Tensor
     form: Innovations | Whitening | None
     classes: tuple[str, ...] = ()
+    rate: int | None = None  # of sounds, in hertz
     series: Series | None = None
     examples: Tensor | None = None  # [T, n, F], in the units of the data, NaN past a sequence's end
 
@@ -90,6 +91,7 @@ class Sequences(Source):
             series.high,
             form=form,
             classes=series.classes,
+            rate=series.rate,
             series=series,
         )
 
@@ -104,6 +106,7 @@ class Sequences(Source):
             high=torch.tensor(content["high"], dtype=torch.float64),
             form=next(iter(kept.values()), None),
             classes=tuple(content.get("classes", ())),
+            rate=content.get("rate"),
             examples=_read_examples(folder / EXAMPLES),
         )
 
@@ -114,6 +117,7 @@ class Sequences(Source):
             "low": self.low.tolist(),
             "high": self.high.tolist(),
             "classes": list(self.classes),
+            "rate": self.rate,
             **{
                 name: self.form.to_json() if isinstance(self.form, each) else None
                 for name, each in _FORMS.items()
@@ -215,7 +219,11 @@ class Sequences(Source):
             step=told.step,
             source=f"the data: {Path(self.name).name}",
         )
-        return {".png": drawing.png(figure), ".npy": as_npy(values.movedim(1, 0))}
+        values = values.movedim(1, 0)
+        found: dict[str, str | bytes] = {".png": drawing.png(figure), ".npy": as_npy(values)}
+        if self.rate is None:
+            return found | {".csv": as_csv(values, self.features)}
+        return found | {".wav": as_wav(values, self.rate)}
 
     def _scaled(self, drawn: Tensor, lengths: Tensor | None) -> Tensor:
         return drawn if self.form is None else self.form.inverse(drawn, lengths)

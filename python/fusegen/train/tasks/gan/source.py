@@ -1,8 +1,10 @@
 """The data of a GAN: what the task asks of pictures, series and characters alike."""
 
+import csv
 import io
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...._modes import evaluating
+from ....data._optional import needed
 from ....models import GAN
 from ... import files
 from .options import GanMeasuring, GanModel, GanSampling
@@ -72,6 +75,20 @@ class Source(ABC):
     def measures(self, gan: GAN, how: GanMeasuring, *, full: bool) -> dict[str, float]:
         """Measures of what `gan` draws, the one that matters first; full: all, else what is quick."""
 
+    def number_of(self, name: str) -> int:
+        """A class by its name or number. Raises ValueError, naming the option, where there is no such."""
+        if name in self.classes:
+            return self.classes.index(name)
+        if name.isdecimal() and int(name) < len(self.classes):
+            return int(name)
+        raise ValueError(f"class_: expected one of {', '.join(self.classes)}, got {name!r}")
+
+    def asked(self, how: GanSampling) -> Tensor:
+        """The classes of what is to be drawn, int64 [count]: the one asked for, or all in turn."""
+        if how.class_ is not None:
+            return torch.full((how.count,), self.number_of(how.class_))
+        return torch.arange(how.count) % len(self.classes)
+
     @abstractmethod
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         """Samples by file suffix."""
@@ -120,6 +137,28 @@ def between(
     told = None if labels is None else labels.repeat_interleave(columns)
     with evaluating(gan):
         return gan.generate(noise.flatten(0, 1), told).cpu().float()
+
+
+def as_csv(values: Tensor, features: Sequence[str]) -> str:
+    """The content of a table of sequences [N, T, F]: a line a step, behind the numbers of its sequence and of
+    itself, both from 0."""
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator="\n")
+    writer.writerow(("sequence", "step", *features))
+    for number, sequence in enumerate(values.tolist()):
+        writer.writerows((number, step, *row) for step, row in enumerate(sequence))
+    return content.getvalue()
+
+
+def as_wav(values: Tensor, rate: int) -> bytes:
+    """The content of a sound file of 16 bits with the sequences [N, T, F] one after the other, a quarter of a
+    second of silence between; what is beyond full scale is cut off."""
+    soundfile = needed("soundfile", "soundfile")
+    silence = values.new_zeros(len(values), rate // 4, values.shape[2])
+    joined = torch.cat([values.clamp(-1, 1), silence], 1).flatten(0, 1)[: -(rate // 4) or None]
+    content = io.BytesIO()
+    soundfile.write(content, joined.numpy(), rate, "PCM_16", format="WAV")
+    return content.getvalue()
 
 
 def as_npy(values: Tensor) -> bytes:

@@ -13,10 +13,13 @@ from ....gan import DiffAugment, GanOptions
 from ....gan.turns import discriminator_turn, generator_turn
 from ....models import GAN, RecurrentGAN
 from ... import config
-from ...task import Losses, Task, Turn, Watch
+from ...task import Losses, Task, Turn
+from ...watching.divergence import OF_TURNS, DivergenceWatch, Watches
+from ...watching.watch import Watch
 from ...workers import Shard
+from .idle import of_asking, of_training
 from .options import PRESETS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling
-from .reading import read_source, revived
+from .reading import kind_of, name_of, read_source, revived
 from .source import Source
 from .watch import GanWatch
 
@@ -38,6 +41,7 @@ class GanTask(Task):
     def __init__(self, model: GAN, source: Source, fit: GanFit, cut: GanData):
         self.model, self.source, self._fit, self._cut = model, source, fit, cut
         self.skipped, self.notes = source.skipped, source.notes
+        self.reads = cut.batch, "samples"
         names = ("loss", "r1", "r2", "gp", "penalty_every", "label_smoothing", "generator_every")
         self.rules = GanOptions(
             **{name: getattr(fit, name) for name in names},
@@ -78,13 +82,23 @@ class GanTask(Task):
             drawing.check()  # now, not at the first sample
         return cls(source.model(options), source, fit, cut)
 
+    @classmethod
+    def idle(cls, sections: Mapping[str, Any]) -> dict[str, str]:
+        arch, cut = sections["model"].arch, sections["data"]
+        return of_training(kind_of(arch, cut), name_of(arch, cut), sections)
+
+    def idle_in(self, how: GanSampling | GanMeasuring) -> dict[str, str]:
+        return of_asking(self.source.kind, how)
+
     def data(self, shard: Shard) -> "GanBatches":
         rows = Shuffled(len(self.source), self._cut.batch, self._fit.seed, shard.of(self._cut.batch))
         return GanBatches(self.source, rows)
 
-    def watch(self) -> Watch:
+    def watch(self, *, stop_when_diverged: bool = False) -> Watch:
         fit = self._fit
-        return GanWatch(self.source, fit.loss, fit.steps, stop=fit.stop_when_collapsed, warm_up=self._warm_up)
+        own = GanWatch(self.source, fit.loss, fit.steps, stop=fit.stop_when_collapsed, warm_up=self._warm_up)
+        diverged = DivergenceWatch(self.better, stop=stop_when_diverged, limits=OF_TURNS)
+        return Watches(gan=own, divergence=diverged)
 
     def at(self, step: int, steps: int) -> None:
         self._step = step

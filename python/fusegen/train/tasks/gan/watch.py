@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ....models import GAN
-from ...task import Watch
+from ...watching.watch import Watch
 from . import signals
 from .diversity import diversity_of
 from .signals import BLOCK, WINDOW, Diversity, Signal
@@ -71,6 +71,8 @@ class GanWatch(Watch):
         return diversity_of(self._source, model)
 
     def measured(self, step: int, measure: float, looked: Mapping[str, float]) -> None:
+        if step == 0:  # of a model that has learnt nothing
+            return
         self._measures = [*self._measures, measure][-signals.SWINGS - 1 :]
         if looked:
             self._evaluations.append([looked[name] for name in ("precision", "recall", "spread")])
