@@ -30,8 +30,8 @@ NORMALISED = re.compile(
 )
 # Ahead of a recurrence.
 ALONE = re.compile(r"\d(boundary|mask|start_masked)_kernel")
-# Of the discriminator step, with its format and the rows of its tile.
-STEP = re.compile(r"\dstep_kernelI.*?(Format[A-Za-z]+?\d+).*?TileSizeILi(\d+)E")
+# Of the discriminator step, with its format, the rows of its tile, and whether it is of plain chains.
+STEP = re.compile(r"\dstep_kernelI.*?(Format[A-Za-z]+?\d+).*?TileSizeILi(\d+)E.*?Lb[01]EEELb([01])EEEv")
 
 
 def of_kernel(symbol: str) -> tuple[str, int]:
@@ -47,7 +47,8 @@ def of_kernel(symbol: str) -> tuple[str, int]:
     if found := ALONE.search(symbol):
         return found[1], REGISTERS
     if found := STEP.search(symbol):
-        return f"discriminator step, {found[1]}, tiles of {found[2]}", REGISTERS
+        options = "" if found[3] == "1" else " with options"
+        return f"discriminator step{options}, {found[1]}, tiles of {found[2]}", REGISTERS
     raise SystemExit(f"check_ptxas: a kernel that is not known here: {symbol}")
 
 

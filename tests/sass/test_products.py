@@ -51,8 +51,16 @@ def test_what_stands_elsewhere_breaks_none(function):
 
 def test_the_kernels_of_warpgroup_tiles_are_told():
     name = "11step_kernelINS_6device4Bf16ENS2_10FormatBf16ENS0_4TileINS0_8TileSizeILi128ELi128EEE"
-    assert check_products.KERNEL.search(name + "Li2ELi8ELi1ELi1ELb1EEEEEvNS0_4BulkI")
-    assert not check_products.KERNEL.search(name + "Li2ELi2ELi4ELi1ELb0EEEEEvNS0_4BulkI")
+    for plain in "10":
+        found = check_products.KERNEL.search(name + f"Li2ELi8ELi1ELi1ELb1EEELb{plain}EEEvNS0_4BulkI")
+        assert found is not None and found[1] == plain
+        assert not check_products.KERNEL.search(name + f"Li2ELi2ELi4ELi1ELb0EEELb{plain}EEEvNS0_4BulkI")
+
+
+def test_a_second_product_is_one_with_options(function):
+    code = function(kernel(more=loop("bend", COPY, "STS.128 [R2], R40")))
+    assert [f.split(": ")[:2] for f in check_products.broken(code)[0]] == [["boxes and lanes", "loops"]]
+    assert check_products.broken(code, check_products.WITH_OPTIONS)[0] == []
 
 
 def test_words_of_other_kernels_choose_none(capsys):

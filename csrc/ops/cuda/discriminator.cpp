@@ -12,12 +12,8 @@ struct GpuStep : CheckedMlpStep {
     constexpr int64_t kMost = 1 << 24;
     check(p.real + p.fake + p.mixed <= kMost, "real, fake, mixed: expected at most 2^24 samples");
     check(p.inputs <= kMost, "fake: expected at most 2^24 inputs, got ", p.inputs);
-    check(p.near_real == 0 && p.near_fake == 0 && p.counted == p.inputs,
-          "near_real, near_fake, counted: a GPU has kernels for exact penalties of all inputs alone");
-    for (const DenseLayer& layer : layers) {
-      check(plain(layer), "activations, dropouts: a GPU has kernels for piecewise linear activations alone");
+    for (const DenseLayer& layer : layers)
       check(layer.outputs <= kMost, "weights: expected at most 2^24 outputs, got ", layer.outputs);
-    }
     place = {cuda::format_of(p.dtype, call.tf32), call.stream, site.device_id};
   }
 };

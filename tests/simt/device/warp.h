@@ -23,18 +23,22 @@ V from_lane_xor(V mine, int mask) {
 
 inline void sync_warp() { simt::sync_warp(); }
 
-inline bool any_of_warp(bool mine) {
+inline uint32_t votes_of_warp(bool mine) {
   struct Given {
-    bool mine, any;
-  } given{mine, false};
+    bool mine;
+    uint32_t votes;
+  } given{mine, 0};
   static const char site = 0;
   simt::warp_together(&site, &given, [](const void* const* all) {
-    bool any = false;
-    for (int lane = 0; lane < 32; ++lane) any |= static_cast<const Given*>(all[lane])->mine;
-    for (int lane = 0; lane < 32; ++lane) const_cast<Given*>(static_cast<const Given*>(all[lane]))->any = any;
+    uint32_t votes = 0;
+    for (int lane = 0; lane < 32; ++lane)
+      votes |= static_cast<uint32_t>(static_cast<const Given*>(all[lane])->mine) << lane;
+    for (int lane = 0; lane < 32; ++lane)
+      const_cast<Given*>(static_cast<const Given*>(all[lane]))->votes = votes;
   });
-  return given.any;
+  return given.votes;
 }
+inline bool any_of_warp(bool mine) { return votes_of_warp(mine); }
 inline bool all_of_warp(bool mine) { return !any_of_warp(!mine); }
 
 }  // namespace fusegen::device

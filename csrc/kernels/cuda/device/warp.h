@@ -17,5 +17,7 @@ FUSEGEN_DEVICE void sync_warp() { __syncwarp(); }
 // By all lanes of a warp.
 FUSEGEN_DEVICE bool all_of_warp(bool mine) { return __all_sync(0xffffffffu, mine); }
 FUSEGEN_DEVICE bool any_of_warp(bool mine) { return __any_sync(0xffffffffu, mine); }
+// A bit for each lane, set where its `mine` is true.
+FUSEGEN_DEVICE uint32_t votes_of_warp(bool mine) { return __ballot_sync(0xffffffffu, mine); }
 
 }  // namespace fusegen::device

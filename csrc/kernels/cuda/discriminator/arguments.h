@@ -4,12 +4,17 @@
 // = U_1 W_1 the gradient by the input, T the tangents of v through the same masks, s the derivative of the
 // loss by the logit and c the factor of the penalty's direction c v, every weight gradient is one product:
 // dW_l = U_l' (s H_{l-1} + c T_{l-1}).
+//
+// A step that is not plain() has more: dropout, smooth activations, which add R_l' H_{l-1} to the gradient of
+// a penalty (docs/penalties.md), approximate penalties, inputs that do not count. It runs kernels of its own
+// (step.h), so that the plain one's neither branch for it nor keep registers.
 #pragma once
 #include <climits>
 
 #include <device/number.h>
 
 #include "../../params.h"
+#include "../../philox.h"
 #include "../layout.h"
 
 namespace fusegen::cuda {
@@ -66,6 +71,25 @@ FUSEGEN_DEVICE bool among(const Split& split, unsigned groups, int row) {
   return groups & (row < split.real ? kReal : row < split.plain ? kFake : kMixed);
 }
 
+// Words of a row's mask of n elements, a bit an element.
+constexpr int mask_groups(int n) { return ceil_div(n, 4 * philox::kGroup); }
+
+// What dropout drops of rows of n elements.
+struct Dropped {
+  const uint64_t* bits;  // [all rows, mask_groups(n)], set where an element is dropped; null: none is
+  float kept;            // by which the others are multiplied
+};
+
+// What becomes of a layer's sums in a step that is not plain (options/finish.h).
+enum class Result : uint8_t {
+  activations,
+  adjoints,
+  input_gradient,   // v
+  tangents,         // and the first part of R
+  sent_back,        // the second, to `out` as it is
+  sample_gradient,  // of a penalty, beside s v: a gradient that the caller gets
+};
+
 // One layer of all rows: activations, tangents, adjoints or the gradient by the input.
 struct LayerArguments {
   Scratch a;  // [rows of the map, K]; null: the samples
@@ -74,7 +98,8 @@ struct LayerArguments {
   Weight W;          // [N, K], or of adjoints [K, N]
   bool across;       // the latter
   const void* bias;  // [N], or null
-  // activations whose sign masks the result; null: not masked, or by its own sign (`activate`)
+  // activations whose sign masks the result; null: not masked, or by its own sign (`activate`). Of a smooth
+  // activation its derivative, dropout's factors in it, which forward writes here
   Scratch mask;
   bool activate;
   float slope;
@@ -83,6 +108,16 @@ struct LayerArguments {
   // there, U = m w, for the same rows. `adjoints` null: not wanted.
   const void* logit_weights;
   Scratch adjoints;
+
+  // -- Of a step that is not plain --
+  Result result;
+  Activation activation;  // whose value or derivative the result is of
+  bool compact;           // `rows` are numbers among the penalised ones
+  Dropped dropped;        // of `out`
+  // [penalised rows, N] a smooth activation's second derivative, dropout's factors in it, which the adjoints
+  // multiply by what comes from above; null: not wanted
+  Scratch second;
+  Scratch bend;  // [penalised.count, N] the first part of R, written beside tangents; null: not wanted
 };
 
 // dW = U' (s H + c T) of one layer.
@@ -91,6 +126,7 @@ struct WeightGradient {
   Scratch h, t;  // [rows, N]; h null: the samples; t null: no tangents
   int M, N;
   void* out;  // [M, N]
+  Scratch r;  // [penalised.count, M], which adds R' H; null: nothing. Not of a plain step
 };
 
 // out[n] = scale sum over the rows of s x + c t: the gradients of biases and of the last layer.
@@ -99,11 +135,22 @@ struct ColumnSum {
   bool ones;
   int n;
   void* out;
+  Scratch r;  // [penalised.count, n], which is added as it is; null: nothing. Not of a plain step
+};
+
+// The mask of what a layer reads, of every row.
+struct MaskArguments {
+  uint64_t* bits;   // [all rows, mask_groups(n)], written
+  Scratch samples;  // [all rows, n] those without what is dropped, written; null: of inner layers
+  int n;
+  uint32_t place;      // of real samples; those of fake and of mixed ones are the next
+  uint32_t threshold;  // philox.h
+  float kept;
 };
 
 // The parts of a step. A unit of the first two is a tile of the result, of sums 32 columns, else 8 rows; the
 // totals are one.
-enum class Part : uint8_t { layer, product, sum, logits, norms, totals, input_gradients };
+enum class Part : uint8_t { layer, product, sum, logits, norms, totals, input_gradients, masks };
 
 struct Job {
   Part part;
@@ -115,6 +162,7 @@ struct Job {
     LayerArguments layer;
     WeightGradient product;
     ColumnSum sum;
+    MaskArguments mask;
   };
 };
 
@@ -124,7 +172,8 @@ struct LogitArguments {
   int n;
   Scratch v;  // where there is no hidden layer: v = w, for rows of `groups`; else null
   unsigned groups;
-  void* out;  // [real + fake], in the dtype of the call
+  void* out;        // [real + fake], in the dtype of the call
+  Dropped dropped;  // of v; not of a plain step
 };
 
 struct TotalArguments {
@@ -133,6 +182,9 @@ struct TotalArguments {
   float target, r1, r2, gp;
   double* scalars;
   float* loss_out;
+  // Not of a plain step. T is kept without the second of the factors that dropout of the samples puts before
+  // it (v has the first): c takes it.
+  float near_real, near_fake, tangents_kept;
 };
 
 // Jobs of one launch; what has more takes several.
@@ -151,6 +203,10 @@ struct StepArguments {
   unsigned tangents;   // groups of rows
   const float* scale;  // [], the gradient that reached the loss
   void* dx[2];         // [real, inputs], [fake, inputs], or null
+  // -- Of a step that is not plain --
+  uint64_t key;            // of the masks
+  int own_real, own_fake;  // samples of a group without those with noise, which lie behind them
+  int counted;             // of the inputs
   int blocks, jobs;
   Job job[kJobs];
 };

@@ -2,13 +2,14 @@
 // of the last layer as sums over them, and the gradients by the samples.
 #pragma once
 #include "bulk.h"
+#include "options/bend.h"
 
 namespace fusegen::cuda {
 
 // What the gradients were not multiplied by on their way.
 FUSEGEN_DEVICE float factor_of(const StepArguments& a) { return *a.scale * *a.unit; }
 
-template <class T, class Format, class Tile, class Ready>
+template <class T, class Format, class Tile, bool plain, class Ready>
 FUSEGEN_DEVICE void weight_gradient(const typename Bulk<Tile>::Arguments& a, int job, int unit,
                                     Bulk<Tile>& ring, const Ready& ready) {
   const WeightGradient& g = a.job[job].product;
@@ -22,6 +23,9 @@ FUSEGEN_DEVICE void weight_gradient(const typename Bulk<Tile>::Arguments& a, int
     Across<T, Tile::kM, Tile::kChunks> left({g.u.data, g.u.stride, true}, corner.m, a.split.rows, g.u.stride);
     multiply<T, Format, Tile, Early::left>(sums, left, right, a.split.rows, ready);
   }
+  if constexpr (!plain) {
+    if (g.r.data) add_bend<T, Format, Tile>(sums, a, job, corner, ring);
+  }
   const float factor = factor_of(a);
   for_each_pair<Tile>(sums, corner, [&](int m, int n, float x, float y) {
     if (m >= g.M) return;
@@ -32,7 +36,7 @@ FUSEGEN_DEVICE void weight_gradient(const typename Bulk<Tile>::Arguments& a, int
 }
 
 // 32 columns, each warp every eighth row.
-template <class T>
+template <class T, bool plain>
 FUSEGEN_DEVICE void column_sum(const StepArguments& a, const ColumnSum& g, int unit) {
   const int n = unit * 32 + device::lane();
   float sum = 0;
@@ -47,6 +51,10 @@ FUSEGEN_DEVICE void column_sum(const StepArguments& a, const ColumnSum& g, int u
       if (g.t.data && among(a.split, a.tangents, row))
         sum += a.c[row] * device::widen(row_of<const T>(g.t, row)[n]);
     }
+    if constexpr (!plain) {
+      for (int i = device::warp(); g.r.data && i < a.penalised.count; i += device::kWarps)
+        sum += device::widen(row_of<const T>(g.r, i)[n]);
+    }
   }
   float* partial = reinterpret_cast<float*>(device::shared_memory());
   partial[device::thread()] = sum;
@@ -56,8 +64,8 @@ FUSEGEN_DEVICE void column_sum(const StepArguments& a, const ColumnSum& g, int u
   static_cast<T*>(g.out)[n] = device::narrow<T>(factor_of(a) * sum);
 }
 
-// scale s v of eight rows, a warp each. The penalties have no gradient by the input: it is piecewise constant
-// there.
+// scale s v of eight rows, a warp each. The penalties have no gradient by the input where all activations are
+// piecewise linear: it is constant there. Else a layer writes these rows (Result::sample_gradient).
 template <class T>
 FUSEGEN_DEVICE void input_gradients_of_rows(const StepArguments& a, int unit) {
   const int row = unit * device::kWarps + device::warp();

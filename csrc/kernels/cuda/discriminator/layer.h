@@ -111,23 +111,9 @@ FUSEGEN_DEVICE void layer_by_lanes(Sums<Tile>& sums, const StepArguments& step, 
   }
 }
 
-template <class T, class Format, class Tile, class Ready>
-FUSEGEN_DEVICE void layer_tile(const typename Bulk<Tile>::Arguments& step, int job, int unit,
-                               Bulk<Tile>& ring, const Ready& ready) {
-  const LayerArguments& a = step.job[job].layer;
-  const Corner corner = corner_of<Tile>(a.rows.count, unit);
-  Sums<Tile> sums;
-  bool done = false;
-  if constexpr (Tile::kWarpgroups) done = layer_by_bulk<Format>(sums, step, job, corner, ring, ready);
-  if (!done) layer_by_lanes<T, Format, Tile>(sums, step, a, corner, ready);
-  for_each_pair<Tile>(sums, corner, [&](int m, int n, float x, float y) {
-    if (m < a.rows.count && n < a.out.stride) finish_pair<T>(a, a.rows(m), n, {x, y});
-  });
-}
-
-// Eight rows, a warp each.
-template <class T>
-FUSEGEN_DEVICE void logits_of_rows(const StepArguments& step, int unit) {
+// Eight rows, a warp each. `seen(v, row, n)`: what becomes of v[n] where there is no hidden layer.
+template <class T, class Seen>
+FUSEGEN_DEVICE void logits_of_rows(const StepArguments& step, int unit, const Seen& seen) {
   const LogitArguments& a = step.logits;
   const int row = unit * device::kWarps + device::warp(), lane = device::lane();
   if (row >= step.split.rows) return;
@@ -145,7 +131,7 @@ FUSEGEN_DEVICE void logits_of_rows(const StepArguments& step, int unit) {
   }
   if (!a.v.data || !among(step.split, a.groups, row)) return;
   T* v = row_of<T>(a.v, row);
-  for (int n = lane; n < a.v.stride; n += 32) v[n] = n < a.n ? w[n] : device::narrow<T>(0.0f);
+  for (int n = lane; n < a.v.stride; n += 32) v[n] = n < a.n ? seen(w[n], row, n) : device::narrow<T>(0.0f);
 }
 
 // Eight rows, a warp each.

@@ -58,6 +58,9 @@ inline BulkArguments with_maps(const StepArguments& a) {
     if (job.part == Part::product) {
       const WeightGradient& g = job.product;
       all.left_maps[i] = device::tensor_map(g.u.data, g.M, a.split.rows, 2 * int64_t{g.u.stride});
+      // the left one of its second product: the right one of both, lanes bring
+      if (g.r.data)
+        all.right_maps[i] = device::tensor_map(g.r.data, g.M, a.penalised.count, 2 * int64_t{g.r.stride});
       continue;
     }
     const LayerArguments& l = job.layer;

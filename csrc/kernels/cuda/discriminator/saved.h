@@ -22,6 +22,17 @@ inline unsigned adjoints(const MlpStep& p) {
   return p.weight_gradients ? kReal | kFake | kMixed : input_gradients(p);
 }
 
+// The last hidden layer, from 1, whose activation is smooth, if its second derivative adds to a gradient that is
+// wanted; else 0.
+inline int bends_to(const MlpStep& p) {
+  const bool of_samples = (p.r1 > 0 && p.dx_real) || (p.r2 > 0 && p.dx_fake);
+  if (!penalised(p) || !(p.weight_gradients || of_samples)) return 0;
+  int last = 0;
+  for (int l = 1; l < p.depth; ++l)
+    if (smooth(p.layers[l - 1].activation)) last = l;
+  return last;
+}
+
 // The rows of these groups, at least one.
 inline RowMap rows_of(const Split& s, unsigned groups) {
   const int counts[] = {s.real, s.plain - s.real, s.rows - s.plain}, starts[] = {0, s.real, s.plain};
@@ -78,6 +89,11 @@ inline Scratch take_rows(Parts& parts, const MlpStep& p, int width, unsigned gro
 struct Saved {
   std::vector<Scratch> H, U;     // [hidden layers] of all rows; U only where adjoints are wanted
   Scratch v;                     // rows of input_gradients()
+  // [hidden layers] of a smooth activation its first derivative, all rows, and where the second is wanted that,
+  // rows of penalised(); else null
+  std::vector<Scratch> first, second;
+  std::vector<uint64_t*> dropped;  // [layers] of what each reads, or null (arguments.h, MaskArguments)
+  Scratch x;                       // the samples without what is dropped of them, all rows, or null
   float *logit, *norm2, *s, *c;  // [rows]
   float* unit;
 
@@ -88,17 +104,34 @@ struct Saved {
       U.push_back(adjoints(p) ? take_rows(parts, p, width_of(p, l), 0, rows) : Scratch{nullptr, 0, 0});
     }
     v = take_rows(parts, p, width_of(p, 0), input_gradients(p));
+    for (int l = 1; l < p.depth; ++l) {
+      const bool curved = smooth(p.layers[l - 1].activation);
+      first.push_back(curved ? take_rows(parts, p, width_of(p, l), 0, rows) : Scratch{});
+      second.push_back(take_rows(parts, p, width_of(p, l), curved && bends_to(p) ? penalised(p) : 0u));
+    }
+    for (int l = 0; l < p.depth; ++l) {
+      const int64_t bytes = 8ll * rows * mask_groups(width_of(p, l));
+      dropped.push_back(p.layers[l].dropout > 0 ? static_cast<uint64_t*>(parts.take(bytes)) : nullptr);
+    }
+    x = p.layers[0].dropout > 0 ? take_rows(parts, p, width_of(p, 0), 0, rows) : Scratch{};
     for (float** vector : {&logit, &norm2, &s, &c}) *vector = static_cast<float*>(parts.take(4ll * rows));
     unit = static_cast<float*>(parts.take(4));
   }
 };
 
-// T of the hidden layers, rows of penalised().
-inline std::vector<Scratch> tangents_of(const MlpStep& p, Parts& parts) {
-  std::vector<Scratch> T;
-  for (int l = 1; l < p.depth; ++l)
-    T.push_back(take_rows(parts, p, width_of(p, l), p.weight_gradients ? penalised(p) : 0u));
-  return T;
-}
+// What backward needs beside: T of the hidden layers, rows of penalised(), as far up as they are wanted; and R,
+// rows of penalised() one behind the other.
+struct Workspace {
+  std::vector<Scratch> T, R;
+
+  Workspace(const MlpStep& p, Parts& parts) {
+    const int last = p.weight_gradients ? p.depth - 1 : bends_to(p);
+    const int count = rows_of(split_of(p), penalised(p)).count;
+    for (int l = 1; l < p.depth; ++l) {
+      T.push_back(take_rows(parts, p, width_of(p, l), l <= last ? penalised(p) : 0u));
+      R.push_back(l <= bends_to(p) ? take_rows(parts, p, width_of(p, l), 0, count) : Scratch{});
+    }
+  }
+};
 
 }  // namespace fusegen::cuda

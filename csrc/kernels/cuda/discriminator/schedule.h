@@ -22,6 +22,9 @@ public:
   void add(const WeightGradient& product, int rows) {
     add(Part::product, {product.M, product.N, rows, phase_}).product = product;
   }
+  void add(const MaskArguments& mask, int rows) {
+    add(Part::masks, {0, 0, 0, phase_}, ceil_div(rows, device::kWarps)).mask = mask;
+  }
   void add(const ColumnSum& sum) { add(Part::sum, {0, 0, 0, phase_}, ceil_div(sum.n, 32)).sum = sum; }
   // Of rows: eight a unit.
   void add_rows(Part part, int rows) { add(part, {0, 0, 0, phase_}, ceil_div(rows, device::kWarps)); }
@@ -29,18 +32,18 @@ public:
 
   // Where the device cannot hold at once the blocks that are to wait for each other, each phase is a launch
   // of its own.
-  template <class T, class Fmt>
+  template <class T, class Fmt, bool plain>
   MlpRun run(StepArguments& a, Format format, const Device& device, void* stream) {
     const MlpTile tile = choose_tile(device, format, products());
     const int sms = device.sms;
     if constexpr (sizeof(T) == 2) {
-      if (tile == MlpTile::warpgroups) return run_as<T, Fmt, WarpgroupTile>(tile, a, sms, stream);
+      if (tile == MlpTile::warpgroups) return run_as<T, Fmt, WarpgroupTile, plain>(tile, a, sms, stream);
     }
     if constexpr (!std::is_same_v<Fmt, device::FormatF32>) {
-      if (tile == MlpTile::large) return run_as<T, Fmt, LargeTile<T>>(tile, a, sms, stream);
+      if (tile == MlpTile::large) return run_as<T, Fmt, LargeTile<T>, plain>(tile, a, sms, stream);
     }
-    if (tile == MlpTile::medium) return run_as<T, Fmt, MediumTile<T>>(tile, a, sms, stream);
-    return run_as<T, Fmt, SmallTile>(tile, a, sms, stream);
+    if (tile == MlpTile::medium) return run_as<T, Fmt, MediumTile<T>, plain>(tile, a, sms, stream);
+    return run_as<T, Fmt, SmallTile, plain>(tile, a, sms, stream);
   }
 
 private:
@@ -65,7 +68,7 @@ private:
     return of;
   }
 
-  template <class T, class Fmt, class Tile>
+  template <class T, class Fmt, class Tile, bool plain>
   MlpRun run_as(MlpTile tile, StepArguments& a, int sms, void* stream) {
     MlpRun ran{.together = true, .tile = tile, .products = 0, .bulk = 0, .torn_tiles = 0};
     for (Entry& e : entries_) {
@@ -74,18 +77,19 @@ private:
       ++ran.products;
       if constexpr (Tile::kWarpgroups) choose_copies<Tile>(a, e, ran);
     }
+    const auto kernel = step_kernel<T, Fmt, Tile, plain>;
     for (size_t begin = 0; begin < entries_.size();) {
       size_t end = std::min(begin + kJobs, entries_.size());
       device::Launch l = launch_of<Tile>(a, begin, end, sms, stream);
-      if (l.together && !device::resident(step_kernel<T, Fmt, Tile>, l)) {
+      if (l.together && !device::resident(kernel, l)) {
         ran.together = false;
         while (entries_[end - 1].size.phase != entries_[begin].size.phase) --end;
         l = launch_of<Tile>(a, begin, end, sms, stream);
       }
       if constexpr (Tile::kWarpgroups) {
-        device::launch(step_kernel<T, Fmt, Tile>, l, with_maps(a));
+        device::launch(kernel, l, with_maps(a));
       } else {
-        device::launch(step_kernel<T, Fmt, Tile>, l, a);
+        device::launch(kernel, l, a);
       }
       begin = end;
     }

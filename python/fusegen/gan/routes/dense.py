@@ -39,10 +39,6 @@ def fits(request: Request) -> Plan | str:
         name = next((type(norm).__name__ for norm in chain.norms.values()), "Flatten")
         return f"{name} stands where the fused step knows dense layers, activations and Dropout only"
     if x.is_cuda:
-        if request.objective.approximate or request.objective.counted is not None:
-            return "the kernels on a GPU know exact penalties of all inputs"
-        if chain.beyond:
-            return f"{chain.beyond} stands where the kernels on a GPU know piecewise linear activations"
         why = _backend.why_torch("discriminator_step", x, step=True)
         if why:
             return why

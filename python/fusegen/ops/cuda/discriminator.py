@@ -14,11 +14,18 @@ from torch import Tensor
 from ... import _C, _backend, _precision
 from .engine import Engine, stream_of
 
+_DROPOUTS = 16  # their place in the step that the engine takes, csrc/bind/arguments.cpp
+
 
 def forward(
     engine: Engine, step: tuple[Any, ...], fake: Tensor, loss: Tensor, scalars: Tensor, logits: Tensor
 ) -> Tensor:
     """Writes loss, scalars and logits; gives what backward needs. ``step`` as the engine takes it."""
+    if fake.is_cuda and any(step[_DROPOUTS]) and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"discriminator step: Dropout cannot be captured in a CUDA graph on {fake.device}: its key is an "
+            "argument of the kernels, so that every replay would have this call's masks"
+        )
     saved = fake.new_empty(engine.kernels.gpu_mlp_saved_bytes(step), dtype=torch.uint8)
     tf32 = _precision.products_in_tf32(fake.dtype)
     _note(engine.kernels.gpu_mlp_forward(step, tf32, stream_of(fake), loss, scalars, logits, saved))
