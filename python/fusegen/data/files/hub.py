@@ -6,7 +6,7 @@ from typing import Any
 from ..._errors import first_line
 
 # Loaders of files: hf:parquet:FILE. With any other name the second part is a configuration.
-_FILES = ("arrow", "csv", "json", "parquet", "text", "xml")
+FILES = ("arrow", "csv", "json", "parquet", "text", "xml")
 _BY_SUFFIX = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
 
 
@@ -39,7 +39,7 @@ def read_hub(source: str, split: str = "train", argument: str = "source", *, str
         import datasets
     except ImportError as error:
         raise ValueError(f"{argument}: {source} needs the datasets library: pip install datasets") from error
-    from_files = {"data_files": rest} if name in _FILES else {"name": rest or None}
+    from_files = {"data_files": rest} if name in FILES else {"name": rest or None}
     datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(name, split=split, streaming=streaming, **from_files)

@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     "resume": ("go on with a run that was stopped or killed", _ON_RUN),
     "evaluate": ("measure a run's model, on held-out data where there are some", _TAKES_REST),
     "sample": ("let a run's model write or draw", _TAKES_REST),
+    "explain": ("write a page about what a run has learnt, in pictures", _ON_RUN),
     "export": ("write a run's weights as safetensors", _ON_RUN),
 }
 

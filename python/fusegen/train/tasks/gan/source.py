@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...._modes import evaluating
 from ....models import GAN
+from ....models.latent import arcs
 from ... import files
 from .options import GanMeasuring, GanModel, GanSampling
 
@@ -109,14 +110,9 @@ def between(
     truncation: float | None = None,
 ) -> Tensor:
     """Samples [rows * columns, ...] on the CPU, row by row: ways from one noise to another, each of one class
-    (labels [rows]), along arcs (White 2016, arXiv:1609.04468): on a straight line noise is too short in the
-    middle to be what the generator knows."""
+    (labels [rows]), along ``arcs``."""
     first, last = gan.noise(2 * rows, truncation=truncation, generator=random).chunk(2)
-    cosine = torch.nn.functional.cosine_similarity(first, last)[:, None, None].clamp(-1, 1)
-    angle = cosine.acos()
-    share = torch.linspace(0, 1, columns, device=first.device, dtype=first.dtype)[:, None]
-    ends = first[:, None], last[:, None]
-    noise = (((1 - share) * angle).sin() * ends[0] + (share * angle).sin() * ends[1]) / angle.sin()
+    noise = arcs(first, last, columns)
     told = None if labels is None else labels.repeat_interleave(columns)
     with evaluating(gan):
         return gan.generate(noise.flatten(0, 1), told).cpu().float()
