@@ -178,16 +178,19 @@ def heat_figure(
     high = min(1.3 * width, max(1.6, 0.75 * width * values.shape[0] / values.shape[1]))
     with style.styled():
         from matplotlib.colors import LinearSegmentedColormap
+        from matplotlib.ticker import MaxNLocator
 
         ends = (style.COLOURS[0], "#ffffff", style.COLOURS[1]) if signed else ("#ffffff", style.COLOURS[0])
         colours = LinearSegmentedColormap.from_list("fusegen", ends)
         figure = style.figure(width, high + 0.7, layout="constrained")
         axis = figure.subplots()
         drawn = axis.imshow(shown, cmap=colours, aspect="auto", interpolation="nearest", **scale)
-        for which, names in (("y", rows), ("x", columns)):
+        for side, names in ((axis.yaxis, rows), (axis.xaxis, columns)):
+            step = -(-len(names) // _TICKS) or 1
             if names:
-                step = -(-len(names) // _TICKS)
-                getattr(axis, f"set_{which}ticks")(range(0, len(names), step), names[::step])
+                side.set_ticks(range(0, len(names), step), names[::step])
+            else:
+                side.set_major_locator(MaxNLocator(integer=True))
         axis.grid(False)
         figure.colorbar(drawn, ax=axis, label=label, fraction=0.08, pad=0.02)
         _finish(axis, title, x, y)
