@@ -11,6 +11,9 @@ from typing import Any
 from ... import drawing
 from ..units import Coloured
 
+Cell = str | tuple[str, ...]
+
+_NUMBER = 4  # letters of a first column that is a number's
 _SHARP = 200  # pixels an inch: twice what a page shows, for screens that have them
 _ACROSS = 1.3  # times a picture's own width, where there is room
 
@@ -26,17 +29,19 @@ p { margin: .6rem 0; }
 figure { margin: 1.2rem 0 1.8rem; }
 img { display: block; max-width: 100%; height: auto; }
 figcaption { margin-top: .5rem; }
-dl.facts { display: grid; grid-template-columns: minmax(6rem, auto) 1fr; gap: .15rem 1rem; margin: 1rem 0; }
+dl.facts { display: grid; grid-template-columns: fit-content(50%) 1fr; gap: .15rem 1rem; margin: 1rem 0; }
 dl.facts dt { color: #555; }
 dl.facts dd { margin: 0; }
 .here { border-left: .25rem solid #0072b2; padding-left: .75rem; }
 ul.judge { margin: .4rem 0; padding-left: 1.2rem; }
 .coloured { font-size: .85rem; line-height: 1.6; border: 1px solid #ccc; padding: .5rem .6rem; }
 .key span { padding: .1rem .5rem; margin-right: .4rem; border: 1px solid #ccc; color: #000; }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+table { border-collapse: collapse; table-layout: fixed; width: 100%; font-size: .92rem; }
+table.numbered th:first-child { width: 3.5rem; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .5rem .25rem 0;
   border-bottom: 1px solid #ddd; }
 code { font-family: monospace; background: #f2f2f2; padding: 0 .2em; white-space: pre-wrap; }
+td code { margin-right: .35em; }
 footer { margin-top: 3rem; color: #555; font-size: .9rem; border-top: 1px solid #ccc; padding-top: .75rem; }
 """
 
@@ -92,11 +97,13 @@ class Page:
         named = "".join(f'<span style="background:{c}">{_text(name)}</span>' for c, name in key)
         self._figure(f'<p class="key">{named}</p>{text.html}', shows, good, bad, here)
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Cells of plain text; those between two backticks are shown as code, with what spaces they have."""
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Cells of plain text; texts in a tuple are shown as code, one by one, with what spaces they have."""
         top = "".join(f"<th>{_text(each)}</th>" for each in headings)
         body = "".join(f"<tr>{''.join(f'<td>{_cell(each)}</td>' for each in row)}</tr>" for row in rows)
-        self._parts.append(f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>")
+        numbered = all(isinstance(row[0], str) and len(row[0]) <= _NUMBER for row in rows)
+        kind = ' class="numbered"' if numbered and len(headings) > 1 else ""
+        self._parts.append(f"<table{kind}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>")
 
     def end(self, said: str) -> None:
         self._parts.append(f"<footer>{_text(said)}</footer>")
@@ -126,7 +133,7 @@ def _text(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def _cell(text: str) -> str:
-    if len(text) > 1 and text.startswith("`") and text.endswith("`"):
-        return f"<code>{_text(text[1:-1])}</code>"
-    return _text(text)
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return _text(cell)
+    return " ".join(f"<code>{_text(each)}</code>" for each in cell)

@@ -21,14 +21,14 @@ _SHOWN = 3  # units in a picture
 
 def grid(images: Tensor, title: str = "", rows: Sequence[str] = ()) -> Any:
     """A figure of images [n, C, H, W] in [-1, 1], seven in a row."""
-    return drawing.images_figure([Panel(images, COLUMNS, title, (), rows)])
+    return drawing.images_figure([Panel(images, COLUMNS, title, (), rows)], drawing.NARROW)
 
 
 def pairs(above: Tensor, below: Tensor, title: str, names: tuple[str, str]) -> Any:
     """A figure of two rows of images [n, C, H, W] in [-1, 1], up to seven, named on the left."""
     count = min(COLUMNS, len(above), len(below))
     both = torch.cat([above[:count], below[:count]])
-    return drawing.images_figure([Panel(both, count, title, (), names)])
+    return drawing.images_figure([Panel(both, count, title, (), names)], drawing.NARROW)
 
 
 def show_units_drawn(

@@ -16,8 +16,9 @@ from .recurrent import SURPRISE_KEY, embedded, planes_of, recurrent_names, show_
 from .subject import Subject
 from .training import heading, show_curves
 
-_MAPS = 3  # pairs whose attention is drawn
+_MAPS = 2  # pairs whose attention is drawn
 _LONGEST = 40  # tokens of a side of a pair that is drawn
+_WRITTEN = 500  # tokens of a text that is written, at most
 _SHOWN = 10  # pairs in the table
 
 
@@ -68,7 +69,8 @@ def _sides(subject: Subject) -> list[tuple[Tensor, Tensor]]:
 
 def _show_written(page: Page, subject: Subject) -> None:
     (source, lengths), _ = _sides(subject)
-    found = subject.model.greedy(source, lengths, max_length=subject.option("data", "longest"))
+    longest = min(subject.option("data", "longest"), _WRITTEN)
+    found = subject.model.greedy(source, lengths, max_length=longest)
     written = decoded(subject.task.vocabularies[1], found.tokens, found.lengths)
     rows = [(a, w, b) for (a, b), w in zip(subject.task.examples, written, strict=True)]
     exact = sum(w == b for _, w, b in rows)
@@ -83,11 +85,11 @@ def _show_attention(page: Page, subject: Subject) -> None:
     """The alignment of a few pairs, the longest that are legible."""
     sources, targets = subject.task.vocabularies
     pairs = [
-        (a, b)
+        (a, b)  # of a file they are lists
         for a, b in subject.task.examples
         if len(sources.encode(a)) <= _LONGEST and len(targets.encode(b)) <= _LONGEST and a and b
     ]
-    pairs.sort(key=lambda pair: -len(pair[0]))
+    pairs = list(dict.fromkeys(sorted(pairs, key=lambda pair: -len(pair[0]))))
     if not pairs:
         page.say(f"No pair that the run keeps is short enough to be drawn ({_LONGEST} tokens).")
     for a, b in pairs[:_MAPS]:

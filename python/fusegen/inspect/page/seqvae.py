@@ -18,11 +18,13 @@ from ..recording import record
 from .html import Page
 from .latent import show_dimensions, show_overlap
 from .recurrent import SURPRISE_KEY, embedded, planes_of, recurrent_names, show_reach, show_units, surprise
-from .subject import Subject
+from .subject import Subject, fitting
 from .training import heading, show_curves
 
 _MEASURED = 1000  # sequences that dimensions are measured on
 _BATCH = 50
+_RECORDED = 100  # sequences whose gates are recorded, at most
+_WRITTEN = 300  # tokens of a text that is written, at most
 _ALONG = 3  # dimensions that sentences are written along
 _DRAWN = 8
 
@@ -48,7 +50,9 @@ def seqvae_page(subject: Subject) -> Page:
     _show_written(page, subject)
     _show_surprise(page, subject)
     page.section("How it remembers")
-    tokens, lengths = sequences.padded(slice(0, 100))
+    hidden = subject.model.hidden_size * subject.model.num_layers
+    each = 4 * int(sequences.lengths.max()) * (7 * 3 * hidden + subject.model.vocab_size)
+    tokens, lengths = sequences.padded(slice(0, fitting(_RECORDED, each)))
     with torch.no_grad(), record(subject.model, layers) as recording:
         subject.model(tokens, lengths, generator=torch.Generator().manual_seed(0))
     show_units(page, planes_of(recording))
@@ -73,10 +77,8 @@ def _show_along(page: Page, subject: Subject, found: Dimensions) -> None:
     first = encoded(subject.task.vocabulary, subject.task.examples[:1]).padded()
     with torch.no_grad():
         base = subject.model.encode(*first)[0][0]
-    longest = subject.option("data", "longest")
-    texts = sentences_along(
-        subject.model, subject.task.vocabulary, chosen, base=base, max_length=min(longest, 60)
-    )
+    longest = min(subject.option("data", "longest"), _WRITTEN)
+    texts = sentences_along(subject.model, subject.task.vocabulary, chosen, base=base, max_length=longest)
     page.say(
         "A held-out text is encoded; then one dimension of z goes from -3 to 3 and the others stay where "
         "they "
@@ -96,7 +98,8 @@ def _show_along(page: Page, subject: Subject, found: Dimensions) -> None:
 
 
 def _show_written(page: Page, subject: Subject) -> None:
-    model, vocabulary, longest = subject.model, subject.task.vocabulary, subject.option("data", "longest")
+    model, vocabulary = subject.model, subject.task.vocabulary
+    longest = min(subject.option("data", "longest"), _WRITTEN)
     examples = encoded(vocabulary, subject.task.examples)
     returned = decoded(vocabulary, *model.reconstruct(*examples.padded(), longest))
     same = sum(a == b for a, b in zip(subject.task.examples, returned, strict=True))

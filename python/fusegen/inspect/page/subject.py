@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..._errors import NotFiniteError
 from ...data.files.hub import FILES
 from ...train.run import Run, read_log
 from ...train.tasks import find_task
 from ..recording.names import nearest
 
+_BYTES = 256 << 20  # that a page holds of anything it could take more of
 _MOST_BYTES = 1 << 30  # of data that are read for a page
 _KEPT = (".json", ".npz", ".npy")  # what tasks keep in a run's folder, beside checkpoints and samples
 
@@ -60,13 +62,22 @@ class Subject:
         return [self.layer]
 
 
+def fitting(most: int, each: int, least: int = 1) -> int:
+    """How many of something are taken that take ``each`` bytes: ``most`` at most, and ``least`` in any "
+    "case."""
+    return max(least, min(most, _BYTES // max(1, each)))
+
+
 def open_subject(run: Run | str | Path, checkpoint: str, layer: str | None) -> Subject:
     """Nothing is written to the run. Raises OSError or ValueError (CheckpointError among them) for a run that
-    cannot be used."""
+    cannot be used, NotFiniteError for weights that are not finite."""
     found = run if isinstance(run, Run) else Run.open(Path(run))
     with torch.random.fork_rng(devices=[]):  # a new model's weights are drawn, before they are filled
         task = found.task(data=False)
         state = found.load_weights(task, checkpoint)
+        if not all(bool(p.isfinite().all()) for p in task.model.parameters()):
+            path = found.checkpoints.find(checkpoint)
+            raise NotFiniteError(f"the weights in {path} are not finite")
         task.model.eval().requires_grad_(False)
         data, absent = _with_data(found)
     if data is not None and state.get("fingerprint") not in (None, data.fingerprint()):

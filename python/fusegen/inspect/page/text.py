@@ -17,7 +17,7 @@ from ..dynamics import ablate, time_constants
 from ..recording import Plane, Recording, record
 from ..units import coloured, drivers, probe, text_labels
 from ..units.drivers import Driver
-from .html import Page
+from .html import Cell, Page
 from .recurrent import (
     SIGNED_KEY,
     SURPRISE_KEY,
@@ -28,12 +28,11 @@ from .recurrent import (
     show_units,
     surprise,
 )
-from .subject import Subject
+from .subject import Subject, fitting
 from .training import heading, show_curves
 
 _LANES, _STEPS = 8, 2000  # of held-out text that is read
 _WRITTEN = 3000  # tokens that the model writes where no text is at hand
-_BYTES = 256 << 20  # of gates and states that a page records
 _EXCERPT = 600  # tokens of a coloured text
 _REACH = 200  # steps over which a gradient is followed back
 _LOSS = 500  # steps by which the loss without a cell is read
@@ -136,7 +135,7 @@ def _room(subject: Subject, lanes: int) -> int:
     """How many steps of so many lanes are read, so that what is recorded of them stays small."""
     model = subject.model
     each = lanes * (6 * model.hidden_size * model.num_layers + model.vocab_size) * 4
-    return max(2, min(_STEPS, _BYTES // each))
+    return fitting(_STEPS, each, least=2)
 
 
 def _written(subject: Subject, count: int) -> Tensor:
@@ -267,10 +266,10 @@ def _show_drivers(page: Page, read: Reading) -> None:
     """A table of what drives the chosen cells, and how much of each unit's change is the token just read."""
     found = {name: drivers(plane, read.tokens) for name, plane in read.planes.items()}
     text_of = _texts(read)
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for (name, unit), _ in groupby([(name, unit) for _, name, unit, _ in _cells(read)]):
         up, down = found[name].most(unit, top=6)
-        rows.append([f"unit {unit} of {name}", *(_said(side, text_of) for side in (up, down))])
+        rows.append((f"unit {unit} of {name}", *(_said(side, text_of) for side in (up, down))))
     page.say("What drives these cells: tokens that raise or lower the cell most in the step that reads them.")
     page.table(("cell", "raised by", "lowered by"), rows)
     share = torch.cat([each.share for each in found.values()])
@@ -299,9 +298,8 @@ def _texts(read: Reading) -> dict[int, str]:
     return found
 
 
-def _said(side: Sequence[Driver], text_of: dict[int, str]) -> str:
-    told = "  ".join(_visible(text_of[each.token]) for each in side)
-    return f"`{told}`" if told else "nothing read often enough"
+def _said(side: Sequence[Driver], text_of: dict[int, str]) -> Cell:
+    return tuple(_visible(text_of[each.token]) for each in side) or "nothing read often enough"
 
 
 def _visible(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,10 +13,11 @@ from ...data import Images
 from ...drawing import Panel
 from ...models.latent import standard_normal
 from ..generators import Dimensions, nearest_neighbours, traversals
+from ..generators.traversals import STEPS
 from .html import Page
 from .latent import show_dimensions, show_overlap
 from .pictures import COLUMNS, grid, pairs, show_neighbours, show_units_drawn
-from .subject import Subject, layers_of
+from .subject import Subject, fitting, layers_of
 from .training import heading, show_curves
 
 _MEASURED = 1000  # images that dimensions are measured on
@@ -64,7 +66,8 @@ def _layer(subject: Subject) -> str:
 def _batches(subject: Subject) -> tuple[list[Any], int]:
     """What ``encode`` takes, of held-out images, or of those that the run keeps; and how many."""
     images: Any = subject.task.examples if subject.data is None else subject.data.held_out
-    pixels, labels = images.pixels[:_MEASURED], images.labels
+    count = fitting(_MEASURED, 4 * images.pixels[0].numel(), least=2)
+    pixels, labels = images.pixels[:count], images.labels
     rows = torch.arange(len(pixels)).split(_BATCH)
     return [
         subject.task.inputs(pixels[part], None if labels is None else labels[part]) for part in rows
@@ -101,10 +104,10 @@ def _show_traversals(page: Page, subject: Subject, found: Dimensions) -> None:
     labels = first[1] if len(first) > 1 else None
     drawn = traversals(model, chosen, base=base, labels=labels)
     images = drawn.view(-1, *shape) * 2 - 1
+    names = [f"{value:g}" for value in STEPS], [f"z{d}" for d in chosen]
     page.picture(
         drawing.images_figure(
-            [Panel(images, COLUMNS, "One dimension at a time", ["-3", "-2", "-1", "0", "1", "2", "3"],
-                   [f"z{d}" for d in chosen])]
+            [Panel(images, COLUMNS, "One dimension at a time", *names)], drawing.NARROW
         ),
         alt=f"Rows of images, one for each of {len(chosen)} dimensions of z, which goes from -3 to 3 from "
         "left to right while the others stay.",
@@ -139,8 +142,8 @@ def _show_returned(page: Page, subject: Subject) -> None:
 
 def _show_drawn(page: Page, subject: Subject) -> None:
     shape = subject.task.examples.pixels.shape[1:]
-    z = _noise(subject, _DRAWN, 0)
-    drawn = _decoded(subject, z, _labels(subject, _DRAWN)).flatten(1)
+    count = fitting(_DRAWN, 8 * math.prod(shape), least=2 * COLUMNS)
+    drawn = _decoded(subject, _noise(subject, count, 0), _labels(subject, count)).flatten(1)
     few = drawn[: 2 * COLUMNS].view(-1, *shape)
     if subject.data is None:
         page.picture(
@@ -169,7 +172,8 @@ def _show_drawn(page: Page, subject: Subject) -> None:
 
 
 def _points(subject: Subject, images: Images, most: int) -> Tensor:
-    """[N, values] in [-1, 1]: as the model was shown them."""
-    rows = torch.linspace(0, len(images) - 1, min(most, len(images))).long()
+    """[N, values] in [-1, 1]: as the model was shown them, evenly spread."""
+    count = fitting(min(most, len(images)), 8 * images.pixels[0].numel())
+    rows = torch.linspace(0, len(images) - 1, count).long()
     x: Tensor = subject.task.inputs(images.pixels[rows])[0]
     return x.flatten(1) * 2 - 1

@@ -10,30 +10,35 @@ from ....train.tasks.gan.source import Source
 from ...generators import Neighbours, nearest_neighbours
 from ..html import Page
 from ..pictures import show_neighbours
-from ..subject import Subject
+from ..subject import Subject, fitting
 
-LEARNT = 5000  # samples of the data that draws are compared with, at most
-DRAWN = 300
+_LEARNT, _DRAWN = 5000, 300  # samples of the data and draws that are compared, at most
 
 
-def learnt(subject: Subject) -> tuple[Source, Tensor] | None:
-    """The data, and which of them draws are compared with: evenly spread; None where they are not at
-    hand."""
-    if subject.data is None:
-        return None
-    source: Source = subject.data.source
-    return source, torch.linspace(0, len(source) - 1, min(LEARNT, len(source))).long().unique()
+def drawn_count(values: int) -> int:
+    """How many samples of so many values a page draws."""
+    return fitting(_DRAWN, 8 * values, least=8)
 
 
 def compared(subject: Subject, drawn: Tensor) -> tuple[Neighbours, Source, Tensor] | None:
-    """Draws, as the model gives them, beside the data by ``Source.points``; None where these are not at
-    hand, or too few."""
-    found = learnt(subject)
-    if found is None or len(found[1]) < 2:
+    """(How near draws, as the model gives them, are to the data by ``Source.points``; the data; which of them
+    were taken, evenly spread). None where the data are not at hand, or too few to compare with."""
+    if subject.data is None:
         return None
-    source, rows = found
+    source: Source = subject.data.source
     dim = subject.model.sample_dim
-    real, fake = (source.points(x.movedim(dim, 0)) for x in (source.batch(rows)["real"], drawn))
+    one = source.batch(torch.zeros(1, dtype=torch.long))["real"]
+    each = 8 * max(one.numel(), source.points(one.movedim(dim, 0)).numel())
+    rows = (
+        torch.linspace(0, len(source) - 1, min(fitting(_LEARNT, each, least=2), len(source))).long().unique()
+    )
+    batch = source.batch(rows)
+    if (lengths := batch.get("lengths")) is not None:  # draws are full
+        rows = rows[lengths == lengths.max()]
+        batch = source.batch(rows)
+    if len(rows) < 2:
+        return None
+    real, fake = (source.points(x.movedim(dim, 0)) for x in (batch["real"], drawn))
     try:
         near = nearest_neighbours(fake, real, overlap=_overlap(source, rows))
     except ValueError:  # all windows overlap
@@ -43,7 +48,7 @@ def compared(subject: Subject, drawn: Tensor) -> tuple[Neighbours, Source, Tenso
 
 def _overlap(source: Source, rows: Tensor) -> int:
     """How many of the rows after one still share steps with it."""
-    each = int(rows[1] - rows[0])
+    each = int(rows.diff().min())
     shared: int = getattr(getattr(source, "series", None), "overlap", 0)
     if isinstance(source, Characters):
         shared = (source.steps - 1) // source.stride

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from ...generators import input_gradient, interpolation
 from ...units import coloured
-from ..html import Page
+from ..html import Cell, Page
 from ..recurrent import SIGNED_KEY
 from ..subject import Subject
-from .beside_data import DRAWN, compared, show_nearness
+from .beside_data import compared, drawn_count, show_nearness
 from .series import labels_of, layer_of, random, show_layers, show_units_heard
 
 __all__ = ["layer_of", "show"]
@@ -20,7 +20,8 @@ _LINES, _WAY, _NEAR = 10, 7, 5
 
 def show(page: Page, subject: Subject, layer: str) -> None:
     model = subject.model
-    drawn = model.sample(DRAWN, labels=labels_of(subject, DRAWN), generator=random(0))
+    count = drawn_count(subject.task.source.steps * model.vocab_size)
+    drawn = model.sample(count, labels=labels_of(subject, count), generator=random(0))
     page.section("What it writes, and where the discriminator looks")
     _show_written(page, subject, drawn)
     page.section("From one noise to another")
@@ -45,8 +46,8 @@ def show(page: Page, subject: Subject, layer: str) -> None:
     show_layers(page, subject, drawn)
 
 
-def _text(subject: Subject, tokens: Tensor) -> str:
-    return f"`{subject.task.source.vocabulary.decode(tokens)}`"
+def _text(subject: Subject, tokens: Tensor) -> Cell:
+    return (subject.task.source.vocabulary.decode(tokens),)
 
 
 def _show_written(page: Page, subject: Subject, drawn: Tensor) -> None:

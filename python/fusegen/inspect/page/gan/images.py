@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ from ...generators import input_gradient, interpolation
 from ..html import Page
 from ..pictures import COLUMNS, grid, pairs, show_units_drawn
 from ..subject import Subject, layers_of
-from .beside_data import DRAWN, compared, show_nearness
+from .beside_data import compared, drawn_count, show_nearness
 
 _WAYS = 4
 
@@ -28,7 +30,8 @@ def layer_of(subject: Subject) -> str:
 
 def show(page: Page, subject: Subject, layer: str) -> None:
     model = subject.model
-    drawn = model.sample(DRAWN, labels=_labels(subject, DRAWN), generator=_random(0))
+    count = drawn_count(math.prod(subject.task.source.shape))
+    drawn = model.sample(count, labels=_labels(subject, count), generator=_random(0))
     page.section("What it draws")
     page.picture(
         grid(drawn[: 3 * COLUMNS], "Drawn"),
@@ -104,7 +107,7 @@ def _show_gradient(page: Page, subject: Subject, drawn: Tensor) -> None:
     shown = torch.cat([row[:columns] for row in rows])
     page.picture(
         drawing.images_figure(
-            [Panel(shown, columns, "What would look more real", (), names)]
+            [Panel(shown, columns, "What would look more real", (), names)], drawing.NARROW
         ),
         alt="Rows of images, and below each row the gradient of the discriminator's verdict by pixel.",
         shows="Below each image: which pixels the discriminator would have brighter (white) or darker "

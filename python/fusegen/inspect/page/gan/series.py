@@ -13,13 +13,13 @@ from ...generators import input_gradient, interpolation, unit_effects
 from ...recording import record
 from ..html import Page
 from ..recurrent import planes_of, recurrent_names, show_units
-from ..subject import Subject
-from .beside_data import DRAWN, compared, show_nearness
+from ..subject import Subject, fitting
+from .beside_data import compared, drawn_count, show_nearness
 
 _WAY = 5  # steps from one noise to another
-_FEW = 64  # samples that gates and gradients are read of
+_FEW = 64  # samples that gates and gradients are read of, at most
 _BARS = 16
-_UNITS = 256
+_UNITS, _RUN = 256, 2_000_000  # units that are silenced, and steps that are run for it, at most
 
 
 def layer_of(subject: Subject) -> str:
@@ -37,9 +37,17 @@ def random(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def few(subject: Subject) -> int:
+    """So many samples as give little to hold, of gates and states in both networks."""
+    model = subject.model
+    hidden = model.generator.rnn.hidden_size * model.generator.rnn.num_layers
+    return fitting(_FEW, 4 * subject.task.source.steps * (3 * 7 * hidden + 2 * model.features), least=2)
+
+
 def show(page: Page, subject: Subject, layer: str) -> None:
     model = subject.model
-    drawn = model.sample(DRAWN, labels=labels_of(subject, DRAWN), generator=random(0)).float()
+    count = drawn_count(subject.task.source.steps * model.features)
+    drawn = model.sample(count, labels=labels_of(subject, count), generator=random(0)).float()
     page.section("What it draws")
     _show_drawn(page, subject, drawn)
     _show_ways(page, subject)
@@ -62,18 +70,18 @@ def show(page: Page, subject: Subject, layer: str) -> None:
 def _show_drawn(page: Page, subject: Subject, drawn: Tensor) -> None:
     source = subject.task.source
     told = units_of(source.name, source.features)
-    few = _in_units(subject, drawn[:, : drawing.LINES])
+    values = _in_units(subject, drawn[:, : drawing.LINES])
     page.picture(
         drawing.series_figure(
-            few,
+            values,
             source.examples,
             features=source.features,
             units=told.features,
             step=told.step,
             source=f"the data: {Path(source.name).name}",
-            width=1.3 * drawing.NARROW,
+            width=drawing.NARROW,
         ),
-        alt=f"{drawing.LINES} drawn sequences of {few.shape[0]} steps, a panel for each of "
+        alt=f"{drawing.LINES} drawn sequences of {values.shape[0]} steps, a panel for each of "
         f"{len(source.features)} features, beside as many of the data.",
         shows="Sequences that were drawn, and some of the data where the run keeps them, a colour each and "
         "on "
@@ -120,7 +128,9 @@ def _show_ways(page: Page, subject: Subject) -> None:
 def show_units_heard(page: Page, subject: Subject, layer: str) -> None:
     """How much each unit of a recurrent layer changes what is drawn, or what the discriminator says."""
     model = subject.model
-    noise, labels = model.noise(_FEW, generator=random(1)), labels_of(subject, _FEW)
+    steps = subject.task.source.steps
+    count = max(2, min(few(subject), _RUN // (16 * steps)))
+    noise, labels = model.noise(count, generator=random(1)), labels_of(subject, count)
 
     def make() -> Tensor:
         made: Tensor = model.sample_of(noise, labels, generator=random(4))
@@ -128,13 +138,14 @@ def show_units_heard(page: Page, subject: Subject, layer: str) -> None:
             made = torch.nn.functional.one_hot(made, model.vocab_size).float() * model.vocab_size / 2
         return made
 
+    units = model.get_submodule(layer).hidden_size
+    most = max(16, min(_UNITS, _RUN // (count * steps)))
+    some = None if units <= most else torch.linspace(0, units - 1, most).long().tolist()
     if layer.startswith("discriminator"):
         samples = model.critic_input(model.sample_of(noise, labels, generator=random(4)), labels)
-        found = unit_effects(model, lambda: model.discriminator(samples), layer)
+        found = unit_effects(model, lambda: model.discriminator(samples).unsqueeze(1), layer, some)
         what = "the discriminator's verdict"
     else:
-        units = model.get_submodule(layer).hidden_size
-        some = None if units <= _UNITS else torch.linspace(0, units - 1, _UNITS).long().tolist()
         found = unit_effects(model, make, layer, some, sample_dim=1)
         what = "what is drawn" if model.vocab_size is None else "which characters are drawn"
     order = found.strongest()[:_BARS]
@@ -160,10 +171,12 @@ def show_units_heard(page: Page, subject: Subject, layer: str) -> None:
 def _show_gradient(page: Page, subject: Subject, drawn: Tensor) -> None:
     """|gradient| by step and feature, of the data where they are at hand and of what is drawn."""
     features = subject.task.source.features
-    sides = {"drawn": (drawn[:, :_FEW], labels_of(subject, DRAWN))}
+    count = min(few(subject), drawn.shape[1])
+    sides = {"drawn": (drawn[:, :count], labels_of(subject, drawn.shape[1]))}
     if subject.data is not None:
-        rows = torch.linspace(0, len(subject.data.source) - 1, min(_FEW, len(subject.data.source))).long()
-        batch = subject.data.source.batch(rows)
+        data = subject.data.source
+        rows = torch.linspace(0, len(data) - 1, min(count, len(data))).long()
+        batch = data.batch(rows)
         sides["the data"] = (batch["real"], batch.get("labels") if subject.model.num_classes else None)
     for name, (x, labels) in sides.items():
         told = None if labels is None else labels[: x.shape[1]]
@@ -193,9 +206,10 @@ def _show_gradient(page: Page, subject: Subject, drawn: Tensor) -> None:
 
 def show_layers(page: Page, subject: Subject, drawn: Tensor) -> None:
     """The gates of both networks, or of the layer asked for, while they draw and judge."""
-    model, labels = subject.model, labels_of(subject, _FEW)
+    model, count = subject.model, min(few(subject), drawn.shape[1])
+    labels = labels_of(subject, count)
     layers = [subject.layer] if subject.layer else recurrent_names(model)
     with torch.no_grad(), record(model, layers) as recording:
-        model.sample_of(model.noise(_FEW, generator=random(1)), labels, generator=random(4))
-        model.discriminator(model.critic_input(drawn[:, :_FEW], labels))
+        model.sample_of(model.noise(count, generator=random(1)), labels, generator=random(4))
+        model.discriminator(model.critic_input(drawn[:, :count], labels))
     show_units(page, planes_of(recording))
