@@ -156,7 +156,9 @@ def _show_drawn(page: Page, subject: Subject) -> None:
         )
         return
     learnt = _points(subject, subject.data.training, _LEARNT)
-    found = nearest_neighbours(drawn, learnt, _points(subject, subject.data.held_out, _MEASURED))
+    binary = bool(learnt.abs().eq(1).all())  # so are then draws, or grey ones would be nearer to everything
+    compared = torch.where(drawn < 0, -1.0, 1.0) if binary else drawn
+    found = nearest_neighbours(compared, learnt, _points(subject, subject.data.held_out, _MEASURED))
     near = learnt[found.index[:COLUMNS]].view(-1, *shape)
     page.picture(
         pairs(few, near, "Drawn, and the nearest learnt", ("drawn", "learnt")),
