@@ -22,7 +22,7 @@ class Neighbours(NamedTuple):
     nearer to the data than new data are, 1/2 where nothing is copied (the statistic of Meehan et al. 2020,
     arXiv:2004.05675). In float64."""
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # the name, which hides a tuple's method, is public
     distance: Tensor
     baseline: Tensor
     ratio: float

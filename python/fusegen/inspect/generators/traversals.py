@@ -39,7 +39,8 @@ def traversals(
     if labels is not None:
         labels = labels.expand(z.shape[0] * z.shape[1])
     with evaluating(model), torch.no_grad():
-        return model.mean(model.decode(z.flatten(0, 1), labels)).unflatten(0, z.shape[:2])
+        drawn: Tensor = model.mean(model.decode(z.flatten(0, 1), labels)).unflatten(0, z.shape[:2])
+    return drawn
 
 
 def sentences_along(
@@ -131,10 +132,12 @@ def interpolation(
                          f"{list(last.shape)}")  # fmt: skip
     if not isinstance(gan, RecurrentGAN):
         told = None if labels is None else labels.repeat_interleave(steps)
-        return gan.sample_of(arcs(first, last, steps).flatten(0, 1), told).unflatten(0, (len(first), steps))
+        made = gan.sample_of(arcs(first, last, steps).flatten(0, 1), told)
+        found: Tensor = made.unflatten(0, (len(first), steps))
+        return found
     T, N, Z = first.shape
-    ends = (noise.transpose(0, 1).reshape(N, T * Z) for noise in (first, last))
-    ways = arcs(*ends, steps).view(N, steps, T, Z).permute(2, 0, 1, 3)
+    begin, end = (noise.transpose(0, 1).reshape(N, T * Z) for noise in (first, last))
+    ways = arcs(begin, end, steps).view(N, steps, T, Z).permute(2, 0, 1, 3)
     columns = []
     for way in ways.unbind(2):
         drawn = torch.Generator().manual_seed(seed)

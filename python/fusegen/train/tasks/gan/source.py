@@ -73,6 +73,20 @@ class Source(ABC):
     def measures(self, gan: GAN, how: GanMeasuring, *, full: bool) -> dict[str, float]:
         """Measures of what `gan` draws, the one that matters first; full: all, else what is quick."""
 
+    def number_of(self, name: str) -> int:
+        """The number of a class, by its name or number. Raises ValueError for one that there is not."""
+        if name in self.classes:
+            return self.classes.index(name)
+        if name.isdigit() and int(name) < len(self.classes):
+            return int(name)
+        raise ValueError(f"class_: expected one of {', '.join(self.classes)}, got {name!r}")
+
+    def asked(self, how: GanSampling) -> Tensor:
+        """The class of each sample, int64 [count]: the one asked for, or all in turn."""
+        if how.class_ is not None:
+            return torch.full((how.count,), self.number_of(how.class_))
+        return torch.arange(how.count) % len(self.classes)
+
     @abstractmethod
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         """Samples by file suffix."""
