@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from ... import _backend, drawing
 from ...train import files
 from ...train.errors import typed
@@ -61,7 +63,8 @@ def explain(
     opened = run if isinstance(run, Run) else Run.open(Path(run))
     path = _writable(opened.folder / NAME if output is None else Path(output))
     module, name = _PAGES[opened.task_name]
-    with _fused(), typed():
+    with _fused(), typed(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the same page each time, whatever a library draws
         subject = open_subject(opened, checkpoint, layer)
         make: Callable[[Subject], Page] = getattr(importlib.import_module(f".{module}", __package__), name)
         page = make(subject)

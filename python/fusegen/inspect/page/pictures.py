@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -74,6 +75,10 @@ def _some_units(model: nn.Module, make: Callable[[], Tensor], layer: str) -> lis
 def show_neighbours(page: Page, found: Neighbours, what: str, baseline: str, whose: str) -> None:
     """How far drawn samples are from the data. what: how distance is read; baseline: of which data the other
     distances are; whose: the same in a few words."""
+    even = f"in {100 * found.closer:.0f} of 100 pairs the drawn one is nearer (50 would be even)."
+    here = f"the ratio of the medians is {found.ratio:.2f}; {even}"
+    if not math.isfinite(found.ratio):
+        here = f"half of the other distances are 0, since the data repeat themselves; {even}"
     page.picture(
         drawing.distribution_figure(
             {"drawn": found.distance.tolist(), whose: found.baseline.tolist()},
@@ -81,11 +86,10 @@ def show_neighbours(page: Page, found: Neighbours, what: str, baseline: str, who
             x="distance to the nearest of the data",
         ),
         alt=f"Distribution of the distances of {len(found.distance)} drawn samples to the nearest of the "
-        f"data, beside those of {whose}; the ratio of the medians is {found.ratio:.2f}.",
+        f"data, beside those of {whose}.",
         shows=f"How far each drawn sample is from the nearest of the data, by {what}, beside {baseline}.",
         good="the two outlines lie on top of each other (a ratio of medians near 1): samples are new, and as "
         "near the data as new data are.",
         bad="drawn ones far to the left: copies, learnt by heart. Far to the right: unlike any data.",
-        here=f"the ratio of the medians is {found.ratio:.2f}; in {100 * found.closer:.0f} of 100 pairs the "
-        "drawn one is nearer (50 would be even).",
+        here=here,
     )

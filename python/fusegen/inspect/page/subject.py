@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..._errors import NotFiniteError
@@ -72,14 +71,12 @@ def open_subject(run: Run | str | Path, checkpoint: str, layer: str | None) -> S
     """Nothing is written to the run. Raises OSError or ValueError (CheckpointError among them) for a run that
     cannot be used, NotFiniteError for weights that are not finite."""
     found = run if isinstance(run, Run) else Run.open(Path(run))
-    with torch.random.fork_rng(devices=[]):  # a new model's weights are drawn, before they are filled
-        task = found.task(data=False)
-        state = found.load_weights(task, checkpoint)
-        if not all(bool(p.isfinite().all()) for p in task.model.parameters()):
-            path = found.checkpoints.find(checkpoint)
-            raise NotFiniteError(f"the weights in {path} are not finite")
-        task.model.eval().requires_grad_(False)
-        data, absent = _with_data(found)
+    task = found.task(data=False)
+    state = found.load_weights(task, checkpoint)
+    if not all(bool(p.isfinite().all()) for p in task.model.parameters()):
+        raise NotFiniteError(f"the weights in {found.checkpoints.find(checkpoint)} are not finite")
+    task.model.eval().requires_grad_(False)
+    data, absent = _with_data(found)
     if data is not None and state.get("fingerprint") not in (None, data.fingerprint()):
         data, absent = None, "what is there now is not what the run was trained on"
     return Subject(found, task, state, data, absent, layer)
