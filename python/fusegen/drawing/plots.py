@@ -13,6 +13,7 @@ from . import style
 _BAR, _REST, _MOST = 0.2, 0.9, 40  # inches: a bar's height, of title and axis; bars of one group at most
 _HEIGHT = 2.6  # inches
 _BINS = 24
+_LETTERS, _KEY = 56, 5  # in a line of a legend, and what a name's sign takes of them
 _TICKS = 30  # names along a side of a map at most, unless all have room
 
 
@@ -52,9 +53,9 @@ def bars_figure(
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(names) - 0.4, -0.6)  # the first on top
         axis.grid(False, axis="y")
+        axis.locator_params(axis="x", nbins=5)
         _finish(axis, title, value, "")
-        if len(bars) > 1 or mark is not None:
-            figure.legend(loc="outside lower left", ncols=3, handlelength=1.2, columnspacing=1.2)
+        _legend(figure, axis)
     return figure
 
 
@@ -81,8 +82,7 @@ def lines_figure(
         if mark is not None:
             axis.axvline(mark[0], color=style.MUTED, linestyle="--", label=mark[1])
         _finish(axis, title, x, y)
-        if len(curves) > 1 or mark is not None:
-            figure.legend(loc="outside lower left", ncols=2, handlelength=1.2, columnspacing=1.2)
+        _legend(figure, axis)
     return figure
 
 
@@ -119,8 +119,7 @@ def distribution_figure(
                 axis.hist(inside, edges, weights=weights, histtype="step", linewidth=1.4, label=label)
         _scale(axis, "x" if log else "")
         _finish(axis, title, x, "% of them")
-        if len(kept) > 1:
-            figure.legend(loc="outside lower left", ncols=2, handlelength=1.2, columnspacing=1.2)
+        _legend(figure, axis)
     return figure
 
 
@@ -146,8 +145,7 @@ def points_figure(
             axis.plot(line[::2], line[1::2], color=style.MUTED, linestyle="--", linewidth=1)
         axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         _finish(axis, title, x, y)
-        if len(groups) > 1:
-            figure.legend(loc="outside lower left", ncols=3, handletextpad=0.2, columnspacing=1.2)
+        _legend(figure, axis)
     return figure
 
 
@@ -201,6 +199,15 @@ def _scale(axis: Any, log: str) -> None:
     for which in log:
         getattr(axis, f"set_{which}scale")("log")
         style.plain(getattr(axis, f"{which}axis"))
+
+
+def _legend(figure: Any, axis: Any) -> None:
+    """Below the axes, of as many columns as there is room for; none of a single name."""
+    handles, labels = axis.get_legend_handles_labels()
+    if len(labels) > 1:
+        columns = max(1, min(3, _LETTERS // (_KEY + max(map(len, labels)))))
+        how = {"handlelength": 1.2, "columnspacing": 1.2, "handletextpad": 0.4}
+        figure.legend(handles, labels, loc="outside lower left", ncols=columns, **how)
 
 
 def _finish(axis: Any, title: str, x: str, y: str) -> None:

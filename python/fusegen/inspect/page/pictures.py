@@ -42,18 +42,21 @@ def show_units_drawn(
     rows, names = [whole], ["whole"]
     for row in order:
         with ablate(model, found.units[row], layer), torch.no_grad():
-            rows.append(make().view(-1, *shape))
-        names.append(f"no {found.units[row]}")
+            drawn = whole - make().view(-1, *shape)
+        rows.append(drawn / drawn.abs().max().clamp(min=1e-12))
+        names.append(f"unit {found.units[row]}")
     change = found.change[order[0]].item() / 2
     silent = (found.change < 1e-3 * found.change.max().clamp(min=1e-12)).double().mean().item()
     page.picture(
-        grid(torch.cat(rows), f"Without one unit of {layer}", names),
-        alt=f"A row of {COLUMNS} drawn images, and the same without each of the {len(order)} units of layer "
-        f"{layer} whose absence changes them most.",
+        grid(torch.cat(rows), f"What units of {layer} draw", names),
+        alt=f"A row of {COLUMNS} drawn images, and what each of the {len(order)} units of layer {layer} that "
+        "matter most adds to them.",
         shows=f"A unit of the layer {layer} is silenced, and the same images are drawn again (Bau et al. "
-        "2019). The first row is whole; below it are the units whose absence changes most.",
-        good="a missing unit takes away one thing, a stroke or a part, from some of the images.",
-        bad="one unit carries everything: without it all images break; or nothing changes at all.",
+        "2019). The first row is whole. Below it stands what is missing without a unit: white where the unit "
+        "makes the image brighter, black where darker, grey where it does nothing; each row has a scale of "
+        "its own. The units that matter most are shown.",
+        good="a unit draws one thing, a stroke or a part, in some of the images.",
+        bad="a unit that draws noise, or the same thing in all images; or nothing at all.",
         here=f"the strongest of {len(found.units)} units changes a value by {100 * change:.2g} % of the "
         f"range "
         f"on average; {100 * silent:.0f} % of the units hardly matter.",

@@ -26,7 +26,7 @@ def heading(subject: Subject) -> Page:
     facts = [
         ("task", f"{run.task_name}: {_NAMES.get(run.task_name, run.task_name)}"),
         ("model", f"{type(subject.model).__name__}, {parameters:,} weights"),
-        ("data", str(run.sections["data"].data or "the task's own")),
+        ("data", str(run.sections["data"].data or subject.task.source.name)),
         ("checkpoint", f"step {subject.state['step']:,} of {run.sections['fit'].steps:,}"),
     ]
     measured = [line for line in subject.log if "lr" not in line and line["step"] <= subject.state["step"]]
