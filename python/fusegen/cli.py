@@ -1,4 +1,4 @@
-"""The command line: `fusegen demo`, `train`, `resume`, `sample`, `evaluate`, `export`, `info`.
+"""The command line: `fusegen demo`, `train`, `resume`, `sample`, `evaluate`, `explain`, `export`, `info`.
 
 Exit status: 0 done; 2 wrong arguments or data, after one line that names them; 1 training that failed (a
 loss that is no longer finite, a full disk, another process that is gone); 3 training that was to stop when it

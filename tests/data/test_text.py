@@ -4,8 +4,9 @@ import os
 
 import pytest
 import torch
-from fusegen.data import Lanes, pydocs, read_text, split
+from fusegen.data import Lanes, Vocabulary, pydocs, read_text, split
 from fusegen.data.text import IGNORED
+from fusegen.data.vocabulary import BYTES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -133,3 +134,41 @@ def test_bytes_become_tokens_only_in_the_batch():
     assert bytes(inputs[:, 0].tolist()) == b"hel" and bytes(targets[:, 0].tolist()) == b"ell"
     with pytest.raises(IndexError):
         lanes[len(lanes)]
+
+
+# ---- pieces -------------------------------------------------------------------------------------------
+
+
+@given(st.text(max_size=40))
+def test_pieces_of_bytes_are_the_text_each_character_at_its_last_byte(text):
+    tokens = BYTES.encode(text)
+    pieces = BYTES.pieces(tokens)
+    assert len(pieces) == len(tokens) and "".join(pieces) == text
+    ends = [len(piece.encode()) for piece in pieces if piece]
+    assert sum(ends) == len(tokens) and all(len(piece) < 2 for piece in pieces)
+
+
+@given(st.binary(max_size=40))
+def test_pieces_of_bytes_that_are_no_text_are_what_decode_gives(raw):
+    tokens = torch.tensor(list(raw), dtype=torch.int64)
+    pieces = BYTES.pieces(tokens)
+    assert len(pieces) == len(raw) and "".join(pieces) == BYTES.decode(tokens)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "tokens", "pieces"),
+    [
+        (
+            Vocabulary("word", ("\N{REPLACEMENT CHARACTER}", "a", " ", "cat")),
+            [1, 2, 3, 0],
+            ["a", " ", "cat", "�"],
+        ),
+        (Vocabulary("character", ("\N{REPLACEMENT CHARACTER}", "x")), [1, 0], ["x", "�"]),
+        (Vocabulary("ids", size=30), [4, 17, 4], ["4", " 17", " 4"]),
+        (BYTES, [], []),
+    ],
+    ids=["words", "characters", "numbers", "none"],
+)
+def test_pieces_of_other_tokens(vocabulary, tokens, pieces):
+    given = torch.tensor(tokens, dtype=torch.int64)
+    assert vocabulary.pieces(given) == pieces and "".join(pieces) == vocabulary.decode(given)

@@ -57,6 +57,17 @@ def tokenizer(tmp_path):
     return str(path)
 
 
+def test_pieces_of_a_tokenizers_tokens_are_the_text(tokenizer):
+    """Of a long one too, of which no more than a stretch is decoded at a time; a character of several tokens
+    stands at the last."""
+    vocabulary = Vocabulary.from_file(tokenizer)
+    text = "the cat's \u201cwörd\u201d \U0001f600 sat; " * 12
+    tokens = vocabulary.encode(text)
+    pieces = vocabulary.pieces(tokens)
+    assert len(pieces) == len(tokens) > 100 and "".join(pieces) == text == vocabulary.decode(tokens)
+    assert "\U0001f600" in pieces and "" in pieces
+
+
 # Rows
 
 

@@ -21,6 +21,7 @@ OPTIONS = {
     "train gan": 65,
     "resume": 16,
     "export": 3,
+    "explain": 4,
     "evaluate text": 2,
     "evaluate vae": 2,
     "evaluate seqvae": 2,
@@ -81,6 +82,7 @@ print("", *sorted(name for name in sys.modules if name.startswith("fusegen.train
         (["train", "--help"], set()),
         (["train", "seq2seq", "--help"], {"seq2seq"}),
         (["demo", "--help"], {"text"}),
+        (["explain", "--help"], set()),
     ],
     ids=" ".join,
 )

@@ -1,5 +1,6 @@
 """What tokens mean: bytes, characters, words, a `tokenizers` file's, or numbers that somebody else made."""
 
+import codecs
 import json
 import os
 import re
@@ -17,6 +18,8 @@ from torch import Tensor
 KINDS = ("byte", "character", "word", "tokenizer", "ids")
 BUILT = ("byte", "character", "word")  # what needs no file of tokens
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+# Tokens of a tokenizer that are decoded together, and of these how many stand before what is new.
+_GROWN, _CONTEXT = 32, 8
 # Words, runs of white space, single signs: nothing is lost, so joining the pieces gives the text back.
 _WORD = re.compile(r"\w+|\s+|[^\w\s]")
 
@@ -108,6 +111,42 @@ class Vocabulary:
         if self.kind == "ids":
             return " ".join(map(str, tokens.tolist()))
         return "".join(self.tokens[token] for token in tokens.tolist())
+
+    def pieces(self, tokens: Tensor) -> list[str]:
+        """integers [N] -> N texts, what each token adds; joined they are what ``decode`` gives.
+
+        A character of several tokens stands at the last of them, the ones before are empty. Numbers ("ids")
+        have a space before them, but for the first.
+        """
+        if self.kind == "byte":
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            found = [decoder.decode(bytes([token])) for token in tokens.tolist()]
+            return [*found[:-1], found[-1] + decoder.decode(b"", True)] if found else []
+        if self.kind == "ids":
+            return [f"{' ' if i else ''}{token}" for i, token in enumerate(tokens.tolist())]
+        if self.kind == "tokenizer":
+            return self._grown(tokens.tolist())
+        return [self.tokens[token] for token in tokens.tolist()]
+
+    def _grown(self, tokens: list[int]) -> list[str]:
+        """What each token adds to the text of a few before it: a tokenizer's tokens have no text of their
+        own, a space or half a character depending on their neighbours."""
+        found: list[str] = []
+        begin, told = 0, ""  # the text from a token on, as far as it has been given out
+        for end in range(1, len(tokens) + 1):
+            text = self._decoded(tokens[begin:end])
+            whole = not text.endswith(UNKNOWN) or end == len(tokens)
+            found.append(text[len(told) :] if whole and text.startswith(told) else "")
+            if whole:
+                told = text
+            if whole and end - begin >= _GROWN:
+                begin = end - _CONTEXT
+                told = self._decoded(tokens[begin:end])
+        return found
+
+    def _decoded(self, tokens: list[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=False)
+        return text
 
     def count_characters(self, tokens: Tensor) -> int:
         """The characters that integers [N] spell, at least 1; an unknown token counts as 1, so do "ids".

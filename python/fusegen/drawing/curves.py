@@ -26,30 +26,32 @@ _PANELS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
 Points = Sequence[tuple[int, float]]
 
 
-def training_figure(log: Iterable[Mapping[str, Any]], title: str = "") -> Any:
+def training_figure(log: Iterable[Mapping[str, Any]], title: str = "", columns: int = 2) -> Any:
     """A panel for the first measure, and for each of the kinds of figures that there are, by step.
 
-    log: the lines of log.jsonl, {"step", "seconds", then numbers by name}; a line with "lr" holds losses, the
-    others measures. Means over about 60 parts of the steps are drawn of losses. Shaded: where the log has a
-    signal. Raises ValueError for a log without figures, ModuleNotFoundError without matplotlib.
+    columns: 2 panels side by side, or 1, half as wide. log: the lines of log.jsonl, {"step", "seconds", then
+    numbers by name}; a line with "lr" holds losses, the others measures. Means over about 60 parts of the
+    steps are drawn of losses. Shaded: where the log has a signal. Raises ValueError for a log without
+    figures, ModuleNotFoundError without matplotlib.
     """
     lines = list(log)
     panels = _panels(lines)
     if not panels:
         raise ValueError("log: expected at least one line with figures, got none")
     signals = _signals(lines)
-    rows = -(-len(panels) // 2)
+    rows = -(-len(panels) // columns)
     with style.styled():
-        figure = style.figure(style.WIDTH, rows * _ROW + 0.35 * (bool(title) + bool(signals)) + 0.2,
+        wide = style.WIDTH if columns > 1 else style.NARROW
+        figure = style.figure(wide, rows * _ROW + 0.35 * (bool(title) + bool(signals)) + 0.2,
                               layout="constrained")  # fmt: skip
-        axes = figure.subplots(rows, min(2, len(panels)), squeeze=False, sharex=True).flatten()
+        axes = figure.subplots(rows, min(columns, len(panels)), squeeze=False, sharex=True).flatten()
         for axis, (name, how, curves) in zip(axes, panels, strict=False):
             _fill(axis, name, how, curves)
             for begin, end in (span for spans in signals.values() for span in spans):
                 axis.axvspan(begin, end, color=style.ALARM, zorder=0)
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
-        for axis in axes[: len(panels)][-2:]:
+        for axis in axes[: len(panels)][-columns:]:
             axis.set_xlabel("step")
             axis.tick_params(labelbottom=True)
         if title:
@@ -95,20 +97,9 @@ def _fill(axis: Any, title: str, how: Mapping[str, Any], curves: Mapping[str, Po
     if min(values, default=0) > 0 and max(values) > _WIDE * min(values):
         axis.set_yscale("log")
     if axis.get_yscale() == "log":
-        _plain(axis.yaxis)
+        style.plain(axis.yaxis)
     if len(curves) > 1:
         axis.legend(loc="best", handlelength=1.2, labelspacing=0.2)
-
-
-def _plain(axis: Any) -> None:
-    """0.1, 1, 10 at a logarithmic axis, not powers of ten."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    low, high = axis.get_view_interval()
-    if high < 100 * low:  # less than two powers of ten would have a number or two
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _ending(names: list[str]) -> str:

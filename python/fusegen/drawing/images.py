@@ -33,8 +33,8 @@ class Panel(NamedTuple):
         return -(-len(self.images) // self.columns)
 
 
-def images_figure(panels: Sequence[Panel]) -> Any:
-    """The panels one below another, images of one size in all of them.
+def images_figure(panels: Sequence[Panel], most: float = style.WIDTH) -> Any:
+    """The panels one below another, images of one size in all of them, no wider than ``most`` inches.
 
     Raises ValueError for no images or ones of another shape, ModuleNotFoundError without matplotlib.
     """
@@ -42,7 +42,7 @@ def images_figure(panels: Sequence[Panel]) -> Any:
     H, W = panels[0].images.shape[2:]
     widest = max(panel.columns for panel in panels)
     left = _EDGE + _LETTER * max((len(row) for panel in panels for row in panel.rows), default=0)
-    wide = min(_LARGEST, (style.WIDTH - left - _EDGE) / widest)
+    wide = min(_LARGEST, (most - left - _EDGE) / widest)
     high = wide * H / W
     tops = [_EDGE + _TITLE * bool(panel.title) + _HEADING * bool(panel.headings) for panel in panels]
     width = max(left + widest * wide + _EDGE, *(_LETTER * len(panel.title) for panel in panels))

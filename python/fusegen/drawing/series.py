@@ -22,13 +22,14 @@ def series_figure(
     units: Mapping[str, str] | None = None,
     step: str = "step",
     source: str = "the data",
+    width: float = style.WIDTH,
 ) -> Any:
     """Up to six sequences of ``drawn`` [T, N, F], in the units of the data, beside as many of ``real``
     [S, M, F]; a colour each.
 
     features: their names; units: of some of them, by name. step: what the steps are. source: what the data
-    are. A row's two panels have one scale. Raises ValueError for other shapes, ModuleNotFoundError without
-    matplotlib.
+    are. width: in inches. A row's two panels have one scale. Raises ValueError for other shapes,
+    ModuleNotFoundError without matplotlib.
     """
     for name, x in (("drawn", drawn), ("real", real)):
         if x is not None and (x.dim() != 3 or 0 in x.shape):
@@ -40,7 +41,7 @@ def series_figure(
     rows = min(len(names), FEATURES)
     height = _REST + (_ALONE if rows == 1 else _ROW * rows)
     with style.styled():
-        figure = style.figure(style.WIDTH, height, layout="constrained")
+        figure = style.figure(width, height, layout="constrained")
         shape = {"nrows": rows, "ncols": len(sides), "squeeze": False}
         axes = figure.subplots(**shape, sharey="row", sharex="col")
         for axis, (title, x) in zip(axes[0], sides.items(), strict=True):

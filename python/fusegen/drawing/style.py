@@ -10,6 +10,7 @@ from typing import Any
 from ..data._optional import needed
 
 WIDTH = 8.3
+NARROW = 4.1  # of what is read on a telephone too: its letters are legible at 360 pixels
 DPI = 100
 TEXT = 9  # points: 12.5 pixels
 # Okabe and Ito's colours, which the colour-blind tell apart, the palest last.
@@ -63,9 +64,21 @@ def figure(width: float = WIDTH, height: float = 3.0, **how: Any) -> Any:
     return Figure(figsize=(width, height), **how)
 
 
-def png(drawn: Any) -> bytes:
-    """A figure as the content of a PNG file: the same bytes for the same figure and matplotlib."""
+def png(drawn: Any, dpi: int = DPI) -> bytes:
+    """A figure as the content of a PNG file, so many pixels an inch: the same bytes for the same figure and
+    matplotlib."""
     content = io.BytesIO()
     with styled():
-        drawn.savefig(content, format="png", metadata={"Software": None})
+        drawn.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
     return content.getvalue()
+
+
+def plain(axis: Any) -> None:
+    """0.1, 1, 10 at a logarithmic axis, not powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    if high < 100 * low:  # less than two powers of ten would have a number or two
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())

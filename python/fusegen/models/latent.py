@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -43,6 +44,19 @@ def standard_normal(shape: Iterable[int], like: Tensor, generator: torch.Generat
 def reparameterise(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """mean + exp(log_variance / 2) * e with e from N(0, I): z of mean's shape, differentiable in both."""
     return mean + (0.5 * log_variance).exp() * standard_normal(mean.shape, mean, generator)
+
+
+def arcs(first: Tensor, last: Tensor, steps: int) -> Tensor:
+    """Ways of ``steps`` points from each row of first [N, n] to that of last [N, n], along arcs (White 2016,
+    arXiv:1609.04468): [N, steps, n], the ends included. On a straight line standard normal noise is too short
+    in the middle to be what a generator knows. Rows of one direction, of which there is no arc, go straight.
+    """
+    share = torch.linspace(0, 1, steps, device=first.device, dtype=first.dtype)[:, None]
+    first, last = first[:, None], last[:, None]
+    angle = F.cosine_similarity(first, last, dim=2)[..., None].clamp(-1, 1).acos()
+    length = angle.sin()
+    curved = (((1 - share) * angle).sin() * first + (share * angle).sin() * last) / length
+    return torch.where(length.abs() > 1e-4, curved, first.lerp(last, share))
 
 
 def importance_bound(

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ... import _arguments
+from ...nn._base import Layers
+from ...nn.cells import Cell
 from ..recording.calls import LayerCall, Made, Place, Run, run_in_parts
-from ..recording.names import one, plane
+from ..recording.names import nearest, one, plane
 from ..recording.taps import Seat, tapped
 
 State = Tensor | tuple[Tensor, ...]
@@ -32,12 +34,24 @@ def ablate(
     are those of the changed layer, and nothing of the model is written to.
 
     units: numbers; of a projected layer those of the H inside, before the projection. name: the module's, as
-    ``named_modules`` has it; None where there is one alone. layer, direction: of it.
+    ``named_modules`` has it; None where there is one recurrent layer or cell alone. layer, direction: of it.
+
+    Any other module can be named too, a Linear, a convolution or an activation: of what it gives, these
+    units are zero (Bau et al. 2019, arXiv:1811.10597). They lie along dim 1 of images and of what a
+    convolution or a batch norm gives, else along the last.
 
     Contexts may be nested, in each other and in ``record``, which sees the zeros. Raises TypeError or
-    ValueError for a unit, name, layer or direction that does not exist.
+    ValueError for a unit, name, layer or direction that does not exist; of other modules a unit that does
+    not exist is known, and refused, when the module is called.
     """
     what = "fusegen.inspect.ablate"
+    other = _other(what, model, name)
+    if other is not None:
+        if layer or direction:
+            raise ValueError(f"{what}: layer, direction: expected 0 of {type(other).__name__}")
+        with _silenced(what, other, name or "", units):
+            yield
+        return
     name, m = one(what, model, name)
     plane(what, m, layer, direction)
     given = _arguments.wholes(f"{what}: units", [units] if isinstance(units, int) else list(units), 0)
@@ -46,6 +60,50 @@ def ablate(
         raise ValueError(f"{what}: {who} has units 0..{last}, not {max(given)}")
     with tapped([m], _Ablation(layer, direction, list(given))):
         yield
+
+
+_RECURRENT = (Layers, Cell, nn.RNNBase, nn.RNNCellBase)
+# What gives its units along dim 1 however many dims there are.
+_OF_IMAGES = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm)
+
+
+def _other(what: str, model: nn.Module, name: str | None) -> nn.Module | None:
+    """The module so named, if it is no recurrent one. Raises ValueError, naming the nearest, for a name that
+    is none in a model without recurrent ones."""
+    if name is None or not isinstance(model, nn.Module):
+        return None
+    named = dict(model.named_modules())
+    if name not in named and not any(isinstance(m, _RECURRENT) for m in named.values()):
+        raise ValueError(f"{what}: no module is named {name!r}{nearest(name, named)}")
+    found = named.get(name)
+    return None if isinstance(found, _RECURRENT) else found
+
+
+def unit_dim(m: nn.Module, out: Tensor) -> int:
+    """Along which dim of what a module that is not recurrent gives its units lie."""
+    return 1 if out.dim() > 3 or isinstance(m, _OF_IMAGES) else out.dim() - 1
+
+
+@contextmanager
+def _silenced(what: str, m: nn.Module, name: str, units: int | Sequence[int]) -> Iterator[None]:
+    given = _arguments.wholes(f"{what}: units", [units] if isinstance(units, int) else list(units), 0)
+
+    def silence(module: nn.Module, _: object, out: object) -> Tensor:
+        if not isinstance(out, Tensor) or out.dim() < 2:
+            came = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise ValueError(f"{what}: expected {name} to give a Tensor [N, units, ...], got {came}")
+        dim = unit_dim(module, out)
+        if max(given, default=0) >= out.shape[dim]:
+            raise ValueError(f"{what}: {name} has units 0..{out.shape[dim] - 1}, not {max(given)}")
+        silent = torch.zeros(out.shape[dim], dtype=torch.bool, device=out.device)
+        silent[list(given)] = True
+        return out.masked_fill(silent.view(-1, *[1] * (out.dim() - 1 - dim)), 0)
+
+    handle = m.register_forward_hook(silence)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class _Ablation:

@@ -119,8 +119,17 @@ class GAN(nn.Module):
         """
         n = whole("n", n, 1)
         labels = self._labels(n, labels, generator)
+        return self.sample_of(self.noise(n, truncation=truncation, generator=generator), labels)
+
+    @torch.no_grad()
+    def sample_of(
+        self, noise: Tensor, labels: Integers = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """What ``sample`` makes of this noise [N, noise_size] and these labels [N]; generator: of what else
+        is drawn on the way, which here is nothing. Errors as of ``generate``."""
+        self._check_noise(noise, "N")
         with evaluating(self.drawn_from) as net:
-            return net(self._with_labels(self.noise(n, truncation=truncation, generator=generator), labels))
+            return net(self._with_labels(noise, labels))
 
     @property
     def drawn_from(self) -> nn.Module:

@@ -200,6 +200,21 @@ class RecurrentGAN(GAN):
         labels = self._labels(n, labels, generator)
         lengths = self.checked_lengths(lengths, steps, n)
         noise = self.noise(n, steps, truncation=truncation, generator=generator)
+        return self.sample_of(noise, labels, lengths, generator=generator)
+
+    @torch.no_grad()
+    def sample_of(
+        self,
+        noise: Tensor,
+        labels: Integers = None,
+        lengths: Integers = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """What ``sample`` makes of this noise [T, N, noise_size]: sequences [T, N, F], or int64 tokens
+        [T, N], whose draws are ``generator``'s. Errors as of ``generate``."""
+        self._check_noise(noise, "T", "B")
+        lengths = self.checked_lengths(lengths, *noise.shape[:2])
         with evaluating(self.drawn_from) as net:
             out = self._run(net, noise, labels, lengths, generator)
         return out if self.vocab_size is None else out.argmax(2)

@@ -118,7 +118,7 @@ class Seq2SeqTask(Task):
             bidirectional=options.bidirectional,
             dropout=options.dropout,
         )
-        self.vocabularies, self._examples = vocabularies, examples
+        self.vocabularies, self.examples = vocabularies, examples
         self._options, self._source, self._seed = options, source, seed
         self.reads = options.batch, "pairs"
         if pairs is not None:
@@ -236,8 +236,8 @@ class Seq2SeqTask(Task):
         model = model or self.model
         examples: list[Any] = [(how.source, None)]
         if how.source is None:
-            order = torch.randperm(len(self._examples), generator=torch.Generator().manual_seed(how.seed))
-            examples = [self._examples[i] for i in order[: how.count].tolist()]
+            order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(how.seed))
+            examples = [self.examples[i] for i in order[: how.count].tolist()]
         tokens, lengths = encoded(self.vocabularies[0], [each[0] for each in examples]).padded()
         tokens = tokens.to(model.output.weight.device)
         written = self._written(model, tokens, lengths, how.beam, how.length_penalty)

@@ -154,7 +154,7 @@ class SequenceVAETask(Task):
         with torch.no_grad():
             # As wide as the prior it hides its own mean: z would be noise for long, and be left alone.
             self.model.posterior.bias[options.latent :] = _NARROW
-        self.vocabulary, self._examples = vocabulary, examples
+        self.vocabulary, self.examples = vocabulary, examples
         self._options, self._source, self._seed = options, source, seed
         self._kl_weight, self.reads = 1.0, (options.batch, f"{source.unit}s")
         if texts is not None:
@@ -263,7 +263,7 @@ class SequenceVAETask(Task):
     def sample(self, how: SequenceVAESampling, model: SequenceVAE | None = None) -> dict[str, str | bytes]:
         model = model or self.model
         parts = []
-        examples = encoded(self.vocabulary, self._examples)
+        examples = encoded(self.vocabulary, self.examples)
         if how.what in ("all", "prior"):
             written = model.sample(
                 how.count,
@@ -276,7 +276,7 @@ class SequenceVAETask(Task):
         if how.what in ("all", "reconstruction"):
             parts.append(["Held out, and what comes back"])
             returned = model.reconstruct(*self._padded(model, examples), self._source.longest)
-            for text, back in zip(self._examples, decoded(self.vocabulary, *returned), strict=True):
+            for text, back in zip(self.examples, decoded(self.vocabulary, *returned), strict=True):
                 parts[-1] += [text, f"  -> {back}"]
         if how.what in ("all", "interpolation"):
             parts.append(["From one to another", *self._way(model, examples, how.steps)])

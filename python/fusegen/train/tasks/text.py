@@ -168,6 +168,7 @@ class TextTask(Task):
             self._lanes = Lanes(training, batch, chunk, drop_last=True)
             # The last training byte comes first, so that every held-out byte is a target.
             held_out = text.tokens[training.numel() - 1 :]
+        self.held_out = held_out
         self._held_out = Lanes(held_out, _LANES, _CHUNK, drop_last=False)
         self._targets = held_out[1:]
         self.held_out_characters = self.vocabulary.count_characters(self._targets)

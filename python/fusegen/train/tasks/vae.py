@@ -138,7 +138,7 @@ class VAETask(Task):
         fit: VAEFit | None = None,
     ):
         self.model, self._fit = _model(options, examples), fit or VAEFit()
-        self._options, self._source, self._examples = options, source, examples
+        self._options, self._source, self.examples = options, source, examples
         self._binarise = _binarisation(options, source)
         self._beta, self.reads = options.beta, (options.batch, "images")
         if images is not None:
@@ -252,12 +252,11 @@ class VAETask(Task):
     def _panels(self, model: VAE | ConvVAE, how: VAESampling) -> list[drawing.Panel]:
         """One for each of what is asked for."""
         like = next(model.parameters())
-        examples, index = self._examples, torch.arange(COLUMNS) % len(self._examples.pixels)
-        x = examples.pixels[index].to(like.device).to(like.dtype) / 255
-        if self._binarise != "none":
-            x = (x >= 0.5).to(like.dtype)
-        flat = self._shaped(x)
-        labels = None if examples.labels is None else examples.labels[index].to(like.device)
+        examples, index = self.examples, torch.arange(COLUMNS) % len(self.examples.pixels)
+        flat, *besides = self.inputs(
+            examples.pixels[index], None if examples.labels is None else examples.labels[index]
+        )
+        labels = besides[0] if besides else None
         panels: dict[str, Tensor] = {}
         if how.what in ("all", "prior"):
             count = how.rows * COLUMNS
@@ -277,9 +276,20 @@ class VAETask(Task):
             way = model.interpolate(flat[first], flat[last], COLUMNS, told)
             panels["ways from one held-out image to another"] = way.transpose(0, 1).flatten(0, 1)
         return [
-            drawing.Panel(images.view(-1, *x.shape[1:]) * 2 - 1, COLUMNS, title)
+            drawing.Panel(images.view(-1, *examples.pixels.shape[1:]) * 2 - 1, COLUMNS, title)
             for title, images in panels.items()
         ]
+
+    def inputs(self, pixels: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What the model's `encode` takes of images, uint8 [N, C, H, W] and their labels, which a model
+        without classes is not told: on its device, binarised from half on where it reads 0 and 1."""
+        like = next(self.model.parameters())
+        x = pixels.to(like.device).to(like.dtype) / 255
+        if self._binarise != "none":
+            x = (x >= 0.5).to(like.dtype)
+        if not self._options.conditional or labels is None:
+            return (self._shaped(x),)
+        return self._shaped(x), labels.to(like.device)
 
     def fingerprint(self) -> str:
         sides = self.training, self.held_out

@@ -15,6 +15,7 @@ from torch import Tensor
 from ...._modes import evaluating
 from ....data._optional import needed
 from ....models import GAN
+from ....models.latent import arcs
 from ... import files
 from .options import GanMeasuring, GanModel, GanSampling
 
@@ -76,15 +77,26 @@ class Source(ABC):
         """Measures of what `gan` draws, the one that matters first; full: all, else what is quick."""
 
     def number_of(self, name: str) -> int:
+<<<<<<< HEAD
         """A class by its name or number. Raises ValueError, naming the option, where there is no such."""
         if name in self.classes:
             return self.classes.index(name)
         if name.isdecimal() and int(name) < len(self.classes):
+=======
+        """The number of a class, by its name or number. Raises ValueError for one that there is not."""
+        if name in self.classes:
+            return self.classes.index(name)
+        if name.isdigit() and int(name) < len(self.classes):
+>>>>>>> 302859011ade61e46d6d4b7ac0dbae3d0f46f397
             return int(name)
         raise ValueError(f"class_: expected one of {', '.join(self.classes)}, got {name!r}")
 
     def asked(self, how: GanSampling) -> Tensor:
+<<<<<<< HEAD
         """The classes of what is to be drawn, int64 [count]: the one asked for, or all in turn."""
+=======
+        """The class of each sample, int64 [count]: the one asked for, or all in turn."""
+>>>>>>> 302859011ade61e46d6d4b7ac0dbae3d0f46f397
         if how.class_ is not None:
             return torch.full((how.count,), self.number_of(how.class_))
         return torch.arange(how.count) % len(self.classes)
@@ -126,14 +138,9 @@ def between(
     truncation: float | None = None,
 ) -> Tensor:
     """Samples [rows * columns, ...] on the CPU, row by row: ways from one noise to another, each of one class
-    (labels [rows]), along arcs (White 2016, arXiv:1609.04468): on a straight line noise is too short in the
-    middle to be what the generator knows."""
+    (labels [rows]), along ``arcs``."""
     first, last = gan.noise(2 * rows, truncation=truncation, generator=random).chunk(2)
-    cosine = torch.nn.functional.cosine_similarity(first, last)[:, None, None].clamp(-1, 1)
-    angle = cosine.acos()
-    share = torch.linspace(0, 1, columns, device=first.device, dtype=first.dtype)[:, None]
-    ends = first[:, None], last[:, None]
-    noise = (((1 - share) * angle).sin() * ends[0] + (share * angle).sin() * ends[1]) / angle.sin()
+    noise = arcs(first, last, columns)
     told = None if labels is None else labels.repeat_interleave(columns)
     with evaluating(gan):
         return gan.generate(noise.flatten(0, 1), told).cpu().float()

@@ -1,0 +1,216 @@
+"""Plain plots: bars, lines, distributions, points and maps of numbers, narrow enough for a telephone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from . import style
+
+_BAR, _REST, _MOST = 0.2, 0.9, 40  # inches: a bar's height, of title and axis; bars of one group at most
+_HEIGHT = 2.6  # inches
+_BINS = 24
+_LETTERS, _KEY = 56, 5  # in a line of a legend, and what a name's sign takes of them
+_TICKS = 30  # names along a side of a map at most, unless all have room
+
+
+def bars_figure(
+    bars: Mapping[str, Sequence[float]],
+    names: Sequence[str],
+    *,
+    title: str = "",
+    value: str = "",
+    mark: tuple[float, str] | None = None,
+    stacked: bool = False,
+    width: float = style.NARROW,
+) -> Any:
+    """Bars from left to right, a row for each of ``names`` with a bar for each of ``bars`` (a colour each).
+
+    value: what they measure. mark: a line across, and what it is. stacked: the bars of a row in one place,
+    of which all but one are 0. Raises ValueError for no bars, more than
+    40 names, or as many values as there are not names; ModuleNotFoundError without matplotlib.
+    """
+    if not bars or not names or len(names) > _MOST:
+        raise ValueError(f"names: expected 1 to {_MOST}, and bars for them, got {len(names)}")
+    for label, values in bars.items():
+        if len(values) != len(names):
+            raise ValueError(f"bars: expected {len(names)} values of {label!r}, got {len(values)}")
+    thick = 0.8 / (1 if stacked else len(bars))
+    with style.styled():
+        lines = max(1.0, 0.6 * (1 if stacked else len(bars)), *(1 + name.count("\n") for name in names))
+        height = _REST + _BAR * len(names) * lines + 0.25 * (len(bars) > 1)
+        figure = style.figure(width, height, layout="constrained")
+        axis = figure.subplots()
+        for i, (label, values) in enumerate(bars.items()):
+            beside = 0.0 if stacked else (i - (len(bars) - 1) / 2) * thick
+            at = [row + beside for row in range(len(names))]
+            axis.barh(at, list(values), thick, label=label)
+        if mark is not None:
+            axis.axvline(mark[0], color=style.MUTED, linestyle="--", label=mark[1])
+        axis.set_yticks(range(len(names)), names)
+        axis.set_ylim(len(names) - 0.4, -0.6)  # the first on top
+        axis.grid(False, axis="y")
+        axis.locator_params(axis="x", nbins=5)
+        _finish(axis, title, value, "")
+        _legend(figure, axis)
+    return figure
+
+
+def lines_figure(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    title: str = "",
+    x: str = "",
+    y: str = "",
+    log: str = "",
+    mark: tuple[float, str] | None = None,
+    width: float = style.NARROW,
+) -> Any:
+    """Curves by name, each (xs, ys). log: the axes that are logarithmic, "x", "y" or "xy"; what is not above
+    0 is left out there. mark: a line upwards at an x, and what it is. Raises ValueError for no curves."""
+    if not curves:
+        raise ValueError("curves: expected at least one, got none")
+    with style.styled():
+        figure = style.figure(width, _HEIGHT, layout="constrained")
+        axis = figure.subplots()
+        for label, (xs, ys) in curves.items():
+            axis.plot(list(xs), list(ys), marker="o" if len(xs) <= 12 else None, label=label)
+        _scale(axis, log)
+        if mark is not None:
+            axis.axvline(mark[0], color=style.MUTED, linestyle="--", label=mark[1])
+        _finish(axis, title, x, y)
+        _legend(figure, axis)
+    return figure
+
+
+def distribution_figure(
+    groups: Mapping[str, Sequence[float]],
+    *,
+    title: str = "",
+    x: str = "",
+    log: bool = False,
+    width: float = style.NARROW,
+) -> Any:
+    """How values are spread, an outline for each group, as shares of it. log: of a logarithmic axis, on which
+    what is not above 0 is left out. Raises ValueError where nothing is left to draw."""
+    import numpy as np
+
+    kept = {
+        label: [v for v in values if math.isfinite(v) and (v > 0 or not log)]
+        for label, values in groups.items()
+    }
+    every = [v for values in kept.values() for v in values]
+    if not every:
+        raise ValueError("groups: expected at least one value to draw, got none")
+    low, high = min(every), max(every)
+    if low == high:
+        low, high = (low / 2, high * 2) if log else (low - 0.5, high + 0.5)
+    edges = np.geomspace(low, high, _BINS + 1) if log else np.linspace(low, high, _BINS + 1)
+    with style.styled():
+        figure = style.figure(width, _HEIGHT, layout="constrained")
+        axis = figure.subplots()
+        for label, values in kept.items():
+            if values:
+                weights = np.full(len(values), 100 / len(values))
+                inside = np.clip(values, edges[0], edges[-1])  # rounding may put the largest outside
+                axis.hist(inside, edges, weights=weights, histtype="step", linewidth=1.4, label=label)
+        _scale(axis, "x" if log else "")
+        _finish(axis, title, x, "% of them")
+        _legend(figure, axis)
+    return figure
+
+
+def points_figure(
+    groups: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    title: str = "",
+    x: str = "",
+    y: str = "",
+    line: tuple[float, float, float, float] | None = None,
+    width: float = style.NARROW,
+) -> Any:
+    """Points by group, each (xs, ys), on a square of 0..1 both ways. line: x0, y0, x1, y1 of one across.
+    Raises ValueError for no groups."""
+    if not groups:
+        raise ValueError("groups: expected at least one, got none")
+    with style.styled():
+        figure = style.figure(width, width * 0.8, layout="constrained")
+        axis = figure.subplots()
+        for marker, (label, (xs, ys)) in zip("o^sDvP*" * len(groups), groups.items(), strict=False):
+            axis.plot(list(xs), list(ys), marker, markersize=4, alpha=0.6, label=label, linestyle="none")
+        if line is not None:
+            axis.plot(line[::2], line[1::2], color=style.MUTED, linestyle="--", linewidth=1)
+        axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        _finish(axis, title, x, y)
+        _legend(figure, axis)
+    return figure
+
+
+def heat_figure(
+    values: Tensor,
+    *,
+    title: str = "",
+    x: str = "",
+    y: str = "",
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    label: str = "",
+    signed: bool = False,
+    width: float = style.NARROW,
+) -> Any:
+    """A map of numbers [R, C], row 0 on top, with a scale beside it. rows, columns: names along the sides,
+    every so-many-th where there is no room for all. label: what the colours measure. signed: blue, white and
+    orange around 0; else white to blue, from 0 (or the smallest number, if that is below). Raises ValueError
+    for another shape."""
+    if values.dim() != 2 or 0 in values.shape:
+        raise ValueError(f"values: expected shape [R, C], neither 0, got {list(values.shape)}")
+    for name, given, count in (("rows", rows, values.shape[0]), ("columns", columns, values.shape[1])):
+        if given and len(given) != count:
+            raise ValueError(f"{name}: expected {count} names, got {len(given)}")
+    shown = values.detach().double().cpu().numpy()
+    most = float(abs(shown).max()) or 1.0
+    scale = {"vmin": -most, "vmax": most} if signed else {"vmin": min(0.0, float(shown.min())), "vmax": most}
+    high = min(1.3 * width, max(1.6, 0.75 * width * values.shape[0] / values.shape[1]))
+    with style.styled():
+        from matplotlib.colors import LinearSegmentedColormap
+        from matplotlib.ticker import MaxNLocator
+
+        ends = (style.COLOURS[0], "#ffffff", style.COLOURS[1]) if signed else ("#ffffff", style.COLOURS[0])
+        colours = LinearSegmentedColormap.from_list("fusegen", ends)
+        figure = style.figure(width, high + 0.7, layout="constrained")
+        axis = figure.subplots()
+        drawn = axis.imshow(shown, cmap=colours, aspect="auto", interpolation="nearest", **scale)
+        for side, names in ((axis.yaxis, rows), (axis.xaxis, columns)):
+            step = -(-len(names) // _TICKS) or 1
+            if names:
+                side.set_ticks(range(0, len(names), step), names[::step])
+            else:
+                side.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(False)
+        figure.colorbar(drawn, ax=axis, label=label, fraction=0.08, pad=0.02)
+        _finish(axis, title, x, y)
+    return figure
+
+
+def _scale(axis: Any, log: str) -> None:
+    for which in log:
+        getattr(axis, f"set_{which}scale")("log")
+        style.plain(getattr(axis, f"{which}axis"))
+
+
+def _legend(figure: Any, axis: Any) -> None:
+    """Below the axes, of as many columns as there is room for; none of a single name."""
+    handles, labels = axis.get_legend_handles_labels()
+    if len(labels) > 1:
+        columns = max(1, min(3, _LETTERS // (_KEY + max(map(len, labels)))))
+        how = {"handlelength": 1.2, "columnspacing": 1.2, "handletextpad": 0.4}
+        figure.legend(handles, labels, loc="outside lower left", ncols=columns, **how)
+
+
+def _finish(axis: Any, title: str, x: str, y: str) -> None:
+    axis.set_title(title)
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)

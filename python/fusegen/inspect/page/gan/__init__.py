@@ -1,0 +1,5 @@
+"""The page of a GAN."""
+
+from .page import gan_page
+
+__all__ = ["gan_page"]
