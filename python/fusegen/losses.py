@@ -18,7 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LOSSES = ("non_saturating", "minimax", "hinge", "least_squares", "wasserstein", "relativistic")
+"""The names of the losses, which ``discriminator_loss``, ``generator_loss`` and every step take."""
 SMOOTHED = ("non_saturating", "minimax")
+"""The losses of ``LOSSES`` that take label smoothing."""
 
 
 def check_loss(loss: str, label_smoothing: float = 0.0) -> None:

@@ -41,9 +41,14 @@ from ._inside import (
 )
 
 Weights = Sequence[Tensor | None]
-States = tuple[Tensor, ...]  # h, or h and c
-Step = Callable[..., States]  # (t, gx, *states) -> states
-Mask = Tensor | None  # what its element is multiplied by
+"""The weights of a layer, flat: per direction ``[W, R, b_ih, b_hh]``, of an LSTM and ``W_hr`` or None; biases are None
+where the layer has none."""
+States = tuple[Tensor, ...]
+"""The state of a layer: (h,), or of an LSTM (h, c)."""
+Step = Callable[..., States]
+"""One step: ``(t, gx, *states) -> states``, with ``gx = W x_t + b_ih``."""
+Mask = Tensor | None
+"""A mask of dropout, by which its elements are multiplied: 0 or 1 / (1 - p); None where there is no dropout."""
 _HALF = (torch.bfloat16, torch.float16)
 _MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
 
@@ -360,6 +365,7 @@ SMOOTH = {
         lambda x, alpha: torch.where(x <= 0, alpha * torch.exp(x.clamp(max=0)), 1.0),
     ),
 }
+"""The smooth activations that a fused discriminator step takes, by name."""
 
 
 def dropout_factors(

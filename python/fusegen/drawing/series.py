@@ -9,7 +9,8 @@ from torch import Tensor
 
 from . import style
 
-LINES = 6  # in a panel
+LINES = 6
+"""How many features a panel of ``series_figure`` draws at most; the first ones are taken."""
 FEATURES = 8  # of more, the first are drawn
 _ROW, _ALONE, _REST = 1.05, 1.9, 0.75  # inches: a row's height, of a single one, of titles and the axis
 

@@ -12,9 +12,14 @@ from ..data._optional import needed
 WIDTH = 8.3
 DPI = 100
 TEXT = 9  # points: 12.5 pixels
-# Okabe and Ito's colours, which the colour-blind tell apart, the palest last.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
-MUTED, FAINT, ALARM = "#666666", "#e5e5e5", "#f6d9d0"
+"""The colours of lines, as "#rrggbb": those of Okabe and Ito (2008), which colour-blind readers can tell apart. The
+palest come last."""
+MUTED = "#666666"
+"""The grey of what stays in the background: axes, notes, lines to compare with."""
+FAINT = "#e5e5e5"
+ALARM = "#f6d9d0"
+"""The tint behind what went wrong: a signal of a training run, the losing side of a benchmark."""
 
 _STYLE = {
     "figure.dpi": DPI,
