@@ -20,7 +20,10 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 HOME = ROOT / "README.md"
-ALWAYS = (ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")  # pages of the site, whether or not another links to them
+ALWAYS = (
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+)  # pages of the site, whether or not another links to them
 log = logging.getLogger("mkdocs.hooks.links")
 
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.S | re.M)
@@ -64,7 +67,9 @@ def linked(page: Path) -> list[Path]:
 def on_files(files: Files, config: Any) -> Files:
     """Adds what pages link to outside docs/, and what those pages link to in turn."""
     pages = [Path(file.abs_src_path) for file in files.documentation_pages() if file.abs_src_path]
-    waiting = [(DOCS, path) for path in ALWAYS] + [(page, target) for page in pages for target in linked(page)]
+    waiting = [(DOCS, path) for path in ALWAYS] + [
+        (page, target) for page in pages for target in linked(page)
+    ]
     seen = {HOME}
     while waiting:
         page, target = waiting.pop()
@@ -72,7 +77,9 @@ def on_files(files: Files, config: Any) -> Files:
             continue
         seen.add(target)
         if not target.is_file():
-            log.warning("%s links to %s, which is not a file", page.relative_to(ROOT), target.relative_to(ROOT))
+            log.warning(
+                "%s links to %s, which is not a file", page.relative_to(ROOT), target.relative_to(ROOT)
+            )
             continue
         files.append(File.generated(config, place(target), abs_src_path=str(target)))
         if target.suffix == ".md":

@@ -37,6 +37,8 @@ class OptionHelp(griffe.Extension):
 
     def on_attribute_instance(self, *, node: Any, attr: griffe.Attribute, **_: Any) -> None:
         value = getattr(node, "value", None)
-        called = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "option"
+        called = (
+            isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "option"
+        )
         if called and attr.docstring is None and (text := described(value)):
             attr.docstring = griffe.Docstring(text, lineno=attr.lineno, endlineno=attr.endlineno, parent=attr)
