@@ -1,10 +1,10 @@
 """The measured tables and pictures from the newest results: `python benchmarks/report.py`.
 
 Each platform that was measured (results/MACHINE/ISA, and the number of threads) is shown, the one on which
-fusegen does worst beside torch.nn first; for each suite its newest complete file is read. README.md has the worst
-one's picture and says how often fusegen lost on each (between the markers bench:start and bench:end);
-docs/benchmarks.md has every table. Pictures go to results/MACHINE/ISA/layers.png. GPUs' tables, from the newest run
-or its parts, go to docs/benchmarks.md, between gpu-bench:start and gpu-bench:end.
+fusegen does worst beside torch.nn first; for each suite its newest complete file is read. README.md has the
+worst one's picture and says how often fusegen lost on each (between the markers bench:start and bench:end);
+docs/benchmarks.md has every table. Pictures go to results/MACHINE/ISA/layers.png. GPUs' tables, from the
+newest run or its parts, go to docs/benchmarks.md, between gpu-bench:start and gpu-bench:end.
 
 Exit status: 0 done; 1 --check found a page that says something else; 2 there are no results.
 """

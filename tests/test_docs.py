@@ -106,7 +106,8 @@ def test_pictures_lie_in_one_place():
 
 
 def a_gan() -> dict:
-    """What the examples of docs/gan.md begin with: networks, samples, an optimiser, a group of one process."""
+    """What the examples of docs/gan.md begin with: networks, samples, an optimiser, a group of one
+    process."""
     import ctgan
     import pandas
     from fusegen.gan import DiscriminatorStep, discriminator_step, generator_step

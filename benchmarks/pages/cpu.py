@@ -23,26 +23,27 @@ OTHERS = {
 }
 LEGEND = """\
 Each figure of the tables below is the time that another library takes, divided by fusegen's time for the same
-case: above 1, fusegen is faster. A cell gives the geometric mean over all cases, and in brackets the smallest and the
-largest; a smallest one below 1, a case that fusegen lost, is bold. Before inference, ONNX Runtime, OpenVINO and oneDNN
-pack their weights; beside them fusegen packs its own too (`fusegen.frozen`)."""
+case: above 1, fusegen is faster. A cell gives the geometric mean over all cases, and in brackets the
+smallest and the largest; a smallest one below 1, a case that fusegen lost, is bold. Before inference, ONNX
+Runtime, OpenVINO and oneDNN pack their weights; beside them fusegen packs its own too
+(`fusegen.frozen`)."""
 SUMMARY = """\
-One line for each machine and instruction set, the one on which fusegen does worst first. Each figure is the time of
-torch.nn, or of the library that the column names, divided by fusegen's: the geometric mean over all cases in float32,
-and in brackets the smallest. Above 1 fusegen is faster. "GAN step" is a dense discriminator's without a penalty,
-beside the fastest of all ways to write it in PyTorch."""
+One line for each machine and instruction set, the one on which fusegen does worst first. Each figure is the
+time of torch.nn, or of the library that the column names, divided by fusegen's: the geometric mean over all
+cases in float32, and in brackets the smallest. Above 1 fusegen is faster. "GAN step" is a dense
+discriminator's without a penalty, beside the fastest of all ways to write it in PyTorch."""
 FRONT = (
-    "The picture compares layers in float32 on the {place} measured: {machine}. Each mark is the time that another "
-    "library takes, divided by fusegen's: right of 1 fusegen is faster, in the tinted part the other library is. That "
-    "happened in {lost}."
+    "The picture compares layers in float32 on the {place} measured: {machine}. Each mark is the time that "
+    "another library takes, divided by fusegen's: right of 1 fusegen is faster, in the tinted part the other "
+    "library is. That happened in {lost}."
 )
 STEP = """\
-One step of a discriminator: the time of plain PyTorch divided by fusegen's, as the geometric mean over dense networks
-and batch sizes (smallest–largest)"""
+One step of a discriminator: the time of plain PyTorch divided by fusegen's, as the geometric mean over
+dense networks and batch sizes (smallest–largest)"""
 GAN_FORMS = {"none": "no penalty", "r1": "R1", "gp": "WGAN-GP"}
 INT8 = """\
-Layers with weights of 8 bits (`fusegen.quantize`), inference: the time of each alternative divided by theirs, as the
-geometric mean over sizes and lengths (smallest–largest)"""
+Layers with weights of 8 bits (`fusegen.quantize`), inference: the time of each alternative divided by
+theirs, as the geometric mean over sizes and lengths (smallest–largest)"""
 INT8_PEERS = {
     "frozen": "fusegen's float32",
     "torch.ao": "torch.ao",
@@ -94,8 +95,8 @@ def losses(rows: list[Row]) -> str:
         return f"In none of {len(rows)} comparisons was another library faster than fusegen."
     items = [f"{place(e)} {PEERS[e.peer]} {compared(e):.2f}×" for e in sorted(lost, key=compared)]
     return (
-        f"In {len(lost)} of {len(rows)} comparisons another library was faster than fusegen. With its time divided by "
-        f"fusegen's, the worst first: {'; '.join(items)}."
+        f"In {len(lost)} of {len(rows)} comparisons another library was faster than fusegen. With its time "
+        f"divided by fusegen's, the worst first: {'; '.join(items)}."
     )
 
 

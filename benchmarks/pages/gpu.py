@@ -16,8 +16,8 @@ from speed.gan import is_dense
 
 NAMES = {"bfloat16": "bf16", "float16": "fp16", "tf32": "TF32", "float32": "fp32"}
 LEGEND = """\
-The time of torch.nn (cuDNN) divided by fusegen's, for a whole call of the module with T = 512 steps and input size H:
-geometric mean over the shapes measured (smallest–largest); above 1 fusegen is faster."""
+The time of torch.nn (cuDNN) divided by fusegen's, for a whole call of the module with T = 512 steps and
+input size H: geometric mean over the shapes measured (smallest–largest); above 1 fusegen is faster."""
 PROVENANCE = """\
 {links}: {machine}, driver {driver}, CUDA {cuda}, cuDNN {cudnn}, torch {torch}, commit {commit}."""
 

@@ -53,6 +53,8 @@ def set_backend(name: str) -> None:
     own operators. auto (the start value unless FUSEGEN_BACKEND is set): the fused kernels except where a
     committed measurement says that torch is faster, or where nothing was measured yet (GPUs), and torch's own
     operators where there are no fused kernels. Raises ValueError for other names.
+
+    name: one of the three.
     """
     global _backend
     _backend = _valid(name, "set_backend")

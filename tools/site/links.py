@@ -1,9 +1,10 @@
 """MkDocs hook: links that leave docs/ resolve in the site too.
 
-Pages link to files as they lie in the repository, so that the links work wherever the repository is read. A link
-to a file outside docs/ (a recipe, a results file, CONTRIBUTING.md) makes that file part of the site: Markdown as
-a page below project/, anything else as it is below files/. README.md, whose place docs/index.md takes, is that page.
-A link to a file that is not there, or to a folder, is a warning, and fails a strict build.
+Pages link to files as they lie in the repository, so that the links work wherever the repository is read. A
+link to a file outside docs/ (a recipe, a results file, CONTRIBUTING.md) makes that file part of the site:
+Markdown as a page below project/, anything else as it is below files/. README.md, whose place docs/index.md
+takes, is that page. A link to a file that is not there, or to a folder, is a warning, and fails a strict
+build.
 """
 
 from __future__ import annotations
@@ -20,10 +21,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 HOME = ROOT / "README.md"
-ALWAYS = (
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "CHANGELOG.md",
-)  # pages of the site, whether or not another links to them
+ALWAYS = (ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md")  # whether or not a page links to them
 log = logging.getLogger("mkdocs.hooks.links")
 
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.S | re.M)

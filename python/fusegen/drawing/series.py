@@ -30,6 +30,8 @@ def series_figure(
     features: their names; units: of some of them, by name. step: what the steps are. source: what the data
     are. A row's two panels have one scale. Raises ValueError for other shapes, ModuleNotFoundError without
     matplotlib.
+
+    drawn, real: of any floating dtype.
     """
     for name, x in (("drawn", drawn), ("real", real)):
         if x is not None and (x.dim() != 3 or 0 in x.shape):

@@ -13,8 +13,8 @@ WIDTH = 8.3
 DPI = 100
 TEXT = 9  # points: 12.5 pixels
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
-"""The colours of lines, as "#rrggbb": those of Okabe and Ito (2008), which colour-blind readers can tell apart. The
-palest come last."""
+"""The colours of lines, as "#rrggbb": those of Okabe and Ito (2008), which colour-blind readers can tell
+apart. The palest come last."""
 MUTED = "#666666"
 """The grey of what stays in the background: axes, notes, lines to compare with."""
 FAINT = "#e5e5e5"
@@ -62,14 +62,21 @@ def styled() -> Iterator[None]:
 
 def figure(width: float = WIDTH, height: float = 3.0, **how: Any) -> Any:
     """A new figure of so many inches, of no window and of no list of figures, to be drawn in under
-    ``styled``."""
+    ``styled``.
+
+    width, height: in inches, of 100 pixels each. how: other arguments of matplotlib's Figure. Raises
+    ModuleNotFoundError without matplotlib; other errors are matplotlib's own.
+    """
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), **how)
 
 
 def png(drawn: Any) -> bytes:
-    """A figure as the content of a PNG file: the same bytes for the same figure and matplotlib."""
+    """A figure as the content of a PNG file: the same bytes for the same figure and matplotlib.
+
+    drawn: a figure of matplotlib's. Errors are matplotlib's own.
+    """
     content = io.BytesIO()
     with styled():
         drawn.savefig(content, format="png", metadata={"Software": None})

@@ -175,6 +175,9 @@ def generator_step(
     real: as many real samples, for the relativistic loss; not used by the others. labels: of the fake
     samples, for a D that takes some, and of real ones too unless real_labels are given. generator: of the
     masks of Dropout in a fused step. pac and errors: as in discriminator_step.
+
+    sample_dim: the dim along which samples lie, as in discriminator_step. fake is of any floating dtype.
+    The losses are those of ``generator_loss``, from Goodfellow et al. 2014 (arXiv:1406.2661) on.
     """
     losses.check_loss(loss)
     objective = Objective(loss, True)
@@ -234,6 +237,10 @@ class DiscriminatorStep(nn.Module):
 
     The arguments are those of discriminator_step. ``r1`` and the other weights may be changed between steps
     (lazy regularisation), and given to ``forward`` for one step.
+
+    r1, r2, gp, approximate_r1, approximate_r2, label_smoothing, sample_dim and pac, their errors and their
+    papers (Mescheder et al. 2018, Gulrajani et al. 2017, Lin et al. 2018) are those of
+    ``discriminator_step``.
     """
 
     def __init__(
@@ -273,6 +280,8 @@ class DiscriminatorStep(nn.Module):
         generator: torch.Generator | None = None,
         **weights: float,
     ) -> StepOutput:
+        """One step on real [Nr, ...] and fake [Nf, ...], as ``discriminator_step`` makes it. weights: r1, r2
+        or gp for this step alone."""
         given = {"r1": self.r1, "r2": self.r2, "gp": self.gp, **weights}
         return discriminator_step(
             self.D, real, fake, self.loss, label_smoothing=self.label_smoothing, labels=labels,

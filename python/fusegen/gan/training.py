@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class Optimizers(NamedTuple):
-    """One for each network."""
+    """One for each network.
+
+    generator, discriminator: of these networks' parameters.
+    """
 
     generator: torch.optim.Optimizer
     discriminator: torch.optim.Optimizer
@@ -90,6 +93,9 @@ def gan_step(
     in a gradient, before the update that it would spoil: the network in question keeps its weights. Raises
     TypeError, ValueError or RuntimeError as ``discriminator_step`` and ``model.critic_input`` do, ValueError
     for an optimiser without any parameter of its network too, RuntimeError where gradients are off.
+
+    options: losses, penalties and how often; ``GanOptions()`` if None. The step is that of Goodfellow et
+    al. 2014 (arXiv:1406.2661), with the penalties that the options name.
     """
     options = GanOptions() if options is None else options
     if not isinstance(options, GanOptions):

@@ -21,6 +21,9 @@ class GRU(Recurrent):
 
     ``recompute=k`` (an int of at least 1) makes training keep less and take longer: see
     ``fusegen.ops.functional``.
+
+    Dtypes: float32, bfloat16, float16, and on the CPU float64. Raises TypeError or ValueError, naming the
+    argument, for a wrong option.
     """
 
     _spec = spec.GRU

@@ -54,6 +54,8 @@ class LSTM(PairOfStates, Recurrent):
 
     ``recompute=k`` (an int of at least 1) makes training keep less and take longer: see
     ``fusegen.ops.functional``.
+
+    Dtypes: float32, bfloat16, float16, and on the CPU float64.
     """
 
     _spec = spec.LSTM

@@ -22,6 +22,9 @@ class RNN(Recurrent):
     h) and ``weight_drop`` as of ``LSTM``.
 
     ``recompute`` is taken as the other layers take it and changes nothing: h alone is kept for backward.
+
+    Dtypes: float32, bfloat16, float16, and on the CPU float64. Raises TypeError or ValueError, naming the
+    argument, for a wrong option.
     """
 
     _spec = spec.RNN

@@ -17,7 +17,11 @@ PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 
 
 def option(default: Any, help: str, choices: tuple[str, ...] | None = None, **bounds: Any) -> Any:
-    """A field of an `Options`. bounds: those of `_arguments.whole` and `_arguments.number`."""
+    """A field of an `Options`. bounds: those of `_arguments.whole` and `_arguments.number`.
+
+    default: the field's, and the flag's. help: what --help and the reference show. choices: the strings
+    allowed, None for any. Raises nothing itself: errors come when an `Options` is made.
+    """
     return field(default=default, metadata={"help": help, "choices": choices, "bounds": bounds})
 
 

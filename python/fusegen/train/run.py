@@ -27,6 +27,11 @@ class Run:
     curves.png        measures and losses by step, of tasks that draw
     tensorboard/      where tensorboard is installed
     and what a task keeps beside them, such as vocabulary.json
+
+    task_name: what it learns, as on the command line. sections: its options by section, "model", "data",
+    "fit" and "run". run_id: tells checkpoints of this run from others'. ``Run.create`` and ``Run.open``
+    make one, and raise FileExistsError, FileNotFoundError or ValueError for a folder that is no place for
+    one.
     """
 
     def __init__(self, folder: Path, task_name: str, sections: Sections, run_id: str):
@@ -70,6 +75,7 @@ class Run:
         return cls(folder, name, config.from_json(task, content, str(path)), str(content.get("id")))
 
     def write_config(self) -> None:
+        """Writes config.json anew: the task, every option, this version and the run's id. Raises OSError."""
         from .. import __version__
 
         besides = {"fusegen": __version__, "id": self.id}
@@ -100,6 +106,7 @@ class Run:
         self._claim = handle
 
     def release(self) -> None:
+        """Lets other processes train in the folder again, after ``claim``."""
         if self._claim is not None:
             os.close(self._claim)
             self._claim = None
@@ -144,6 +151,8 @@ class Run:
         return state
 
     def save_sample(self, step: int, sample: dict[str, str | bytes]) -> list[Path]:
+        """Writes what a task's ``sample`` gave, by suffix, as samples/step-STEP.SUFFIX; returns the files.
+        Raises OSError."""
         folder = self.folder / "samples"
         folder.mkdir(exist_ok=True)
         paths = [folder / f"step-{step:08d}{suffix}" for suffix in sample]
