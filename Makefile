@@ -117,7 +117,7 @@ $(stamps)/lint-tools: constraints.txt | $(py)
 $(stamps)/docs-tools: constraints.txt | $(py)
 	@$(py) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "fusegen: make docs needs Python 3.11 or newer; $(py) is $$($(py) -V)"; exit 1; }
-	@$(pip) -c constraints.txt mkdocs-material mkdocstrings-python
+	@$(pip) -c constraints.txt mkdocs-material mkdocstrings-python ruff
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/sass-tools: constraints.txt | $(py)

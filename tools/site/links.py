@@ -34,6 +34,8 @@ def place(path: Path) -> str:
         return "index.md"
     if path.is_relative_to(DOCS):
         return path.relative_to(DOCS).as_posix()
+    if path.name == "README.md":  # no index of a folder
+        path = path.parent.with_suffix(".md")
     inside = path.relative_to(ROOT).as_posix()
     return f"project/{inside}" if path.suffix == ".md" else f"files/{inside}"
 

@@ -1,12 +1,16 @@
-"""Griffe extension: the help of a command line's option is its field's documentation in the reference.
+"""Griffe extensions: what the reference makes of docstrings.
 
+OptionHelp: the help of a command line's option is its field's documentation.
 ``steps: int = option(900, "optimiser steps", least=1)`` becomes the attribute steps with the text "Optimiser
 steps. At least 1.", since option() gives `fusegen train --help` the same text.
+
+Shapes: [T, B, I] is shown as code.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
 import griffe
@@ -42,3 +46,20 @@ class OptionHelp(griffe.Extension):
         )
         if called and attr.docstring is None and (text := described(value)):
             attr.docstring = griffe.Docstring(text, lineno=attr.lineno, endlineno=attr.endlineno, parent=attr)
+
+
+# What stands in brackets, a shape as a rule, and no link; a code span, which stays as it is.
+BRACKETS = re.compile(r"``.*?``|`[^`\n]*`|(?<![\w\])])\[[^\[\]`]*\](?![(\[])", re.S)
+
+
+def with_shapes(text: str) -> str:
+    """A docstring with its shapes as code: Markdown would take the stars of [L*D, B, P] for emphasis."""
+    return BRACKETS.sub(lambda found: found[0] if found[0][0] == "`" else f"`{found[0]}`", text)
+
+
+class Shapes(griffe.Extension):
+    """Marks shapes in every docstring."""
+
+    def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
+        if obj.docstring is not None:
+            obj.docstring.value = with_shapes(obj.docstring.value)
