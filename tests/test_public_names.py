@@ -103,7 +103,9 @@ def parameters_of(thing: Any) -> dict[str, inspect.Parameter]:
         return {}
     found = dict(inspect.signature(thing).parameters)
     told = {}
-    if dataclasses.is_dataclass(thing):  # an option's help is its documentation (tools/site/docstrings.py)
+    if dataclasses.is_dataclass(
+        thing
+    ):  # an option's help is its documentation (tools/site_tools/docstrings.py)
         told = {field.name for field in dataclasses.fields(thing) if field.metadata.get("help")}
     untold = {"args", "kwargs"}  # of classes without an __init__ of their own
     return {name: each for name, each in found.items() if name not in {*told, *untold} and name[0] != "_"}
