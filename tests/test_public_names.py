@@ -103,9 +103,7 @@ def parameters_of(thing: Any) -> dict[str, inspect.Parameter]:
         return {}
     found = dict(inspect.signature(thing).parameters)
     told = {}
-    if dataclasses.is_dataclass(
-        thing
-    ):  # an option's help is documentation (tools/site_tools)
+    if dataclasses.is_dataclass(thing):  # an option's help is documentation (tools/site_tools)
         told = {field.name for field in dataclasses.fields(thing) if field.metadata.get("help")}
     untold = {"args", "kwargs"}  # of classes without an __init__ of their own
     return {name: each for name, each in found.items() if name not in {*told, *untold} and name[0] != "_"}

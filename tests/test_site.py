@@ -1,5 +1,5 @@
-"""The documentation site: it is built without a warning, every page is reached from the first one, and no link
-in it leads nowhere. `make docs` installs what this needs; .ci/run runs it there."""
+"""The documentation site: it is built without a warning, every page is reached from the first one, and no
+link in it leads nowhere. `make docs` installs what this needs; .ci/run runs it there."""
 
 import ast
 import logging
