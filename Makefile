@@ -1,4 +1,4 @@
-# make demo | test | test-full | lint | format | hooks | bench | pictures | sass | wheels | dev | gpu | clean
+# make demo | test | test-full | lint | format | hooks | docs | bench | pictures | sass | wheels | dev | gpu | clean
 #
 # All but gpu work in a virtual environment of their own, $(VENV), with the versions of constraints.txt, and can be run
 # again: what is there already is not made twice. `make dev VENV=path` builds into an environment that you have.
@@ -25,7 +25,7 @@ build_sources := pyproject.toml CMakeLists.txt $(wildcard cmake/*) $(shell find 
 
 sources := csrc tests benchmarks  # of C++ and CUDA
 
-.PHONY: dev demo test test-full lint format hooks bench pictures sass wheels gpu clean
+.PHONY: dev demo test test-full lint format hooks docs bench pictures sass wheels gpu clean
 .DELETE_ON_ERROR:
 
 dev: $(stamps)/built
@@ -54,6 +54,12 @@ format: $(stamps)/lint-tools
 hooks: $(stamps)/runtime $(stamps)/lint-tools
 	@$(pip) -c constraints.txt pre-commit
 	@$(VENV)/bin/pre-commit install
+
+# The site, into build/site, strictly: a broken link, a page that nothing leads to or a wrong docstring fails it. It
+# reads the sources, so neither torch nor the engine is needed.
+docs: $(stamps)/docs-tools
+	@rm -rf build/site && NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build -q
+	$(say) "the site is in build/site: open build/site/index.html"
 
 bench: $(stamps)/built $(stamps)/bench-tools
 	@$(py) benchmarks/run.py $(SUITES) --device cpu $(ARGS)
@@ -106,6 +112,12 @@ $(stamps)/test-tools: constraints.txt | $(py)
 
 $(stamps)/lint-tools: constraints.txt | $(py)
 	@$(pip) -c constraints.txt ruff clang-format mypy
+	@mkdir -p $(@D) && touch $@
+
+$(stamps)/docs-tools: constraints.txt | $(py)
+	@$(py) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "fusegen: make docs needs Python 3.11 or newer; $(py) is $$($(py) -V)"; exit 1; }
+	@$(pip) -c constraints.txt mkdocs-material mkdocstrings-python ruff
 	@mkdir -p $(@D) && touch $@
 
 $(stamps)/sass-tools: constraints.txt | $(py)

@@ -4,11 +4,10 @@ Prints the tables; with --write the pages are written, and pictures drawn. With 
 or stopped runs, it prints the tables of these alone, and --picture PNG draws their layers.
 
 Each platform that was measured (results/MACHINE/ISA, and the number of threads) is shown, the one on which
-fusegen does worst beside torch.nn first; for each suite its newest complete file is read. README.md has a
-line for each, and the worst one's picture and table of the GAN step (between the markers bench:start and
-bench:end, gan-bench:start and gan-bench:end); docs/benchmarks.md has all of each. Pictures go to
-results/MACHINE/ISA/layers.png. GPUs' tables, from the newest run or its parts, go between gpu-bench:start and
-gpu-bench:end.
+fusegen does worst beside torch.nn first; for each suite its newest complete file is read. README.md has the
+worst one's picture and says how often fusegen lost on each (between the markers bench:start and bench:end);
+docs/benchmarks.md has every table. Pictures go to results/MACHINE/ISA/layers.png. GPUs' tables, from the
+newest run or its parts, go to docs/benchmarks.md, between gpu-bench:start and gpu-bench:end.
 
 Exit status: 0 done; 1 --check found a page that says something else; 2 there are no results.
 """
@@ -26,7 +25,8 @@ from pages.cpu import LEGEND
 from pages.markdown import joined
 from pages.measured import PEERS, Platform, compared, gpu_folders, platforms, platforms_of
 
-BENCH, GAN, GPU = "bench", "gan-bench", "gpu-bench"
+BENCH, GPU = "bench", "gpu-bench"
+BENCHMARKS = "docs/benchmarks.md"
 
 
 def injected(page: str, text: str, marker: str, name: str = "page") -> str:
@@ -46,21 +46,21 @@ def picture_of(platform: Platform) -> Path | None:
 
 
 def gpu_texts() -> list[str]:
-    return [text for text in map(gpu.markdown, gpu_folders(record.RESULTS)) if text]
+    page = machine.ROOT / BENCHMARKS
+    return [text for folder in gpu_folders(record.RESULTS) if (text := gpu.markdown(folder, page))]
 
 
 def pages(found: list[Platform], gpus: list[str]) -> dict[Path, str]:
     """README.md and docs/benchmarks.md as they should be; what is no measured part stays as it is."""
-    readme, page = machine.ROOT / "README.md", machine.ROOT / "docs/benchmarks.md"
+    readme, page = machine.ROOT / "README.md", machine.ROOT / BENCHMARKS
     drawn = [path if (path := picture_of(platform)) and path.exists() else None for platform in found]
     front, whole = readme.read_text(), page.read_text()
     if gpus:
-        front = injected(front, "\n\n".join(gpus), GPU, readme.name)
+        whole = injected(whole, "\n\n".join(gpus), GPU, page.name)
     if found:
         front = injected(front, cpu.front(found, drawn[0], readme), BENCH, readme.name)
-        front = injected(front, cpu.gan_front(found[0]), GAN, readme.name)
         details = [[cpu.details(one, path, page)] for one, path in zip(found, drawn, strict=True)]
-        whole = injected(whole, joined([[LEGEND], *details]), BENCH, page.name)
+        whole = injected(whole, joined([*cpu.overview(found), *details]), BENCH, page.name)
     return {readme: front, page: whole}
 
 

@@ -8,6 +8,10 @@ import pytest
 README = Path(__file__).parent.parent / "README.md"
 
 
+def test_it_is_read_in_a_few_minutes():
+    assert len(README.read_text().splitlines()) <= 180
+
+
 @pytest.mark.filterwarnings("error")
 def test_the_ten_lines_run(capsys):
     examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)

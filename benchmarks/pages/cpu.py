@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,23 +22,28 @@ OTHERS = {
     "text": "a text model's whole step",
 }
 LEGEND = """\
-All figures are ratios, and have no unit: the time of each peer over fusegen's, 2× being twice as long;
-geometric mean over the grid (smallest–largest); above 1 fusegen is faster, what it lost is in bold, – was not
-read. H: hidden and input size; B: sequences in the batch; T: steps, which belong to H and B in the grid.
-Beside ONNX Runtime, OpenVINO and oneDNN, which pack weights before inference, fusegen does so too
-(`fusegen.frozen`)."""
+Each figure of the tables below is a ratio, without a unit: the time that another library takes, divided by
+fusegen's time for the same case. Above 1, fusegen is faster; – was not read. A cell gives the geometric mean
+over all cases, and in brackets the smallest and the largest; a smallest one below 1, a case that fusegen
+lost, is bold. Before inference, ONNX Runtime, OpenVINO and oneDNN pack their weights; beside them fusegen
+packs its own too (`fusegen.frozen`)."""
 SUMMARY = """\
-A line a machine and instruction set, the worst first. Time of torch.nn, or of the peer named, over fusegen's,
-fp32: geometric mean (smallest); above 1 fusegen is faster. GAN step: a dense discriminator's, beside the best
-of all ways to write it in torch. Every table and every lost case, versions and commits:
-[docs/benchmarks.md](docs/benchmarks.md)."""
+One line for each machine and instruction set, the one on which fusegen does worst first. Each figure is the
+time of torch.nn, or of the library that the column names, divided by fusegen's: the geometric mean over all
+cases in float32, and in brackets the smallest. Above 1 fusegen is faster. "GAN step" is a dense
+discriminator's without a penalty, beside the fastest of all ways to write it in PyTorch."""
+FRONT = (
+    "The picture compares layers in float32 on the {place} measured: {machine}. Each mark is the time that "
+    "another library takes, divided by fusegen's: right of 1 fusegen is faster, in the tinted part the other "
+    "library is. That happened in {lost}."
+)
 STEP = """\
-Time of plain torch over fusegen's, one discriminator step: geometric mean over dense networks and batches
-(smallest–largest)"""
+One step of a discriminator: the time of plain PyTorch divided by fusegen's, as the geometric mean over
+dense networks and batch sizes (smallest–largest)"""
 GAN_FORMS = {"none": "no penalty", "r1": "R1", "gp": "WGAN-GP"}
 INT8 = """\
-Layers with weights of 8 bits (`fusegen.quantize`), inference: time of each over theirs, geometric mean over
-sizes and lengths (smallest–largest)"""
+Layers with weights of 8 bits (`fusegen.quantize`), inference: the time of each alternative divided by
+theirs, as the geometric mean over sizes and lengths (smallest–largest)"""
 INT8_PEERS = {
     "frozen": "fusegen's float32",
     "torch.ao": "torch.ao",
@@ -86,9 +92,19 @@ def losses(rows: list[Row]) -> str:
     """Every layer case in which a peer was faster, the worst first."""
     lost = [entry for entry in select(rows, peer=tuple(PEERS)) if compared(entry) < 1]
     if not lost:
-        return "In no case of the grid was a peer faster."
+        return f"In none of {len(rows)} comparisons was another library faster than fusegen."
     items = [f"{place(e)} {PEERS[e.peer]} {compared(e):.2f}×" for e in sorted(lost, key=compared)]
-    return f"A peer was faster in {len(lost)} readings of {len(rows)}: {'; '.join(items)}."
+    return (
+        f"In {len(lost)} of {len(rows)} comparisons another library was faster than fusegen. With its time "
+        f"divided by fusegen's, the worst first: {'; '.join(items)}."
+    )
+
+
+def lost_on(platform: Platform) -> str:
+    """In how many comparisons of layers another library was faster."""
+    layers = select(platform.rows, suite="rnn", peer=tuple(PEERS))
+    lost = sum(compared(entry) < 1 for entry in layers)
+    return f"{lost} of {len(layers)} comparisons"
 
 
 def provenance(platform: Platform, page: Path) -> list[str]:
@@ -194,17 +210,20 @@ def picture_line(drawn: Path | None, page: Path) -> list[str]:
 
 
 def front(found: list[Platform], drawn: Path | None, page: Path) -> str:
-    """For the README: a line for each platform, and the worst one's picture."""
-    layers = select(found[0].rows, suite="rnn", peer=tuple(PEERS))
-    lost = [entry for entry in layers if compared(entry) < 1]
-    worst = f"The first of them in detail: a peer was faster in {len(lost)} readings of {len(layers)}."
-    return joined([[SUMMARY], summary(found), [worst], picture_line(drawn, page)])
+    """For the README: the worst platform's picture, and how often fusegen lost on each."""
+    measured = [platform for platform in found if select(platform.rows, suite="rnn", peer=tuple(PEERS))]
+    if not measured:
+        return "No layers were measured."
+    worst, *others = measured
+    lost = [f"{lost_on(worst)} on this machine", *(f"{lost_on(other)} on {other.name}" for other in others)]
+    place = "least favourable of the machines" if others else "machine"
+    text = FRONT.format(place=place, machine=worst.name, lost=", in ".join(lost))
+    return joined([textwrap.wrap(text, 118), picture_line(drawn, page)])
 
 
-def gan_front(platform: Platform) -> str:
-    """For the README: the step on one platform."""
-    made = gan_table(platform.rows)
-    return joined([[f"{STEP}, {platform.name}:"], made] if made else [["Not measured."]])
+def overview(found: list[Platform]) -> list[list[str]]:
+    """For the top of docs/benchmarks.md: a line for each platform, and how the tables below are read."""
+    return [["## All machines"], [SUMMARY], summary(found), [LEGEND]]
 
 
 def details(platform: Platform, drawn: Path | None, page: Path) -> str:

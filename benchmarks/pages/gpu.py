@@ -1,23 +1,23 @@
-"""What README.md says of a GPU: the newest run or its parts, beside cuDNN."""
+"""What docs/benchmarks.md says of a GPU: the newest run or its parts, beside cuDNN."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from gpu.rnn import CELLS, DTYPES
-from harness import machine, record
+from harness import record
 from harness.bars import ratios, select
 from harness.record import Row
 from harness.sweep import FAILED, TIME_IS_UP, WRONG
-from pages.markdown import spread, table
+from pages.markdown import link, spread, table
 from pages.measured import newest_parts
 from pages.picture import MODES
 from speed.gan import is_dense
 
 NAMES = {"bfloat16": "bf16", "float16": "fp16", "tf32": "TF32", "float32": "fp32"}
 LEGEND = """\
-Time of torch.nn (cuDNN) over fusegen's, whole module call, T=512, input size H: geometric mean over the
-shapes measured (smallest–largest); above 1 fusegen is faster."""
+The time of torch.nn (cuDNN) divided by fusegen's, for a whole call of the module with T = 512 steps and
+input size H: geometric mean over the shapes measured (smallest–largest); above 1 fusegen is faster."""
 PROVENANCE = """\
 {links}: {machine}, driver {driver}, CUDA {cuda}, cuDNN {cudnn}, torch {torch}, commit {commit}."""
 
@@ -58,8 +58,8 @@ def losses(rows: list[Row]) -> str:
     return f"torch.nn was faster in {len(lost)} of {len(torch)} layer cases: {'; '.join(items)}."
 
 
-def markdown(folder: Path) -> str:
-    """Everything measured on one GPU; "" if nothing complete was."""
+def markdown(folder: Path, page: Path) -> str:
+    """Everything measured on one GPU, for `page`; "" if nothing complete was."""
     parts = newest_parts(folder)
     found = [
         (path, entry)
@@ -81,7 +81,7 @@ def markdown(folder: Path) -> str:
         if entry.unit == FAILED and entry.note == TIME_IS_UP
     ]
     files = sorted({path for by_part in parts.values() for path in by_part.values()})
-    links = ", ".join(f"[{path.name}]({path.relative_to(machine.ROOT)})" for path in files)
+    links = ", ".join(f"[{path.name}]({link(path, page)})" for path in files)
     text = [[LEGEND], layer_table(rows), [losses(rows)]]
     if missing:
         text.append([f"Not whole yet: {'; '.join(missing)}."])

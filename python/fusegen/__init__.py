@@ -42,7 +42,10 @@ _LAZY_MODULES = (
 
 def info(shape: str | None = None, device: str = "cpu") -> str:
     """What ``fusegen info`` prints; ``shape`` is its ``--shape``: "cell,I,H,B,T,dtype,train|infer",
-    ``device`` its ``--device``: "cpu", "cuda", or a GPU generation, "sm_80" to "sm_120"."""
+    ``device`` its ``--device``: "cpu", "cuda", or a GPU generation, "sm_80" to "sm_120".
+
+    Raises ValueError, naming the part, for a shape that is not of that form, or another device.
+    """
     from ._info import info
 
     return info(shape, device)

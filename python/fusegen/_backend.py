@@ -65,12 +65,15 @@ _backend = _from_environment()
 
 
 def set_backend(name: str) -> None:
-    """Sets what runs recurrent layers and cells in this process: "auto", "fused" or "torch".
+    """Sets what runs recurrent layers and cells in this process.
 
-    fused: fusegen's kernels, and a RuntimeError where there are none for the device or dtype. torch: torch's
-    own operators. auto (the start value unless FUSEGEN_BACKEND is set): the fused kernels except where a
-    committed measurement says that torch is faster, or where nothing was measured yet (GPUs), and torch's own
-    operators where there are no fused kernels. Raises ValueError for other names.
+    Args:
+        name: "fused": fusegen's kernels; a call raises RuntimeError where there are none for its device or
+            dtype. "torch": torch's own operators. "auto", the value at start unless FUSEGEN_BACKEND is set:
+            the fused kernels, except where a committed measurement says that torch is faster, where nothing
+            was measured yet (GPUs), and where there are no fused kernels.
+
+    Raises ValueError for other names.
     """
     global _backend
     _backend = _valid(name, "set_backend")

@@ -18,7 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LOSSES = ("non_saturating", "minimax", "hinge", "least_squares", "wasserstein", "relativistic")
+"""The names of the losses, which ``discriminator_loss``, ``generator_loss`` and every step take."""
 SMOOTHED = ("non_saturating", "minimax")
+"""The losses of ``LOSSES`` that take label smoothing."""
 
 
 def check_loss(loss: str, label_smoothing: float = 0.0) -> None:
@@ -38,7 +40,11 @@ def check_loss(loss: str, label_smoothing: float = 0.0) -> None:
 
 def discriminator_loss(loss: str, r: Tensor, f: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """The discriminator's loss of logits r [Nr] and f [Nf], a scalar; the target of real samples is 1 less
-    ``label_smoothing``. Raises ValueError for unknown names, or a relativistic loss of unequal sizes."""
+    ``label_smoothing``. Raises ValueError for unknown names, or a relativistic loss of unequal sizes.
+
+    loss: one of ``LOSSES``, whose papers and formulas are in ``fusegen.losses``, from Goodfellow et al.
+    2014 on. Of the logits' dtype, any floating one.
+    """
     check_loss(loss, label_smoothing)
     if loss in SMOOTHED:  # cross entropy with the target
         real = F.softplus(-r)
@@ -56,7 +62,11 @@ def discriminator_loss(loss: str, r: Tensor, f: Tensor, label_smoothing: float =
 
 def generator_loss(loss: str, f: Tensor, r: Tensor | None = None) -> Tensor:
     """The generator's loss of logits f [Nf], a scalar; the relativistic one needs the real samples' r [Nf].
-    Raises ValueError for unknown names, or where r is missing or of another size."""
+    Raises ValueError for unknown names, or where r is missing or of another size.
+
+    loss: one of ``LOSSES``, whose papers and formulas are in ``fusegen.losses``, from Goodfellow et al.
+    2014 on. Of the logits' dtype, any floating one.
+    """
     check_loss(loss)
     if loss == "non_saturating":
         return F.softplus(-f).mean()

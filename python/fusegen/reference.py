@@ -41,9 +41,15 @@ from ._inside import (
 )
 
 Weights = Sequence[Tensor | None]
-States = tuple[Tensor, ...]  # h, or h and c
-Step = Callable[..., States]  # (t, gx, *states) -> states
-Mask = Tensor | None  # what its element is multiplied by
+"""The weights of a layer, flat: per direction ``[W, R, b_ih, b_hh]``, of an LSTM and ``W_hr`` or None;
+biases are None where the layer has none."""
+States = tuple[Tensor, ...]
+"""The state of a layer: (h,), or of an LSTM (h, c)."""
+Step = Callable[..., States]
+"""One step: ``(t, gx, *states) -> states``, with ``gx = W x_t + b_ih``."""
+Mask = Tensor | None
+"""A mask of dropout, by which its elements are multiplied: 0 or 1 / (1 - p); None where there is no
+dropout."""
 _HALF = (torch.bfloat16, torch.float16)
 _MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
 
@@ -88,7 +94,11 @@ def lstm_step(
     W_hr: Tensor | None,
     masks: _Masks = _NO_MASKS,
 ) -> tuple[Tensor, Tensor]:
-    """One LSTM step from ``gx = W x + b_ih`` [B, 4H], h [B, P], c [B, H] to (h, c)."""
+    """One LSTM step from ``gx = W x + b_ih`` [B, 4H], h [B, P], c [B, H] to (h, c).
+
+    R [4H, P], b_hh [4H] or None, W_hr [P, H] or None. masks: of recurrent dropout. Any floating dtype;
+    errors are torch's own. The equations of torch.nn.LSTM, gates i, f, g, o.
+    """
     i, f, g, o = (gx + F.linear(_masked(h, masks.h), R, b_hh)).chunk(4, -1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * _masked(torch.tanh(g), masks.candidate)
     h = torch.sigmoid(o) * torch.tanh(c)
@@ -96,7 +106,11 @@ def lstm_step(
 
 
 def gru_step(gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None, masks: _Masks = _NO_MASKS) -> Tensor:
-    """One GRU step from ``gx = W x + b_ih`` [B, 3H] and h [B, H]: n = tanh(gx_n + r * (R_n h + b_hn))."""
+    """One GRU step from ``gx = W x + b_ih`` [B, 3H] and h [B, H]: n = tanh(gx_n + r * (R_n h + b_hn)).
+
+    R [3H, H], b_hh [3H] or None. masks: of recurrent dropout. Any floating dtype; errors are torch's own.
+    The equations of torch.nn.GRU, gates r, z, n.
+    """
     xr, xz, xn = gx.chunk(3, -1)
     hr, hz, hn = F.linear(_masked(h, masks.h), R, b_hh).chunk(3, -1)
     z = torch.sigmoid(xz + hz)
@@ -107,14 +121,22 @@ def gru_step(gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None, masks: _Mask
 def rnn_step(
     gx: Tensor, h: Tensor, R: Tensor, b_hh: Tensor | None, relu: bool, masks: _Masks = _NO_MASKS
 ) -> Tensor:
-    """One RNN step from ``gx = W x + b_ih`` [B, H] and h [B, H], tanh or relu."""
+    """One RNN step from ``gx = W x + b_ih`` [B, H] and h [B, H], tanh or relu.
+
+    R [H, H], b_hh [H] or None. masks: of recurrent dropout. Any floating dtype; errors are torch's own. The
+    equations of torch.nn.RNN.
+    """
     a = gx + F.linear(_masked(h, masks.h), R, b_hh)
     return _masked(torch.relu(a) if relu else torch.tanh(a), masks.candidate)
 
 
 def weight_drop(R: Tensor, key: Tensor, place: int, rate: float) -> Tensor:
     """R [G*H, P] with each element zero with the probability ``rate``, else divided by 1 - rate: DropConnect
-    as Merity et al. 2018 (arXiv:1708.02182) use it. It is its own gradient."""
+    as Merity et al. 2018 (arXiv:1708.02182) use it. It is its own gradient.
+
+    key: an int64 scalar, from which the mask is made. place: which matrix of the call it is, so that each
+    has a mask of its own. Any floating dtype; errors are torch's own.
+    """
     rows = torch.arange(R.shape[0], device=R.device)
     dropped = _philox.dropped(key, WEIGHT_DROP, place, rows, R.shape[1], rate)
     return torch.where(dropped, torch.zeros_like(R), R * (1 / (1 - single(rate))))
@@ -248,7 +270,12 @@ def lstm(
     inside: Inside | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One LSTM layer. x [T, B, I], h0 [D, B, P], c0 [D, B, H] (None: zeros), lengths [B] (None: all T) -> y
-    [T, B, D*P], h_n, c_n."""
+    [T, B, D*P], h_n, c_n.
+
+    weights: per direction [W, R, b_ih, b_hh, W_hr], see ``Weights``. inside: resets, dropout and zoneout;
+    None for none. Any floating dtype, 16-bit ones computed in float32; errors are torch's own. Hochreiter
+    and Schmidhuber 1997 with forget gates, as torch.nn.LSTM.
+    """
 
     def step_of(R: Tensor, b_hh: Tensor | None, W_hr: Tensor | None) -> Step:
         return functools.partial(lstm_step, R=R, b_hh=b_hh, W_hr=W_hr)
@@ -265,7 +292,12 @@ def gru(
     inside: Inside | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One GRU layer. x [T, B, I], h0 [D, B, H] (None: zeros), lengths [B] (None: all T) -> y [T, B, D*H], h_n
-    [D, B, H]."""
+    [D, B, H].
+
+    weights: per direction [W, R, b_ih, b_hh]. inside: resets, dropout and zoneout; None for none. Any
+    floating dtype, 16-bit ones computed in float32; errors are torch's own. Cho et al. 2014, as
+    torch.nn.GRU.
+    """
 
     def step_of(R: Tensor, b_hh: Tensor | None) -> Step:
         return lambda gx, h, masks: (gru_step(gx, h, R, b_hh, masks),)
@@ -283,7 +315,11 @@ def rnn(
     inside: Inside | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One RNN layer, tanh or relu. x [T, B, I], h0 [D, B, H] (None: zeros), lengths [B] (None: all T) -> y
-    [T, B, D*H], h_n [D, B, H]."""
+    [T, B, D*H], h_n [D, B, H].
+
+    weights: per direction [W, R, b_ih, b_hh]. inside: resets, dropout and zoneout; None for none. Any
+    floating dtype, 16-bit ones computed in float32; errors are torch's own. Elman 1990, as torch.nn.RNN.
+    """
 
     def step_of(R: Tensor, b_hh: Tensor | None) -> Step:
         return lambda gx, h, masks: (rnn_step(gx, h, R, b_hh, relu, masks),)
@@ -300,23 +336,35 @@ def _one_step(
 
 
 def lstm_cell(x: Tensor, h: Tensor | None, c: Tensor | None, weights: Weights) -> tuple[Tensor, Tensor]:
-    """One LSTM step. x [B, I], h and c [B, H] (None: zeros), weights [W, R, b_ih, b_hh] -> (h, c)."""
+    """One LSTM step. x [B, I], h and c [B, H] (None: zeros), weights [W, R, b_ih, b_hh] -> (h, c).
+
+    Any floating dtype; errors are torch's own. The equations of torch.nn.LSTMCell.
+    """
     h_next, c_next = _one_step(lstm, x, (h, c), [*weights, None])
     return h_next, c_next
 
 
 def gru_cell(x: Tensor, h: Tensor | None, weights: Weights) -> Tensor:
-    """One GRU step. x [B, I], h [B, H] (None: zeros), weights [W, R, b_ih, b_hh] -> h."""
+    """One GRU step. x [B, I], h [B, H] (None: zeros), weights [W, R, b_ih, b_hh] -> h.
+
+    Any floating dtype; errors are torch's own. The equations of torch.nn.GRUCell.
+    """
     return _one_step(gru, x, (h,), weights)[0]
 
 
 def rnn_cell(x: Tensor, h: Tensor | None, weights: Weights, relu: bool = False) -> Tensor:
-    """One RNN step, tanh or relu. x [B, I], h [B, H] (None: zeros), weights [W, R, b_ih, b_hh] -> h."""
+    """One RNN step, tanh or relu. x [B, I], h [B, H] (None: zeros), weights [W, R, b_ih, b_hh] -> h.
+
+    Any floating dtype; errors are torch's own. The equations of torch.nn.RNNCell.
+    """
     return _one_step(functools.partial(rnn, relu=relu), x, (h,), weights)[0]
 
 
 class MlpStep(NamedTuple):
-    """loss (penalty included), penalty, logits [Nr + Nf], scalars as ``ops.discriminator.SCALARS``."""
+    """loss (penalty included), penalty, logits [Nr + Nf], scalars as ``ops.discriminator.SCALARS``.
+
+    All of the samples' dtype, a floating one; loss and penalty are scalars.
+    """
 
     loss: Tensor
     penalty: Tensor
@@ -326,7 +374,10 @@ class MlpStep(NamedTuple):
 
 class Smooth(NamedTuple):
     """A smooth activation of a discriminator's dense layers: its value, and its first derivative, which can
-    be differentiated again. Functions of what the layer gave, and of ELU's alpha."""
+    be differentiated again. Functions of what the layer gave, and of ELU's alpha.
+
+    value, derivative: of tensors of any shape and floating dtype.
+    """
 
     value: Callable[[Tensor, float], Tensor]
     derivative: Callable[[Tensor, float], Tensor]
@@ -360,6 +411,7 @@ SMOOTH = {
         lambda x, alpha: torch.where(x <= 0, alpha * torch.exp(x.clamp(max=0)), 1.0),
     ),
 }
+"""The smooth activations that a fused discriminator step takes, by name."""
 
 
 def dropout_factors(
@@ -367,7 +419,11 @@ def dropout_factors(
 ) -> Tensor:
     """What Dropout multiplies by, 0 or 1 / (1 - rate), of this shape, rows by elements: of a discriminator's
     layer number ``layer`` (from 0), of what that reads; group: 0 for real samples, 1 for fake, 2 for a
-    penalty's points. It is of like's dtype and device."""
+    penalty's points. It is of like's dtype and device.
+
+    key: an int64 scalar. The result is [rows, n]; errors are torch's own. Philox of Salmon et al. 2011, as
+    the kernels have it.
+    """
     rows, n = shape
     at = torch.arange(rows, device=like.device)
     dropped = _philox.below(key, DISCRIMINATOR, 3 * layer + group, at, n, rate)
@@ -446,7 +502,18 @@ def mlp_discriminator_step(
     key: Tensor | None = None,
 ) -> MlpStep:
     """The step of ``ops.discriminator.mlp_discriminator_step``: GAN losses of ``fusegen.losses``, R1 and R2
-    (Mescheder et al. 2018, arXiv:1801.04406), WGAN-GP (Gulrajani et al. 2017, arXiv:1704.00028)."""
+    (Mescheder et al. 2018, arXiv:1801.04406), WGAN-GP (Gulrajani et al. 2017, arXiv:1704.00028).
+
+    real [Nr, n], fake [Nf, n] and mixed [Nm, n]: samples, the last for ``gp``; real is None in a
+    generator's step that does not pair. weights [n_l, n_{l-1}] and biases [n_l] or None: of the layers, the
+    last giving one logit. slopes: what stands behind each layer but the last, a LeakyReLU of this slope, or
+    ReLU at 0. activations: a layer's name in ``SMOOTH``, where it has a smooth one instead; slopes then
+    hold ELU's alpha. dropouts: how likely an element that a layer reads is dropped; key: an int64, of which
+    the masks are made. loss: one of ``LOSSES``. generator: its turn. target: of real samples. r1, r2, gp:
+    weights of the penalties. near_real, near_fake: weights of approximate penalties; where one is not 0,
+    the second half of real, or of fake, are the same samples with noise. counted: how many features get a
+    gradient and count in ||grad D||; 0 for all. Any floating dtype; errors are torch's own.
+    """
     dtype = fake.dtype
     real, fake, mixed = _wide(real), _wide(fake), _wide(mixed)
     weights, biases = [_wide(w) for w in weights], [_wide(b) for b in biases]

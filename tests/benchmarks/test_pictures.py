@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_every_picture_of_the_pages_is_drawn_and_each_is_shown():

@@ -26,7 +26,7 @@ def test_a_recipe_holds_every_option_and_is_what_a_run_would_write_down(path, tm
 
 
 def test_the_docs_link_to_every_recipe_and_to_no_other():
-    pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
     named = {
         name for page in pages for name in re.findall(r"recipes/([\w-]+\.json)", page.read_text("utf-8"))
     }

@@ -20,6 +20,8 @@ class Shuffled:
     padded; the batches still come in random order.
     The position is a number of steps, so that it means the same to every part.
     Raises ValueError where there are fewer samples than one batch.
+
+    Each item is int64 [N], the numbers of a batch or of the part of it.
     """
 
     def __init__(
@@ -62,7 +64,11 @@ class Shuffled:
 
 
 class Fetched:
-    """What `fetch` makes of the numbers that `order` gives: a task's `Batches`."""
+    """What `fetch` makes of the numbers that `order` gives: a task's `Batches`.
+
+    order: of ``Shuffled``. fetch: takes int64 [N], the numbers of a batch, and gives it, of any kind.
+    Raises what ``fetch`` raises; errors in a state are those of ``Shuffled``.
+    """
 
     def __init__(self, order: Shuffled, fetch: Callable[[Tensor], Any]):
         self._order, self._fetch = order, fetch

@@ -21,7 +21,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".
 
 @dataclass(frozen=True)
 class Images:
-    """pixels: uint8 [N, C, H, W]. labels: int64 [N] or None; classes: their names. skipped: as in `Text`."""
+    """pixels: uint8 [N, C, H, W]. labels: int64 [N] or None; classes: their names. skipped: as in `Text`.
+
+    name: where they came from, for people.
+    """
 
     name: str
     pixels: Tensor
@@ -97,7 +100,10 @@ def read_images(
 
 
 def has_test_split(source: str) -> bool:
-    """Whether the source is a folder with MNIST's or CIFAR's files of the test split."""
+    """Whether the source is a folder with MNIST's or CIFAR's files of the test split.
+
+    source: as in `read_images`. Nothing is raised: what is no folder has none.
+    """
     folder = Path(source)
     if _first_of(folder, "t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte"):
         return True

@@ -13,7 +13,10 @@ from .text import read_text
 
 @dataclass(frozen=True)
 class Pairs:
-    """Sentence i of `targets` renders sentence i of `sources`. skipped: what was left out, and why."""
+    """Sentence i of `targets` renders sentence i of `sources`. skipped: what was left out, and why.
+
+    name: where they came from, for people.
+    """
 
     name: str
     sources: tuple[str, ...]
@@ -34,6 +37,8 @@ def read_pairs(source: str, argument: str = "source", *, utf8: bool = True) -> P
     utf8: refuse what is not UTF-8; else it is read as Latin-1, which any bytes are, and `Pairs.skipped` says
     so. Raises OSError or ValueError, beginning with `argument`, for what cannot be read, does not
     match line by line, or holds no pair.
+
+    source: one of these.
     """
     if source == "reverse":
         pairs = reversals()
@@ -50,7 +55,10 @@ def read_pairs(source: str, argument: str = "source", *, utf8: bool = True) -> P
 
 def reversals(count: int = 50_000, shortest: int = 5, longest: int = 20, seed: int = 0) -> Pairs:
     """Words of random small letters and the same words backwards; `count` different ones, each length from
-    `shortest` to `longest` as likely. Raises TypeError or ValueError, naming the argument."""
+    `shortest` to `longest` as likely. Raises TypeError or ValueError, naming the argument.
+
+    seed: of the letters; the same one gives the same words.
+    """
     count, shortest = whole("count", count, 1), whole("shortest", shortest, 1)
     longest = whole("longest", longest, shortest)
     possible = sum(26**length for length in range(shortest, longest + 1))

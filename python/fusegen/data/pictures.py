@@ -33,6 +33,9 @@ def photo_patches(size: int = 32, count: int = 4096, *, channels: int = 3, seed:
     427 x 640), half of each, at half their resolution. Labels: which photograph.
 
     Raises ModuleNotFoundError, saying what to install, where scikit-learn or pillow is missing.
+
+    size: pixels of a side. channels: 3, or 1 for grey. seed: of the places. Pixels are uint8 [count,
+    channels, size, size].
     """
     size, count = whole("size", size, 4, 213), whole("count", count, 2)
     _check_channels(channels)
@@ -52,7 +55,10 @@ def photo_patches(size: int = 32, count: int = 4096, *, channels: int = 3, seed:
 
 def fitted(images: Images, size: int, channels: int) -> Images:
     """The same images as uint8 [N, channels, size, size]: the shorter side brought to ``size`` bilinearly and
-    the middle cut out; grey ones repeated to 3 channels, coloured ones made grey by ITU-R 601."""
+    the middle cut out; grey ones repeated to 3 channels, coloured ones made grey by ITU-R 601.
+
+    Raises TypeError or ValueError for a size below 1, or other channels than 1 and 3.
+    """
     _check_channels(channels)
     pixels = images.pixels if images.pixels.shape[1] in (1, 3) else images.pixels[:, :3]
     if pixels.shape[1] == 2:  # grey and opacity

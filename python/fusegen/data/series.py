@@ -75,6 +75,8 @@ def share_prices(steps: int = 24, stride: int = 1) -> Series:
     data: the first years of the "stocks" of TimeGAN (Yoon et al. 2019).
 
     Raises ModuleNotFoundError or FileNotFoundError where matplotlib or its sample data are missing.
+
+    steps: of a window. stride: from one window to the next, in days.
     """
     with np.load(_sample_data("goog.npz")) as found:
         table = found["price_data"]
@@ -87,6 +89,8 @@ def eeg(steps: int = 64, stride: int = 4) -> Series:
     """Four channels of an electroencephalogram, 800 samples, of matplotlib's sample data.
 
     Raises ModuleNotFoundError or FileNotFoundError where matplotlib or its sample data are missing.
+
+    steps: of a window. stride: from one window to the next, in steps.
     """
     values = np.fromfile(_sample_data("eeg.dat"), dtype=np.float64).reshape(800, 4)
     return windows("an electroencephalogram", [values], steps, stride, features=("PG3", "PG5", "PG7", "PG9"))
@@ -114,6 +118,8 @@ def read_series(
     Raises OSError for what cannot be read and ValueError for what does not fit, options of tables for what is
     none among it; the message begins with ``argument`` or the option. ModuleNotFoundError where pandas or
     soundfile is needed and missing.
+
+    path: of the file or folder.
     """
     if not os.fspath(path):
         raise ValueError(f"{argument}: expected a path, got an empty one")
@@ -169,6 +175,10 @@ def windows(
 
     Each feature's least and largest value become -1 and 1 (a constant one becomes 0), or -full_scale and
     full_scale where that is given.
+
+    name: where they came from, for people. recordings: of any real dtype; the values of the result are
+    float32. features: the names of the F columns. Raises TypeError or ValueError for steps or a stride
+    below 1; recordings that do not fit together end in numpy's own errors.
     """
     steps, stride = whole("steps", steps, 1), whole("stride", stride, 1)
     joined = np.concatenate(recordings)

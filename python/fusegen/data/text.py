@@ -116,6 +116,8 @@ def tokenize(
     vocabulary: the one to use, which a tokenizer must be given with; by default the `limit` most frequent
     characters or words of the first 90 % are kept.
     Raises ValueError, naming `argument`, for text that is not UTF-8 and for token numbers in place of text.
+
+    kind: "byte", "character", "word" or "tokenizer".
     """
     if text.vocabulary.kind == "ids":
         if kind != "byte":
@@ -171,7 +173,11 @@ def read_text(path: str | os.PathLike[str], argument: str = "path", *, utf8: boo
 
 
 def split(tokens: Tensor, held_out: float = HELD_OUT) -> tuple[Tensor, Tensor]:
-    """tokens [N] -> (the first part, the last `held_out` of it), both views."""
+    """tokens [N] -> (the first part, the last `held_out` of it), both views.
+
+    tokens: of any dtype, uint8 or int64 among them. held_out: a share from 0 to 1. Nothing is raised; a
+    part may be empty.
+    """
     cut = tokens.numel() - round(tokens.numel() * held_out)
     return tokens[:cut], tokens[cut:]
 

@@ -227,5 +227,8 @@ def cut(text: str, kind: str) -> Sequence[str]:
 
 
 def count_characters(tokens: Tensor) -> int:
-    """UTF-8 characters in bytes [N] (uint8), counted by their first bytes; at least 1."""
+    """UTF-8 characters in bytes [N] (uint8), counted by their first bytes; at least 1.
+
+    tokens: uint8 [N]. Nothing is raised for bytes that are no UTF-8: first bytes are counted.
+    """
     return max(1, int(((tokens & 0xC0) != 0x80).sum()))

@@ -33,6 +33,8 @@ def training_figure(log: Iterable[Mapping[str, Any]], title: str = "", columns: 
     numbers by name}; a line with "lr" holds losses, the others measures. Means over about 60 parts of the
     steps are drawn of losses. Shaded: where the log has a signal. Raises ValueError for a log without
     figures, ModuleNotFoundError without matplotlib.
+
+    title: above all panels; none by default.
     """
     lines = list(log)
     panels = _panels(lines)

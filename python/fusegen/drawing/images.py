@@ -20,6 +20,8 @@ class Panel(NamedTuple):
 
     1 channel is grey and 3 are coloured; of other numbers of channels the first is shown. title: above.
     headings: above the columns; rows: left of the rows.
+
+    images: of any floating dtype. columns: how many side by side.
     """
 
     images: Tensor

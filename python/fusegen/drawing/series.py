@@ -9,7 +9,8 @@ from torch import Tensor
 
 from . import style
 
-LINES = 6  # in a panel
+LINES = 6
+"""How many features a panel of ``series_figure`` draws at most; the first ones are taken."""
 FEATURES = 8  # of more, the first are drawn
 _ROW, _ALONE, _REST = 1.05, 1.9, 0.75  # inches: a row's height, of a single one, of titles and the axis
 
@@ -30,6 +31,8 @@ def series_figure(
     features: their names; units: of some of them, by name. step: what the steps are. source: what the data
     are. width: in inches. A row's two panels have one scale. Raises ValueError for other shapes,
     ModuleNotFoundError without matplotlib.
+
+    drawn, real: of any floating dtype.
     """
     for name, x in (("drawn", drawn), ("real", real)):
         if x is not None and (x.dim() != 3 or 0 in x.shape):

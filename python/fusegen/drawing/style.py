@@ -13,9 +13,14 @@ WIDTH = 8.3
 NARROW = 4.1  # of what is read on a telephone too: its letters are legible at 360 pixels
 DPI = 100
 TEXT = 9  # points: 12.5 pixels
-# Okabe and Ito's colours, which the colour-blind tell apart, the palest last.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
-MUTED, FAINT, ALARM = "#666666", "#e5e5e5", "#f6d9d0"
+"""The colours of lines, as "#rrggbb": those of Okabe and Ito (2008), which colour-blind readers can tell
+apart. The palest come last."""
+MUTED = "#666666"
+"""The grey of what stays in the background: axes, notes, lines to compare with."""
+FAINT = "#e5e5e5"
+ALARM = "#f6d9d0"
+"""The tint behind what went wrong: a signal of a training run, the losing side of a benchmark."""
 
 _STYLE = {
     "figure.dpi": DPI,
@@ -58,7 +63,11 @@ def styled() -> Iterator[None]:
 
 def figure(width: float = WIDTH, height: float = 3.0, **how: Any) -> Any:
     """A new figure of so many inches, of no window and of no list of figures, to be drawn in under
-    ``styled``."""
+    ``styled``.
+
+    width, height: in inches, of 100 pixels each. how: other arguments of matplotlib's Figure. Raises
+    ModuleNotFoundError without matplotlib; other errors are matplotlib's own.
+    """
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), **how)
@@ -66,7 +75,10 @@ def figure(width: float = WIDTH, height: float = 3.0, **how: Any) -> Any:
 
 def png(drawn: Any, dpi: int = DPI) -> bytes:
     """A figure as the content of a PNG file, so many pixels an inch: the same bytes for the same figure and
-    matplotlib."""
+    matplotlib.
+
+    drawn: a figure of matplotlib's. Errors are matplotlib's own.
+    """
     content = io.BytesIO()
     with styled():
         drawn.savefig(content, format="png", dpi=dpi, metadata={"Software": None})

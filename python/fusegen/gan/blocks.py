@@ -26,6 +26,7 @@ class Residual(nn.Module):
         self.body, self.shortcut = body, shortcut
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: [N, ...], what body takes -> shortcut(x) + body(x), of body's shape."""
         way = x if self.shortcut is None else self.shortcut(x)
         return added(way, self.body(x))
 
@@ -57,6 +58,7 @@ class MinibatchStd(nn.Module):
         self.group, self.channels = whole("group", group, 1), whole("channels", channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: [N, C, ...] -> [N, C + channels, ...], the statistics behind the features."""
         parts = self.parts(x)
         deviation = (parts.var(0, correction=0) + EPS).sqrt()
         return self.joined(x, deviation.mean(2))
@@ -93,6 +95,8 @@ class Projection(nn.Module):
 
     A step gives it labels: ``discriminator_step(D, real, fake, labels=...)``. Raises TypeError or ValueError
     for options, ValueError for a body of other features or labels that do not fit, None among them.
+
+    features: of what body gives. num_classes: how many labels there are.
     """
 
     def __init__(self, body: nn.Module, features: int, num_classes: int) -> None:
@@ -127,6 +131,10 @@ class HeldLabels(nn.Module):
 
     A step reads it as D and leaves the rest of dim 1 out of ||grad D||, of the noise of an approximate
     penalty too.
+
+    D: a network whose forward takes one tensor. width: how many features along dim 1 count, at least 1.
+    Raises TypeError or ValueError, naming the argument. The labels are those of Mirza and Osindero 2014
+    (arXiv:1411.1784).
     """
 
     sample_dim = 0

@@ -51,7 +51,11 @@ def fused_critic(discriminator_steps: int = 1) -> Iterator[None]:
 
 class FusedCritic(nn.Module):
     """A critic of ctgan's as its loop calls one: fake samples, real samples, their penalty, so many times;
-    then the generator's fake samples."""
+    then the generator's fake samples.
+
+    critic: the package's Discriminator. steps: turns of the critic for one of the generator.
+    ``fused_critic`` makes one; its errors are there.
+    """
 
     def __init__(self, critic: nn.Module, steps: int) -> None:
         super().__init__()

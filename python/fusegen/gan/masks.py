@@ -14,7 +14,11 @@ from .chain import parse
 
 
 class DropoutMasks(NamedTuple):
-    """Of what one map of D reads, n elements a row: bool [rows, n], true where an element is kept."""
+    """Of what one map of D reads, n elements a row: bool [rows, n], true where an element is kept.
+
+    real, fake, mixed: of real samples [Nr, n], of fake ones [Nf, n], and of the interpolates of ``gp`` [Nm,
+    n].
+    """
 
     real: Tensor
     fake: Tensor
@@ -41,6 +45,9 @@ def dropout_masks(
     that of all of them together. Masks lie where D's weights do. D has to be in the mode it was in.
 
     Raises ValueError for a D that no fused step runs, or counts below 0; TypeError for another key.
+
+    Of each map a ``DropoutMasks``, bool [samples, n]. Philox (Salmon et al. 2011) makes them from the key,
+    an int64 scalar.
     """
     found = parse(D)
     if isinstance(found, str):

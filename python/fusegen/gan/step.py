@@ -49,41 +49,41 @@ def discriminator_step(
     sample_dim: int | None = None,
     pac: int = 1,
 ) -> StepOutput:
-    """The discriminator's loss on real and fake samples, ready for ``backward``.
+    """The discriminator's loss on real and fake samples, penalties included, ready for ``backward``: that of
+    ``loss``, as ``fusegen.losses`` has it, plus r1/2 mean ||grad D(real)||^2 + r2/2 mean ||grad D(fake)||^2 +
+    gp mean (||grad D(x)|| - 1)^2, x uniform between pairs of real and fake samples. (R1, R2: Mescheder et al.
+    2018, arXiv:1801.04406; WGAN-GP: Gulrajani et al. 2017, arXiv:1704.00028.)
 
-    loss: one of ``fusegen.losses.LOSSES`` (the formulas stand there), plus r1/2 mean ||grad D(real)||^2 +
-    r2/2 mean ||grad D(fake)||^2 + gp mean (||grad D(x)|| - 1)^2, with x uniform between the pairs of real
-    and fake, drawn from ``generator``. label_smoothing: real targets become 1 less this.
+    Args:
+        D: gives logits [N], [N, 1], or patches [N, 1, h, w], whose mean counts. Must not end in a Sigmoid.
+        real: samples [Nr, ...] of any floating dtype. Receives a gradient where it asks for one.
+        fake: samples [Nf, ...] of the same features, dtype and device; ``fake.detach()`` keeps G out.
+        loss: one of ``LOSSES``.
+        r1: weight of R1.
+        r2: weight of R2.
+        gp: weight of WGAN-GP, whose x are drawn from ``generator``.
+        approximate_r1: a deviation s above 0: r1 weighs r1/2 mean ((D(real + s e) - D(real)) / s)^2 instead,
+            e standard normal from ``generator``: on average R1 plus terms of order s^2, without a second
+            backward. It is the approximated R1 of Lin et al. 2025 (arXiv:2501.08316), whose weight of ||D(x)
+            - D(N(x, s))||^2 is r1 / (2 s^2). Dropout's masks are the same with noise and without.
+        approximate_r2: the same of fake samples and r2, whose noise is drawn after that of real ones.
+        label_smoothing: the target of real samples is 1 less this.
+        labels: int64 [N], of real and fake samples, for a D that takes (x, labels), as ``Projection`` does.
+        real_labels: those of real samples, where they differ.
+        fake_labels: those of fake samples, where they differ.
+        generator: of all randomness; torch's own if None.
+        sample_dim: the dim along which samples lie, and a promise that D treats each by itself, so that both
+            halves pass D at once; by default D's attribute of that name, or 0 for chains of modules known to
+            do so; else D is called twice, real samples first.
+        pac: D sees so many neighbours at once (Lin et al. 2018, arXiv:1712.04086): [N, C, ...] become
+            [N / pac, pac C, ...], real and fake ones by themselves. All above is then of packed samples.
 
-    approximate_r1: a deviation s above 0, with which r1 weighs finite differences in place of a gradient,
-    r1/2 mean ((D(real + s e) - D(real)) / s)^2, e standard normal from ``generator``: R1 plus terms of order
-    s^2 on average, without a second backward; the "approximated R1" of Lin et al. 2025 (arXiv:2501.08316),
-    whose weight of ||D(x) - D(N(x, s))||^2 is r1 / (2 s^2). Dropout's masks are the same with noise and
-    without. approximate_r2: the same of fake samples and r2. Noise of real samples is drawn first, then that
-    of fake ones, then interpolates.
-
-    labels: int64 [N], of real and of fake samples, for a D whose forward takes (x, labels), as
-    ``fusegen.gan.Projection``; real_labels and fake_labels where they differ.
-
-    real [Nr, ...] and fake [Nf, ...]: samples of the same features, dtype and device; D gives logits [N],
-    [N, 1] or patches [N, 1, h, w], whose mean counts. Both receive gradients where they ask for them; give
-    ``fake.detach()`` where the generator is not to be trained. sample_dim: the dim along which samples lie,
-    and a promise that D treats each by itself, so that both halves pass D at once; by default D's attribute
-    of that name, or 0 for chains of modules known to do so; else D is called twice, real first.
-
-    pac: D sees so many neighbours at once, their features one after another (Lin et al. 2018,
-    arXiv:1712.04086): [N, C, ...] become [N / pac, pac C, ...] before D, of either kind by itself. Everything
-    then is of packed samples: logits, means, pairs, interpolates (one draw each) and ||grad D||.
-
-    Which networks run fused is the table of docs/gan.md; ``StepOutput.path`` and ``reason`` tell of each
-    step. There dropout's masks are those of one key, drawn from ``generator`` after the interpolates, or from
-    torch's on the CPU (``dropout_masks``): real, fake and interpolated samples have their own. A batch norm
-    takes statistics of real and fake samples apart. torch.compile breaks at a second backward.
-
-    Raises ValueError for unknown names, negative weights, sizes or features that do not fit, a pac that does
-    not divide the samples, a D that ends in a Sigmoid; TypeError for wrong types; RuntimeError for mixed
-    devices or dtypes, a D wrapped in DDP or FSDP (wrap DiscriminatorStep instead), or a penalty on a D that
-    cannot be differentiated by its input, or whose layers FSDP shards one by one.
+    Returns a ``StepOutput``, whose ``path`` says what ran; docs/gan.md has the table. A fused step's dropout
+    has one key (``dropout_masks``), drawn last. Batch norms take statistics of real and fake samples apart.
+    torch.compile breaks its graph at a second backward. Raises ValueError for unknown names, negative
+    weights, sizes, features or a pac that do not fit, a D that ends in a Sigmoid; TypeError for wrong types;
+    RuntimeError for mixed devices or dtypes, a D wrapped in DDP or FSDP (wrap DiscriminatorStep), or a
+    penalty on a D that cannot be differentiated by its input or whose layers FSDP shards one by one.
     """
     checks.network(D)
     counted = checks.counted(D)
@@ -169,12 +169,24 @@ def generator_step(
     sample_dim: int | None = None,
     pac: int = 1,
 ) -> StepOutput:
-    """The generator's loss on fake samples [N, ...]; gradients go to ``fake`` alone, D's parameters receive
-    none, also where D checkpoints activations.
+    """The generator's loss on fake samples. Gradients go to ``fake`` alone: D's parameters receive none, also
+    where D checkpoints activations.
 
-    real: as many real samples, for the relativistic loss; not used by the others. labels: of the fake
-    samples, for a D that takes some, and of real ones too unless real_labels are given. generator: of the
-    masks of Dropout in a fused step. pac and errors: as in discriminator_step.
+    The losses are those of ``generator_loss``, from Goodfellow et al. 2014 (arXiv:1406.2661) on.
+
+    Args:
+        D: the discriminator, as in ``discriminator_step``.
+        fake: samples [N, ...] of any floating dtype, with the generator's graph.
+        loss: one of ``LOSSES``.
+        real: as many real samples, for the relativistic loss; the others do not use it.
+        labels: of the fake samples, int64 [N], for a D that takes some; of real ones too, unless real_labels
+            are given.
+        real_labels: of the real samples.
+        generator: of the masks of Dropout in a fused step.
+        sample_dim: as in ``discriminator_step``.
+        pac: as in ``discriminator_step``.
+
+    Returns a ``StepOutput``. Errors are those of ``discriminator_step``.
     """
     losses.check_loss(loss)
     objective = Objective(loss, True)
@@ -234,6 +246,10 @@ class DiscriminatorStep(nn.Module):
 
     The arguments are those of discriminator_step. ``r1`` and the other weights may be changed between steps
     (lazy regularisation), and given to ``forward`` for one step.
+
+    r1, r2, gp, approximate_r1, approximate_r2, label_smoothing, sample_dim and pac, their errors and their
+    papers (Mescheder et al. 2018, Gulrajani et al. 2017, Lin et al. 2018) are those of
+    ``discriminator_step``.
     """
 
     def __init__(
@@ -273,6 +289,8 @@ class DiscriminatorStep(nn.Module):
         generator: torch.Generator | None = None,
         **weights: float,
     ) -> StepOutput:
+        """One step on real [Nr, ...] and fake [Nf, ...], as ``discriminator_step`` makes it. weights: r1, r2
+        or gp for this step alone."""
         given = {"r1": self.r1, "r2": self.r2, "gp": self.gp, **weights}
         return discriminator_step(
             self.D, real, fake, self.loss, label_smoothing=self.label_smoothing, labels=labels,

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class Optimizers(NamedTuple):
-    """One for each network."""
+    """One for each network.
+
+    generator, discriminator: of these networks' parameters.
+    """
 
     generator: torch.optim.Optimizer
     discriminator: torch.optim.Optimizer
@@ -73,23 +76,27 @@ def gan_step(
     generator: torch.Generator | None = None,
     augment: DiffAugment | None = None,
 ) -> GanReport:
-    """Trains both networks of ``model`` once, in place, on a batch of real samples.
+    """Trains both networks of ``model`` once, in place, on a batch of real samples: the discriminator first,
+    then the generator, from the same fake samples, and its moving average (Goodfellow et al. 2014,
+    arXiv:1406.2661).
 
-    real: [N, ...], or [T, N, ...] of a RecurrentGAN (tokens: integers [T, N]); receives no gradient.
-    optimizers: of the generator and of the discriminator, in this order. step: its number from 0, which
-    decides what is lazy. labels, for a model with classes, and lengths, for sequences: an integer for all
-    samples, a sequence or an integer tensor [N]. generator: of all randomness. augment: changes of real and
-    fake images, drawn anew for each network's turn; penalties are those at the changed images.
+    Args:
+        model: a GAN of ``fusegen.models``, in training mode.
+        real: [N, ...] of a floating dtype, or [T, N, ...] of a RecurrentGAN (tokens: integers [T, N]).
+            Receives no gradient. Fake samples have its labels, lengths and dtype, under torch.autocast too.
+        optimizers: of the generator and of the discriminator, in this order.
+        options: losses, penalties and how often; ``GanOptions()`` if None.
+        step: its number from 0, which decides what is lazy.
+        labels: for a model with classes: an integer for all samples, a sequence or an integer tensor [N].
+        lengths: for sequences, in the same forms.
+        generator: of all randomness; torch's own if None.
+        augment: changes real and fake images, drawn anew for each network's turn; penalties are those there.
 
-    The fake samples have the labels and the lengths of the real ones. The discriminator learns first; then
-    the generator, from the same fake samples, and its moving average. The model must be in training mode.
-    Under torch.autocast the networks run in its dtype, fake samples are of real ones' dtype, and one context
-    may be around any number of steps.
-
-    Raises FloatingPointError, naming the step, for NaN or infinity in ``real``, in the logits, in a loss or
-    in a gradient, before the update that it would spoil: the network in question keeps its weights. Raises
-    TypeError, ValueError or RuntimeError as ``discriminator_step`` and ``model.critic_input`` do, ValueError
-    for an optimiser without any parameter of its network too, RuntimeError where gradients are off.
+    Returns a ``GanReport``. Raises FloatingPointError, naming the step, for NaN or infinity in ``real``, in
+    logits, a loss or a gradient, before the update that it would spoil: that network keeps its weights.
+    Raises TypeError, ValueError or RuntimeError as ``discriminator_step`` and ``model.critic_input`` do,
+    ValueError also for an optimiser without any parameter of its network, RuntimeError where gradients are
+    off.
     """
     options = GanOptions() if options is None else options
     if not isinstance(options, GanOptions):

@@ -22,6 +22,9 @@ class DigitsClassifier(nn.Module):
 
     ``features(x)`` [N, 64] feed the last layer; ``forward(x)`` are the logits. accuracy: on the digits that
     it has not seen, once ``digits_classifier`` has trained it.
+
+    In place of the Inception network of Salimans et al. 2016 (arXiv:1606.03498); its figures are never
+    called FID or IS.
     """
 
     num_features = 64
@@ -54,6 +57,9 @@ def digits_classifier(seed: int = 0) -> DigitsClassifier:
     for this process. In evaluation mode, without gradients. torch's global random numbers are not moved.
 
     Raises ModuleNotFoundError where scikit-learn is missing, RuntimeError if it learnt too little.
+
+    The layers are those of ``DigitsClassifier``, for features as Heusel et al. 2017 (arXiv:1706.08500) use
+    Inception's.
     """
     seed = whole("seed", seed, 0, 2**63 - 1)
     data = digits(_SIDE)

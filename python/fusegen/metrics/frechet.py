@@ -17,6 +17,9 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
 
     Finite samples bias it upwards, more so the fewer they are: compare only figures of equal N and M.
     Raises TypeError or ValueError for features that do not fit, or fewer than two samples.
+
+    real, fake: features of any floating dtype, one row a sample. Lower is better. Source: Heusel et al.
+    2017 (arXiv:1706.08500), by the formula of Dowson and Landau 1982.
     """
     real, fake = checked_features(real, fake, least=2)
     return gaussian_frechet(real.mean(0), real.T.cov(), fake.mean(0), fake.T.cov())
@@ -28,6 +31,9 @@ def gaussian_frechet(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tenso
 
     tr (C_1 C_2)^(1/2) is the sum of the roots of the eigenvalues of C_1^(1/2) C_2 C_1^(1/2), which is
     symmetric: two calls of eigh, exact for singular covariances too.
+
+    mean_1, cov_1, mean_2, cov_2: m_1, C_1, m_2, C_2, of any floating dtype, computed in float64. Raises
+    RuntimeError, as torch does, for sizes that do not fit together.
     """
     mean_1, cov_1, mean_2, cov_2 = (
         x.detach().double().reshape(-1) if i % 2 == 0 else torch.atleast_2d(x.detach().double())
@@ -42,14 +48,22 @@ def gaussian_frechet(mean_1: Tensor, cov_1: Tensor, mean_2: Tensor, cov_2: Tenso
 
 def symmetric_root(cov: Tensor) -> Tensor:
     """The root of a symmetric positive semi-definite matrix; eigenvalues below zero are rounding and count
-    as zero."""
+    as zero.
+
+    cov: [D, D] of a floating dtype. No paper: the root of each eigenvalue, by torch.linalg.eigh, whose
+    errors are let through.
+    """
     values, vectors = torch.linalg.eigh(cov)
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
 class GaussianFit:
     """A Gaussian with the mean and the full covariance of samples [N, ...]: the baseline that a generative
-    model should beat."""
+    model should beat.
+
+    samples: any floating dtype, two or more. ``sample(n)`` draws from it. Errors are torch's own. The
+    Gaussian is the one whose Frechet distance Heusel et al. 2017 (arXiv:1706.08500) take.
+    """
 
     def __init__(self, samples: Tensor) -> None:
         x = samples.flatten(1).double()

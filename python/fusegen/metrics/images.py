@@ -41,6 +41,8 @@ def image_measures(
 
     Raises TypeError or ValueError for images or features that do not fit, FileNotFoundError for a path that
     is not there, ModuleNotFoundError, saying what to install, for a missing package.
+
+    real, fake: any floating dtype.
     """
     for name, x in (("real", real), ("fake", fake)):
         if not isinstance(x, Tensor) or not x.is_floating_point():
@@ -69,7 +71,11 @@ def in_batches(run: Callable[[Tensor], Tensor], x: Tensor, batch: int = _BATCH) 
 
 def digits_frechet_distance(real: Tensor, fake: Tensor) -> float:
     """The Frechet distance of grey images [N, 1, H, W] in [-1, 1], by the features of the digits
-    classifier."""
+    classifier.
+
+    real, fake: of any floating dtype. Lower is better. Errors as of ``frechet_distance``, whose paper is
+    Heusel et al. 2017 (arXiv:1706.08500).
+    """
     classifier = digits_classifier()
     return frechet_distance(*(in_batches(classifier.features, x) for x in (real, fake)))
 

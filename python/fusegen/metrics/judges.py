@@ -24,6 +24,7 @@ class Spread:
 
     @classmethod
     def of(cls, figures: list[float]) -> Spread:
+        """That of at least one figure; ZeroDivisionError for none."""
         mean = math.fsum(figures) / len(figures)
         off = math.fsum((x - mean) ** 2 for x in figures)
         return cls(mean, math.sqrt(off / (len(figures) - 1)) if len(figures) > 1 else 0.0)
@@ -48,6 +49,10 @@ def judged(
     units, 2.5 times as many steps; of the whole next step for a single feature.
 
     steps: of each discriminative judge. Errors as in ``discriminative_score``.
+
+    real, fake: floating-point sequences of any dtype, time-major. real_lengths, fake_lengths: integers [N]
+    and [M], how many steps of each are its own, where they are padded; None: all. They are compared in
+    float32.
     """
     whole("judges", judges, 1)
     whole("steps", steps, 1)
@@ -83,6 +88,11 @@ def series_errors(
     "autocorrelation error": the mean absolute difference of the features' autocorrelations over lags 1 to 16;
     "autocorrelation error of sizes of changes": the same of |change|, 0 where calm and wild stretches alike
     are lost. "cross-correlation error": the mean absolute difference of correlations between features.
+
+    real, fake: floating-point sequences of any dtype, time-major. real_lengths, fake_lengths: integers [N]
+    and [M], how many steps of each are its own, where they are padded; None: all. They are compared in
+    float64. Lower is better of all. Raises TypeError or ValueError as ``discriminative_score``. No paper:
+    the first sentences are the definitions.
     """
     sides = [_Side(real, real_lengths), _Side(fake, fake_lengths)]
     changes = [side.changed() for side in sides]

@@ -28,7 +28,10 @@ def perplexity(nats: float, tokens: int) -> float:
 
 def bits_per_character(nats: float, characters: int) -> float:
     """-log2 p per character of the text, whatever its tokens: nats / (characters ln 2). Models with other
-    tokens compare by it (``count_characters`` counts those of bytes). Raises as ``perplexity``."""
+    tokens compare by it (``count_characters`` counts those of bytes). Raises as ``perplexity``.
+
+    The errors are TypeError and ValueError. The measure is that of Graves 2013 (arXiv:1308.0850).
+    """
     return number("nats", nats, -math.inf) / (whole("characters", characters, 1) * math.log(2))
 
 
@@ -40,6 +43,8 @@ class LatentMeasures(NamedTuple):
     from k draws (Burda et al. 2016, arXiv:1509.00519, eq. 8), which lies between the ELBO and log p(x) on
     average; None where k is 0. active_units: dimensions of z with Var_x E[z | x] above the threshold (the
     same, section 4.2).
+
+    count: N.
     """
 
     elbo: float
@@ -66,6 +71,9 @@ def latent_measures(
     batches: x, or (x, labels) of a conditional VAE, or (tokens, lengths); read once and held. k, chunk: as in
     the model's ``iwae``. generator: where z is drawn; None: torch's global random numbers.
     Raises TypeError or ValueError naming the argument, ValueError where there is no example.
+
+    draws: of z for each example, for the first two terms. threshold: above which variance a unit counts as
+    active. Sources: Kingma and Welling 2014, Burda et al. 2016 (see ``LatentMeasures``).
     """
     k, draws = whole("k", k, 0), whole("draws", draws, 1)
     threshold = number("threshold", threshold, 0)

@@ -12,14 +12,21 @@ from ._checks import checked_features
 
 
 class InceptionScore(NamedTuple):
-    """Mean and standard deviation over splits (0 for a single one)."""
+    """Mean and standard deviation over splits (0 for a single one).
+
+    mean and deviation: floats.
+    """
 
     mean: float
     deviation: float
 
 
 class PrecisionRecall(NamedTuple):
-    """Shares from 0 to 1 of samples that lie among those of the other side."""
+    """Shares from 0 to 1 of samples that lie among those of the other side.
+
+    precision: of fake samples among real ones. recall: of real samples among fake ones. Higher is better of
+    both.
+    """
 
     precision: float
     recall: float
@@ -31,6 +38,8 @@ def inception_score(logits: Tensor, *, splits: int = 10) -> InceptionScore:
     K. With Inception's classifier, and only then, it is called IS.
 
     Raises TypeError or ValueError for logits that do not fit, or fewer samples than splits.
+
+    logits: any floating dtype, computed in float64. Higher is better.
     """
     splits = whole("splits", splits, 1)
     if not isinstance(logits, Tensor):
@@ -59,6 +68,9 @@ def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> PrecisionReca
     arXiv:1904.06991, eq. 1 to 3). Features [N, D] and [M, D].
 
     Raises TypeError or ValueError for features that do not fit, or fewer than k + 1 samples.
+
+    real, fake: features of any floating dtype, one row a sample. Computed in float64. Higher is better of
+    both.
     """
     k = whole("k", k, 1)
     real, fake = checked_features(real, fake, least=k + 1)

@@ -55,6 +55,10 @@ def discriminative_score(
 
     The same seed gives the same score; torch's global random numbers are not moved.
     Raises TypeError or ValueError for sequences that do not fit.
+
+    real, fake: floating-point sequences of any dtype, time-major. real_lengths, fake_lengths: integers [N]
+    and [M], how many steps of each are its own, where they are padded; None: all. They are compared in
+    float32. options: sizes and steps of the network. Source: Yoon et al. 2019 (TimeGAN), section 5.
     """
     options = options or PostHoc()
     sides = (_Sequences("real", real, real_lengths), _Sequences("fake", fake, fake_lengths))
@@ -102,6 +106,10 @@ def predictive_score(
     the others alone (the published code, where it is the last). The error is in the units of the data
     (the paper: features scaled to [0, 1]; halve it for data in [-1, 1]). lengths, seed and errors as in
     ``discriminative_score``.
+
+    real, fake: floating-point sequences of any dtype, time-major. real_lengths, fake_lengths: integers [N]
+    and [M], how many steps of each are its own, where they are padded; None: all. They are compared in
+    float32. options: sizes and steps of the network. Source: Yoon et al. 2019 (TimeGAN), section 5.
     """
     options = options or PostHoc(steps=5000)
     sides = (_Sequences("real", real, real_lengths), _Sequences("fake", fake, fake_lengths))

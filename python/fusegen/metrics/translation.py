@@ -13,6 +13,8 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str 
 
     Raises TypeError or ValueError for what is not as many strings, or none, ModuleNotFoundError where
     sacrebleu is missing.
+
+    hypotheses: what was written. references: as many, what it should be.
     """
     _check_pairs(hypotheses, references)
     made = _sacrebleu().BLEU(tokenize=tokenize)
@@ -26,6 +28,8 @@ def self_bleu(texts: Sequence[str], *, tokenize: str = "13a") -> float:
 
     By sacrebleu, with the n-gram order of the shorter texts where they have fewer than four words.
     Takes time in the square of their number. Raises as ``bleu``, ValueError for fewer than two.
+
+    tokenize: as in ``bleu``.
     """
     _check_texts("texts", texts)
     if len(texts) < 2:
@@ -39,6 +43,8 @@ def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     """The share of hypotheses, 0 to 1, that equal their references, character for character.
 
     Raises TypeError or ValueError as ``bleu``.
+
+    No paper: the first sentence is the definition.
     """
     _check_pairs(hypotheses, references)
     return sum(a == b for a, b in zip(hypotheses, references, strict=True)) / len(references)

@@ -10,7 +10,12 @@ from ._sequences import trimmed
 
 
 class Decoded(NamedTuple):
-    """Decoded sequences, of a batch [B] or of the beams of one [B, W], the best first."""
+    """Decoded sequences, of a batch [B] or of the beams of one [B, W], the best first.
+
+    tokens: int64 [T, B] or [T, B, W], without the end, 0 past it. lengths: int64 [B] or [B, W], how many of
+    them are each sequence's own. log_probabilities: floating, of the shape of lengths, log p of the tokens
+    and their end, in nats.
+    """
 
     tokens: Tensor  # int64 [T, B] or [T, B, W], 0 past each end; T is the longest, at least 1
     lengths: Tensor  # int64 [B] or [B, W], without the end

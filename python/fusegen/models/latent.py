@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 class Elbo(NamedTuple):
-    """The terms of the evidence lower bound (Kingma and Welling 2014, arXiv:1312.6114), per example."""
+    """The terms of the evidence lower bound (Kingma and Welling 2014, arXiv:1312.6114), per example.
+
+    log_likelihood [B]: E_q log p(x | z). kl [B]: KL(q(z | x) || p(z)). Both in nats, float32 or wider.
+    """
 
     log_likelihood: Tensor  # [N]: log p(x | z), z drawn once from q(z | x)
     kl: Tensor  # [N, Z]: KL(q(z_d | x) || p(z_d)) of each latent dimension

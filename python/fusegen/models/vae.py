@@ -306,6 +306,8 @@ class ConvVAE(_VAE):
     dtype, methods and errors: as in `VAE`.
 
     State-dict keys: `VAE`'s, with `convolutions.*` and `transposed.*`.
+
+    Source: Kingma and Welling 2014 (arXiv:1312.6114), with convolutions as encoder and decoder.
     """
 
     def __init__(

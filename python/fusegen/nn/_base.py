@@ -105,11 +105,11 @@ class Layers(nn.Module):
         """Runs the stack.
 
         Args:
-            input: [T, B, I], [B, T, I] with batch_first, [T, I] unbatched, or a PackedSequence. hx: initial
-            state, [L*D, B, P] (LSTM: a tuple with the cell state [L*D, B, H] too); zeros if None. lengths:
-            for padded input, how many steps each sequence has: a list of ints or an integer tensor [B] on any
-                device, in any order, 0..T. Output past a sequence's end is zero; final states are those of
-                its last step, or hx for length 0. Positions past the end are not read.
+            input: [T, B, I], [B, T, I] with batch_first, [T, I] unbatched, or a PackedSequence.
+            hx: initial state, [L*D, B, P] (LSTM: a tuple with the cell state [L*D, B, H] too); zeros if None.
+            lengths: for padded input, how many steps each sequence has: a list of ints or an integer tensor
+                [B] on any device, in any order, 0..T. Output past a sequence's end is zero; final states are
+                those of its last step, or hx for length 0. Positions past the end are not read.
             resets: a bool tensor [T, B] ([B, T] with batch_first, [T] unbatched, [sum of lengths] of a
                 PackedSequence, as its data), true where a sequence starts anew between the steps t-1 and t:
                 forward in time the state is replaced before step t reads it (of t = 0, hx is), in reverse

@@ -60,6 +60,9 @@ def grad_sampler(layer: Any, activations: Sequence[Tensor], backprops: Tensor) -
 
     Runs the layer's backward again, then one batched product a weight; forward too only where it ran by
     torch's operators, under autocast or with recompute.
+
+    Gradients have their parameter's dtype, floating; all that the layer takes. Raises RuntimeError or
+    ValueError, naming what, for calls whose gradients the hooks cannot tell (see ``fusegen.opacus``).
     """
     calls: list[_Given] = vars(layer).get("_given", [])
     if len(calls) != len(layer.activations) + 1:

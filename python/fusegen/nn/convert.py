@@ -33,17 +33,21 @@ _NAMES = frozenset(own.__name__ for own in _FUSED)
 
 
 def convert(model: nn.Module, *, report: bool | Callable[[str], object] = False) -> nn.Module:
-    """Turns every torch.nn.RNN, LSTM, GRU, RNNCell, LSTMCell and GRUCell in ``model`` into fusegen's; returns
-    ``model``.
+    """Turns every torch.nn.RNN, LSTM, GRU, RNNCell, LSTMCell and GRUCell in ``model``, at any depth, into
+    fusegen's, in place; returns ``model``.
 
-    At any depth, ``model`` itself included, in place: each keeps its identity, Parameters, hooks and training
-    flag, parametrized ones their parametrizations. ``isinstance(m, torch.nn.LSTM)`` is False afterwards,
-    except for a user's own subclass without a forward of its own: that keeps its type as a base (and
-    torch.compile breaks the graph there, as at every torch.nn.LSTM). A subclass with a forward of its own is
-    left alone and reported with a UserWarning; scripted and quantized modules are left alone.
+    Each module keeps its identity, Parameters, hooks, parametrizations and training flag. Afterwards
+    ``isinstance(m, torch.nn.LSTM)`` is False. An exception is a user's own subclass without a ``forward``: it
+    keeps its type as a base, and torch.compile breaks its graph there, as at every torch.nn.LSTM. A subclass
+    with a ``forward`` of its own is left alone, with a UserWarning. Scripted and quantized modules are left
+    alone.
 
-    ``report``: True prints what was changed, and what recurrent was left and why; a function, such as a
-    logger's ``info``, is called with that text instead. Raises TypeError if ``model`` is not a Module.
+    Args:
+        model: a Module; it may itself be one of these layers.
+        report: True prints what was changed, and which recurrent modules were left and why. A function, such
+            as a logger's ``info``, is called with that text instead.
+
+    Raises TypeError if ``model`` is not a Module.
     """
     changed, left = _convert(model)
     own_forward = [what for what, reason in left if reason is _OWN_FORWARD]

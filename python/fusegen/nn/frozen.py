@@ -88,16 +88,23 @@ _entering = threading.Lock()
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
     """``with fusegen.frozen(model):`` packs the weights of every fusegen layer and cell once, until the block
-    ends.
+    ends. For inference.
 
-    For inference: weights must not change inside. A change that torch counts (an optimiser step,
-    load_state_dict, any in-place operation, ``.to``) makes the next call raise RuntimeError; one it does not
-    count (``.data.mul_()``) goes unseen. The weights themselves are read, as outside the block (correct, not
-    faster), by single steps of one or two rows or of very few units, by calls that record gradients, run
-    under autocast or inside torch.compile, by parametrized layers (a new weight at every call), and by layers
-    made under torch.inference_mode, of whose weights torch counts no changes. Modules on other devices than
-    the CPU are left as they are. Gives ``model``; may be nested, and entered by several threads: the last
-    block to end drops what the first has packed. Raises TypeError if ``model`` is not a Module.
+    Weights must not change inside the block. A change that torch counts (an optimiser step, load_state_dict,
+    any in-place operation, ``.to``) makes the next call raise RuntimeError. One that torch does not count
+    (``.data.mul_()``) goes unseen.
+
+    Some calls read the weights themselves, as outside of the block: right, and not faster. These are single
+    steps of one or two rows or of very few units; calls that record gradients, run under autocast or inside
+    torch.compile; parametrized layers, whose weight is new at every call; and layers made under
+    torch.inference_mode, of whose weights torch counts no changes. Modules on other devices than the CPU are
+    left as they are.
+
+    Args:
+        model: holds the layers and cells; it is what the ``with`` statement gives.
+
+    Blocks may be nested, and entered by several threads: the last one to end drops what the first has packed.
+    Raises TypeError if ``model`` is not a Module.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"fusegen.frozen: expected a torch.nn.Module, got {type(model).__name__}")

@@ -11,16 +11,25 @@ from ._base import Recurrent, refuse
 
 
 class GRU(Recurrent):
-    """torch.nn.GRU on fusegen's kernels: the same arguments, parameters, results and errors, and
-    ``lengths=``.
+    """torch.nn.GRU on fusegen's kernels: the same arguments, parameters, results and errors, and more.
 
-    Equations as in torch.nn.GRU (Cho et al. 2014, the reset gate after the recurrent product).
+    ``forward`` takes ``lengths=`` for ragged batches and ``resets=`` for sequences that start anew. The
+    equations are those of torch.nn.GRU (Cho et al. 2014, with the reset gate after the recurrent product).
 
-    ``recurrent_dropout``, ``recurrent_dropout_on`` (the candidate is n), ``zoneout`` (one number, of h)
-    and ``weight_drop`` as of ``LSTM``.
+    The arguments up to ``dtype`` are those of torch.nn.GRU. The others act as those of ``LSTM``.
 
-    ``recompute=k`` (an int of at least 1) makes training keep less and take longer: see
-    ``fusegen.ops.functional``.
+    Args:
+        recurrent_dropout: how likely an element of h is set to zero where the next step's gates read it, in
+            [0, 1).
+        recurrent_dropout_on: "state", or "candidate", which is n.
+        zoneout: one number, how likely a unit of h keeps its old value at a step, in [0, 1).
+        weight_drop: how likely an element of a recurrent matrix is zero during a call, in [0, 1).
+        recompute: an int k of at least 1 makes training keep nothing but the output and compute the gates
+            again in backward, k steps at a time: less memory, more time, the same bits. None keeps
+            everything.
+
+    Dtypes: float32, bfloat16, float16, and on the CPU float64. Raises TypeError or ValueError, naming the
+    argument, for a wrong option.
     """
 
     _spec = spec.GRU

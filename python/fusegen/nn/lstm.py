@@ -34,26 +34,30 @@ class PairOfStates(Layers):
 
 
 class LSTM(PairOfStates, Recurrent):
-    """torch.nn.LSTM on fusegen's kernels: the same arguments, parameters, results and errors, and
-    ``lengths=``.
+    """torch.nn.LSTM on fusegen's kernels: the same arguments, parameters, results and errors, and more.
 
-    Equations as in torch.nn.LSTM: Hochreiter & Schmidhuber 1997 with forget gates; ``proj_size > 0`` gives
-    the projected form of arXiv:1402.1128.
+    ``forward`` takes ``lengths=`` for ragged batches and ``resets=`` for sequences that start anew. The
+    equations are those of torch.nn.LSTM: Hochreiter & Schmidhuber 1997 with forget gates; ``proj_size > 0``
+    gives the projected form of arXiv:1402.1128.
 
-    Beside torch's, in training, by masks that one key a call makes (``generator=`` of a call draws it):
+    The arguments up to ``dtype`` are those of torch.nn.LSTM. The others act in training, zoneout in
+    evaluation too. Their masks are made from one random key for each call, which torch's generator gives, or
+    ``generator=`` of the call.
 
-    - recurrent_dropout: how likely an element of h is zero where the next step's gates read it, the others
-      divided by 1 - p; one mask a sequence (Gal & Ghahramani 2016). With recurrent_dropout_on="candidate" an
-      element of tanh(a_g), the candidate, a mask a step (Semeniuta et al. 2016).
-    - zoneout: how likely a unit of (h, c) keeps its old value at a step; in evaluation it takes the mean
-      (Krueger et al. 2017).
-    - weight_drop: how likely an element of a recurrent matrix is zero in a call (DropConnect as in Merity et
-      al. 2018).
+    Args:
+        recurrent_dropout: how likely an element of h is set to zero where the next step's gates read it, in
+            [0, 1); the others are divided by 1 - p. One mask for a sequence (Gal & Ghahramani 2016).
+        recurrent_dropout_on: "state" drops h as above; "candidate" drops elements of tanh(a_g) instead, with
+            a new mask at every step (Semeniuta et al. 2016).
+        zoneout: how likely a unit of (h, c) keeps its old value at a step, in [0, 1); in evaluation the unit
+            takes the mean of the old and the new value (Krueger et al. 2017).
+        weight_drop: how likely an element of a recurrent matrix is zero during a call, in [0, 1) (DropConnect
+            as in Merity et al. 2018).
+        recompute: an int k of at least 1 makes training keep the cell states of every k-th step only and
+            compute the rest again in backward: less memory, more time, the same bits. None keeps everything.
 
-    Raises TypeError or ValueError for what is no number in [0, 1).
-
-    ``recompute=k`` (an int of at least 1) makes training keep less and take longer: see
-    ``fusegen.ops.functional``.
+    Dtypes: float32, bfloat16, float16, and on the CPU float64. Raises TypeError or ValueError, naming the
+    argument, for a wrong option.
     """
 
     _spec = spec.LSTM

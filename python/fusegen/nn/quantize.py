@@ -39,6 +39,7 @@ def quantize(model: nn.Module, *, linear: bool = False, weight_only: bool = Fals
     NaN (with ``weight_only`` it goes through the maths as in float32). Forward hooks are kept.
 
     Args:
+        model: holds the layers and cells, at any depth.
         linear: Linear layers too, but for those inside torch's MultiheadAttention and
             TransformerEncoderLayer, which read their weights by themselves, and those that are parametrized.
         weight_only: activations stay float32; closer to the float model, and slower.

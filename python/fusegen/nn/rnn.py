@@ -13,15 +13,23 @@ _MODES = {"tanh": "RNN_TANH", "relu": "RNN_RELU"}
 
 
 class RNN(Recurrent):
-    """torch.nn.RNN on fusegen's kernels: the same arguments, parameters, results and errors, and
-    ``lengths=``.
+    """torch.nn.RNN on fusegen's kernels: the same arguments, parameters, results and errors, and more.
 
-    Elman 1990: h = tanh(W x + b_ih + R h + b_hh), or relu by ``nonlinearity``.
+    ``forward`` takes ``lengths=`` for ragged batches and ``resets=`` for sequences that start anew. Elman
+    1990: h = tanh(W x + b_ih + R h + b_hh), or relu by ``nonlinearity``.
 
-    ``recurrent_dropout``, ``recurrent_dropout_on`` (the candidate is the new h), ``zoneout`` (one number, of
-    h) and ``weight_drop`` as of ``LSTM``.
+    The arguments up to ``dtype`` are those of torch.nn.RNN. The others act as those of ``LSTM``.
 
-    ``recompute`` is taken as the other layers take it and changes nothing: h alone is kept for backward.
+    Args:
+        recurrent_dropout: how likely an element of h is set to zero where the next step reads it, in [0, 1).
+        recurrent_dropout_on: "state", or "candidate", which is the new h.
+        zoneout: one number, how likely a unit of h keeps its old value at a step, in [0, 1).
+        weight_drop: how likely an element of a recurrent matrix is zero during a call, in [0, 1).
+        recompute: taken as by the other layers, and without effect: an RNN keeps nothing but its output
+            anyway.
+
+    Dtypes: float32, bfloat16, float16, and on the CPU float64. Raises TypeError or ValueError, naming the
+    argument, for a wrong option.
     """
 
     _spec = spec.RNN

@@ -35,8 +35,8 @@ class Stream:
         module: a LSTM, GRU or RNN, a stack of them (num_layers), or a cell, of fusegen.nn or torch.nn; or a
             model in which there is exactly one. Projections are taken, both directions and zoneout are not.
             Dropout, recurrent and between layers, and weight drop are those of inference: none.
-        batch: rows of x, each a session. threads: that share a call; more than one pays where the weights
-            do not fit one core's L2 cache.
+        batch: rows of x, each a session.
+        threads: that share a call; more than one pays where the weights do not fit one core's L2 cache.
 
     Raises TypeError if ``module`` is not a Module; ValueError for one that is quantized, with nothing
     recurrent in it, with more than one recurrent module, bidirectional, on another device than the CPU, or

@@ -169,6 +169,15 @@ def lstm(
     h0, c0.
 
     Hochreiter & Schmidhuber 1997 with forget gates; with ``W_hr``, the projected form of arXiv:1402.1128.
+
+    weights: per direction [W, R, b_ih, b_hh, W_hr] in one flat list, W [4H, I], R [4H, P], biases [4H] or
+    None, W_hr [P, H] or None. lengths: integers [B] in 0..T, None for all T. options: ``resets`` [T, B],
+    ``reset_to``, ``recurrent_dropout``, ``recurrent_dropout_on``, ``zoneout``, ``weight_drop``,
+    ``training``, ``generator`` and ``recompute``, as ``fusegen.nn.LSTM`` and its forward take them.
+
+    All tensors have one dtype (float32, bfloat16, float16 or float64) and one device. Raises TypeError for
+    a wrong kind of argument, ValueError for wrong ranks, counts and lengths, RuntimeError for sizes, dtypes
+    and devices that do not fit together.
     """
     y, h_n, c_n = _layer(LSTM, x, (h0, c0), weights, lengths, **options)
     return y, h_n, c_n
@@ -180,6 +189,9 @@ def gru(
     """One GRU layer, both directions. x [T, B, I], h0 [D, B, H] -> y [T, B, D*H], h_n [D, B, H].
 
     Cho et al. 2014 (arXiv:1406.1078), in torch's form: n = tanh(W_n x + b_in + r * (R_n h + b_hn)).
+
+    weights: per direction [W, R, b_ih, b_hh] in one flat list, W [3H, I], R [3H, H], biases [3H] or None.
+    lengths, options, dtypes and errors as of ``lstm``.
     """
     y, h_n = _layer(GRU, x, (h0,), weights, lengths, **options)
     return y, h_n
@@ -195,24 +207,37 @@ def rnn(
     **options: Any,
 ) -> tuple[Tensor, Tensor]:
     """One Elman layer (tanh, or relu), both directions. x [T, B, I], h0 [D, B, H] -> y [T, B, D*H], h_n [D,
-    B, H]."""
+    B, H].
+
+    Elman 1990: h' = tanh(W x + b_ih + R h + b_hh). weights: per direction [W, R, b_ih, b_hh] in one flat
+    list, W [H, I], R [H, H], biases [H] or None. lengths, options, dtypes and errors as of ``lstm``.
+    """
     y, h_n = _layer(RNN, x, (h0,), weights, lengths, bool(relu), **options)
     return y, h_n
 
 
 def lstm_cell(x: Tensor, h: Tensor | None, c_: Tensor | None, weights: Weights) -> tuple[Tensor, Tensor]:
-    """One LSTM step. x [B, I], h and c_ [B, H], weights [W, R, b_ih, b_hh] -> (h, c)."""
+    """One LSTM step. x [B, I], h and c_ [B, H], weights [W, R, b_ih, b_hh] -> (h, c).
+
+    The equations of torch.nn.LSTMCell. States are zero where None; dtypes and errors as of ``lstm``.
+    """
     h_out, c_out = _cell(LSTM, x, (h, c_), weights)
     return h_out, c_out
 
 
 def gru_cell(x: Tensor, h: Tensor | None, weights: Weights) -> Tensor:
-    """One GRU step. x [B, I], h [B, H], weights [W, R, b_ih, b_hh] -> h."""
+    """One GRU step. x [B, I], h [B, H], weights [W, R, b_ih, b_hh] -> h.
+
+    The equations of torch.nn.GRUCell. h is zero where None; dtypes and errors as of ``lstm``.
+    """
     h_out: Tensor = _cell(GRU, x, (h,), weights)
     return h_out
 
 
 def rnn_cell(x: Tensor, h: Tensor | None, weights: Weights, *, relu: bool = False) -> Tensor:
-    """One Elman step (tanh, or relu). x [B, I], h [B, H], weights [W, R, b_ih, b_hh] -> h."""
+    """One Elman step (tanh, or relu). x [B, I], h [B, H], weights [W, R, b_ih, b_hh] -> h.
+
+    The equations of torch.nn.RNNCell. h is zero where None; dtypes and errors as of ``lstm``.
+    """
     h_out: Tensor = _cell(RNN, x, (h,), weights, bool(relu))
     return h_out

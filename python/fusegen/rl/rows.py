@@ -23,6 +23,8 @@ def run(layer: nn.Module, features: Tensor, states: Any, starts: Tensor, *, batc
     cleanrl's ``get_states(x, lstm_state, done)`` is ``run(self.lstm, self.network(x), lstm_state, done)``.
     Raises TypeError for another layer, or what is no tensor; ValueError for a layer of two directions or with
     batch_first, and where rows and flags do not fit the states.
+
+    Dtypes are those of the layer; starts may be bool, integer or floating.
     """
     _check_layer(layer)
     first = states if isinstance(states, Tensor) else states[0] if isinstance(states, (tuple, list)) else None

@@ -26,6 +26,9 @@ class Comparison:
     alternates. Only the model's own steps train it: what it learns is the same with and without a comparison.
 
     ours, theirs: seconds, one for each counted pair. loss_difference: the largest seen between the two.
+
+    optimizer: the twin's. pairs: how many pairs of steps there were so far. ``with_torch_nn`` makes one,
+    and raises ValueError.
     """
 
     twin: nn.Module

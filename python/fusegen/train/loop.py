@@ -43,6 +43,8 @@ def fit(
     watch stops the run, which options ask for, CheckpointError for a
     checkpoint that cannot be used, and OSError where nothing can be written: the checkpoints before stay
     whole.
+
+    workers: this process among those of the run; alone by default.
     """
     setup = setup or RunOptions(device="cpu")
     workers = workers or Workers(setup.device, setup.timeout)

@@ -27,6 +27,9 @@ def option(
 ) -> Any:
     """A field of an `Options`. bounds: those of `_arguments.whole` and `_arguments.number`.
 
+    default: the field's, and the flag's. help: what --help and the reference show. choices: the strings
+    allowed, None for any. Raises nothing itself: errors come when an `Options` is made.
+
     place: of one that names files, the names among its values that are none (() where all are): a run keeps
     where the files lie, whichever folder it goes on from."""
     metadata = {"help": help, "choices": choices, "bounds": bounds, "place": place}

@@ -38,6 +38,11 @@ class Run:
     curves.png        measures and losses by step, of tasks that draw
     tensorboard/      where tensorboard is installed
     and what a task keeps beside them, such as vocabulary.json
+
+    task_name: what it learns, as on the command line. sections: its options by section, "model", "data",
+    "fit" and "run". run_id: tells checkpoints of this run from others'. ``Run.create`` and ``Run.open``
+    make one, and raise FileExistsError, FileNotFoundError or ValueError for a folder that is no place for
+    one.
     """
 
     def __init__(self, folder: Path, task_name: str, sections: Sections, run_id: str):
@@ -83,7 +88,8 @@ class Run:
         return cls(folder, name, config.from_json(task, content, str(path)), str(content.get("id")))
 
     def write_config(self) -> None:
-        """Writes config.json, with the places of data by absolute paths: a run goes on from any folder."""
+        """Writes config.json anew: the task, every option, this version and the run's id. Places of data are
+        written as absolute paths, so that a run goes on from any folder. Raises OSError."""
         from .. import __version__
 
         besides = {"fusegen": __version__, "id": self.id}
@@ -124,6 +130,7 @@ class Run:
         self._claim = handle
 
     def release(self) -> None:
+        """Lets other processes train in the folder again, after ``claim``."""
         if self._claim is not None:
             os.close(self._claim)
             self._claim = None
@@ -169,11 +176,13 @@ class Run:
         return state
 
     def save_sample(self, step: int, sample: Mapping[str, str | bytes]) -> list[Path]:
-        """Writes what an evaluation drew, by its step: a run that is taken back draws it again."""
+        """Writes what an evaluation drew, by suffix, as samples/step-STEP.SUFFIX; returns the files. A run
+        that is taken back draws it again. Raises OSError."""
         return self._write_sample(f"step-{step:08d}", sample)
 
     def keep_sample(self, step: int, sample: Mapping[str, str | bytes]) -> list[Path]:
-        """Writes what was asked for beside all others, under the first number that is free."""
+        """Writes what was asked for beside all others, as samples/step-STEP-NUMBER.SUFFIX under the first
+        number that is free; returns the files. Raises OSError."""
         folder, number = self.folder / "samples", 1
         folder.mkdir(exist_ok=True)
         while True:

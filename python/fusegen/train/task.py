@@ -30,7 +30,8 @@ class Batches(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """The position: numbers, text, tensors, and lists and dicts of them."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a position that ``state_dict`` gave. Raises ValueError for one of another part."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Turn:
     module: what the optimiser moves. loss: (module, batch, carried) -> (losses, carried), as `Task.loss`;
     whatever else it uses must receive no gradient. every: only in each so-many-th step. rate: times the
     learning rate. optimizer: (module, lr) -> optimiser.
+
+    name: for the log. Losses are float scalars.
     """
 
     name: str

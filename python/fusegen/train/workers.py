@@ -16,7 +16,10 @@ ROLL_CALL = 5.0  # seconds that the others have to answer after a failure
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `index` of `count` equal parts of every batch, in the order of the ranks."""
+    """Part `index` of `count` equal parts of every batch, in the order of the ranks.
+
+    Raises ValueError where a batch cannot be dealt out equally.
+    """
 
     index: int = 0
     count: int = 1
@@ -36,6 +39,9 @@ class Workers:
 
     rank, count: which of how many. device: where this process computes. restarts: how often torchrun has
     begun the run anew after a failure.
+
+    device: cpu, cuda, cuda:N or auto. timeout: seconds to wait for another process. Raises ValueError for a
+    device that is not here; that the others do not come in time is torch.distributed's own error.
     """
 
     def __init__(self, device: str = "auto", timeout: float = 600.0):
@@ -129,6 +135,7 @@ class Workers:
             return [0]
 
     def leave(self) -> None:
+        """Ends what connects the processes; nothing where this one is alone."""
         if self._group is not None:
             dist.destroy_process_group()
             self._group = None

@@ -15,6 +15,9 @@ def read_array(path: str | os.PathLike[str], name: str | None = None, argument: 
 
     Memory-mapped, changes not written back; an array that is compressed inside its .npz is read into memory.
     Raises OSError or ValueError, beginning with `argument`; no pickled object is ever loaded.
+
+    path: of the file. The array is of any shape, [N] or [N, C, H, W] or another, and has the dtype that it
+    has in the file.
     """
     path = Path(path)
     try:
@@ -41,6 +44,8 @@ def read_tokens(
     """Numbers of tokens [N], and how many different ones there can be: 256 for uint8, else the largest + 1.
 
     Errors as in `read_array`.
+
+    path: a .npy or .npz file; name: of its array, argument: what messages begin with.
     """
     array = read_array(path, name, argument)
     if array.ndim != 1 or array.dtype.kind not in "iu":

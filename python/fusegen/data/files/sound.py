@@ -18,6 +18,8 @@ def read_sound(path: str | os.PathLike[str], argument: str = "path") -> tuple[np
 
     Raises OSError for what cannot be read and ValueError for what is no sound, holds no samples, or NaN or
     infinity; messages begin with ``argument``. ModuleNotFoundError where soundfile is missing.
+
+    path: of the file. The samples are [S, C].
     """
     soundfile = needed("soundfile", "soundfile")
     try:

@@ -50,6 +50,8 @@ class Table:
     names: theirs; "0", "1", ... where the table has no header. values: float64 [rows, columns], all finite.
     left_out: each column that is none of numbers, with a cell of it. notes: how the table was read where that
     is not plain: another delimiter than a comma, a decimal comma, a header that is made of numbers.
+
+    Nothing is raised here: ``read_table`` checks.
     """
 
     names: tuple[str, ...]
@@ -79,6 +81,8 @@ def read_table(
 
     Raises OSError for what cannot be read and ValueError for what is no such table; messages begin with
     ``argument`` and name row and column. ModuleNotFoundError where pandas is missing.
+
+    path: of the file.
     """
     text, encoding = _decoded(path, argument)
     text = "\n".join(line for line in text.split("\n") if not _is_remark(line))

@@ -15,6 +15,8 @@ def sines(steps: int = 24, count: int = 10_000, features: int = 5, seed: int = 0
     The paper's text says sin(2 pi f t + p), f from U[0, 1] and p from U[-pi, pi], which is another set of
     sequences; published figures are of the code's. The same seed gives the same sequences. Raises TypeError
     or ValueError, naming the argument.
+
+    steps, count, features: the shape [steps, count, features].
     """
     shape = whole("count", count, 1), whole("features", features, 1)
     steps = whole("steps", steps, 1)

@@ -19,6 +19,8 @@ def watch(steps: int = 24, stride: int = 1) -> Series:
     From the file that the package seglearn (3-clause BSD licence, its authors' own recordings) installs; it
     is read without importing the package. Raises ModuleNotFoundError or FileNotFoundError where that is
     missing.
+
+    stride: from one window to the next, in steps of a tenth of a second.
     """
     found = importlib.util.find_spec("seglearn")
     if found is None or not found.submodule_search_locations:

@@ -30,7 +30,10 @@ Readout = Callable[[Tensor], Tensor]
 
 class Decomposition(NamedTuple):
     """relevant, irrelevant [N, B, C]: what each phrase, and what the rest, adds to each logit; bias [C]: the
-    readout's own. relevant + irrelevant + bias is the logit, whichever the phrase."""
+    readout's own. relevant + irrelevant + bias is the logit, whichever the phrase.
+
+    All of the readout's dtype, a floating one.
+    """
 
     relevant: Tensor
     irrelevant: Tensor
@@ -39,7 +42,10 @@ class Decomposition(NamedTuple):
 
 class Shares(NamedTuple):
     """steps [T, B, C]: what each step adds to each logit; rest [B, C]: what the initial state adds (zero
-    without one); bias [C]. steps.sum(0) + rest + bias is the logit."""
+    without one); bias [C]. steps.sum(0) + rest + bias is the logit.
+
+    All of the readout's dtype, a floating one.
+    """
 
     steps: Tensor
     rest: Tensor
@@ -64,7 +70,8 @@ def contextual_decomposition(
         readout: from the layer's output [T, B, D*P] ([B, T, D*P] with batch_first) to logits [B, C]; it has
             to be affine, like ``lambda y: model.head(y[-1])``, or a mean over steps before it.
         phrases: (begin, end) each, the steps begin..end-1; each step alone if None.
-        hx: initial states, as the layer takes them. lengths: of the sequences, as the layer takes them.
+        hx: initial states, as the layer takes them.
+        lengths: of the sequences, as the layer takes them.
 
     Returns a ``Decomposition`` in the readout's dtype; the recurrence itself is run in float64, all phrases
     side by side: N times the steps of a call. Raises TypeError for another layer, ValueError for one with
@@ -93,6 +100,9 @@ def logit_by_step(
     the contextual decomposition's relevant part grows when the phrase 0..t takes in one step more.
 
     Arguments and errors as of ``contextual_decomposition``; returns ``Shares``.
+
+    layer, x [T, B, I], readout, hx and lengths are those of ``contextual_decomposition``; the shares have
+    the readout's dtype, a floating one.
     """
     cd = _Run(layer, x, readout, hx, lengths)
     got = cd.decompose([(0, t + 1) for t in range(cd.T)])

@@ -16,7 +16,10 @@ _WHAT = "fusegen.inspect.integrated_gradients"
 
 class Integrated(NamedTuple):
     """values: of the shape of what was read; change [B]: the score less that of the baseline; gap [B]: how
-    far the sum of a sample's values is from that, relative to it (completeness)."""
+    far the sum of a sample's values is from that, relative to it (completeness).
+
+    values have the dtype of what was read, a floating one.
+    """
 
     values: Tensor
     change: Tensor
@@ -40,9 +43,13 @@ def integrated_gradients(
     The mean is taken by Gauss and Legendre's rule with ``steps`` points, which is captum's default.
 
     Args:
-        model, x, target, batch_dim, at: as of ``gradients``.
+        model: as of ``gradients``.
+        x: of a floating dtype, time-major [T, B, ...] unless batch_dim says otherwise; of tokens, integers.
+        target: as of ``gradients``.
         baseline: what stands for nothing: a number, or a tensor that broadcasts to what is read.
         steps: how often the model runs forward and backward; 1 or more.
+        batch_dim: as of ``gradients``.
+        at: as of ``gradients``.
         with_captum: whether captum computes it (``captum.attr.IntegratedGradients``); None: where it is
             installed. The values are the same to rounding.
 

@@ -24,12 +24,14 @@ def occlusion(
     2014, arXiv:1311.2901, there of patches of pictures), in evaluation mode.
 
     Args:
-        model, target, batch_dim: as of ``gradients``.
+        model: as of ``gradients``.
         x: what the model reads, of any dtype: tokens too, whose baseline is a token.
-        window: how many steps are replaced at a time. stride: from one window to the next; the window if
-            None. The last window may be shorter.
+        target: as of ``gradients``.
+        window: how many steps are replaced at a time.
+        stride: from one window to the next; the window if None. The last window may be shorter.
         baseline: a number, or a tensor that broadcasts to a window of x.
         time_dim: the dim of x that is time.
+        batch_dim: as of ``gradients``.
 
     Returns [windows, B]: the score less that without the steps w * stride to w * stride + window. The model
     runs once a window, and once. Raises TypeError or ValueError, which name the argument.

@@ -17,7 +17,10 @@ _WHAT = "fixed_points"
 class FixedPoints(NamedTuple):
     """K states, the slowest first, under one input: points [K, S]; speeds [K], q = |F(s) - s|^2 / 2;
     eigenvalues [K, S] of the step there, complex, by falling modulus; unstable [K]: how many of them have a
-    modulus above 1."""
+    modulus above 1.
+
+    points and speeds are float64, eigenvalues complex128, unstable integers.
+    """
 
     points: Tensor
     speeds: Tensor

@@ -266,7 +266,10 @@ class _Gathered:
 
 
 class Change(NamedTuple):
-    """A loss before and after, and by how much it rose."""
+    """A loss before and after, and by how much it rose.
+
+    before, after: the losses; change: after - before.
+    """
 
     before: float
     after: float
@@ -278,7 +281,12 @@ def change_of_loss(
 ) -> Change:
     """What a loss is without and inside a context, or several: ``change_of_loss(lambda: loss_of(model(x)),
     ablate(model, 3))``. Runs without gradients, in the mode that the model is in; ``loss`` must give the same
-    each time (no dropout)."""
+    each time (no dropout).
+
+    loss: gives a scalar tensor or a float. contexts: those of ``ablate`` and ``patch``, one or a sequence
+    of them, entered in order. Raises what float() raises where the loss is no single number: TypeError,
+    ValueError or RuntimeError.
+    """
     every = [contexts] if isinstance(contexts, AbstractContextManager) else list(contexts)
     with torch.no_grad():
         before = float(loss())
@@ -305,7 +313,11 @@ def ablation_effects(
     direction: int = 0,
 ) -> Tensor:
     """By how much a loss rises when each of these units (all if None) is ablated alone, in float64 [units].
-    Other arguments and errors as of ``ablate`` and ``change_of_loss``; the loss runs once a unit and once."""
+    Other arguments and errors as of ``ablate`` and ``change_of_loss``; the loss runs once a unit and once.
+
+    model, name, layer and direction say which layer, as in ``ablate``. The result is [U], a float64 of each
+    unit.
+    """
     _, m = one("fusegen.inspect.ablation_effects", model, name)
     chosen = range(m.hidden_size) if units is None else units
     with torch.no_grad():

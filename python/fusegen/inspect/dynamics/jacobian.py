@@ -12,7 +12,10 @@ _PART = 64  # states at a time: a Jacobian has S^2 numbers
 
 def jacobians(step: Step, states: Tensor, inputs: Tensor) -> Tensor:
     """dF/ds [N, S, S] of the step at states [N, S] and inputs [N, I], in float64: row i, column j is the
-    derivative of the new s_i by the old s_j. ``visited`` gives states and inputs."""
+    derivative of the new s_i by the old s_j. ``visited`` gives states and inputs.
+
+    Raises ValueError for states and inputs that the step does not take.
+    """
     _check("jacobians", step, states, inputs)
 
     def one(state: Tensor, x: Tensor) -> Tensor:
@@ -27,7 +30,11 @@ def jacobians(step: Step, states: Tensor, inputs: Tensor) -> Tensor:
 
 def jacobian_spectrum(step: Step, states: Tensor, inputs: Tensor) -> Tensor:
     """The eigenvalues [N, S], complex, of ``jacobians``, by falling modulus: what has one near 1 is kept for
-    long, above 1 it grows, near 0 it is forgotten in a step (Pascanu et al. 2013, arXiv:1211.5063)."""
+    long, above 1 it grows, near 0 it is forgotten in a step (Pascanu et al. 2013, arXiv:1211.5063).
+
+    states [N, S] and inputs [N, I], as ``visited`` gives them, in float64; the eigenvalues are complex128.
+    Errors as of ``jacobians``.
+    """
     return sorted_eigenvalues(jacobians(step, states, inputs))
 
 

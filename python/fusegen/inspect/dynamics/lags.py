@@ -16,7 +16,10 @@ _WHAT = "fusegen.inspect.gradient_by_lag"
 
 class ByLag(NamedTuple):
     """norms [lags], in float64: of lag 0 first; reach: the least lag within which ``share`` of their sum
-    lies."""
+    lies.
+
+    norms are a tensor [lags]; reach is an integer.
+    """
 
     norms: Tensor
     reach: int

@@ -47,6 +47,8 @@ def dead_units(plane: Plane, tolerance: float = 1e-6) -> Tensor:
     smallest is at most ``tolerance``. A ReLU that is never on is one.
 
     Raises ValueError for a negative tolerance, and where no step was recorded.
+
+    plane: of ``record``.
     """
     what = "fusegen.inspect.dead_units"
     tolerance = _arguments.number(f"{what}: tolerance", tolerance, 0)

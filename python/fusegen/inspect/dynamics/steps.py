@@ -23,7 +23,10 @@ from ..recording.taps import Seat, tapped
 
 class Step(NamedTuple):
     """F: (state [N, S], input [N, I]) -> state [N, S] of one direction of one layer, in float64 and
-    differentiable; S is P + H of an LSTM, whose state is h beside c, else H. ``inputs``: I."""
+    differentiable; S is P + H of an LSTM, whose state is h beside c, else H. ``inputs``: I.
+
+    run: the function itself. size: S. name: of the layer, for messages.
+    """
 
     run: Callable[[Tensor, Tensor], Tensor]
     size: int
@@ -114,6 +117,8 @@ def visited(
 
     limit: so many of them at most, drawn by ``seed`` without repetition; None keeps all. Steps past a
     sequence's end are left out. Other arguments and errors as of ``step_of``; ValueError where nothing ran.
+
+    name, layer and direction say which layer, as in ``step_of``.
     """
     what = "fusegen.inspect.visited"
     name, m = one(what, model, name)

@@ -61,7 +61,8 @@ def record(
     Args:
         model: a Module with layers or cells of ``fusegen.nn``, ``fusegen.convert``'s too.
         names: of modules, as ``model.named_modules()`` has them ("" is the model itself); all if None.
-        layers, directions: numbers, of stacked and bidirectional modules; all if None.
+        layers: numbers, of stacked modules; all if None.
+        directions: numbers, of bidirectional modules; all if None.
         steps: which steps to keep, a slice or increasing numbers, counted from 0 over all calls of a module.
         units: which of the H units, a slice or numbers; of a projected h all are kept.
         arrays: of "h", "c" and the gates' names, those to keep; all if None.

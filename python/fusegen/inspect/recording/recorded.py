@@ -21,7 +21,12 @@ _INDEX = "recording.json"
 
 class Plane:
     """One direction of one layer. T counts the steps recorded, over all calls in the context; B is the batch,
-    U the units chosen (all H if none were), P what h holds (U without a projection)."""
+    U the units chosen (all H if none were), P what h holds (U without a projection).
+
+    name: of the module. key: (layer, direction). gates: their names. spans: which steps belong to which
+    call. keeps: which gate says how long the layer holds its state, "f", "z" or "1 - z", None of an RNN.
+    ``record`` makes planes; asking for an array that was not recorded raises ValueError.
+    """
 
     def __init__(
         self, name: str, key: Key, gates: tuple[str, ...], spans: list[Span], keeps: str | None = None
@@ -106,7 +111,12 @@ class Span:
 
 class Module:
     """What one module gave: ``module[layer, direction]`` is a ``Plane``. Of a module with one of them alone,
-    the plane's own attributes are there too."""
+    the plane's own attributes are there too.
+
+    name: the module's in its model, "" for the model itself. cell: "lstm", "gru" or "rnn". planes: by
+    (layer, direction). spans: which recorded steps belong to which call. Raises ValueError for a layer or
+    direction that was not recorded, and for a module that was not called.
+    """
 
     def __init__(self, name: str, cell: str, planes: dict[Key, Plane], spans: list[Span]) -> None:
         self.name, self.cell, self.planes, self.spans = name, cell, planes, spans
@@ -165,7 +175,11 @@ class Module:
 
 class Recording:
     """What ``record`` gives: ``rec[name]`` is a ``Module``. ``folder``: where the arrays lie, None in
-    memory."""
+    memory.
+
+    modules: by name. Raises KeyError for a module that was not recorded, ValueError for a file of another
+    format.
+    """
 
     def __init__(self, modules: dict[str, Module], folder: Path | None = None) -> None:
         self.modules, self.folder = modules, folder
@@ -238,6 +252,8 @@ def load(path: str | Path) -> Recording:
     (what is written to the tensors does not reach the files); those of an .npz are read into memory.
 
     Raises FileNotFoundError where there is none, ValueError where it is something else, or of another format.
+
+    path: the folder, or the .npz file.
     """
     path = Path(path)
     if path.is_dir():

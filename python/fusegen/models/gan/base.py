@@ -28,6 +28,10 @@ class GAN(nn.Module):
 
     State-dict keys: ``generator.*``, ``discriminator.*`` and, with ema, ``average.module.*`` and
     ``average.n_averaged``.
+
+    noise_size: length of the noise, at least 1. Floating dtypes. Raises TypeError or ValueError, naming the
+    argument; a subclass that lacks a method raises NotImplementedError. Source: Goodfellow et al. 2014
+    (arXiv:1406.2661).
     """
 
     sample_dim = 0  # along which samples lie in a batch

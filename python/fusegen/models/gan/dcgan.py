@@ -25,6 +25,8 @@ class DCGAN(ImageGAN):
     (which would make a penalty of one sample depend on the others), so that the step's closed form knows it.
     Weights start as in the paper, normal with a deviation of 0.02.
     Raises TypeError or ValueError, naming the argument, for a wrong option.
+
+    Source: Radford et al. 2016 (arXiv:1511.06434), whose layers and weights at the start these are.
     """
 
     def __init__(

@@ -24,6 +24,8 @@ class MLPGAN(ImageGAN):
     generator: [N, noise_size + num_classes] -> [N, *shape]. discriminator: an nn.Sequential that the fused
     discriminator step knows, [N, *shape] -> [N, 1]; with classes [N, prod(shape) + num_classes] -> [N, 1].
     Raises TypeError or ValueError, naming the argument, for a wrong option.
+
+    Source: the dense networks of Goodfellow et al. 2014 (arXiv:1406.2661), in sizes of our own.
     """
 
     def __init__(

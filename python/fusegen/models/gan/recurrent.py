@@ -40,6 +40,9 @@ class RecurrentGAN(GAN):
     [T, B, F + num_classes + 1] -> [B]; the last channel is 1 within a sequence and 0 past its end, where
     nothing is read; a penalty's input gradient is that of the F values.
     Raises TypeError or ValueError, naming the argument, for a wrong option.
+
+    Sources: the recurrent GAN of Esteban et al. 2017 (arXiv:1706.02633); straight-through Gumbel-softmax
+    for tokens, Jang et al. 2017 (arXiv:1611.01144).
     """
 
     sample_dim = 1

@@ -53,7 +53,10 @@ class NormalisedCell(Cell, Normalised):
 
 class LayerNormLSTMCell(CellOfPairs, NormalisedCell):
     """One step of ``LayerNormLSTM``: the same arguments and parameters, without ``_l``; called as
-    torch.nn.LSTMCell."""
+    torch.nn.LSTMCell.
+
+    norm, block_diagonal, eps and their errors as of ``LayerNormLSTM``.
+    """
 
     _spec = LSTM
 
@@ -90,7 +93,10 @@ class _CellOfOne(NormalisedCell):
 
 class LayerNormGRUCell(_CellOfOne):
     """One step of ``LayerNormGRU``: the same arguments and parameters, without ``_l``; called as
-    torch.nn.GRUCell."""
+    torch.nn.GRUCell.
+
+    norm, block_diagonal, eps and their errors as of ``LayerNormGRU``.
+    """
 
     _spec = GRU
 
@@ -120,7 +126,10 @@ class LayerNormGRUCell(_CellOfOne):
 
 class BlockDiagonalLSTMCell(CellOfPairs, NormalisedCell):
     """One step of ``BlockDiagonalLSTM``, called as torch.nn.LSTMCell; ``weight_hh`` [4H, H /
-    block_diagonal]."""
+    block_diagonal].
+
+    Raises ValueError where block_diagonal does not divide hidden_size.
+    """
 
     _spec = LSTM
     _norms = ("none",)
@@ -150,7 +159,10 @@ class BlockDiagonalLSTMCell(CellOfPairs, NormalisedCell):
 
 class BlockDiagonalGRUCell(_CellOfOne):
     """One step of ``BlockDiagonalGRU``, called as torch.nn.GRUCell; ``weight_hh`` [3H, H /
-    block_diagonal]."""
+    block_diagonal].
+
+    Raises ValueError where block_diagonal does not divide hidden_size.
+    """
 
     _spec = GRU
     _norms = ("none",)
@@ -179,7 +191,11 @@ class BlockDiagonalGRUCell(_CellOfOne):
 
 
 class BlockDiagonalRNNCell(_CellOfOne):
-    """One step of ``BlockDiagonalRNN``, called as torch.nn.RNNCell; ``weight_hh`` [H, H / block_diagonal]."""
+    """One step of ``BlockDiagonalRNN``, called as torch.nn.RNNCell; ``weight_hh`` [H, H / block_diagonal].
+
+    Raises ValueError where block_diagonal does not divide hidden_size, or for another nonlinearity than
+    tanh and relu.
+    """
 
     _spec = RNN
     _norms = ("none",)

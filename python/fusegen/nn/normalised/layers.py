@@ -143,6 +143,9 @@ class LayerNormLSTM(PairOfStates, NormalisedLayers):
 
     eps: 1e-5 ("haste", "ba"), 1e-3 ("dreamer") if None. Raises ValueError or TypeError for another norm, or a
     block_diagonal that does not divide hidden_size.
+
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device and dtype as of
+    torch.nn.LSTM.
     """
 
     _spec = LSTM
@@ -186,6 +189,9 @@ class LayerNormGRU(NormalisedLayers):
 
     Parameters and their layout as of ``LayerNormLSTM``, with 3H for 4H and without ``gain_c_l``,
     ``bias_c_l``.
+
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device and dtype as of
+    torch.nn.GRU; block_diagonal and eps as of ``LayerNormLSTM``, and its errors.
     """
 
     _spec = GRU
@@ -248,7 +254,11 @@ class BlockDiagonalLSTM(PairOfStates, NormalisedLayers):
 
 class BlockDiagonalGRU(NormalisedLayers):
     """``fusegen.nn.GRU`` whose recurrent matrix is blocks, as ``BlockDiagonalLSTM``'s, ``weight_hh_l`` being
-    [3H, H / block_diagonal]."""
+    [3H, H / block_diagonal].
+
+    The other parameters and the equations are torch.nn.GRU's; blocks as in Beck et al. 2024
+    (arXiv:2405.04517). Raises ValueError where block_diagonal does not divide hidden_size.
+    """
 
     _spec = GRU
     _norms = ("none",)
@@ -276,7 +286,12 @@ class BlockDiagonalGRU(NormalisedLayers):
 
 class BlockDiagonalRNN(NormalisedLayers):
     """``fusegen.nn.RNN`` whose recurrent matrix is blocks, as ``BlockDiagonalLSTM``'s, ``weight_hh_l`` being
-    [H, H / block_diagonal]."""
+    [H, H / block_diagonal].
+
+    The other parameters and the equations are torch.nn.RNN's; blocks as in Beck et al. 2024
+    (arXiv:2405.04517). Raises ValueError where block_diagonal does not divide hidden_size, or for another
+    nonlinearity than tanh and relu.
+    """
 
     _spec = RNN
     _norms = ("none",)

@@ -129,9 +129,9 @@ class TextSampling(Options):
 class TextTask(Task):
     """Teaches a `TextLSTM` the first 90 % of a text and measures it on the last 10 %.
 
-    stream: it is taught that instead, and measured on all of the text. text=None: a model that only writes.
-    Raises ValueError, naming `argument`, for a text too short for one
-    training step.
+    batch: how many stretches of the text are read side by side. chunk: tokens of each in one step. stream: it
+    is taught that instead, and measured on all of the text. text=None: a model that only writes. Raises
+    ValueError, naming `argument`, for a text too short for one training step.
     """
 
     options = {"model": TextOptions, "data": TextData}  # noqa: RUF012

@@ -30,7 +30,9 @@ class GanTask(Task):
     """Teaches both networks of a `GAN`; the turns are those of `gan_step`, each on fake samples
     of its own.
 
-    source: the data, or what is known of them where they are not to be touched.
+    source: the data, or what is known of them where they are not to be touched. model: the GAN. fit, cut: the
+    options of training and of the data. Raises TypeError or ValueError, naming the option, for those that do
+    not fit together. Source: Goodfellow et al. 2014 (arXiv:1406.2661).
     """
 
     options = {"model": GanModel, "data": GanData, "fit": GanFit, "run": GanRun}  # noqa: RUF012
