@@ -71,8 +71,8 @@ def gan(asked: Asked) -> Iterator[Figure]:
             yield figure
 
 
-def measured(asked: Asked, by: str) -> Trained:
-    """A run with what `fusegen evaluate` says of it."""
+def measured(asked: Asked, by: str, *more: str) -> Trained:
+    """A run with what `fusegen evaluate` says of it, with `more` flags."""
     TASKS[PLAIN] = ("learning.gan:PlainGan", "the same in plain torch")
     backend, folder = fusegen.get_backend(), asked.folder / by
     fusegen.set_backend("auto" if by == "fusegen" else "torch")
@@ -82,7 +82,7 @@ def measured(asked: Asked, by: str) -> Trained:
         fusegen.set_backend(backend)
         with contextlib.redirect_stdout(said):
             judges = ["--judges", str(asked.judges)] if asked.judges else []
-            if command(["evaluate", str(folder), "--checkpoint", "last", *judges]):
+            if command(["evaluate", str(folder), "--checkpoint", "last", *judges, *more]):
                 raise SystemExit("fusegen evaluate failed")
     finally:
         fusegen.set_backend(backend)

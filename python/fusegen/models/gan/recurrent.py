@@ -171,17 +171,26 @@ class RecurrentGAN(GAN):
         lengths: Integers = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The mean negative log-likelihood a value of samples [T, B, F] under a residual generator, for other
+        """The mean negative log-likelihood a value of samples [T, B, F] under a residual generator, or a
+        token of samples [T, B] (one-hot [T, B, V]) under one of tokens, for other
         noise drawn from ``generator``, with gradient: what teaches it to foretell each step from those before
-        (the supervised loss of Yoon et al. 2019, as a likelihood). Raises ValueError for another model."""
-        if not isinstance(self.generator, ResidualGenerator):
+        (the supervised loss of Yoon et al. 2019, as a likelihood; of tokens, what SeqGAN, Yu et al. 2017,
+        arXiv:1609.05473, begins with). Raises ValueError for another model."""
+        if not isinstance(self.generator, ResidualGenerator | TokenGenerator):
             raise ValueError("surprise: only a residual generator has a likelihood; give residual=True")
+        if self.vocab_size is not None and samples.dim() == 2:
+            samples = self._tokens_one_hot(samples)
         T, B, _ = samples.shape
         noise = self.noise(B, T, generator=generator)
         labels = self.checked_labels(labels, B)
         if labels is not None:
             noise = torch.cat((noise, self._one_hot(labels, noise).expand(T, -1, -1)), 2)
         return self.generator.surprise(samples, noise, self.checked_lengths(lengths, T, B))
+
+    @property
+    def foretells(self) -> bool:
+        """Whether there is a ``surprise``."""
+        return self.residual or self.vocab_size is not None
 
     @torch.no_grad()
     def sample(
@@ -325,6 +334,17 @@ class TokenGenerator(nn.Module):
             token = straight_through(self.head(y[0]) + gumbel[t], temperature)
             drawn.append(token)
         return zero_past_end(torch.stack(drawn), lengths)
+
+    def surprise(self, tokens: Tensor, noise: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The mean over one-hot tokens [T, B, V] of -log p of each after those before it, given ``noise`` as
+        in ``forward``: with the true tokens read back, all steps in one pass."""
+        before = torch.cat((torch.zeros_like(tokens[:1]), tokens[:-1]))
+        y = self.rnn(torch.cat((noise, self.embedding(before)), 2), lengths=lengths)[0]
+        nats = -(self.head(y).log_softmax(2) * tokens).sum(2)
+        inside = (
+            tokens.new_ones(tokens.shape[:2]) if lengths is None else within(lengths, len(tokens)).to(nats)
+        )
+        return (nats * inside).sum() / inside.sum()
 
 
 class SequenceCritic(nn.Module):

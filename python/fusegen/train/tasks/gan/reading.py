@@ -6,12 +6,12 @@ from typing import Any
 
 from ....data.files import sound, tables
 from .characters import Characters
-from .options import GanData
+from .options import GanData, is_text
 from .pictures import Pictures
 from .series import READERS, Sequences
 from .source import Source
 
-_IMAGES, _TEXT = ("digits", "photos"), ("pydocs",)
+_IMAGES = "digits", "photos"
 _TABLE = ("delimiter", "decimal", "header")  # options of tables
 _SOURCES = {each.kind: each for each in (Pictures, Sequences, Characters)}
 
@@ -21,7 +21,7 @@ def read_source(arch: str, options: GanData, argument: str, folder: Path | None)
     or the option."""
     name = options.data if options.data is not None else ("prices" if arch == "recurrent" else "digits")
     suffix = Path(name).suffix.lower()
-    ordered = name in (*READERS, *_TEXT) or suffix in (*sound.SUFFIXES, *tables.SUFFIXES, ".txt")
+    ordered = name in READERS or is_text(name) or suffix in (*sound.SUFFIXES, *tables.SUFFIXES)
     if arch == "recurrent" and name in _IMAGES:
         raise ValueError(f"{argument}: {name} are images, and recurrent networks take series or text")
     if arch != "recurrent" and ordered:
@@ -35,7 +35,7 @@ def read_source(arch: str, options: GanData, argument: str, folder: Path | None)
             )
     if arch != "recurrent":
         return Pictures.read(name, options, argument)
-    if name in _TEXT or suffix == ".txt":
+    if is_text(name):
         return Characters.read(name, options, argument, folder)
     return Sequences.read(name, options, argument)
 

@@ -72,6 +72,21 @@ class Source(ABC):
     def measures(self, gan: GAN, how: GanMeasuring, *, full: bool) -> dict[str, float]:
         """Measures of what `gan` draws, the one that matters first; full: all, else what is quick."""
 
+    def asked(self, how: GanSampling) -> Tensor:
+        """The class of each sample to draw, [count]: the one asked for, or all in turn. Raises ValueError for
+        a class that there is not."""
+        if how.class_ is None:
+            return torch.arange(how.count) % len(self.classes)
+        return torch.full((how.count,), self.number_of(how.class_))
+
+    def number_of(self, name: str) -> int:
+        """Of a class, by its name or number. Raises ValueError where there is no such class."""
+        if name in self.classes:
+            return self.classes.index(name)
+        if name.isdigit() and int(name) < len(self.classes):
+            return int(name)
+        raise ValueError(f"class_: expected one of {', '.join(self.classes)}, got {name!r}")
+
     @abstractmethod
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         """Samples by file suffix."""

@@ -15,7 +15,7 @@ from ....models import GAN, RecurrentGAN
 from ... import config
 from ...task import Losses, Task, Turn, Watch
 from ...workers import Shard
-from .options import PRESETS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling
+from .options import PRESETS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling, is_text
 from .reading import read_source, revived
 from .source import Source
 from .watch import GanWatch
@@ -45,13 +45,16 @@ class GanTask(Task):
             approximate_r2=fit.approximate_r2 or None,
         )
         self._augment = _augmentation(fit.augment, source)
-        self._warm_up = fit.warm_up if isinstance(model, RecurrentGAN) and model.residual else 0
+        self._warm_up = fit.warm_up if isinstance(model, RecurrentGAN) and model.foretells else 0
         self._step = 0
 
     @classmethod
     def presets(cls, given: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-        arch = given.get("arch")
-        return PRESETS.get(arch, {}) if isinstance(arch, str) else {}
+        arch, name = given.get("arch"), given.get("data")
+        own = PRESETS.get(arch, {}) if isinstance(arch, str) else {}
+        if arch != "recurrent" or not isinstance(name, str) or not is_text(name):
+            return own
+        return {section: {**own.get(section, {}), **PRESETS["text"].get(section, {})} for section in own}
 
     @classmethod
     def from_options(
@@ -135,7 +138,7 @@ class GanTask(Task):
         losses: dict[str, Tensor] = {}
         warming = self._step < self._warm_up
         weight = 1.0 if warming else fit.supervised
-        if weight and isinstance(model, RecurrentGAN) and model.residual:
+        if weight and isinstance(model, RecurrentGAN) and model.foretells:
             losses["surprise"] = model.surprise(batch["real"], *self._besides(batch))
             if warming:
                 return {"generator loss": losses["surprise"], **losses}, None
