@@ -52,10 +52,17 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--judges", type=int, default=0, help="gan of series, sounds, sweep: so many of each kind of judge"
     )
+    parser.add_argument(
+        "--no-beside",
+        dest="beside",
+        action="store_false",
+        help="gan: leave out what a GAN of series or text is held against",
+    )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="text: draw the curves there, as PNG")
     asked, flags = parser.parse_known_args(argv)
     for flag, given, bars in (
         ("--by", asked.by != "both", ("gan",)),
+        ("--no-beside", not asked.beside, ("gan",)),
         ("--judges", asked.judges, ("gan", "sounds", "sweep")),
         ("--picture", asked.picture, ("text",)),
     ):
@@ -72,9 +79,16 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as aside, record.learning(asked.bar, names, asked.dry) as (path, add):
         for seed in range(asked.first, asked.first + asked.seeds):
             folder = (asked.keep or Path(aside)) / f"{asked.bar}-{seed}"
-            of_seed = list(
-                BARS[asked.bar](Asked(asked.bar, seed, folder, tuple(flags), asked.by, asked.judges))
+            this = Asked(
+                bar=asked.bar,
+                seed=seed,
+                folder=folder,
+                flags=tuple(flags),
+                by=asked.by,
+                judges=asked.judges,
+                beside=asked.beside,
             )
+            of_seed = list(BARS[asked.bar](this))
             add(map(asdict, of_seed))
             figures += of_seed
     print("\n" + "\n".join(map(line, figures)))

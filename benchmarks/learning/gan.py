@@ -71,8 +71,8 @@ def gan(asked: Asked) -> Iterator[Figure]:
             yield figure
 
 
-def measured(asked: Asked, by: str, *more: str) -> Trained:
-    """A run with what `fusegen evaluate` says of it, with `more` flags."""
+def measured(asked: Asked, by: str) -> Trained:
+    """A run with what `fusegen evaluate` says of it."""
     TASKS[PLAIN] = ("learning.gan:PlainGan", "the same in plain torch")
     backend, folder = fusegen.get_backend(), asked.folder / by
     fusegen.set_backend("auto" if by == "fusegen" else "torch")
@@ -81,8 +81,9 @@ def measured(asked: Asked, by: str, *more: str) -> Trained:
         done = train(asked, "gan" if by == "fusegen" else PLAIN, folder=folder)
         fusegen.set_backend(backend)
         with contextlib.redirect_stdout(said):
-            judges = ["--judges", str(asked.judges)] if asked.judges else []
-            if command(["evaluate", str(folder), "--checkpoint", "last", *judges, *more]):
+            how = ["--judges", str(asked.judges)] if asked.judges else []
+            how += [] if asked.beside else ["--no-beside"]
+            if command(["evaluate", str(folder), "--checkpoint", "last", *how]):
                 raise SystemExit("fusegen evaluate failed")
     finally:
         fusegen.set_backend(backend)

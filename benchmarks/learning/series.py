@@ -50,6 +50,6 @@ def sweep(asked: Asked) -> Iterator[Figure]:
         for way, flags in WAYS.items():
             folder = asked.folder / f"{series}-{way.replace(' ', '-')}"
             every = (*RECURRENT, "--data", series, *own, *flags, *asked.flags)
-            done = measured(replace(asked, folder=folder, flags=every), "fusegen", "--no-beside")
+            done = measured(replace(asked, folder=folder, flags=every, beside=False), "fusegen")
             for measure in done.last:
                 yield done.figure(measure, f"sweep, {series}, {way}")

@@ -41,6 +41,7 @@ def test_a_bar_is_run_from_each_seed_and_its_figures_are_rows(tmp_path, monkeypa
     "argv, said",
     [
         (["vae", "--by", "torch"], "--by: expected the bar gan, got vae"),
+        (["sounds", "--no-beside"], "--no-beside: expected the bar gan, got sounds"),
         (["writing", "--judges", "2"], "--judges: expected the bar gan or sounds or sweep, got writing"),
         (["gan", "--picture", "x.png"], "--picture: expected the bar text, got gan"),
         (["rnn"], "invalid choice: 'rnn'"),
@@ -67,6 +68,7 @@ def test_a_gan_stands_beside_the_same_in_plain_torch(tmp_path, monkeypatch):
         return trained(asked)
 
     def command(argv):
+        assert argv[-3:] == ["--judges", "2", "--no-beside"]
         print("step  9\nof a Gaussian fit's  0.5")
         return 0
 
@@ -74,7 +76,7 @@ def test_a_gan_stands_beside_the_same_in_plain_torch(tmp_path, monkeypatch):
     monkeypatch.setattr(gan, "train", train)
     monkeypatch.setattr(gan, "command", command)
     for by, bars in (("both", ["gan"] * 2 + ["gan in plain torch"] * 2), ("fusegen", ["gan"] * 2)):
-        figures = list(gan.gan(Asked("gan", 0, tmp_path, by=by)))
+        figures = list(gan.gan(Asked("gan", 0, tmp_path, by=by, judges=2, beside=False)))
         assert [figure.bar for figure in figures] == bars
         assert [(f.measure, f.value) for f in figures[:2]] == [
             ("of a Gaussian fit's", 0.5),
@@ -140,9 +142,9 @@ def test_sounds_are_held_against_the_better_of_both_fits(tmp_path, monkeypatch):
 
 
 def test_a_sweep_has_a_run_for_each_way_and_keeps_them_apart(tmp_path, monkeypatch):
-    def measured(asked, by, *more):
+    def measured(asked, by):
         ran[asked.folder] = asked.flags
-        assert (by, *more) == ("fusegen", "--no-beside") and asked.judges == 2
+        assert by == "fusegen" and not asked.beside and asked.judges == 2
         return trained(asked, marginal=0.5)
 
     ran = {}

@@ -18,7 +18,7 @@ OPTIONS = {
     "train vae": 40,
     "train seqvae": 41,
     "train seq2seq": 33,
-    "train gan": 69,
+    "train gan": 70,
     "resume": 16,
     "export": 3,
     "evaluate text": 2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from itertools import combinations_with_replacement
 from typing import Any
 
@@ -48,9 +49,10 @@ class Curved:
         K, n = self.centres.shape
         own = before.view(-1, n, K).movedim(2, 0)
         x = ((own - self.centres[:, None]) @ self.ways).clamp(-BOUND, BOUND)
-        i, j, pair, k = _places(x.shape[2])
-        pairs = x[..., i] * x[..., j]
-        return torch.cat((pairs, pairs[..., pair] * x[..., k]), 2).movedim(0, 1).flatten(1)
+        first, second, pair, third = (each.to(x) for each in _chosen(x.shape[2]))
+        # Products with matrices of 0 and 1: indexing takes longer, above all backward.
+        pairs = (x @ first) * (x @ second)
+        return torch.cat((pairs, (pairs @ pair) * (x @ third)), 2).movedim(0, 1).flatten(1)
 
     def __call__(self, before: Tensor) -> Tensor:
         """What is added to a linear forecast: [N, n K] -> [N, K], differentiable."""
@@ -70,13 +72,20 @@ class Curved:
 
 
 def _count(M: int) -> int:
-    i, _, pair, _ = _places(M)
-    return len(i) + len(pair)
+    first, _, pair, _ = _chosen(M)
+    return first.shape[1] + pair.shape[1]
 
 
-def _places(M: int) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Of M components: the places of the two of each pair; of a product of three, those of a pair and the
-    third."""
+@lru_cache(maxsize=8)
+def _chosen(M: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of M components: which are the first and the second of each pair, [M, pairs]; of each product of three,
+    which pair, [pairs, threes], and which third, [M, threes]."""
     pairs = list(combinations_with_replacement(range(M), 2))
     threes = [(p, k) for p, (_, j) in enumerate(pairs) for k in range(j, M)]
-    return [i for i, _ in pairs], [j for _, j in pairs], [p for p, _ in threes], [k for _, k in threes]
+    one_hot = lambda index, n: torch.eye(n)[list(index)].T.contiguous()
+    return (
+        one_hot((i for i, _ in pairs), M),
+        one_hot((j for _, j in pairs), M),
+        one_hot((p for p, _ in threes), len(pairs)),
+        one_hot((k for _, k in threes), M),
+    )

@@ -37,7 +37,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "approximate_r1": 0.1,
             "approximate_r2": 0.1,
             "warm_up": 400,
-            "supervised": 0.02,
+            "supervised": 1.0,
+            "moments": 0.3,
             "lr": 3e-3,
             "clip": 1.0,
         },
@@ -50,6 +51,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "steps": 2000,
             "warm_up": 1600,
             "supervised": 1.0,
+            "moments": 0.0,
             "approximate_r1": 0.3,
             "approximate_r2": 0.3,
         },
@@ -226,6 +228,13 @@ class GanFit(FitOptions):
         "supervised",
         0.0,
         "--residual and text: weight of the likelihood in the steps after them",
+        least=0,
+    )
+    moments: float = _by_arch(
+        "fit",
+        "moments",
+        0.0,
+        "series: weight of how far means, variances and covariances are from the data's",
         least=0,
     )
     generator_every: int = option(1, "the generator learns in each so-many-th step only", least=1)

@@ -25,8 +25,10 @@ from ....metrics import (
     series_errors,
 )
 from ....models import GAN, RecurrentGAN
+from ....models.gan.recurrent import SequenceCritic
 from ... import files
 from ..fingerprint import fingerprint_of
+from .moments import Moments
 from .options import GanData, GanMeasuring, GanModel, GanSampling
 from .source import Source, as_npy, draw
 from .units import units_of
@@ -219,6 +221,14 @@ class Sequences(Source):
         """Whether the series are sounds, which have spectra."""
         name = self.name
         return name == "tones" or (name not in READERS and sound.is_sound(name))
+
+    def moments(self, gan: GAN) -> Moments:
+        critic, lengths = gan.discriminator, self._series.lengths
+        assert isinstance(critic, SequenceCritic)
+        like = next(gan.parameters())
+        return Moments(
+            self._values.to(like), None if lengths is None else lengths.to(like.device), critic.levels
+        )
 
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         random = torch.Generator().manual_seed(how.seed)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...._modes import evaluating
 from ....models import GAN
 from ... import files
+from .moments import Moments
 from .options import GanMeasuring, GanModel, GanSampling
 
 _AT_ONCE = 500  # samples drawn in one pass
@@ -86,6 +87,10 @@ class Source(ABC):
         if name.isdigit() and int(name) < len(self.classes):
             return int(name)
         raise ValueError(f"class_: expected one of {', '.join(self.classes)}, got {name!r}")
+
+    def moments(self, gan: GAN) -> Moments:
+        """Those of the data, which `gan` is to keep. Raises ValueError where there are none."""
+        raise ValueError(f"moments: series have them, and {self.name} has {self.kind}")
 
     @abstractmethod
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
