@@ -88,9 +88,9 @@ def main(argv: list[str] | None = None) -> int:
                 judges=asked.judges,
                 beside=asked.beside,
             )
-            of_seed = list(BARS[asked.bar](this))
-            add(map(asdict, of_seed))
-            figures += of_seed
+            for figure in BARS[asked.bar](this):  # a long sweep that is stopped has left what it found
+                add([asdict(figure)])
+                figures.append(figure)
     print("\n" + "\n".join(map(line, figures)))
     if asked.picture:
         draw(figures, asked.picture)

@@ -14,19 +14,19 @@ FITS = {"a Gaussian fit": " of a Gaussian fit", "an AR(16) fit": " of an AR(16) 
 _OF_BOTH = ("discriminative", "predictive", "log-spectral", "marginal", "autocorrelation")
 
 # What is tried on each of the series, in place of the defaults.
-SERIES = {"sines": (), "prices": ()}
+SERIES: dict[str, tuple[str, ...]] = {"sines": (), "prices": ()}
 WAYS: dict[str, tuple[str, ...]] = {
+    "untrained": ("--steps", "1", "--warm-up", "1", "--lr", "1e-9"),
+    "warm-up alone": ("--steps", "400", "--warm-up", "400"),
     "defaults": (),
     "linear forecasts": ("--forecasts", "linear"),
-    "warm-up alone": ("--steps", "400", "--warm-up", "400"),
-    "untrained": ("--steps", "1", "--warm-up", "1"),
-    "GAN alone": ("--warm-up", "0", "--supervised", "0"),
+    "no moments": ("--moments", "0"),
     "little likelihood": ("--supervised", "0.02"),
+    "GAN alone": ("--warm-up", "0", "--supervised", "0", "--moments", "0"),
     "no levels": ("--no-levels",),
     "reads one way": ("--no-bidirectional",),
     "non-saturating": ("--loss", "non_saturating"),
     "stronger penalties": ("--r1", "2", "--r2", "2"),
-    "whitened": ("--no-innovations", "--no-levels"),
 }
 
 
@@ -46,8 +46,8 @@ def sounds(asked: Asked) -> Iterator[Figure]:
 
 def sweep(asked: Asked) -> Iterator[Figure]:
     """Ways to train a recurrent GAN of series, by so many --judges each; the losing ones too."""
-    for series, own in SERIES.items():
-        for way, flags in WAYS.items():
+    for way, flags in WAYS.items():
+        for series, own in SERIES.items():
             folder = asked.folder / f"{series}-{way.replace(' ', '-')}"
             every = (*RECURRENT, "--data", series, *own, *flags, *asked.flags)
             done = measured(replace(asked, folder=folder, flags=every, beside=False), "fusegen")

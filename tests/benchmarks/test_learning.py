@@ -151,7 +151,7 @@ def test_a_sweep_has_a_run_for_each_way_and_keeps_them_apart(tmp_path, monkeypat
     monkeypatch.setattr(series, "measured", measured)
     figures = list(series.sweep(Asked("sweep", 0, tmp_path, ("--evaluations", "2"), judges=2)))
     assert len(ran) == len(figures) == len(series.SERIES) * len(series.WAYS)
-    assert len({f.bar for f in figures}) == len(figures) and figures[0].bar == "sweep, sines, defaults"
+    assert len({f.bar for f in figures}) == len(figures) and figures[0].bar == "sweep, sines, untrained"
     assert all(flags[-2:] == ("--evaluations", "2") for flags in ran.values())
 
 
