@@ -45,11 +45,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "run": {"ema": 0.995, "evaluations": 5},
     },
     "text": {
-        "model": {"hidden": 192},
+        "model": {"hidden": 128},
         "data": {"batch": 64, "held_out": 0.1},
         "fit": {
-            "steps": 2000,
-            "warm_up": 1600,
+            "steps": 1500,
+            "warm_up": 1200,
             "supervised": 1.0,
             "moments": 0.0,
             "approximate_r1": 0.3,
