@@ -60,6 +60,14 @@ def test_a_fit_finds_the_process_and_draws_from_it():
     assert fit.sample(7, steps=90).shape == (90, 7, 2)
 
 
+def test_a_sound_that_begins_loud_is_drawn_so():
+    """Its first steps, which have not so many before them, are fitted each by itself."""
+    x = (resonant() - 3) * 0.8 ** torch.arange(40.0)[:, None, None]
+    drawn = AutoregressiveFit(x, 4).sample(4000, seeded(1))
+    for at in range(4):
+        assert drawn[at].std().item() == pytest.approx(x[at].std().item(), rel=0.1)
+
+
 def test_a_fit_knows_no_more_than_it_looks_back():
     """A process of lag 2 alone: AR(1) takes it for noise."""
     x = torch.zeros(60, 3000, 1)
