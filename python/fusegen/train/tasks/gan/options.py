@@ -255,7 +255,7 @@ class GanRun(RunOptions):
     ema: float = _by_arch(
         "run",
         "ema",
-        0.999,
+        0.99,
         "decay of an average of the weights, which is then measured and sampled; 0: none",
         least=0,
         most=1,
