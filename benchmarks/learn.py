@@ -23,11 +23,14 @@ from learning.gan import gan
 from learning.int8 import int8
 from learning.processes import processes
 from learning.seq2seq import seq2seq, translation
+from learning.series import sounds, sweep
 from learning.text import draw, text
 from learning.vae import seqvae, vae
+from learning.writing import writing
 
 BARS: dict[str, Callable[[Asked], Iterator[Figure]]] = {
-    bar.__name__: bar for bar in (vae, seqvae, seq2seq, translation, text, int8, gan, processes)
+    bar.__name__: bar
+    for bar in (vae, seqvae, seq2seq, translation, text, int8, gan, writing, sounds, sweep, processes)
 }
 
 
@@ -46,16 +49,25 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--keep", type=Path, help="a folder for the runs, which are thrown away otherwise")
     parser.add_argument("--dry", action="store_true", help="write no CSV")
     parser.add_argument("--by", choices=["fusegen", "torch", "both"], default="both", help="gan: who trains")
-    parser.add_argument("--judges", type=int, default=0, help="gan of series: so many of each kind of judge")
+    parser.add_argument(
+        "--judges", type=int, default=0, help="gan of series, sounds, sweep: so many of each kind of judge"
+    )
+    parser.add_argument(
+        "--no-beside",
+        dest="beside",
+        action="store_false",
+        help="gan: leave out what a GAN of series or text is held against",
+    )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="text: draw the curves there, as PNG")
     asked, flags = parser.parse_known_args(argv)
-    for flag, given, bar in (
-        ("--by", asked.by != "both", "gan"),
-        ("--judges", asked.judges, "gan"),
-        ("--picture", asked.picture, "text"),
+    for flag, given, bars in (
+        ("--by", asked.by != "both", ("gan",)),
+        ("--no-beside", not asked.beside, ("gan",)),
+        ("--judges", asked.judges, ("gan", "sounds", "sweep")),
+        ("--picture", asked.picture, ("text",)),
     ):
-        if given and asked.bar != bar:
-            parser.error(f"{flag}: expected the bar {bar}, got {asked.bar}")
+        if given and asked.bar not in bars:
+            parser.error(f"{flag}: expected the bar {' or '.join(bars)}, got {asked.bar}")
     return asked, flags
 
 
@@ -67,11 +79,18 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as aside, record.learning(asked.bar, names, asked.dry) as (path, add):
         for seed in range(asked.first, asked.first + asked.seeds):
             folder = (asked.keep or Path(aside)) / f"{asked.bar}-{seed}"
-            of_seed = list(
-                BARS[asked.bar](Asked(asked.bar, seed, folder, tuple(flags), asked.by, asked.judges))
+            this = Asked(
+                bar=asked.bar,
+                seed=seed,
+                folder=folder,
+                flags=tuple(flags),
+                by=asked.by,
+                judges=asked.judges,
+                beside=asked.beside,
             )
-            add(map(asdict, of_seed))
-            figures += of_seed
+            for figure in BARS[asked.bar](this):  # a long sweep that is stopped has left what it found
+                add([asdict(figure)])
+                figures.append(figure)
     print("\n" + "\n".join(map(line, figures)))
     if asked.picture:
         draw(figures, asked.picture)

@@ -14,7 +14,7 @@ from fusegen.train.run import Run, read_log
 @dataclass(frozen=True)
 class Asked:
     """One run of a bar. flags: of `fusegen train`, in place of its defaults; by: who trains a GAN; judges: of
-    the series that it draws, so many of each kind."""
+    the series that it draws, so many of each kind; beside: whether what a GAN is held against is measured."""
 
     bar: str
     seed: int
@@ -22,6 +22,7 @@ class Asked:
     flags: tuple[str, ...] = ()
     by: str = "both"
     judges: int = 0
+    beside: bool = True
 
 
 @dataclass

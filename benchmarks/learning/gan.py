@@ -81,8 +81,9 @@ def measured(asked: Asked, by: str) -> Trained:
         done = train(asked, "gan" if by == "fusegen" else PLAIN, folder=folder)
         fusegen.set_backend(backend)
         with contextlib.redirect_stdout(said):
-            judges = ["--judges", str(asked.judges)] if asked.judges else []
-            if command(["evaluate", str(folder), "--checkpoint", "last", *judges]):
+            how = ["--judges", str(asked.judges)] if asked.judges else []
+            how += [] if asked.beside else ["--no-beside"]
+            if command(["evaluate", str(folder), "--checkpoint", "last", *how]):
                 raise SystemExit("fusegen evaluate failed")
     finally:
         fusegen.set_backend(backend)

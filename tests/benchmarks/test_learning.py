@@ -8,9 +8,10 @@ import fusegen
 import learn
 import pytest
 import torch
+from fusegen.cli import main as command
 from fusegen.train.tasks import TASKS
 from harness import record
-from learning import gan, int8, processes, seq2seq, text, vae
+from learning import gan, int8, processes, seq2seq, series, text, vae, writing
 from learning.figures import Asked, Figure, Trained, shown
 from learning.mixture import BernoulliMixture, best_of
 
@@ -40,6 +41,8 @@ def test_a_bar_is_run_from_each_seed_and_its_figures_are_rows(tmp_path, monkeypa
     "argv, said",
     [
         (["vae", "--by", "torch"], "--by: expected the bar gan, got vae"),
+        (["sounds", "--no-beside"], "--no-beside: expected the bar gan, got sounds"),
+        (["writing", "--judges", "2"], "--judges: expected the bar gan or sounds or sweep, got writing"),
         (["gan", "--picture", "x.png"], "--picture: expected the bar text, got gan"),
         (["rnn"], "invalid choice: 'rnn'"),
     ],
@@ -65,6 +68,7 @@ def test_a_gan_stands_beside_the_same_in_plain_torch(tmp_path, monkeypatch):
         return trained(asked)
 
     def command(argv):
+        assert argv[-3:] == ["--judges", "2", "--no-beside"]
         print("step  9\nof a Gaussian fit's  0.5")
         return 0
 
@@ -72,7 +76,7 @@ def test_a_gan_stands_beside_the_same_in_plain_torch(tmp_path, monkeypatch):
     monkeypatch.setattr(gan, "train", train)
     monkeypatch.setattr(gan, "command", command)
     for by, bars in (("both", ["gan"] * 2 + ["gan in plain torch"] * 2), ("fusegen", ["gan"] * 2)):
-        figures = list(gan.gan(Asked("gan", 0, tmp_path, by=by)))
+        figures = list(gan.gan(Asked("gan", 0, tmp_path, by=by, judges=2, beside=False)))
         assert [figure.bar for figure in figures] == bars
         assert [(f.measure, f.value) for f in figures[:2]] == [
             ("of a Gaussian fit's", 0.5),
@@ -81,6 +85,81 @@ def test_a_gan_stands_beside_the_same_in_plain_torch(tmp_path, monkeypatch):
         assert figures[0].baseline == ("plain torch" if by == "both" else "")
     assert ran == [("gan", "auto"), (gan.PLAIN, "torch"), ("gan", "auto")]
     assert fusegen.get_backend() == "fused" and gan.PLAIN not in TASKS
+
+
+def test_a_gans_text_stands_beside_bigrams_and_a_text_lstm(tmp_path):
+    """A run of few steps, by the flags that a user would give."""
+    pytest.importorskip("sacrebleu")
+    path = tmp_path / "text.txt"
+    path.write_text("the cat sat on the mat, and the dog sat by the door. " * 30)
+    flags = ("--data", str(path), "--steps", "60", "--warm-up", "50", "--hidden", "24", "--batch", "16")
+    flags += ("--length", "10", "--samples", "600", "--lr", "0.03")
+    figures = {f.measure: f for f in writing.writing(Asked("writing", 0, tmp_path / "runs", flags))}
+    name = "perplexity by a held-out judge"
+    ours, lstm, bigrams = (figures[f"{name}{each}"] for each in ("", writing.LSTM, writing.BIGRAMS))
+    assert ours.baseline_value == lstm.baseline_value == bigrams.value and ours.baseline == "a bigram model"
+    assert ours.passed is (ours.value < bigrams.value) and lstm.passed == ""
+    # As many steps of likelihood alone teach the LSTM most of it: drawn evenly, tokens have more than 30.
+    assert 1 < lstm.value < 10
+    assert figures[gan.SECONDS].baseline == "" and "--tokens" not in ours.command
+    divergences = [f for f in figures.values() if f.measure.startswith("bigram divergence")]
+    assert len(divergences) == 4 and all(f.seconds > 0 for f in divergences)
+
+
+def test_a_text_lstm_is_drawn_from_by_its_own_chances():
+    """One that says after each token the next one."""
+
+    class Counting(torch.nn.Module):
+        def forward(self, tokens, state):
+            calls.append(state)
+            return 50.0 * torch.nn.functional.one_hot((tokens + 1) % 5, 5), len(calls)
+
+    calls = []
+    source = SimpleNamespace(vocabulary=range(5), steps=4, tokens=torch.tensor([0, 3, 3, 3]))
+    found = writing.drawn(Counting(), source, 700, 0)
+    assert found.shape == (4, 700) and torch.equal(found, (found[0] + torch.arange(4)[:, None]) % 5)
+    assert calls == [None, 1, 2, None, 4, 5]  # begun anew with each part
+    assert (found[0] == 3).float().mean() > 0.4
+
+
+def test_sounds_are_held_against_the_better_of_both_fits(tmp_path, monkeypatch):
+    def measured(asked, by):
+        assert asked.flags == (*series.SOUNDS, "--steps", "3") and by == "fusegen"
+        return trained(asked, **last)
+
+    name, score = "log-spectral distance", "discriminative score (wide judge)"
+    last = {name: 1.0, f"{name} of a Gaussian fit": 3.0, f"{name} of an AR(16) fit": 2.0}
+    last |= {score: 0.3, f"{score} of a Gaussian fit": 0.2, f"{score} of an AR(16) fit": 0.4, "spread": 1.0}
+    monkeypatch.setattr(series, "measured", measured)
+    found = {f.measure: f for f in series.sounds(Asked("sounds", 1, tmp_path, ("--steps", "3")))}
+    assert (found[name].baseline, found[name].baseline_value, found[name].passed) == (
+        "an AR(16) fit",
+        2,
+        True,
+    )
+    assert (found[score].baseline, found[score].passed) == ("a Gaussian fit", False)
+    assert {f.baseline for f in found.values() if f.measure not in (name, score)} == {""}
+
+
+def test_a_sweep_has_a_run_for_each_way_and_keeps_them_apart(tmp_path, monkeypatch):
+    def measured(asked, by):
+        ran[asked.folder] = asked.flags
+        assert by == "fusegen" and not asked.beside and asked.judges == 2
+        return trained(asked, marginal=0.5)
+
+    ran = {}
+    monkeypatch.setattr(series, "measured", measured)
+    figures = list(series.sweep(Asked("sweep", 0, tmp_path, ("--evaluations", "2"), judges=2)))
+    assert len(ran) == len(figures) == len(series.SERIES) * len(series.WAYS)
+    assert len({f.bar for f in figures}) == len(figures) and figures[0].bar == "sweep, sines, untrained"
+    assert all(flags[-2:] == ("--evaluations", "2") for flags in ran.values())
+
+
+@pytest.mark.parametrize("way", series.WAYS)
+def test_each_way_of_a_sweep_is_one_that_can_be_trained(way, tmp_path):
+    path = tmp_path / "a.json"
+    flags = [*series.RECURRENT, "--data", "sines", *series.WAYS[way]]
+    assert command(["train", "gan", *flags, "--save-config", str(path)]) == 0
 
 
 def test_a_sequence_vae_is_held_against_its_twin_without_z(tmp_path, monkeypatch):

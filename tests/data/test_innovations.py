@@ -4,7 +4,9 @@ import json
 
 import pytest
 import torch
-from fusegen.data import Innovations
+from fusegen.data import Innovations, sines
+from fusegen.data.curved import Curved
+from fusegen.metrics import series_errors
 from tolerances import agree
 
 T, N = 12, 400
@@ -124,3 +126,75 @@ def test_one_step_and_one_window():
         x = torch.randn(shape, generator=seeded())
         form = Innovations.fit(x)
         agree(form.inverse(form(x)), x)
+
+
+# ---- forecasts that are not linear ----------------------------------------------------------------------
+
+
+def swinging(count=1500, seed=0):
+    """Sines of any frequency: they follow from their first two values, but not linearly."""
+    return sines(T, count=count, features=2, seed=seed).values * 0.9
+
+
+def test_products_foretell_sines_and_noise_is_then_almost_as_they_are():
+    x = sines(24, count=1500, features=2).values
+    forms = [Innovations.fit(x, curved=curved, dither=1e-3) for curved in (False, None)]
+    assert not forms[0].curved and len(forms[1].curved) == forms[1].order
+    noise = torch.randn(24, 2000, 2, generator=seeded(1))
+    linear, curved = (series_errors(x, form.inverse(noise)) for form in forms)
+    name = "autocorrelation error of sizes of changes"
+    assert curved["marginal error"] < 0.4 * linear["marginal error"]
+    assert curved[name] < 0.3 * linear[name]
+    assert forms[1].inverse(noise).abs().max() < 1.5  # nothing runs away
+
+
+@pytest.mark.parametrize("x", [wandering(), torch.randn(T, 60, 3, generator=seeded())], ids=["walk", "noise"])
+def test_products_that_help_little_are_left_out(x):
+    assert not Innovations.fit(x).curved
+
+
+@pytest.mark.parametrize("lengths", [None, torch.arange(N) % T + 1], ids=["full", "ragged"])
+def test_curved_ones_come_back_through_json_too(lengths):
+    x = swinging(N)
+    form = Innovations.fit(x, lengths, curved=True)
+    inside = torch.ones(T, N, dtype=bool) if lengths is None else torch.arange(T)[:, None] < lengths
+    kept = Innovations.from_json(json.loads(json.dumps(form.to_json())))
+    y = kept(x, lengths)
+    agree(y, form(x, lengths))
+    assert (kept.inverse(y, lengths) - x)[inside].abs().max() < 1e-5 and kept.order == T - 1
+
+
+def test_levels_of_curved_ones_are_a_module_too():
+    form = Innovations.fit(swinging(), curved=True, dither=1e-3)
+    module, y = form.levels_of(T), torch.randn(T, 30, 2, generator=seeded(1))
+    assert not module.state_dict()
+    assert (module(y) - form.levels(y).float()).abs().max() < 1e-4
+    agree(module(y[:5]), module(y)[:5])
+    with pytest.raises(ValueError, match="levels are known for 5 steps, got 12"):
+        form.levels_of(5)(y)
+    y.requires_grad_()
+    (gradient,) = torch.autograd.grad(module(y)[6].sum(), y)
+    assert (gradient[:7].abs().sum((1, 2)) > 0).all() and gradient[7:].abs().max() == 0
+
+
+def test_products_of_a_channels_own_past_by_hand():
+    past = torch.randn(50, 4, generator=seeded(), dtype=torch.float64)  # 2 steps of 2 channels
+    found = Curved.of(past, 2, 1e-6)
+    own = (past[:, 1::2] - past[:, 1::2].mean(0)) @ found.ways[1]
+    assert torch.allclose(own.T.cov(correction=0), torch.eye(2, dtype=torch.float64), atol=1e-9)
+    a, b = own.clamp(-3, 3).T
+    wanted = torch.stack((a * a, a * b, b * b, a**3, a * a * b, a * b * b, b**3), 1)
+    agree(found.products(past)[:, 7:], wanted)
+    # Of two steps that are the same one component is left.
+    same = Curved.of(past[:, :2].repeat(1, 2), 2, 1e-6)
+    assert (same.ways[..., 1] == 0).all()
+
+
+def test_dither_is_the_same_each_time_and_is_what_is_lost():
+    x = swinging()
+    form = Innovations.fit(x, dither=1e-2)
+    assert torch.equal(form(x), form(x)) and form.dither == 1e-2
+    lost = (form.inverse(form(x)) - x).std() / x.flatten(0, 1).std(0).mean()
+    assert lost.item() == pytest.approx(1e-2, rel=0.1)
+    with pytest.raises(ValueError, match="dither: expected a number at least 0"):
+        Innovations.fit(x, dither=-1.0)

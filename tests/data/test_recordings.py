@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from fusegen.data import sines, watch
+from fusegen.data import sines, tones, watch
 
 
 def test_sines_are_of_frequencies_and_phases_up_to_a_tenth():
@@ -25,6 +25,29 @@ def test_sines_are_of_frequencies_and_phases_up_to_a_tenth():
     assert torch.equal(found.original(found.values), (found.values.double() + 1) / 2)
     with pytest.raises(ValueError, match="count: expected an integer at least 1, got 0"):
         sines(count=0)
+
+
+def test_tones_are_harmonics_of_one_pitch_that_die_away():
+    found = tones(400, count=60)
+    assert found.values.shape == (400, 60, 1) and found.lengths is None and found.values.abs().max() <= 1
+    assert torch.equal(found.values, tones(400, count=60).values)
+    assert not torch.equal(found.values, tones(400, count=60, seed=1).values)
+    pitches = torch.arange(105, 445, 0.25, dtype=torch.float64)
+    t, k = torch.arange(400.0, dtype=torch.float64)[:, None] / 4000, torch.arange(1.0, 5)
+    angle = 2 * torch.pi * pitches[:, None, None] * t * k
+    partials = torch.cat((angle.sin(), angle.cos()), 2) * (-t * k.repeat(2) / 0.02).exp()
+    own = torch.linalg.qr(partials)[0]  # of each pitch, [400, 8]
+    values = found.values[:, :12, 0].double()
+    left = (1 - (own.mT @ values).square().sum(1) / values.square().sum(0)).min(0)
+    assert left.values.max() < 1e-3  # all of each tone, at one pitch
+    assert pitches[left.indices].log2().std() > 0.3
+    loud = found.values.square().mean((1, 2)).sqrt()
+    # exp(-t / 20 ms), the higher partials faster: from 20 to 40 ms it falls by e.
+    ratio = (loud[150:170].mean() / loud[70:90].mean()).item()
+    assert ratio == pytest.approx(np.exp(-1), rel=0.1)
+    assert (found.low, found.high) == (-1, 1) and found.features == ("pressure",)
+    with pytest.raises(ValueError, match="count: expected an integer at least 1, got 0"):
+        tones(count=0)
 
 
 @pytest.fixture

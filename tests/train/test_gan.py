@@ -18,7 +18,7 @@ from fusegen.train import GanTask, RunOptions, config
 from fusegen.train.learner import Learner
 from fusegen.train.run import Run, read_log
 from fusegen.train.tasks import find_task
-from fusegen.train.tasks.gan.characters import Characters, jensen_shannon
+from fusegen.train.tasks.gan.characters import Characters
 from fusegen.train.tasks.gan.options import ARCHS, PRESETS, GanData, GanFit, GanModel, GanRun
 from fusegen.train.tasks.gan.pictures import Pictures
 from fusegen.train.tasks.gan.series import READERS, Sequences
@@ -133,6 +133,7 @@ def test_a_run_trains_measures_and_draws(tmp_path, places, capsys, kind):
         ("series", ["--cell", "lstm", "--r2", "0.1", "--penalty-every", "3", "--warm-up", "2"]),
         ("series", ["--no-innovations", "--no-levels", "--no-residual", "--approximate-r1", "0"]),
         ("text", ["--loss", "relativistic"]),
+        ("text", ["--tokens", "word", "--warm-up", "2", "--held-out", "0"]),
     ],
 )
 def test_killed_and_resumed_equals_never_killed_bit_for_bit(tmp_path, places, monkeypatch, kind, more):
@@ -275,6 +276,7 @@ def test_series_stand_beside_the_data_in_its_units(places, figures):
         ("prices", ("open", "volume"), "trading day", {"open": "US$", "volume": "shares"}),
         ("watch", ("ax", "wx"), "tenth of a second", {"ax": "g", "wx": "rad/s"}),
         ("sines", ("sine 0",), "step", {}),
+        ("tones", ("pressure",), "sample", {"pressure": "of full scale"}),
         ("a/b.wav", ("0", "1"), "sample", {"0": "of full scale", "1": "of full scale"}),
         ("a.FLAC", ("0",), "sample", {"0": "of full scale"}),
         ("a.csv", ("x",), "step", {}),
@@ -413,7 +415,9 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
         ),
         ("text", ["--decimal", ","], "--decimal: expected a table (.csv, .tsv) to read with it, got {data}"),
         ("series", ["--data", "prices", "--decimal", ","], "--decimal: expected a table (.csv, .tsv)"),
-        ("text", ["--length", "500"], "has 192 characters, --length 500"),
+        ("text", ["--length", "500"], "has 192 characters, 10 % of them held out, --length 500"),
+        ("text", ["--held-out", "1"], "--held-out: expected a number at least 0 and below 1, got 1.0"),
+        ("series", ["--data", "tones", "--stride", "2"], "--stride: tones are drawn one by one"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(tmp_path, places, capsys, kind, arguments, words):
@@ -596,14 +600,6 @@ def test_whitening_is_inverted_and_makes_features_alike(lengths):
         Whitening.fit(x[..., 2:])
 
 
-def test_jensen_shannon_by_hand():
-    assert jensen_shannon(torch.tensor([2.0, 2, 0]), torch.tensor([1.0, 1, 0])) == 0
-    assert jensen_shannon(torch.tensor([3.0, 0]), torch.tensor([0.0, 1])) == 1
-    # halves against a whole: H(3/4, 1/4) - 1/2
-    want = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)) - 0.5
-    assert jensen_shannon(torch.tensor([1.0, 1]), torch.tensor([1.0, 0])) == pytest.approx(want)
-
-
 def test_images_are_fitted_to_size_and_channels():
     colour = Images("", torch.randint(0, 256, (2, 3, 20, 10), dtype=torch.uint8))
     assert fitted(colour, 8, 1).pixels.shape == (2, 1, 8, 8)
@@ -643,6 +639,7 @@ def test_innovations_are_learnt_and_kept(places, tmp_path):
     form = task.source.form
     assert isinstance(form, Innovations)
     assert torch.equal(batch["real"], form(task.source.series.values)[:, rows])
+    assert not form.dither and not form.curved  # as before there were such
     assert task.model.noise_size == 4 + 2 * 3 and task.model.shared == 4
     task.source.keep(tmp_path)
     content = json.loads((tmp_path / "data.json").read_text())

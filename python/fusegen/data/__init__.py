@@ -8,7 +8,7 @@ from .images import Images, has_test_split, read_images
 from .innovations import Innovations
 from .parallel import Pairs, read_pairs, reversals
 from .pictures import digits, fitted, photo_patches
-from .recordings import sines, watch
+from .recordings import sines, tones, watch
 from .sequences import Ragged, lines, sentences
 from .series import Series, eeg, read_series, share_prices, windows
 from .stream import StreamedLanes, StreamError, TextStream
@@ -56,6 +56,7 @@ __all__ = [
     "sines",
     "split",
     "tokenize",
+    "tones",
     "watch",
     "windows",
 ]

@@ -12,6 +12,14 @@ from .._optional import needed
 SUFFIXES = (".wav", ".flac", ".ogg", ".aiff", ".aif")
 
 
+def is_sound(path: str | os.PathLike[str]) -> bool:
+    """Whether a name is that of a sound file, or of a folder that has some."""
+    path = Path(path)
+    if path.is_dir():
+        return any(each.suffix.lower() in SUFFIXES for each in path.rglob("*"))
+    return path.suffix.lower() in SUFFIXES
+
+
 def read_sound(path: str | os.PathLike[str], argument: str = "path") -> tuple[np.ndarray, int]:
     """float64 [samples, channels], and the rate in hertz. Whole numbers of any width are scaled to [-1, 1) by
     their full scale, real ones are as they are.

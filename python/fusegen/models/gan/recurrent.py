@@ -4,6 +4,8 @@ al. 2017, arXiv:1611.01144; for text Kusner and Hernández-Lobato 2016, arXiv:16
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -174,17 +176,26 @@ class RecurrentGAN(GAN):
         lengths: Integers = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The mean negative log-likelihood a value of samples [T, B, F] under a residual generator, for other
+        """The mean negative log-likelihood a value of samples [T, B, F] under a residual generator, or a
+        token of samples [T, B] (one-hot [T, B, V]) under one of tokens, for other
         noise drawn from ``generator``, with gradient: what teaches it to foretell each step from those before
-        (the supervised loss of Yoon et al. 2019, as a likelihood). Raises ValueError for another model."""
-        if not isinstance(self.generator, ResidualGenerator):
+        (the supervised loss of Yoon et al. 2019, as a likelihood; of tokens, what SeqGAN, Yu et al. 2017,
+        arXiv:1609.05473, begins with). Raises ValueError for another model."""
+        if not isinstance(self.generator, ResidualGenerator | TokenGenerator):
             raise ValueError("surprise: only a residual generator has a likelihood; give residual=True")
+        if self.vocab_size is not None and samples.dim() == 2:
+            samples = self._tokens_one_hot(samples)
         T, B, _ = samples.shape
         noise = self.noise(B, T, generator=generator)
         labels = self.checked_labels(labels, B)
         if labels is not None:
             noise = torch.cat((noise, self._one_hot(labels, noise).expand(T, -1, -1)), 2)
         return self.generator.surprise(samples, noise, self.checked_lengths(lengths, T, B))
+
+    @property
+    def foretells(self) -> bool:
+        """Whether there is a ``surprise``."""
+        return self.residual or self.vocab_size is not None
 
     @torch.no_grad()
     def sample(
@@ -273,10 +284,15 @@ class SeriesGenerator(nn.Module):
 class ResidualGenerator(nn.Module):
     """Noise [T, B, inputs] -> [T, B, features]: n exp(a) + b, n the values of noise that follow the first
     ``after``, a and b linear in what a recurrent stack makes of the other noise so far and of the n of the
-    steps before; zero at first.
+    steps before, to which comes what the n of the features before it say in the same step, and how large they
+    are; all zero at first.
 
-    A step's a and b do not see its own n, so that n follows from what is given and its likelihood is known.
+    A feature's a and b do not see its own n, so that n follows from what is given and its likelihood is
+    known: first that of the first feature, then the next.
     """
+
+    within: Tensor | None
+    below: Tensor
 
     def __init__(
         self, inputs: int, features: int, hidden_size: int, num_layers: int, cell: _Cell, *, after: int
@@ -287,13 +303,19 @@ class ResidualGenerator(nn.Module):
         self.sizes = after, features, inputs - after - features
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        # [2 * features, 2 * features]: a and b, of n and of how large it is.
+        self.within = nn.Parameter(torch.zeros(2 * features, 2 * features)) if features > 1 else None
+        self.register_buffer("below", torch.ones(features, features).tril(-1).repeat(2, 2), persistent=False)
 
     def forward(self, noise: Tensor, lengths: Tensor | None = None) -> Tensor:
         """lengths: [B], past which the sequences are zero; None: all T."""
         shared, own, rest = noise.split(self.sizes, 2)
         before = torch.cat((torch.zeros_like(own[:1]), own[:-1]))
         y = self.rnn(torch.cat((shared, before, rest), 2), lengths=lengths)[0]
-        a, b = self.head(y).chunk(2, 2)
+        ab = self.head(y)
+        if self.within is not None:
+            ab = ab + torch.cat((own, size_of(own)), 2) @ (self.within * self.below).T
+        a, b = ab.chunk(2, 2)
         return zero_past_end(own * a.exp() + b, lengths)
 
     def surprise(self, values: Tensor, noise: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -308,10 +330,30 @@ class ResidualGenerator(nn.Module):
         total = values.new_zeros(())
         for t, x in enumerate(values):
             y, state = self.rnn(torch.cat((shared[t], before, rest[t]), 1).unsqueeze(0), state)
-            a, b = self.head(y[0]).chunk(2, 1)
-            before = (x - b) * (-a).exp()
+            before, a = self._noise_of(x, self.head(y[0]))
             total = total + ((before.square() / 2 + a).mean(1) * inside[t]).sum()
         return total / inside.sum()
+
+    def _noise_of(self, x: Tensor, ab: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, a) [B, features] of a step x, from what the steps before say of a and b."""
+        F = x.shape[1]
+        if self.within is None:
+            a, b = ab.chunk(2, 1)
+            return (x - b) * (-a).exp(), a
+        by_value, by_size = (self.within * self.below).T.chunk(2)
+        found = []
+        for k in range(F):
+            n = (x[:, k] - ab[:, F + k]) * (-ab[:, k]).exp()
+            found.append(n)
+            n = n.unsqueeze(1)
+            ab = ab + n * by_value[k] + size_of(n) * by_size[k]
+        # Of a feature nothing is added by itself or by later ones: this is what its n was found with.
+        return torch.stack(found, 1), ab[:, :F]
+
+
+def size_of(n: Tensor) -> Tensor:
+    """How large standard normal noise is, less the mean of that; noise beyond 3 as 3."""
+    return n.abs().clamp(max=3.0) - math.sqrt(2 / math.pi)
 
 
 class TokenGenerator(nn.Module):
@@ -343,6 +385,17 @@ class TokenGenerator(nn.Module):
             token = straight_through(self.head(y[0]) + gumbel[t], temperature)
             drawn.append(token)
         return zero_past_end(torch.stack(drawn), lengths)
+
+    def surprise(self, tokens: Tensor, noise: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The mean over one-hot tokens [T, B, V] of -log p of each after those before it, given ``noise`` as
+        in ``forward``: with the true tokens read back, all steps in one pass."""
+        before = torch.cat((torch.zeros_like(tokens[:1]), tokens[:-1]))
+        y = self.rnn(torch.cat((noise, self.embedding(before)), 2), lengths=lengths)[0]
+        nats = -(self.head(y).log_softmax(2) * tokens).sum(2)
+        inside = (
+            tokens.new_ones(tokens.shape[:2]) if lengths is None else within(lengths, len(tokens)).to(nats)
+        )
+        return (nats * inside).sum() / inside.sum()
 
 
 class SequenceCritic(nn.Module):

@@ -14,18 +14,11 @@ _TAKES_WORDS = {"add_help": False}  # their flags are those of the run's task, s
 COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     "demo": ("a text model learns real English here, timed beside torch.nn", _PLAIN),
     "train": ("train a model, in one process or under torchrun; a run is a folder", {}),
-<<<<<<< HEAD
     "resume": ("go on with a run that was stopped or killed", _TAKES_WORDS),
     "evaluate": ("measure a run's model, on held-out data where there are some", _TAKES_WORDS),
     "sample": ("let a run's model write or draw", _TAKES_WORDS),
+    "explain": ("write a page about what a run has learnt, in pictures", _TAKES_WORDS),
     "export": ("write a run's weights as safetensors", _TAKES_WORDS),
-=======
-    "resume": ("go on with a run that was stopped or killed", _ON_RUN),
-    "evaluate": ("measure a run's model, on held-out data where there are some", _TAKES_REST),
-    "sample": ("let a run's model write or draw", _TAKES_REST),
-    "explain": ("write a page about what a run has learnt, in pictures", _ON_RUN),
-    "export": ("write a run's weights as safetensors", _ON_RUN),
->>>>>>> 302859011ade61e46d6d4b7ac0dbae3d0f46f397
 }
 
 

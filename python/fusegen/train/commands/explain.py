@@ -7,14 +7,18 @@ from pathlib import Path
 
 from ..._errors import NotFiniteError
 from ..errors import NotEnoughMemory
-from .existing_run import WHICH, add_run, run_of
+from ..run import Run
+from .existing_run import Flags, add_checkpoint, asked, moved, run_of
+from .existing_run import add_words as add_arguments
 from .refusal import Refused, as_flag, refuse
 
+__all__ = ["FLAGS", "add_arguments", "run"]
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
-    parser.add_argument("--output", metavar="FILE", help="write there (default: RUN/explain.html)")
-    parser.add_argument("--checkpoint", metavar="WHICH", default="best", help=f"{WHICH} (default: best)")
+
+def _add(parser: argparse.ArgumentParser, run: Run | None) -> None:
+    where = "RUN" if run is None else run.folder
+    parser.add_argument("--output", metavar="FILE", help=f"write there (default: {where}/explain.html)")
+    add_checkpoint(parser, device=False)
     parser.add_argument(
         "--layer",
         metavar="NAME",
@@ -23,19 +27,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--open", action="store_true", help="show it in a browser, where there is one")
 
 
+FLAGS = Flags(_add)
+
+
 def run(parsed: argparse.Namespace) -> int:
     from ...inspect import explain  # it needs models, and they torch's compiler: not for --help
 
     try:
-        path = explain(run_of(parsed), parsed.output, checkpoint=parsed.checkpoint, layer=parsed.layer)
+        run = run_of(parsed)
+        _, given = asked(parsed, run, FLAGS)
+        assert run is not None  # else there was help
+        path = explain(
+            moved(run, given.data), given.output, checkpoint=given.checkpoint, layer=given.layer
+        )
     except Refused as error:
-        return refuse(parsed, as_flag(error))
+        return refuse(parsed, as_flag(error, parsed))
     except NotFiniteError as error:
         return refuse(parsed, f"{error}; another --checkpoint may be whole")
     except (MemoryError, NotEnoughMemory) as error:
         return refuse(parsed, f"not enough memory: {error}")
     print(path)
-    if parsed.open and not _opened(path):
+    if given.open and not _opened(path):
         print(f"fusegen explain: no browser can be opened here; open {path} in one", file=sys.stderr)
     return 0
 

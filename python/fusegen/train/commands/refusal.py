@@ -12,7 +12,7 @@ from ..workers import Workers
 
 # What is wrong with the arguments or the data, as opposed to what went wrong while training.
 Refused = (OSError, ValueError, TypeError, ModuleNotFoundError)
-_ON_RUN = ("resume", "evaluate", "sample", "export")  # whose folder has no flag
+_ON_RUN = ("resume", "evaluate", "sample", "explain", "export")  # whose folder has no flag
 _PATIENCE = 2.0  # seconds that the first process has to speak before torchrun ends it with the others
 
 

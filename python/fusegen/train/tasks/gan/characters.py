@@ -1,4 +1,4 @@
-"""Characters of a text as the data of a GAN."""
+"""Characters or words of a text as the data of a GAN."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,16 +11,21 @@ from torch import Tensor
 
 from .... import data as sources
 from ....data import Text, Vocabulary
+from ....metrics import NGram, bigram_divergence, copied_share, perplexity, self_bleu, unique_share
+from ....metrics.translation import check_sacrebleu
 from ....models import GAN, RecurrentGAN
 from ... import files
 from ..fingerprint import fingerprint_of
 from .options import GanData, GanMeasuring, GanModel, GanSampling
 from .source import Source, draw
 
+JUDGE = {"character": 5, "word": 3}  # tokens that the judge's chances look at
+ALIKE = 200  # samples of self-BLEU, which takes time in the square of their number
+
 
 @dataclass
 class Characters(Source):
-    """All stretches of so many characters of a text."""
+    """All stretches of so many characters, or words, of a text; its end is held out."""
 
     kind: ClassVar[str] = "text"
     name: str
@@ -28,23 +33,24 @@ class Characters(Source):
     vocabulary: Vocabulary
     text: Text | None = None
     stride: int = 1
+    held_out: float = 0.0
 
     @classmethod
     def read(cls, name: str, options: GanData, argument: str, folder: Path | None) -> "Characters":
         kept = folder / "vocabulary.json" if folder else None
-        vocabulary = Vocabulary.load(kept, "character") if kept and kept.exists() else None
+        kind = options.tokens
+        vocabulary = Vocabulary.load(kept, kind) if kept and kept.exists() else None
         text = sources.open_text(name, argument, utf8=True)
-        text = sources.tokenize(text, "character", options.vocabulary, vocabulary, argument)
-        if len(text.tokens) < options.length:
-            raise ValueError(
-                f"{argument}: {name} has {len(text.tokens)} characters, --length {options.length}"
-            )
-        return cls(name, options.length, text.vocabulary, text, options.stride)
+        text = sources.tokenize(text, kind, options.vocabulary, vocabulary, argument)
+        found = cls(name, options.length, text.vocabulary, text, options.stride, options.held_out)
+        if len(found.tokens) < options.length:
+            left = f", {100 * options.held_out:g} % of them held out" if options.held_out else ""
+            raise ValueError(f"{argument}: {name} has {len(text)} {kind}s{left}, --length {options.length}")
+        return found
 
     @classmethod
     def revive(cls, content: Mapping[str, Any], folder: Path) -> "Characters":
-        vocabulary = Vocabulary.load(folder / "vocabulary.json", "character")
-        return cls(content["name"], content["steps"], vocabulary)
+        return cls(content["name"], content["steps"], Vocabulary.load(folder / "vocabulary.json"))
 
     def describe(self) -> dict[str, Any]:
         return {"steps": self.steps}
@@ -62,11 +68,20 @@ class Characters(Source):
         assert self.text is not None, "of this source only the description is known"
         return self.text
 
+    @property
+    def tokens(self) -> Tensor:
+        """Those that are learnt, [N]."""
+        return self._parts[0]
+
+    @property
+    def _parts(self) -> tuple[Tensor, Tensor]:
+        return sources.split(self._text.tokens, self.held_out)
+
     def __len__(self) -> int:
-        return (len(self._text.tokens) - self.steps) // self.stride + 1
+        return (len(self.tokens) - self.steps) // self.stride + 1
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
-        return {"real": self._text.tokens[index * self.stride + torch.arange(self.steps)[:, None]].long()}
+        return {"real": self.tokens[index * self.stride + torch.arange(self.steps)[:, None]].long()}
 
     def points(self, samples: Tensor) -> Tensor:
         """Of two texts the distance is the root of twice the number of places in which they differ."""
@@ -91,23 +106,47 @@ class Characters(Source):
         random = torch.Generator().manual_seed(how.seed)
         assert how.samples is not None
         tokens = draw(gan, how.samples, random)
-        V = len(self.vocabulary)
-        pairs = [
-            torch.bincount((x[:-1].long() * V + x[1:].long()).flatten(), minlength=V * V).double()
-            for x in (self._text.tokens, tokens)
-        ]
-        return {"bigram divergence": jensen_shannon(*pairs)}
+        if not full:
+            return {"bigram divergence": bigram_divergence(self.tokens, tokens, len(self.vocabulary))}
+        contestants = {"": tokens}
+        if how.beside:
+            contestants |= self.beside(how.samples, random)
+        found = {whose: self.written(each) for whose, each in contestants.items()}
+        names = dict.fromkeys(name for measures in found.values() for name in measures)
+        return {f"{name}{whose}": found[whose][name] for name in names for whose in found}
+
+    def beside(self, count: int, random: torch.Generator) -> dict[str, Tensor]:
+        """What a GAN's samples are held against, as many sequences [T, count] each: a bigram model's, and
+        stretches of the text itself."""
+        model = NGram(2, len(self.vocabulary)).fit(self.tokens)
+        drawn = model.sample(count, self.steps, random)
+        index = torch.randint(len(self), (count,), generator=random)
+        return {" of a bigram model": drawn, " of the data": self.batch(index)["real"]}
+
+    def written(self, samples: Tensor) -> dict[str, float]:
+        """The measures of sequences [T, n], whoever wrote them. Raises ModuleNotFoundError where sacrebleu is
+        missing."""
+        check_sacrebleu()
+        found = {"bigram divergence": bigram_divergence(self.tokens, samples, len(self.vocabulary))}
+        if (judge := self._judge()) is not None:
+            found["perplexity by a held-out judge"] = perplexity(judge.nats(samples), samples.numel())
+        # Tokens by number: BLEU cuts at spaces, which are characters, and words, here.
+        texts = [" ".join(map(str, column)) for column in samples[:, :ALIKE].T.tolist()]
+        if len(texts) > 1:
+            found["self-BLEU"] = self_bleu(texts, tokenize="none")
+        return found | {
+            "unique share": unique_share(samples),
+            "copied share": copied_share(samples, self.tokens),
+        }
+
+    def _judge(self) -> NGram | None:
+        """An n-gram model of what is held out, which no GAN has seen."""
+        held = self._parts[1]
+        if not len(held):
+            return None
+        return NGram(JUDGE[self.vocabulary.kind], len(self.vocabulary)).fit(held)
 
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         random = torch.Generator().manual_seed(how.seed)
         tokens = draw(gan, how.count, random, truncation=how.truncation, steps=how.length or self.steps)
         return {".txt": "".join(self.vocabulary.decode(column) + "\n" for column in tokens.T)}
-
-
-def jensen_shannon(a: Tensor, b: Tensor) -> float:
-    """The Jensen-Shannon divergence of two counts [K], in bits: 0 for equal shares, 1 for disjoint ones (Lin
-    1991, "Divergence measures based on the Shannon entropy")."""
-    p, q = a / a.sum(), b / b.sum()
-    middle = (p + q) / 2
-    sides = [torch.where(x > 0, x * (x / middle).log2(), 0.0).nansum() for x in (p, q)]
-    return ((sides[0] + sides[1]) / 2).item()

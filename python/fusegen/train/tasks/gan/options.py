@@ -7,8 +7,10 @@ from ....losses import LOSSES
 from ...options import FitOptions, Options, RunOptions, option
 
 ARCHS = ("mlp", "dcgan", "recurrent")
+TEXTS = ("pydocs",)  # by name; other texts are files
 
-# What is not as in the classes below, which are mlp's: by arch, section and name.
+# What is not as in the classes below, which are mlp's: by arch, section and name; of text, what is not as in
+# recurrent's.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "mlp": {},
     "dcgan": {
@@ -25,7 +27,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "residual": True,
             "levels": True,
         },
-        "data": {"batch": 128, "innovations": True},
+        "data": {"batch": 128, "innovations": True, "forecasts": "auto"},
         "fit": {
             "steps": 1000,
             "loss": "relativistic",
@@ -35,13 +37,31 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "approximate_r1": 0.1,
             "approximate_r2": 0.1,
             "warm_up": 400,
-            "supervised": 0.02,
+            "supervised": 1.0,
+            "moments": 0.3,
             "lr": 3e-3,
             "clip": 1.0,
         },
         "run": {"ema": 0.995, "evaluations": 5},
     },
+    "text": {
+        "model": {"hidden": 128},
+        "data": {"batch": 64, "held_out": 0.1},
+        "fit": {
+            "steps": 1500,
+            "warm_up": 1200,
+            "supervised": 1.0,
+            "moments": 0.0,
+            "approximate_r1": 0.3,
+            "approximate_r2": 0.3,
+        },
+    },
 }
+
+
+def is_text(name: str) -> bool:
+    """Whether data of that name are text."""
+    return name in TEXTS or name.lower().endswith(".txt")
 
 
 def _by_arch(section: str, name: str, default: Any, help: str, **bounds: Any) -> Any:
@@ -109,7 +129,26 @@ class GanData(Options):
         "recurrent: learn what each step adds to what those before foretell, in place of --whiten; prices "
         "and the like as logarithms",
     )
-    vocabulary: int = option(100, "recurrent, text: most frequent characters that are kept", least=2)
+    forecasts: str = _by_arch(
+        "data",
+        "forecasts",
+        "linear",
+        "--innovations: what foretells a step; auto: products of the values before it too, where they help",
+        choices=("linear", "auto"),
+    )
+    tokens: str = option(
+        "character", "recurrent, text: what it is cut into and written by", ("character", "word")
+    )
+    vocabulary: int = option(100, "recurrent, text: most frequent tokens that are kept", least=2)
+    held_out: float = _by_arch(
+        "data",
+        "held_out",
+        0.0,
+        "recurrent, text: share of it, its end, that is not learnt: by it a judge of the samples is made",
+        least=0,
+        most=1,
+        open_above=True,
+    )
     column: str = option("image", "of an hf: dataset; the array's name in an .npz")
     split: str = option("train", "of an hf: dataset, of MNIST and CIFAR")
     delimiter: str | None = option(
@@ -183,11 +222,22 @@ class GanFit(FitOptions):
         "fit",
         "warm_up",
         0,
-        "--residual: first steps in which the generator learns by likelihood alone",
+        "--residual and text: first steps in which the generator learns by likelihood alone",
         least=0,
     )
     supervised: float = _by_arch(
-        "fit", "supervised", 0.0, "--residual: weight of the likelihood in the steps after them", least=0
+        "fit",
+        "supervised",
+        0.0,
+        "--residual and text: weight of the likelihood in the steps after them",
+        least=0,
+    )
+    moments: float = _by_arch(
+        "fit",
+        "moments",
+        0.0,
+        "series: weight of how far means, variances and covariances are from the data's",
+        least=0,
     )
     generator_every: int = option(1, "the generator learns in each so-many-th step only", least=1)
     augment: str | None = option(

@@ -6,12 +6,12 @@ from typing import Any
 
 from ....data.files import sound, tables
 from .characters import Characters
-from .options import GanData
+from .options import GanData, is_text
 from .pictures import Pictures
 from .series import READERS, Sequences
 from .source import Source
 
-_IMAGES, _TEXT = ("digits", "photos"), ("pydocs",)
+_IMAGES = "digits", "photos"
 _TABLE = ("delimiter", "decimal", "header")  # options of tables
 _SOURCES = {each.kind: each for each in (Pictures, Sequences, Characters)}
 
@@ -26,11 +26,7 @@ def kind_of(arch: str, options: GanData) -> str:
     if arch != "recurrent":
         return Pictures.kind
     name = name_of(arch, options)
-    return (Characters if _is_text(name) else Sequences).kind
-
-
-def _is_text(name: str) -> bool:
-    return name in _TEXT or Path(name).suffix.lower() == ".txt"
+    return (Characters if is_text(name) else Sequences).kind
 
 
 def read_source(arch: str, options: GanData, argument: str, folder: Path | None) -> Source:
@@ -38,7 +34,7 @@ def read_source(arch: str, options: GanData, argument: str, folder: Path | None)
     or the option."""
     name = name_of(arch, options)
     suffix = Path(name).suffix.lower()
-    ordered = name in (*READERS, *_TEXT) or suffix in (*sound.SUFFIXES, *tables.SUFFIXES, ".txt")
+    ordered = name in READERS or is_text(name) or suffix in (*sound.SUFFIXES, *tables.SUFFIXES)
     if arch == "recurrent" and name in _IMAGES:
         raise ValueError(f"{argument}: {name} are images, and recurrent networks take series or text")
     if arch != "recurrent" and ordered:
@@ -52,7 +48,7 @@ def read_source(arch: str, options: GanData, argument: str, folder: Path | None)
             )
     if arch != "recurrent":
         return Pictures.read(name, options, argument)
-    if _is_text(name):
+    if is_text(name):
         return Characters.read(name, options, argument, folder)
     return Sequences.read(name, options, argument)
 

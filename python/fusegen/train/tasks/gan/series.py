@@ -12,28 +12,37 @@ from torch import Tensor
 from .... import data as sources
 from .... import drawing
 from ....data import Innovations, Series, Whitening
+from ....data.files import sound
+from ....data.innovations import DITHER
 from ....metrics import (
+    AutoregressiveFit,
     GaussianFit,
     PostHoc,
     discriminative_score,
     judged,
+    log_spectral_distance,
     predictive_score,
     series_errors,
 )
 from ....models import GAN, RecurrentGAN
+from ....models.gan.recurrent import SequenceCritic
 from ... import files
 from ..fingerprint import fingerprint_of
+from .moments import Moments
 from .options import GanData, GanMeasuring, GanModel, GanSampling
 from .source import Source, as_csv, as_npy, as_wav, draw
 from .units import units_of
 
-# By (steps, stride); sines are drawn anew for each length, so that no stride is theirs.
+# By (steps, stride); some are drawn anew for each length, so that no stride is theirs.
 READERS: dict[str, Callable[[int, int], Series]] = {
     "prices": sources.share_prices,
     "eeg": sources.eeg,
     "watch": sources.watch,
     "sines": lambda steps, stride: sources.sines(steps),
+    "tones": lambda steps, stride: sources.tones(steps),
 }
+_DRAWN = "sines", "tones"
+AR = 16  # steps of the autoregressive fit of sounds
 
 EXAMPLES = "examples.npy"
 MEASURED = 10_000  # windows that measures look at, at most
@@ -63,9 +72,9 @@ class Sequences(Source):
 
     @classmethod
     def read(cls, name: str, options: GanData, argument: str) -> "Sequences":
-        if name == "sines" and options.stride != 1:
+        if name in _DRAWN and options.stride != 1:
             raise ValueError(
-                f"stride: sines are drawn one by one, not cut from a recording, got {options.stride}"
+                f"stride: {name} are drawn one by one, not cut from a recording, got {options.stride}"
             )
         if name in READERS:
             series = READERS[name](options.length, options.stride)
@@ -199,9 +208,31 @@ class Sequences(Source):
             if lengths is None:
                 fit = GaussianFit(real.movedim(1, 0)).sample(len(part), random)
                 contestants[" of a Gaussian fit"] = fit.movedim(0, 1)
+                if self.is_sound:
+                    drawn = AutoregressiveFit(real, AR).sample(len(part), random)
+                    contestants[f" of an AR({AR}) fit"] = drawn
             contestants[" of the data"] = real
         measured = _judged if how.judges else _scored
-        return measured(real, contestants, besides, how)
+        found = measured(real, contestants, besides, how)
+        if self.is_sound and lengths is None and self.steps > 1:
+            for whose, each in contestants.items():
+                if each is not real:
+                    found[f"log-spectral distance{whose}"] = log_spectral_distance(real, each)
+        return found
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the series are sounds, which have spectra."""
+        name = self.name
+        return name == "tones" or (name not in READERS and sound.is_sound(name))
+
+    def moments(self, gan: GAN) -> Moments:
+        critic, lengths = gan.discriminator, self._series.lengths
+        assert isinstance(critic, SequenceCritic)
+        like = next(gan.parameters())
+        return Moments(
+            self._values.to(like), None if lengths is None else lengths.to(like.device), critic.levels
+        )
 
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         random = torch.Generator().manual_seed(how.seed)
@@ -266,7 +297,15 @@ _FORMS: dict[str, Any] = {"whitening": Whitening, "innovations": Innovations}
 
 def _fitted(series: Series, options: GanData) -> Innovations | Whitening | None:
     if options.innovations:
-        return Innovations.fit(series.values, series.lengths, least=series.low, most=series.high)
+        auto = options.forecasts == "auto"
+        return Innovations.fit(
+            series.values,
+            series.lengths,
+            least=series.low,
+            most=series.high,
+            curved=None if auto else False,
+            dither=DITHER if auto else 0.0,
+        )
     return Whitening.fit(series.values, series.lengths) if options.whiten else None
 
 

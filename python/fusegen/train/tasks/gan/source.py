@@ -17,6 +17,7 @@ from ....data._optional import needed
 from ....models import GAN
 from ....models.latent import arcs
 from ... import files
+from .moments import Moments
 from .options import GanMeasuring, GanModel, GanSampling
 
 _AT_ONCE = 500  # samples drawn in one pass
@@ -77,29 +78,24 @@ class Source(ABC):
         """Measures of what `gan` draws, the one that matters first; full: all, else what is quick."""
 
     def number_of(self, name: str) -> int:
-<<<<<<< HEAD
-        """A class by its name or number. Raises ValueError, naming the option, where there is no such."""
+        """The number of a class, by its name or number. Raises ValueError, naming the option, for one that
+        there is not."""
         if name in self.classes:
             return self.classes.index(name)
         if name.isdecimal() and int(name) < len(self.classes):
-=======
-        """The number of a class, by its name or number. Raises ValueError for one that there is not."""
-        if name in self.classes:
-            return self.classes.index(name)
-        if name.isdigit() and int(name) < len(self.classes):
->>>>>>> 302859011ade61e46d6d4b7ac0dbae3d0f46f397
             return int(name)
         raise ValueError(f"class_: expected one of {', '.join(self.classes)}, got {name!r}")
 
     def asked(self, how: GanSampling) -> Tensor:
-<<<<<<< HEAD
-        """The classes of what is to be drawn, int64 [count]: the one asked for, or all in turn."""
-=======
-        """The class of each sample, int64 [count]: the one asked for, or all in turn."""
->>>>>>> 302859011ade61e46d6d4b7ac0dbae3d0f46f397
+        """The class of each sample to draw, int64 [count]: the one asked for, or all in turn. Raises
+        ValueError for a class that there is not."""
         if how.class_ is not None:
             return torch.full((how.count,), self.number_of(how.class_))
         return torch.arange(how.count) % len(self.classes)
+
+    def moments(self, gan: GAN) -> Moments:
+        """Those of the data, which `gan` is to keep. Raises ValueError where there are none."""
+        raise ValueError(f"moments: series have them, and {self.name} has {self.kind}")
 
     @abstractmethod
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:

@@ -1,6 +1,7 @@
 """A GAN as a task: the discriminator's and the generator's turns, on images, series or text."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from ...watching.divergence import OF_TURNS, DivergenceWatch, Watches
 from ...watching.watch import Watch
 from ...workers import Shard
 from .idle import of_asking, of_training
-from .options import PRESETS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling
+from .moments import Moments
+from .options import PRESETS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling, is_text
 from .reading import kind_of, name_of, read_source, revived
 from .source import Source
 from .watch import GanWatch
@@ -51,13 +53,23 @@ class GanTask(Task):
             approximate_r2=fit.approximate_r2 or None,
         )
         self._augment = _augmentation(fit.augment, source)
-        self._warm_up = fit.warm_up if isinstance(model, RecurrentGAN) and model.residual else 0
+        self._warm_up = fit.warm_up if isinstance(model, RecurrentGAN) and model.foretells else 0
+        if fit.moments and source.kind != "series":
+            raise ValueError(f"moments: series have them, and {source.name} has {source.kind}")
         self._step = 0
+
+    @cached_property
+    def _moments(self) -> Moments | None:
+        """Made when it is first asked for: drawing needs no data."""
+        return self.source.moments(self.model) if self._fit.moments else None
 
     @classmethod
     def presets(cls, given: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-        arch = given.get("arch")
-        return PRESETS.get(arch, {}) if isinstance(arch, str) else {}
+        arch, name = given.get("arch"), given.get("data")
+        own = PRESETS.get(arch, {}) if isinstance(arch, str) else {}
+        if arch != "recurrent" or not isinstance(name, str) or not is_text(name):
+            return own
+        return {section: {**own.get(section, {}), **PRESETS["text"].get(section, {})} for section in own}
 
     @classmethod
     def from_options(
@@ -146,18 +158,21 @@ class GanTask(Task):
         return losses | ({"penalty": out.penalty} if self.rules.penalties(self._step) else {}), None
 
     def generator_turn(self, G: nn.Module, batch: Mapping[str, Tensor], carried: Any) -> tuple[Losses, None]:
-        """The generator's loss through the discriminator, which learns nothing, and by likelihood."""
+        """The generator's loss through the discriminator, which learns nothing, by likelihood, by moments."""
         fit, model = self._fit, self.model
         losses: dict[str, Tensor] = {}
         warming = self._step < self._warm_up
-        weight = 1.0 if warming else fit.supervised
-        if weight and isinstance(model, RecurrentGAN) and model.residual:
+        weights = {"surprise": 1.0 if warming else fit.supervised, "moments": fit.moments}
+        if weights["surprise"] and isinstance(model, RecurrentGAN) and model.foretells:
             losses["surprise"] = model.surprise(batch["real"], *self._besides(batch))
-            if warming:
-                return {"generator loss": losses["surprise"], **losses}, None
-        real, fake = self._both(batch)
-        loss = generator_turn(model, real, fake, self.rules).loss
-        return {"generator loss": loss + sum(weight * x for x in losses.values()), **losses}, None
+        if not warming or self._moments is not None:
+            real, fake = self._both(batch)
+        if self._moments is not None:
+            losses["moments"] = self._moments(fake[..., : model.features], batch.get("lengths"))
+        parts = [weights[name] * x for name, x in losses.items()]
+        if not warming:
+            parts.insert(0, generator_turn(model, real, fake, self.rules).loss)
+        return {"generator loss": torch.stack(parts).sum(), **losses}, None
 
     def _both(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Real and as many fake samples, of the same labels and lengths, as the discriminator takes them."""

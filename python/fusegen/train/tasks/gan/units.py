@@ -26,6 +26,7 @@ _KNOWN = {
         dict.fromkeys(("ax", "ay", "az"), "g") | dict.fromkeys(("wx", "wy", "wz"), "rad/s"),
     ),
     "sines": Units(),
+    "tones": Units("sample", {"pressure": "of full scale"}),
 }
 
 
