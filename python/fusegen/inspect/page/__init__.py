@@ -1,5 +1,5 @@
 """A page about a run: what it has learnt, in pictures, for somebody who has not read the docs."""
 
-from .explain import explain
+from .write import explain
 
 __all__ = ["explain"]

@@ -49,7 +49,10 @@ def show_dimensions(page: Page, model: nn.Module, batches: Sequence[Any], count:
     return found
 
 
-def show_overlap(page: Page, model: nn.Module, batches: Sequence[Any]) -> None:
+def show_overlap(page: Page, model: nn.Module, batches: Sequence[Any], count: int) -> None:
+    if count < 2:
+        page.say("Whether posteriors overlap is not shown: there is one example alone.")
+        return
     found = posterior_overlap(model, batches, most=_OVERLAPPING)
     page.picture(
         drawing.heat_figure(

@@ -68,7 +68,8 @@ def _show_time_constants(page: Page, planes: Mapping[str, Plane]) -> None:
             log=True,
         ),
         alt=(
-            f"Distribution of the time constants of {len(every)} units, on a logarithmic axis of steps: "
+            f"Distribution of the time constants of {len(every)} units ({'; '.join(planes)}), on a "
+            "logarithmic axis of steps: "
             f"the middle one keeps for {middle:.3g} steps, the longest for {longest:.3g}."
         ),
         shows=(

@@ -39,7 +39,7 @@ def seqvae_page(subject: Subject) -> Page:
         batches = [sequences.padded(part) for part in index.split(_BATCH)]
         page.section("What z says")
         found = show_dimensions(page, subject.model, batches, len(index))
-        show_overlap(page, subject.model, batches)
+        show_overlap(page, subject.model, batches, len(index))
         page.section("Sentences along a dimension")
         _show_along(page, subject, found)
     else:

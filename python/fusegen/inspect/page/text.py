@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +31,7 @@ from .subject import Subject, fitting
 from .training import heading, show_curves
 
 _LANES, _STEPS = 8, 2000  # of held-out text that is read
+_SHORTEST = 20  # tokens of a stretch of text that is worth a look
 _WRITTEN = 3000  # tokens that the model writes where no text is at hand
 _EXCERPT = 600  # tokens of a coloured text
 _REACH = 200  # steps over which a gradient is followed back
@@ -45,9 +45,9 @@ _TASKS = {
 
 @dataclass
 class Reading:
-    """A text as the model read it. tokens, bits [T, B]: what was read at each step, and how surprising the
-    next one was; pieces [B][T]; labels [T, B] by name, empty for tokens that are no text; own: whether the
-    model wrote it itself."""
+    """A text as the model read it. tokens, bits [T, B]: what was read at each step, and how surprising
+    it was; pieces [B][T]; labels [T, B] by name, empty for tokens that are no text; own: whether the
+    model wrote it itself; bytes: whether tokens are bytes."""
 
     tokens: Tensor
     pieces: list[list[str]]
@@ -55,6 +55,7 @@ class Reading:
     bits: Tensor
     recording: Recording
     own: bool
+    bytes: bool
 
     @cached_property
     def planes(self) -> dict[str, Plane]:
@@ -99,7 +100,15 @@ def _read(subject: Subject, layers: Sequence[str]) -> Reading:
     with torch.no_grad(), record(model, layers) as recording:
         logits, _ = model(tokens)
     bits = F.pad(_bits(logits[:-1], tokens[1:]), (0, 0, 1, 0))  # of each token, given those before
-    return Reading(tokens, pieces, labels if task.vocabulary.kind != "ids" else {}, bits, recording, own)
+    return Reading(
+        tokens,
+        pieces,
+        {} if task.vocabulary.kind == "ids" else labels,
+        bits=bits,
+        recording=recording,
+        own=own,
+        bytes=task.vocabulary.kind == "byte",
+    )
 
 
 def _bits(logits: Tensor, targets: Tensor) -> Tensor:
@@ -110,15 +119,15 @@ def _bits(logits: Tensor, targets: Tensor) -> Tensor:
 def _text(subject: Subject) -> tuple[Tensor, list[list[str]], dict[str, Tensor], bool]:
     """(tokens [T, B], pieces [B][T], labels [T, B], whether the model wrote it)."""
     vocabulary = subject.task.vocabulary
-    lanes, own = _LANES, subject.data is None
+    own = subject.data is None or len(subject.data.held_out) < _SHORTEST
+    lanes = _LANES if own else min(_LANES, len(subject.data.held_out) // _SHORTEST)
     steps = _room(subject, lanes)
     if own:
         lanes, steps = 1, min(_WRITTEN, lanes * steps)
         flat = _written(subject, steps)
     else:
         flat = subject.data.held_out.long()
-    steps = max(1, min(steps, len(flat) // lanes))
-    lanes = min(lanes, len(flat))
+    steps = min(steps, len(flat) // lanes)
     flat = flat[: steps * lanes]
     pieces = vocabulary.pieces(flat)
     labels = text_labels(pieces, begun=own)
@@ -267,7 +276,7 @@ def _show_drivers(page: Page, read: Reading) -> None:
     found = {name: drivers(plane, read.tokens) for name, plane in read.planes.items()}
     text_of = _texts(read)
     rows: list[tuple[Cell, ...]] = []
-    for (name, unit), _ in groupby([(name, unit) for _, name, unit, _ in _cells(read)]):
+    for name, unit in dict.fromkeys((name, unit) for _, name, unit, _ in _cells(read)):
         up, down = found[name].most(unit, top=6)
         rows.append((f"unit {unit} of {name}", *(_said(side, text_of) for side in (up, down))))
     page.say("What drives these cells: tokens that raise or lower the cell most in the step that reads them.")
@@ -290,11 +299,12 @@ def _show_drivers(page: Page, read: Reading) -> None:
 
 
 def _texts(read: Reading) -> dict[int, str]:
-    """The text of each token; of half a character its number."""
+    """The text of each token; of a byte that is no character its number."""
     found: dict[int, str] = {}
     for b, row in enumerate(read.pieces):
         for token, piece in zip(read.tokens[:, b].tolist(), row, strict=True):
-            found.setdefault(token, piece or f"#{token}")
+            whole = piece and (not read.bytes or token < 128)
+            found.setdefault(token, piece.strip() or piece if whole else f"#{token}")
     return found
 
 

@@ -34,7 +34,7 @@ def vae_page(subject: Subject) -> Page:
     batches, count = _batches(subject)
     page.section("What z says")
     found = show_dimensions(page, subject.model, batches, count)
-    show_overlap(page, subject.model, batches)
+    show_overlap(page, subject.model, batches, count)
     page.section("What each dimension draws")
     _show_traversals(page, subject, found)
     page.section("What it draws, and whether that is new")
