@@ -293,9 +293,9 @@ def test_without_a_terminal_there_is_a_line_a_minute():
         progress.went_on()
     assert lines == [
         "  step     0 of 1000   bits 8 (lower is better)",
-        "  step    41 of 1000   loss 2.5   bits 8 (lower is better)   512 tokens/s   23:23 left",
-        "  step    81 of 1000   loss 2.5   bits 8 (lower is better)   512 tokens/s   22:58 left",
-        "  step   121 of 1000   loss 2.5   bits 8 (lower is better)   512 tokens/s   21:58 left",
+        "  step    41 of 1000   loss 2.5   bits 8 (lower is better)   512 tokens/s   23:47 left",
+        "  step    81 of 1000   loss 2.5   bits 8 (lower is better)   512 tokens/s   22:53 left",
+        "  step   121 of 1000   loss 2.5   bits 8 (lower is better)   512 tokens/s   21:55 left",
     ]
 
 
