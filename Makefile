@@ -1,4 +1,5 @@
-# make demo | test | test-full | lint | format | hooks | docs | bench | pictures | sass | wheels | dev | gpu | clean
+# make demo | extras | test | test-full | lint | format | hooks | docs | bench | pictures | sass | wheels | dev | gpu
+#      | clean
 #
 # All but gpu work in a virtual environment of their own, $(VENV), with the versions of constraints.txt, and can be run
 # again: what is there already is not made twice. `make dev VENV=path` builds into an environment that you have.
@@ -25,13 +26,19 @@ build_sources := pyproject.toml CMakeLists.txt $(wildcard cmake/*) $(shell find 
 
 sources := csrc tests benchmarks  # of C++ and CUDA
 
-.PHONY: dev demo test test-full lint format hooks docs bench pictures sass wheels gpu clean
+.PHONY: dev demo extras test test-full lint format hooks docs bench pictures sass wheels gpu clean
 .DELETE_ON_ERROR:
 
 dev: $(stamps)/built
 
 demo: $(stamps)/built
 	@$(VENV)/bin/fusegen demo $(ARGS)
+	$(say) "to train models of your own:" "  make extras                  # once: what every task of fusegen train, and export, need" \
+	  "  . $(VENV)/bin/activate      # then fusegen is a command of this shell" "  fusegen train text --data PATH"
+
+# What `fusegen train` of every task and `fusegen export` need beside what demo has: the train extra.
+extras: $(stamps)/built $(stamps)/train-tools
+	$(say) "everything is there for fusegen train and export; . $(VENV)/bin/activate makes fusegen a command of this shell"
 
 test: $(stamps)/built $(stamps)/test-tools
 	@$(pytest) -m "not slow and not gpu" $(ARGS)
@@ -102,6 +109,12 @@ $(stamps)/built: $(build_sources) $(stamps)/runtime
 	  -C cmake.define.FUSEGEN_SIMT=ON -e . >build/build.log 2>&1 || { tail -n 60 build/build.log; echo "fusegen: the build failed (build/build.log)"; exit 1; }
 	@sed -n 's/^ *-- fusegen/  fusegen/p' build/build.log
 	@mv $@.begun $@
+
+$(stamps)/train-tools: constraints.txt | $(py)
+	$(say) "installing what fusegen train and export need"
+	@$(pip) -c constraints.txt tqdm tensorboard safetensors datasets pillow scikit-learn sacrebleu matplotlib torchmetrics \
+	  tokenizers pandas soundfile
+	@mkdir -p $(@D) && touch $@
 
 $(stamps)/test-tools: constraints.txt | $(py)
 	@$(pip) -c constraints.txt pytest pytest-xdist hypothesis expecttest \

@@ -165,7 +165,7 @@ def test_demo_on_the_text_that_ships_with_python(capsys):
     assert "pydoc_data.topics" in shown and "step    40 of 40" in shown
     assert "It now writes" in shown and "  | The " in shown
     assert "a training step:" in shown and "on torch.nn" in shown and "the losses differ by at most" in shown
-    bits = [float(line.split(BITS)[1]) for line in shown.splitlines() if line.startswith("  step")]
+    bits = [float(line.split(BITS)[1].split()[0]) for line in shown.splitlines() if line.startswith("  step")]
     assert len(bits) == 11 and bits[0] > 6 and bits[-1] < 5.5
 
 
@@ -217,11 +217,12 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, words):
     assert words.format(tmp=tmp_path) in err
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["demo", "--hidden", "x"], ["demo", "--cell", "mlp"]])
+@pytest.mark.parametrize("arguments", [["fly"], ["demo", "--hidden", "x"], ["demo", "--cell", "mlp"]])
 def test_wrong_usage_is_status_2(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
-    assert caught.value.code == 2 and "usage: fusegen" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert caught.value.code == 2 and said.startswith("fusegen") and said.count("\n") == 1
 
 
 def test_help_names_every_option(capsys):

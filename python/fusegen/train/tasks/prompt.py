@@ -20,6 +20,8 @@ def prompt_of(text: Text) -> str:
     # Bytes that are no UTF-8 and unknown tokens are U+FFFD there.
     for line in begin.splitlines():
         start = line.strip()[:_CHARACTERS]
+        if vocabulary.kind == "word":
+            start = "".join(line.split()[:1])
         if start and "\N{REPLACEMENT CHARACTER}" not in start and _known(vocabulary, start):
             return start
     return prompt_from(vocabulary)
