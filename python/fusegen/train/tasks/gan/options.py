@@ -15,8 +15,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "mlp": {},
     "dcgan": {
         "model": {"noise": 64},
-        "fit": {"steps": 4000, "penalty_every": 4},
-        "run": {"ema": 0.995, "evaluations": 5},
+        "fit": {"steps": 4000, "penalty_every": 4, "lr": 1e-3},
+        "run": {"evaluations": 5},
     },
     "recurrent": {
         "model": {
@@ -42,7 +42,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "lr": 3e-3,
             "clip": 1.0,
         },
-        "run": {"ema": 0.995, "evaluations": 5},
+        "run": {"evaluations": 5},
     },
     "text": {
         "model": {"hidden": 128},
@@ -176,7 +176,7 @@ class GanFit(FitOptions):
     lr: float = _by_arch(
         "fit",
         "lr",
-        1e-3,
+        2e-3,
         "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
         least=0,
         open_below=True,
@@ -254,10 +254,8 @@ class GanFit(FitOptions):
 class GanRun(RunOptions):
     """As every run, with an average of the weights."""
 
-    ema: float = _by_arch(
-        "run",
-        "ema",
-        0.99,
+    ema: float = option(
+        0.995,
         "decay of an average of the weights, which is then measured and sampled; 0: none",
         least=0,
         most=1,
