@@ -1,11 +1,12 @@
-// What a smooth activation's second derivative adds to the gradient of a weight: R' H over the penalised rows.
+// What a smooth activation's second derivative adds to the gradient of a weight: R' H over the penalised
+// rows.
 #pragma once
 #include "../bulk.h"
 
 namespace fusegen::cuda {
 
-// H of the penalised rows, a row for each, which need not lie on end. Copied asynchronously, but where bulk copies
-// bring the other operand, whose barriers count bytes alone: there through registers.
+// H of the penalised rows, a row for each, which need not lie on end. Copied asynchronously, but where bulk
+// copies bring the other operand, whose barriers count bytes alone: there through registers.
 template <class T, int kRows, int kChunks, bool held>
 class Penalised : public TurnedStage<T, kRows, kChunks> {
 public:
@@ -21,7 +22,7 @@ public:
       const int row = a_.penalised(there ? i_ : 0);
       const T* from = (h_.data ? row_of<const T>(h_, row) : row_of<T>(a_.samples, row)) + column_;
       if constexpr (held) {
-        held_[j] = !there ? device::Word4{0, 0, 0, 0}
+        held_[j] = !there  ? device::Word4{0, 0, 0, 0}
                    : whole ? device::load16(from)
                            : gather_word(from, width_ - column_);
       } else if (whole) {
