@@ -214,6 +214,7 @@ class Case:
         values = {"loss": total, "penalty": penalty, "mean_fake": f.mean(), **norms}
         if r is not None:
             values["mean_real"] = r.mean()
+        ends = [t for t in ends if t.requires_grad]
         slopes = torch.autograd.grad(1.5 * total, ends, retain_graph=True, materialize_grads=True)
         self.terms = sum(s.abs().sum().item() for s in slopes)
         return values, logits, torch.autograd.grad(1.5 * total, leaves, materialize_grads=True)

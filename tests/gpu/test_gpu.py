@@ -14,6 +14,7 @@ from fusegen import _C, _backend, _precision, gan, losses
 from fusegen.ops import layers
 from fusegen.ops.cuda import engine as cuda_engine
 from fusegen.ops.cuda import layers as cuda_layers
+from fusegen.ops.discriminator import ACTIVATIONS, MlpOptions, mlp_discriminator_step
 from tolerances import TOLERANCE, close, same
 from torch import nn
 
@@ -564,6 +565,59 @@ def test_large_discriminator_step(n, offset, dtype):
     """On GPUs of capability 9.0 by warpgroups: operands by bulk copies; with tiles in which lanes copy, of
     real and of fake samples; with samples that do not begin on 16 bytes."""
     check_step((1024, 2048, 2048, 1), n, dtype, offset, loss="hinge", r1=2.0)
+
+
+BEYOND = {  # activations, and what is dropped of samples and behind each of the hidden layers
+    "dropout": (("piecewise_linear",) * 2, (0.2, 0.5, 0.3)),
+    **{name: ((name,) * 2, ()) for name in ACTIVATIONS[1:]},
+    "all": (("gelu", "piecewise_linear"), (0.0, 0.3, 0.5)),
+}
+
+
+@pytest.mark.parametrize("penalty", [{}, {"r1": 2.0}, {"r1": 2.0, "gp": 5.0}, {"near_real": 3.0}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", BEYOND)
+def test_discriminator_step_beyond_plain_chains(name, dtype, penalty):
+    """Against the CPU's kernels in float32, by the same masks, noise and interpolates; with small
+    tiles and with large ones. In 16 bits rounding puts some units on zero's other side."""
+    (activations, dropouts), key = BEYOND[name], torch.tensor(12345)
+    options = MlpOptions("least_squares", **penalty, counted=61)
+    for sizes, n in (((69, 130, 33, 1), 64), ((1024, 512, 512, 1), 600)):
+        given = [torch.randn(n, sizes[0]) for _ in range(3)]
+        given += [torch.randn(b, a) * (2 / a) ** 0.5 for a, b in itertools.pairwise(sizes)]
+        given += [0.3 * torch.randn(b) for b in sizes[1:]]
+        given = [t.to(dtype) for t in given]
+        results = []
+        for move in (torch.Tensor.float, torch.Tensor.cuda):
+            real, fake, mixed, *p = (move(t).requires_grad_() for t in given)
+            loss, _, logits = mlp_discriminator_step(
+                real, fake, mixed.detach() if options.gp else None, p[:3], p[3:], [0.2, 0.2], options,
+                activations, dropouts, key if dropouts else None,
+            )  # fmt: skip
+            results.append([logits, *torch.autograd.grad(loss, [real, fake, *p])])
+        kind = "norm on tensor cores" if dtype == torch.float32 else "norm at a kink"
+        for i, (want, got) in enumerate(zip(*results, strict=True)):
+            same(got.cpu(), want, f"result {i} of {sizes}", kind)
+
+
+def test_conditions_on_a_gpu():
+    """Labels that do not count in ||grad D||, and get no gradient."""
+    D = nn.Sequential(nn.Linear(79, 128), nn.SiLU(), nn.Linear(128, 1))
+    real, fake = torch.randn(64, 79), torch.randn(64, 79)
+    _, want_logits, wanted = step(gan.HeldLabels(D, 69), real, fake, r1=2.0)
+    out, logits, got = step(gan.HeldLabels(D.cuda(), 69), real.cuda(), fake.cuda(), r1=2.0)
+    assert out.path == "fused_mlp"
+    for g, w in zip((logits, *got), (want_logits, *wanted), strict=True):
+        same(g.cpu(), w, "what a step gives", "norm on tensor cores")
+
+
+def test_dropout_in_a_graph_is_refused():
+    D = nn.Sequential(nn.Linear(13, 40), nn.Dropout(0.5), nn.Linear(40, 1)).cuda()
+    x = torch.randn(4, 13, device="cuda")
+    gan.discriminator_step(D, x, x)
+    with pytest.raises(RuntimeError, match="Dropout cannot be captured"):  # noqa: SIM117
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            gan.discriminator_step(D, x, x)
 
 
 @pytest.mark.parametrize("loss", losses.LOSSES)

@@ -30,8 +30,8 @@ BEYOND = {
     "smooth above": Beyond(("piecewise_linear", "tanh")),
     "all": Beyond(("silu", "piecewise_linear", "elu", "gelu_tanh"), (0.1, 0.3, 0.0, 0.5), 11),
 }
-SIZES = ((13, 1), (8, 1, 1), (13, 40, 70, 1), (50, 65, 129, 31, 1), (12,) * 8 + (1,))
-BATCHES = ((1, 1), (5, 3), (33, 40), (64, 64))
+SIZES = ((13, 1), (8, 1, 1), (13, 40, 70, 1), (20, 65, 9, 31, 1))
+BATCHES = ((1, 1), (5, 3), (33, 40))
 AXES = (
     SIZES, BATCHES, DTYPES, losses.LOSSES, (*PENALTIES, *NEAR), ("weights", "samples", "all"), tuple(BEYOND),
     (0.0, 0.2), (1, 24),
@@ -48,35 +48,32 @@ def test_pairs(sizes, batches, dtype, loss, penalty, wanted, beyond, slope, sms)
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("penalty", ["none", "r1", "r1 and gp", "all", "near and gp"])
-@pytest.mark.parametrize("beyond", list(BEYOND))
-def test_every_penalty(beyond, penalty):
-    """Of all wanted gradients, and of samples or weights alone, which need less."""
+@pytest.mark.parametrize("penalty", ["r1", "r1 and gp", "all", "near and gp"])
+@pytest.mark.parametrize("beyond", ["silu", "smooth below", "all"])
+def test_what_is_wanted(beyond, penalty):
+    """Gradients of all, and of samples or weights alone, which need less."""
+    given = (13, 40, 33, 1), (6, 5), "float32", "least_squares", penalty
     for wanted in ("all", "weights", "samples"):
-        Case(
-            (13, 40, 33, 1), (6, 5), "float32", "least_squares", penalty, wanted, beyond=BEYOND[beyond]
-        ).check()
+        Case(*given, wanted, beyond=BEYOND[beyond]).check()
 
 
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("loss", losses.LOSSES)
-@pytest.mark.parametrize("beyond", ["dropout of samples", "all"])
-def test_generator(beyond, loss, dtype):
-    for sizes, batches in (((13, 40, 70, 1), (5, 5)), ((9, 1), (3, 33))):
-        Case(sizes, batches, dtype, loss, "none", generator=True, beyond=BEYOND[beyond]).check()
+def test_generator(loss, dtype):
+    for sizes, batches in (((13, 40, 33, 1), (5, 5)), ((9, 1), (3, 33))):
+        Case(sizes, batches, dtype, loss, "none", generator=True, beyond=BEYOND["all"]).check()
 
 
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("sms, major", [(1, 8), (1, 9), (6, 9), (132, 9)])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("penalty", ["r1 and gp", "all"])
-def test_odd_sizes_in_every_tile(penalty, dtype, sms, major):
+def test_odd_sizes_in_every_tile(dtype, sms, major):
     """The largest tiles, by warps and by warpgroups, those of 64 x 64, the small ones; penalised rows that do
     not lie on end."""
     simt.set_device(sms=sms, major=major)
     beyond = Beyond(("tanh", "gelu"), (0.1, 0.3, 0.2), 330)
-    Case((351, 70, 91, 1), (65, 65), dtype, "least_squares", penalty, beyond=beyond).check()
+    Case((351, 70, 91, 1), (65, 65), dtype, "least_squares", "r1 and gp", beyond=beyond).check()
 
 
 @pytest.mark.usefixtures("poisoned")
@@ -114,9 +111,9 @@ def masked(n, layer, rate, rows, inputs=None):
     return [g != 0 for g in torch.autograd.grad(loss, (real, fake))]
 
 
-@pytest.mark.parametrize("rate", [0.001, 0.3, 0.5, 0.97])
-@pytest.mark.parametrize("layer", [0, 1, 2])
-@pytest.mark.parametrize("n", [1, 16, 63, 64, 65, 129, 200])
+@pytest.mark.parametrize("rate", [0.001, 0.3, 0.97])
+@pytest.mark.parametrize("layer", [0, 2])
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 200])
 def test_masks_are_the_cpus(monkeypatch, n, layer, rate):
     for rows in ((1, 9), (17, 8)):
         got = masked(n, layer, rate, rows)
@@ -144,8 +141,8 @@ def test_masks_of_interpolates_are_the_cpus(monkeypatch, n):
     assert torch.equal(got, on_cpu(monkeypatch, run)) and (n == 1 or 0 < got.double().mean() < 1)
 
 
-@pytest.mark.parametrize("penalty", [*PENALTIES, *NEAR])
-@pytest.mark.parametrize("beyond", list(BEYOND))
+@pytest.mark.parametrize("penalty", ["none", "all", "near and gp"])
+@pytest.mark.parametrize("beyond", ["dropout of samples", "counted", "gelu", "all"])
 def test_equals_the_cpus_kernels(monkeypatch, beyond, penalty):
     case = Case((70, 130, 33, 1), (7, 7), "float32", "non_saturating", penalty, beyond=BEYOND[beyond])
     got, want = case.run(), on_cpu(monkeypatch, case.run)
@@ -172,7 +169,7 @@ def test_any_order_gives_the_same_bits(dtype, sms):
     simt.set_device(sms=sms)
     case = Case((37, 65, 40, 1), (9, 9), dtype, "hinge", "r1 and gp", beyond=BEYOND["all"])
     want = bits(case)
-    for order in ORDERS[1:6]:
+    for order in ORDERS[1:4]:
         simt.set_order(*order)
         assert equal(bits(case), want), order
 
@@ -199,6 +196,15 @@ def test_a_pass_is_one_launch(sizes):
     before = simt.launches()
     Case(sizes, (9, 9), "bfloat16", "hinge", "r1", beyond=Beyond(("gelu",), (0.0, 0.3))).run()
     assert simt.launches() - before == 2
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("penalty", ["none", "r1 and gp"])
+def test_a_deep_network(penalty):
+    """More jobs than a launch has. In float32: through so many layers 16 bits leave little."""
+    before = simt.launches()
+    Case((12,) * 9 + (1,), (5, 5), "float32", "hinge", penalty, beyond=BEYOND["all"]).check()
+    assert simt.launches() - before > 2
 
 
 def test_backward_again_and_scaled():
@@ -287,8 +293,8 @@ def test_a_second_derivative_over_its_range(name):
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("beyond", ["dropout", "tanh", "elu", "all"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("beyond", ["dropout", "all"])
 def test_nan_and_inf_stay_in_their_row(beyond, dtype, value):
     case = Case((13, 27, 13, 1), (5, 5), dtype, "non_saturating", "r1", beyond=BEYOND[beyond])
     before = case.run()[2]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from fusegen.cli import make_parser
-from fusegen.train.commands import evaluate, export, resume, sample
+from fusegen.train.commands import evaluate, explain, export, resume, sample
 from fusegen.train.commands.existing_run import add_flags, parser_of
 from fusegen.train.tasks import TASKS, find_task
 
@@ -37,7 +37,7 @@ OPTIONS = {
 }
 
 
-ON_RUN = {"resume": resume, "export": export, "evaluate": evaluate, "sample": sample}
+ON_RUN = {"resume": resume, "explain": explain, "export": export, "evaluate": evaluate, "sample": sample}
 
 
 def subcommands(parser):

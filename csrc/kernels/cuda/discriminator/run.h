@@ -1,9 +1,9 @@
 // The jobs of a discriminator step, in phases. Forward: the hidden layers, one after another; the logits
 // beside the first layer of adjoints; further adjoints; the lengths of the input gradients where there is a
 // penalty; the totals. Backward: where there is a penalty a layer of tangents at a time, beside the weight
-// gradients that need those before; else all at once. With dropout, forward begins with its masks; with smooth
-// activations and a penalty, backward goes down again behind the tangents, a layer of R at a time beside the
-// weight gradients that need the one above.
+// gradients that need those before; else all at once. With dropout, forward begins with its masks; with
+// smooth activations and a penalty, backward goes down again behind the tangents, a layer of R at a time
+// beside the weight gradients that need the one above.
 #pragma once
 #include "pass.h"
 #include "saved.h"
@@ -199,8 +199,8 @@ MlpRun run_mlp_forward(const MlpForwardPass& p) {
 
 namespace {
 
-// The gradients of layer l's weight and bias, of which tangents `t` of layer l - 1 are known (null: none), and
-// R_l (null: none).
+// The gradients of layer l's weight and bias, of which tangents `t` of layer l - 1 are known (null: none),
+// and R_l (null: none).
 inline void add_gradients(Schedule& schedule, const MlpBackwardPass& p, const Saved& saved, int l,
                           const Scratch& t, const Scratch& r) {
   const Scratch h = l > 1 ? saved.H[l - 2] : saved.x;
@@ -239,9 +239,7 @@ inline void add_sent_back(Schedule& schedule, const MlpBackwardPass& p, const Sa
 }
 
 // Whether a penalty adds to the gradient of these samples, 0 real and 1 fake.
-inline bool bends_samples(const MlpStep& p, int half) {
-  return bends_to(p) && (half ? p.r2 : p.r1) > 0;
-}
+inline bool bends_samples(const MlpStep& p, int half) { return bends_to(p) && (half ? p.r2 : p.r1) > 0; }
 
 // The gradients of such samples.
 inline void add_sample_gradients(Schedule& schedule, const MlpBackwardPass& p, const Saved& saved,

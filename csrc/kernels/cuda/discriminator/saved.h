@@ -22,8 +22,8 @@ inline unsigned adjoints(const MlpStep& p) {
   return p.weight_gradients ? kReal | kFake | kMixed : input_gradients(p);
 }
 
-// The last hidden layer, from 1, whose activation is smooth, if its second derivative adds to a gradient that is
-// wanted; else 0.
+// The last hidden layer, from 1, whose activation is smooth, if its second derivative adds to a gradient that
+// is wanted; else 0.
 inline int bends_to(const MlpStep& p) {
   const bool of_samples = (p.r1 > 0 && p.dx_real) || (p.r2 > 0 && p.dx_fake);
   if (!penalised(p) || !(p.weight_gradients || of_samples)) return 0;
@@ -87,14 +87,14 @@ inline Scratch take_rows(Parts& parts, const MlpStep& p, int width, unsigned gro
 }
 
 struct Saved {
-  std::vector<Scratch> H, U;     // [hidden layers] of all rows; U only where adjoints are wanted
-  Scratch v;                     // rows of input_gradients()
-  // [hidden layers] of a smooth activation its first derivative, all rows, and where the second is wanted that,
-  // rows of penalised(); else null
+  std::vector<Scratch> H, U;  // [hidden layers] of all rows; U only where adjoints are wanted
+  Scratch v;                  // rows of input_gradients()
+  // [hidden layers] of a smooth activation its first derivative, all rows, and where the second is wanted
+  // that, rows of penalised(); else null
   std::vector<Scratch> first, second;
   std::vector<uint64_t*> dropped;  // [layers] of what each reads, or null (arguments.h, MaskArguments)
   Scratch x;                       // the samples without what is dropped of them, all rows, or null
-  float *logit, *norm2, *s, *c;  // [rows]
+  float *logit, *norm2, *s, *c;    // [rows]
   float* unit;
 
   Saved(const MlpStep& p, Parts& parts) {
@@ -119,8 +119,8 @@ struct Saved {
   }
 };
 
-// What backward needs beside: T of the hidden layers, rows of penalised(), as far up as they are wanted; and R,
-// rows of penalised() one behind the other.
+// What backward needs beside: T of the hidden layers, rows of penalised(), as far up as they are wanted; and
+// R, rows of penalised() one behind the other.
 struct Workspace {
   std::vector<Scratch> T, R;
 

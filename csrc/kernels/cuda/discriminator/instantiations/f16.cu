@@ -1,6 +1,6 @@
 #include "../run.h"
 
-template fusegen::cuda::MlpRun fusegen::cuda::run_mlp_forward<fusegen::device::F16, fusegen::device::FormatF16, true>(
-    const MlpForwardPass&);
-template fusegen::cuda::MlpRun fusegen::cuda::run_mlp_backward<fusegen::device::F16, fusegen::device::FormatF16, true>(
-    const MlpBackwardPass&);
+template fusegen::cuda::MlpRun
+fusegen::cuda::run_mlp_forward<fusegen::device::F16, fusegen::device::FormatF16, true>(const MlpForwardPass&);
+template fusegen::cuda::MlpRun fusegen::cuda::run_mlp_backward<
+    fusegen::device::F16, fusegen::device::FormatF16, true>(const MlpBackwardPass&);

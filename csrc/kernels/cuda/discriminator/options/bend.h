@@ -1,42 +1,52 @@
-// What a smooth activation's second derivative adds to the gradient of a weight: R' H over the penalised rows.
+// What a smooth activation's second derivative adds to the gradient of a weight: R' H over the penalised
+// rows.
 #pragma once
 #include "../bulk.h"
 
 namespace fusegen::cuda {
 
-// H of the penalised rows, a row for each; through registers, since they need not lie on end.
-template <class T, int kRows, int kChunks>
+// H of the penalised rows, a row for each, which need not lie on end. Copied asynchronously, but where bulk
+// copies bring the other operand, whose barriers count bytes alone: there through registers.
+template <class T, int kRows, int kChunks, bool held>
 class Penalised : public TurnedStage<T, kRows, kChunks> {
 public:
   // Columns `first` .. of g's h.
   FUSEGEN_DEVICE Penalised(const StepArguments& a, const WeightGradient& g, int first)
-      : a_(a), h_(g.h), column_(Stage::column_of(first, g.N)), width_(g.N), row_(Stage::k_of(0)) {}
+      : a_(a), h_(g.h), column_(Stage::column_of(first, g.N)), width_(g.N), i_(Stage::k_of(0)) {}
 
-  FUSEGEN_DEVICE void begin(unsigned char*) {
-#pragma unroll
-    for (int j = 0; j < Stage::kWords; ++j, row_ += Stage::kStep) held_[j] = read(row_);
+  FUSEGEN_DEVICE void begin(unsigned char* slot) {
+    const bool whole = h_.data || a_.samples.aligned;  // words
+#pragma unroll(held ? Stage::kWords : 1)  // addresses of all words at once would not fit into registers
+    for (int j = 0; j < Stage::kWords; ++j, i_ += Stage::kStep) {
+      const bool there = i_ < a_.penalised.count;
+      const int row = a_.penalised(there ? i_ : 0);
+      const T* from = (h_.data ? row_of<const T>(h_, row) : row_of<T>(a_.samples, row)) + column_;
+      if constexpr (held) {
+        held_[j] = !there  ? device::Word4{0, 0, 0, 0}
+                   : whole ? device::load16(from)
+                           : gather_word(from, width_ - column_);
+      } else if (whole) {
+        device::copy16_or_zero_async(Stage::place_of(slot, j), from, there);
+      } else {
+        gather(Stage::place_of(slot, j), from, there ? width_ - column_ : 0);
+      }
+    }
   }
   FUSEGEN_DEVICE void finish(unsigned char* slot) const {
+    if constexpr (held) {
 #pragma unroll
-    for (int j = 0; j < Stage::kWords; ++j) device::store16(Stage::place_of(slot, j), held_[j]);
+      for (int j = 0; j < Stage::kWords; ++j) device::store16(Stage::place_of(slot, j), held_[j]);
+    }
   }
 
 private:
   using Stage = TurnedStage<T, kRows, kChunks>;
 
-  FUSEGEN_DEVICE device::Word4 read(int i) const {
-    if (i >= a_.penalised.count) return {0, 0, 0, 0};
-    const int row = a_.penalised(i);
-    if (h_.data) return device::load16(row_of<const T>(h_, row) + column_);
-    const T* from = row_of<T>(a_.samples, row) + column_;
-    return a_.samples.aligned ? device::load16(from) : gather_word(from, width_ - column_);
-  }
-
   const StepArguments& a_;
   const Scratch h_;
   const int column_, width_;
-  int row_;  // of the next word
-  device::Word4 held_[Stage::kWords];
+  int i_;  // the number of the next word's row among the penalised ones
+  device::Word4 held_[held ? Stage::kWords : 1];
 };
 
 // sums += the tile of R' H, behind that of U' (s H + c T). By all lanes.
@@ -48,7 +58,7 @@ FUSEGEN_DEVICE void add_bend(Sums<Tile>& sums, const typename Bulk<Tile>::Argume
   if (Tile::kSplits > 1 && WarpShare<Tile>().split > 0) set_zero(sums);  // they are in those of split 0
   ring.begin_unit();
   device::sync_block();  // the shared memory of the product before is free
-  Penalised<T, Tile::kN, Tile::kChunks> right(a, g, corner.n);
+  Penalised<T, Tile::kN, Tile::kChunks, Tile::kWarpgroups> right(a, g, corner.n);
   if constexpr (!Tile::kWarpgroups) {
     Across<T, Tile::kM, Tile::kChunks> left({g.r.data, g.r.stride, true}, corner.m, rows, g.r.stride);
     multiply_in_stages<T, Format, Tile, Early::left>(sums, left, right, rows, [] {});

@@ -1,7 +1,7 @@
-// What becomes of a tile's sums where the step is not plain. A tile's sums lie in registers, whose indices must
-// be known when compiled: written out for each pair, the activations would fill the kernel. So they go through
-// shared memory, which the product has left, and a loop takes a pair at a time: an access each way, in a place
-// of the lane's own, beside the whole product that made a sum.
+// What becomes of a tile's sums where the step is not plain. A tile's sums lie in registers, whose indices
+// must be known when compiled: written out for each pair, the activations would fill the kernel. So they go
+// through shared memory, which the product has left, and a loop takes a pair at a time: an access each way,
+// in a place of the lane's own, beside the whole product that made a sum.
 #pragma once
 #include "../layer.h"
 #include "masks.h"
@@ -21,9 +21,8 @@ struct SmoothPair {
 };
 FUSEGEN_DEVICE SmoothPair smooth_pair(const LayerArguments& a, Pair z) {
   SmoothPair s{};
-  activations::with_smooth<SmoothMath, float, float>(a.activation, a.slope, [&](const auto& f) {
-    s = {f(z.x), f(z.y)};
-  });
+  activations::with_smooth<SmoothMath, float, float>(a.activation, a.slope,
+                                                     [&](const auto& f) { s = {f(z.x), f(z.y)}; });
   return s;
 }
 
@@ -84,8 +83,8 @@ FUSEGEN_DEVICE void finish_input_gradient(const StepArguments& step, const Layer
   store_pair<T>(a.out, row, n, step.counted, v.x * kept.x, v.y * kept.y);
 }
 
-// q of penalised row number i, before the activation: T, and what a smooth activation's second derivative makes
-// of q and the adjoint, a part of R. R has c in it, and like c is kept as a part of `unit`.
+// q of penalised row number i, before the activation: T, and what a smooth activation's second derivative
+// makes of q and the adjoint, a part of R. R has c in it, and like c is kept as a part of `unit`.
 template <class T>
 FUSEGEN_DEVICE void finish_tangents(const StepArguments& step, const LayerArguments& a, int i, int row, int n,
                                     Pair q) {
@@ -108,8 +107,8 @@ FUSEGEN_DEVICE void finish_sent_back(const LayerArguments& a, int i, int row, in
   store_pair<T>(a.out, i, n, a.N, r.x + more.x, r.y + more.y);
 }
 
-// scale (s v + R_1 W_1), the latter of the inputs that count and are not dropped. The rows are the caller's: they
-// may begin anywhere, and end with the tensor.
+// scale (s v + R_1 W_1), the latter of the inputs that count and are not dropped. The rows are the caller's:
+// they may begin anywhere, and end with the tensor.
 template <class T>
 FUSEGEN_DEVICE void finish_sample_gradient(const StepArguments& step, const LayerArguments& a, int row, int n,
                                            Pair r) {
@@ -149,16 +148,14 @@ FUSEGEN_DEVICE void finish_tile(const StepArguments& step, const LayerArguments&
   const WarpShare<Tile> share;
   if (share.split > 0) return;
   float* mine = reinterpret_cast<float*>(device::shared_memory()) + 32 * share.part + device::lane();
-  for_each_sum<Tile::kTilesM, Tile::kTilesN>([&](int m, int n, int i) {
-    mine[((m * Tile::kTilesN + n) * 4 + i) * kLanes] = sums[m][n][i];
-  });
+  for_each_sum<Tile::kTilesM, Tile::kTilesN>(
+      [&](int m, int n, int i) { mine[((m * Tile::kTilesN + n) * 4 + i) * kLanes] = sums[m][n][i]; });
   const int m0 = corner.m + share.m + device::lane() / 4, n0 = corner.n + share.n + device::lane() % 4 * 2;
 #pragma unroll 1
   for (int pair = 0; pair < 2 * Tile::kTilesM * Tile::kTilesN; ++pair, mine += 2 * kLanes) {
     const int tile = pair / 2, m = m0 + tile / Tile::kTilesN * 16 + pair % 2 * 8,
               n = n0 + tile % Tile::kTilesN * 8;
-    if (m < a.rows.count && n < a.out.stride)
-      finish_with_options<T>(step, a, m, n, {mine[0], mine[kLanes]});
+    if (m < a.rows.count && n < a.out.stride) finish_with_options<T>(step, a, m, n, {mine[0], mine[kLanes]});
   }
 }
 

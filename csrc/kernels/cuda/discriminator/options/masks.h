@@ -1,6 +1,6 @@
-// The masks of dropout, made once a step, forward, for backward too: by Philox (philox.h), the very bits of the
-// CPU's. A lane makes a block, whose four words are four elements of the row; making them where a product's
-// sums are finished would take a block for each element, as a lane there has no four of one block.
+// The masks of dropout, made once a step, forward, for backward too: by Philox (philox.h), the very bits of
+// the CPU's. A lane makes a block, whose four words are four elements of the row; making them where a
+// product's sums are finished would take a block for each element, as a lane there has no four of one block.
 #pragma once
 #include <device/warp.h>
 

@@ -1,6 +1,6 @@
-// The smooth activations of a discriminator's layers, by CUDA's own functions, which are within a few ulp over
-// all of float32: they run once a number, behind a product, where the cells' faster ones (sigmoid_tanh.h) would
-// save nothing that is seen.
+// The smooth activations of a discriminator's layers, by CUDA's own functions, which are within a few ulp
+// over all of float32: they run once a number, behind a product, where the cells' faster ones
+// (sigmoid_tanh.h) would save nothing that is seen.
 #pragma once
 #include <cmath>
 
@@ -19,8 +19,7 @@ struct SmoothMath {
   }
   static FUSEGEN_DEVICE float expm1(float x) { return std::expm1(x); }
   static FUSEGEN_DEVICE activations::Normal<float> normal(float x) {
-    return {0.5f * std::erfc(x * -0.707106781186547524f),
-            0.398942280401432678f * std::exp(x * x * -0.5f)};
+    return {0.5f * std::erfc(x * -0.707106781186547524f), 0.398942280401432678f * std::exp(x * x * -0.5f)};
   }
 };
 
