@@ -25,8 +25,8 @@ LEGEND = """\
 Each figure of the tables below is a ratio, without a unit: the time that another library takes, divided by
 fusegen's time for the same case. Above 1, fusegen is faster; – was not read. A cell gives the geometric mean
 over all cases, and in brackets the smallest and the largest; a smallest one below 1, a case that fusegen
-lost, is bold. Before inference, ONNX Runtime, OpenVINO and oneDNN pack their weights; beside them fusegen
-packs its own too (`fusegen.frozen`)."""
+lost, is bold. H: hidden and input size; B: sequences in a batch; T: steps. Before inference, ONNX Runtime,
+OpenVINO and oneDNN pack their weights; beside them fusegen packs its own too (`fusegen.frozen`)."""
 SUMMARY = """\
 One line for each machine and instruction set, the one on which fusegen does worst first. Each figure is the
 time of torch.nn, or of the library that the column names, divided by fusegen's: the geometric mean over all

@@ -206,10 +206,10 @@ def test_the_report_prints_and_writes_nothing_unless_it_is_told_to(cpu_results, 
     assert report.main([]) == 0 and (readme.read_text(), page.read_text()) == before
     said = capsys.readouterr().out
     assert "## Good 1, 2 cores, avx2" in said and "2.00× (2.00–2.00)" in said
-    assert "H: hidden and input size" in said and "have no unit" in said
+    assert "H: hidden and input size" in said and "without a unit" in said
     assert not list(tmp_path.rglob("*.png"))
     assert report.main(["--write", "--no-picture"]) == 0 and readme.read_text() != before[0]
-    assert "have no unit" in page.read_text()
+    assert "without a unit" in page.read_text()
 
 
 def test_a_quick_run_is_shown_and_drawn(cpu_results, tmp_path, capsys):

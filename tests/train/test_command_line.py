@@ -20,7 +20,7 @@ OPTIONS = {
     "train vae": 41,
     "train seqvae": 42,
     "train seq2seq": 34,
-    "train gan": 72,
+    "train gan": 71,
     "resume": 19,
     "export": 2,
     "explain": 5,

@@ -37,9 +37,7 @@ def run(parsed: argparse.Namespace) -> int:
         run = run_of(parsed)
         _, given = asked(parsed, run, FLAGS)
         assert run is not None  # else there was help
-        path = explain(
-            moved(run, given.data), given.output, checkpoint=given.checkpoint, layer=given.layer
-        )
+        path = explain(moved(run, given.data), given.output, checkpoint=given.checkpoint, layer=given.layer)
     except Refused as error:
         return refuse(parsed, as_flag(error, parsed))
     except NotFiniteError as error:

@@ -9,10 +9,13 @@ from .options import GanMeasuring, GanSampling
 
 _MLP, _DCGAN = ("widths", "critic_widths"), ("width",)
 _NETWORKS = ("cell", "hidden", "layers", "bidirectional", "residual", "levels", "temperature")
-_CUT = ("length", "stride", "whiten", "innovations", "vocabulary", "score_steps")
+_TEXT = ("tokens", "vocabulary", "held_out")
+_CUT = ("length", "stride", "whiten", "innovations", "forecasts", "score_steps", *_TEXT)
 _LIKELIHOOD = ("warm_up", "supervised")
 _IMAGES = ("size", "channels", "column", "split", "features")
-_SERIES = ("bidirectional", "residual", "levels", "whiten", "innovations", "score_steps", *_LIKELIHOOD)
+_SERIES = (
+    "bidirectional", "residual", "levels", "whiten", "innovations", "forecasts", "score_steps", "moments",
+)  # fmt: skip
 _BUILT = ("digits", "photos")
 
 
@@ -27,7 +30,7 @@ def of_training(kind: str, name: str, sections: Mapping[str, Any]) -> dict[str, 
             found.setdefault(each, why)
 
     if kind == "images":
-        say((*_NETWORKS, *_CUT, *_LIKELIHOOD), f"it is for --arch recurrent, got {arch}")
+        say((*_NETWORKS, *_CUT, *_LIKELIHOOD, "moments"), f"it is for --arch recurrent, got {arch}")
         say(_DCGAN if arch == "mlp" else _MLP, f"it is for another --arch than {arch}")
         if not name.startswith("hf:") and not name.lower().endswith(".npz"):
             say(("column",), f"only an hf: data set or an .npz has columns, {name} has none")
@@ -37,11 +40,13 @@ def of_training(kind: str, name: str, sections: Mapping[str, Any]) -> dict[str, 
         say((*_MLP, *_DCGAN), f"it is for --arch mlp and dcgan, got {arch}")
         say(_IMAGES, f"it is for images, and {name} has {kind}")
     if kind == "series":
-        say(("temperature", "vocabulary", "samples"), f"it is not for series, which {name} has")
+        say(("temperature", "samples", *_TEXT), f"it is not for series, which {name} has")
         if cut.innovations:
             say(("whiten",), "--innovations are learnt in its place; give --no-innovations")
+        else:
+            say(("forecasts",), "it is for --innovations")
         if not model.residual:
-            say(_LIKELIHOOD, "only a generator with --residual has a likelihood")
+            say(_LIKELIHOOD, "of series, only a generator with --residual has a likelihood")
     if kind == "text":
         say(_SERIES, f"it is for series, and {name} has text")
     if not (fit.r1 or fit.r2 or fit.gp):
