@@ -496,7 +496,7 @@ def test_a_run_that_diverges_says_so_and_names_its_best_checkpoint(tmp_path, sto
     arguments = ["--data", story, "--lr", "50", "--steps", "20", "--folder", folder]
     assert train(*arguments, *["--stop-when-diverged"] * stop) == (3 if stop else 0)
     out, err = capsys.readouterr()
-    assert "divergence: the loss is" in out and "5.5" in out and "a lower --lr" in out
+    assert "divergence: the loss is" in out and "5.45 before training" in out and "a lower --lr" in out
     best = load(folder / "checkpoints/best.pt")["step"]
     named = f"the best checkpoint is {folder}/checkpoints/best.pt, of step {best}"
     assert named in (err if stop else out)
