@@ -470,7 +470,7 @@ def test_of_networks_that_take_turns_far_more_is_asked(losses, measures, diverge
 
 
 def test_a_watch_goes_on_from_its_state_and_says_a_thing_once():
-    watch, again = (Watches(gan=DivergenceWatch(), divergence=DivergenceWatch(stop=True)) for _ in "12")
+    watch, again = (Watches(DivergenceWatch(), divergence=DivergenceWatch(stop=True)) for _ in "12")
     told(watch, [1.0, 9.0, 9.0])
     again.load_state_dict(json.loads(json.dumps(watch.state_dict())))
     for step in (4, 5, 6):
