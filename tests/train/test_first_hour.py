@@ -470,7 +470,7 @@ def test_of_networks_that_take_turns_far_more_is_asked(losses, measures, diverge
 
 
 def test_a_watch_goes_on_from_its_state_and_says_a_thing_once():
-    watch, again = (Watches(gan=DivergenceWatch(), divergence=DivergenceWatch(stop=True)) for _ in "12")
+    watch, again = (Watches(DivergenceWatch(), divergence=DivergenceWatch(stop=True)) for _ in "12")
     told(watch, [1.0, 9.0, 9.0])
     again.load_state_dict(json.loads(json.dumps(watch.state_dict())))
     for step in (4, 5, 6):
@@ -496,7 +496,7 @@ def test_a_run_that_diverges_says_so_and_names_its_best_checkpoint(tmp_path, sto
     arguments = ["--data", story, "--lr", "50", "--steps", "20", "--folder", folder]
     assert train(*arguments, *["--stop-when-diverged"] * stop) == (3 if stop else 0)
     out, err = capsys.readouterr()
-    assert "divergence: the loss is" in out and "5.5" in out and "a lower --lr" in out
+    assert "divergence: the loss is" in out and "5.45 before training" in out and "a lower --lr" in out
     best = load(folder / "checkpoints/best.pt")["step"]
     named = f"the best checkpoint is {folder}/checkpoints/best.pt, of step {best}"
     assert named in (err if stop else out)

@@ -112,10 +112,12 @@ _GIVEN = ("_sign", "_stop", "_limits")  # options, which are no state
 
 
 class Watches(Watch):
-    """Several of them as one."""
+    """Several of them as one. The state of the first lies beside those of the others, as in a run that had
+    no others."""
 
-    def __init__(self, **watches: Watch):
-        self._watches = watches
+    def __init__(self, first: Watch, **others: Watch):
+        self._others = others
+        self._watches: dict[str, Watch] = {"": first, **others}
 
     @property
     def standing(self) -> tuple[str, ...]:
@@ -143,10 +145,9 @@ class Watches(Watch):
         return {name: x for each in self._watches.values() for name, x in each.logged().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: each.state_dict() for name, each in self._watches.items()}
+        return self._watches[""].state_dict() | {name: w.state_dict() for name, w in self._others.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if state and not state.keys() & self._watches.keys():  # of a checkpoint of before there were several
-            state = {next(iter(self._watches)): state}
-        for name, each in self._watches.items():
+        self._watches[""].load_state_dict({name: x for name, x in state.items() if name not in self._others})
+        for name, each in self._others.items():
             each.load_state_dict(state.get(name, {}))

@@ -112,7 +112,7 @@ class GanTask(Task):
         fit = self._fit
         own = GanWatch(self.source, fit.loss, fit.steps, stop=fit.stop_when_collapsed, warm_up=self._warm_up)
         diverged = DivergenceWatch(self.better, stop=stop_when_diverged, limits=OF_TURNS)
-        return Watches(gan=own, divergence=diverged)
+        return Watches(own, divergence=diverged)
 
     def at(self, step: int, steps: int) -> None:
         self._step = step
