@@ -40,6 +40,7 @@ TRAINED: dict[str, tuple[str, tuple[str, ...] | str]] = {
     f"{DOCS}/mlp-digits-ways.png": ("gan-mlp-digits-by-class", ("--interpolate", "10")),
     f"{DOCS}/dcgan-digits.png": ("gan-dcgan-digits", ("--count", "64")),
     f"{DOCS}/recurrent-prices.png": ("gan-recurrent-prices", ("--count", "6")),
+    f"{DOCS}/recurrent-sines.png": ("gan-recurrent-sines", ("--count", "6")),
 }
 TEXT_ROWS = "intel-xeon-2.50ghz-2-cores/learning/2026-11-21-4094f2d8a1-text.csv"
 
@@ -78,6 +79,7 @@ def of_run(run: Run, how: tuple[str, ...] | str, out: Path) -> None:
         return
     if fusegen(["sample", str(run.folder), "--checkpoint", "last", "--out", str(out), *how]):
         raise SystemExit(1)
+    out.with_suffix(".npy").unlink(missing_ok=True)  # what a series' picture shows, in numbers
 
 
 def bits_of(path: Path) -> list[Figure]:
