@@ -28,7 +28,7 @@ PHONE, DESK = 390, 1280
 FAST = "--no-tensorboard --evaluations 1 --log-every 1 --steps 2"
 TEXT = "--hidden 16 --embedding 8 --batch 4 --chunk 8"
 SEQUENCES = "--hidden 8 --embedding 4 --batch 4"
-GAN = "--batch 4 --samples 50 --score-steps 2"
+GAN, DRAWN, SCORED = "--batch 4", "--samples 50", "--score-steps 2"
 RECURRENT = f"{GAN} --arch recurrent --hidden 4"
 PLAIN = "--no-innovations --no-residual --no-levels"
 LINES = [f"the {a} {b} of {c}." for a in ("old", "new", "red") for b in ("cat", "dog", "hen") for c in "xyz"]
@@ -43,11 +43,11 @@ KINDS = {
     "pairs": ("seq2seq", f"{SEQUENCES} --data pairs.tsv"),
     "a GAN of images": (
         "gan",
-        f"{GAN} --widths 8 --critic-widths 8 --size 8 --noise 4 --data images.npy",
+        f"{GAN} {DRAWN} --widths 8 --critic-widths 8 --size 8 --noise 4 --data images.npy",
     ),
-    "a GAN of series": ("gan", f"{RECURRENT} --length 6 --warm-up 1 --data series.npy"),
-    "a GAN of sounds": ("gan", f"{RECURRENT} {PLAIN} --length 8 --stride 8 --data sound.wav"),
-    "a GAN of text": ("gan", f"{RECURRENT} {PLAIN} --length 6 --data quoted.txt"),
+    "a GAN of series": ("gan", f"{RECURRENT} {SCORED} --length 6 --warm-up 1 --data series.npy"),
+    "a GAN of sounds": ("gan", f"{RECURRENT} {SCORED} {PLAIN} --length 8 --stride 8 --data sound.wav"),
+    "a GAN of text": ("gan", f"{RECURRENT} {DRAWN} --length 6 --data quoted.txt"),
 }
 # What an earlier version left, of kinds that are not among those.
 OLD_KINDS = ["conditional-gan", "convolutional-vae", "dcgan", "words"]
@@ -76,6 +76,14 @@ def trained(kind, place, folder, monkeypatch):
     if not kept.exists():
         assert main(["train", task, *options.split(), *FAST.split(), "--folder", str(kept)]) == 0
     return Path(shutil.copytree(kept, folder))
+
+
+def data_lie_in(folder, run):
+    """The run, whose file of data is now said to lie in another folder."""
+    content = json.loads((run / "config.json").read_text())
+    content["data"]["data"] = str(folder / Path(content["data"]["data"]).name)
+    (run / "config.json").write_text(json.dumps(content))
+    return run
 
 
 def contents(folder):
@@ -205,7 +213,7 @@ def test_a_run_is_explained(kind, place, tmp_path, monkeypatch, capsys, chromium
 @pytest.mark.parametrize("kind", ["characters", "images", "a GAN of series", "a GAN of text", "sentences"])
 def test_the_folder_alone_is_enough(kind, place, tmp_path, monkeypatch):
     """Without the data, and from elsewhere: of what the run keeps, and what its model makes."""
-    run = trained(kind, place, tmp_path / "run", monkeypatch)
+    run = data_lie_in(tmp_path, trained(kind, place, tmp_path / "run", monkeypatch))
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "page.html"
     before = contents(run)
@@ -229,8 +237,7 @@ def test_a_run_of_an_earlier_version_is_explained(name, tmp_path, monkeypatch, c
 
 
 def test_other_data_under_the_same_name_are_not_taken_for_the_runs(place, tmp_path, monkeypatch):
-    run = trained("characters", place, tmp_path / "run", monkeypatch)
-    monkeypatch.chdir(tmp_path)
+    run = data_lie_in(tmp_path, trained("characters", place, tmp_path / "run", monkeypatch))
     (tmp_path / "quoted.txt").write_text(STORY * 3, encoding="utf-8")
     assert "what is there now is not what the run was trained on" in explain(run).read_text(encoding="utf-8")
 

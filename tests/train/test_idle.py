@@ -111,7 +111,7 @@ def places(tmp_path_factory):
 def sections_of(task_name, source, given, seen=None):
     """The sections of a run; of those that note what is read of them, in `seen`."""
     task = find_task(task_name)
-    made = config.defaults(task, given)
+    made = config.defaults(task, {**given, "data": source})
     for section, options in made.items():
         own = {name: value for name, value in given.items() if hasattr(options, name)}
         if hasattr(options, "data"):
@@ -141,7 +141,9 @@ def read_by(task_name, source, given):
     sections = sections_of(task_name, source, given, seen)
     seen.clear()
     task = find_task(task_name).from_options(sections, None, argument="--data")
-    setup = dataclasses.replace(config.defaults(find_task(task_name), given)["run"], device="cpu", ema=0.0)
+    setup = dataclasses.replace(
+        config.defaults(find_task(task_name), {**given, "data": source})["run"], device="cpu", ema=0.0
+    )
     learner = Learner(task, sections["fit"], setup, Workers("cpu"))
     for _ in range(2):
         learner.advance()

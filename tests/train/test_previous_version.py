@@ -42,7 +42,8 @@ def test_the_engine_that_is_at_hand_gives_the_same_figures(previous):
     """To the rounding of sums in another order; what is counted (BLEU, exact matches) and the printed six
     digits come out alike."""
     wanted, found = flat(RECORDED), flat({"by": RECORDED["by"], **previous.replay()})
-    more = {name.rpartition("/")[2] for name in found.keys() - wanted.keys()}
+    later = {name for name in found.keys() - wanted.keys() if "/evaluated/" not in name}  # it says more now
+    more = {name.rpartition("/")[2] for name in later}
     assert found.keys() >= wanted.keys() and more <= LATER
     for name, value in wanted.items():
         if isinstance(value, float):

@@ -211,7 +211,7 @@ os.chdir(os.path.dirname(__file__))
 def missing(*_, **__):
     raise FileNotFoundError("--data: cannot read story.txt: No such file or directory")
 
-if os.environ["RANK"] == "1":
+if os.environ["RANK"] == "1" and "story.txt" in sys.argv:
     text.open_text = missing
 sys.exit(main(sys.argv[1:]))
 """

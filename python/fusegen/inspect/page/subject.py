@@ -95,8 +95,15 @@ def _with_data(run: Run) -> tuple[Any, str]:
         try:
             task = find_task(run.task_name).from_options(run.sections, Path(folder), argument="data")
         except (OSError, ValueError, TypeError, ModuleNotFoundError) as error:
-            return None, str(error).removeprefix("data: ")
+            return None, without_folders(str(error).removeprefix("data: "), source)
     return task, ""
+
+
+def without_folders(message: str, source: str | None) -> str:
+    """The message with the files of data by their names alone: a page may be shown to others."""
+    for place in (source or "").removeprefix("mo:").split(","):
+        message = message.replace(place, Path(place).name)
+    return message
 
 
 def _out_of_reach(source: str | None) -> str:

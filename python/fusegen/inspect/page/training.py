@@ -7,7 +7,7 @@ from typing import Any
 from ... import drawing
 from ...train.task import Task
 from .html import Page
-from .subject import Subject
+from .subject import Subject, without_folders
 
 _NAMES = {
     "text": "a language model",
@@ -22,11 +22,12 @@ def heading(subject: Subject) -> Page:
     """A page with its title, and what the run is."""
     run = subject.run
     page = Page(f"What {run.folder.resolve().name} has learnt")
+    source = str(run.sections["data"].data or subject.task.source.name)
     parameters = sum(p.numel() for p in subject.model.parameters())
     facts = [
         ("task", f"{run.task_name}: {_NAMES.get(run.task_name, run.task_name)}"),
         ("model", f"{type(subject.model).__name__}, {parameters:,} weights"),
-        ("data", str(run.sections["data"].data or subject.task.source.name)),
+        ("data", without_folders(source, source)),
         ("checkpoint", f"step {subject.state['step']:,} of {run.sections['fit'].steps:,}"),
     ]
     measured = [line for line in subject.log if "lr" not in line and line["step"] <= subject.state["step"]]

@@ -37,7 +37,9 @@ class Coloured(NamedTuple):
         for colour, run in groupby(zip(self.colours, self.pieces, strict=True), key=lambda pair: pair[0]):
             text = html.escape("".join(_visible(piece) for _, piece in run), quote=False)
             spans.append(text if colour == "#ffffff" else f'<span style="background:{colour}">{text}</span>')
-        style = "font-family:monospace;white-space:break-spaces;overflow-wrap:anywhere;color:#000;background:#fff"
+        style = (
+            "font-family:monospace;white-space:break-spaces;overflow-wrap:anywhere;color:#000;background:#fff"
+        )
         return f'<div class="coloured" style="{style}">{"".join(spans)}</div>'
 
     def _repr_html_(self) -> str:

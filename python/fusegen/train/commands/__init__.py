@@ -2,7 +2,8 @@
 
 import argparse
 import importlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..config import nearest
@@ -36,9 +37,19 @@ class CommandParser(argparse.ArgumentParser):
             fill(self)
         return self
 
-    def parse_known_args(self, *args: Any, **how: Any) -> Any:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self.filled()
-        return super().parse_known_args(*args, **how)
+        if self._subparsers is None and args is not None:
+            self._check_dashes(args)
+        return super().parse_known_args(args, namespace)
+
+    def _check_dashes(self, args: Sequence[str]) -> None:
+        """Exits where a word with one dash is an option with two: argparse would take -hidden for -h."""
+        known = [name for action in self._actions for name in action.option_strings]
+        for word in args:
+            near = nearest(f"-{word.partition('=')[0]}", known) if re.match(r"-[a-z]{2}", word) else ""
+            if "did you mean" in near:
+                self.error(f"unrecognized arguments: {word}{near}")
 
     def error(self, message: str) -> NoReturn:
         """One line, and exit status 2; argparse's own has the usage of every option before it."""

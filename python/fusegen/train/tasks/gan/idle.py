@@ -14,7 +14,7 @@ _CUT = ("length", "stride", "whiten", "innovations", "forecasts", "score_steps",
 _LIKELIHOOD = ("warm_up", "supervised")
 _IMAGES = ("size", "channels", "column", "split", "features")
 _SERIES = (
-    "bidirectional", "residual", "levels", "whiten", "innovations", "forecasts", "score_steps", "moments",
+    "bidirectional", "residual", "levels", "whiten", "innovations", "forecasts", "score_steps",
 )  # fmt: skip
 _BUILT = ("digits", "photos")
 
@@ -66,6 +66,8 @@ def of_asking(kind: str, how: GanSampling | GanMeasuring) -> dict[str, str]:
         if how.judges:
             found["repeats"] = "--judges are in the place of repeated networks"
     else:
-        of_series = ("score_steps", "repeats", "judges", "beside")
+        of_series = ("score_steps", "repeats", "judges")
         found |= dict.fromkeys(of_series, f"it is for series, and this run's data are {kind}")
+        if kind == "images":
+            found["beside"] = f"it is for series and text, and this run's data are {kind}"
     return found
