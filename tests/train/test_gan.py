@@ -684,7 +684,7 @@ def test_classes_of_recordings_are_learnt_and_asked_for(tmp_path, monkeypatch, c
 def test_the_generator_warms_up_by_likelihood_alone(tmp_path, places):
     for weight in (0.0, 0.5):
         folder = tmp_path / str(weight)
-        more = ["--warm-up", 2, "--supervised", weight, "--moments", 0, "--steps", 4]
+        more = ["--warm-up", 2, "--supervised", weight, "--steps", 4, "--moments", 0]
         assert train("series", places, folder, *more) == 0
         lines = [line for line in read_log(folder) if "generator loss" in line]
         alone = [line["generator loss"] == line.get("surprise") for line in lines]

@@ -300,5 +300,7 @@ class GanMeasuring(Options):
         "(series)",
         least=0,
     )
-    beside: bool = option(True, "series: measure a Gaussian fit and the data themselves too; text: a bigram model")
+    beside: bool = option(
+        True, "series: measure a Gaussian fit and the data themselves too; text: a bigram model"
+    )
     seed: int = option(1, "of the noise and of the post-hoc networks", least=0, most=2**63 - 1)
