@@ -208,7 +208,8 @@ def test_of_a_file_of_options_what_differs_from_the_usual_is_asked_for(places, t
     assert "--hidden: it would" in refusal(capsys, "train", "gan", "--hidden", "64")  # though it is the usual
 
 
-OTHERS = {  # of options that have no value, or one of many
+OTHERS = {  # of options that have no value, or one of many; as many tokens as a text has are all of them
+    "vocabulary": 5,
     "input_dropout": 0.2, "hidden_dropout": 0.2, "output_dropout": 0.2, "column": "b", "split": "test",
     "widths": "6", "critic_widths": "7", "scale": 0.3, "binarise": "draw", "channels": 3, "augment": "color",
     "approximate_r1": 0.3, "approximate_r2": 0.3, "delimiter": ";", "decimal": ",", "header": "no",
@@ -220,10 +221,12 @@ def other_than(sections, name):
     """A value that an option may have, and does not have."""
     options, value = next((each, getattr(each, name)) for each in sections.values() if hasattr(each, name))
     about = next(each for each in dataclasses.fields(options) if each.name == name)
+    if name in OTHERS and value != OTHERS[name]:
+        return OTHERS[name]
     if about.metadata["choices"]:
         return next(each for each in about.metadata["choices"] if each != value)
     if isinstance(value, bool):
-        return not about.default  # whatever the architecture has made of it
+        return not value
     if isinstance(value, int):
         return value + 1
     if isinstance(value, float):
