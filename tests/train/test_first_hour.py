@@ -19,7 +19,7 @@ from fusegen.train.commands.sample import _printable
 from fusegen.train.progress import Progress
 from fusegen.train.run import Run, read_log
 from fusegen.train.watching import telling
-from fusegen.train.watching.divergence import OF_TURNS, DivergenceWatch, Watches
+from fusegen.train.watching.divergence import OF_SERIES, OF_TURNS, DivergenceWatch, Watches
 from processes import ENVIRONMENT
 from runs import QUIET, SHAPE, STORY, equal, refusal, text_task
 
@@ -467,6 +467,12 @@ def test_training_diverges_where_it_is_much_worse_than_untrained(losses, measure
 )
 def test_of_networks_that_take_turns_far_more_is_asked(losses, measures, diverges):
     assert told(DivergenceWatch(limits=OF_TURNS), losses, measures) == diverges
+
+
+@pytest.mark.parametrize(("score", "diverges"), [(0.0147, False), (0.09, False), (0.2, True)])
+def test_a_discriminative_score_that_is_next_to_nothing_may_double(score, diverges):
+    losses, measures = [0.7] * 8, [(0, 0.0025), (8, score)]
+    assert told(DivergenceWatch(limits=OF_SERIES), losses, measures) == diverges
 
 
 def test_a_watch_goes_on_from_its_state_and_says_a_thing_once():

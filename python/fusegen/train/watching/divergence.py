@@ -24,18 +24,22 @@ _HELP = "a lower --lr, or a smaller --clip, may help"
 @dataclass(frozen=True)
 class Limits:
     """How far is too far. loss: the share of the untrained model's by which the loss is worse, and `above` on
-    top of it; measure: the same of the measure. both: whether the measure counts only where the loss is worse
+    top of it; measure: the same of the measure, and `noise` on top of it, which it may change by without a
+    reason. both: whether the measure counts only where the loss is worse
     too, however little: a model that knows its few samples by heart may be far worse on others than one that
     knows nothing, and has not diverged."""
 
     loss: float = 0.5
     above: float = 0.0
     measure: float = 0.5
+    noise: float = 0.0
     both: bool = True
 
 
 # The losses of two networks that play against each other go up and down, and do not tell how far they are.
 OF_TURNS = Limits(loss=100.0, above=100.0, measure=1.0, both=False)
+# A discriminative score lies between 0 and 0.5, and of one judge is off by up to 0.05 either way.
+OF_SERIES = Limits(loss=100.0, above=100.0, measure=1.0, noise=0.1, both=False)
 
 
 class DivergenceWatch(Watch):
@@ -71,7 +75,7 @@ class DivergenceWatch(Watch):
         if not (step and self._untrained and self._first and self._last):
             return
         before, limits = self._untrained[0], self._limits
-        diverges = self._sign * (measure - before) > limits.measure * abs(before)
+        diverges = self._sign * (measure - before) > limits.measure * abs(before) + limits.noise
         if limits.both:
             diverges = diverges and fmean(self._last) > self._first[0]
         told = f"the measure is {figure(measure)}, {figure(before)} before training"

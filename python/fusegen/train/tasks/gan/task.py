@@ -15,7 +15,7 @@ from ....gan.turns import discriminator_turn, generator_turn
 from ....models import GAN, RecurrentGAN
 from ... import config
 from ...task import Losses, Task, Turn
-from ...watching.divergence import OF_TURNS, DivergenceWatch, Watches
+from ...watching.divergence import OF_SERIES, OF_TURNS, DivergenceWatch, Watches
 from ...watching.watch import Watch
 from ...workers import Shard
 from .idle import of_asking, of_training
@@ -111,7 +111,8 @@ class GanTask(Task):
     def watch(self, *, stop_when_diverged: bool = False) -> Watch:
         fit = self._fit
         own = GanWatch(self.source, fit.loss, fit.steps, stop=fit.stop_when_collapsed, warm_up=self._warm_up)
-        diverged = DivergenceWatch(self.better, stop=stop_when_diverged, limits=OF_TURNS)
+        limits = OF_SERIES if self.source.kind == "series" else OF_TURNS
+        diverged = DivergenceWatch(self.better, stop=stop_when_diverged, limits=limits)
         return Watches(own, divergence=diverged)
 
     def at(self, step: int, steps: int) -> None:
