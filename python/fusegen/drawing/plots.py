@@ -29,9 +29,12 @@ def bars_figure(
 ) -> Any:
     """Bars from left to right, a row for each of ``names`` with a bar for each of ``bars`` (a colour each).
 
-    value: what they measure. mark: a line across, and what it is. stacked: the bars of a row in one place,
-    of which all but one are 0. Raises ValueError for no bars, more than
-    40 names, or as many values as there are not names; ModuleNotFoundError without matplotlib.
+    bars: by name, a value for each row. names: of the rows, the first on top; 1 to 40. title: above the plot.
+    value: what the bars measure, below the axis. mark: a value at which a line crosses all rows, and what it
+    is. stacked: the bars of a row in one place, of which all but one are 0. width: in inches.
+
+    Returns a figure of matplotlib's. Raises ValueError for no bars, more than 40 names, or another number of
+    values than of names; ModuleNotFoundError without matplotlib.
     """
     if not bars or not names or len(names) > _MOST:
         raise ValueError(f"names: expected 1 to {_MOST}, and bars for them, got {len(names)}")
@@ -69,8 +72,14 @@ def lines_figure(
     mark: tuple[float, str] | None = None,
     width: float = style.NARROW,
 ) -> Any:
-    """Curves by name, each (xs, ys). log: the axes that are logarithmic, "x", "y" or "xy"; what is not above
-    0 is left out there. mark: a line upwards at an x, and what it is. Raises ValueError for no curves."""
+    """Curves, a colour each, with a dot at each point where a curve has 12 points or fewer.
+
+    curves: by name, each (xs, ys), as many of one as of the other. title: above the plot. x, y: what the axes
+    measure. log: the axes that are logarithmic, "x", "y" or "xy"; they cannot show what is not above 0. mark:
+    an x at which a line goes upwards, and what it is. width: in inches.
+
+    Returns a figure of matplotlib's. Raises ValueError for no curves; ModuleNotFoundError without matplotlib.
+    """
     if not curves:
         raise ValueError("curves: expected at least one, got none")
     with style.styled():
@@ -94,8 +103,15 @@ def distribution_figure(
     log: bool = False,
     width: float = style.NARROW,
 ) -> Any:
-    """How values are spread, an outline for each group, as shares of it. log: of a logarithmic axis, on which
-    what is not above 0 is left out. Raises ValueError where nothing is left to draw."""
+    """How values are spread: a histogram of 24 bins for each group, as an outline, in percent of the group.
+
+    groups: values by name; those that are not finite are left out. title: above the plot. x: what the values
+    measure. log: bins of equal ratios on a logarithmic axis; what is not above 0 is left out. width: in
+    inches.
+
+    Returns a figure of matplotlib's. Raises ValueError where nothing is left to draw; ModuleNotFoundError
+    without matplotlib.
+    """
     import numpy as np
 
     kept = {
@@ -132,8 +148,14 @@ def points_figure(
     line: tuple[float, float, float, float] | None = None,
     width: float = style.NARROW,
 ) -> Any:
-    """Points by group, each (xs, ys), on a square of 0..1 both ways. line: x0, y0, x1, y1 of one across.
-    Raises ValueError for no groups."""
+    """Points, a colour and a sign for each group, on axes that both go from 0 to 1. Points beyond are not
+    seen.
+
+    groups: by name, each (xs, ys), as many of one as of the other. title: above the plot. x, y: what the axes
+    measure. line: (x0, y0, x1, y1), the ends of a dashed line. width: in inches.
+
+    Returns a figure of matplotlib's. Raises ValueError for no groups; ModuleNotFoundError without matplotlib.
+    """
     if not groups:
         raise ValueError("groups: expected at least one, got none")
     with style.styled():
@@ -161,10 +183,17 @@ def heat_figure(
     signed: bool = False,
     width: float = style.NARROW,
 ) -> Any:
-    """A map of numbers [R, C], row 0 on top, with a scale beside it. rows, columns: names along the sides,
-    every so-many-th where there is no room for all. label: what the colours measure. signed: blue, white and
-    orange around 0; else white to blue, from 0 (or the smallest number, if that is below). Raises ValueError
-    for another shape."""
+    """A map of numbers, row 0 on top, with a scale beside it.
+
+    values: a Tensor [R, C] of any real dtype, neither R nor C 0. title: above the plot. x, y: what the
+    columns and the rows are. rows, columns: R and C names along the sides, of which every so-many-th is shown
+    where there are more than 30; numbers without them. label: what the colours measure. signed: blue, white
+    and orange around 0; else white to blue, from 0 (or the smallest number, if that is below) to the largest
+    absolute number. width: in inches.
+
+    Returns a figure of matplotlib's. Raises ValueError for another shape or another number of names;
+    ModuleNotFoundError without matplotlib.
+    """
     if values.dim() != 2 or 0 in values.shape:
         raise ValueError(f"values: expected shape [R, C], neither 0, got {list(values.shape)}")
     for name, given, count in (("rows", rows, values.shape[0]), ("columns", columns, values.shape[1])):

@@ -10,8 +10,11 @@ from typing import Any
 from ..data._optional import needed
 
 WIDTH = 8.3
-NARROW = 4.1  # of what is read on a telephone too: its letters are legible at 360 pixels
+NARROW = 4.1
+"""The width, in inches, of a picture that is read on a telephone too: its letters are legible where it is
+shown 360 pixels wide."""
 DPI = 100
+"""The pixels an inch that pictures are written with."""
 TEXT = 9  # points: 12.5 pixels
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
 """The colours of lines, as "#rrggbb": those of Okabe and Ito (2008), which colour-blind readers can tell
@@ -74,10 +77,10 @@ def figure(width: float = WIDTH, height: float = 3.0, **how: Any) -> Any:
 
 
 def png(drawn: Any, dpi: int = DPI) -> bytes:
-    """A figure as the content of a PNG file, so many pixels an inch: the same bytes for the same figure and
-    matplotlib.
+    """A figure as the content of a PNG file: the same bytes for the same figure and matplotlib.
 
-    drawn: a figure of matplotlib's. Errors are matplotlib's own.
+    drawn: a figure of matplotlib's. dpi: pixels an inch. Raises ModuleNotFoundError without matplotlib;
+    other errors are matplotlib's own.
     """
     content = io.BytesIO()
     with styled():

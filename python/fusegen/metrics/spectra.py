@@ -12,11 +12,15 @@ FLOOR_DB = -80.0  # below the loudest frequency of the data: what is quieter cou
 
 def log_spectral_distance(real: Tensor, fake: Tensor) -> float:
     """The root mean square, over frequencies and channels, of the difference in decibels between the mean
-    power spectra of sounds [T, N, C] and [T, M, C] (Gray and Markel 1976, "Distance measures for speech
-    processing"), under a Hann window. 0 for the same; what lies 80 dB below the loudest frequency of the data
-    counts as that loud.
+    power spectra of sounds (Gray and Markel 1976, "Distance measures for speech processing"), under a Hann
+    window. 0 for the same; lower is better. What lies 80 dB or more below the loudest frequency of the data
+    counts as 80 dB below it.
 
-    Raises TypeError or ValueError, naming the argument, for sounds that do not fit.
+    real: the data, [T, N, C], of any floating-point dtype: N sounds of T steps, T at least 2, and C channels.
+    fake: what was generated, [T, M, C]; M may be another number. It is computed in float64.
+
+    Raises TypeError or ValueError, naming the argument, for sounds that do not fit, and ValueError for data
+    that are silent.
     """
     for name, x in (("real", real), ("fake", fake)):
         if not isinstance(x, Tensor) or not x.is_floating_point():
@@ -37,12 +41,16 @@ def log_spectral_distance(real: Tensor, fake: Tensor) -> float:
 
 
 class AutoregressiveFit:
-    """The Gaussian autoregressive process of so many steps that fits sequences [T, N, F] best: each step a
-    linear map of those before it and noise, by least squares over all windows; the beginning, which has not
-    so many steps before it, by processes of fewer.
+    """The Gaussian autoregressive process of so many steps that fits sequences best: each step a linear map
+    of those before it and noise, by least squares over all windows (the covariance method of Makhoul 1975,
+    "Linear prediction: a tutorial review"); the beginning, which has not so many steps before it, by
+    processes of fewer. A baseline to compare generators with.
 
-    order: AR(16) is the linear prediction of speech coders. Raises TypeError or ValueError, naming the
-    argument.
+    samples: a Tensor [T, N, F] of any real dtype: N sequences of T steps and F features. It is fitted in
+    float64. order: how many steps before it each step depends on, 0 or more, T - 1 at most (a larger number
+    counts as T - 1). The default, 16, is an order of the linear prediction of speech coders.
+
+    Raises TypeError or ValueError for another ``order``, and ValueError for samples of another shape.
     """
 
     def __init__(self, samples: Tensor, order: int = 16) -> None:

@@ -9,11 +9,16 @@ from .._arguments import whole
 
 
 def bigram_divergence(real: Tensor, fake: Tensor, vocab_size: int) -> float:
-    """The Jensen-Shannon divergence, in bits, between the pairs of neighbouring tokens of two texts, integers
-    [N] or sequences [T, B]: 0 for equal shares, 1 for disjoint ones (Lin 1991, "Divergence measures based on
-    the Shannon entropy"). Finite samples bias it upwards: compare figures of equal numbers.
+    """The Jensen-Shannon divergence, in bits, between the pairs of neighbouring tokens of two texts: 0 for
+    equal shares, 1 for disjoint ones (Lin 1991, "Divergence measures based on the Shannon entropy"); lower is
+    better. Finite samples bias it upwards: compare figures of equal numbers.
 
-    Raises ValueError, naming the argument, for a text without a pair.
+    real: the data's tokens, integers [N], or [T, B] for B sequences, which are read down dim 0. fake: the
+    generated ones, in either shape. vocab_size: tokens are expected from 0 to vocab_size - 1, which is not
+    checked.
+
+    Raises TypeError or ValueError, naming the argument, for another ``vocab_size``; ValueError for a text
+    without a pair.
     """
     V = whole("vocab_size", vocab_size, 1)
     for name, x in (("real", real), ("fake", fake)):
@@ -23,12 +28,22 @@ def bigram_divergence(real: Tensor, fake: Tensor, vocab_size: int) -> float:
 
 
 def unique_share(samples: Tensor) -> float:
-    """The share, 0 to 1, of sequences [T, B] that are like no other of them."""
+    """The share, 0 to 1, of sequences that are like no other of them; 1 where all differ. No paper defines
+    it: it counts.
+
+    samples: B sequences of T tokens, integers [T, B]. Nothing is checked; without a sequence (B = 0) it
+    raises ZeroDivisionError.
+    """
     return _counts(samples).eq(1).sum().item() / samples.shape[1]
 
 
 def copied_share(samples: Tensor, text: Tensor) -> float:
-    """The share, 0 to 1, of sequences [T, B] that stand in a text, integers [N], as they are."""
+    """The share, 0 to 1, of sequences that stand in a text as they are, token by token; 0 where the text is
+    shorter than they are. No paper defines it: it counts.
+
+    samples: B sequences of T tokens, integers [T, B]. text: the data's tokens, integers [N]. Nothing is
+    checked; without a sequence (B = 0) it raises ZeroDivisionError, unless the text is shorter.
+    """
     T, B = samples.shape
     if len(text) < T:
         return 0.0

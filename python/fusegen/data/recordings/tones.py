@@ -22,6 +22,8 @@ def tones(steps: int = 64, count: int = 4000, seed: int = 0) -> Series:
 
     Synthesised, no recording; the same seed gives the same tones. Raises TypeError or ValueError, naming the
     argument.
+
+    steps, count: the shape [steps, count, 1] of the values, float32: ``count`` tones of ``steps`` samples.
     """
     steps, count = whole("steps", steps, 1), whole("count", count, 1)
     random = torch.Generator().manual_seed(whole("seed", seed, 0, 2**63 - 1))

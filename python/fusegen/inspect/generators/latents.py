@@ -67,8 +67,12 @@ def posterior_overlap(model: nn.Module, batches: Iterable[Any], *, most: int = 2
     first ``most`` (Kailath 1967, "The divergence and Bhattacharyya distance measures in signal selection").
 
     Where all overlap fully, z says nothing of x (posterior collapse); where none do, every example has a
-    place of its own and what lies between them was never decoded in training. Arguments and errors as of
-    ``latent_dimensions``; ValueError for fewer than two examples.
+    place of its own and what lies between them was never decoded in training.
+
+    model: a ``VAE``, ``ConvVAE`` or ``SequenceVAE``, in evaluation mode for this. batches: what its
+    ``encode`` takes, as for ``latent_dimensions``; none is read once ``most`` examples are there. most: 2 or
+    more. Raises TypeError for another model, TypeError or ValueError for another ``most``, and ValueError
+    for fewer than two examples.
     """
     what = "fusegen.inspect.posterior_overlap"
     most = _arguments.whole(f"{what}: most", most, 2)

@@ -38,6 +38,7 @@ def nearest_neighbours(
     Args:
         samples: [N, ...], what was drawn. data: [M, ...], what was learnt from; every dim but the first is
             taken as one. Features (of a network, or pooled pixels) make a better distance than raw values.
+            Any real dtype; distances are computed in float64, on the CPU.
         held_out: [K, ...], of the same source and not learnt from. None: the data's own distances to their
             nearest other are the baseline, of 1,000 of them at most.
         overlap: without ``held_out``, so many of the data on either side of one in order do not count as

@@ -44,14 +44,16 @@ def unit_effects(
 
     Args:
         model: the generator, or a model that it is a part of; in evaluation mode for this.
-        make: runs it from fixed noise and gives its samples, the same each time.
+        make: runs it from fixed noise and gives its samples, the same each time: a Tensor [N, ...] of images
+            or [T, N, ...] of sequences, of any real dtype.
         name: the layer, as ``model.named_modules()`` has it: a convolution, an activation, a Linear, or a
             recurrent layer (its first, where it is a stack).
         units: numbers; all if None.
-        sample_dim: along which the samples lie.
+        sample_dim: the dim along which the N samples lie: 0 for images, 1 for sequences.
 
-    Without gradients. Raises TypeError or ValueError, naming the nearest name, for a layer or unit that does
-    not exist, and ValueError where ``make`` gives something else each time, or no numbers.
+    Without gradients; what is measured is in float64. Raises TypeError or ValueError, naming the nearest
+    name, for a layer or unit that does not exist, and ValueError where ``make`` gives something else each
+    time, or no numbers.
     """
     what = "fusegen.inspect.unit_effects"
     with evaluating(model), torch.no_grad():
@@ -105,8 +107,9 @@ def input_gradient(
     and which way it would have them changed to call them more real (saliency, Simonyan et al. 2014,
     arXiv:1312.6034).
 
-    samples: [N, ...] of images, [T, N, F] of series; tokens as integers [T, N] or one-hot [T, N, V]. labels,
-    lengths: as the model's ``critic_input`` takes them. The discriminator is in evaluation mode for this.
+    gan: an ``MLPGAN``, a ``DCGAN`` or a ``RecurrentGAN``; its discriminator is in evaluation mode for this.
+    samples: floats, [N, ...] of images, [T, N, F] of series; tokens as integers [T, N] or one-hot [T, N, V].
+    labels, lengths: as the model's ``critic_input`` takes them.
 
     Returns a Tensor of the samples' shape, of tokens [T, N, V]: what each token in each place would add.
     Raises TypeError for another model, and as ``critic_input``.

@@ -25,12 +25,12 @@ def traversals(
     labels: Tensor | None = None,
 ) -> Tensor:
     """What a VAE draws while one dimension of z goes from value to value and the others stay: the mean of
-    p(x | z), [K, S, *data_shape], a row a dimension.
+    p(x | z), [K, S, *data_shape], a row a dimension, in the dtype of the model.
 
     dimensions: K numbers, ``latent_dimensions(...).by_kl()`` for instance. values: S, in deviations of the
-    prior. base [Z]: where the others stay; zeros, the prior's mean, if None; an example's posterior mean is
-    another choice. labels: int [1], of a model with classes. Without gradients, in evaluation mode. Raises
-    TypeError or ValueError, which name the argument.
+    prior; -3 to 3 by default. base [Z], of any real dtype: where the others stay; zeros, the prior's mean, if
+    None; an example's posterior mean is another choice. labels: integers [1], of a model with classes.
+    Without gradients, in evaluation mode. Raises TypeError or ValueError, which name the argument.
     """
     what = "fusegen.inspect.traversals"
     if not isinstance(model, (VAE, ConvVAE)):
@@ -55,7 +55,10 @@ def sentences_along(
     """What a SequenceVAE writes while one dimension of z goes from value to value and the others stay: K
     lists of S texts, of the likeliest tokens each.
 
-    vocabulary: what its tokens mean. max_length: tokens, at most. The rest as of ``traversals``.
+    model: the SequenceVAE. vocabulary: what its tokens mean. dimensions: K numbers of dimensions of z.
+    values: S, in deviations of the prior; -3 to 3 by default. base: a Tensor [Z] of any real dtype, where the
+    others stay; zeros, the prior's mean, if None. max_length: of a text, in tokens, at most. Raises TypeError
+    or ValueError, which name the argument.
     """
     what = "fusegen.inspect.sentences_along"
     if not isinstance(model, SequenceVAE):

@@ -51,9 +51,10 @@ def coloured(
 ) -> Coloured:
     """A text whose background tells what a unit held after each token.
 
-    pieces: the text token by token, of ``Vocabulary.pieces``. values: as many numbers, or a Tensor [N]. kind:
-    "cell" colours by tanh(value), as an LSTM lets its cell out; "signed" by value / most; both go from blue
-    (-1) over white to orange (1). "share" goes from white (0) to orange (most). What is beyond is cut.
+    pieces: the text token by token, of ``Vocabulary.pieces``. values: as many numbers, or a Tensor [N]
+    of any real dtype. kind: "cell" colours by tanh(value), as an LSTM lets its cell out; "signed" by
+    value / most; both go from blue (-1) over white to orange (1). "share" goes from white (0) to orange
+    (most). most: what gets the full colour, above 0; what is beyond is cut. "cell" does not use it.
 
     Raises TypeError or ValueError, which name the argument, for values that are not finite, too.
     """

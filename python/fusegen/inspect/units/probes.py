@@ -22,8 +22,8 @@ _ITERATIONS = 200
 class Probe(NamedTuple):
     """accuracy: of the probe, on steps that it has not seen; control: of the same on shuffled labels, which
     is what the probe can learn by heart; chance: 1 / K, the accuracy of a guess. classes: the K labels told
-    apart. learnt, measured: how many steps. weights [K, U] ([1, U] of two classes): of the units, each
-    divided by its deviation: which of them the answer is read off."""
+    apart. learnt, measured: how many steps. weights: float64 [K, U] ([1, U] of two classes), of the units,
+    each divided by its deviation: which of them the answer is read off."""
 
     accuracy: float
     control: float
