@@ -221,7 +221,7 @@ def other_than(sections, name):
     """A value that an option may have, and does not have."""
     options, value = next((each, getattr(each, name)) for each in sections.values() if hasattr(each, name))
     about = next(each for each in dataclasses.fields(options) if each.name == name)
-    if name in OTHERS and value != OTHERS[name]:
+    if name in OTHERS and value != OTHERS[name] and type(value) in (type(None), type(OTHERS[name])):
         return OTHERS[name]
     if about.metadata["choices"]:
         return next(each for each in about.metadata["choices"] if each != value)
@@ -251,6 +251,10 @@ UNSEEN = {
     "measured", "generator_every", "supervised", "penalty_every", "batch", "score_steps", "clip",
     "temperature", "free_bits", "kl_rise", "beta_rise", "approximate_r1", "approximate_r2",
 }  # fmt: skip
+UNSEEN_IN = {  # what these data do not show: they have short lines of one sentence, three channels
+    "seqvae reads": {"longest"}, "seqvae rows": {"unit"}, "gan photos": {"channels"},
+    "seq2seq characters": {"beam"}, "seq2seq bytes": {"beam"},
+}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -261,9 +265,10 @@ def test_an_option_that_is_not_refused_changes_something(name, places, monkeypat
     task_name, source, given = SOURCES[name]
     task, sections = find_task(task_name), sections_of(task_name, source, given)
     usual, same = made_by(task_name, sections), []
+    passed_over = IN_THE_LOOP | UNSEEN | UNSEEN_IN.get(name, set())
     for section, options in sections.items():
         for each in dataclasses.fields(options):
-            if each.name in IN_THE_LOOP | UNSEEN or each.name in task.idle(sections):
+            if each.name in passed_over or each.name in task.idle(sections):
                 continue
             try:
                 value = {each.name: other_than({section: options}, each.name)}
