@@ -226,7 +226,7 @@ def other_than(sections, name):
     if about.metadata["choices"]:
         return next(each for each in about.metadata["choices"] if each != value)
     if isinstance(value, bool):
-        return not value
+        return not about.default  # whatever the architecture has made of it
     if isinstance(value, int):
         return value + 1
     if isinstance(value, float):
@@ -271,7 +271,9 @@ def test_an_option_that_is_not_refused_changes_something(name, places, monkeypat
             if each.name in passed_over or each.name in task.idle(sections):
                 continue
             try:
-                value = {each.name: other_than({section: options}, each.name)}
+                now = getattr(options, each.name)
+                other = not now if isinstance(now, bool) else other_than({section: options}, each.name)
+                value = {each.name: other}
                 changed = sections | {section: dataclasses.replace(options, **value)}
                 if each.name in task.idle(changed) or not equal(usual, made_by(task_name, changed)):
                     continue
