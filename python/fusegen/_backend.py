@@ -10,7 +10,8 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -77,6 +78,17 @@ def set_backend(name: str) -> None:
     """
     global _backend
     _backend = _valid(name, "set_backend")
+
+
+@contextmanager
+def fused_alone() -> Iterator[None]:
+    """The fused kernels run in here, whatever ``set_backend`` chose before."""
+    before = get_backend()
+    set_backend("fused")
+    try:
+        yield
+    finally:
+        set_backend(before)
 
 
 def get_backend() -> str:

@@ -67,7 +67,7 @@ def export(
     kwargs = dict(kwargs or {})
     _check(model, args, opset_version)
     target = _writable(path)
-    with converted(model), _in_inference(model), _fused():
+    with converted(model), _in_inference(model), _backend.fused_alone():
         program = _traced(
             model, tuple(args), kwargs,
             dynamic_shapes=dynamic_shapes, opset_version=opset_version, input_names=input_names,
@@ -158,17 +158,6 @@ def _in_inference(model: nn.Module) -> Iterator[None]:
     finally:
         for m, training in modes:
             m.training = training
-
-
-@contextmanager
-def _fused() -> Iterator[None]:
-    """The backend that records fusegen's operators."""
-    before = _backend.get_backend()
-    _backend.set_backend("fused")
-    try:
-        yield
-    finally:
-        _backend.set_backend(before)
 
 
 def _traced(

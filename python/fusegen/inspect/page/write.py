@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -63,7 +62,8 @@ def explain(
     opened = run if isinstance(run, Run) else Run.open(Path(run))
     path = _writable(opened.folder / NAME if output is None else Path(output))
     module, name = _PAGES[opened.task_name]
-    with _fused(), typed(), torch.random.fork_rng(devices=[]):
+    # gates are those of the fused kernels
+    with _backend.fused_alone(), typed(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same page each time, whatever a library draws
         subject = open_subject(opened, checkpoint, layer)
         make: Callable[[Subject], Page] = getattr(importlib.import_module(f".{module}", __package__), name)
@@ -88,14 +88,3 @@ def _writable(path: Path) -> Path:
             errno.ENOENT, f"output: cannot write {path}: there is no folder {path.parent}"
         )
     return path
-
-
-@contextmanager
-def _fused() -> Iterator[None]:
-    """Gates are those of the fused kernels, which ``set_backend("torch")`` would leave aside."""
-    before = _backend.get_backend()
-    _backend.set_backend("fused")
-    try:
-        yield
-    finally:
-        _backend.set_backend(before)
