@@ -1,9 +1,9 @@
 // From the gates' gradients of a chunk of steps, all threads together: dX, dW, dR, dW_hr and the biases',
 // while they are in cache. Each element of every gradient is summed by one thread in one order.
 //
-// In pairs, which take a bf16 dot product and tensors of bf16, dgates are rounded to bf16 for the products with
-// R, W, x and h, as torch rounds them; the biases' sums are of dgates as they were. The products with R and W
-// pair neighbouring columns of dgates, those with x and h neighbouring rows.
+// In pairs, which take a bf16 dot product and tensors of bf16, dgates are rounded to bf16 for the products
+// with R, W, x and h, as torch rounds them; the biases' sums are of dgates as they were. The products with R
+// and W pair neighbouring columns of dgates, those with x and h neighbouring rows.
 //
 // Columns of dgates: LSTM i|f|g|o, RNN a; GRU n_x|r|z|n_h, so that [0,3H) feeds dX and dW (rows n,r,z) and
 // [H,4H) feeds dR and dh in torch's order.
@@ -306,12 +306,13 @@ private:
     };
     if (fresh_W_) {
       multiply_rows<C, kTileVectors, operand>(
-          ProductRows<C>(a, of_row), fresh_panels(p_.I, rank, [this](int64_t k) { return input_row_of_W(k); }),
+          ProductRows<C>(a, of_row),
+          fresh_panels(p_.I, rank, [this](int64_t k) { return input_row_of_W(k); }),
           Sweep{share(panels, rank, size)}, Nothing<C>{}, each_row(finish));
     } else {
       multiply_rows<C, kTileVectors, operand>(ProductRows<C>(a, of_row),
-                                               PackedPanels<C, kTileVectors>{W_, of_row}, Sweep{{0, panels}},
-                                               Nothing<C>{}, each_row(finish));
+                                              PackedPanels<C, kTileVectors>{W_, of_row}, Sweep{{0, panels}},
+                                              Nothing<C>{}, each_row(finish));
     }
   }
 

@@ -138,8 +138,8 @@ FUSEGEN_INLINE void store_row(int64_t N, int64_t panel, const RowSums<Compute<S>
 constexpr int64_t kGradientColumns = 48;
 
 // A weight gradient being summed over chunks: row m of the result, for the m of `columns`, is the sum over k
-// of a[k][m] b[k]. It lies at out + ((first + m) % rows) * N. A step k is a row of both operands, or a pair of
-// rows in words.
+// of a[k][m] b[k]. It lies at out + ((first + m) % rows) * N. A step k is a row of both operands, or a pair
+// of rows in words.
 template <class C>
 struct ColumnProduct {
   const C* a;  // [K] steps, of which `columns` are meant
@@ -147,7 +147,7 @@ struct ColumnProduct {
   Range columns;
   const C* b;    // [K][N] in plain panels
   int64_t N, K;  // K in steps
-  bool add;  // to what is there
+  bool add;      // to what is there
   C* out;
   int64_t first, rows;
 
