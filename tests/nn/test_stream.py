@@ -1,7 +1,9 @@
 """fusegen.Stream: a sequence, step by step and block by block, is the layer's whole call."""
 
+import copy
 import gc
 import importlib.util
+import pickle
 import re
 import threading
 import warnings
@@ -292,6 +294,13 @@ def test_errors_of_a_call_change_nothing(x, text):
     with pytest.raises(ValueError, match=text):
         stream(x)
     assert all(map(torch.equal, stream.state, before))
+
+
+@pytest.mark.parametrize("carry", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_it_is_neither_copied_nor_pickled(carry):
+    stream = fusegen.Stream(fusegen.nn.GRU(3, 4))
+    with pytest.raises(TypeError, match=r"make another from its module, and set its state"):
+        carry(stream)
 
 
 @pytest.mark.parametrize("x", [None, [1.0], "x"])

@@ -137,6 +137,13 @@ class Stream:
         h, c = (*(None if s is None else self._plain(s).contiguous() for s in given), None)[:2]
         self._stack.set_states(which, h, c)
 
+    def __reduce__(self) -> Any:
+        """Refuses copies and pickles by TypeError: packed weights and states are memory of the engine."""
+        raise TypeError(
+            "fusegen.Stream: a stream cannot be copied or pickled; make another from its module, and set its "
+            "state to this one's"
+        )
+
     def __repr__(self) -> str:
         return (
             f"Stream({self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, "
