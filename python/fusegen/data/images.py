@@ -1,5 +1,6 @@
 """Pictures: digits, folders of image files, MNIST and CIFAR in the formats they are published in, arrays."""
 
+import contextlib
 import gzip
 import io
 import os
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from .files.arrays import read_array
 from .files.folders import files_below
+from .files.paths import path_of, source_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
@@ -41,7 +43,7 @@ class Images:
 
 
 def read_images(
-    source: str,
+    source: str | os.PathLike[str],
     argument: str = "source",
     *,
     split: str = "train",
@@ -66,20 +68,22 @@ def read_images(
     """
     if channels not in (None, 1, 3):
         raise ValueError(f"channels: expected 1 or 3, got {channels!r}")
+    source = source_of(source, argument)
+    is_array = source.lower().endswith((".npy", ".npz"))
     if not source.startswith("hf:"):
-        if column != "image" and not source.endswith(".npz"):
+        if column != "image" and not source.lower().endswith(".npz"):
             raise ValueError(
                 f"column: expected an hf: data set or an .npz to read {column!r} of, got {source}"
             )
-        if split != "train" and (source == "digits" or source.endswith((".npy", ".npz"))):
+        if split != "train" and (source == "digits" or is_array):
             raise ValueError(f"split: {source} has no parts, got {split!r}")
     if source == "digits":
         return _digits(argument)
     if source.startswith("hf:"):
         return _from_hub(source, split, column, argument, channels)
-    if source.endswith((".npy", ".npz")):
+    if is_array and not Path(source).is_dir():
         return _from_array(source, None if column == "image" else column, argument)
-    folder = Path(source)
+    folder = path_of(source, argument)
     if not folder.is_dir():
         why = "it is not a folder" if folder.exists() else "No such file or directory"
         raise FileNotFoundError(f"{argument}: cannot read {folder}: {why}")
@@ -99,12 +103,14 @@ def read_images(
         raise type(error)(f"{argument}: cannot read {where}: {error.strerror}") from error
 
 
-def has_test_split(source: str) -> bool:
+def has_test_split(source: str | os.PathLike[str]) -> bool:
     """Whether the source is a folder with MNIST's or CIFAR's files of the test split.
 
     source: as in `read_images`. Nothing is raised: what is no folder has none.
     """
     folder = Path(source)
+    with contextlib.suppress(RuntimeError):
+        folder = folder.expanduser()
     if _first_of(folder, "t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte"):
         return True
     if (folder / "meta").is_file() and (folder / "test").is_file():

@@ -1,13 +1,14 @@
 """Parallel text, for translation: two files, a TSV, or gettext's catalogues."""
 
 import gettext
+import os
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from string import ascii_lowercase
 
 from .._arguments import whole
+from .files.paths import path_of, source_of
 from .text import read_text
 
 
@@ -27,7 +28,7 @@ class Pairs:
         return len(self.sources)
 
 
-def read_pairs(source: str, argument: str = "source", *, utf8: bool = True) -> Pairs:
+def read_pairs(source: str | os.PathLike[str], argument: str = "source", *, utf8: bool = True) -> Pairs:
     """Pairs of sentences from
     "reverse": 50,000 `reversals`, no download;
     "a.txt,b.txt": two UTF-8 files of as many lines; FILE.tsv: its first two columns;
@@ -40,11 +41,12 @@ def read_pairs(source: str, argument: str = "source", *, utf8: bool = True) -> P
 
     source: one of these.
     """
+    source = source_of(source, argument)
     if source == "reverse":
         pairs = reversals()
     elif source.startswith("mo:"):
         pairs = _catalogues(source, argument)
-    elif source.endswith(".tsv"):
+    elif source.lower().endswith(".tsv"):
         pairs = _tsv(source, argument, utf8)
     else:
         pairs = _two_files(source, argument, utf8)
@@ -101,7 +103,7 @@ def _catalogues(source: str, argument: str) -> Pairs:
     folder, _, language = source.removeprefix("mo:").rpartition(":")
     if not folder:
         folder, language = language, ""
-    root = Path(folder)
+    root = path_of(folder, argument)
     if not root.is_dir():
         raise FileNotFoundError(f"{argument}: cannot read {root}: it is not a folder")
     found = sorted(root.rglob(f"{language}/LC_MESSAGES/*.mo" if language else "*.mo"))

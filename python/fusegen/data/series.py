@@ -16,6 +16,7 @@ from .._arguments import number, whole
 from .files import sound, tables
 from .files.arrays import read_array
 from .files.folders import files_below
+from .files.paths import path_of
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,7 @@ def read_series(
 
     path: of the file or folder.
     """
-    if not os.fspath(path):
-        raise ValueError(f"{argument}: expected a path, got an empty one")
-    path = Path(path)
+    path = path_of(path, argument)
     steps = whole("steps", steps, 1)
     stride = steps if stride is None else stride
     suffix = path.suffix.lower()

@@ -16,6 +16,7 @@ from torch import Tensor
 from .files import tables
 from .files.folders import files_below
 from .files.hub import hub_name, read_hub_text
+from .files.paths import path_of, source_of
 from .vocabulary import BYTES, Vocabulary, cut
 
 _BY_RULE = ("CJK UNIFIED IDEOGRAPH-", "CJK COMPATIBILITY IDEOGRAPH-", "HANGUL SYLLABLE ")
@@ -64,7 +65,7 @@ def character_names() -> Text:
 
 
 def open_text(
-    source: str,
+    source: str | os.PathLike[str],
     argument: str = "source",
     *,
     utf8: bool = False,
@@ -79,12 +80,13 @@ def open_text(
     utf8: refuse what is not UTF-8. Raises OSError or ValueError, beginning with `argument`, or with `column`
     or `split` where the source has no such thing.
     """
-    named = hub_name(source, argument)
+    source = source_of(source, argument)
+    named, end = hub_name(source, argument), source.lower()
     if split != "train" and named is None:
         raise ValueError(f"split: expected an hf: data set to read {split!r} of, got {source}")
-    if column is not None and source.endswith(tables.SUFFIXES):
+    if column is not None and end.endswith(tables.SUFFIXES):
         return _joined(source, tables.read_text_column(source, column, argument), column, argument)
-    if column not in (None, "text") and named is None and not source.endswith(".npz"):
+    if column not in (None, "text") and named is None and not end.endswith(".npz"):
         raise ValueError(
             f"column: expected rows (hf:, .parquet, .json, .csv) or an .npz to read {column!r} of, "
             f"got {source}"
@@ -100,7 +102,7 @@ def open_text(
         return character_names()
     if named is not None:
         return Text(source, _as_tokens(read_hub_text(named, column or "text", split, argument).encode()))
-    if source.endswith((".npy", ".npz")):
+    if end.endswith((".npy", ".npz")) and not Path(source).is_dir():
         from .files.arrays import read_tokens
 
         tokens, size = read_tokens(source, None if column == "text" else column, argument)
@@ -157,9 +159,7 @@ def read_text(path: str | os.PathLike[str], argument: str = "path", *, utf8: boo
     Raises OSError (FileNotFoundError, PermissionError, ...) for what cannot be read and ValueError for what
     holds no text; the message begins with `argument`.
     """
-    if not os.fspath(path):
-        raise ValueError(f"{argument}: expected a path, got an empty one")
-    path = Path(path)
+    path = path_of(path, argument)
     try:
         if path.is_dir():
             return _read_folder(path, argument, utf8)

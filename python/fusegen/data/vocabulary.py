@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .files.paths import path_of
 
 KINDS = ("byte", "character", "word", "tokenizer", "ids")
 BUILT = ("byte", "character", "word")  # what needs no file of tokens
@@ -60,8 +61,10 @@ class Vocabulary:
         Raises OSError or ValueError, beginning with `argument` and naming the file.
         """
         try:
-            return cls("tokenizer", definition=Path(path).read_bytes().decode("utf-8"))
+            return cls("tokenizer", definition=path_of(path, argument).read_bytes().decode("utf-8"))
         except OSError as error:
+            if error.strerror is None:
+                raise
             raise type(error)(f"{argument}: cannot read {path}: {error.strerror}") from error
         except ValueError as error:
             raise ValueError(f"{argument}: {path}: {error}") from error
@@ -174,11 +177,12 @@ class Vocabulary:
         return json.dumps({"kind": self.kind, **held}, ensure_ascii=False) + "\n"
 
     @classmethod
-    def load(cls, path: Path, kind: str | None = None) -> "Vocabulary":
+    def load(cls, path: str | os.PathLike[str], kind: str | None = None) -> "Vocabulary":
         """What `to_json` wrote. kind: that it must be of ("byte" stands for "ids" too).
 
         Raises OSError, or ValueError for a file that holds no vocabulary or one of another kind.
         """
+        path = path_of(path, "path")
         try:
             held = json.loads(path.read_bytes().decode())
             tokens, size, definition = held.get("tokens", ()), held.get("size", 256), held.get("definition")

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .paths import path_of
+
 
 def read_array(path: str | os.PathLike[str], name: str | None = None, argument: str = "path") -> np.ndarray:
     """The array in a .npy file, or array `name` of a .npz (which may be left out where there is one only).
@@ -19,9 +21,9 @@ def read_array(path: str | os.PathLike[str], name: str | None = None, argument: 
     path: of the file. The array is of any shape, [N] or [N, C, H, W] or another, and has the dtype that it
     has in the file.
     """
-    path = Path(path)
+    path = path_of(path, argument)
     try:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             array = _read_npz(path, name, argument)
         else:
             array = np.load(path, mmap_mode="c", allow_pickle=False)

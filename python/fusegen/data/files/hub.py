@@ -1,29 +1,35 @@
 """Data sets through the `datasets` library, which is imported only where one is asked for."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from ..._errors import first_line
+from .paths import path_of, source_of
 
 # Loaders of files: hf:parquet:FILE. With any other name the second part is a configuration.
 FILES = ("arrow", "csv", "json", "parquet", "text", "xml")
-_BY_SUFFIX = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
+_BY_SUFFIX = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
 
 
-def hub_name(source: str, argument: str = "source") -> str | None:
+def hub_name(source: str | os.PathLike[str], argument: str = "source") -> str | None:
     """`source` as "hf:..." where the `datasets` library reads it: that itself, or a .parquet, .json or .jsonl
     file; None for anything else. Raises OSError, beginning with `argument`, where there is no such file.
     """
+    source = source_of(source, argument)
     if source.startswith("hf:"):
         return source
-    loader = _BY_SUFFIX.get(Path(source).suffix)
-    if loader is None:
+    loader = _BY_SUFFIX.get(Path(source).suffix.lower())
+    if loader is None or Path(source).is_dir():
         return None
     try:
-        Path(source).open("rb").close()
+        path = path_of(source, argument)
+        path.open("rb").close()
     except OSError as error:
+        if error.strerror is None:
+            raise
         raise type(error)(f"{argument}: cannot read {source}: {error.strerror}") from error
-    return f"hf:{loader}:{source}"
+    return f"hf:{loader}:{path}"
 
 
 def read_hub(source: str, split: str = "train", argument: str = "source", *, streaming: bool = False) -> Any:

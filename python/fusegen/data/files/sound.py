@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from .._optional import needed
+from .paths import path_of
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".aiff", ".aif")
 
 
 def is_sound(path: str | os.PathLike[str]) -> bool:
     """Whether a name is that of a sound file, or of a folder that has some."""
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if path.is_dir():
         return any(each.suffix.lower() in SUFFIXES for each in path.rglob("*"))
     return path.suffix.lower() in SUFFIXES
@@ -29,7 +30,7 @@ def read_sound(path: str | os.PathLike[str], argument: str = "path") -> tuple[np
 
     path: of the file. The samples are [S, C].
     """
-    soundfile = needed("soundfile", "soundfile")
+    soundfile, path = needed("soundfile", "soundfile"), path_of(path, argument)
     try:
         with open(path, "rb") as file:
             values, rate = soundfile.read(file, dtype="float64", always_2d=True)

@@ -12,12 +12,12 @@ import math
 import os
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._optional import needed
+from .paths import path_of
 
 SUFFIXES = (".csv", ".tsv")
 SPACES = "spaces"  # a delimiter: any run of white space
@@ -154,8 +154,10 @@ def read_text_column(path: str | os.PathLike[str], column: str, argument: str = 
 def _decoded(path: str | os.PathLike[str], argument: str) -> tuple[str, str]:
     """The text, and the encoding that it is in."""
     try:
-        content = Path(path).read_bytes()
+        content = path_of(path, argument).read_bytes()
     except OSError as error:
+        if error.strerror is None:
+            raise
         raise type(error)(f"{argument}: cannot read {path}: {error.strerror}") from error
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
