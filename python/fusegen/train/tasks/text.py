@@ -120,7 +120,7 @@ class TextSampling(Options):
     top_p: float | None = option(
         None, "draw from the likeliest tokens whose chances reach P", least=0, most=1, open_below=True
     )
-    beams: int | None = option(
+    beam: int | None = option(
         None, "write the likeliest text that beam search with N beams finds, drawing nothing", least=1
     )
     seed: int = option(0, "of the draws", least=0, most=2**63 - 1)
@@ -236,8 +236,8 @@ class TextTask(Task):
     def idle_in(self, how: Any) -> dict[str, str]:
         if not isinstance(how, TextSampling):
             return {}
-        if how.beams is not None:
-            return dict.fromkeys(("temperature", "seed"), "--beams draws nothing")
+        if how.beam is not None:
+            return dict.fromkeys(("temperature", "seed"), "--beam draws nothing")
         likeliest = "--temperature 0 takes the likeliest token always"
         return {} if how.temperature else dict.fromkeys(("top_k", "top_p", "seed"), likeliest)
 
@@ -297,7 +297,7 @@ class TextTask(Task):
             if self.vocabulary.unknown is not None and (prompt == self.vocabulary.unknown).any():
                 raise ValueError(f"prompt: {how.prompt!r} has what is not in the vocabulary of this run")
         drawing = (how.temperature, how.top_k, how.top_p, how.seed)
-        drawn = model.generate(prompt.long(), how.length, *drawing, beams=how.beams)
+        drawn = model.generate(prompt.long(), how.length, *drawing, beam=how.beam)
         assert isinstance(drawn, Tensor)  # as the prompt is
         return {".txt": self.vocabulary.decode(torch.cat([prompt.long(), drawn]))}
 
