@@ -22,7 +22,7 @@ from ..task import Task
 from ..workers import Shard
 from .fingerprint import fingerprint_of
 from .idle import of_rows, of_vocabulary
-from .prompt import USUAL, prompt_from, prompt_of
+from .prompt import USUAL, check_known, prompt_from, prompt_of
 
 __all__ = ["BITS", "TextBatches", "TextData", "TextOptions", "TextSampling", "TextTask"]
 
@@ -294,8 +294,7 @@ class TextTask(Task):
         if how.prompt is not None:
             if not prompt.numel():
                 raise ValueError("prompt: expected at least one character, got none")
-            if self.vocabulary.unknown is not None and (prompt == self.vocabulary.unknown).any():
-                raise ValueError(f"prompt: {how.prompt!r} has what is not in the vocabulary of this run")
+            check_known("prompt", how.prompt, self.vocabulary)
         drawing = (how.temperature, how.top_k, how.top_p, how.seed)
         drawn = model.generate(prompt.long(), how.length, *drawing, beam=how.beam)
         assert isinstance(drawn, Tensor)  # as the prompt is
