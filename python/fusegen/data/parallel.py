@@ -88,15 +88,18 @@ def _two_files(source: str, argument: str, utf8: bool) -> Pairs:
 
 def _tsv(source: str, argument: str, utf8: bool) -> Pairs:
     kept: list[tuple[str, str]] = []
+    most = 2
     lines, remarks = _lines(source, argument, utf8)
     for number, line in enumerate(lines, 1):
         fields = line.split("\t")
+        most = max(most, len(fields))
         if line.strip() and len(fields) < 2:
             raise ValueError(f"{argument}: {source}: line {number} has no tab: {line[:60]!r}")
         if line.strip() and fields[0].strip() and fields[1].strip():
             kept.append((fields[0], fields[1]))
     empty = _left_out(len(lines) - len(kept), "lines with an empty side")
-    return Pairs(source, *_unzip(kept), (*remarks, *empty))
+    more = (f"what {source} has after its first two columns",) if most > 2 else ()
+    return Pairs(source, *_unzip(kept), (*remarks, *empty, *more))
 
 
 def _catalogues(source: str, argument: str) -> Pairs:
@@ -135,15 +138,14 @@ def _lines(path: str, argument: str, utf8: bool) -> tuple[list[str], tuple[str, 
 
     Ended by line feeds, as in every tool that made or counts them: str.splitlines would also cut at form
     feeds and at Unicode's separators, and put all pairs after one of them out of step."""
-    content = bytes(read_text(path, argument, utf8=utf8).tokens.numpy())
-    remarks: tuple[str, ...] = ()
+    text_read = read_text(path, argument, utf8=utf8)
+    content = bytes(text_read.tokens.numpy())
+    remarks = tuple(f"nothing, but {note}" for note in text_read.notes if not path.lower().endswith(".tsv"))
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        text, remarks = (
-            content.decode("latin-1"),
-            (f"nothing of {path}, but it is not UTF-8: read as Latin-1",),
-        )
+        text = content.decode("latin-1")
+        remarks += (f"nothing of {path}, but it is not UTF-8: read as Latin-1",)
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")], remarks
 
 

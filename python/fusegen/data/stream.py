@@ -52,7 +52,9 @@ class TextStream:
             raise ValueError(f"{argument}: cannot read {source}: {first_line(error)}") from error
         if first and column not in first[0]:
             there = ", ".join(first[0])
-            raise ValueError(f"{argument}: {source} has no column {column!r}: {there}")
+            raise ValueError(
+                f"{argument}: {source} has no column {column!r}: {there}; --column names one of them"
+            )
         if len(first) <= held_out:
             raise ValueError(
                 f"{argument}: {source} has {len(first)} rows: expected more than the {held_out} held out"

@@ -57,7 +57,9 @@ def column_of(rows: Any, column: str, source: str, argument: str) -> list[Any]:
     """A column of what `read_hub` returned. Raises ValueError where there is none of that name."""
     if column not in rows.column_names:
         there = ", ".join(rows.column_names)
-        raise ValueError(f"{argument}: {source} has no column {column!r}: {there}")
+        raise ValueError(
+            f"{argument}: {source} has no column {column!r}: {there}; --column names one of them"
+        )
     return rows[column]
 
 

@@ -40,6 +40,7 @@ _MISSING = {
     "<na>",
     "missing",
 }
+_TEXT, _NAME = "text", 40  # the column that is read where none is named; letters of a name that are shown
 _LOOKED_AT = 1000  # lines by which a delimiter is judged
 
 
@@ -137,15 +138,30 @@ def read_table(
     return Table(tuple(names[j] for j in kept), numbers[:, kept], tuple(left_out), tuple(notes))
 
 
-def read_text_column(path: str | os.PathLike[str], column: str, argument: str = "path") -> list[str]:
-    """The cells of a column of a .csv or .tsv file whose first row holds names. Errors as in `read_table`;
-    ValueError too where there is no column of that name."""
-    text, _ = _decoded(path, argument)
+def read_text_column(
+    path: str | os.PathLike[str], column: str | None, argument: str = "path"
+) -> tuple[list[str], tuple[str, ...]]:
+    """The cells of a column of a .csv or .tsv file whose first row holds names, by default of "text", and
+    remarks on how they were read. Errors as in `read_table`; ValueError too, naming those that there are,
+    where there is no column of that name."""
+    text, encoding = _decoded(path, argument)
     lines = _parse(text, _find_delimiter(text, None), path, argument)
     names = [cell.strip() for cell in lines[0]]
-    if column not in names:
-        raise ValueError(f"{argument}: {path} has no column {column!r}: {', '.join(names)}")
-    return list(lines[1:, names.index(column)])
+    wanted = _TEXT if column is None else column
+    if wanted not in names:
+        there = ", ".join(name[:_NAME] for name in names)
+        if column is None:
+            raise ValueError(
+                f"{argument}: {path} is a table: --column says which of its columns is the text, of {there}; "
+                "to read all of it as it is, commas too, name it .txt"
+            )
+        raise ValueError(f"{argument}: {path} has no column {column!r}: {there}; --column names one of them")
+    if names.count(wanted) > 1:
+        raise ValueError(f"{argument}: {path} has {names.count(wanted)} columns named {wanted!r}")
+    notes = ["it is not UTF-8, and was read as Windows-1252"] if encoding == "cp1252" else []
+    if column is None:
+        notes.append(f"{path}: the column {wanted!r} is read, of {', '.join(names)}; --column names another")
+    return list(lines[1:, names.index(wanted)]), tuple(notes)
 
 
 # ---- parts ------------------------------------------------------------------------------------------

@@ -82,6 +82,8 @@ class Demo:
         text, options = self.text, self.options
         weights = sum(p.numel() for p in self.task.model.parameters())
         print(f"text      {text.name}, {len(text):,} bytes; the last 10 % are held out, never trained on")
+        for note in text.notes:
+            print(f"          {note}")
         for left_out in text.skipped:
             print(f"          left out: {left_out}")
         print(

@@ -71,8 +71,8 @@ class TextData(Options):
 
     data: str = option(
         "pydocs",
-        "pydocs, a text file, a folder of them, .parquet, .json or .jsonl, token numbers in .npy or .npz, or "
-        "hf:NAME",
+        "pydocs, a text file, a folder of them, a column of .parquet, .json, .jsonl, .csv or .tsv, token "
+        "numbers in .npy or .npz, or hf:NAME",
         place=("pydocs", "unicode"),
     )
     tokens: str = option(
@@ -83,7 +83,7 @@ class TextData(Options):
     vocabulary: int = option(10_000, "most frequent characters or words that are kept", least=1)
     column: str | None = option(
         None,
-        "of rows (hf:, .parquet, .json: by default text), of a .csv or .tsv; the array's name in an .npz",
+        "of rows (hf:, .parquet, .json, .csv, .tsv), by default text; the array's name in an .npz",
     )
     split: str = option("train", "of an hf: dataset")
     stream: bool = option(False, "read rows while training, for data that fit neither memory nor disk")
@@ -153,7 +153,7 @@ class TextTask(Task):
         self.prompt = prompt_of(text) if text else USUAL
         if text is None:
             return
-        self._tokens, self.skipped = text.tokens, text.skipped
+        self._tokens, self.skipped, self.notes = text.tokens, text.skipped, text.notes
         if stream is not None:
             held_out = text.tokens
         else:
