@@ -18,7 +18,7 @@ OPTIONS = {
     "demo": 20,
     "info": 2,
     "train text": 42,
-    "train vae": 41,
+    "train vae": 42,
     "train seqvae": 42,
     "train seq2seq": 34,
     "train gan": 71,

@@ -285,8 +285,8 @@ def _read_folder(folder: Path, argument: str, utf8: bool) -> Text:
     if not parts:
         raise ValueError(f"{argument}: no text in {folder}: {_briefly(skipped) or 'it holds no files'}")
     said = [
-        f"{len(notes)} of {len(parts)} files are read as they are, signs between columns and all, {path} among "
-        "them; give such a file alone to read a column of it"
+        f"{len(notes)} of {len(parts)} files are read as they are, signs between columns and all, {path} "
+        "among them; give such a file alone to read a column of it"
         for path in notes[:1]
     ]
     return Text(str(folder), _as_tokens(b"\n\n".join(parts)), tuple(skipped), notes=tuple(said))
