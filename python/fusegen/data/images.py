@@ -61,8 +61,8 @@ def read_images(
     A folder: MNIST's files (train-images-idx3-ubyte, t10k-..., with .gz or without), CIFAR-10's and -100's
     (data_batch_1.bin, train.bin, or the pickled ones, of which nothing but arrays is loaded), or image files,
     all of one size, or brought to ``size``, once they are upright (their EXIF orientation is followed). The
-    folders right below it are the classes, those that hold an image that can be read; links are followed, hidden
-    folders and what programs leave behind passed over and named in `Images.skipped`.
+    folders right below it are the classes, those that hold an image that can be read; links are followed,
+    hidden folders and what programs leave behind passed over and named in `Images.skipped`.
     A .npy or .npz: [N, H, W] or [N, C, H, W], uint8, or real numbers from 0 to 1; memory-mapped as uint8.
     "hf:NAME": a data set's `column` of pictures, and its "label" where there is one.
 
