@@ -18,6 +18,7 @@ from ...models import Seq2Seq
 from ..options import CELLS, FitOptions, Options, option
 from ..task import Task
 from ..workers import Shard
+from .batch import check_batch
 from .held_out import keep_json, kept_json, parted
 from .idle import of_vocabulary
 from .prompt import check_known
@@ -150,11 +151,7 @@ class Seq2SeqTask(Task):
             return cls(options, source, (source_words, target_words), kept_json(shown, argument))
         check_sacrebleu()
         training, held_out = _read(source, argument)
-        if len(training) < options.batch:
-            raise ValueError(
-                f"{argument}: too short: one step reads {options.batch} pairs (batch), and there are "
-                f"{len(training)} to learn from"
-            )
+        check_batch(options.batch, Seq2SeqOptions().batch, len(training), "pairs", held_out=len(held_out))
         source_words, target_words = (
             vocabulary_of(source.tokens, texts, source.vocabulary, path, argument)
             for texts, path in zip((training.sources, training.targets), kept, strict=True)

@@ -16,6 +16,7 @@ from ...models import SequenceVAE
 from ..options import CELLS, FitOptions, Options, option
 from ..task import Task
 from ..workers import Shard
+from .batch import check_batch
 from .fingerprint import fingerprint_of
 from .held_out import keep_json, kept_json, parted
 from .idle import of_rows, of_vocabulary
@@ -175,11 +176,8 @@ class SequenceVAETask(Task):
             return cls(options, source, vocabulary, kept_json(shown, argument))
         check_sacrebleu()
         learn, held_out, (skipped, notes) = _read(source, argument)
-        if len(learn) < options.batch:
-            raise ValueError(
-                f"{argument}: too short: one step reads {options.batch} {source.unit}s (batch), and there "
-                f"are {len(learn)} to learn from"
-            )
+        usual = SequenceVAEOptions().batch
+        check_batch(options.batch, usual, len(learn), f"{source.unit}s", held_out=len(held_out))
         vocabulary = vocabulary_of(source.tokens, learn, source.vocabulary, kept, argument)
         examples = held_out[:_EXAMPLES]
         if shown and not shown.exists():

@@ -163,7 +163,8 @@ class TextTask(Task):
                 unit = "tokens" if made_of in ("ids", "tokenizer") else f"{made_of}s"
                 raise ValueError(
                     f"{argument}: too short: one step reads {batch} x {chunk} {unit} (batch x chunk), and "
-                    f"the first 90 % of {text.name} are {training.numel()}"
+                    f"the first 90 % of {text.name} are {training.numel()}, the rest is held out"
+                    f"{_that_fit(training.numel(), batch, chunk)}"
                 )
             self._lanes = Lanes(training, batch, chunk, drop_last=True)
             # The last training byte comes first, so that every held-out byte is a target.
@@ -341,6 +342,13 @@ def _model(options: TextOptions, vocabulary: Vocabulary) -> TextLSTM:
         activation_penalty=options.ar,
         temporal_penalty=options.tar,
     )
+
+
+def _that_fit(count: int, batch: int, chunk: int) -> str:
+    """What to give for a text of so many tokens to learn from; "" where nothing fits."""
+    while batch * chunk >= count and (batch > 1 or chunk > 2):
+        batch, chunk = (batch // 2, chunk) if batch > 1 and (batch > 4 or chunk <= 8) else (batch, chunk // 2)
+    return f"; give --batch {batch} --chunk {chunk}, or more text" if batch * chunk < count else ""
 
 
 def _opened(source: TextData, vocabulary: Vocabulary | None, argument: str) -> tuple[Text, TextStream | None]:

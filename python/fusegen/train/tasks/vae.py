@@ -16,6 +16,7 @@ from ...models import VAE, ConvVAE
 from ..options import FitOptions, Options, option
 from ..task import Task, Turn
 from ..workers import Shard
+from .batch import check_batch
 from .examples import COLUMNS, Examples, same_class
 from .fingerprint import fingerprint_of
 from .held_out import parted
@@ -166,7 +167,7 @@ class VAETask(Task):
         training, held_out = _read(source, argument)
         if options.conditional and training.labels is None:
             raise ValueError(f"conditional: {training.name} has no labels")
-        Shuffled(len(training), options.batch, 0)  # refuses a batch that is too large
+        check_batch(options.batch, VAEOptions().batch, len(training), "images", held_out=len(held_out))
         examples = Examples.of(training, held_out, options.conditional)
         task = cls(options, source, examples, (training, held_out), sections["fit"])
         if kept and not kept.exists():

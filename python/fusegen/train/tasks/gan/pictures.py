@@ -38,6 +38,7 @@ class Pictures(Source):
     """Images of one shape (C, H, W), perhaps of classes."""
 
     kind: ClassVar[str] = "images"
+    unit: ClassVar[str] = "images"
     name: str
     shape: tuple[int, int, int]
     classes: tuple[str, ...]

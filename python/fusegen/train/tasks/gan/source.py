@@ -31,6 +31,7 @@ class Source(ABC):
     """
 
     kind: ClassVar[str]
+    unit: ClassVar[str] = "sequences"  # what a sample is
     name: str
     classes: tuple[str, ...] = ()
 

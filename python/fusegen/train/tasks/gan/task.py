@@ -18,6 +18,7 @@ from ...task import Losses, Task, Turn
 from ...watching.divergence import OF_SERIES, OF_TURNS, DivergenceWatch, Watches
 from ...watching.watch import Watch
 from ...workers import Shard
+from ..batch import check_batch
 from .idle import of_asking, of_training
 from .moments import Moments
 from .options import PRESETS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling, is_text
@@ -80,10 +81,8 @@ class GanTask(Task):
         source: Source
         if data:
             source = read_source(options.arch, cut, argument, folder)
-            if len(source) < cut.batch:
-                raise ValueError(
-                    f"batch: expected at most {len(source)}, the number of samples, got {cut.batch}"
-                )
+            usual = config.defaults(cls, {"arch": options.arch, "data": cut.data})["data"].batch
+            check_batch(cut.batch, usual, len(source), source.unit)
             if folder and kept and not kept.exists():
                 source.keep(folder)
         elif folder is None or kept is None or not kept.exists():
