@@ -109,6 +109,12 @@ class Task(Protocol):
         """All measures of the task's own model, for `fusegen evaluate`; `how` is a `measuring`."""
         return self.evaluate()
 
+    @classmethod
+    def variants(cls) -> Mapping[str, Mapping[str, Any]]:
+        """What it is told by which defaults differ, as `presets` takes it, by the name that help has for it;
+        the usual one, which has none, first."""
+        return {"": {}}
+
     def turns(self) -> tuple[Turn, ...]:
         """What is trained in a step, in order."""
         return (Turn("model", self.model, self.loss),)

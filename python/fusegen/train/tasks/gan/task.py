@@ -21,7 +21,7 @@ from ...workers import Shard
 from ..batch import check_batch
 from .idle import of_asking, of_training
 from .moments import Moments
-from .options import PRESETS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling, is_text
+from .options import PRESETS, TEXTS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling, is_text
 from .reading import kind_of, name_of, read_source, revived
 from .source import Source
 from .watch import GanWatch
@@ -71,6 +71,15 @@ class GanTask(Task):
         if arch != "recurrent" or not isinstance(name, str) or not is_text(name):
             return own
         return {section: {**own.get(section, {}), **PRESETS["text"].get(section, {})} for section in own}
+
+    @classmethod
+    def variants(cls) -> Mapping[str, Mapping[str, Any]]:
+        return {
+            "": {},
+            "dcgan": {"arch": "dcgan"},
+            "series": {"arch": "recurrent"},
+            "text": {"arch": "recurrent", "data": TEXTS[0]},
+        }
 
     @classmethod
     def from_options(
