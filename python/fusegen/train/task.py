@@ -64,6 +64,8 @@ class Task(Protocol):
     "higher" is, in its first measure. skipped: what of the data was left out, and why.
     notes: how the data were read, where that is not plain. curves: whether a run draws its curves, which
     takes matplotlib. reads: what a step of the whole batch reads, (how many, of what), for the speed.
+    measuring_part: called while measures are taken, before each part, with what it is, how many parts are
+    done and of how many.
     """
 
     options: ClassVar[dict[str, type[Options]]]
@@ -74,6 +76,7 @@ class Task(Protocol):
     notes: tuple[str, ...] = ()
     curves: ClassVar[bool] = False
     reads: tuple[int, str] | None = None
+    measuring_part: Callable[[str, int, int], None] = staticmethod(lambda what, done, parts: None)
 
     model: nn.Module
 

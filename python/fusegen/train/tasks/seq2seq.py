@@ -218,7 +218,9 @@ class Seq2SeqTask(Task):
         device = model.output.weight.device
         sources, targets = self._encoded(self.held_out)
         nats, written = 0.0, [""] * len(sources)
-        for index in sources.lengths.argsort(stable=True).split(_BATCH):
+        parts = sources.lengths.argsort(stable=True).split(_BATCH)
+        for number, index in enumerate(parts):
+            self.measuring_part("held-out pairs", number, len(parts))
             source, source_lengths = sources.padded(index)
             target, target_lengths = targets.padded(index)
             source = source.to(device)

@@ -280,6 +280,7 @@ class TextTask(Task):
         """-log p of all held-out tokens."""
         nats, state, device = 0.0, None, model.embedding.weight.device
         for index in range(len(self._held_out)):
+            self.measuring_part("held-out text", index, len(self._held_out))
             tokens, targets = (each.to(device) for each in self._held_out[index])
             logits, state = model(tokens, state)
             nats += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()

@@ -205,6 +205,7 @@ class GanTask(Task):
     def measure(self, how: GanMeasuring) -> dict[str, float]:
         own = {"features": self._cut.features, "samples": self._cut.samples}
         asked = {name: value for name, value in vars(how).items() if value is not None}
+        self.source.told = self.measuring_part
         return self.source.measures(self.model, GanMeasuring(**{**own, **asked}), full=True)
 
     def sample(self, how: GanSampling, model: GAN | None = None) -> dict[str, str | bytes]:
