@@ -20,7 +20,13 @@ from .files.arrays import read_array
 from .files.folders import files_below
 from .files.paths import path_of, source_of
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm", ".tga",
+    ".tif", ".tiff", ".jp2",
+)  # fmt: skip
+# Pictures that pillow does not read, or not everywhere.
+_FOREIGN = (".heic", ".heif", ".avif", ".svg", ".psd", ".raw", ".dng", ".nef", ".cr2", ".arw", ".eps", ".pdf")
+_PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,8 @@ def read_images(
     "digits": scikit-learn's 1,797 digits of 8 x 8, no download; values 0 to 16 spread over 0 to 255.
     A folder: MNIST's files (train-images-idx3-ubyte, t10k-..., with .gz or without), CIFAR-10's and -100's
     (data_batch_1.bin, train.bin, or the pickled ones, of which nothing but arrays is loaded), or image files,
-    all of one size, or brought to ``size``, once they are upright (their EXIF orientation is followed). The
+    all of one size, or brought to ``size``, once they are upright (their EXIF orientation is followed) and,
+    where they are transparent, on white; of several pictures in a file the first is read. The
     folders right below it are the classes, those that hold an image that can be read; links are followed,
     hidden folders and what programs leave behind passed over and named in `Images.skipped`.
     A .npy or .npz: [N, H, W] or [N, C, H, W], uint8, or real numbers from 0 to 1; memory-mapped as uint8.
@@ -207,14 +214,23 @@ def _from_files(folder: Path, argument: str, channels: int | None, size: int | N
         raise ValueError(f"{argument}: {folder}: image files need pillow: pip install pillow") from error
     below, skipped = files_below(folder)
     paths = sorted(path for path in below if path.suffix.lower() in SUFFIXES)
+    foreign = [path for path in below if path.suffix.lower() in _FOREIGN]
+    skipped += [f"{path} is a picture in a format that is not read" for path in foreign]
     if not paths:
         besides = f" ({'; '.join(skipped[:3])})" if skipped else ""
         raise ValueError(f"{argument}: there is no image in {folder}{besides}")
     read, owners, unread = [], [], []
+    several, transparent = [], []
     for path in paths:
         try:
             with Image.open(path) as picture:
                 read.append((str(path), _bytes_of(picture)))
+                if (
+                    getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO"
+                ):  # whose others are previews
+                    several.append(path)
+                if _is_transparent(picture):
+                    transparent.append(path)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             unread.append(f"{path} is not an image, or is damaged: {error}")
             continue
@@ -223,12 +239,21 @@ def _from_files(folder: Path, argument: str, channels: int | None, size: int | N
         raise ValueError(f"{argument}: no image in {folder} can be read: {unread[0]}")
     classes = sorted({owner for owner in owners if owner is not None})
     labels = None
-    if classes and None not in owners:
+    if classes and _PARTS.issuperset(name.casefold() for name in classes):
+        skipped.append(
+            f"the classes: {', '.join(classes)} are parts of a data set and no classes; "
+            f"{folder / classes[0]} would be one part with its classes"
+        )
+    elif classes and None not in owners:
         labels = torch.tensor([classes.index(owner) for owner in owners if owner is not None])
     elif classes:
         skipped.append(f"the classes: {owners.count(None)} images lie in {folder} itself, in no class")
     names = tuple(classes) if labels is not None else ()
     pixels, notes = _stack(read, argument, channels, size)
+    if several:
+        notes += (f"{len(several)} files hold several pictures, of which the first is read: {several[0]}",)
+    if transparent:
+        notes += (f"{len(transparent)} pictures are transparent, and put on white: {transparent[0]}",)
     return Images(str(folder), pixels, labels, names, tuple(skipped + unread), notes)
 
 
@@ -246,7 +271,20 @@ def _bytes_of(picture: Any) -> np.ndarray:
         return (grey.astype(np.int64) >> 8).astype(np.uint8)
     if picture.mode == "F":
         raise ValueError("its greys are real numbers, of no known range")
-    return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+    mode = "L" if picture.mode in ("1", "L", "LA", "La") else "RGB"
+    if _is_transparent(picture):
+        from PIL import Image
+
+        shown = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", shown.size, (255, 255, 255, 255)), shown)
+    return np.asarray(picture.convert(mode))
+
+
+def _is_transparent(picture: Any) -> bool:
+    """Whether some of a picture is not opaque: what colour lies there is nobody's choice."""
+    if picture.mode not in ("RGBA", "RGBa", "LA", "La", "PA") and "transparency" not in picture.info:
+        return False
+    return bool(np.asarray(picture.convert("RGBA"))[..., 3].min() < 255)
 
 
 def _stack(

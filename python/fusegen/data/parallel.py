@@ -74,7 +74,7 @@ def reversals(count: int = 50_000, shortest: int = 5, longest: int = 20, seed: i
 
 
 def _two_files(source: str, argument: str, utf8: bool) -> Pairs:
-    names = source.split(",")
+    names = [name if os.path.exists(name) else name.strip() for name in source.split(",")]
     if len(names) != 2:
         raise ValueError(f"{argument}: expected reverse, FILE,FILE, a .tsv or mo:FOLDER, got {source!r}")
     sides, remarks = zip(*(_lines(name, argument, utf8) for name in names), strict=True)

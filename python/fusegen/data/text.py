@@ -16,6 +16,7 @@ from torch import Tensor
 from .files import tables
 from .files.folders import files_below
 from .files.hub import hub_name, read_hub_text
+from .files.kinds import kind_of
 from .files.paths import path_of, source_of
 from .vocabulary import BYTES, Vocabulary, cut
 
@@ -106,7 +107,8 @@ def open_text(
     if source == "unicode":
         return character_names()
     if named is not None:
-        return Text(source, _as_tokens(read_hub_text(named, column or ROWS, split, argument).encode()))
+        joined, notes = read_hub_text(named, column or ROWS, split, argument)
+        return Text(source, _as_tokens(joined.encode()), notes=notes)
     if end.endswith((".npy", ".npz")) and not Path(source).is_dir():
         from .files.arrays import read_tokens
 
@@ -253,6 +255,8 @@ def _as_tokens(content: bytes) -> Tensor:
 def _why_not_text(content: bytes, utf8: bool = False) -> str | None:
     if not content.strip():
         return "is empty"
+    if kind := kind_of(content):
+        return f"is not text, but {kind}"
     if (where := content.find(0)) >= 0:
         return f"is not text: byte {where} is NUL (UTF-16? then convert it to UTF-8)"
     if utf8:

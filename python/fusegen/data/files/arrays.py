@@ -34,7 +34,9 @@ def read_array(path: str | os.PathLike[str], name: str | None = None, argument: 
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         if str(error).startswith(f"{argument}: "):
             raise
-        raise ValueError(f"{argument}: {path} is not an array file, or is cut short: {error}") from error
+        objects = "Python objects" in str(error) or "pickle" in str(error)
+        why = "it holds Python objects, which are not loaded, or is no file of numpy's" if objects else error
+        raise ValueError(f"{argument}: {path} is not an array file, or is cut short: {why}") from error
     if array.size == 0:
         raise ValueError(f"{argument}: {path} is empty: its shape is {list(array.shape)}")
     return array
@@ -69,8 +71,10 @@ def _read_npz(path: Path, name: str | None, argument: str) -> np.ndarray:
         if name is None and len(names) == 1:
             name = names[0]
         if name not in names:
+            if not names:
+                raise ValueError(f"{argument}: {path} has no arrays")
             asked = "more than one array" if name is None else f"no array {name!r}"
-            raise ValueError(f"{argument}: {path} has {asked}: {', '.join(names) or 'none at all'}")
+            raise ValueError(f"{argument}: {path} has {asked}: {', '.join(names)}")
         member = archive.getinfo(f"{name}.npy")
         if member.compress_type != zipfile.ZIP_STORED:
             with archive.open(member) as file:

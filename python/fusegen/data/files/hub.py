@@ -47,10 +47,26 @@ def read_hub(source: str, split: str = "train", argument: str = "source", *, str
         raise ValueError(f"{argument}: {source} needs the datasets library: pip install datasets") from error
     from_files = {"data_files": rest} if name in FILES else {"name": rest or None}
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what is wrong is said below
     try:
         return datasets.load_dataset(name, split=split, streaming=streaming, **from_files)
     except Exception as error:  # it raises those of every library beneath it
-        raise ValueError(f"{argument}: cannot load {source}: {first_line(error)}") from error
+        shown = source.removeprefix(f"hf:{name}:") if name in FILES else source
+        raise ValueError(f"{argument}: cannot load {shown}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first cause that says something: the library wraps it."""
+    said = first_line(error)
+    cause: BaseException | None = error
+    while (cause := cause.__cause__ or cause.__context__) is not None:
+        if (
+            isinstance(cause, Exception)
+            and not isinstance(cause, StopIteration)
+            and (line := first_line(cause))
+        ):
+            said = line
+    return "it is empty" if isinstance(error, StopIteration) or said == "StopIteration" else said
 
 
 def column_of(rows: Any, column: str, source: str, argument: str) -> list[Any]:
@@ -63,8 +79,9 @@ def column_of(rows: Any, column: str, source: str, argument: str) -> list[Any]:
     return rows[column]
 
 
-def read_hub_text(source: str, column: str, split: str, argument: str) -> str:
-    """The texts of a column, one after another with a blank line between. Errors as in `read_hub`."""
+def read_hub_text(source: str, column: str, split: str, argument: str) -> tuple[str, tuple[str, ...]]:
+    """The texts of a column, one after another with a blank line between, and remarks. Errors as in
+    `read_hub`."""
     rows = column_of(read_hub(source, split, argument), column, source, argument)
     try:
         texts = list(rows)
@@ -75,4 +92,6 @@ def read_hub_text(source: str, column: str, split: str, argument: str) -> str:
     joined = "\n\n".join(text.strip("\n") for text in texts if text)
     if not joined.strip():
         raise ValueError(f"{argument}: {source}: column {column!r} is empty")
-    return joined
+    empty = sum(not text or not text.strip() for text in texts)
+    notes = (f"{empty:,} of {len(texts):,} rows have nothing in column {column!r}",) if empty else ()
+    return joined, notes
