@@ -58,14 +58,11 @@ def read_hub(source: str, split: str = "train", argument: str = "source", *, str
 def _reason(error: Exception) -> str:
     """The first cause that says something: the library wraps it."""
     said = first_line(error)
-    cause: BaseException | None = error
-    while (cause := cause.__cause__ or cause.__context__) is not None:
-        if (
-            isinstance(cause, Exception)
-            and not isinstance(cause, StopIteration)
-            and (line := first_line(cause))
-        ):
-            said = line
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        if isinstance(cause, Exception) and not isinstance(cause, StopIteration):
+            said = first_line(cause) or said
+        cause = cause.__cause__ or cause.__context__
     return "it is empty" if isinstance(error, StopIteration) or said == "StopIteration" else said
 
 
