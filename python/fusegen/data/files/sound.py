@@ -32,10 +32,10 @@ def _cut_short(path: Path) -> str:
     """Of a RIFF (.wav) or an AIFF file that ends before its header says so: how; libsndfile reads what is
     there and says nothing. A length of 0 or of all ones is that of a stream, which says none."""
     with open(path, "rb") as file:
-        begin, size = file.read(8), os.fstat(file.fileno()).st_size
+        begin, size = file.read(12), os.fstat(file.fileno()).st_size
     order: Literal["little", "big"] = "big" if begin.startswith((b"FORM", b"RIFX")) else "little"
     said = int.from_bytes(begin[4:8], order) + 8
-    if begin[:4] not in (b"RIFF", b"RIFX", b"FORM") or said == 8 or said > 0xFFFFFF00 or said <= size:
+    if begin[8:] not in (b"WAVE", b"AIFF", b"AIFC") or said == 8 or said > 0xFFFFFF00 or said <= size:
         return ""
     return f"its header says {said:,} bytes, and it has {size:,}"
 
