@@ -51,8 +51,7 @@ def read_hub(source: str, split: str = "train", argument: str = "source", *, str
     try:
         return datasets.load_dataset(name, split=split, streaming=streaming, **from_files)
     except Exception as error:  # it raises those of every library beneath it
-        shown = source.removeprefix(f"hf:{name}:") if name in FILES else source
-        raise ValueError(f"{argument}: cannot load {shown}: {_reason(error)}") from error
+        raise ValueError(f"{argument}: cannot load {source}: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
