@@ -273,7 +273,7 @@ def test_a_run_with_a_tokenizer_keeps_it(tmp_path, tokenizer, rows, capsys):
     assert 0 < measures[BITS] < 12 and 50 < measures["perplexity"] < 5000 and measures["unknown %"] == 0
     os.remove(tokenizer)
     capsys.readouterr()
-    assert main(["sample", str(folder), "--length", "5", "--prompt", "the cat", "--beams", "3"]) == 0
+    assert main(["sample", str(folder), "--length", "5", "--prompt", "the cat", "--beam", "3"]) == 0
     assert capsys.readouterr().out.startswith("the cat")
     assert main(["evaluate", str(folder)]) == 0
     content = json.loads((folder / "vocabulary.json").read_text())

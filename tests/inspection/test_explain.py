@@ -376,19 +376,17 @@ def test_a_layer_that_does_not_exist_is_refused_with_the_nearest(
 
 
 @pytest.mark.parametrize(
-    ("output", "words"),
+    ("out", "words"),
     [
-        ("page.txt", "--output: expected a file that ends in .html"),
+        ("page.txt", "--out: expected a file that ends in .html"),
         ("nowhere/page.html", "there is no folder"),
         ("folder.html", "Is a directory"),
     ],
 )
-def test_an_output_that_cannot_be_is_refused_before_any_work(
-    run, tmp_path, capsys, monkeypatch, output, words
-):
+def test_an_output_that_cannot_be_is_refused_before_any_work(run, tmp_path, capsys, monkeypatch, out, words):
     (tmp_path / "folder.html").mkdir()
     monkeypatch.setattr("fusegen.inspect.page.write.open_subject", lambda *a: pytest.fail("work was done"))
-    assert words in refusal(capsys, "explain", run, "--output", tmp_path / output)
+    assert words in refusal(capsys, "explain", run, "--out", tmp_path / out)
 
 
 def test_sequences_longer_than_memory_are_refused(place, tmp_path, monkeypatch, capsys):

@@ -7,6 +7,8 @@ import torch
 from fusegen.metrics import NGram, bigram_divergence, copied_share, unique_share
 from fusegen.metrics.writing import jensen_shannon
 
+TWO = torch.tensor([0, 1])
+
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
@@ -72,6 +74,12 @@ def test_divergence_of_pairs_by_hand():
     assert bigram_divergence(real, columns, 2) == pytest.approx((kl(p) + kl(q)) / 2)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.uint16])
+def test_tokens_of_any_integer_dtype(dtype):
+    real, fake = torch.tensor([0, 1, 0, 1]), torch.tensor([[0, 1], [0, 1], [0, 1]])
+    assert bigram_divergence(real.to(dtype), fake.to(dtype), 2) == bigram_divergence(real, fake, 2)
+
+
 def test_shares_of_unique_and_copied_sequences():
     samples = torch.tensor([[0, 1, 0, 5], [1, 2, 1, 5], [2, 3, 2, 5]])
     assert unique_share(samples) == 0.5  # the first and the third are one
@@ -95,7 +103,22 @@ def test_shares_of_unique_and_copied_sequences():
         (lambda: NGram(2, 3).fit(torch.tensor([3])), ValueError, "from 0 to 2, got 3 to 3"),
         (lambda: NGram(2, 3).nats(torch.zeros(1, 1, 1).long()), ValueError, r"expected shape \[N\]"),
         (lambda: NGram(2, 3).sample(0, 1), ValueError, "n: expected an integer at least 1"),
-        (lambda: bigram_divergence(torch.tensor([1]), torch.ones(2), 2), ValueError, "real: expected at le"),
+        (lambda: NGram(2, 3).chances([0, 3]), ValueError, "before: expected values from 0 to 2, got 3"),
+        (lambda: NGram(2, 3).chances([-1]), ValueError, r"before\[0\]: expected an integer at least 0"),
+        (lambda: bigram_divergence(torch.tensor([1]), TWO, 2), ValueError, "real: expected at le"),
+        (lambda: bigram_divergence(TWO, TWO[:1], 2), ValueError, "fake: expected at le"),
+        (lambda: bigram_divergence(TWO, TWO + 1, 2), ValueError, "fake: expected values from 0 to 1, got 1"),
+        (lambda: bigram_divergence(TWO - 1, TWO, 2), ValueError, "real: expected values from 0 to 1, got -1"),
+        (lambda: bigram_divergence(TWO, TWO.float(), 2), TypeError, "fake: expected an integer tensor"),
+        (lambda: bigram_divergence([0, 1], TWO, 2), TypeError, "real: expected an integer tensor, got list"),
+        (lambda: bigram_divergence(TWO, TWO[None, None], 2), ValueError, r"fake: expected shape \[N\] or"),
+        (lambda: bigram_divergence(TWO, TWO, 0), ValueError, "vocab_size: expected an integer at least 1"),
+        (lambda: unique_share(TWO), ValueError, r"samples: expected shape \[T, B\], got \[2\]"),
+        (lambda: unique_share(TWO.bool()[None]), TypeError, "samples: expected an integer tensor"),
+        (lambda: unique_share(TWO[:, None][:, :0]), ValueError, "samples: expected at least one token"),
+        (lambda: copied_share(TWO[:, None][:, :0], TWO), ValueError, "samples: expected at least one token"),
+        (lambda: copied_share(TWO[:, None], TWO[None]), ValueError, r"text: expected shape \[N\], got"),
+        (lambda: copied_share(TWO[:, None], TWO.float()), TypeError, "text: expected an integer tensor"),
     ],
 )  # fmt: skip
 def test_wrong_input(call, error, words):

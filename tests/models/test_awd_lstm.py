@@ -319,11 +319,11 @@ def test_a_beam_as_wide_as_all_there_is_finds_the_likeliest_text(cell, prompt):
         model.decoder.weight.mul_(4)  # else greedy is right too
     prompt = torch.tensor(prompt)
     best, scores = likeliest(model, prompt, 4)
-    assert torch.equal(model.generate(prompt, 4, beams=4**3), best)
+    assert torch.equal(model.generate(prompt, 4, beam=4**3), best)
     greedy = model.generate(prompt, 4, temperature=0)
-    assert torch.equal(model.generate(prompt, 4, beams=1), greedy)
+    assert torch.equal(model.generate(prompt, 4, beam=1), greedy)
     number = lambda tokens: int(tokens @ torch.tensor([64, 16, 4, 1]))
-    ranks = [scores[number(model.generate(prompt, 4, beams=width))] for width in (1, 4, 64)]
+    ranks = [scores[number(model.generate(prompt, 4, beam=width))] for width in (1, 4, 64)]
     assert ranks[-1] == max(ranks)
 
 
@@ -333,7 +333,7 @@ def test_beam_search_finds_better_than_greedy_somewhere():
         torch.manual_seed(seed)
         model = small("gru", vocab_size=4, dtype=torch.float64).eval()
         best, _ = likeliest(model, torch.tensor([0]), 4)
-        found.append([torch.equal(model.generate(torch.tensor([0]), 4, beams=w), best) for w in (1, 64)])
+        found.append([torch.equal(model.generate(torch.tensor([0]), 4, beam=w), best) for w in (1, 64)])
     greedy, wide = zip(*found, strict=True)
     assert all(wide) and not all(greedy)
 
@@ -341,19 +341,19 @@ def test_beam_search_finds_better_than_greedy_somewhere():
 def test_beam_search_gives_the_type_of_the_prompt_and_leaves_the_model_as_it_was():
     model = TextLSTM(embedding_size=7, hidden_size=12, **ALL)
     before = torch.get_rng_state()
-    text, content = model.generate("ab", 9, beams=3), model.generate(b"ab", 9, beams=3)
+    text, content = model.generate("ab", 9, beam=3), model.generate(b"ab", 9, beam=3)
     assert isinstance(text, str) and len(content) == 9 and content.decode(errors="replace") == text
-    assert model.generate("ab", 0, beams=3) == "" and model.training
+    assert model.generate("ab", 0, beam=3) == "" and model.training
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"beams": 0}, ValueError, "beams: expected an integer at least 1"),
-        ({"beams": 1.5}, TypeError, "beams: expected an integer"),
-        ({"beams": 2, "top_k": 3}, ValueError, "top_k: expected None beside beams"),
-        ({"beams": 2, "top_p": 0.5}, ValueError, "top_p: expected None beside beams"),
+        ({"beam": 0}, ValueError, "beam: expected an integer at least 1"),
+        ({"beam": 1.5}, TypeError, "beam: expected an integer"),
+        ({"beam": 2, "top_k": 3}, ValueError, "top_k: expected None beside beam"),
+        ({"beam": 2, "top_p": 0.5}, ValueError, "top_p: expected None beside beam"),
     ],
 )
 def test_beams_that_make_no_sense_are_refused(options, error, words):
@@ -366,4 +366,4 @@ def test_logits_that_are_not_finite_are_said():
     with torch.no_grad():
         model.decoder.bias.fill_(float("nan"))
     with pytest.raises(RuntimeError, match="logits of token 0 are not finite"):
-        model.generate("xy", 3, beams=2)
+        model.generate("xy", 3, beam=2)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from fusegen.cli import make_parser
+from fusegen.train import config
 from fusegen.train.commands import evaluate, explain, export, resume, sample
 from fusegen.train.commands.existing_run import add_flags, parser_of
 from fusegen.train.tasks import TASKS, find_task
@@ -17,7 +18,7 @@ OPTIONS = {
     "demo": 20,
     "info": 2,
     "train text": 42,
-    "train vae": 41,
+    "train vae": 42,
     "train seqvae": 42,
     "train seq2seq": 34,
     "train gan": 71,
@@ -100,3 +101,26 @@ def test_a_command_imports_no_task_but_its_own(arguments, tasks):
     )
     found = {name.split(".")[3] for name in run.stdout.splitlines()[-1].split()}
     assert found & TASKS.keys() == tasks
+
+
+def all_options():
+    """Every option's name, of every command and task."""
+    parsers = [p for each in subcommands(make_parser()).values() for p in (each, *subcommands(each).values())]
+    names = {name for p in parsers for each in options(p.filled()) for name in each.option_strings}
+    for command, module in ON_RUN.items():
+        names |= {
+            name for each in options(parser_of(command, module.FLAGS, None)) for name in each.option_strings
+        }
+    for task in map(find_task, TASKS):
+        kinds = (*config.classes(task).values(), task.sampling, task.measuring)
+        names |= {"--" + each.name.replace("_", "-") for kind in kinds for each in dataclasses.fields(kind)}
+    return names
+
+
+def test_an_option_is_spelled_alike_in_all_commands():
+    names = all_options()
+    assert {"--out", "--beam"} <= names
+    for short, long in (("--out", "--output"), ("--num", "--number"), ("--dir", "--directory")):
+        assert not {short, long} <= names
+    # which layer, and how many; of dcgan, and of mlp
+    assert {name for name in names if f"{name}s" in names} == {"--layer", "--width"}

@@ -15,7 +15,7 @@ from fusegen.train.commands.demo import Demo, _learnt, _quoted
 from fusegen.train.learner import FINAL_RATE, learning_rate
 from fusegen.train.tasks.text import BITS
 from processes import ENVIRONMENT
-from runs import silent
+from runs import refusal, silent
 from tolerances import TOLERANCE
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -295,3 +295,14 @@ def test_the_promise():
     history = Demo(pydocs(), TextOptions(), FitOptions()).run()
     assert history[-1][1][BITS] <= 1.85
     assert time.monotonic() - start <= 180
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--layers 1 --hidden-dropout 0.1", "--hidden-dropout: it would change nothing: one layer"),
+        ("--locked-dropout", "--locked-dropout: it would change nothing: there is no dropout to lock"),
+    ],
+)
+def test_no_option_is_ignored(capsys, flags, words):
+    assert f"error: {words}" in refusal(capsys, "demo", *flags.split())

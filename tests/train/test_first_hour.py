@@ -103,6 +103,19 @@ def test_a_sample_reads_what_a_run_has_lost_from_its_data(done, story, capsys):
     assert main(["sample", str(done), "--data", story, "--length", "5"]) == 0
 
 
+@pytest.mark.parametrize("words", [["resume", "{done}"], ["train", "text", "--folder", "{done}", "--resume"]])
+def test_a_run_that_is_finished_says_so_and_how_to_go_on(done, capsys, words):
+    log = (done / "log.jsonl").read_bytes()
+    assert main([word.format(done=done) for word in words]) == 0
+    said = capsys.readouterr().out
+    assert f"finished before: all 4 steps of {done} are done, and nothing was trained" in said
+    assert f"fusegen resume {done} --steps 8 trains on" in said and "done: " not in said
+    assert (done / "log.jsonl").read_bytes() == log
+    assert main(["resume", str(done), "--steps", "8"]) == 0
+    assert f"done: {done}; fusegen sample" in capsys.readouterr().out
+    assert Run.open(done).load("last")["step"] == 8
+
+
 def test_a_run_without_checkpoints_begins_anew_when_that_is_agreed_to(done, tmp_path, story, capsys):
     assert "--anew: " in refusal(capsys, "resume", done, "--anew")  # it has some
     shutil.rmtree(done / "checkpoints")

@@ -385,7 +385,11 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
         ("mlp", ["--data", "{tmp}/nowhere"], "--data: cannot read {tmp}/nowhere"),
         ("mlp", ["--data", "prices"], "--data: prices has sequences, which --arch recurrent takes"),
         ("mlp", ["--data", "{tmp}/nan.npy"], "nan.npy: expected real numbers from 0 to 1, got nan to nan"),
-        ("mlp", ["--batch", "25"], "--batch: expected at most 24, the number of samples, got 25"),
+        (
+            "mlp",
+            ["--batch", "25"],
+            "--batch: 25 is too large for these data: there are 24 images to learn",
+        ),
         ("mlp", ["--accumulate", "3"], "--batch: expected a multiple of 3 (processes x accumulate), got 4"),
         ("mlp", ["--conditional"], "--conditional: {data} has no classes"),
         ("mlp", ["--widths", "8,x"], "--widths: expected numbers of units with commas between"),

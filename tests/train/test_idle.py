@@ -15,7 +15,7 @@ from fusegen.train import RunOptions, config
 from fusegen.train.learner import Learner
 from fusegen.train.tasks import find_task
 from fusegen.train.workers import Workers
-from runs import equal, refusal
+from runs import equal, refusal, run_of
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
@@ -186,11 +186,26 @@ def test_an_option_that_changes_nothing_is_refused_by_its_name(name, places, mon
     idle = task.idle(sections)
     base = flags_of({option: value for option, value in given.items() if option not in idle})
     usual = ["train", task_name, "--data", source, *base, "--folder", "run"]
+    values = config.flat(sections)
     for option in idle:
-        value = other_than(sections, option)
-        said = refusal(capsys, *usual, *flags_of({option: value}))
-        assert f"error: --{option.replace('_', '-')}: it would change nothing: " in said
+        # What it is not, and what it is: one that switches something off that is not there is refused too.
+        for value in (other_than(sections, option), values[option]):
+            if value is not None:
+                said = refusal(capsys, *usual, *flags_of({option: value}))
+                assert f"error: --{option.replace('_', '-')}: it would change nothing: " in said
     assert not (places / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "resume"])
+def test_a_process_alone_waits_for_no_other(command, tmp_path, monkeypatch, capsys):
+    run_of(tmp_path / "run")
+    named = ["text", "--folder", tmp_path / "new"] if command == "train" else [tmp_path / "run"]
+    said = refusal(capsys, command, *named, "--timeout", "5")
+    assert "error: --timeout: it would change nothing: this process is alone" in said
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    sections = config.defaults(find_task("text"))
+    config.check_idle(find_task("text"), sections, ["timeout"])
 
 
 def test_of_a_file_of_options_what_differs_from_the_usual_is_asked_for(places, tmp_path, capsys):

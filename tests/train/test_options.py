@@ -103,6 +103,20 @@ def test_no_flag_is_one_that_torchrun_takes_for_its_own(name):
     [
         (["train", "text", "--hiden", "3"], "did you mean '--hidden'?"),
         (["train", "text", "--hid", "3"], "unrecognized arguments: --hid 3"),
+        (["train", "text", "--latent", "3"], "; --latent is an option of vae, seqvae, not of this task"),
+        (["train", "vae", "--latent=3", "--chunk=3"], "; --chunk is an option of text, not of this task"),
+        (
+            ["train", "text", "--no-bidirectional"],
+            "--no-bidirectional is an option of seqvae, seq2seq, gan, not",
+        ),
+        (["train", "text", "--no-latent"], "did you mean"),  # nobody's: it is no switch
+        (["train", "gan", "--temperatur", "1"], "did you mean '--temperature'?"),
+        (["train", "vae", "--temperature", "1"], "--temperature is an option of gan, not of this task"),
+        (["train", "text", "--prompt", "x"], "--prompt is an option of fusegen sample (text)"),
+        (["train", "vae", "--truncation", "1"], "--truncation is an option of fusegen sample (gan)"),
+        (["train", "text", "--class", "1"], "--class is an option of fusegen sample (gan)"),
+        (["demo", "--folder-x"], "--help shows all"),
+        (["demo", "--precision", "float64"], "--precision is an option of fusegen train (every task)"),
         (["train", "text", "--qqq"], "--help shows all"),
         (["train"], "required: TASK"),
         (["--verison"], "did you mean '--version'?"),

@@ -133,7 +133,7 @@ def test_the_demo_is_train_text_with_a_clock(tmp_path, story, capsys):
         (["--data", "{tmp}/empty"], "--data: {tmp}/empty is empty"),
         (["--data", "{tmp}/binary"], "--data: {tmp}/binary is not text"),
         (["--data", "{tmp}/latin", "--tokens", "word"], "--data: {tmp}/latin is not UTF-8: byte 1 is 0xf6"),
-        (["--data", "{tmp}/short"], "--data: too short: one step reads 4 x 8 bytes"),
+        (["--data", "{tmp}/short"], "the rest is held out; give --batch 1 --chunk 8, or more"),
         (["--data", "{tmp}/short", "--tokens", "word"], "--data: too short: one step reads 4 x 8 words"),
         (["--data", "{tmp}/tiny", "--batch", "1", "--chunk", "1"], "--data: too short"),
         (["--data", ""], "--data: expected a path"),

@@ -1,27 +1,38 @@
 """Pictures: digits, folders of image files, MNIST and CIFAR in the formats they are published in, arrays."""
 
+import contextlib
 import gzip
 import io
 import os
 import pickle
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from .._arguments import whole
 from .files.arrays import read_array
 from .files.folders import files_below
+from .files.paths import path_of, source_of
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm", ".tga",
+    ".tif", ".tiff", ".jp2",
+)  # fmt: skip
+# Pictures that pillow does not read, or not everywhere.
+_FOREIGN = (".heic", ".heif", ".avif", ".svg", ".psd", ".raw", ".dng", ".nef", ".cr2", ".arw", ".eps", ".pdf")
+_PARTS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
 
 
 @dataclass(frozen=True)
 class Images:
-    """pixels: uint8 [N, C, H, W]. labels: int64 [N] or None; classes: their names. skipped: as in `Text`.
+    """pixels: uint8 [N, C, H, W]. labels: int64 [N] or None; classes: their names. skipped, notes: as in
+    `Text`.
 
     name: where they came from, for people.
     """
@@ -31,6 +42,7 @@ class Images:
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
@@ -41,45 +53,61 @@ class Images:
 
 
 def read_images(
-    source: str,
+    source: str | os.PathLike[str],
     argument: str = "source",
     *,
     split: str = "train",
     column: str = "image",
     channels: int | None = None,
+    size: int | None = None,
 ) -> Images:
     """Pictures by their name or place:
 
     "digits": scikit-learn's 1,797 digits of 8 x 8, no download; values 0 to 16 spread over 0 to 255.
     A folder: MNIST's files (train-images-idx3-ubyte, t10k-..., with .gz or without), CIFAR-10's and -100's
     (data_batch_1.bin, train.bin, or the pickled ones, of which nothing but arrays is loaded), or image files,
-    all of one size once they are upright (their EXIF orientation is followed). The folders right below it
-    are the classes, those that hold an image that can be read; links are followed, hidden folders and what
-    programs leave behind passed over and named in `Images.skipped`.
+    all of one size, or brought to ``size``, once they are upright (their EXIF orientation is followed) and,
+    where they are transparent, on white; of several pictures in a file the first is read. The
+    folders right below it are the classes, those that hold an image that can be read; links are followed,
+    hidden folders and what programs leave behind passed over and named in `Images.skipped`.
     A .npy or .npz: [N, H, W] or [N, C, H, W], uint8, or real numbers from 0 to 1; memory-mapped as uint8.
     "hf:NAME": a data set's `column` of pictures, and its "label" where there is one.
 
     split: "train" or "test" of MNIST and CIFAR, or a data set's. channels: 1 or 3 brings image files, and
     those of a data set, to grey (ITU-R 601) or colour one by one, so that both may stand side by side.
+    size: brings images of all sources to size x size, those of files and data sets one by one, so that they
+    may be of several: the shorter side by bilinear interpolation, of the longer one the middle is kept;
+    `Images.notes` says so. None leaves them as they are.
     Raises OSError or ValueError, beginning with `argument`, or with `split` or `column` where the source has
     no such thing.
     """
     if channels not in (None, 1, 3):
         raise ValueError(f"channels: expected 1 or 3, got {channels!r}")
+    if size is not None:
+        whole("size", size, 1)
+    source = source_of(source, argument)
+    is_array = source.lower().endswith((".npy", ".npz"))
     if not source.startswith("hf:"):
-        if column != "image" and not source.endswith(".npz"):
+        if column != "image" and not source.lower().endswith(".npz"):
             raise ValueError(
                 f"column: expected an hf: data set or an .npz to read {column!r} of, got {source}"
             )
-        if split != "train" and (source == "digits" or source.endswith((".npy", ".npz"))):
+        if split != "train" and (source == "digits" or is_array):
             raise ValueError(f"split: {source} has no parts, got {split!r}")
+    found = _read(source, argument, split, column, channels, size)
+    return found if size is None else _all_of_size(found, size)
+
+
+def _read(
+    source: str, argument: str, split: str, column: str, channels: int | None, size: int | None
+) -> Images:
     if source == "digits":
         return _digits(argument)
     if source.startswith("hf:"):
-        return _from_hub(source, split, column, argument, channels)
-    if source.endswith((".npy", ".npz")):
+        return _from_hub(source, split, column, argument, channels, size)
+    if source.lower().endswith((".npy", ".npz")) and not Path(source).is_dir():
         return _from_array(source, None if column == "image" else column, argument)
-    folder = Path(source)
+    folder = path_of(source, argument)
     if not folder.is_dir():
         why = "it is not a folder" if folder.exists() else "No such file or directory"
         raise FileNotFoundError(f"{argument}: cannot read {folder}: {why}")
@@ -91,7 +119,7 @@ def read_images(
             raise ValueError(
                 f"split: {folder} holds no files of MNIST or CIFAR of {split!r}, and no other parts"
             )
-        return _from_files(folder, argument, channels)
+        return _from_files(folder, argument, channels, size)
     except OSError as error:
         if error.strerror is None:
             raise
@@ -99,12 +127,14 @@ def read_images(
         raise type(error)(f"{argument}: cannot read {where}: {error.strerror}") from error
 
 
-def has_test_split(source: str) -> bool:
+def has_test_split(source: str | os.PathLike[str]) -> bool:
     """Whether the source is a folder with MNIST's or CIFAR's files of the test split.
 
     source: as in `read_images`. Nothing is raised: what is no folder has none.
     """
     folder = Path(source)
+    with contextlib.suppress(RuntimeError):
+        folder = folder.expanduser()
     if _first_of(folder, "t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte"):
         return True
     if (folder / "meta").is_file() and (folder / "test").is_file():
@@ -138,7 +168,9 @@ def _from_array(source: str, name: str | None, argument: str) -> Images:
     return Images(source, pixels[:, None] if pixels.dim() == 3 else pixels)
 
 
-def _from_hub(source: str, split: str, column: str, argument: str, channels: int | None) -> Images:
+def _from_hub(
+    source: str, split: str, column: str, argument: str, channels: int | None, size: int | None
+) -> Images:
     from .files.hub import column_of, read_hub
 
     rows = read_hub(source, split, argument)
@@ -156,9 +188,11 @@ def _from_hub(source: str, split: str, column: str, argument: str, channels: int
                 raise ValueError(f"{argument}: {where}: expected a picture in {column!r}, got {found}")
             yield where, array
 
-    pixels = _stack(read(), argument, channels)
+    pixels, notes = _stack(read(), argument, channels, size)
     labels = _labels(rows["label"], source, argument) if "label" in rows.column_names else None
-    return Images(source, pixels, labels, tuple(getattr(rows.features.get("label"), "names", ()) or ()))
+    return Images(
+        source, pixels, labels, tuple(getattr(rows.features.get("label"), "names", ()) or ()), (), notes
+    )
 
 
 def _labels(column: Any, source: str, argument: str) -> Tensor | None:
@@ -173,21 +207,30 @@ def _labels(column: Any, source: str, argument: str) -> Tensor | None:
     return torch.tensor(labels)
 
 
-def _from_files(folder: Path, argument: str, channels: int | None) -> Images:
+def _from_files(folder: Path, argument: str, channels: int | None, size: int | None) -> Images:
     try:
         from PIL import Image
     except ImportError as error:
         raise ValueError(f"{argument}: {folder}: image files need pillow: pip install pillow") from error
     below, skipped = files_below(folder)
     paths = sorted(path for path in below if path.suffix.lower() in SUFFIXES)
+    foreign = [path for path in below if path.suffix.lower() in _FOREIGN]
+    skipped += [f"{path} is a picture in a format that is not read" for path in foreign]
     if not paths:
         besides = f" ({'; '.join(skipped[:3])})" if skipped else ""
         raise ValueError(f"{argument}: there is no image in {folder}{besides}")
     read, owners, unread = [], [], []
+    several, transparent = [], []
     for path in paths:
         try:
             with Image.open(path) as picture:
                 read.append((str(path), _bytes_of(picture)))
+                if (
+                    getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO"
+                ):  # whose others are previews
+                    several.append(path)
+                if _is_transparent(picture):
+                    transparent.append(path)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             unread.append(f"{path} is not an image, or is damaged: {error}")
             continue
@@ -196,12 +239,22 @@ def _from_files(folder: Path, argument: str, channels: int | None) -> Images:
         raise ValueError(f"{argument}: no image in {folder} can be read: {unread[0]}")
     classes = sorted({owner for owner in owners if owner is not None})
     labels = None
-    if classes and None not in owners:
+    if classes and _PARTS.issuperset(name.casefold() for name in classes):
+        skipped.append(
+            f"the classes: {', '.join(classes)} are parts of a data set and no classes; "
+            f"{folder / classes[0]} would be one part with its classes"
+        )
+    elif classes and None not in owners:
         labels = torch.tensor([classes.index(owner) for owner in owners if owner is not None])
     elif classes:
         skipped.append(f"the classes: {owners.count(None)} images lie in {folder} itself, in no class")
     names = tuple(classes) if labels is not None else ()
-    return Images(str(folder), _stack(read, argument, channels), labels, names, tuple(skipped + unread))
+    pixels, notes = _stack(read, argument, channels, size)
+    if several:
+        notes += (f"{len(several)} files hold several pictures, of which the first is read: {several[0]}",)
+    if transparent:
+        notes += (f"{len(transparent)} pictures are transparent, and put on white: {transparent[0]}",)
+    return Images(str(folder), pixels, labels, names, tuple(skipped + unread), notes)
 
 
 def _bytes_of(picture: Any) -> np.ndarray:
@@ -218,27 +271,80 @@ def _bytes_of(picture: Any) -> np.ndarray:
         return (grey.astype(np.int64) >> 8).astype(np.uint8)
     if picture.mode == "F":
         raise ValueError("its greys are real numbers, of no known range")
-    return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+    mode = "L" if picture.mode in ("1", "L", "LA", "La") else "RGB"
+    if _is_transparent(picture):
+        from PIL import Image
+
+        shown = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", shown.size, (255, 255, 255, 255)), shown)
+    return np.asarray(picture.convert(mode))
 
 
-def _stack(read: Iterable[tuple[str, np.ndarray]], argument: str, channels: int | None) -> Tensor:
-    """(name, uint8 [H, W] or [H, W, C]) -> uint8 [N, C, H, W]; the first one's size is everybody's."""
+def _is_transparent(picture: Any) -> bool:
+    """Whether some of a picture is not opaque: what colour lies there is nobody's choice."""
+    if picture.mode not in ("RGBA", "RGBa", "LA", "La", "PA") and "transparency" not in picture.info:
+        return False
+    return bool(np.asarray(picture.convert("RGBA"))[..., 3].min() < 255)
+
+
+def _stack(
+    read: Iterable[tuple[str, np.ndarray]], argument: str, channels: int | None, size: int | None
+) -> tuple[Tensor, tuple[str, ...]]:
+    """(name, uint8 [H, W] or [H, W, C]) -> uint8 [N, C, H, W] and remarks. The first one's size is
+    everybody's, unless they are brought to one."""
     pixels: list[np.ndarray] = []
+    shapes: dict[tuple[int, ...], None] = {}
     first = ""
     for name, array in read:
         array = _brought_to(channels, array) if channels else array
         array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+        if size is not None:
+            shapes[array.shape[1:]] = None
+            array = resized(torch.from_numpy(np.array(array))[None], size)[0].numpy()
         if pixels and array.shape != pixels[0].shape:
             ours, theirs = ("x".join(map(str, each.shape)) for each in (array, pixels[0]))
-            way_out = "; give channels, 1 or 3" if array.shape[1:] == pixels[0].shape[1:] else ""
+            same_size = array.shape[1:] == pixels[0].shape[1:]
+            way_out = "give channels, 1 or 3" if same_size else "give a size, to which all are brought"
             raise ValueError(
-                f"{argument}: {name} is {ours} (channels x height x width), and {first} is {theirs}{way_out}"
+                f"{argument}: {name} is {ours} (channels x height x width), and {first} is {theirs}; "
+                f"{way_out}"
             )
         first = first or name
         pixels.append(array)
     if not pixels:
         raise ValueError(f"{argument}: there is no image")
-    return torch.from_numpy(np.stack(pixels))
+    notes = (_resized_from(list(shapes), size),) if size and set(shapes) - {(size, size)} else ()
+    return torch.from_numpy(np.stack(pixels)), notes
+
+
+def _resized_from(shapes: list[tuple[int, ...]], size: int) -> str:
+    """What is said of images [H, W] that were brought to one size."""
+    least, most = min(shapes, key=np.prod), max(shapes, key=np.prod)
+    sizes = f"{least[0]} x {least[1]}" + (f" to {most[0]} x {most[1]}" if least != most else "")
+    square = all(H == W for H, W in shapes)
+    cut = "" if square else ", of the longer side the middle"
+    return f"images of {sizes} pixels (height x width) are brought to {size} x {size}{cut}"
+
+
+def _all_of_size(images: Images, size: int) -> Images:
+    """The same, those that are of one other size brought to this one."""
+    if images.pixels.shape[2:] == (size, size):
+        return images
+    note = _resized_from([tuple(images.pixels.shape[2:])], size)
+    return replace(images, pixels=resized(images.pixels, size), notes=(*images.notes, note))
+
+
+def resized(pixels: Tensor, size: int) -> Tensor:
+    """[N, C, H, W] of 0..255, any dtype, its shorter side brought to ``size`` bilinearly and the middle cut
+    out: uint8 [N, C, size, size]."""
+    H, W = pixels.shape[2:]
+    if (size, size) != (H, W):
+        short = min(H, W)
+        shape = [max(size, round(n * size / short)) for n in (H, W)]
+        pixels = F.interpolate(pixels.float(), shape, mode="bilinear", align_corners=False, antialias=True)
+        top, left = ((n - size) // 2 for n in shape)
+        pixels = pixels[:, :, top : top + size, left : left + size]
+    return pixels.round().clamp(0, 255).to(torch.uint8) if pixels.is_floating_point() else pixels
 
 
 def _brought_to(channels: int, array: np.ndarray) -> np.ndarray:

@@ -1,13 +1,14 @@
 """Parallel text, for translation: two files, a TSV, or gettext's catalogues."""
 
 import gettext
+import os
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from string import ascii_lowercase
 
 from .._arguments import whole
+from .files.paths import path_of, source_of
 from .text import read_text
 
 
@@ -27,7 +28,7 @@ class Pairs:
         return len(self.sources)
 
 
-def read_pairs(source: str, argument: str = "source", *, utf8: bool = True) -> Pairs:
+def read_pairs(source: str | os.PathLike[str], argument: str = "source", *, utf8: bool = True) -> Pairs:
     """Pairs of sentences from
     "reverse": 50,000 `reversals`, no download;
     "a.txt,b.txt": two UTF-8 files of as many lines; FILE.tsv: its first two columns;
@@ -40,11 +41,12 @@ def read_pairs(source: str, argument: str = "source", *, utf8: bool = True) -> P
 
     source: one of these.
     """
+    source = source_of(source, argument)
     if source == "reverse":
         pairs = reversals()
     elif source.startswith("mo:"):
         pairs = _catalogues(source, argument)
-    elif source.endswith(".tsv"):
+    elif source.lower().endswith(".tsv"):
         pairs = _tsv(source, argument, utf8)
     else:
         pairs = _two_files(source, argument, utf8)
@@ -72,7 +74,7 @@ def reversals(count: int = 50_000, shortest: int = 5, longest: int = 20, seed: i
 
 
 def _two_files(source: str, argument: str, utf8: bool) -> Pairs:
-    names = source.split(",")
+    names = [name if os.path.exists(name) else name.strip() for name in source.split(",")]
     if len(names) != 2:
         raise ValueError(f"{argument}: expected reverse, FILE,FILE, a .tsv or mo:FOLDER, got {source!r}")
     sides, remarks = zip(*(_lines(name, argument, utf8) for name in names), strict=True)
@@ -86,22 +88,25 @@ def _two_files(source: str, argument: str, utf8: bool) -> Pairs:
 
 def _tsv(source: str, argument: str, utf8: bool) -> Pairs:
     kept: list[tuple[str, str]] = []
+    most = 2
     lines, remarks = _lines(source, argument, utf8)
     for number, line in enumerate(lines, 1):
         fields = line.split("\t")
+        most = max(most, len(fields))
         if line.strip() and len(fields) < 2:
             raise ValueError(f"{argument}: {source}: line {number} has no tab: {line[:60]!r}")
         if line.strip() and fields[0].strip() and fields[1].strip():
             kept.append((fields[0], fields[1]))
     empty = _left_out(len(lines) - len(kept), "lines with an empty side")
-    return Pairs(source, *_unzip(kept), (*remarks, *empty))
+    more = (f"what {source} has after its first two columns",) if most > 2 else ()
+    return Pairs(source, *_unzip(kept), (*remarks, *empty, *more))
 
 
 def _catalogues(source: str, argument: str) -> Pairs:
     folder, _, language = source.removeprefix("mo:").rpartition(":")
     if not folder:
         folder, language = language, ""
-    root = Path(folder)
+    root = path_of(folder, argument)
     if not root.is_dir():
         raise FileNotFoundError(f"{argument}: cannot read {root}: it is not a folder")
     found = sorted(root.rglob(f"{language}/LC_MESSAGES/*.mo" if language else "*.mo"))
@@ -133,15 +138,14 @@ def _lines(path: str, argument: str, utf8: bool) -> tuple[list[str], tuple[str, 
 
     Ended by line feeds, as in every tool that made or counts them: str.splitlines would also cut at form
     feeds and at Unicode's separators, and put all pairs after one of them out of step."""
-    content = bytes(read_text(path, argument, utf8=utf8).tokens.numpy())
-    remarks: tuple[str, ...] = ()
+    text_read = read_text(path, argument, utf8=utf8)
+    content = bytes(text_read.tokens.numpy())
+    remarks = tuple(f"nothing, but {note}" for note in text_read.notes if not path.lower().endswith(".tsv"))
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        text, remarks = (
-            content.decode("latin-1"),
-            (f"nothing of {path}, but it is not UTF-8: read as Latin-1",),
-        )
+        text = content.decode("latin-1")
+        remarks += (f"nothing of {path}, but it is not UTF-8: read as Latin-1",)
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")], remarks
 
 

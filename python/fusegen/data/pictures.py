@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._arguments import whole
 from ._optional import needed
-from .images import Images
+from .images import Images, resized
 
 
 def digits(size: int = 28) -> Images:
@@ -25,7 +25,7 @@ def digits(size: int = 28) -> Images:
     pixels = torch.from_numpy(found.images).float().unsqueeze(1) * (255 / 16)
     labels = torch.from_numpy(found.target).long()
     classes = tuple(str(c) for c in range(10))
-    return Images("scikit-learn's digits", _resized(pixels, size), labels, classes)
+    return Images("scikit-learn's digits", resized(pixels, size), labels, classes)
 
 
 def photo_patches(size: int = 32, count: int = 4096, *, channels: int = 3, seed: int = 0) -> Images:
@@ -63,7 +63,7 @@ def fitted(images: Images, size: int, channels: int) -> Images:
     pixels = images.pixels if images.pixels.shape[1] in (1, 3) else images.pixels[:, :3]
     if pixels.shape[1] == 2:  # grey and opacity
         pixels = pixels[:, :1]
-    pixels = _with_channels(_resized(pixels, whole("size", size, 1)), channels)
+    pixels = _with_channels(resized(pixels, whole("size", size, 1)), channels)
     return replace(images, pixels=pixels)
 
 
@@ -73,18 +73,6 @@ def fitted(images: Images, size: int, channels: int) -> Images:
 def _check_channels(channels: int) -> None:
     if channels not in (1, 3):
         raise ValueError(f"channels: expected 1 or 3, got {channels!r}")
-
-
-def _resized(pixels: Tensor, size: int) -> Tensor:
-    """[N, C, H, W] of 0..255, any dtype, its shorter side brought to ``size`` and the middle cut out."""
-    H, W = pixels.shape[2:]
-    if (size, size) != (H, W):
-        short = min(H, W)
-        shape = [max(size, round(n * size / short)) for n in (H, W)]
-        pixels = F.interpolate(pixels.float(), shape, mode="bilinear", align_corners=False, antialias=True)
-        top, left = ((n - size) // 2 for n in shape)
-        pixels = pixels[:, :, top : top + size, left : left + size]
-    return pixels.round().clamp(0, 255).to(torch.uint8) if pixels.is_floating_point() else pixels
 
 
 def _halved(photo: Tensor) -> Tensor:

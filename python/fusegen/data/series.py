@@ -16,6 +16,7 @@ from .._arguments import number, whole
 from .files import sound, tables
 from .files.arrays import read_array
 from .files.folders import files_below
+from .files.paths import path_of
 
 
 @dataclass(frozen=True)
@@ -121,15 +122,13 @@ def read_series(
 
     path: of the file or folder.
     """
-    if not os.fspath(path):
-        raise ValueError(f"{argument}: expected a path, got an empty one")
-    path = Path(path)
+    path = path_of(path, argument)
     steps = whole("steps", steps, 1)
     stride = steps if stride is None else stride
     suffix = path.suffix.lower()
     if not path.exists():
         raise FileNotFoundError(f"{argument}: cannot read {path}: No such file or directory")
-    if suffix in tables.SUFFIXES and path.is_file():
+    if path.name.lower().endswith(tables.SUFFIXES) and path.is_file():
         table = tables.read_table(path, argument, delimiter=delimiter, decimal=decimal, header=header)
         found = windows(str(path), [table.values], steps, stride, features=table.names)
         return replace(found, skipped=table.left_out, notes=table.notes)
@@ -141,6 +140,9 @@ def read_series(
     if path.is_dir():
         below, skipped = files_below(path)
         files = sorted(each for each in below if each.suffix.lower() in sound.SUFFIXES)
+        skipped += [
+            f"{each} is a sound in a format that is not read" for each in below if sound.is_foreign(each)
+        ]
         if not files:
             raise ValueError(f"{argument}: no sound files ({', '.join(sound.SUFFIXES)}) in {path}")
         return replace(_recorded(str(path), files, steps, stride, argument), skipped=tuple(skipped))

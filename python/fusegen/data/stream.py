@@ -1,6 +1,7 @@
 """Text that does not fit: rows of a data set, read as training asks for them, from a saved position."""
 
 import copy
+import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from .._errors import first_line
 from .files.hub import hub_name, read_hub
+from .files.paths import source_of
 from .text import Lanes
 
 WINDOW = 64  # chunks of every lane that are held at a time
@@ -28,7 +30,15 @@ class TextStream:
     column, or that end before the held-out rows do.
     """
 
-    def __init__(self, source: str, column: str, split: str, held_out: int, argument: str = "source") -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        column: str,
+        split: str,
+        held_out: int,
+        argument: str = "source",
+    ) -> None:
+        source = source_of(source, argument)
         self.name, self.column, self.skipped = source, column, held_out
         name = hub_name(source, argument)
         if name is None:
@@ -42,7 +52,9 @@ class TextStream:
             raise ValueError(f"{argument}: cannot read {source}: {first_line(error)}") from error
         if first and column not in first[0]:
             there = ", ".join(first[0])
-            raise ValueError(f"{argument}: {source} has no column {column!r}: {there}")
+            raise ValueError(
+                f"{argument}: {source} has no column {column!r}: {there}; --column names one of them"
+            )
         if len(first) <= held_out:
             raise ValueError(
                 f"{argument}: {source} has {len(first)} rows: expected more than the {held_out} held out"

@@ -16,10 +16,14 @@ from torch import Tensor
 from .files import tables
 from .files.folders import files_below
 from .files.hub import hub_name, read_hub_text
+from .files.kinds import kind_of
+from .files.paths import path_of, source_of
 from .vocabulary import BYTES, Vocabulary, cut
 
+_STRUCTURED = (*tables.SUFFIXES, ".json", ".jsonl", ".ndjson")
 _BY_RULE = ("CJK UNIFIED IDEOGRAPH-", "CJK COMPATIBILITY IDEOGRAPH-", "HANGUL SYLLABLE ")
 HELD_OUT = 0.1  # of a text, its end
+ROWS = "text"  # the column that is read where none is named
 IGNORED = -100  # the target that torch's cross_entropy leaves out by default
 
 
@@ -29,12 +33,14 @@ class Text:
 
     name: where it came from, for people. tokens: integers [N], uint8 for bytes.
     skipped: the files of a folder that were left out, each with the reason. vocabulary: what the tokens mean.
+    notes: how it was read, where that is not plain.
     """
 
     name: str
     tokens: Tensor
     skipped: tuple[str, ...] = ()
     vocabulary: Vocabulary = BYTES
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.tokens.numel()
@@ -64,7 +70,7 @@ def character_names() -> Text:
 
 
 def open_text(
-    source: str,
+    source: str | os.PathLike[str],
     argument: str = "source",
     *,
     utf8: bool = False,
@@ -72,19 +78,21 @@ def open_text(
     split: str = "train",
 ) -> Text:
     """A text by its name: "pydocs"; "unicode" (`character_names`); "hf:NAME", or a .parquet, .json or .jsonl
-    file (column, by default "text", and split as the data set calls them); a column of a .csv or .tsv whose
-    first row holds names; numbers of tokens in a .npy or .npz (column names the array), memory-mapped; or a
-    path as `read_text` takes it, a .csv without `column` among them.
+    file (column, by default "text", and split as the data set calls them); a column, by default "text", of a
+    .csv or .tsv whose first row holds names; numbers of tokens in a .npy or .npz (column names the array),
+    memory-mapped; or a path as `read_text` takes it.
 
     utf8: refuse what is not UTF-8. Raises OSError or ValueError, beginning with `argument`, or with `column`
     or `split` where the source has no such thing.
     """
-    named = hub_name(source, argument)
+    source = source_of(source, argument)
+    named, end = hub_name(source, argument), source.lower()
     if split != "train" and named is None:
         raise ValueError(f"split: expected an hf: data set to read {split!r} of, got {source}")
-    if column is not None and source.endswith(tables.SUFFIXES):
-        return _joined(source, tables.read_text_column(source, column, argument), column, argument)
-    if column not in (None, "text") and named is None and not source.endswith(".npz"):
+    if end.endswith(tables.SUFFIXES) and not Path(source).is_dir():
+        texts, notes = tables.read_text_column(source, column, argument)
+        return replace(_joined(source, texts, column or ROWS, argument), notes=notes)
+    if column not in (None, "text") and named is None and not end.endswith(".npz"):
         raise ValueError(
             f"column: expected rows (hf:, .parquet, .json, .csv) or an .npz to read {column!r} of, "
             f"got {source}"
@@ -99,8 +107,9 @@ def open_text(
     if source == "unicode":
         return character_names()
     if named is not None:
-        return Text(source, _as_tokens(read_hub_text(named, column or "text", split, argument).encode()))
-    if source.endswith((".npy", ".npz")):
+        joined, notes = read_hub_text(named, column or ROWS, split, argument)
+        return Text(source, _as_tokens(joined.encode()), notes=notes)
+    if end.endswith((".npy", ".npz")) and not Path(source).is_dir():
         from .files.arrays import read_tokens
 
         tokens, size = read_tokens(source, None if column == "text" else column, argument)
@@ -157,9 +166,7 @@ def read_text(path: str | os.PathLike[str], argument: str = "path", *, utf8: boo
     Raises OSError (FileNotFoundError, PermissionError, ...) for what cannot be read and ValueError for what
     holds no text; the message begins with `argument`.
     """
-    if not os.fspath(path):
-        raise ValueError(f"{argument}: expected a path, got an empty one")
-    path = Path(path)
+    path = path_of(path, argument)
     try:
         if path.is_dir():
             return _read_folder(path, argument, utf8)
@@ -169,7 +176,8 @@ def read_text(path: str | os.PathLike[str], argument: str = "path", *, utf8: boo
         raise type(error)(f"{argument}: cannot read {error.filename or path}: {reason}") from error
     if fault := _why_not_text(content, utf8):
         raise ValueError(f"{argument}: {path} {fault}")
-    return Text(str(path), _as_tokens(content))
+    notes = (f"{path} is read as it is, signs between columns and all",)
+    return Text(str(path), _as_tokens(content), notes=notes if path.suffix.lower() in _STRUCTURED else ())
 
 
 def split(tokens: Tensor, held_out: float = HELD_OUT) -> tuple[Tensor, Tensor]:
@@ -247,6 +255,8 @@ def _as_tokens(content: bytes) -> Tensor:
 def _why_not_text(content: bytes, utf8: bool = False) -> str | None:
     if not content.strip():
         return "is empty"
+    if kind := kind_of(content):
+        return f"is not text, but {kind}"
     if (where := content.find(0)) >= 0:
         return f"is not text: byte {where} is NUL (UTF-16? then convert it to UTF-8)"
     if utf8:
@@ -267,16 +277,23 @@ def _read_file(path: Path, argument: str) -> bytes:
 
 def _read_folder(folder: Path, argument: str, utf8: bool) -> Text:
     files, skipped = files_below(folder)
-    parts = []
+    parts, notes = [], []
     for path in files:
         content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
         if reason := _why_not_text(content, utf8):
             skipped.append(f"{path} {reason}")
         else:
             parts.append(content.strip(b"\n"))
+            if path.suffix.lower() in _STRUCTURED:
+                notes.append(path)
     if not parts:
         raise ValueError(f"{argument}: no text in {folder}: {_briefly(skipped) or 'it holds no files'}")
-    return Text(str(folder), _as_tokens(b"\n\n".join(parts)), tuple(skipped))
+    said = [
+        f"{len(notes)} of {len(parts)} files are read as they are, signs between columns and all, {path} "
+        "among them; give such a file alone to read a column of it"
+        for path in notes[:1]
+    ]
+    return Text(str(folder), _as_tokens(b"\n\n".join(parts)), tuple(skipped), notes=tuple(said))
 
 
 def _briefly(lines: list[str]) -> str:

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .files.paths import path_of
 
 KINDS = ("byte", "character", "word", "tokenizer", "ids")
 BUILT = ("byte", "character", "word")  # what needs no file of tokens
@@ -60,8 +61,10 @@ class Vocabulary:
         Raises OSError or ValueError, beginning with `argument` and naming the file.
         """
         try:
-            return cls("tokenizer", definition=Path(path).read_bytes().decode("utf-8"))
+            return cls("tokenizer", definition=path_of(path, argument).read_bytes().decode("utf-8"))
         except OSError as error:
+            if error.strerror is None:
+                raise
             raise type(error)(f"{argument}: cannot read {path}: {error.strerror}") from error
         except ValueError as error:
             raise ValueError(f"{argument}: {path}: {error}") from error
@@ -96,6 +99,37 @@ class Vocabulary:
                     raise ValueError(f"expected token numbers below {len(self)}, got {word!r}")
             return torch.tensor([int(word) for word in text.split()], dtype=torch.int32)
         return self.encode_pieces(cut(text, self.kind))
+
+    def unknown_in(self, text: str) -> list[str]:
+        """The characters or words of ``text`` that are not in the vocabulary, each once, in order; [] where
+        every text can be spelt (bytes, "ids", and tokenizers without an unknown token).
+
+        text: any string.
+        """
+        if self.unknown is None or self.kind not in ("character", "word", "tokenizer"):
+            return []
+        if self.kind == "tokenizer":
+            found = self._tokenizer.encode(text, add_special_tokens=False)
+            spans = [
+                span for number, span in zip(found.ids, found.offsets, strict=True) if number == self.unknown
+            ]
+            return list(dict.fromkeys(text[begin:end] for begin, end in spans))
+        return [piece for piece in dict.fromkeys(cut(text, self.kind)) if piece not in self._numbers]
+
+    def some(self, count: int = 8) -> list[str]:
+        """Some tokens as text, of characters and words the most frequent ones, white space left aside; [] of
+        bytes and "ids".
+
+        count: how many at most.
+        """
+        if self.kind == "tokenizer":
+            named = sorted(
+                self._tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda each: each[1]
+            )
+            known = [token for token, number in named if number != self.unknown]
+        else:
+            known = [token for token in self.tokens if token != UNKNOWN]
+        return [token for token in known if token.strip()][: max(0, count)]
 
     def encode_pieces(self, pieces: Sequence[str]) -> Tensor:
         """Characters or words -> int32 [N]."""
@@ -174,11 +208,12 @@ class Vocabulary:
         return json.dumps({"kind": self.kind, **held}, ensure_ascii=False) + "\n"
 
     @classmethod
-    def load(cls, path: Path, kind: str | None = None) -> "Vocabulary":
+    def load(cls, path: str | os.PathLike[str], kind: str | None = None) -> "Vocabulary":
         """What `to_json` wrote. kind: that it must be of ("byte" stands for "ids" too).
 
         Raises OSError, or ValueError for a file that holds no vocabulary or one of another kind.
         """
+        path = path_of(path, "path")
         try:
             held = json.loads(path.read_bytes().decode())
             tokens, size, definition = held.get("tokens", ()), held.get("size", 256), held.get("definition")
@@ -219,6 +254,17 @@ class Vocabulary:
 
 
 BYTES = Vocabulary("byte")
+
+_SIGNS = {" ": "\u2423", "\N{NO-BREAK SPACE}": "\u2423", "\n": "\u21b5", "\t": "\u21e5"}
+
+
+def visible(token: str) -> str:
+    """A token as one can see it in a list: spaces, line ends and tabs by signs, other characters that cannot
+    be printed by their code.
+
+    token: any string.
+    """
+    return "".join(_SIGNS.get(c) or (c if c.isprintable() else ascii(c)[1:-1]) for c in token)
 
 
 def cut(text: str, kind: str) -> Sequence[str]:

@@ -25,3 +25,23 @@ def checked_features(real: Tensor, fake: Tensor, *, least: int) -> tuple[Tensor,
             f"real, fake: expected the same number of features, got {real.shape[1]} and {fake.shape[1]}"
         )
     return real.detach().double(), fake.detach().double()
+
+
+def check_tokens(
+    name: str, x: object, vocab_size: int | None = None, *, dims: tuple[int, ...] = (1, 2)
+) -> None:
+    """Raises TypeError unless ``x`` is a tensor of integers, ValueError for another rank than ``dims`` say
+    and for values that are not from 0 to ``vocab_size`` - 1, where that is given."""
+    if not isinstance(x, Tensor) or x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+        found = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name}: expected an integer tensor, got {found}")
+    if x.dim() not in dims:
+        shapes = " or ".join("[N]" if each == 1 else "[T, B]" for each in dims)
+        raise ValueError(f"{name}: expected shape {shapes}, got {list(x.shape)}")
+    if vocab_size is not None and x.numel():
+        wide = (
+            x.long() if x.dtype in (torch.uint16, torch.uint32, torch.uint64) else x
+        )  # of them torch has no
+        low, high = (int(end) for end in wide.aminmax())
+        if low < 0 or high >= vocab_size:
+            raise ValueError(f"{name}: expected values from 0 to {vocab_size - 1}, got {low} to {high}")

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from .._arguments import whole
+from .._arguments import whole, wholes
+from ._checks import check_tokens
 
 
 class NGram:
@@ -36,7 +37,14 @@ class NGram:
         return self
 
     def chances(self, before: Sequence[int]) -> Tensor:
-        """Of each token after those, of which the last order - 1 count: float64 [vocab_size]."""
+        """Of each token after those, of which the last order - 1 count: float64 [vocab_size]. Raises
+        TypeError or ValueError, naming ``before``, for what are no such tokens."""
+        if any(token >= self.vocab_size for token in wholes("before", before, 0)):
+            most = self.vocab_size - 1
+            raise ValueError(f"before: expected values from 0 to {most}, got {max(before)}")
+        return self._chances(before)
+
+    def _chances(self, before: Sequence[int]) -> Tensor:
         p = torch.full((self.vocab_size,), 1 / self.vocab_size, dtype=torch.float64)
         for length in range(min(self.order - 1, len(before)) + 1):
             found = self._after[length].get(tuple(before[len(before) - length :]))
@@ -64,7 +72,7 @@ class NGram:
             for t in range(steps):
                 context = tuple(row[max(0, t - self.order + 1) :])
                 if context not in known:
-                    known[context] = self.chances(context).cumsum(0)
+                    known[context] = self._chances(context).cumsum(0)
                 level = torch.rand((), dtype=torch.float64, generator=generator) * known[context][-1]
                 row.append(
                     min(int(torch.searchsorted(known[context], level, right=True)), self.vocab_size - 1)
@@ -84,16 +92,6 @@ class NGram:
 
     def _rows(self, tokens: Tensor) -> Iterator[list[int]]:
         """Raises TypeError or ValueError for what are no such tokens."""
-        if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.is_complex():
-            found = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
-            raise TypeError(f"tokens: expected an integer tensor, got {found}")
-        if tokens.dim() not in (1, 2):
-            raise ValueError(f"tokens: expected shape [N] or [T, B], got {list(tokens.shape)}")
-        if tokens.numel():
-            low, high = (int(end) for end in tokens.aminmax())
-            if low < 0 or high >= self.vocab_size:
-                raise ValueError(
-                    f"tokens: expected values from 0 to {self.vocab_size - 1}, got {low} to {high}"
-                )
+        check_tokens("tokens", tokens, self.vocab_size)
         for row in tokens.unsqueeze(1).T if tokens.dim() == 1 else tokens.T:
             yield row.tolist()

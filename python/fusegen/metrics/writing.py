@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .._arguments import whole
+from ._checks import check_tokens
 
 
 def bigram_divergence(real: Tensor, fake: Tensor, vocab_size: int) -> float:
@@ -14,14 +15,14 @@ def bigram_divergence(real: Tensor, fake: Tensor, vocab_size: int) -> float:
     better. Finite samples bias it upwards: compare figures of equal numbers.
 
     real: the data's tokens, integers [N], or [T, B] for B sequences, which are read down dim 0. fake: the
-    generated ones, in either shape. vocab_size: tokens are expected from 0 to vocab_size - 1, which is not
-    checked.
+    generated ones, in either shape. vocab_size: tokens are from 0 to vocab_size - 1.
 
-    Raises TypeError or ValueError, naming the argument, for another ``vocab_size``; ValueError for a text
-    without a pair.
+    Raises TypeError or ValueError, naming the argument, for what are no such tokens, for a ``vocab_size``
+    below 1 and for a text without a pair.
     """
     V = whole("vocab_size", vocab_size, 1)
     for name, x in (("real", real), ("fake", fake)):
+        check_tokens(name, x, V)
         if len(x) < 2 or not x.numel():
             raise ValueError(f"{name}: expected at least two tokens, got shape {list(x.shape)}")
     return jensen_shannon(*(_pairs(x, V).double() for x in (real, fake)))
@@ -31,9 +32,10 @@ def unique_share(samples: Tensor) -> float:
     """The share, 0 to 1, of sequences that are like no other of them; 1 where all differ. No paper defines
     it: it counts.
 
-    samples: B sequences of T tokens, integers [T, B]. Nothing is checked; without a sequence (B = 0) it
-    raises ZeroDivisionError.
+    samples: B sequences of T tokens, integers [T, B]. Raises TypeError or ValueError, naming the argument,
+    for what are none, and where there is no sequence (B = 0).
     """
+    _check_samples(samples)
     return _counts(samples).eq(1).sum().item() / samples.shape[1]
 
 
@@ -41,9 +43,11 @@ def copied_share(samples: Tensor, text: Tensor) -> float:
     """The share, 0 to 1, of sequences that stand in a text as they are, token by token; 0 where the text is
     shorter than they are. No paper defines it: it counts.
 
-    samples: B sequences of T tokens, integers [T, B]. text: the data's tokens, integers [N]. Nothing is
-    checked; without a sequence (B = 0) it raises ZeroDivisionError, unless the text is shorter.
+    samples: B sequences of T tokens, integers [T, B]. text: the data's tokens, integers [N]. Raises
+    TypeError or ValueError, naming the argument, for what are none, and where there is no sequence (B = 0).
     """
+    _check_samples(samples)
+    check_tokens("text", text, dims=(1,))
     T, B = samples.shape
     if len(text) < T:
         return 0.0
@@ -55,6 +59,12 @@ def copied_share(samples: Tensor, text: Tensor) -> float:
     place = torch.searchsorted(of_text[order], own).clamp(max=len(order) - 1)
     found = stretches[order[place]].long() == samples.T.long()
     return found.all(1).sum().item() / B
+
+
+def _check_samples(samples: Tensor) -> None:
+    check_tokens("samples", samples, dims=(2,))
+    if not samples.numel():
+        raise ValueError(f"samples: expected at least one token, got shape {list(samples.shape)}")
 
 
 def jensen_shannon(a: Tensor, b: Tensor) -> float:

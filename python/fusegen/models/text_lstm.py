@@ -164,7 +164,7 @@ class TextLSTM(nn.Module):
         top_p: float | None = None,
         seed: int | None = None,
         *,
-        beams: int | None = None,
+        beam: int | None = None,
     ) -> str | bytes | Tensor:
         """Continues `prompt` by `n` tokens, drawn one at a time with the state carried along.
 
@@ -174,7 +174,7 @@ class TextLSTM(nn.Module):
         top_p: of those, only the fewest whose probabilities reach p (Holtzman et al. 2020, arXiv:1904.09751).
         seed: the same seed gives the same tokens; None draws a fresh one. torch's global random numbers are
         neither used nor moved.
-        beams: in place of drawing, the likeliest continuation that beam search finds which keeps so many at
+        beam: in place of drawing, the likeliest continuation that beam search finds which keeps so many at
         each step (1 is temperature 0); temperature and seed play no part then, top_k and top_p are refused.
 
         Returns the continuation without the prompt, in the prompt's type: str (bytes that are not UTF-8
@@ -187,11 +187,11 @@ class TextLSTM(nn.Module):
         temperature = number("temperature", temperature, 0)
         top_k = None if top_k is None else whole("top_k", top_k, 1, self.vocab_size)
         top_p = None if top_p is None else number("top_p", top_p, 0, 1, open_below=True)
-        if beams is not None:
-            beams = whole("beams", beams, 1)
+        if beam is not None:
+            beam = whole("beam", beam, 1)
             for name, value in (("top_k", top_k), ("top_p", top_p)):
                 if value is not None:
-                    raise ValueError(f"{name}: expected None beside beams, which draws nothing, got {value}")
+                    raise ValueError(f"{name}: expected None beside beam, which draws nothing, got {value}")
         generator = torch.Generator()
         if seed is None:
             generator.seed()
@@ -202,10 +202,10 @@ class TextLSTM(nn.Module):
             return draw(logits, temperature, top_k, top_p, generator)
 
         with decoding(self):
-            if beams is None:
+            if beam is None:
                 drawn = self._continue(tokens, n, choose)
             else:
-                drawn = self._search(tokens, n, beams)
+                drawn = self._search(tokens, n, beam)
         if isinstance(prompt, Tensor):
             return drawn
         content = bytes(drawn.tolist())

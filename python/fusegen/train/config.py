@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -92,14 +93,13 @@ def given(parsed: Any, sections: Sections) -> list[str]:
 
 
 def check_idle(task: Any, sections: Sections, asked: Iterable[str]) -> None:
-    """Raises ValueError for the first option that was asked for and changes nothing beside the others. That
-    something should not be, as it is not anyway (0, or --no-x where that is usual), is no such."""
-    idle, values = task.idle(sections), flat(sections)
-    usual = {each.name: each.default for cls in classes(task).values() for each in fields(cls)}
+    """Raises ValueError for the first option that was asked for and changes nothing beside the others, one
+    that switches something off among them. Where the run has one process only, so is --timeout."""
+    idle = dict(task.idle(sections))
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        idle["timeout"] = "this process is alone, and waits for no other; torchrun starts several"
     for name in asked:
-        value = values[name]
-        off = not usual[name] if isinstance(value, bool) else value in (0, None)
-        if name in idle and (value or not off):
+        if name in idle:
             raise ValueError(f"{name}: it would change nothing: {idle[name]}")
 
 

@@ -5,6 +5,7 @@ A field's name is its flag (`--hidden`, `--log-every`) and its key in a file, it
 """
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, get_args
 
@@ -98,14 +99,14 @@ def add_flags(
     options: type[Options],
     *,
     given_only: bool = False,
-    shown: Options | None = None,
+    shown: Options | Mapping[str, Options] | None = None,
 ) -> None:
     """One flag for each field of `options`. given_only: what is not given is left out of the namespace.
-    shown: whose values the help names as defaults (by default the fields' own)."""
+    shown: whose values the help names as defaults (by default the fields' own); of several, by what they are
+    for, the first's, and where others differ, theirs; of {} none."""
     for each in fields(options):
         its_type, choices = _type(each), each.metadata["choices"]
-        default = each.default if shown is None else getattr(shown, each.name)
-        said = "" if default is None else f" (default: {default})"
+        said = _defaults(each, shown if isinstance(shown, Mapping) else {"": shown or options})
         how: dict[str, Any] = {"type": its_type, "choices": choices}
         if its_type is bool:
             how = {"action": argparse.BooleanOptionalAction}
@@ -118,6 +119,28 @@ def add_flags(
             help=f"{each.metadata['help']}{said}".replace("%", "%%"),
             **how,
         )
+
+
+def _defaults(each: Any, shown: Mapping[str, Any]) -> str:
+    """What the help says of a field's default, " (default: 100; dcgan: 64; series, text: 16)"."""
+    values = {whose: getattr(own, each.name) for whose, own in shown.items()}
+    if not values:
+        return ""
+    first = next(iter(values.values()))
+    others: dict[Any, list[str]] = {}
+    for whose, value in values.items():
+        if value != first:
+            others.setdefault(value, []).append(whose)
+    if first is None and not others:
+        return ""
+    told = [_told(first), *(f"{', '.join(whose)}: {_told(value)}" for value, whose in others.items())]
+    return f" (default: {'; '.join(told)})"
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
 
 
 def flag(name: str) -> str:

@@ -1,6 +1,7 @@
 """What a run tells people while it goes on."""
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -9,6 +10,7 @@ from typing import Any, TextIO
 
 from .watching import telling
 
+WAITED = 5.0  # seconds from one line to the next while measuring
 EVERY = 60.0  # seconds from one line to the next where there is no bar
 
 
@@ -130,6 +132,46 @@ class Progress:
             count, unit = self._reads or (1, "steps")
             self._speed = f"{telling.figure(self._since * count / self._busy)} {unit}/s"
         self._busy, self._since = 0.0, 0
+
+
+class Measuring:
+    """What `fusegen evaluate` tells on stderr while it measures: a bar where that is a terminal and tqdm is
+    installed, else a line at once, and one every few seconds after.
+
+    Called before each part with (what it is, how many parts are done, of how many).
+    """
+
+    def __init__(self, say: Callable[[str], None] | None = None, clock: Callable[[], float] = time.monotonic):
+        self._say, self._clock = say, clock
+        self._start, self._told = clock(), -math.inf
+        self._bar: Any = None
+
+    def __call__(self, what: str, done: int, parts: int) -> None:
+        now = self._clock()
+        if self._say is None and self._bar is None:
+            with contextlib.suppress(ModuleNotFoundError):
+                from tqdm import tqdm
+
+                self._bar = tqdm(total=parts, unit="part", disable=None, dynamic_ncols=True, leave=False)
+        if self._bar is not None and not self._bar.disable:
+            self._bar.total = parts
+            self._bar.set_description_str(f"measuring {what}", refresh=False)
+            self._bar.update(done - self._bar.n)
+            self._bar.refresh()
+        elif now - self._told >= WAITED:
+            self._told = now
+            past = now - self._start
+            left = f", about {telling.duration(past / done * (parts - done))} left" if done else ""
+            line = f"  measuring {what}, part {done + 1} of {parts}{left}"
+            if self._say is not None:
+                self._say(line)
+            else:
+                print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 def silence(stream: TextIO) -> None:

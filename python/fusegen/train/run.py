@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import drawing
+from ..data.files.paths import path_of
 from . import config, files
 from .checkpoint import CheckpointError, Checkpoints, export, fill
 from .config import Sections
@@ -45,7 +46,8 @@ class Run:
     one.
     """
 
-    def __init__(self, folder: Path, task_name: str, sections: Sections, run_id: str):
+    def __init__(self, folder: str | os.PathLike[str], task_name: str, sections: Sections, run_id: str):
+        folder = path_of(folder, "folder", new=True)
         self.folder, self.task_name, self.sections, self.id = folder, task_name, sections, run_id
         setup = sections["run"]
         assert isinstance(setup, RunOptions)
@@ -55,11 +57,12 @@ class Run:
         self._claim: int | None = None
 
     @classmethod
-    def create(cls, folder: Path, task_name: str, sections: Sections) -> "Run":
+    def create(cls, folder: str | os.PathLike[str], task_name: str, sections: Sections) -> "Run":
         """A new folder with its config.json.
 
         Raises FileExistsError where something is in it already, OSError where it cannot be made.
         """
+        folder = path_of(folder, "folder", new=True)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             holds = (folder / "config.json").exists()
             what = "holds a run already; --resume goes on with one" if holds else "is there and not empty"
@@ -76,9 +79,10 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: Path) -> "Run":
+    def open(cls, folder: str | os.PathLike[str]) -> "Run":
         """The run in a folder. Raises OSError or ValueError, naming what is wrong with it; `folder` is what
         the message begins with."""
+        folder = path_of(folder, "folder")
         path = folder / "config.json"
         if not path.exists():
             raise FileNotFoundError(f"folder: there is no run in {folder}: {path} is missing")
@@ -204,7 +208,7 @@ class Run:
             files.write(path, content)
         return paths
 
-    def save_curves(self, path: Path | None = None) -> Path:
+    def save_curves(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Draws the log, by default into curves.png.
 
         Raises ValueError for a run that has logged nothing, ModuleNotFoundError without matplotlib, OSError.
@@ -212,13 +216,13 @@ class Run:
         lines = read_log(self.folder)
         if not lines:
             raise ValueError(f"curves: {self.folder} has nothing in its log.jsonl yet")
-        path = path or self.folder / "curves.png"
+        path = self.folder / "curves.png" if path is None else path_of(path, "path", new=True)
         files.write(path, drawing.png(drawing.training_figure(lines)))
         return path
 
-    def export(self, model: Any, path: Path | None = None) -> Path:
+    def export(self, model: Any, path: str | os.PathLike[str] | None = None) -> Path:
         """The weights as safetensors, by default in model.safetensors; the configuration is its metadata."""
-        path = path or self.folder / "model.safetensors"
+        path = self.folder / "model.safetensors" if path is None else path_of(path, "path", new=True)
         export(model, path, {"fusegen": config.to_json(self.task_name, self.sections)})
         return path
 
@@ -262,11 +266,11 @@ class Log:
             self._writer.close()
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
+def read_log(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The lines of log.jsonl; one that a killed run left half written is passed over."""
     lines = []
     try:
-        content = (folder / "log.jsonl").read_text("utf-8", errors="replace")
+        content = (Path(folder) / "log.jsonl").read_text("utf-8", errors="replace")
     except FileNotFoundError:
         return []
     for line in content.splitlines():

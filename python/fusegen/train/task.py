@@ -64,6 +64,8 @@ class Task(Protocol):
     "higher" is, in its first measure. skipped: what of the data was left out, and why.
     notes: how the data were read, where that is not plain. curves: whether a run draws its curves, which
     takes matplotlib. reads: what a step of the whole batch reads, (how many, of what), for the speed.
+    measuring_part: called while measures are taken, before each part, with what it is, how many parts are
+    done and of how many.
     """
 
     options: ClassVar[dict[str, type[Options]]]
@@ -74,6 +76,7 @@ class Task(Protocol):
     notes: tuple[str, ...] = ()
     curves: ClassVar[bool] = False
     reads: tuple[int, str] | None = None
+    measuring_part: Callable[[str, int, int], None] = staticmethod(lambda what, done, parts: None)
 
     model: nn.Module
 
@@ -108,6 +111,12 @@ class Task(Protocol):
     def measure(self, how: Any) -> dict[str, float]:
         """All measures of the task's own model, for `fusegen evaluate`; `how` is a `measuring`."""
         return self.evaluate()
+
+    @classmethod
+    def variants(cls) -> Mapping[str, Mapping[str, Any]]:
+        """What it is told by which defaults differ, as `presets` takes it, by the name that help has for it;
+        the usual one, which has none, first."""
+        return {"": {}}
 
     def turns(self) -> tuple[Turn, ...]:
         """What is trained in a step, in order."""

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .paths import path_of
+
 
 def read_array(path: str | os.PathLike[str], name: str | None = None, argument: str = "path") -> np.ndarray:
     """The array in a .npy file, or array `name` of a .npz (which may be left out where there is one only).
@@ -19,9 +21,9 @@ def read_array(path: str | os.PathLike[str], name: str | None = None, argument: 
     path: of the file. The array is of any shape, [N] or [N, C, H, W] or another, and has the dtype that it
     has in the file.
     """
-    path = Path(path)
+    path = path_of(path, argument)
     try:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             array = _read_npz(path, name, argument)
         else:
             array = np.load(path, mmap_mode="c", allow_pickle=False)
@@ -32,7 +34,9 @@ def read_array(path: str | os.PathLike[str], name: str | None = None, argument: 
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         if str(error).startswith(f"{argument}: "):
             raise
-        raise ValueError(f"{argument}: {path} is not an array file, or is cut short: {error}") from error
+        objects = "Python objects" in str(error) or "pickle" in str(error)
+        why = "it holds Python objects, which are not loaded, or is no file of numpy's" if objects else error
+        raise ValueError(f"{argument}: {path} is not an array file, or is cut short: {why}") from error
     if array.size == 0:
         raise ValueError(f"{argument}: {path} is empty: its shape is {list(array.shape)}")
     return array
@@ -67,8 +71,10 @@ def _read_npz(path: Path, name: str | None, argument: str) -> np.ndarray:
         if name is None and len(names) == 1:
             name = names[0]
         if name not in names:
+            if not names:
+                raise ValueError(f"{argument}: {path} has no arrays")
             asked = "more than one array" if name is None else f"no array {name!r}"
-            raise ValueError(f"{argument}: {path} has {asked}: {', '.join(names) or 'none at all'}")
+            raise ValueError(f"{argument}: {path} has {asked}: {', '.join(names)}")
         member = archive.getinfo(f"{name}.npy")
         if member.compress_type != zipfile.ZIP_STORED:
             with archive.open(member) as file:

@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from .._optional import needed
+from .paths import path_of
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".aiff", ".aif")
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf")
+_FOREIGN = (".m4a", ".aac", ".wma", ".ape", ".amr", ".mp4", ".webm")  # which libsndfile does not read
 
 
 def is_sound(path: str | os.PathLike[str]) -> bool:
     """Whether a name is that of a sound file, or of a folder that has some."""
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if path.is_dir():
         return any(each.suffix.lower() in SUFFIXES for each in path.rglob("*"))
     return path.suffix.lower() in SUFFIXES
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a name is that of a sound file of a kind that is not read."""
+    return path.suffix.lower() in _FOREIGN
+
+
+def _cut_short(path: Path) -> str:
+    """Of a RIFF (.wav) or an AIFF file that ends before its header says so: how; libsndfile reads what is
+    there and says nothing. A length of 0 or of all ones is that of a stream, which says none."""
+    with open(path, "rb") as file:
+        begin, size = file.read(12), os.fstat(file.fileno()).st_size
+    order: Literal["little", "big"] = "big" if begin.startswith((b"FORM", b"RIFX")) else "little"
+    said = int.from_bytes(begin[4:8], order) + 8
+    if begin[8:] not in (b"WAVE", b"AIFF", b"AIFC") or said == 8 or said > 0xFFFFFF00 or said <= size:
+        return ""
+    return f"its header says {said:,} bytes, and it has {size:,}"
 
 
 def read_sound(path: str | os.PathLike[str], argument: str = "path") -> tuple[np.ndarray, int]:
@@ -29,8 +49,10 @@ def read_sound(path: str | os.PathLike[str], argument: str = "path") -> tuple[np
 
     path: of the file. The samples are [S, C].
     """
-    soundfile = needed("soundfile", "soundfile")
+    soundfile, path = needed("soundfile", "soundfile"), path_of(path, argument)
     try:
+        if why := _cut_short(path):
+            raise ValueError(f"{argument}: {path} is cut short: {why}")
         with open(path, "rb") as file:
             values, rate = soundfile.read(file, dtype="float64", always_2d=True)
     except OSError as error:

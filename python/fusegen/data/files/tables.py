@@ -6,20 +6,25 @@ own sniffers read `0,5;0,25` as three columns, and DuckDB's leaves out rows of a
 
 from __future__ import annotations
 
+import codecs
 import csv
+import gzip
 import io
 import math
 import os
+import re
+import zlib
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._optional import needed
+from .kinds import kind_of
+from .paths import path_of
 
-SUFFIXES = (".csv", ".tsv")
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 SPACES = "spaces"  # a delimiter: any run of white space
 _DELIMITERS = {",": ",", ";": ";", "\t": "\t", "|": "|", SPACES: r"\s+"}
 _NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": SPACES, " ": SPACES}
@@ -39,6 +44,13 @@ _MISSING = {
     "nil",
     "<na>",
     "missing",
+}
+_TEXT, _NAME = "text", 40  # the column that is read where none is named; letters of a name that are shown
+_MARKS = {  # the longer ones first: one begins with another
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
 }
 _LOOKED_AT = 1000  # lines by which a delimiter is judged
 
@@ -85,8 +97,10 @@ def read_table(
     path: of the file.
     """
     text, encoding = _decoded(path, argument)
-    text = "\n".join(line for line in text.split("\n") if not _is_remark(line))
     asked = _asked_delimiter(delimiter)
+    if (named := re.match(r"sep=(.)\n", text)) is not None:  # as spreadsheets write it
+        asked, text = asked or named[1], text[named.end() :]
+    text = "\n".join(line for line in text.split("\n") if not _is_remark(line))
     if decimal not in (None, ".", ","):
         raise ValueError(f"decimal: expected '.' or ',', got {decimal!r}")
     if asked is None:
@@ -100,6 +114,7 @@ def read_table(
     numbers = readings[mark]
     headed = _is_headed(cells, numbers) if header is None else header
     names = [cell.strip() for cell in cells[0]] if headed else [str(i) for i in range(cells.shape[1])]
+    unnamed = not names[0]
     names = [name or f"column {i + 1}" for i, name in enumerate(names)]
     first = [cell for cell in cells[0] if _is_number(cell, mark)] if headed else []
     if headed:
@@ -108,6 +123,9 @@ def read_table(
         raise ValueError(f"{argument}: {path} holds names but no values")
     kept, left_out = [], []
     for j, name in enumerate(names):
+        if headed and j == 0 and len(names) > 1 and unnamed and _counts(numbers[:, 0]):
+            left_out.append(f"{path}: column 1 has no name, and counts the rows from {numbers[0, 0]:g}")
+            continue
         if np.isfinite(numbers[:, j]).any():
             kept.append(j)
             continue
@@ -132,20 +150,38 @@ def read_table(
         notes.append(f"columns are parted by {_spoken(asked)}")
     if mark == ",":
         notes.append("a comma is the decimal mark")
+    twice = sorted(name for name, count in Counter(names[j] for j in kept).items() if count > 1)
+    if twice:
+        notes.append(f"several columns have one name: {', '.join(twice)}")
     if first and header is None:
         notes.append(f"the first row holds names, {first[0].strip()!r} among them")
     return Table(tuple(names[j] for j in kept), numbers[:, kept], tuple(left_out), tuple(notes))
 
 
-def read_text_column(path: str | os.PathLike[str], column: str, argument: str = "path") -> list[str]:
-    """The cells of a column of a .csv or .tsv file whose first row holds names. Errors as in `read_table`;
-    ValueError too where there is no column of that name."""
-    text, _ = _decoded(path, argument)
+def read_text_column(
+    path: str | os.PathLike[str], column: str | None, argument: str = "path"
+) -> tuple[list[str], tuple[str, ...]]:
+    """The cells of a column of a .csv or .tsv file whose first row holds names, by default of "text", and
+    remarks on how they were read. Errors as in `read_table`; ValueError too, naming those that there are,
+    where there is no column of that name."""
+    text, encoding = _decoded(path, argument)
     lines = _parse(text, _find_delimiter(text, None), path, argument)
     names = [cell.strip() for cell in lines[0]]
-    if column not in names:
-        raise ValueError(f"{argument}: {path} has no column {column!r}: {', '.join(names)}")
-    return list(lines[1:, names.index(column)])
+    wanted = _TEXT if column is None else column
+    if wanted not in names:
+        there = ", ".join(name[:_NAME] for name in names)
+        if column is None:
+            raise ValueError(
+                f"{argument}: {path} is a table: --column says which of its columns is the text, of {there}; "
+                "to read all of it as it is, commas too, name it .txt"
+            )
+        raise ValueError(f"{argument}: {path} has no column {column!r}: {there}; --column names one of them")
+    if names.count(wanted) > 1:
+        raise ValueError(f"{argument}: {path} has {names.count(wanted)} columns named {wanted!r}")
+    notes = ["it is not UTF-8, and was read as Windows-1252"] if encoding == "cp1252" else []
+    if column is None:
+        notes.append(f"{path}: the column {wanted!r} is read, of {', '.join(names)}; --column names another")
+    return list(lines[1:, names.index(wanted)]), tuple(notes)
 
 
 # ---- parts ------------------------------------------------------------------------------------------
@@ -154,19 +190,32 @@ def read_text_column(path: str | os.PathLike[str], column: str, argument: str = 
 def _decoded(path: str | os.PathLike[str], argument: str) -> tuple[str, str]:
     """The text, and the encoding that it is in."""
     try:
-        content = Path(path).read_bytes()
+        content = path_of(path, argument).read_bytes()
     except OSError as error:
+        if error.strerror is None:
+            raise
         raise type(error)(f"{argument}: cannot read {path}: {error.strerror}") from error
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(f"{argument}: {path} is not gzip, or is cut short: {error}") from error
+    if kind := kind_of(content):
+        raise ValueError(f"{argument}: {path} is not a table of text, but {kind}")
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8-sig")
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        if error.encoding == "utf-16" or 0 in content:
-            raise ValueError(f"{argument}: {path} is not a table of text: {error}") from error
+        if encoding != "utf-8-sig" or 0 in content:
+            hint = "" if encoding != "utf-8-sig" else " (UTF-16 without a byte order mark? then convert it)"
+            raise ValueError(f"{argument}: {path} is not a table of text: {error}{hint}") from error
         encoding = "cp1252"  # names with accents; numbers are the same in it
         text = content.decode(encoding, "replace")
     if "\0" in text:
-        raise ValueError(f"{argument}: {path} is not a table of text: character {text.index(chr(0))} is NUL")
+        raise ValueError(
+            f"{argument}: {path} is not a table of text: character {text.index(chr(0))} is NUL "
+            "(UTF-16 without a byte order mark? then convert it)"
+        )
     if not text.strip():
         raise ValueError(f"{argument}: {path} is empty")
     return text.replace("\r\n", "\n").replace("\r", "\n"), encoding
@@ -257,6 +306,11 @@ def _as_numbers(cells: np.ndarray, decimal: str) -> np.ndarray:
         found[:, j] = pandas.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     found[~np.isfinite(found)] = np.nan
     return found
+
+
+def _counts(column: np.ndarray) -> bool:
+    """Whether a column is row numbers, from 0 or 1 on, as data frames write them."""
+    return len(column) > 1 and column[0] in (0, 1) and bool((np.diff(column) == 1).all())
 
 
 def _is_headed(cells: np.ndarray, numbers: np.ndarray) -> bool:

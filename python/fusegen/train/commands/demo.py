@@ -12,10 +12,11 @@ from ..._backend import cpu_rule
 from ..._info import told
 from ...data import Text, pydocs, read_text
 from ..compare import Comparison
+from ..config import check_idle, given
 from ..errors import NotEnoughMemory, typed
 from ..loop import History, fit
 from ..options import FitOptions, add_flags, from_flags
-from ..tasks.text import BITS, TextOptions, TextTask
+from ..tasks.text import BITS, TextData, TextOptions, TextTask
 from .refusal import as_flag, refuse
 
 PROMPT, SAMPLE, TEMPERATURE = b"The ", 400, 0.7
@@ -29,13 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text", metavar="PATH", help="a text file, or a folder of them (default: Python's own)"
     )
-    add_flags(parser, TextOptions)
-    add_flags(parser, FitOptions)
+    add_flags(parser, TextOptions, given_only=True)
+    add_flags(parser, FitOptions, given_only=True)
 
 
 def run(parsed: argparse.Namespace) -> int:
     try:
         model, how = from_flags(TextOptions, parsed), from_flags(FitOptions, parsed)
+        sections = {"model": model, "data": TextData(), "fit": how}
+        check_idle(TextTask, sections, given(parsed, sections))
     except ValueError as error:
         return refuse(parsed, as_flag(error, parsed))
     try:
@@ -82,6 +85,8 @@ class Demo:
         text, options = self.text, self.options
         weights = sum(p.numel() for p in self.task.model.parameters())
         print(f"text      {text.name}, {len(text):,} bytes; the last 10 % are held out, never trained on")
+        for note in text.notes:
+            print(f"          {note}")
         for left_out in text.skipped:
             print(f"          left out: {left_out}")
         print(

@@ -4,7 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..progress import Measuring
 from ..run import Run
+from ..watching.telling import direction
 from .existing_run import Flags, add_checkpoint, asked, check_idle, moved, revive, run_of
 from .existing_run import add_words as add_arguments
 from .refusal import Refused, as_flag, refuse
@@ -32,12 +34,18 @@ def run(parsed: argparse.Namespace) -> int:
         check_idle(task, how, given)
         if state["fingerprint"] != task.fingerprint():
             print("fusegen evaluate: these are not the data that the run was trained on", file=sys.stderr)
-        measures = task.measure(how)
+        task.measuring_part = told = Measuring()
+        told("what the model does", 0, 1)
+        try:
+            measures = task.measure(how)
+        finally:
+            told.close()
         if given.curves is not None:
             run.save_curves(Path(given.curves))
     except Refused as error:
         return refuse(parsed, as_flag(error, parsed))
     print(f"step  {state['step']}")
     for name, value in measures.items():
-        print(f"{name}  {value:.6g}")
+        way = f"  ({which})" if (which := direction(name)) else ""
+        print(f"{name}  {value:.6g}{way}")
     return 0

@@ -1,13 +1,18 @@
 """What is said of wrong arguments or data: one line that names them, and exit status 2."""
 
 import argparse
+import dataclasses
 import os
 import sys
 import time
+from collections.abc import Callable, Iterable
+from typing import Any
 
+from .. import config
 from ..checkpoint import CheckpointError
 from ..config import nearest
-from ..options import flag
+from ..options import Options, flag
+from ..tasks import TASKS, find_task
 from ..workers import Workers
 
 # What is wrong with the arguments or the data, as opposed to what went wrong while training.
@@ -29,14 +34,48 @@ def refuse(parsed: argparse.Namespace, reason: object, workers: Workers | None =
 
 
 def refuse_unknown(parser: argparse.ArgumentParser, unknown: list[str]) -> None:
-    """Exits as argparse does where flags are left over, naming the nearest."""
+    """Exits as argparse does where flags are left over, naming whose they are, or the nearest."""
     if not unknown:
         return
     known = [name for action in parser._actions for name in action.option_strings]
-    word = unknown[0].partition("=")[0]
+    word = next((each for each in unknown if each.startswith("-")), unknown[0]).partition("=")[0]
+    if whose := owners(word, parser.prog):
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}; {word} is an option of {whose}")
     close = nearest(word if word.startswith("--") else f"-{word}", known) if word.startswith("-") else ""
     hint = close if "did you mean" in close else "; --help shows all"
     parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+
+def owners(word: str, prog: str) -> str:
+    """The commands and tasks that have an option, in words; "" where none has. prog: the command that has
+    not, "fusegen train text" or "fusegen sample RUN"."""
+    if not word.startswith("--"):
+        return ""
+    command = prog.split()[1] if " " in prog else ""
+    name = "" if "=" in word else word.removeprefix("--").replace("-", "_")
+    names = {name, f"{name}_", name.removeprefix("no_")}
+    kinds: dict[str, Callable[[Any], Iterable[type[Options]]]] = {
+        "train": lambda task: config.classes(task).values(),
+        "sample": lambda task: (task.sampling,),
+        "evaluate": lambda task: (task.measuring,),
+    }
+    found: dict[str, list[str]] = {}
+    for each, classes in kinds.items():
+        for task in TASKS:
+            fields = [field for cls in classes(find_task(task)) for field in dataclasses.fields(cls)]
+            if any(field.name in names and (field.name != name[3:] or _is_bool(field)) for field in fields):
+                found.setdefault(each, []).append(task)
+    if command in found:  # of other tasks than this one
+        return f"{_listed(found[command])}, not of this task"
+    return " and ".join(f"fusegen {each} ({_listed(of)})" for each, of in found.items())
+
+
+def _is_bool(field: Any) -> bool:
+    return field.type in (bool, "bool")
+
+
+def _listed(names: list[str]) -> str:
+    return "every task" if len(names) == len(TASKS) else ", ".join(names)
 
 
 def as_flag(error: BaseException, parsed: argparse.Namespace) -> str:

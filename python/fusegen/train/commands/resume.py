@@ -25,8 +25,8 @@ def _add(parser: argparse.ArgumentParser, run: Run | None) -> None:
     kinds = COMMON if run is None else config.classes(find_task(run.task_name))
     for section in COMMON:
         group = parser.add_argument_group(f"{section}: in place of the run's own")
-        shown = None if run is None else run.sections[section]
-        add_flags(group, kinds[section], given_only=True, shown=shown)
+        # Without a run nobody knows what its own are.
+        add_flags(group, kinds[section], given_only=True, shown={} if run is None else run.sections[section])
 
 
 FLAGS = Flags(_add)

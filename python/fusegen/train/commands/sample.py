@@ -37,6 +37,8 @@ def run(parsed: argparse.Namespace) -> int:
         task, state = revive(run, given.checkpoint, given.device, data=False)
         check_idle(task, how, given)
         content = task.sample(how)
+        for note in task.notes if given.data is None else ():  # of what was asked for; else of the data
+            print(f"fusegen sample: {note}", file=sys.stderr)
         if given.out is None:
             shown = sys.stdout
             if ".txt" in content:

@@ -98,7 +98,7 @@ class _Session:
                 return refuse(parsed, as_flag(error, parsed), workers)
             _introduce(run, task, workers, which, anew=not created and which is None)
             try:
-                fit(task, options, setup=setup, run=run, resume=which, workers=workers)
+                measured = fit(task, options, setup=setup, run=run, resume=which, workers=workers)
             except CheckpointError as error:
                 return refuse(parsed, error, workers)
             except (ValueError, ModuleNotFoundError) as error:
@@ -107,7 +107,7 @@ class _Session:
             except (Stopped, Collapsed, FloatingPointError, OSError, KeyboardInterrupt) as error:
                 return self._ended_early(run, error)
             if workers.first:
-                print(f"\ndone: {run.folder}; fusegen sample {run.folder} lets it write or draw")
+                print(_ended(run, options.steps, trained=bool(measured)))
             workers.leave()
             return 0
         except (RuntimeError, MemoryError) as error:
@@ -207,6 +207,16 @@ def _first_then_others(workers: Workers, parsed: argparse.Namespace, action: Cal
         if error is not None:
             raise error
     return value
+
+
+def _ended(run: Run, steps: int, *, trained: bool) -> str:
+    """What is said of a run that has done its steps, now or before (a last step is always measured)."""
+    if trained:
+        return f"\ndone: {run.folder}; fusegen sample {run.folder} lets it write or draw"
+    return (
+        f"finished before: all {steps} steps of {run.folder} are done, and nothing was trained; "
+        f"fusegen resume {run.folder} --steps {2 * steps} trains on, to step {2 * steps}"
+    )
 
 
 def _introduce(run: Run, task: Any, workers: Workers, which: str | None, *, anew: bool) -> None:

@@ -36,9 +36,10 @@ def _filler(name: str) -> Callable[[CommandParser], None]:
         parser.add_argument("--save-config", metavar="FILE", help="write all options to this file, and stop")
         parser.add_argument("--resume", action="store_true", help="go on with the run, if it has begun")
         task = find_task(name)
-        shown = config.defaults(task)
+        usual = {whose: config.defaults(task, given) for whose, given in task.variants().items()}
         for section, options in config.classes(task).items():
-            add_flags(parser.add_argument_group(section), options, given_only=True, shown=shown[section])
+            shown = {whose: own[section] for whose, own in usual.items()}
+            add_flags(parser.add_argument_group(section), options, given_only=True, shown=shown)
 
     return fill
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...data.files import tables
 
-_ROWS = (".parquet", ".json", ".jsonl")  # files that the `datasets` library reads
+_ROWS = (".parquet", ".json", ".jsonl", ".ndjson")  # files that the `datasets` library reads
 _ARRAYS = (".npy", ".npz")
 
 

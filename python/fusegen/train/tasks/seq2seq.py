@@ -11,14 +11,17 @@ from torch import Tensor
 
 from ..._modes import evaluating
 from ...data import Fetched, Pairs, Ragged, Shuffled, Vocabulary, read_pairs
+from ...data.vocabulary import cut, visible
 from ...metrics import bleu, exact_match, perplexity
 from ...metrics.translation import check_sacrebleu
 from ...models import Seq2Seq
 from ..options import CELLS, FitOptions, Options, option
 from ..task import Task
 from ..workers import Shard
+from .batch import check_batch
 from .held_out import keep_json, kept_json, parted
 from .idle import of_vocabulary
+from .prompt import check_known
 from .token_sequences import TOKENS, count_tokens, decoded, encoded, read_vocabulary, vocabulary_of
 
 __all__ = ["LOSS", "Seq2SeqData", "Seq2SeqFit", "Seq2SeqOptions", "Seq2SeqSampling", "Seq2SeqTask"]
@@ -148,11 +151,7 @@ class Seq2SeqTask(Task):
             return cls(options, source, (source_words, target_words), kept_json(shown, argument))
         check_sacrebleu()
         training, held_out = _read(source, argument)
-        if len(training) < options.batch:
-            raise ValueError(
-                f"{argument}: too short: one step reads {options.batch} pairs (batch), and there are "
-                f"{len(training)} to learn from"
-            )
+        check_batch(options.batch, Seq2SeqOptions().batch, len(training), "pairs", held_out=len(held_out))
         source_words, target_words = (
             vocabulary_of(source.tokens, texts, source.vocabulary, path, argument)
             for texts, path in zip((training.sources, training.targets), kept, strict=True)
@@ -219,7 +218,9 @@ class Seq2SeqTask(Task):
         device = model.output.weight.device
         sources, targets = self._encoded(self.held_out)
         nats, written = 0.0, [""] * len(sources)
-        for index in sources.lengths.argsort(stable=True).split(_BATCH):
+        parts = sources.lengths.argsort(stable=True).split(_BATCH)
+        for number, index in enumerate(parts):
+            self.measuring_part("held-out pairs", number, len(parts))
             source, source_lengths = sources.padded(index)
             target, target_lengths = targets.padded(index)
             source = source.to(device)
@@ -238,6 +239,8 @@ class Seq2SeqTask(Task):
         if how.source is None:
             order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(how.seed))
             examples = [self.examples[i] for i in order[: how.count].tolist()]
+        else:
+            self.notes = self._read_as(how.source)
         tokens, lengths = encoded(self.vocabularies[0], [each[0] for each in examples]).padded()
         tokens = tokens.to(model.output.weight.device)
         written = self._written(model, tokens, lengths, how.beam, how.length_penalty)
@@ -247,6 +250,18 @@ class Seq2SeqTask(Task):
             if expected not in (None, found):
                 shown.append(f"     ({expected})")
         return {".txt": "\n".join(shown) + "\n"}
+
+    def _read_as(self, source: str) -> tuple[str, ...]:
+        """Remarks on a text that is given. Raises ValueError for one of which the model knows nothing."""
+        vocabulary = self.vocabularies[0]
+        if not source:
+            raise ValueError("source: expected at least one character, got none")
+        unknown = vocabulary.unknown_in(source)
+        known = (each for each in cut(source, vocabulary.kind) if each.strip() and each not in unknown)
+        if unknown and next(known, None) is None:
+            check_known("source", source, vocabulary)
+        named = ", ".join(repr(visible(each)) for each in unknown)
+        return (f"--source: {named} read as unknown: not in this run's vocabulary",) if unknown else ()
 
     def fingerprint(self) -> str:
         made = hashlib.sha256()

@@ -16,6 +16,7 @@ from ...models import SequenceVAE
 from ..options import CELLS, FitOptions, Options, option
 from ..task import Task
 from ..workers import Shard
+from .batch import check_batch
 from .fingerprint import fingerprint_of
 from .held_out import keep_json, kept_json, parted
 from .idle import of_rows, of_vocabulary
@@ -67,7 +68,8 @@ class SequenceVAEData(Options):
 
     data: str = option(
         "unicode",
-        "unicode: the names of its characters; pydocs, a text file, a folder of them, or hf:NAME",
+        "unicode: the names of its characters; pydocs, a text file, a folder of them, a column of .parquet, "
+        ".json, .csv or .tsv, or hf:NAME",
         place=("pydocs", "unicode"),
     )
     unit: str = option("line", "what a sequence is", ("line", "sentence"))
@@ -79,7 +81,7 @@ class SequenceVAEData(Options):
     )
     column: str | None = option(
         None,
-        "of rows (hf:, .parquet, .json: by default text), of a .csv or .tsv; the array's name in an .npz",
+        "of rows (hf:, .parquet, .json, .csv, .tsv), by default text; the array's name in an .npz",
     )
     split: str = option("train", "of an hf: dataset")
     importance: int = option(20, "draws for the importance-weighted bound; 0: not measured", least=0)
@@ -138,6 +140,7 @@ class SequenceVAETask(Task):
         texts: tuple[Sequence[str], Sequence[str]] | None = None,
         seed: int = 0,
         skipped: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
     ):
         self.model = SequenceVAE(
             len(vocabulary),
@@ -159,7 +162,7 @@ class SequenceVAETask(Task):
         self._kl_weight, self.reads = 1.0, (options.batch, f"{source.unit}s")
         if texts is not None:
             self.training, self.held_out = (encoded(vocabulary, part) for part in texts)
-            self.skipped = skipped
+            self.skipped, self.notes = skipped, notes
 
     @classmethod
     def from_options(
@@ -172,12 +175,9 @@ class SequenceVAETask(Task):
             vocabulary = read_vocabulary(kept, source.tokens, argument)
             return cls(options, source, vocabulary, kept_json(shown, argument))
         check_sacrebleu()
-        learn, held_out, skipped = _read(source, argument)
-        if len(learn) < options.batch:
-            raise ValueError(
-                f"{argument}: too short: one step reads {options.batch} {source.unit}s (batch), and there "
-                f"are {len(learn)} to learn from"
-            )
+        learn, held_out, (skipped, notes) = _read(source, argument)
+        usual = SequenceVAEOptions().batch
+        check_batch(options.batch, usual, len(learn), f"{source.unit}s", held_out=len(held_out))
         vocabulary = vocabulary_of(source.tokens, learn, source.vocabulary, kept, argument)
         examples = held_out[:_EXAMPLES]
         if shown and not shown.exists():
@@ -190,6 +190,7 @@ class SequenceVAETask(Task):
             texts=(learn, held_out),
             seed=sections["fit"].seed,
             skipped=skipped,
+            notes=notes,
         )
 
     @classmethod
@@ -300,8 +301,10 @@ class SequenceVAETask(Task):
         return tokens.to(model.output.weight.device), lengths
 
 
-def _read(source: SequenceVAEData, argument: str) -> tuple[list[str], list[str], tuple[str, ...]]:
-    """(texts to learn from, texts held out, what was left out), each text once."""
+def _read(
+    source: SequenceVAEData, argument: str
+) -> tuple[list[str], list[str], tuple[tuple[str, ...], tuple[str, ...]]]:
+    """(texts to learn from, texts held out, (what was left out, how they were read)), each text once."""
     text = open_text(source.data, argument, utf8=True, column=source.column, split=source.split)
     if text.vocabulary.kind == "ids":
         raise ValueError(
@@ -319,4 +322,5 @@ def _read(source: SequenceVAEData, argument: str) -> tuple[list[str], list[str],
     skipped = text.skipped
     if long := len(found) - len(texts):
         skipped += (f"{long} {source.unit}s of more than {source.longest} {source.tokens}s (longest)",)
-    return [texts[i] for i in learn.tolist()], [texts[i] for i in held_out.tolist()], skipped
+    said = skipped, text.notes
+    return [texts[i] for i in learn.tolist()], [texts[i] for i in held_out.tolist()], said

@@ -22,7 +22,7 @@ from ..task import Task
 from ..workers import Shard
 from .fingerprint import fingerprint_of
 from .idle import of_rows, of_vocabulary
-from .prompt import USUAL, prompt_from, prompt_of
+from .prompt import USUAL, check_known, prompt_from, prompt_of
 
 __all__ = ["BITS", "TextBatches", "TextData", "TextOptions", "TextSampling", "TextTask"]
 
@@ -71,8 +71,8 @@ class TextData(Options):
 
     data: str = option(
         "pydocs",
-        "pydocs, a text file, a folder of them, .parquet, .json or .jsonl, token numbers in .npy or .npz, or "
-        "hf:NAME",
+        "pydocs, a text file, a folder of them, a column of .parquet, .json, .jsonl, .csv or .tsv, token "
+        "numbers in .npy or .npz, or hf:NAME",
         place=("pydocs", "unicode"),
     )
     tokens: str = option(
@@ -83,7 +83,7 @@ class TextData(Options):
     vocabulary: int = option(10_000, "most frequent characters or words that are kept", least=1)
     column: str | None = option(
         None,
-        "of rows (hf:, .parquet, .json: by default text), of a .csv or .tsv; the array's name in an .npz",
+        "of rows (hf:, .parquet, .json, .csv, .tsv), by default text; the array's name in an .npz",
     )
     split: str = option("train", "of an hf: dataset")
     stream: bool = option(False, "read rows while training, for data that fit neither memory nor disk")
@@ -120,7 +120,7 @@ class TextSampling(Options):
     top_p: float | None = option(
         None, "draw from the likeliest tokens whose chances reach P", least=0, most=1, open_below=True
     )
-    beams: int | None = option(
+    beam: int | None = option(
         None, "write the likeliest text that beam search with N beams finds, drawing nothing", least=1
     )
     seed: int = option(0, "of the draws", least=0, most=2**63 - 1)
@@ -153,7 +153,7 @@ class TextTask(Task):
         self.prompt = prompt_of(text) if text else USUAL
         if text is None:
             return
-        self._tokens, self.skipped = text.tokens, text.skipped
+        self._tokens, self.skipped, self.notes = text.tokens, text.skipped, text.notes
         if stream is not None:
             held_out = text.tokens
         else:
@@ -163,7 +163,8 @@ class TextTask(Task):
                 unit = "tokens" if made_of in ("ids", "tokenizer") else f"{made_of}s"
                 raise ValueError(
                     f"{argument}: too short: one step reads {batch} x {chunk} {unit} (batch x chunk), and "
-                    f"the first 90 % of {text.name} are {training.numel()}"
+                    f"the first 90 % of {text.name} are {training.numel()}, the rest is held out"
+                    f"{_that_fit(training.numel(), batch, chunk)}"
                 )
             self._lanes = Lanes(training, batch, chunk, drop_last=True)
             # The last training byte comes first, so that every held-out byte is a target.
@@ -236,8 +237,8 @@ class TextTask(Task):
     def idle_in(self, how: Any) -> dict[str, str]:
         if not isinstance(how, TextSampling):
             return {}
-        if how.beams is not None:
-            return dict.fromkeys(("temperature", "seed"), "--beams draws nothing")
+        if how.beam is not None:
+            return dict.fromkeys(("temperature", "seed"), "--beam draws nothing")
         likeliest = "--temperature 0 takes the likeliest token always"
         return {} if how.temperature else dict.fromkeys(("top_k", "top_p", "seed"), likeliest)
 
@@ -279,6 +280,7 @@ class TextTask(Task):
         """-log p of all held-out tokens."""
         nats, state, device = 0.0, None, model.embedding.weight.device
         for index in range(len(self._held_out)):
+            self.measuring_part("held-out text", index, len(self._held_out))
             tokens, targets = (each.to(device) for each in self._held_out[index])
             logits, state = model(tokens, state)
             nats += F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
@@ -294,10 +296,9 @@ class TextTask(Task):
         if how.prompt is not None:
             if not prompt.numel():
                 raise ValueError("prompt: expected at least one character, got none")
-            if self.vocabulary.unknown is not None and (prompt == self.vocabulary.unknown).any():
-                raise ValueError(f"prompt: {how.prompt!r} has what is not in the vocabulary of this run")
+            check_known("prompt", how.prompt, self.vocabulary)
         drawing = (how.temperature, how.top_k, how.top_p, how.seed)
-        drawn = model.generate(prompt.long(), how.length, *drawing, beams=how.beams)
+        drawn = model.generate(prompt.long(), how.length, *drawing, beam=how.beam)
         assert isinstance(drawn, Tensor)  # as the prompt is
         return {".txt": self.vocabulary.decode(torch.cat([prompt.long(), drawn]))}
 
@@ -342,6 +343,13 @@ def _model(options: TextOptions, vocabulary: Vocabulary) -> TextLSTM:
         activation_penalty=options.ar,
         temporal_penalty=options.tar,
     )
+
+
+def _that_fit(count: int, batch: int, chunk: int) -> str:
+    """What to give for a text of so many tokens to learn from; "" where nothing fits."""
+    while batch * chunk >= count and (batch > 1 or chunk > 2):
+        batch, chunk = (batch // 2, chunk) if batch > 1 and (batch > 4 or chunk <= 8) else (batch, chunk // 2)
+    return f"; give --batch {batch} --chunk {chunk}, or more text" if batch * chunk < count else ""
 
 
 def _opened(source: TextData, vocabulary: Vocabulary | None, argument: str) -> tuple[Text, TextStream | None]:

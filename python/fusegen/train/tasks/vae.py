@@ -1,7 +1,7 @@
 """Pictures as a task for the variational autoencoders: the ELBO, and pictures of what was learnt."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ...models import VAE, ConvVAE
 from ..options import FitOptions, Options, option
 from ..task import Task, Turn
 from ..workers import Shard
+from .batch import check_batch
 from .examples import COLUMNS, Examples, same_class
 from .fingerprint import fingerprint_of
 from .held_out import parted
@@ -63,6 +64,9 @@ class VAEData(Options):
         "digits",
         "digits, a folder of images or of MNIST's or CIFAR's files, .npy, .npz, or hf:NAME",
         place=("digits",),
+    )
+    size: int | None = option(
+        None, "pixels of a side that images are brought to; by default as they are, all of one size", least=2
     )
     binarise: str | None = option(
         None,
@@ -144,6 +148,7 @@ class VAETask(Task):
         if images is not None:
             self.training, self.held_out = images
             self.skipped = tuple(dict.fromkeys((*images[0].skipped, *images[1].skipped)))
+            self.notes = tuple(dict.fromkeys((*images[0].notes, *images[1].notes)))
 
     @classmethod
     def from_options(
@@ -162,7 +167,7 @@ class VAETask(Task):
         training, held_out = _read(source, argument)
         if options.conditional and training.labels is None:
             raise ValueError(f"conditional: {training.name} has no labels")
-        Shuffled(len(training), options.batch, 0)  # refuses a batch that is too large
+        check_batch(options.batch, VAEOptions().batch, len(training), "images", held_out=len(held_out))
         examples = Examples.of(training, held_out, options.conditional)
         task = cls(options, source, examples, (training, held_out), sections["fit"])
         if kept and not kept.exists():
@@ -311,9 +316,9 @@ class VAETask(Task):
 def _read(source: VAEData, argument: str) -> tuple[Images, Images]:
     """(the images to learn from, those held out)."""
     split = source.split if source.data.startswith("hf:") else "train"
-    images = read_images(source.data, argument, split=split, column=source.column)
+    images = read_images(source.data, argument, split=split, column=source.column, size=source.size)
     if source.held_out is None and has_test_split(source.data):
-        test = read_images(source.data, argument, split="test")
+        test = read_images(source.data, argument, split="test", size=source.size)
         if test.pixels.shape[1:] != images.pixels.shape[1:]:
             raise ValueError(
                 f"{argument}: the test images are {list(test.pixels.shape[1:])}, the others "
@@ -327,7 +332,7 @@ def _read(source: VAEData, argument: str) -> tuple[Images, Images]:
 
 def _part(images: Images, index: Tensor) -> Images:
     labels = None if images.labels is None else images.labels[index]
-    return Images(images.name, images.pixels[index], labels, images.classes, images.skipped)
+    return replace(images, pixels=images.pixels[index], labels=labels)
 
 
 def _model(options: VAEOptions, examples: Examples) -> VAE | ConvVAE:

@@ -6,6 +6,29 @@ from collections.abc import Mapping
 
 # How the names of figures end that stand beside another measure's, and what people read.
 _BESIDE = {" of a Gaussian fit": "Gaussian fit", " of the data": "the data"}
+_OTHERS = ("a Gaussian fit", "an AR(", "the data", "a bigram model")
+_LOWER, _HIGHER = "lower is better", "higher is better"
+# How the names of measures begin, and which way is better; what none begins is judged beside the data's.
+_DIRECTIONS = {
+    "held-out": _LOWER, "nats": _LOWER, "perplexity": _LOWER, "unknown %": _LOWER, "log likelihood": _HIGHER,
+    "exact %": _HIGHER, "BLEU of the sources": "", "BLEU": _HIGHER, "self-BLEU": _LOWER,
+    "discriminative score": _LOWER, "predictive score": _LOWER, "log-spectral distance": _LOWER,
+    "marginal error": _LOWER, "autocorrelation error": _LOWER, "cross-correlation error": _LOWER,
+    "bigram divergence": _LOWER, "unique share": _HIGHER, "copied share": _LOWER,
+    "digits Frechet distance": _LOWER, "Frechet distance": _LOWER, "FID": _LOWER, "KID": _LOWER,
+    "IS": _HIGHER,
+    "of a Gaussian fit's": _LOWER, "digits kernel distance": _LOWER, "kernel distance": _LOWER,
+    "digits classifier score": _HIGHER, "classifier score": _HIGHER, "digits precision": _HIGHER,
+    "digits recall": _HIGHER, "precision": _HIGHER, "recall": _HIGHER, "share read": _HIGHER,
+}  # fmt: skip
+
+
+def direction(name: str) -> str:
+    """ "lower is better" or "higher is better" of a measure; "" where neither is said: of what it is held
+    against, of a spread, and of what is neither good nor bad by itself (a KL divergence, active units)."""
+    if name.endswith(", deviation") or any(f" of {whose}" in name for whose in _OTHERS):
+        return ""
+    return next((told for begin, told in _DIRECTIONS.items() if name.startswith(begin)), "")
 
 
 def figure(value: float) -> str:

@@ -111,7 +111,10 @@ class Characters(Source):
         contestants = {"": tokens}
         if how.beside:
             contestants |= self.beside(how.samples, random)
-        found = {whose: self.written(each) for whose, each in contestants.items()}
+        found = {}
+        for number, (whose, each) in enumerate(contestants.items()):
+            self.told(f"text{whose or ' of the GAN'}", number, len(contestants))
+            found[whose] = self.written(each)
         names = dict.fromkeys(name for measures in found.values() for name in measures)
         return {f"{name}{whose}": found[whose][name] for name in names for whose in found}
 

@@ -65,29 +65,19 @@ def is_text(name: str) -> bool:
     return name in TEXTS or name.lower().endswith(".txt")
 
 
-def _by_arch(section: str, name: str, default: Any, help: str, **bounds: Any) -> Any:
-    """An option with mlp's default, whose help tells the others'."""
-    others = (
-        f"{arch} {preset[section][name]}"
-        for arch, preset in PRESETS.items()
-        if name in preset.get(section, {})
-    )
-    return option(default, f"{help}; {', '.join(others)}", **bounds)
-
-
 @dataclass(frozen=True, kw_only=True)
 class GanModel(Options):
     """Which GAN. Raises TypeError or ValueError, naming the field, for a wrong value."""
 
     arch: str = option("mlp", "dense or convolutional networks for images, recurrent ones for series", ARCHS)
-    noise: int = _by_arch("model", "noise", 100, "length of the noise, for recurrent of each step", least=1)
+    noise: int = option(100, "length of the noise, for recurrent of each step", least=1)
     conditional: bool = option(False, "learn the classes that the data have, to be asked for one")
     spectral_norm: bool = option(False, "spectral norm on the discriminator's weights")
     widths: str = option("256,512", "mlp: units of the generator's inner layers")
     critic_widths: str = option("256,256", "mlp: units of the discriminator's inner layers")
     width: int = option(32, "dcgan: channels of the convolutions next to the image", least=1)
     cell: str = option("lstm", "recurrent: cell of both networks", ("lstm", "gru"))
-    hidden: int = _by_arch("model", "hidden", 64, "recurrent: units in a layer", least=1)
+    hidden: int = option(64, "recurrent: units in a layer", least=1)
     layers: int = option(1, "recurrent: layers", least=1)
     bidirectional: bool = option(False, "recurrent: the discriminator reads both ways")
     residual: bool = option(
@@ -111,11 +101,10 @@ class GanData(Options):
         None,
         "images: digits, photos, a folder of images, MNIST's or CIFAR's files, .npy, .npz, hf:NAME; for "
         "recurrent: prices, eeg, sines, watch, a .npy, .csv, .tsv, .wav, .flac, .ogg or .aiff, a folder of "
-        "sounds, pydocs or a .txt "
-        "(default: digits; for recurrent prices)",
+        "sounds, pydocs or a .txt; by default digits, for recurrent prices",
         place=("digits", "photos", "prices", "eeg", "sines", "watch", "pydocs"),
     )
-    batch: int = _by_arch("data", "batch", 64, "real samples in a step, and fake ones", least=1)
+    batch: int = option(64, "real samples in a step, and fake ones", least=1)
     size: int = option(28, "pixels that images are brought to; dcgan takes 28, 32 and 64", least=4)
     channels: int | None = option(
         None, "1 makes images grey, 3 coloured; by default as they are", least=1, most=3
@@ -130,9 +119,7 @@ class GanData(Options):
         "recurrent: learn what each step adds to what those before foretell, in place of --whiten; prices "
         "and the like as logarithms",
     )
-    forecasts: str = _by_arch(
-        "data",
-        "forecasts",
+    forecasts: str = option(
         "linear",
         "--innovations: what foretells a step; auto: products of the values before it too, where they help",
         choices=("linear", "auto"),
@@ -141,9 +128,7 @@ class GanData(Options):
         "character", "recurrent, text: what it is cut into and written by", ("character", "word")
     )
     vocabulary: int = option(100, "recurrent, text: most frequent tokens that are kept", least=2)
-    held_out: float = _by_arch(
-        "data",
-        "held_out",
+    held_out: float = option(
         0.0,
         "recurrent, text: share of it, its end, that is not learnt: by it a judge of the samples is made",
         least=0,
@@ -173,69 +158,53 @@ class GanData(Options):
 class GanFit(FitOptions):
     """How to train both networks. Errors as in `GanModel`."""
 
-    steps: int = _by_arch("fit", "steps", 3000, "steps, in each of which both networks learn", least=1)
-    lr: float = _by_arch(
-        "fit",
-        "lr",
+    steps: int = option(3000, "steps, in each of which both networks learn", least=1)
+    lr: float = option(
         2e-3,
         "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
         least=0,
         open_below=True,
     )
-    clip: float = _by_arch(
-        "fit", "clip", 0.0, "longer gradients are scaled down to this length; 0: none are", least=0
-    )
+    clip: float = option(0.0, "longer gradients are scaled down to this length; 0: none are", least=0)
     seed: int = option(0, "of the weights, the noise and the samples", least=0, most=2**63 - 1)
     critic_rate: float = option(
         1.0, "the discriminator's learning rate is this many times lr", least=0, open_below=True
     )
     beta1: float = option(0.5, "Adam's decay of the gradient", least=0, most=1, open_above=True)
     beta2: float = option(0.99, "Adam's decay of its square", least=0, most=1, open_above=True)
-    loss: str = _by_arch("fit", "loss", "non_saturating", "of both networks", choices=LOSSES)
+    loss: str = option("non_saturating", "of both networks", choices=LOSSES)
     label_smoothing: float = option(
         0.0, "the target of real samples is 1 less this", least=0, most=1, open_above=True
     )
-    r1: float = _by_arch("fit", "r1", 1.0, "weight of R1, the penalty on real samples", least=0)
-    r2: float = _by_arch("fit", "r2", 0.0, "weight of R2, the penalty on fake samples", least=0)
+    r1: float = option(1.0, "weight of R1, the penalty on real samples", least=0)
+    r2: float = option(0.0, "weight of R2, the penalty on fake samples", least=0)
     gp: float = option(0.0, "weight of WGAN-GP's penalty, between them", least=0)
-    approximate_r1: float | None = _by_arch(
-        "fit",
-        "approximate_r1",
+    approximate_r1: float | None = option(
         None,
         "R1 by finite differences, of noise of this deviation; 0: exact",
         least=0,
     )
-    approximate_r2: float | None = _by_arch(
-        "fit",
-        "approximate_r2",
+    approximate_r2: float | None = option(
         None,
         "R2 by finite differences, of noise of this deviation; 0: exact",
         least=0,
     )
-    penalty_every: int = _by_arch(
-        "fit",
-        "penalty_every",
+    penalty_every: int = option(
         1,
         "penalties in each so-many-th step only, so many times as strong (lazy)",
         least=1,
     )
-    warm_up: int = _by_arch(
-        "fit",
-        "warm_up",
+    warm_up: int = option(
         0,
         "--residual and text: first steps in which the generator learns by likelihood alone",
         least=0,
     )
-    supervised: float = _by_arch(
-        "fit",
-        "supervised",
+    supervised: float = option(
         0.0,
         "--residual and text: weight of the likelihood in the steps after them",
         least=0,
     )
-    moments: float = _by_arch(
-        "fit",
-        "moments",
+    moments: float = option(
         0.0,
         "series: weight of how far means, variances and covariances are from the data's",
         least=0,
@@ -262,9 +231,7 @@ class GanRun(RunOptions):
         most=1,
         open_above=True,
     )
-    evaluations: int = _by_arch(
-        "run", "evaluations", 10, "measures, evenly spread, besides one at the start", least=1
-    )
+    evaluations: int = option(10, "measures, evenly spread, besides one at the start", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,7 @@ class Pictures(Source):
     """Images of one shape (C, H, W), perhaps of classes."""
 
     kind: ClassVar[str] = "images"
+    unit: ClassVar[str] = "images"
     name: str
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
@@ -52,7 +53,12 @@ class Pictures(Source):
             images = sources.photo_patches(options.size)
         else:
             images = sources.read_images(
-                name, argument, split=options.split, column=options.column, channels=options.channels
+                name,
+                argument,
+                split=options.split,
+                column=options.column,
+                channels=options.channels,
+                size=options.size,
             )
         channels = options.channels or (3 if images.pixels.shape[1] >= 3 else 1)
         images = fitted(images, options.size, channels)
@@ -77,6 +83,10 @@ class Pictures(Source):
     @property
     def skipped(self) -> tuple[str, ...]:
         return self.images.skipped if self.images is not None else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.images.notes if self.images is not None else ()
 
     @property
     def _images(self) -> Images:

@@ -34,7 +34,8 @@ def read_source(arch: str, options: GanData, argument: str, folder: Path | None)
     or the option."""
     name = name_of(arch, options)
     suffix = Path(name).suffix.lower()
-    ordered = name in READERS or is_text(name) or suffix in (*sound.SUFFIXES, *tables.SUFFIXES)
+    is_table = name.lower().endswith(tables.SUFFIXES)
+    ordered = name in READERS or is_text(name) or suffix in sound.SUFFIXES or is_table
     if arch == "recurrent" and name in _IMAGES:
         raise ValueError(f"{argument}: {name} are images, and recurrent networks take series or text")
     if arch != "recurrent" and ordered:
@@ -42,7 +43,7 @@ def read_source(arch: str, options: GanData, argument: str, folder: Path | None)
             f"{argument}: {name} has sequences, which --arch recurrent takes; {arch} takes images"
         )
     for option in _TABLE:
-        if getattr(options, option) is not None and suffix not in tables.SUFFIXES:
+        if getattr(options, option) is not None and not is_table:
             raise ValueError(
                 f"{option}: expected a table ({', '.join(tables.SUFFIXES)}) to read with it, got {name}"
             )

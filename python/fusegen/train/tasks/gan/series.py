@@ -213,7 +213,7 @@ class Sequences(Source):
                     contestants[f" of an AR({AR}) fit"] = drawn
             contestants[" of the data"] = real
         measured = _judged if how.judges else _scored
-        found = measured(real, contestants, besides, how)
+        found = measured(real, contestants, besides, how, self.told)
         if self.is_sound and lengths is None and self.steps > 1:
             for whose, each in contestants.items():
                 if each is not real:
@@ -261,24 +261,39 @@ class Sequences(Source):
 
 
 def _scored(
-    real: Tensor, contestants: Mapping[str, Tensor], besides: Mapping[str, Any], how: GanMeasuring
+    real: Tensor,
+    contestants: Mapping[str, Tensor],
+    besides: Mapping[str, Any],
+    how: GanMeasuring,
+    told: Callable[[str, int, int], None],
 ) -> dict[str, float]:
     """The paper's scores, each the mean of --repeats networks; data are not told from themselves."""
     options, seeds = PostHoc(steps=how.score_steps), range(how.seed, how.seed + how.repeats)
-    return {
-        f"{name}{whose}": _mean(score(real, each, **besides, options=options, seed=seed) for seed in seeds)
+    asked = [
+        (f"{name}{whose}", score, each, seed)
         for name, score in _SCORES.items()
         for whose, each in contestants.items()
         if score is predictive_score or each is not real
-    }
+        for seed in seeds
+    ]
+    found: dict[str, list[float]] = {}
+    for number, (name, score, each, seed) in enumerate(asked):
+        told(name, number, len(asked))
+        found.setdefault(name, []).append(score(real, each, **besides, options=options, seed=seed))
+    return {name: _mean(scores) for name, scores in found.items()}
 
 
 def _judged(
-    real: Tensor, contestants: Mapping[str, Tensor], besides: Mapping[str, Any], how: GanMeasuring
+    real: Tensor,
+    contestants: Mapping[str, Tensor],
+    besides: Mapping[str, Any],
+    how: GanMeasuring,
+    told: Callable[[str, int, int], None],
 ) -> dict[str, float]:
     """Scores by so many judges as --judges says, with their spread, and errors that need none."""
     found: dict[str, float] = {}
-    for whose, each in contestants.items():
+    for number, (whose, each) in enumerate(contestants.items()):
+        told(f"{how.judges} judges' scores{whose}", number, len(contestants))
         scores = judged(real, each, **besides, judges=how.judges, seed=how.seed, steps=how.score_steps)
         for name, score in scores.items():
             found[f"{name}{whose}"] = score.mean

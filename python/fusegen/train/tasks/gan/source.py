@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +23,10 @@ from .options import GanMeasuring, GanModel, GanSampling
 _AT_ONCE = 500  # samples drawn in one pass
 
 
+def nothing(what: str, done: int, parts: int) -> None:
+    """Says nothing of the part of a measure that comes next."""
+
+
 class Source(ABC):
     """The data of a GAN; as `revived` makes it, what is known of them alone.
 
@@ -31,8 +35,10 @@ class Source(ABC):
     """
 
     kind: ClassVar[str]
+    unit: ClassVar[str] = "sequences"  # what a sample is
     name: str
     classes: tuple[str, ...] = ()
+    told: Callable[[str, int, int], None] = staticmethod(nothing)  # as `Task.measuring_part`
 
     @property
     def skipped(self) -> tuple[str, ...]:

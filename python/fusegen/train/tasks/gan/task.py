@@ -18,9 +18,10 @@ from ...task import Losses, Task, Turn
 from ...watching.divergence import OF_SERIES, OF_TURNS, DivergenceWatch, Watches
 from ...watching.watch import Watch
 from ...workers import Shard
+from ..batch import check_batch
 from .idle import of_asking, of_training
 from .moments import Moments
-from .options import PRESETS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling, is_text
+from .options import PRESETS, TEXTS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling, is_text
 from .reading import kind_of, name_of, read_source, revived
 from .source import Source
 from .watch import GanWatch
@@ -72,6 +73,15 @@ class GanTask(Task):
         return {section: {**own.get(section, {}), **PRESETS["text"].get(section, {})} for section in own}
 
     @classmethod
+    def variants(cls) -> Mapping[str, Mapping[str, Any]]:
+        return {
+            "": {},
+            "dcgan": {"arch": "dcgan"},
+            "series": {"arch": "recurrent"},
+            "text": {"arch": "recurrent", "data": TEXTS[0]},
+        }
+
+    @classmethod
     def from_options(
         cls, sections: Mapping[str, Any], folder: Path | None, *, data: bool = True, argument: str = "data"
     ) -> "GanTask":
@@ -80,10 +90,8 @@ class GanTask(Task):
         source: Source
         if data:
             source = read_source(options.arch, cut, argument, folder)
-            if len(source) < cut.batch:
-                raise ValueError(
-                    f"batch: expected at most {len(source)}, the number of samples, got {cut.batch}"
-                )
+            usual = config.defaults(cls, {"arch": options.arch, "data": cut.data})["data"].batch
+            check_batch(cut.batch, usual, len(source), source.unit)
             if folder and kept and not kept.exists():
                 source.keep(folder)
         elif folder is None or kept is None or not kept.exists():
@@ -197,6 +205,7 @@ class GanTask(Task):
     def measure(self, how: GanMeasuring) -> dict[str, float]:
         own = {"features": self._cut.features, "samples": self._cut.samples}
         asked = {name: value for name, value in vars(how).items() if value is not None}
+        self.source.told = self.measuring_part
         return self.source.measures(self.model, GanMeasuring(**{**own, **asked}), full=True)
 
     def sample(self, how: GanSampling, model: GAN | None = None) -> dict[str, str | bytes]:
