@@ -182,6 +182,12 @@ def test_a_parametrisation_runs_once_a_pass(name):
     assert count.calls == passes
 
 
+def test_layers_of_no_features():
+    D = nn.Sequential(nn.Linear(5, 0), nn.ReLU(), nn.Linear(0, 1)).double()
+    out = agrees(D, copy.deepcopy(D), samples(6, 5), samples(6, 5))
+    assert out.path == "autograd" and "a dense layer reads no features" in out.reason
+
+
 # ---- dropout ----------------------------------------------------------------------------------------
 
 
