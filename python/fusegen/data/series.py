@@ -178,9 +178,13 @@ def windows(
 
     name: where they came from, for people. recordings: of any real dtype; the values of the result are
     float32. features: the names of the F columns. Raises TypeError or ValueError for steps or a stride
-    below 1; recordings that do not fit together end in numpy's own errors.
+    below 1, and ValueError for more steps than the longest recording has; recordings that do not fit together
+    end in numpy's own errors.
     """
     steps, stride = whole("steps", steps, 1), whole("stride", stride, 1)
+    longest = max(map(len, recordings))
+    if steps > longest:
+        raise ValueError(f"steps: expected at most {longest}, as the longest recording has, got {steps}")
     joined = np.concatenate(recordings)
     F = joined.shape[1]
     if full_scale is None:
