@@ -235,6 +235,11 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
         ("series", ["--data", "prices", "--length", "1000000000"], "--length: expected at most 1"),
         ("series", ["--data", "digits"], "--data: digits are images"),
         ("series", ["--data", "{tmp}/nan.npy"], "nan.npy holds NaN or infinity, first at [0]"),
+        (
+            "series",
+            ["--data", "{tmp}/far.npy"],
+            "--data: {tmp}/far.npy: expected features over a finite",
+        ),
         ("series", ["--data", "{tmp}/no.wav"], "--data: cannot read {tmp}/no.wav"),
         ("series", ["--data", "sines", "--stride", "2"], "--stride: sines are drawn one by one"),
         ("series", ["--no-innovations"], "--levels: only innovations add up to something"),
@@ -260,6 +265,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, places, capsys, kind, argu
             file.setparams((1, 2, rate, 0, "NONE", ""))
             file.writeframes(bytes(200))
     np.save(tmp_path / "nan.npy", np.full(40 if kind == "series" else (9, 8, 8), np.nan))
+    np.save(tmp_path / "far.npy", 1.5e308 * np.cos(np.arange(40.0)))
     arguments = [each.format(tmp=tmp_path) for each in arguments]
     if words is None:
         with pytest.raises(SystemExit) as caught:

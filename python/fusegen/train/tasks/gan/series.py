@@ -298,9 +298,11 @@ def _read(name: str, options: GanData, argument: str) -> Series:
             header=None if options.header is None else options.header == "yes",
         )
     except ValueError as error:
-        if not str(error).startswith("steps:"):
+        part, _, said = str(error).partition(":")
+        called = {"steps": "length", "recordings": f"{argument}: {name}"}  # as people know them
+        if part not in called:
             raise
-        raise ValueError("length" + str(error).removeprefix("steps")) from error  # as the option is called
+        raise ValueError(f"{called[part]}:{said}") from error
 
 
 def _fitted(series: Series, options: GanData) -> Innovations | Whitening | None:
