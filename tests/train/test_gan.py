@@ -210,6 +210,7 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
 @pytest.mark.parametrize(
     ("kind", "arguments", "words"),
     [
+        ("mlp", ["--data", ""], "--data: expected a name or a path, got an empty one"),
         ("mlp", ["--data", "{tmp}/nowhere"], "--data: cannot read {tmp}/nowhere"),
         ("mlp", ["--data", "prices"], "--data: prices has sequences, which --arch recurrent takes"),
         ("mlp", ["--data", "{tmp}/nan.npy"], "nan.npy: expected real numbers from 0 to 1, got nan to nan"),
@@ -292,7 +293,22 @@ def test_a_sample_that_cannot_be_drawn_is_refused(tmp_path, places, capsys, argu
     assert train("mlp", places, folder, "--steps", 1) == 0
     capsys.readouterr()
     assert main(["sample", str(folder), *arguments]) == 2
-    assert words in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("command", "method"), [("sample", "sample"), ("evaluate", "measure")])
+def test_memory_that_runs_out_is_one_line(tmp_path, places, monkeypatch, capsys, command, method):
+    def too_large(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    folder = tmp_path / "run"
+    assert train("mlp", places, folder, "--steps", 1) == 0
+    monkeypatch.setattr(GanTask, method, too_large)
+    capsys.readouterr()
+    assert main([command, str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"fusegen {command}: error: not enough memory: ") and err.count("\n") == 1
 
 
 # ---- options ----------------------------------------------------------------------------------------

@@ -66,6 +66,8 @@ def read_images(
     """
     if channels not in (None, 1, 3):
         raise ValueError(f"channels: expected 1 or 3, got {channels!r}")
+    if not source:
+        raise ValueError(f"{argument}: expected a name or a path, got an empty one")
     if not source.startswith("hf:"):
         if column != "image" and not source.endswith(".npz"):
             raise ValueError(
