@@ -109,6 +109,24 @@ def test_windows_by_hand():
     assert (constant.values == 0).all() and (constant.original(constant.values) == 5).all()
 
 
+def test_windows_longer_than_every_recording():
+    """Not padded: a slip in the number would take all memory."""
+    recordings = [np.arange(7.0)[:, None], np.arange(9.0)[:, None]]
+    assert windows("x", recordings, 9, 1).lengths.tolist() == [7, 9]
+    for steps in (10, 10**12):
+        with pytest.raises(ValueError, match=f"steps: expected at most 9, as the longest .* got {steps}"):
+            windows("x", recordings, steps, 1)
+
+
+def test_a_range_beyond_float64():
+    """Whose scale would be infinite, and every value drawn NaN."""
+    values = np.array([[1.0, -1.2e308], [2.0, 0.9e308]])
+    with pytest.raises(ValueError, match=r"recordings: .* finite range, got b from -1.2e\+308 to 9e\+307"):
+        windows("x", [values], 2, 1, features=("a", "b"))
+    found = windows("x", [values / 2], 2, 1)
+    agree(found.original(found.values)[:, 0] / 1e308, torch.from_numpy(values / 2 / 1e308))
+
+
 def test_a_split_shares_no_step():
     found = windows("x", [np.arange(40.0)[:, None]], 6, 2)
     train, test = found.split(0.25)

@@ -289,6 +289,20 @@ def bad():
         lambda: discriminator_step(D, x, x, r1=1.0, approximate_r1=1e-200),
     )  # fmt: skip
     yield (
+        "too large", ValueError, r"approximate_r1: expected a finite r1 / approximate_r1\^2 above 0",
+        lambda: discriminator_step(D, x, x, r1=1.0, approximate_r1=1e200),
+    )  # fmt: skip
+    yield (
+        "too small for a lazy penalty", ValueError, r"approximate_r2: .*above 0, got 1e\+303 and 0.001",
+        lambda: GanOptions(r2=1e300, approximate_r2=1e-3, penalty_every=1000),
+    )  # fmt: skip
+    for weights in ({}, {"r1": 1.0}, {"r1": 1.0, "approximate_r1": 0.1}):
+        yield (
+            f"conditions where samples end, {' '.join(weights)}", ValueError,
+            r"width: expected at most what samples have along dim 1, got 14 and real of shape \[4, 13\]",
+            lambda w=weights: discriminator_step(HeldLabels(D, 14), x, x, **w),
+        )  # fmt: skip
+    yield (
         "packed conditions", ValueError, "pac: expected 1 with HeldLabels",
         lambda: discriminator_step(HeldLabels(D, 5), x, x, r1=1.0, pac=2),
     )  # fmt: skip

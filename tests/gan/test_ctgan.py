@@ -134,6 +134,27 @@ def test_fit_trains_the_packages_generator(discriminator_steps, monkeypatch):
         pass
 
 
+@pytest.mark.parametrize(("given", "own"), [(1, 3), (3, 1)])
+def test_fit_with_other_discriminator_steps(given, own):
+    model = ctgan.CTGAN(epochs=1, batch_size=100, discriminator_steps=own, enable_gpu=False, verbose=False)
+    with (
+        fused_critic(given),
+        pytest.raises(ValueError, match=f"discriminator_steps: expected that of CTGAN's .*, got {given}"),
+    ):
+        model.fit(table(300), ["kind"])
+
+
+def test_one_block_in_another():
+    """The inner one's number counts."""
+    before = critics.Discriminator
+    model = ctgan.CTGAN(epochs=1, batch_size=100, discriminator_steps=2, enable_gpu=False, verbose=False)
+    with fused_critic(5):
+        with fused_critic(2):
+            model.fit(table(200), ["kind"])
+        assert critics.Discriminator is not before
+    assert critics.Discriminator is before
+
+
 def test_steps_move_the_critic_as_the_packages_do(monkeypatch):
     """Three updates of both networks' turns by either loop from the same weights, without Dropout and with
     the same draws: the generator ends with the same weights."""

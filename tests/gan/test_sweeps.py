@@ -246,6 +246,8 @@ def test_an_operators_derivatives(operator, shape, groups):
     x = samples(shape[1:], shape[0], 0).requires_grad_()
     p = [None if t is None else (t.detach().double() + 0.3 * torch.randn(t.shape)).requires_grad_()
          for t in operator.parameters()]  # fmt: skip
+    assert len(p) == operator.count
+    assert operator.size() == sum(t.numel() for t in p if t is not None)
     own = [t for t in p if t is not None]
     y, extra = operator.forward(x, p, groups)
     a, u, t = torch.randn_like(y), torch.randn_like(y).requires_grad_(), torch.randn_like(x)

@@ -1,7 +1,5 @@
-"""`fusegen train gan`: every kind of GAN and data, resumed bit for bit, samples, measures, messages."""
+"""`fusegen train gan`: every kind, resumed bit for bit, in parts and processes; options, messages."""
 
-import dataclasses
-import io
 import json
 import math
 import os
@@ -13,76 +11,24 @@ import numpy as np
 import pytest
 import torch
 from fusegen.cli import main
-from fusegen.data import Images, Innovations, Shuffled, Whitening, fitted, windows
 from fusegen.train import GanTask, RunOptions, config
 from fusegen.train.learner import Learner
 from fusegen.train.run import Run, read_log
 from fusegen.train.tasks import find_task
-from fusegen.train.tasks.gan.characters import Characters
-from fusegen.train.tasks.gan.options import ARCHS, PRESETS, GanData, GanFit, GanModel, GanRun
-from fusegen.train.tasks.gan.pictures import Pictures
-from fusegen.train.tasks.gan.series import READERS, Sequences
-from fusegen.train.tasks.gan.source import between, draw
-from fusegen.train.tasks.gan.units import units_of
+from fusegen.train.tasks.gan.options import ARCHS, PRESETS, GanRun
 from fusegen.train.workers import Shard, Workers
+from gan_runs import KINDS, sections, train
 from learning.gan import PlainGan
 from runs import equal
-from tolerances import TOLERANCE, agree, near
+from tolerances import TOLERANCE, near
 
 pytest.importorskip("PIL")
 pytest.importorskip("matplotlib")
 
-QUIET = ["--no-tensorboard", "--evaluations", "1", "--log-every", "1", "--batch", "4", "--noise", "4"]
-SMALL = {
-    "mlp": ["--widths", "8", "--critic-widths", "8", "--size", "8", "--samples", "50"],
-    "dcgan": ["--width", "2", "--samples", "50"],
-    "series": ["--hidden", "4", "--length", "5", "--score-steps", "2"],
-    "text": ["--hidden", "4", "--length", "5", "--samples", "50"],
-}
-KINDS = tuple(SMALL)
 FIRST = dict.fromkeys(("mlp", "dcgan"), "Frechet distance of 8 x 8 pixels") | {
     "series": "discriminative score (2 steps)",
     "text": "bigram divergence",
 }
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    """Data by kind: pictures of 3 classes in folders, as an array, a series, a text."""
-    image = pytest.importorskip("PIL.Image")
-    root, random = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for i in range(24):
-        folder = root / "pictures" / ("red", "green", "blue")[i % 3]
-        folder.mkdir(parents=True, exist_ok=True)
-        pixels = random.integers(0, 90, (9, 8, 3), dtype=np.uint8)
-        pixels[..., i % 3] += 150
-        image.fromarray(pixels).save(folder / f"{i}.png")
-    np.save(root / "pictures.npy", random.integers(0, 256, (24, 8, 8), dtype=np.uint8))
-    np.save(root / "series.npy", random.standard_normal((60, 3)).cumsum(0))
-    (root / "text.txt").write_text("the cat sat on the mat; " * 8)
-    kinds = {"mlp": "pictures.npy", "dcgan": "pictures", "series": "series.npy", "text": "text.txt"}
-    return {kind: str(root / name) for kind, name in kinds.items()}
-
-
-def flags(kind, places, *more):
-    arch = kind if kind in ARCHS else "recurrent"
-    return ["--arch", arch, "--data", places[kind], *SMALL[kind], *QUIET, *map(str, more)]
-
-
-def train(kind, places, folder, *more):
-    return main(["train", "gan", *flags(kind, places, *more), "--folder", str(folder)])
-
-
-def sections(kind, places, **fit):
-    arch = kind if kind in ARCHS else "recurrent"
-    model = {"mlp": {"widths": "8", "critic_widths": "8"}, "dcgan": {"width": 2}}.get(kind, {"hidden": 4})
-    cut = {"size": 8} if kind == "mlp" else {} if kind == "dcgan" else {"length": 5}
-    return {
-        "model": GanModel(arch=arch, noise=4, **model),
-        "data": GanData(data=places[kind], batch=4, **cut),
-        "fit": GanFit(steps=6, **fit),
-        "run": GanRun(device="cpu", precision="float64"),
-    }
 
 
 # ---- runs -------------------------------------------------------------------------------------------
@@ -206,94 +152,6 @@ def test_both_networks_see_augmented_images_real_and_fake(places, kind):
     assert not torch.equal(*holes) and fake.requires_grad and not real.requires_grad
 
 
-def shown(figure):
-    """Title, headings above, names beside, and the number of images of each panel."""
-    told = lambda labels: [label.get_text() for label in labels]
-    return [
-        (a.get_title(loc="left"), told(a.get_xticklabels()), told(a.get_yticklabels()), len(a.images))
-        for a in figure.axes
-    ]
-
-
-def drawn_by(kind, places, figures, *, conditional=False, **how):
-    own = sections(kind, places)
-    own["model"] = dataclasses.replace(own["model"], conditional=conditional)
-    torch.manual_seed(0)
-    task = GanTask.from_options(own, None)
-    content = task.sample(task.sampling(**how))
-    return task, content, figures[-1]
-
-
-def test_images_stand_under_their_class_beside_some_of_the_data(places, figures):
-    places = {"mlp": places["dcgan"]}  # of three classes
-    _, _, figure = drawn_by("mlp", places, figures, conditional=True, count=7)
-    colours = ["blue", "green", "red"]
-    assert shown(figure) == [("the data: pictures", colours, [], 6), ("drawn", colours, [], 7)]
-    means = [image.get_array().mean((0, 1)) for image in figure.axes[0].images]
-    assert [int(mean.argmax()) for mean in means] == [2, 1, 0] * 2  # the data are of these colours
-    _, _, figure = drawn_by("mlp", places, figures, conditional=True, count=5, class_="green")
-    assert [panel[0] for panel in shown(figure)] == ["the data: pictures", "drawn of class green"]
-    assert {int(image.get_array().mean((0, 1)).argmax()) for image in figure.axes[0].images} == {1}
-    _, _, figure = drawn_by("mlp", places, figures, count=20)
-    assert [(panel[1], panel[3]) for panel in shown(figure)] == [([], 24), ([], 20)]
-
-
-@pytest.mark.parametrize("class_", [None, "red"])
-def test_ways_between_noises_begin_and_end_at_samples_and_keep_their_length(places, figures, class_):
-    places = {"mlp": places["dcgan"]}
-    how = {"conditional": True, "interpolate": 2, "seed": 3, "class_": class_}
-    task, _, figure = drawn_by("mlp", places, figures, **how)
-    rows = ["blue", "green"] if class_ is None else ["red", "red"]
-    assert shown(figure) == [("from one noise to another", [], rows, 24)]
-    z = task.model.noise(4, generator=torch.Generator().manual_seed(3))
-    labels = [task.source.classes.index(name) for name in rows]
-    ends = task.model.eval().generate(z, torch.tensor([*labels, *labels])).detach()
-    ways = between(task.model, 2, 12, torch.Generator().manual_seed(3), labels=torch.tensor(labels))
-    agree(ways[[0, 12, 11, 23]], ends)
-    found = []
-    task.model.generate = lambda noise, labels: (found.append(noise), torch.zeros(len(noise), 1))[1]
-    between(task.model, 1, 9, torch.Generator().manual_seed(3))
-    lengths = found[0].norm(dim=1)
-    assert lengths.min() > 0.9 * min(lengths[0], lengths[-1])
-
-
-def test_series_stand_beside_the_data_in_its_units(places, figures):
-    _, content, figure = drawn_by("series", places, figures, count=3)
-    real, drawn = figure.axes[0], figure.axes[1]
-    assert real.get_title(loc="left") == "the data: series.npy"
-    assert drawn.get_title(loc="left") == "drawn" and figure.axes[4].get_xlabel() == "step"
-    assert [axis.get_ylabel() for axis in figure.axes[::2]] == ["0", "1", "2"]
-    values = np.load(places["series"])
-    first = [line.get_ydata() for line in real.lines]
-    assert len(first) == 6 and np.allclose(first[0], values[:5, 0]) and np.allclose(first[-1], values[-5:, 0])
-    kept = np.load(io.BytesIO(content[".npy"]))
-    assert np.allclose([line.get_ydata() for line in drawn.lines], kept[:, :, 0])
-
-
-@pytest.mark.parametrize(
-    ("name", "features", "step", "units"),
-    [
-        ("prices", ("open", "volume"), "trading day", {"open": "US$", "volume": "shares"}),
-        ("watch", ("ax", "wx"), "tenth of a second", {"ax": "g", "wx": "rad/s"}),
-        ("sines", ("sine 0",), "step", {}),
-        ("tones", ("pressure",), "sample", {"pressure": "of full scale"}),
-        ("a/b.wav", ("0", "1"), "sample", {"0": "of full scale", "1": "of full scale"}),
-        ("a.FLAC", ("0",), "sample", {"0": "of full scale"}),
-        ("a.csv", ("x",), "step", {}),
-    ],
-)
-def test_units_are_told_where_they_are_known(name, features, step, units):
-    found = units_of(name, features)
-    assert found.step == step and {f: found.features[f] for f in features if f in found.features} == units
-
-
-@pytest.mark.parametrize("kind", ["series", "text"])
-def test_only_images_have_ways_between_noises(places, kind):
-    task = GanTask.from_options(sections(kind, places), None)
-    with pytest.raises(ValueError, match=f"interpolate: it is for images, and this run's model makes {kind}"):
-        task.sample(task.sampling(interpolate=2))
-
-
 def test_without_matplotlib_a_run_is_refused_in_one_line_before_it_begins(
     tmp_path, places, monkeypatch, capsys
 ):
@@ -304,52 +162,22 @@ def test_without_matplotlib_a_run_is_refused_in_one_line_before_it_begins(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("kind", "name"), [("dcgan", "examples.npz"), ("series", "examples.npy")])
-def test_a_run_that_has_kept_none_of_the_data_is_drawn_without(tmp_path, places, figures, kind, name):
-    folder = tmp_path / "run"
-    assert train(kind, places, folder, "--steps", 1) == 0
-    (folder / name).unlink()
-    assert main(["sample", str(folder), "--out", str(tmp_path / "a.png")]) == 0
-    assert [panel[0] for panel in shown(figures[-1]) if panel[0]] == ["drawn"]
-    (folder / name).write_bytes(b"torn")
-    assert main(["sample", str(folder)]) == 2
-
-
-@pytest.mark.parametrize(
-    ("more", "features", "count"),
-    [
-        ((), ("2019", "2020"), 9),
-        (("--header", "no"), ("0", "2"), 10),
-        (("--delimiter", "tab", "--decimal", "."), ("2019", "2020"), 9),
-    ],
-)
-def test_a_table_is_read_as_it_is_found_or_as_it_is_told(tmp_path, capsys, more, features, count):
-    pytest.importorskip("pandas")
-    rows = [("2019", "day", "2020"), *((str(i / 8), "Monday", str(i * i + 0.5)) for i in range(12))]
-    (tmp_path / "a.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
-    folder = tmp_path / "run"
-    flags = ["--arch", "recurrent", "--data", str(tmp_path / "a.tsv"), *SMALL["series"], *QUIET, *more]
-    assert main(["train", "gan", *flags, "--length", "4", "--steps", "1", "--folder", str(folder)]) == 0
-    kept = json.loads((folder / "data.json").read_text())
-    assert tuple(kept["features"]) == features
-    task = GanTask.from_options(Run.open(folder).sections, None)
-    assert len(task.source) == count and task.notes[0] == "columns are parted by tabs"
-    out = capsys.readouterr().out
-    assert "data      columns are parted by tabs" in out
-    assert "left out  " in out and "column" in out.partition("left out")[2]
-
-
-@pytest.mark.parametrize("suffix", ["tsv", "csv", "WAV", "flac", "ogg", "aiff"])
-def test_sequences_are_known_by_their_suffix(tmp_path, places, capsys, suffix):
-    assert train("mlp", places, tmp_path / "run", "--data", f"a.{suffix}") == 2
-    assert f"--data: a.{suffix} has sequences, which --arch recurrent takes" in capsys.readouterr().err
-
-
 def test_penalties_are_approximate_where_a_deviation_is_given(places):
     given = {"r1": 0.2, "r2": 0.2, "approximate_r1": 0.1}
     rules = GanTask.from_options(sections("series", places, **given, approximate_r2=0.0), None).rules
     assert (rules.approximate_r1, rules.approximate_r2) == (0.1, None)
     assert GanTask.from_options(sections("series", places), None).rules.approximate_r1 is None
+
+
+def test_the_generator_warms_up_by_likelihood_alone(tmp_path, places):
+    for weight in (0.0, 0.5):
+        folder = tmp_path / str(weight)
+        more = ["--warm-up", 2, "--supervised", weight, "--steps", 4, "--moments", 0]
+        assert train("series", places, folder, *more) == 0
+        lines = [line for line in read_log(folder) if "generator loss" in line]
+        alone = [line["generator loss"] == line.get("surprise") for line in lines]
+        assert alone == [True, True, False, False]
+        assert [("surprise" in line) for line in lines] == [True, True, weight > 0, weight > 0]
 
 
 # ---- what goes wrong --------------------------------------------------------------------------------
@@ -382,6 +210,7 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
 @pytest.mark.parametrize(
     ("kind", "arguments", "words"),
     [
+        ("mlp", ["--data", ""], "--data: expected a name or a path, got an empty one"),
         ("mlp", ["--data", "{tmp}/nowhere"], "--data: cannot read {tmp}/nowhere"),
         ("mlp", ["--data", "prices"], "--data: prices has sequences, which --arch recurrent takes"),
         ("mlp", ["--data", "{tmp}/nan.npy"], "nan.npy: expected real numbers from 0 to 1, got nan to nan"),
@@ -397,6 +226,9 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
         ("mlp", ["--loss", "wgan"], None),
         ("mlp", ["--r1", "-1"], "--r1: expected a number at least 0, got -1.0"),
         ("mlp", ["--label-smoothing", "0.1", "--loss", "hinge"], "--label-smoothing: only non_saturating"),
+        ("mlp", ["--features", ""], "--features: expected auto, digits, pixels, a file with Inception's"),
+        ("mlp", ["--features", "no/such.pth"], "or MODULE:NAME, got 'no/such.pth', where no file is"),
+        ("mlp", ["--features", ".no:thing"], "or MODULE:NAME, got '.no:thing', where no file is"),
         ("mlp", ["--features", "no.such:thing"], "--features: cannot import 'no.such:thing'"),
         ("mlp", ["--augment", "colour"], "--augment: expected some of color, translation, cutout, each once"),
         ("mlp", ["--augment", ""], "--augment: expected some of color, translation, cutout"),
@@ -404,8 +236,15 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
         ("text", ["--augment", "color"], "--augment: it changes images, and {data} has text"),
         ("series", ["--data", "{tmp}/waves"], "got 1 at 8000 Hz in {tmp}/waves/a.wav and 1 at 16000 Hz in"),
         ("dcgan", ["--size", "30"], "--size: expected one of 28, 32, 64, got 30"),
+        ("series", ["--length", "61"], "--length: expected at most 60, as the longest recording has, got 61"),
+        ("series", ["--data", "prices", "--length", "1000000000"], "--length: expected at most 1"),
         ("series", ["--data", "digits"], "--data: digits are images"),
         ("series", ["--data", "{tmp}/nan.npy"], "nan.npy holds NaN or infinity, first at [0]"),
+        (
+            "series",
+            ["--data", "{tmp}/far.npy"],
+            "--data: {tmp}/far.npy: expected features over a finite",
+        ),
         ("series", ["--data", "{tmp}/no.wav"], "--data: cannot read {tmp}/no.wav"),
         ("series", ["--data", "sines", "--stride", "2"], "--stride: sines are drawn one by one"),
         ("series", ["--no-innovations"], "--levels: only innovations add up to something"),
@@ -431,6 +270,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, places, capsys, kind, argu
             file.setparams((1, 2, rate, 0, "NONE", ""))
             file.writeframes(bytes(200))
     np.save(tmp_path / "nan.npy", np.full(40 if kind == "series" else (9, 8, 8), np.nan))
+    np.save(tmp_path / "far.npy", 1.5e308 * np.cos(np.arange(40.0)))
     arguments = [each.format(tmp=tmp_path) for each in arguments]
     if words is None:
         with pytest.raises(SystemExit) as caught:
@@ -457,7 +297,22 @@ def test_a_sample_that_cannot_be_drawn_is_refused(tmp_path, places, capsys, argu
     assert train("mlp", places, folder, "--steps", 1) == 0
     capsys.readouterr()
     assert main(["sample", str(folder), *arguments]) == 2
-    assert words in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("command", "method"), [("sample", "sample"), ("evaluate", "measure")])
+def test_memory_that_runs_out_is_one_line(tmp_path, places, monkeypatch, capsys, command, method):
+    def too_large(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    folder = tmp_path / "run"
+    assert train("mlp", places, folder, "--steps", 1) == 0
+    monkeypatch.setattr(GanTask, method, too_large)
+    capsys.readouterr()
+    assert main([command, str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"fusegen {command}: error: not enough memory: ") and err.count("\n") == 1
 
 
 # ---- options ----------------------------------------------------------------------------------------
@@ -488,6 +343,16 @@ def test_presets_name_options_that_there_are():
         for section, values in preset.items():
             made = vars(config.classes(find_task("gan"))[section](**values))
             assert {name: made[name] for name in values} == values
+
+
+def test_a_runs_own_file_gives_options_that_came_later_their_old_values():
+    task = find_task("gan")
+    content = {"task": "gan", "model": {"arch": "recurrent"}}
+    asked = config.from_json(task, content, "file")
+    assert asked["model"].residual and asked["data"].innovations and asked["fit"].approximate_r1 == 0.1
+    run = config.from_json(task, {**content, "id": "0"}, "file")
+    assert not (run["model"].residual or run["data"].innovations) and run["fit"].approximate_r1 is None
+    assert run["model"].cell == "lstm" and run["fit"].loss == "non_saturating"
 
 
 # ---- several parts and processes ----------------------------------------------------------------------
@@ -575,163 +440,3 @@ def test_the_plain_torch_of_the_benchmark_is_the_same_gan(places, monkeypatch, k
         torch.manual_seed(1)
         runs.append(alone(own, task=made))
     assert np.abs(np.subtract(*runs)).max() < TOLERANCE[torch.float64, "weights"]
-
-
-# ---- parts ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("lengths", [None, torch.tensor([9, 1, 4, 9, 2, 9])])
-def test_whitening_is_inverted_and_makes_features_alike(lengths):
-    random = torch.Generator().manual_seed(0)
-    steps = torch.randn(9, 6, 2, generator=random, dtype=torch.float64)
-    wandering = 0.05 * steps[..., :1].cumsum(0) + 3 * torch.randn(1, 6, 1, generator=random)
-    x = torch.cat((wandering + 1, wandering + 0.01 * steps[..., 1:], torch.ones(9, 6, 1)), 2)
-    whitening = Whitening.fit(x, lengths)
-    y = whitening(x, lengths)
-    inside = torch.ones(9, 6, dtype=bool) if lengths is None else torch.arange(9)[:, None] < lengths
-    assert whitening.wanders.tolist() == [True, False] and (y[~inside] == 0).all()  # the third is constant
-    assert len(whitening) == 2 == y.shape[2]
-    back = Whitening.from_json(json.loads(json.dumps(whitening.to_json()))).inverse(y, lengths)
-    agree(back[inside], x[inside].float())
-    assert (back[~inside] == 0).all()
-    later = y[1:][inside[1:]].double()
-    assert later[:, 0].std() == pytest.approx(1, abs=0.1) and y[..., 1][inside].std() == pytest.approx(
-        1, abs=0.1
-    )
-    with pytest.raises(ValueError, match=r"values: expected shape \[T, N, F\]"):
-        Whitening.fit(x[0])
-    with pytest.raises(ValueError, match="values: expected some that differ"):
-        Whitening.fit(x[..., 2:])
-
-
-def test_images_are_fitted_to_size_and_channels():
-    colour = Images("", torch.randint(0, 256, (2, 3, 20, 10), dtype=torch.uint8))
-    assert fitted(colour, 8, 1).pixels.shape == (2, 1, 8, 8)
-    assert torch.equal(fitted(colour, 10, 3).pixels, colour.pixels[:, :, 5:15])
-    opaque = Images("", torch.cat((colour.pixels, colour.pixels[:, :1]), 1))
-    assert torch.equal(fitted(opaque, 10, 3).pixels, fitted(colour, 10, 3).pixels)
-
-
-def test_what_is_kept_of_the_data_is_enough_to_draw(tmp_path, places):
-    from fusegen.train.tasks.gan.reading import read_source, revived
-
-    for kind, cls in (("dcgan", Pictures), ("series", Sequences), ("text", Characters)):
-        own = sections(kind, places)
-        source = read_source(own["model"].arch, own["data"], "data", None)
-        source.keep(tmp_path)
-        again = revived(tmp_path, json.loads((tmp_path / "data.json").read_text()))
-        assert type(source) is type(again) is cls and again.describe() == source.describe()
-        torch.manual_seed(0)
-        gan = source.model(own["model"])
-        torch.manual_seed(0)
-        assert equal(again.model(own["model"]).state_dict(), gan.state_dict())
-        how = GanTask.sampling(count=3)
-        assert source.drawn(gan, how) == again.drawn(gan, how)
-    with pytest.raises(ValueError, match="does not describe data"):
-        revived(tmp_path, {"kind": "smells"})
-
-
-def test_innovations_are_learnt_and_kept(places, tmp_path):
-    """With all that a series' GAN may have besides; whitened ones lie in older runs' folders."""
-    own = sections("series", places)
-    own["data"] = GanData(data=places["series"], batch=4, length=5, innovations=True)
-    own["model"] = GanModel(
-        arch="recurrent", noise=4, hidden=4, residual=True, bidirectional=True, levels=True
-    )
-    task = GanTask.from_options(own, None)
-    (batch, _), rows = next(task.data(Shard())), next(Shuffled(len(task.source), 4, 0))[0]
-    form = task.source.form
-    assert isinstance(form, Innovations)
-    assert torch.equal(batch["real"], form(task.source.series.values)[:, rows])
-    assert not form.dither and not form.curved  # as before there were such
-    assert task.model.noise_size == 4 + 2 * 3 and task.model.shared == 4
-    task.source.keep(tmp_path)
-    content = json.loads((tmp_path / "data.json").read_text())
-    again = Sequences.revive(content, tmp_path)
-    how = GanTask.sampling(count=3, length=9)
-    assert again.drawn(task.model, how) == task.source.drawn(task.model, how)
-    content |= {"whitening": Whitening.fit(task.source.series.values).to_json()}
-    for later in ("innovations", "classes"):
-        del content[later]
-    assert isinstance(Sequences.revive(content, tmp_path).form, Whitening)
-
-
-def test_a_runs_own_file_gives_options_that_came_later_their_old_values():
-    task = find_task("gan")
-    content = {"task": "gan", "model": {"arch": "recurrent"}}
-    asked = config.from_json(task, content, "file")
-    assert asked["model"].residual and asked["data"].innovations and asked["fit"].approximate_r1 == 0.1
-    run = config.from_json(task, {**content, "id": "0"}, "file")
-    assert not (run["model"].residual or run["data"].innovations) and run["fit"].approximate_r1 is None
-    assert run["model"].cell == "lstm" and run["fit"].loss == "non_saturating"
-
-
-def test_classes_of_recordings_are_learnt_and_asked_for(tmp_path, monkeypatch, capsys):
-    random = np.random.default_rng(0)
-    recordings = [random.standard_normal((9, 2)) for _ in range(2)]
-    how = {"labels": [0, 1], "classes": ("up", "down")}
-    read = lambda steps, stride: windows("a watch", recordings, steps, stride, **how)
-    monkeypatch.setitem(READERS, "watch", read)
-    folder, out = tmp_path / "run", tmp_path / "out.png"
-    small = ["--arch", "recurrent", "--data", "watch", *SMALL["series"], *QUIET, "--steps", "2"]
-    small += ["--warm-up", "1"]
-    assert main(["train", "gan", *small, "--conditional", "--folder", str(folder)]) == 0
-    assert main(["sample", str(folder), "--class", "down", "--count", "3", "--out", str(out)]) == 0
-    one = np.load(out.with_suffix(".npy"))
-    assert main(["sample", str(folder), "--class", "1", "--count", "3", "--out", str(out)]) == 0
-    assert (np.load(out.with_suffix(".npy")) == one).all() and one.shape == (3, 5, 2)
-    capsys.readouterr()
-    assert main(["sample", str(folder), "--class", "left"]) == 2
-    assert "--class: expected one of up, down, got 'left'" in capsys.readouterr().err
-
-
-def test_the_generator_warms_up_by_likelihood_alone(tmp_path, places):
-    for weight in (0.0, 0.5):
-        folder = tmp_path / str(weight)
-        more = ["--warm-up", 2, "--supervised", weight, "--steps", 4, "--moments", 0]
-        assert train("series", places, folder, *more) == 0
-        lines = [line for line in read_log(folder) if "generator loss" in line]
-        alone = [line["generator loss"] == line.get("surprise") for line in lines]
-        assert alone == [True, True, False, False]
-        assert [("surprise" in line) for line in lines] == [True, True, weight > 0, weight > 0]
-
-
-def test_judges_and_errors_are_measured_when_asked_for(tmp_path, places, capsys):
-    folder = tmp_path / "run"
-    assert train("series", places, folder, "--steps", 1) == 0
-    capsys.readouterr()
-    assert main(["evaluate", str(folder), "--score-steps", "2", "--judges", "2"]) == 0
-    measures = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
-    for name in ("published judge", "wide judge"):
-        for whose in ("", " of a Gaussian fit", " of the data"):
-            for what in ("", ", deviation"):
-                assert 0 <= float(measures[f"discriminative score ({name}){whose}{what}"]) <= 0.8
-    assert {"marginal error", "cross-correlation error of a Gaussian fit"} <= measures.keys()
-    assert not {"discriminative score", "marginal error of the data"} & measures.keys()
-    assert main(["evaluate", str(folder), "--score-steps", "2", "--judges", "2", "--no-beside"]) == 0
-    alone = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
-    others = (" of a Gaussian fit", " of the data")
-    assert alone == {name: x for name, x in measures.items() if not any(other in name for other in others)}
-
-
-def test_series_without_whitening_stay_as_they_are(places):
-    own = sections("series", places)
-    own["data"] = GanData(data=places["series"], batch=4, length=5, whiten=False)
-    task = GanTask.from_options(own, None)
-    (batch, _), rows = next(task.data(Shard())), next(Shuffled(len(task.source), 4, 0))[0]
-    assert torch.equal(batch["real"], task.source.series.values[:, rows])
-    assert draw(task.model, 7, torch.Generator()).abs().max() <= 1
-
-
-def test_how_a_table_was_read_is_said(tmp_path, capsys):
-    table = tmp_path / "x.csv"
-    rows = (f"2020-01-{day:02};{day % 7},5;{day * day}\n" for day in range(1, 29))
-    table.write_text("day;a;b\n" + "".join(rows))
-    options = ["--steps", "1", "--evaluations", "1", "--length", "4", "--hidden", "4", "--batch", "4"]
-    assert main([
-        "train", "gan", "--arch", "recurrent", "--data", str(table), "--folder", str(tmp_path / "run"),
-        "--no-tensorboard", "--score-steps", "2", *options,
-    ]) == 0  # fmt: skip
-    out = capsys.readouterr().out
-    assert "data      columns are parted by ';'" in out and "data      a comma is the decimal mark" in out
-    assert "left out" in out and "column 'day' holds no numbers: '2020-01-01' and the like" in out

@@ -143,6 +143,7 @@ def test_the_demo_is_train_text_with_a_clock(tmp_path, story, capsys):
         (["--log-every", "0"], "--log-every: expected an integer at least 1, got 0"),
         (["--ema", "1"], "--ema: expected a number at least 0 and below 1"),
         (["--device", "gpu"], "--device: expected cpu, cuda, cuda:N or auto, got 'gpu'"),
+        (["--device", "meta"], "--device: expected cpu, cuda, cuda:N or auto, got 'meta'"),
         (["--resume"], "--folder: expected the folder of the run, got none"),
         (["--folder", "{tmp}"], "--folder: {tmp} is there and not empty"),
         (["--folder", "{tmp}/empty"], "--folder: {tmp}/empty is there and not empty"),

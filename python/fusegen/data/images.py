@@ -87,6 +87,8 @@ def read_images(
         whole("size", size, 1)
     source = source_of(source, argument)
     is_array = source.lower().endswith((".npy", ".npz"))
+    if not source:
+        raise ValueError(f"{argument}: expected a name or a path, got an empty one")
     if not source.startswith("hf:"):
         if column != "image" and not source.lower().endswith(".npz"):
             raise ValueError(

@@ -180,15 +180,25 @@ def windows(
 
     name: where they came from, for people. recordings: of any real dtype; the values of the result are
     float32. features: the names of the F columns. Raises TypeError or ValueError for steps or a stride
-    below 1; recordings that do not fit together end in numpy's own errors.
+    below 1, and ValueError for more steps than the longest recording has or a feature whose range is not
+    finite; recordings that do not fit together end in numpy's own errors.
     """
     steps, stride = whole("steps", steps, 1), whole("stride", stride, 1)
+    longest = max(map(len, recordings))
+    if steps > longest:
+        raise ValueError(f"steps: expected at most {longest}, as the longest recording has, got {steps}")
     joined = np.concatenate(recordings)
     F = joined.shape[1]
     if full_scale is None:
         low, high = joined.min(0), joined.max(0)
     else:
         low, high = np.full(F, -full_scale), np.full(F, full_scale)
+    names = features or tuple(str(i) for i in range(F))
+    for feature, least, most in zip(names, low.tolist(), high.tolist(), strict=True):
+        if not np.isfinite(most - least):
+            raise ValueError(
+                f"recordings: expected features over a finite range, got {feature} from {least} to {most}"
+            )
     middle, half = (low + high) / 2, np.where(high > low, (high - low) / 2, 1.0)
     cut, lengths, owners = [], [], []
     for i, recording in enumerate(recordings):
@@ -206,7 +216,7 @@ def windows(
         lengths=None if full else torch.tensor(lengths),
         low=torch.from_numpy(middle - half),
         high=torch.from_numpy(middle + half),
-        features=features or tuple(str(i) for i in range(F)),
+        features=names,
         overlap=-(-steps // stride) - 1,
         labels=torch.tensor([labels[i] for i in owners]) if labels else None,
         classes=classes,

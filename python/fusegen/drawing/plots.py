@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
@@ -42,11 +43,9 @@ def bars_figure(
         if len(values) != len(names):
             raise ValueError(f"bars: expected {len(names)} values of {label!r}, got {len(values)}")
     thick = 0.8 / (1 if stacked else len(bars))
-    with style.styled():
-        lines = max(1.0, 0.6 * (1 if stacked else len(bars)), *(1 + name.count("\n") for name in names))
-        height = _REST + _BAR * len(names) * lines + 0.25 * (len(bars) > 1)
-        figure = style.figure(width, height, layout="constrained")
-        axis = figure.subplots()
+    lines = max(1.0, 0.6 * (1 if stacked else len(bars)), *(1 + name.count("\n") for name in names))
+    height = _REST + _BAR * len(names) * lines + 0.25 * (len(bars) > 1)
+    with _plot(width, height, title, value, "") as (figure, axis):
         for i, (label, values) in enumerate(bars.items()):
             beside = 0.0 if stacked else (i - (len(bars) - 1) / 2) * thick
             at = [row + beside for row in range(len(names))]
@@ -57,8 +56,6 @@ def bars_figure(
         axis.set_ylim(len(names) - 0.4, -0.6)  # the first on top
         axis.grid(False, axis="y")
         axis.locator_params(axis="x", nbins=5)
-        _finish(axis, title, value, "")
-        _legend(figure, axis)
     return figure
 
 
@@ -82,16 +79,12 @@ def lines_figure(
     """
     if not curves:
         raise ValueError("curves: expected at least one, got none")
-    with style.styled():
-        figure = style.figure(width, _HEIGHT, layout="constrained")
-        axis = figure.subplots()
+    with _plot(width, _HEIGHT, title, x, y) as (figure, axis):
         for label, (xs, ys) in curves.items():
             axis.plot(list(xs), list(ys), marker="o" if len(xs) <= 12 else None, label=label)
         _scale(axis, log)
         if mark is not None:
             axis.axvline(mark[0], color=style.MUTED, linestyle="--", label=mark[1])
-        _finish(axis, title, x, y)
-        _legend(figure, axis)
     return figure
 
 
@@ -125,17 +118,13 @@ def distribution_figure(
     if low == high:
         low, high = (low / 2, high * 2) if log else (low - 0.5, high + 0.5)
     edges = np.geomspace(low, high, _BINS + 1) if log else np.linspace(low, high, _BINS + 1)
-    with style.styled():
-        figure = style.figure(width, _HEIGHT, layout="constrained")
-        axis = figure.subplots()
+    with _plot(width, _HEIGHT, title, x, "% of them") as (figure, axis):
         for label, values in kept.items():
             if values:
                 weights = np.full(len(values), 100 / len(values))
                 inside = np.clip(values, edges[0], edges[-1])  # rounding may put the largest outside
                 axis.hist(inside, edges, weights=weights, histtype="step", linewidth=1.4, label=label)
         _scale(axis, "x" if log else "")
-        _finish(axis, title, x, "% of them")
-        _legend(figure, axis)
     return figure
 
 
@@ -158,16 +147,12 @@ def points_figure(
     """
     if not groups:
         raise ValueError("groups: expected at least one, got none")
-    with style.styled():
-        figure = style.figure(width, width * 0.8, layout="constrained")
-        axis = figure.subplots()
+    with _plot(width, width * 0.8, title, x, y) as (figure, axis):
         for marker, (label, (xs, ys)) in zip("o^sDvP*" * len(groups), groups.items(), strict=False):
             axis.plot(list(xs), list(ys), marker, markersize=4, alpha=0.6, label=label, linestyle="none")
         if line is not None:
             axis.plot(line[::2], line[1::2], color=style.MUTED, linestyle="--", linewidth=1)
         axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-        _finish(axis, title, x, y)
-        _legend(figure, axis)
     return figure
 
 
@@ -203,14 +188,12 @@ def heat_figure(
     most = float(abs(shown).max()) or 1.0
     scale = {"vmin": -most, "vmax": most} if signed else {"vmin": min(0.0, float(shown.min())), "vmax": most}
     high = min(1.3 * width, max(1.6, 0.75 * width * values.shape[0] / values.shape[1]))
-    with style.styled():
+    with _plot(width, high + 0.7, title, x, y) as (figure, axis):
         from matplotlib.colors import LinearSegmentedColormap
         from matplotlib.ticker import MaxNLocator
 
         ends = (style.COLOURS[0], "#ffffff", style.COLOURS[1]) if signed else ("#ffffff", style.COLOURS[0])
         colours = LinearSegmentedColormap.from_list("fusegen", ends)
-        figure = style.figure(width, high + 0.7, layout="constrained")
-        axis = figure.subplots()
         drawn = axis.imshow(shown, cmap=colours, aspect="auto", interpolation="nearest", **scale)
         for side, names in ((axis.yaxis, rows), (axis.xaxis, columns)):
             step = -(-len(names) // _TICKS) or 1
@@ -220,8 +203,18 @@ def heat_figure(
                 side.set_major_locator(MaxNLocator(integer=True))
         axis.grid(False)
         figure.colorbar(drawn, ax=axis, label=label, fraction=0.08, pad=0.02)
-        _finish(axis, title, x, y)
     return figure
+
+
+@contextmanager
+def _plot(width: float, height: float, title: str, x: str, y: str) -> Iterator[tuple[Any, Any]]:
+    """A figure and its one axes, to be drawn on in the package's style; then told what they are."""
+    with style.styled():
+        figure = style.figure(width, height, layout="constrained")
+        axis = figure.subplots()
+        yield figure, axis
+        axis.set(title=title, xlabel=x, ylabel=y)
+        _legend(figure, axis)
 
 
 def _scale(axis: Any, log: str) -> None:
@@ -237,9 +230,3 @@ def _legend(figure: Any, axis: Any) -> None:
         columns = max(1, min(3, _LETTERS // (_KEY + max(map(len, labels)))))
         how = {"handlelength": 1.2, "columnspacing": 1.2, "handletextpad": 0.4}
         figure.legend(handles, labels, loc="outside lower left", ncols=columns, **how)
-
-
-def _finish(axis: Any, title: str, x: str, y: str) -> None:
-    axis.set_title(title)
-    axis.set_xlabel(x)
-    axis.set_ylabel(y)

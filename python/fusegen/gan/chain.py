@@ -96,6 +96,8 @@ def parse(D: nn.Module) -> Chain | str:
                 return reason
             # What two drop one after the other, one drops by itself as likely, at the same scale.
             pending += (1 - pending) * (m.p if m.training else 0.0)
+            if pending == 1:
+                return "Dropouts in a row drop all there is"  # as far as a double can tell
         elif not layers or slopes[-1] != 1.0 or activations[-1] != PIECEWISE or len(layers) in flattens:
             return f"{layer.__name__} stands where a dense layer or a convolution is known"
         elif layer is nn.LeakyReLU or layer is nn.ReLU:
@@ -142,6 +144,8 @@ def _unfit_dropout(m: nn.Dropout, behind_a_map: bool) -> str:
     """Why a step by hand cannot run it."""
     if m.training and m.p == 1:
         return "Dropout(p=1) drops all there is"
+    if m.training and not 0 <= m.p < 1:
+        return f"Dropout has a probability of {m.p}"  # which was put there later, and is for torch to refuse
     if m.training and m.p and m.inplace and not behind_a_map:
         return "Dropout(inplace=True) stands before the first map and would change the samples"
     return ""

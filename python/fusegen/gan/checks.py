@@ -32,7 +32,7 @@ def deviation(name: str, given: float | None, penalty: str, weight: float) -> fl
         raise ValueError(
             f"{name}: expected a finite deviation above 0 of the noise, got {given}; None is exact"
         )
-    square = float(given) ** 2
+    square = float(given) * float(given)  # where ** would raise, this is infinity
     if square == 0 or weight / square > sys.float_info.max or (weight and weight / square == 0):
         raise ValueError(f"{name}: expected a finite {penalty} / {name}^2 above 0, got {weight} and {given}")
     return weight / square
@@ -44,6 +44,18 @@ def counted(D: nn.Module) -> tuple[int, int] | None:
         return None
     at, width = getattr(D, "condition_dim", None), getattr(D, "width", None)
     return None if at is None or width is None else (whole("condition_dim", at, 0), whole("width", width, 1))
+
+
+def conditions(counted: tuple[int, int] | None, name: str, x: Tensor) -> None:
+    """Whether samples have as many features as are to count. Raises ValueError."""
+    if counted is None:
+        return
+    at, width = counted
+    if at >= x.dim() or x.shape[at] < width:
+        raise ValueError(
+            f"width: expected at most what samples have along dim {at}, got {width} and {name} of shape "
+            f"{list(x.shape)}"
+        )
 
 
 def labels(

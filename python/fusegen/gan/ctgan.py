@@ -30,7 +30,7 @@ def fused_critic(discriminator_steps: int = 1) -> Iterator[None]:
     discriminator_steps: CTGAN's option of that name. The generator's gradient passes through the critic
     without those of its weights, which the package computes and drops. It replaces the package's class while
     it is open, for all threads. Raises ImportError without ctgan, TypeError or ValueError for a count below
-    1.
+    1, and ``fit`` ValueError for one that is not CTGAN's.
     """
     module: Any = importlib.import_module(_MODULE)
     steps, before = whole("discriminator_steps", discriminator_steps, 1), module.Discriminator
@@ -38,7 +38,8 @@ def fused_critic(discriminator_steps: int = 1) -> Iterator[None]:
     def made(*args: Any, **options: Any) -> FusedCritic:
         module.Discriminator = before  # by which name its own __init__ finds its base
         try:
-            return FusedCritic(before(*args, **options), steps)
+            critic = before(*args, **options)  # within another such block a fused one
+            return FusedCritic(critic.critic if isinstance(critic, FusedCritic) else critic, steps)
         finally:
             module.Discriminator = made
 
@@ -62,6 +63,12 @@ class FusedCritic(nn.Module):
         self.critic, self.steps = critic, steps
         self._turns, self._logits = 0, list[Tensor]()
 
+    def _out_of_step(self) -> ValueError:
+        return ValueError(
+            "discriminator_steps: expected that of CTGAN's own options, by which its critic's calls are told "
+            f"from its generator's, got {self.steps}"
+        )
+
     @property
     def _inner(self) -> tuple[nn.Module, int]:
         """The network that the critic packs samples for, and how many."""
@@ -72,6 +79,8 @@ class FusedCritic(nn.Module):
         """Logits [N / pac]: in the generator's turn their mean, which is all that the loop takes of them; in
         its own zeros, until ``calc_gradient_penalty`` puts the values in."""
         D, pac = self._inner
+        if len(self._logits) == 2:
+            raise self._out_of_step()
         if self._turns == self.steps:
             self._turns = 0
             return -generator_step(D, x, "wasserstein", pac=pac).loss
@@ -82,6 +91,8 @@ class FusedCritic(nn.Module):
         self, real_data: Tensor, fake_data: Tensor, device: Any = "cpu", pac: int = 10, lambda_: float = 10
     ) -> Tensor:
         """The whole step: the loop's own loss of the logits adds nothing to its gradient."""
+        if len(self._logits) != 2:
+            raise self._out_of_step()
         D, _ = self._inner
         real, fake = real_data.detach(), fake_data.detach()
         out = discriminator_step(D, real, fake, "wasserstein", gp=lambda_, pac=pac)

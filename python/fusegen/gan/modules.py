@@ -22,6 +22,10 @@ _PER_SAMPLE = (
     nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Upsample, nn.ZeroPad2d,
 )  # fmt: skip
 
+_DROPOUTS = (
+    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout,
+)  # fmt: skip
+
 
 def hooked(m: nn.Module) -> bool:
     """True if something is called whenever this module is, or in place of its forward."""
@@ -69,7 +73,7 @@ def ties_samples(D: nn.Module) -> bool:
 
 def per_sample(D: nn.Module) -> bool:
     """True if D is a chain of modules known to treat each sample of the first dim by itself."""
-    if type(D) is Projection and not hooked(D):
+    if type(D) is Projection and not hooked(D) and not unusual_head(D):
         return _per_sample(D.body)
     if type(D) is HeldLabels and not hooked(D):
         return _per_sample(D.D)
@@ -83,6 +87,32 @@ def _per_sample(m: nn.Module) -> bool:
     if type(m) is nn.Sequential:
         return per_sample(m)
     return type_before_parametrizations(m) in _PER_SAMPLE and not hooked(m)
+
+
+def unusual_head(D: Projection) -> str:
+    """What in a projection's own layers does more than to multiply, and to look up; "" for nothing."""
+    for m, layer in ((D.linear, nn.Linear), (D.embedding, nn.Embedding)):
+        if type_before_parametrizations(m) is not layer:
+            return f"Projection has a {type(m).__name__} for a {layer.__name__}"
+        if hooked(m):
+            return f"Projection's {layer.__name__} has hooks, or a forward put in its place"
+    E = D.embedding
+    if E.padding_idx is not None or E.max_norm is not None or E.scale_grad_by_freq or E.sparse:
+        return "Projection's Embedding has a padding_idx, max_norm, scale_grad_by_freq or sparse gradients"
+    return ""
+
+
+def drops(D: nn.Module) -> bool:
+    """Whether modules of D draw random numbers: dropout of every kind, between recurrent layers too."""
+    return any(m.training and _rate(m) for m in D.modules())
+
+
+def _rate(m: nn.Module) -> float:
+    """How likely a module drops an element; 1 of other draws."""
+    if isinstance(m, nn.RReLU):
+        return 1.0
+    rate = getattr(m, "p" if isinstance(m, _DROPOUTS) else "dropout", 0.0)
+    return rate if isinstance(rate, (int, float)) else 0.0
 
 
 @functools.cache

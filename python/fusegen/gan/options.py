@@ -42,10 +42,6 @@ class GanOptions:
         losses.check_loss(self.loss, self.label_smoothing)
         for name in ("r1", "r2", "gp", "clip"):
             number(name, getattr(self, name), 0)
-        for name in ("r1", "r2"):
-            checks.deviation(
-                f"approximate_{name}", getattr(self, f"approximate_{name}"), name, getattr(self, name)
-            )
         for name in ("penalty_every", "generator_every", "pac"):
             whole(name, getattr(self, name), 1)
         for name in ("r1", "r2", "gp"):
@@ -55,6 +51,9 @@ class GanOptions:
                     f"{name}, penalty_every: expected a finite product, the weight of a lazy penalty, "
                     f"got {weight} and {self.penalty_every}"
                 )
+        for name in ("r1", "r2"):
+            lazy = float(getattr(self, name)) * self.penalty_every
+            checks.deviation(f"approximate_{name}", getattr(self, f"approximate_{name}"), name, lazy)
 
     def penalties(self, step: int) -> dict[str, float]:
         """The weights at this step, by name; empty where there is no penalty."""

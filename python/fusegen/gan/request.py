@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..ops.discriminator import SCALARS
 from .blocks import HeldLabels
 from .chain import Chain
+from .modules import hooked
 from .objective import Objective
 
 STATS = SCALARS[2:]
@@ -48,8 +49,8 @@ class Request(NamedTuple):
 
     @property
     def network(self) -> nn.Module:
-        """D without what holds its labels; of that, ``objective.counted`` tells."""
-        return self.D.D if type(self.D) is HeldLabels else self.D
+        """D without what holds its labels, of which ``objective`` tells; with it where it has hooks."""
+        return self.D.D if type(self.D) is HeldLabels and not hooked(self.D) else self.D
 
     def labels_of(self, order: Sequence[int]) -> Tensor | None:
         """Those of the groups in this order, those of mixed samples their pairs'; None without."""

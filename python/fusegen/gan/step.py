@@ -71,7 +71,7 @@ def discriminator_step(
         labels: int64 [N], of real and fake samples, for a D that takes (x, labels), as ``Projection`` does.
         real_labels: those of real samples, where they differ.
         fake_labels: those of fake samples, where they differ.
-        generator: of all randomness; torch's own if None.
+        generator: of all randomness but Dropout's on other paths than fused_mlp; torch's own if None.
         sample_dim: the dim along which samples lie, and a promise that D treats each by itself, so that both
             halves pass D at once; by default D's attribute of that name, or 0 for chains of modules known to
             do so; else D is called twice, real samples first.
@@ -124,6 +124,7 @@ def _check_samples(
         checks.whole_layers(D, objective.penalties)
     checks.samples(real, fake, dim)
     checks.features(D, "real", real)
+    checks.conditions(checks.counted(D), "real", real)
     if generator is not None:
         checks.random_generator(generator, real if objective.gp or objective.approximate else None)
     checks.pairs(objective, real, fake, dim)

@@ -89,7 +89,7 @@ def gan_step(
         step: its number from 0, which decides what is lazy.
         labels: for a model with classes: an integer for all samples, a sequence or an integer tensor [N].
         lengths: for sequences, in the same forms.
-        generator: of all randomness; torch's own if None.
+        generator: of all randomness, as in ``discriminator_step``; torch's own if None.
         augment: changes real and fake images, drawn anew for each network's turn; penalties are those there.
 
     Returns a ``GanReport``. Raises FloatingPointError, naming the step, for NaN or infinity in ``real``, in

@@ -42,9 +42,10 @@ def log_spectral_distance(real: Tensor, fake: Tensor) -> float:
 
 class AutoregressiveFit:
     """The Gaussian autoregressive process of so many steps that fits sequences best: each step a linear map
-    of those before it and noise, by least squares over all windows (the covariance method of Makhoul 1975,
-    "Linear prediction: a tutorial review"); the beginning, which has not so many steps before it, by
-    processes of fewer. A baseline to compare generators with.
+    of those before it and noise, by least squares over all windows (the covariance method of linear
+    prediction: Makhoul 1975, "Linear prediction: A tutorial review", Proceedings of the IEEE 63 (4), pages
+    561 to 580); the beginning, which has not so many steps before it, by processes of fewer. A baseline to
+    compare generators with.
 
     samples: a Tensor [T, N, F] of any real dtype: N sequences of T steps and F features. It is fitted in
     float64. order: how many steps before it each step depends on, 0 or more, T - 1 at most (a larger number

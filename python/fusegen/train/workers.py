@@ -146,10 +146,13 @@ def device_named(name: str) -> torch.device:
     local = os.environ.get("LOCAL_RANK")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    expected = f"device: expected cpu, cuda, cuda:N or auto, got {name!r}"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"device: expected cpu, cuda, cuda:N or auto, got {name!r}") from error
+        raise ValueError(expected) from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(expected)
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise ValueError("device: torch sees no GPU here")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..blocks import Projection
-from .operator import Operator, Parameters, Point, Second
+from .operator import Operator, Parameters, Point, Second, size_of
 
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _Kept = tuple[Tensor, tuple[Tensor, ...]]
@@ -22,11 +22,16 @@ def _matrix(t: Tensor) -> Tensor:
 
 
 class Dense(Operator):
+    count = 2
+
     def __init__(self, m: nn.Linear) -> None:
         self.m = m
 
     def parameters(self) -> tuple[Tensor | None, ...]:
         return self.m.weight, self.m.bias
+
+    def size(self) -> int:
+        return size_of(self.m)
 
     def forward(self, x: Tensor, p: Parameters, groups: tuple[int, ...]) -> _Kept:
         W, b = p
@@ -53,11 +58,16 @@ class Dense(Operator):
 
 
 class Convolve(Operator):
+    count = 2
+
     def __init__(self, m: Convolution) -> None:
         self.m = m
 
     def parameters(self) -> tuple[Tensor | None, ...]:
         return self.m.weight, self.m.bias
+
+    def size(self) -> int:
+        return size_of(self.m)
 
     def forward(self, x: Tensor, p: Parameters, groups: tuple[int, ...]) -> _Kept:
         return self._convolve(x, p[0], p[1]), ()
@@ -131,6 +141,7 @@ class Flat(Operator):
 class Project(Operator):
     """linear(h) + <embedding(labels), h>: a vector of weights for each sample."""
 
+    count = 3
     kept = 1
 
     def __init__(self, m: Projection, labels: Tensor) -> None:
@@ -138,6 +149,9 @@ class Project(Operator):
 
     def parameters(self) -> tuple[Tensor | None, ...]:
         return self.m.linear.weight, self.m.linear.bias, self.m.embedding.weight
+
+    def size(self) -> int:
+        return size_of(self.m.linear, self.m.embedding)
 
     def forward(self, x: Tensor, p: Parameters, groups: tuple[int, ...]) -> _Kept:
         W, b, E = p

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .operator import Operator, Parameters, Point, Second
+from .operator import Operator, Parameters, Point, Second, size_of
 
 _aten = torch.ops.aten
 _Kept = tuple[Tensor, tuple[Tensor, ...]]
@@ -54,6 +54,7 @@ def _bent(z: Tensor, r: Tensor, g: Tensor, t: Tensor, dims: list[int]) -> Tensor
 
 
 class LayerNorm(Operator):
+    count = 2
     kept = 2
     bends = True
 
@@ -64,6 +65,9 @@ class LayerNorm(Operator):
 
     def parameters(self) -> tuple[Tensor | None, ...]:
         return self.m.weight, self.m.bias
+
+    def size(self) -> int:
+        return size_of(self.m)
 
     def forward(self, x: Tensor, p: Parameters, groups: tuple[int, ...]) -> _Kept:
         if torch.is_grad_enabled():
@@ -116,6 +120,7 @@ class LayerNorm(Operator):
 class BatchNormalised(Operator):
     """A batch norm in training mode, each group by itself."""
 
+    count = 2
     kept = 3
     by_group = True
     bends = True
@@ -143,6 +148,9 @@ class BatchNormalised(Operator):
 
     def parameters(self) -> tuple[Tensor | None, ...]:
         return self.m.weight, self.m.bias
+
+    def size(self) -> int:
+        return size_of(self.m)
 
     def forward(self, x: Tensor, p: Parameters, groups: tuple[int, ...]) -> _Kept:
         found: tuple[list[Tensor], ...] = [], [], [], []

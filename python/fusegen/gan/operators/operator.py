@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Parameters = Sequence[Tensor | None]
 
@@ -26,6 +26,11 @@ class Point(NamedTuple):
     groups: tuple[int, ...]
 
 
+def size_of(*modules: nn.Module) -> int:
+    """How many numbers they hold; of a parametrised weight, those that it is made of."""
+    return sum(p.numel() for m in modules for p in m.parameters())
+
+
 class Second(NamedTuple):
     """Of the samples that a penalty looks at, the first rows: the adjoints by y, the tangents of x, and the
     point there."""
@@ -36,6 +41,7 @@ class Second(NamedTuple):
 
 
 class Operator(ABC):
+    count = 0  # of parameters
     kept = 0  # how many tensors ``extra`` holds
     by_group = False  # whether these are rows of groups, not of samples
     bends = False  # whether J depends on x, but for signs, or ties samples together
@@ -43,6 +49,10 @@ class Operator(ABC):
     def parameters(self) -> tuple[Tensor | None, ...]:
         """Those of the module, read once: a parametrisation (spectral norm) then runs once a step."""
         return ()
+
+    def size(self) -> int:
+        """How many numbers these are, without reading them."""
+        return 0
 
     @abstractmethod
     def forward(self, x: Tensor, p: Parameters, groups: tuple[int, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -20,11 +20,15 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Instruction(NamedTuple):
-    """operator: None of a sum. sources: the values that it reads. parameters: of its operator."""
+    """operator: None of a sum. sources: the values that it reads."""
 
     operator: Operator | None
     sources: tuple[int, ...]
-    parameters: tuple[Tensor | None, ...]
+
+    @property
+    def parameters(self) -> int:
+        """How many its operator has."""
+        return 0 if self.operator is None else self.operator.count
 
 
 class _Unknown(Exception):
@@ -37,12 +41,15 @@ class _Builder:
     def __init__(self, labels: Tensor | None) -> None:
         self.found: list[Instruction] = []
         self._labels = labels
+        self._kept: set[int] = set()  # values that something else reads, or that lie where such a one does
 
     def network(self, D: nn.Module) -> int:
         """The number of D's value."""
         if type(D) is not Projection:
             return self.module(D, 0)
         self._plain(D)
+        if reason := modules.unusual_head(D):
+            raise _Unknown(reason)
         features = self.module(D.body, 0)
         if self._labels is None:
             raise _Unknown("Projection has no labels")
@@ -57,11 +64,20 @@ class _Builder:
                 x = self.module(part, x)
             return x
         if layer is Residual and isinstance(m, Residual):
+            outer, self._kept = self._kept, self._kept | {x}
             way = x if m.shortcut is None else self.module(m.shortcut, x)
-            return self._add(None, way, self.module(m.body, x))
+            body = self.module(m.body, x)
+            self._kept = outer
+            return self._add(None, way, body)
         if layer is nn.Identity:
             return x
-        return self._add(self._operator(m, layer), x)
+        if x in self._kept and getattr(m, "inplace", False):
+            raise _Unknown(f"{layer.__name__}(inplace=True) changes what the other way of a Residual reads")
+        operator = self._operator(m, layer)
+        y = self._add(operator, x)
+        if x in self._kept and isinstance(operator, linear.Flat):  # a view
+            self._kept.add(y)
+        return y
 
     def _plain(self, m: nn.Module) -> None:
         if modules.hooked(m):
@@ -69,8 +85,7 @@ class _Builder:
             raise _Unknown(f"{name} has hooks, which would see its input, or a forward put in its place")
 
     def _add(self, operator: Operator | None, *sources: int) -> int:
-        p = () if operator is None else operator.parameters()
-        self.found.append(Instruction(operator, sources, p))
+        self.found.append(Instruction(operator, sources))
         return len(self.found)
 
     def _operator(self, m: nn.Module, layer: type) -> Operator:
@@ -98,7 +113,7 @@ class _Builder:
 
 
 def parse(D: nn.Module, labels: Tensor | None) -> Program | str:
-    """D as a program, its parameters read, or what is in the way. labels: of all rows, for a Projection."""
+    """D as a program, or what is in the way. labels: of all rows, for a Projection."""
     if modules.every_hooked():
         return "modules have global hooks, which would see the layers' inputs"
     builder = _Builder(labels)
@@ -114,8 +129,14 @@ class Program:
         self.instructions = tuple(instructions)
 
     @property
+    def size(self) -> int:
+        """How many numbers the parameters have."""
+        return sum(i.operator.size() for i in self.instructions if i.operator is not None)
+
     def parameters(self) -> list[Tensor | None]:
-        return [p for i in self.instructions for p in i.parameters]
+        """Those of all operators. A parametrisation runs when they are read: once, and for a step alone."""
+        operators = (i.operator for i in self.instructions if i.operator is not None)
+        return [p for operator in operators for p in operator.parameters()]
 
     @property
     def ties_samples(self) -> bool:
@@ -281,11 +302,11 @@ class Program:
 
     def _by_instruction(self, given: Sequence[bool]) -> list[list[bool]]:
         rest = iter(given)
-        return [[next(rest) for _ in i.parameters] for i in self.instructions]
+        return [[next(rest) for _ in range(i.parameters)] for i in self.instructions]
 
     def _with(self, p: Parameters) -> list[tuple[Instruction, Parameters]]:
         rest = iter(p)
-        return [(i, [next(rest) for _ in i.parameters]) for i in self.instructions]
+        return [(i, [next(rest) for _ in range(i.parameters)]) for i in self.instructions]
 
 
 def _chosen(found: Sequence[Sequence[Tensor | None]], asked: Sequence[Sequence[bool]]) -> list[Tensor | None]:

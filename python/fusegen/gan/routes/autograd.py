@@ -99,7 +99,9 @@ def _both(plan: Plan, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         r, f = _dense(plan.chain, torch.cat((real, fake))).split((len(real), len(fake)))
         return r, f
     D, dim, objective = request.D, request.dim, request.objective
-    if objective.approximate and logits.passes_together(D, request.together) is None:
+    # In one pass samples with noise would have other masks than those without.
+    apart = logits.passes_together(D, request.together) is None or modules.drops(D)
+    if objective.approximate and apart:
         r_labels, f_labels = request.labels
         r = _beside_noise(D, real, dim, r_labels) if objective.near_real else _alone(D, real, dim, r_labels)
         f = _beside_noise(D, fake, dim, f_labels) if objective.near_fake else _alone(D, fake, dim, f_labels)

@@ -47,6 +47,8 @@ def fits(request: Request) -> Plan | str:
     if request.dim != 0 or (x.dim() != 2 and not chain.flattens):
         return "dense layers over more than one dim"
     layers: tuple[nn.Linear, ...] = chain.layers  # type: ignore[assignment]
+    if any(m.in_features == 0 for m in layers):
+        return "a dense layer reads no features"
     first = layers[0].in_features
     if math.prod(x.shape[1:]) != first:
         of = "a sample" if request.pac == 1 else f"of {request.pac} packed samples"

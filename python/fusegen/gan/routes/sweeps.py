@@ -74,7 +74,7 @@ def _faster_on_torch(request: Request, found: Program) -> str:
         return "with statistics of a batch autograd measured as fast as a penalty's sweeps"
     penalised = request.objective.penalised
     alone = penalised in ((True, False, False), (False, True, False))
-    size = sum(p.numel() for p in found.parameters if p is not None) * sum(request.counts)
+    size = found.size * sum(request.counts)
     if size < (FEWEST_OF_ONE_HALF if alone else FEWEST):
         return "autograd measured faster than a penalty's sweeps at this size"
     return ""
@@ -82,7 +82,7 @@ def _faster_on_torch(request: Request, found: Program) -> str:
 
 def run(plan: Plan) -> StepOutput:
     request, step = plan.request, plan.step
-    tensors = *request.samples, *step.program.parameters
+    tensors = *request.samples, *step.program.parameters()
     try:
         value, penalty, z, norms, *statistics = passes.run(step, tensors)
     except (RuntimeError, ValueError) as error:

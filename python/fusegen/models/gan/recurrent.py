@@ -136,8 +136,6 @@ class RecurrentGAN(GAN):
     ) -> Tensor:
         """Sequences [T, B, F] (one-hot [T, B, V] of tokens) of ``noise`` [T, B, noise_size], zero past
         ``lengths`` [B]."""
-        self._check_noise(noise, "T", "B")
-        lengths = self.checked_lengths(lengths, *noise.shape[:2])
         return self._run(self.generator, noise, labels, lengths, generator)
 
     def fakes(
@@ -186,10 +184,7 @@ class RecurrentGAN(GAN):
         if self.vocab_size is not None and samples.dim() == 2:
             samples = self._tokens_one_hot(samples)
         T, B, _ = samples.shape
-        noise = self.noise(B, T, generator=generator)
-        labels = self.checked_labels(labels, B)
-        if labels is not None:
-            noise = torch.cat((noise, self._one_hot(labels, noise).expand(T, -1, -1)), 2)
+        noise = self._labelled(self.noise(B, T, generator=generator), labels)
         return self.generator.surprise(samples, noise, self.checked_lengths(lengths, T, B))
 
     @property
@@ -227,8 +222,6 @@ class RecurrentGAN(GAN):
     ) -> Tensor:
         """What ``sample`` makes of this noise [T, N, noise_size]: sequences [T, N, F], or int64 tokens
         [T, N], whose draws are ``generator``'s. Errors as of ``generate``."""
-        self._check_noise(noise, "T", "B")
-        lengths = self.checked_lengths(lengths, *noise.shape[:2])
         with evaluating(self.drawn_from) as net:
             out = self._run(net, noise, labels, lengths, generator)
         return out if self.vocab_size is None else out.argmax(2)
@@ -244,15 +237,23 @@ class RecurrentGAN(GAN):
         net: nn.Module,
         noise: Tensor,
         labels: Integers,
-        lengths: Tensor | None,
+        lengths: Integers,
         generator: torch.Generator | None,
     ) -> Tensor:
-        labels = self.checked_labels(labels, noise.shape[1])
-        if labels is not None:
-            noise = torch.cat((noise, self._one_hot(labels, noise).expand(noise.shape[0], -1, -1)), 2)
+        """What ``net``, the generator or its average, makes of noise [T, B, noise_size]."""
+        self._check_noise(noise, "T", "B")
+        lengths = self.checked_lengths(lengths, *noise.shape[:2])
+        noise = self._labelled(noise, labels)
         if self.vocab_size is None:
             return net(noise, lengths)
         return net(noise, lengths, self.temperature, generator)
+
+    def _labelled(self, noise: Tensor, labels: Integers) -> Tensor:
+        """Noise [T, B, ·] with the one-hot labels, where there are some, behind each step's."""
+        labels = self.checked_labels(labels, noise.shape[1])
+        if labels is None:
+            return noise
+        return torch.cat((noise, self._one_hot(labels, noise).expand(len(noise), -1, -1)), 2)
 
     def _tokens_one_hot(self, tokens: Tensor) -> Tensor:
         check_integers("samples", tokens)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..progress import Measuring
 from ..run import Run
 from ..watching.telling import direction
-from .existing_run import Flags, add_checkpoint, asked, check_idle, moved, revive, run_of
+from .existing_run import Flags, add_checkpoint, asked, check_idle, moved, revive, run_of, within_memory
 from .existing_run import add_words as add_arguments
 from .refusal import Refused, as_flag, refuse
 
@@ -24,6 +24,7 @@ def _add(parser: argparse.ArgumentParser, run: Run | None) -> None:
 FLAGS = Flags(_add, "measuring")
 
 
+@within_memory
 def run(parsed: argparse.Namespace) -> int:
     try:
         run = run_of(parsed)

@@ -2,18 +2,20 @@
 checkpoint."""
 
 import argparse
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint import CheckpointError
+from ..errors import NotEnoughMemory, typed
 from ..options import Options, add_flags, from_flags
 from ..run import Run
 from ..tasks import TASKS, find_task
 from ..workers import device_named
 from . import COMMANDS, CommandParser
-from .refusal import refuse_unknown
+from .refusal import refuse, refuse_unknown
 
 WHICH = "last, best, a step, or a file"
 HELP = ("-h", "--help")
@@ -28,6 +30,20 @@ class Flags:
     add: Callable[[argparse.ArgumentParser, Run | None], None]
     options: str | None = None
     data: bool = True
+
+
+def within_memory(command: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """A command that says in one line where it asked for more memory than there is."""
+
+    @functools.wraps(command)
+    def run(parsed: argparse.Namespace) -> int:
+        try:
+            with typed():
+                return command(parsed)
+        except NotEnoughMemory as error:
+            return refuse(parsed, f"not enough memory: {error}")
+
+    return run
 
 
 def add_words(parser: argparse.ArgumentParser) -> None:

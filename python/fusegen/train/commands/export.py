@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..run import Run
-from .existing_run import Flags, add_checkpoint, asked, revive, run_of
+from .existing_run import Flags, add_checkpoint, asked, revive, run_of, within_memory
 from .existing_run import add_words as add_arguments
 from .refusal import Refused, as_flag, refuse
 
@@ -20,6 +20,7 @@ def _add(parser: argparse.ArgumentParser, run: Run | None) -> None:
 FLAGS = Flags(_add, data=False)
 
 
+@within_memory
 def run(parsed: argparse.Namespace) -> int:
     try:
         run = run_of(parsed)

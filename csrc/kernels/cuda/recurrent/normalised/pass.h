@@ -53,7 +53,7 @@ constexpr int log_lanes_of_row(int H) {
 struct Workspace {
   int64_t arrivals, sums, gates, read, c, dh, partials, bytes;
 };
-Workspace workspace(const NormalisedPlan& plan, const LayerSizes& sizes, Norm norm, int blocks);
+Workspace workspace(const NormalisedPlan& plan, const LayerSizes& sizes, Norm norm);
 
 // The launches of a pass: one instance a format and pass, instantiations/.
 template <class T, class Fmt>

@@ -12,7 +12,7 @@ int64_t tiles_of(const NormalisedPlan& p, int D) { return static_cast<int64_t>(D
 
 namespace normalised {
 
-Workspace workspace(const NormalisedPlan& plan, const LayerSizes& s, Norm norm, int blocks) {
+Workspace workspace(const NormalisedPlan& plan, const LayerSizes& s, Norm norm) {
   const int64_t rows = static_cast<int64_t>(s.D) * s.B, state = rows * s.H;
   const int64_t gates = rows * (s.backward ? 4 : gate_count(s.cell)) * s.H;
   const int64_t partials =
@@ -40,7 +40,7 @@ NormalisedPlan choose_normalised(const Device& device, const LayerSizes& s, Norm
   plan.splits = static_cast<int>(
       std::clamp<int64_t>(device.sms / tiles_of(plan, s.D), 1, std::clamp(stages / 2, 1, kMostSplits)));
   plan.log_lanes = normalised::log_lanes_of_row(s.H);
-  plan.workspace_bytes = normalised::workspace(plan, s, norm, blocks).bytes;
+  plan.workspace_bytes = normalised::workspace(plan, s, norm).bytes;
   return plan;
 }
 

@@ -31,7 +31,7 @@ public:
 
   explicit Launches(const Pass& pass)
       : memory_(static_cast<unsigned char*>(pass.workspace)),
-        w_(workspace(pass.steps, pass, pass.norm, pass.blocks)),
+        w_(workspace(pass.steps, pass, pass.norm)),
         rows_(row_kernel<T>(pass)) {
     device::zero(memory_, w_.gates, pass.stream);
     const auto floats = [&](int64_t at) { return reinterpret_cast<float*>(memory_ + at); };

@@ -128,8 +128,7 @@ class Pictures(Source):
         if features == "pixels":
             return {"Frechet distance of 8 x 8 pixels": frechet_distance(_pixels(real), _pixels(fake))}
         if features != "digits":
-            by: Any = _own_features(features) if ":" in features and not Path(features).exists() else features
-            return image_measures(real, fake, by, generator=random)
+            return image_measures(real, fake, _own_features(features), generator=random)
         distance, of_fit = digits_frechet_distance(real, fake), self._gaussian(real, samples, how.seed)
         found = {"digits Frechet distance": distance, "digits Frechet distance of a Gaussian fit": of_fit}
         if full:
@@ -222,9 +221,17 @@ def _pixels(images: Tensor) -> Tensor:
     return F.interpolate(images, (8, 8), mode="bilinear", align_corners=False, antialias=True).flatten(1)
 
 
-def _own_features(name: str) -> nn.Module:
-    """MODULE:NAME, a module or what makes one. Raises ValueError, naming `features`."""
+def _own_features(name: str) -> nn.Module | str:
+    """A file's path as it is, or of MODULE:NAME a module or what makes one. Raises ValueError, naming
+    `features`."""
+    if Path(name).is_file():
+        return name
     module, _, attribute = name.partition(":")
+    if not (module and attribute) or module.startswith("."):
+        raise ValueError(
+            "features: expected auto, digits, pixels, a file with Inception's weights or MODULE:NAME, got "
+            f"{name!r}, where no file is"
+        )
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

@@ -76,18 +76,7 @@ class Sequences(Source):
             raise ValueError(
                 f"stride: {name} are drawn one by one, not cut from a recording, got {options.stride}"
             )
-        if name in READERS:
-            series = READERS[name](options.length, options.stride)
-        else:
-            series = sources.read_series(
-                name,
-                options.length,
-                options.stride,
-                argument=argument,
-                delimiter=options.delimiter,
-                decimal=options.decimal,
-                header=None if options.header is None else options.header == "yes",
-            )
+        series = _read(name, options, argument)
         try:
             form = _fitted(series, options)
         except ValueError as error:
@@ -308,6 +297,27 @@ _SCORES: dict[str, Callable[..., float]] = {
     "predictive score": predictive_score,
 }
 _FORMS: dict[str, Any] = {"whitening": Whitening, "innovations": Innovations}
+
+
+def _read(name: str, options: GanData, argument: str) -> Series:
+    try:
+        if name in READERS:
+            return READERS[name](options.length, options.stride)
+        return sources.read_series(
+            name,
+            options.length,
+            options.stride,
+            argument=argument,
+            delimiter=options.delimiter,
+            decimal=options.decimal,
+            header=None if options.header is None else options.header == "yes",
+        )
+    except ValueError as error:
+        part, _, said = str(error).partition(":")
+        called = {"steps": "length", "recordings": f"{argument}: {name}"}  # as people know them
+        if part not in called:
+            raise
+        raise ValueError(f"{called[part]}:{said}") from error
 
 
 def _fitted(series: Series, options: GanData) -> Innovations | Whitening | None:
