@@ -37,12 +37,12 @@ def draw(rows: list[Row], ratio, names: dict[str, str], path: Path) -> None:
 
 
 def figure_of(rows: list[Row], ratio, names: dict[str, str]):
-    """The figure that `draw` writes. Cells, modes, shapes and peers that were not read have no place in it."""
+    """The figure that `draw` writes. Cells, modes, shapes and peers that were not read are left out."""
     rows = drawn_of(rows)
     read = {
         (mode, cell): part for mode in MODES for cell in CELLS if (part := select(rows, mode=mode, cell=cell))
     }
-    shapes = [shape for shape in SHAPES if any((e.H, e.B, e.T) == shape for e in rows)]
+    shapes = [shape for shape in SHAPES if shape in {(e.H, e.B, e.T) for e in rows}]
     wide, legend = min(len(CELLS), len(read)), {}
     high = -(-len(read) // wide)
     with drawing.styled():

@@ -24,7 +24,7 @@ def rows_of(*cases):
             peer=peer,
             ratio_fused=ratio,
             ratio_frozen=ratio,
-        )  # fmt: skip
+        )
         for cell, mode, (H, B, T), peer, ratio in cases
     ]
 
