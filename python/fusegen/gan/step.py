@@ -222,7 +222,7 @@ def generator_step(
 
 def _chain(D: nn.Module) -> Chain | str:
     D = D.D if type(D) is HeldLabels and not hooked(D) else D
-    return parse(D) if _backend.get_backend() != "torch" else "set_backend('torch')"
+    return parse(D) if _backend.get_backend() != "torch" else "fusegen.set_backend('torch') is set"
 
 
 def _run(request: Request, routes: tuple[Route, ...]) -> StepOutput:
