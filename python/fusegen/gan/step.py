@@ -241,7 +241,7 @@ class DiscriminatorStep(nn.Module):
     wrap this.
 
         step = DistributedDataParallel(DiscriminatorStep(D, loss="hinge", r1=10.0))
-        step(real, fake).loss.backward()
+        step(real, fake.detach()).loss.backward()
 
     With FSDP too (FullyShardedDataParallel(...) or fully_shard(...)), as one unit where there is a penalty.
     ``generator_step(D, fake)`` needs D's whole weights: ``step.unshard()`` and ``step.reshard()`` around it,

@@ -110,10 +110,10 @@ class GanData(Options):
     data: str | None = option(
         None,
         "images: digits, photos, a folder of images, MNIST's or CIFAR's files, .npy, .npz, hf:NAME; for "
-        "recurrent: prices, eeg, sines, watch, a .npy, .csv, .tsv, .wav, .flac, .ogg or .aiff, a folder of "
-        "sounds, pydocs or a .txt "
+        "recurrent: prices, eeg, sines, tones, watch, a .npy, .csv, .tsv, .wav, .flac, .ogg or .aiff, a "
+        "folder of sounds, pydocs or a .txt "
         "(default: digits; for recurrent prices)",
-        place=("digits", "photos", "prices", "eeg", "sines", "watch", "pydocs"),
+        place=("digits", "photos", "prices", "eeg", "sines", "tones", "watch", "pydocs"),
     )
     batch: int = _by_arch("data", "batch", 64, "real samples in a step, and fake ones", least=1)
     size: int = option(28, "pixels that images are brought to; dcgan takes 28, 32 and 64", least=4)
