@@ -70,8 +70,8 @@ class VAEData(Options):
     )
     binarise: str | None = option(
         None,
-        "turn pixels into 0 and 1: half: 1 from 0.5 on; draw: at random in each step, 1 with the pixel as its "
-        "probability; none: leave them (default: half; none for a Gaussian)",
+        "pixels as 0 and 1: half: 1 from 0.5 on; draw: at random in each step, the pixel being the "
+        "probability of 1; none: as they are (default: half; none for a Gaussian)",
         ("none", "half", "draw"),
     )
     held_out: float | None = option(
@@ -273,7 +273,7 @@ class VAETask(Task):
                 None if labels is None else torch.arange(count, device=like.device) % len(examples.classes)
             )
             generator = torch.Generator().manual_seed(how.seed)
-            panels["samples of the prior"] = model.sample(count, asked, generator=generator)
+            panels["how many samples of the prior"] = model.sample(count, asked, generator=generator)
         if how.what in ("all", "reconstruction"):
             name = "held-out images, and what comes back"
             panels[name] = torch.cat([flat, model.reconstruct(flat, labels)])
