@@ -62,13 +62,11 @@ def discriminator_step(
         r1: weight of R1.
         r2: weight of R2.
         gp: weight of WGAN-GP, whose x are drawn from ``generator``.
-        approximate_r1: a deviation s above 0: r1 weighs r1/2 mean ((D(real + s e) - D(real)) / s)^2 instead,
-            e standard normal from ``generator``: on average R1 plus terms of order s^2, without a second
-            backward. It is the approximated R1 of Lin et al. 2025 (arXiv:2501.08316), whose weight of ||D(x)
-            - D(N(x, s))||^2 is r1 / (2 s^2). Dropout's masks are the same with noise and without. It needs
-            an r1 above 0.
-        approximate_r2: the same of fake samples and r2, whose noise is drawn after that of real ones; it
-            needs an r2 above 0.
+        approximate_r1: beside r1, a deviation s above 0: the penalty is r1/2 mean ((D(real + s e) - D(real))
+            / s)^2, e standard normal from ``generator``: on average R1 plus terms of order s^2, without a
+            second backward. It is the approximated R1 of Lin et al. 2025 (arXiv:2501.08316), whose weight of
+            ||D(x) - D(N(x, s))||^2 is r1 / (2 s^2). Dropout's masks are the same with noise and without.
+        approximate_r2: the same of fake samples and r2, whose noise is drawn after that of real ones.
         label_smoothing: the target of real samples is 1 less this.
         labels: int64 [N], of real and fake samples, for a D that takes (x, labels), as ``Projection`` does.
         real_labels: those of real samples, where they differ.
@@ -83,10 +81,9 @@ def discriminator_step(
     Returns a ``StepOutput``, whose ``path`` says what ran; docs/gan.md has the table. A fused step's dropout
     has one key (``dropout_masks``), drawn last. Batch norms take statistics of real and fake samples apart.
     torch.compile breaks its graph at a second backward. Raises ValueError for unknown names, negative
-    weights, an approximate_r1 or approximate_r2 without its weight, sizes, features or a pac that do not fit,
-    a D that ends in a Sigmoid; TypeError for wrong types;
-    RuntimeError for mixed devices or dtypes, a D wrapped in DDP or FSDP (wrap DiscriminatorStep), or a
-    penalty on a D that cannot be differentiated by its input or whose layers FSDP shards one by one.
+    weights, an approximate_r1 without r1, sizes, features or a pac that do not fit, a D that ends in a
+    Sigmoid; TypeError for wrong types; RuntimeError for mixed devices or dtypes, a D wrapped in DDP or FSDP
+    (wrap DiscriminatorStep), or a penalty on a D that its input cannot reach or whose layers FSDP shards.
     """
     checks.network(D)
     counted = checks.counted(D)
