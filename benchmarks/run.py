@@ -4,10 +4,11 @@ Every figure is read beside its peers' in one process, in turn; every peer's res
 are printed at the end, and the rows go to benchmarks/results/MACHINE/ISA/DATE-COMMIT.csv.
 
 Rows are written as they are read: what a run that is stopped has read is in
-DATE-COMMIT-partial-unfinished.csv.
+DATE-COMMIT-partial-unfinished.csv. With --out FILE they all go to that file, and nothing is written in
+benchmarks/results.
 
 Exit status: 0 done; 1 a result of ours was wrong, or a case was not run; 2 wrong arguments, an `--isa` that
-is not there, or no GPU for `--device cuda`; 130 stopped by Ctrl-C.
+is not there, an `--out` that is there already, or no GPU for `--device cuda`; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 from harness import cap
@@ -111,6 +113,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--save", action="store_true", help="write the CSV of a partial run (quick, only, peers, minutes) too"
     )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write the CSV of any run to this new file, not into benchmarks/results",
+    )
     asked = parser.parse_args(argv)
     if "all" in asked.suites:  # what peak reads is part of rnn
         asked.suites = list(ON_GPU) if asked.device == "cuda" else [name for name in SUITES if name != "peak"]
@@ -157,6 +165,15 @@ def wrong_isa(isa: str) -> str:
     return ""
 
 
+def wrong_output(path: Path) -> str:
+    """Why `--out` cannot be written, in one line; "" if it can."""
+    if path.exists():
+        return f"expected a new file, since results are never written over, got {path}, which is there"
+    if not path.absolute().parent.is_dir():
+        return f"expected a file in a folder that is there, got {path}"
+    return ""
+
+
 def main(argv: list[str] | None = None) -> int:
     asked = parse(argv)
     if asked.isa and (wrong := wrong_isa(asked.isa)):
@@ -164,6 +181,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     if asked.device == "cuda" and (missing := missing_for_gpu()):
         print(f"run.py: --device cuda: {missing}", file=sys.stderr)
+        return 2
+    if asked.out and (wrong := wrong_output(asked.out)):
+        print(f"run.py: --out: {wrong}", file=sys.stderr)
         return 2
     if asked.threads:
         torch.set_num_threads(asked.threads)
@@ -181,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
 
     (k, n), saved = options.part, asked.save or not options.partial
     part_of = f"-{k}of{n}" if n > 1 else ""
-    with record.Running(suffix=part_of, device=asked.device) as running:
+    with record.Running(suffix=part_of, device=asked.device, output=asked.out) as running:
         try:
             rows = read(asked.suites, options)
         except KeyboardInterrupt:
@@ -194,11 +214,15 @@ def main(argv: list[str] | None = None) -> int:
             return 2
         amiss = select(rows, unit=(WRONG, FAILED))
         print_bars(asked.suites, [entry for entry in rows if entry not in amiss], options)
-        if saved:
+        if asked.out:
+            record.saw(rows)
+            print(f"\nwritten: {asked.out}")
+        elif saved:
             suffix = ("-partial" if options.partial else "") + part_of
             path = record.write(rows, suffix=suffix, device=asked.device)
             print(f"\nwritten: {path.relative_to(machine.ROOT)}")
-        running.remove()
+        if not asked.out:
+            running.remove()
     for entry in amiss:
         print(f"{entry.unit}: {entry.suite} {entry.peer} {entry.note}", file=sys.stderr)
     return 1 if amiss else 0
@@ -224,9 +248,13 @@ def read(names: list[str], options: Options) -> list[record.Row]:
 
 
 LEGEND = """\
-A line a case: cell, inference or training, H units, B rows, T steps; beside each contestant milliseconds a
-call, the median over rounds, and (n x): its time over fusegen's, above 1 fusegen is faster. Other units are
-named."""
+A line a case: cell, inference or training, dtype, H units, B rows, T steps; then each contestant with its
+milliseconds a call, the median over rounds. Other units are named.
+  fused    fusegen's kernels         frozen  the same, with weights packed beforehand
+  auto     what fusegen's layers run by default: the kernels, or torch's operators where these measured faster
+  peak     the time that the case's matrix products take at the machine's best rate
+  matmul   the time of one torch product with as many operations, all steps at once
+(1.60x fused): the contestant takes 1.60 times as long as fused; above 1, fusegen is faster."""
 
 
 def suite(name: str, options: Options) -> ModuleType:
@@ -244,13 +272,14 @@ def ceilings(when: str, options: Options) -> list[record.Row]:
 
 
 def print_bars(names: list[str], rows: list[record.Row], options: Options) -> None:
-    print("\nbars" + (" (a partial run: no verdict)" if options.partial or options.part[1] > 1 else ""))
+    judged = not (options.partial or options.part[1] > 1)
+    print("\nbars" + ("" if judged else " (a partial run: figures beside their limits, no verdict)"))
     unsteady = [entry for entry in rows if "unsteady machine" in entry.note]
     if unsteady:
         print(f"  {len(unsteady)} of {len(rows)} rows were read on an unsteady machine: their notes say so")
     for name in names:
         for bar in suite(name, options).bars(select(rows, suite=(name, "ceilings"))):
-            print(bar)
+            print(bar.line(judged))
 
 
 if __name__ == "__main__":

@@ -25,13 +25,14 @@ class Bar:
     def holds(self) -> bool:
         return self.figure <= self.limit if self.at_most else self.figure >= self.limit
 
-    def __str__(self) -> str:
+    def line(self, judged: bool = True) -> str:
+        """Verdict, figure and limit. judged: False for rows that are too few for a verdict; the limit is then
+        shown all the same."""
         if self.limit is None:
             return f"  --    {self.figure:8.3f}            {self.what}"
+        verdict = ("pass" if self.holds else "FAIL") if judged else "--"
         sign = "<=" if self.at_most else ">="
-        return (
-            f"  {'pass' if self.holds else 'FAIL'}  {self.figure:8.3f}  {sign} {self.limit:<6g} {self.what}"
-        )
+        return f"  {verdict:4}  {self.figure:8.3f}  {sign} {self.limit:<6g} {self.what}"
 
 
 def select(rows: Iterable[Row], **wanted) -> list[Row]:

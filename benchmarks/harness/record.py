@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TextIO
 
 from fusegen._choice import slug
 from harness.machine import ROOT, environment
@@ -51,6 +52,9 @@ class Row:
     dropped: int | str = ""
 
 
+NAMES = [field.name for field in fields(Row)]
+
+
 def row(suite: str, problem, peer: str, value: float, **figures) -> Row:
     """A row of `problem`'s case."""
     case = problem.case
@@ -78,21 +82,25 @@ def new_file(
         except FileExistsError:
             number += 1
     with file:
-        writer = csv.DictWriter(file, [*names, *shared], lineterminator="\n")
-        writer.writeheader()
+        yield path, adder(file, names, shared)
 
-        def add(rows: Iterable[Mapping[str, object]]) -> None:
-            writer.writerows({name: compact(value) for name, value in row.items()} | shared for row in rows)
-            file.flush()
 
-        yield path, add
+def adder(file: TextIO, names: Sequence[str], shared: dict[str, str]) -> Add:
+    """Writes the heading of a CSV file; what adds rows to it, at once on the disk."""
+    writer = csv.DictWriter(file, [*names, *shared], lineterminator="\n")
+    writer.writeheader()
+
+    def add(rows: Iterable[Mapping[str, object]]) -> None:
+        writer.writerows({name: compact(value) for name, value in row.items()} | shared for row in rows)
+        file.flush()
+
+    return add
 
 
 def write(rows: list[Row], folder: Path = RESULTS, suffix: str = "", device: str = "cpu") -> Path:
     """A new file in `folder`/MACHINE/ISA with the rows of a run; a GPU has no ISA beside it."""
     place, shared = place_of(folder, device)
-    names = [field.name for field in fields(Row)]
-    with new_file(names, place, shared, suffix) as (path, add):
+    with new_file(NAMES, place, shared, suffix) as (path, add):
         add(map(asdict, rows))
     return path
 
@@ -107,15 +115,23 @@ def place_of(folder: Path, device: str) -> tuple[Path, dict[str, str]]:
 class Running:
     """The rows of a run that is not over, each on the disk as soon as it is read: in a file of their own,
     DATE-COMMIT-partial-unfinished.csv, made with the first of them. It is what is left of a run that is
-    stopped; one that ends writes all of its rows with `write`, and removes it."""
+    stopped; one that ends writes all of its rows with `write`, and removes it.
 
-    def __init__(self, folder: Path | None = None, suffix: str = "", device: str = "cpu"):
-        self.folder, self.suffix, self.device = folder, suffix, device
+    output: a new file that gets the rows instead; it stays, and needs no `write`. Raises OSError where it is
+    there already or cannot be made."""
+
+    def __init__(
+        self, folder: Path | None = None, suffix: str = "", device: str = "cpu", output: Path | None = None
+    ):
+        self.folder, self.suffix, self.device, self.output = folder, suffix, device, output
         self.path: Path | None = None
         self._open, self._add = ExitStack(), None
         self._seen: dict[int, Row] = {}  # by id, and held, so that no other row gets that
 
     def __enter__(self) -> Running:
+        if self.output is not None:
+            file = self._open.enter_context(self.output.open("x", newline=""))
+            self.path, self._add = self.output, adder(file, NAMES, environment(self.device))
         _running.append(self)
         return self
 
@@ -130,8 +146,8 @@ class Running:
             return
         if self._add is None:
             place, shared = place_of(self.folder or RESULTS, self.device)
-            names, suffix = [field.name for field in fields(Row)], f"-partial-unfinished{self.suffix}"
-            self.path, self._add = self._open.enter_context(new_file(names, place, shared, suffix))
+            suffix = f"-partial-unfinished{self.suffix}"
+            self.path, self._add = self._open.enter_context(new_file(NAMES, place, shared, suffix))
         self._add(map(asdict, new))
         self._seen |= {id(entry): entry for entry in new}
 

@@ -85,14 +85,15 @@ class Steadiness:
         """What to say of a machine that did other work, or whose clock changed; "" where it stood still."""
         found = []
         if (share := 1 - self.steady / len(self.readings)) > BUSY:
-            found.append(f"{share:.0%} of its readings are more than {TOLERANCE:.0%} off their median")
+            found.append(f"{share:.0%} of its readings were more than {TOLERANCE:.0%} off their median")
         if abs(self.drift) > TOLERANCE:
-            found.append(f"it takes {self.drift:+.0%} of the time at the end that it took at the beginning")
+            more = "more" if self.drift > 0 else "less"
+            found.append(f"it took {abs(self.drift):.0%} {more} time at the end than at the beginning")
         if not found:
             return ""
         return (
-            f"this machine was busy: of a loop that does the same work each time, {' and '.join(found)}. "
-            "Close what runs beside the benchmark and read again: these figures may be off"
+            "this machine was busy, and these figures may be off. A loop that does the same work each time "
+            f"was timed between the rounds: {', and '.join(found)}. Close other programs and run it again"
         )
 
     def __str__(self) -> str:

@@ -20,6 +20,7 @@ from harness.steadiness import of_this_run
 from harness.timing import host_clock, interleaved, paired_ratio
 
 OURS = ("fused", "frozen", "auto", "graph")
+FROZEN = ("onnxruntime", "openvino", "onednn")  # these pack the weights of layers before inference
 WRONG, FAILED = "wrong result", "failed"  # units of rows that are no timing
 TIME_IS_UP = "time is up"  # the note of a row whose value is the number of cases that were not begun
 
@@ -191,12 +192,22 @@ def timing_row(suite: str, problem: Problem, name: str, timings: dict, error: fl
     )  # fmt: skip
 
 
+def counterpart(entry: Row) -> tuple[str, float | str]:
+    """Which of our own a peer's row is compared with: the frozen one where the peer's weights are packed
+    beforehand. And its time over that one's, "" where that was not read beside it."""
+    if entry.suite == "rnn" and entry.mode == "inference" and entry.peer in FROZEN:
+        return "frozen", entry.ratio_frozen
+    return "fused", entry.ratio_fused
+
+
 def line(case: Case, rows: list[Row]) -> str:
-    """One case: milliseconds of ours, and beside each peer how many times longer it took than ours."""
+    """One case: milliseconds of each contestant, and beside each peer how many times longer it took than
+    which of ours."""
     parts = [f"{case.name:44}"]
     for entry in rows:
         text = f"{entry.peer} {entry.value:.3f}" if entry.unit == "ms" else f"{entry.peer} {entry.unit}"
-        if entry.peer not in OURS and entry.ratio_fused != "":
-            text += f" ({entry.ratio_fused:.2f}x)"
+        ours, ratio = counterpart(entry)
+        if entry.peer not in OURS and ratio != "":
+            text += f" ({ratio:.2f}x {ours})"
         parts.append(text)
     return "  ".join(parts)

@@ -123,7 +123,7 @@ def interleaved(
 
 
 def one_round(runners: dict, calls: dict[str, int], order: random.Random, clock) -> dict[str, float]:
-    """Seconds per call of each, their turns in a new order."""
+    """Seconds per call of each, in the order of `runners`; their turns are taken in a new one."""
     names, taken = list(runners), {}
     order.shuffle(names)
     for name in names:
@@ -132,7 +132,7 @@ def one_round(runners: dict, calls: dict[str, int], order: random.Random, clock)
             clock(runner, 1)
         taken[name] = clock(runner, calls[name])
         sleep(runner.rest)
-    return taken
+    return {name: taken[name] for name in runners}
 
 
 def timings(rounds: list[Round], usual: float, min_rounds: int) -> dict[str, Timing]:

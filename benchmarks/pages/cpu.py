@@ -60,14 +60,24 @@ VERSIONS = {
 
 
 def layer_table(rows: list[Row]) -> list[str]:
-    lines = []
-    for cell in CELLS:
-        for mode in MODES:
-            part = select(rows, cell=cell, mode=mode)
-            fp32 = [spread(map(compared, select(part, dtype="float32", peer=peer))) for peer in PEERS]
-            bf16 = spread(map(compared, select(part, dtype="bfloat16", peer="torch")))
-            lines.append([f"{cell.upper()} {mode}", *fp32, bf16])
-    return table(["layer, fp32", *PEERS.values(), "torch.nn, bf16"], lines)
+    """A line for each cell and mode, a column for each peer and dtype that was read: all that `losses`
+    counts."""
+    of = {
+        name + ending: select(rows, dtype=dtype, peer=peer)
+        for dtype, ending in (("float32", ""), ("bfloat16", ", bf16"))
+        for peer, name in PEERS.items()
+    }
+    of = {name: found for name, found in of.items() if found}
+    lines = [
+        [
+            f"{cell.upper()} {mode}",
+            *(spread(map(compared, select(e, cell=cell, mode=mode))) for e in of.values()),
+        ]
+        for cell in CELLS
+        for mode in MODES
+        if select(rows, cell=cell, mode=mode, peer=tuple(PEERS))
+    ]
+    return table(["layer, fp32", *of], lines)
 
 
 def other_table(rows: list[Row]) -> list[str]:

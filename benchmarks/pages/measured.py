@@ -11,7 +11,7 @@ from statistics import geometric_mean
 from harness import record
 from harness.bars import ratios, select
 from harness.record import Row
-from harness.sweep import FAILED, WRONG
+from harness.sweep import FAILED, WRONG, counterpart
 from harness.threads import count_of
 
 PEERS = {
@@ -22,7 +22,6 @@ PEERS = {
     "onednn": "oneDNN from C++",
 }
 SHOWN = {"rnn", "cells", "ragged", "text", "models", "gan", "int8"}  # suites that the pages' tables have
-FROZEN = ("onnxruntime", "openvino", "onednn")  # these pack weights before inference
 PART = re.compile(r"-(\d+)of(\d+)(-\d+)?$")
 
 
@@ -113,14 +112,9 @@ def gpu_folders(results: Path) -> list[Path]:
 
 def compared(entry: Row) -> float:
     """A peer's time over fusegen's, over the frozen one's where the peer's weights are packed beforehand."""
-    return float(_ratio(entry))
+    return float(counterpart(entry)[1])
 
 
 def is_compared(entry: Row) -> bool:
     """Whether the fusegen that a peer is compared with was read beside it: of a partial run it may not be."""
-    return _ratio(entry) != ""
-
-
-def _ratio(entry: Row) -> float | str:
-    frozen = entry.mode == "inference" and entry.peer in FROZEN
-    return entry.ratio_frozen if frozen else entry.ratio_fused
+    return counterpart(entry)[1] != ""

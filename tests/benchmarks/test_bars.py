@@ -83,7 +83,9 @@ def test_live_bytes_sees_what_torch_allocates():
 def test_bars_judge_mean_and_worst():
     mean, worst = mean_and_worst("x", [0.9, 1.6], 1.1, 0.97)
     assert mean.holds and mean.figure == pytest.approx(1.2)
-    assert not worst.holds and "FAIL" in str(worst)
+    assert not worst.holds and "FAIL" in worst.line() and "pass" in mean.line()
+    for one in (mean, worst):  # of a partial run: figure and limit, and no verdict
+        assert one.line(judged=False).split()[:4] == ["--", f"{one.figure:.3f}", ">=", f"{one.limit:g}"]
     assert Bar("y", 2.0, 2.0, at_most=True).holds
     assert not Bar("y", 2.1, 2.0, at_most=True).holds
     assert [e.cell for e in select([a_row(), replace(a_row(), cell="gru")], cell=("gru", "rnn"))] == ["gru"]

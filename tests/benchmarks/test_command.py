@@ -11,6 +11,7 @@ import torch
 from benchmark_rows import FOLDER, a_row
 from gpu import rnn as gpu_rnn
 from harness import record
+from harness.bars import Bar
 from harness.options import Options, work
 from speed import rnn
 
@@ -43,7 +44,8 @@ def test_other_minutes_than_a_suites_own_make_a_run_partial(tmp_path, monkeypatc
     assert not Options(
         minutes=1.0, device="cuda"
     ).partial  # firm: test_gpu_report_says_what_the_time_left_out
-    suite = types.SimpleNamespace(run=lambda options: [a_row()], bars=lambda rows: [])
+    lost = Bar("what was promised", 1.0, 2.0)
+    suite = types.SimpleNamespace(run=lambda options: [a_row()], bars=lambda rows: [lost])
     monkeypatch.setattr(program, "import_module", lambda name: suite)
     monkeypatch.setattr(program.machine, "ROOT", tmp_path)
     written = []
@@ -54,7 +56,9 @@ def test_other_minutes_than_a_suites_own_make_a_run_partial(tmp_path, monkeypatc
     threads = ["--threads", str(torch.get_num_threads())]
     for argv in ([], ["--minutes", "1"], ["--minutes", "1", "--save"]):
         assert program.main(["rnn", *threads, *argv]) == 0
-    assert written == ["", "-partial"] and capsys.readouterr().out.count("a partial run: no verdict") == 2
+    said = capsys.readouterr().out
+    assert written == ["", "-partial"] and said.count("(a partial run: figures beside their limits") == 2
+    assert said.count("FAIL") == 1 and said.count("what was promised") == 3
 
 
 def test_without_a_gpu_one_line_and_status_2(capsys):
@@ -132,6 +136,37 @@ def test_a_run_that_is_stopped_keeps_what_it_has_read(tmp_path, monkeypatch, cap
     said = capsys.readouterr()
     assert "-partial-unfinished" in left.name and f"what was read is in {left}" in said.err
     assert record.read(left) == [a_row()] and "milliseconds a" in said.out
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("argv", [[], ["--quick"]])
+def test_output_has_the_rows_and_the_results_folder_stays_as_it_is(
+    tmp_path, monkeypatch, capsys, argv, stopped
+):
+    read = [a_row()]
+
+    def run(options):
+        record.saw(read)
+        if stopped:
+            raise KeyboardInterrupt
+        return [*read, a_row(note="of the suite's end")]
+
+    suite = types.SimpleNamespace(run=run, bars=lambda rows: [])
+    monkeypatch.setattr(program, "import_module", lambda name: suite)
+    results, path = tmp_path / "results", tmp_path / "mine.csv"
+    monkeypatch.setattr(record, "RESULTS", results)
+    monkeypatch.setattr(record.write, "__defaults__", (results, "", "cpu"))
+    asked = ["rnn", *argv, "--out", str(path)]
+    assert program.main(asked) == (130 if stopped else 0)
+    out, err = capsys.readouterr()
+    assert str(path) in (err if stopped else out) and not results.exists()
+    assert [entry.note for entry in record.read(path)] == [""] + ["of the suite's end"] * (not stopped)
+    assert record.shared(path)["isa"]
+    before = path.read_bytes()
+    assert program.main(asked) == 2 and path.read_bytes() == before
+    assert "run.py: --out: expected a new file" in capsys.readouterr().err
+    asked[-1] = str(tmp_path / "nowhere/mine.csv")
+    assert program.main(asked) == 2 and "a folder that is there" in capsys.readouterr().err
 
 
 def test_a_run_that_ends_leaves_its_own_file_alone(tmp_path, monkeypatch):

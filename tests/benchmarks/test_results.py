@@ -9,6 +9,7 @@ from benchmark_rows import a_row, gan_row, gpu_row
 from fusegen._choice import slug
 from gpu import worst
 from harness import record
+from harness.bars import select
 from harness.sweep import FAILED, TIME_IS_UP
 from pages import cpu
 from pages import gpu as gpu_page
@@ -161,6 +162,18 @@ def test_report_shows_losses():
     assert "H512" in cpu.losses(rows) and "0.80×" in cpu.losses(rows)
 
 
+def test_every_comparison_of_the_list_stands_in_the_table():
+    half = {"dtype": "bfloat16", "ratio_frozen": 0.35, "ratio_fused": 3.0}
+    rows = [replace(a_row(), **half, mode="inference", peer=peer) for peer in ("onednn", "openvino")]
+    rows += [replace(a_row(), **half, mode="inference", peer="fused"), replace(a_row(), cell="gru")]
+    head, _, lstm, gru = cpu.layer_table(rows)
+    assert head == "| layer, fp32 | torch.nn | OpenVINO, bf16 | oneDNN from C++, bf16 |"
+    assert lstm == "| LSTM inference | – | 0.35× (**0.35**–0.35) | 0.35× (**0.35**–0.35) |"
+    assert gru.startswith("| GRU inference | 2.00× (2.00–2.00) | – | – |")
+    said = cpu.losses(select(rows, peer=tuple(cpu.PEERS)))
+    assert said.startswith("In 2 of 3 comparisons") and "bf16 H8 B3 oneDNN from C++ 0.35×" in said
+
+
 def test_gpu_report_says_what_the_time_left_out(gpu_results, tmp_path):
     path = gpu_results([gpu_row(), gpu_row(value=7, unit=FAILED, note=TIME_IS_UP, ratio_fused="")])
     text = gpu_page.markdown(path.parent, tmp_path / "page.md")
@@ -221,8 +234,13 @@ def test_a_quick_run_is_shown_and_drawn(cpu_results, tmp_path, capsys):
     drawn = tmp_path / "quick.png"
     assert report.main([str(path), "--picture", str(drawn)]) == 0
     assert drawn.read_bytes().startswith(b"\x89PNG")
-    said = capsys.readouterr().out
-    assert "| LSTM inference | 2.00× (2.00–2.00) | – | – | – | – | – |" in said
+    said = capsys.readouterr().out.splitlines()
+    layers = [line for line in said if line.startswith(("| layer", "| LSTM", "| GRU", "| RNN"))]
+    assert layers == [
+        "| layer, fp32 | torch.nn |",
+        "| LSTM inference | 2.00× (2.00–2.00) |",
+        "| LSTM training | 2.00× (2.00–2.00) |",
+    ]
     other = cpu_results([a_row(suite="imports")], "-partial", machine="Good 1, 2 cores")
     assert report.main([str(other)]) == 2 and report.main([str(tmp_path / "none.csv")]) == 2
     with pytest.raises(SystemExit):

@@ -1,11 +1,13 @@
 """Rounds, steadiness and budgets: which readings count."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from benchmark_rows import problem
+from benchmark_rows import a_row, problem
 from harness import steadiness
 from harness.problem import Case
-from harness.sweep import FAILED, WRONG, Budget, sweep, timing_row
+from harness.sweep import FAILED, WRONG, Budget, line, sweep, timing_row
 from harness.timing import PATIENCE, Timing, interleaved, paired_ratio
 from peers.ours import Ours
 
@@ -78,6 +80,28 @@ def test_a_single_interrupt_is_no_unsteady_reading():
     steadiness = a_steadiness(*thrice(1.0), 1.0, 9.0, 9.0)
     found = interleaved({"a": Script(0.5, 1.0)}, seconds=0, min_rounds=1, steadiness=steadiness)
     assert found["a"].samples == [1.0] and found["a"].dropped == 0
+
+
+def test_contestants_keep_their_order_whatever_that_of_their_turns():
+    names = list("gcafbed")
+    found = interleaved({name: Script(*[1.0] * 3) for name in names}, seconds=0, min_rounds=2)
+    assert list(found) == names
+
+
+@pytest.mark.parametrize(
+    "figures, said",
+    [
+        ({"peer": "torch"}, "(2.00x fused)"),
+        ({"peer": "onednn"}, "(3.00x frozen)"),
+        ({"peer": "onednn", "mode": "training"}, "(2.00x fused)"),
+        ({"peer": "onnxruntime", "suite": "int8"}, "(2.00x fused)"),  # there frozen is float32
+        ({"peer": "onednn", "ratio_frozen": ""}, ""),
+        ({"peer": "auto"}, ""),
+    ],
+)
+def test_a_line_says_of_which_of_ours_a_ratio_is(figures, said):
+    entry = replace(a_row(), **{"mode": "inference", "ratio_frozen": 3.0} | figures)
+    assert line(Case("lstm", 8, 3, 5), [entry]).endswith(f"{entry.peer} 1.500 {said}".rstrip())
 
 
 def test_a_machine_that_never_stands_still_is_read_and_said_so():
@@ -163,8 +187,9 @@ def test_where_ours_is_wrong_too_float64_sides_with_neither(capsys):
     [
         ([1.0] * 40, ""),
         ([1.0, 1.01] * 20 + [1.5] * 4, ""),
-        ([1.0] * 20 + [1.3] * 12 + [1.0] * 8, "30% of its readings are more than 5% off their median"),
-        ([1.0] * 30 + [1.1] * 30, "it takes +10% of the time at the end"),
+        ([1.0] * 20 + [1.3] * 12 + [1.0] * 8, "30% of its readings were more than 5% off their median"),
+        ([1.0] * 30 + [1.1] * 30, "it took 10% more time at the end than at the beginning"),
+        ([1.0] * 30 + [0.69] * 30, "it took 31% less time at the end than at the beginning"),
     ],
 )
 def test_a_busy_machine_is_said(readings, words):

@@ -272,6 +272,17 @@ def bad():
                 f"{name} {value}", ValueError, f"{name}: expected a finite deviation above 0 of",
                 lambda n=name, w=weight, v=value: discriminator_step(D, x, x, **{w: 1.0, n: v}),
             )  # fmt: skip
+        for what, call in {
+            "a step": lambda **given: discriminator_step(D, x, x, **given),
+            "a module": lambda **given: DiscriminatorStep(D, **given),
+            "options": GanOptions,
+        }.items():
+            other = "r2" if weight == "r1" else "r1"
+            yield (
+                f"{name} of {what} without {weight}", ValueError,
+                f"{name}: expected a weight {weight} above 0 beside it, got {weight}=0.0.* give {weight}=",
+                lambda n=name, o=other, call=call: call(**{n: 0.1, o: 1.0}),
+            )  # fmt: skip
         yield (
             f"{name} of words", TypeError, f"{name}: expected a number or None, got str",
             lambda n=name: discriminator_step(D, x, x, **{n: "0.1"}),

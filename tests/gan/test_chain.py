@@ -39,22 +39,28 @@ def test_a_parametrised_layer_is_the_layer_and_is_not_read():
 @pytest.mark.parametrize(
     ("layers", "reason"),
     [
-        ([], "no dense layer and no convolution"),
-        ([nn.ReLU(), nn.Linear(3, 1)], "ReLU stands where a dense layer or a convolution is known"),
-        ([nn.Linear(3, 2), nn.ReLU(), nn.ReLU(), nn.Linear(2, 1)], "ReLU stands where a dense layer"),
-        ([nn.Linear(3, 1), nn.ReLU()], "does not end in a linear map"),
-        ([nn.Linear(3, 1), nn.BatchNorm1d(1)], "does not end in a linear map"),
+        ([], "D has no Linear and no convolution"),
+        ([nn.ReLU(), nn.Linear(3, 1)], "ReLU has to stand directly behind a Linear, a convolution"),
+        ([nn.Linear(3, 2), nn.ReLU(), nn.ReLU(), nn.Linear(2, 1)], "ReLU has to stand directly behind"),
+        ([nn.Linear(3, 1), nn.ReLU()], "does not end in a Linear or a convolution"),
+        ([nn.Linear(3, 1), nn.BatchNorm1d(1)], "does not end in a Linear or a convolution"),
         ([nn.Linear(3, 2)], "one logit"),
-        ([nn.Linear(3, 2), nn.BatchNorm2d(2), nn.Linear(2, 1)], "BatchNorm2d stands where"),
+        (
+            [nn.Linear(3, 2), nn.BatchNorm2d(2), nn.Linear(2, 1)],
+            "BatchNorm2d has to stand directly behind a layer that it fits",
+        ),
         ([nn.Linear(3, 2), nn.BatchNorm1d(2).eval(), nn.Linear(2, 1)], "evaluation mode"),
-        ([nn.Linear(3, 2), nn.Flatten(0), nn.Linear(2, 1)], "Flatten stands where"),
+        ([nn.Linear(3, 2), nn.Flatten(0), nn.Linear(2, 1)], "Flatten has to keep the first dim"),
         (
             [nn.Sequential(nn.Linear(3, 2), nn.Sequential(nn.Softplus())), nn.Linear(2, 1)],
-            "Softplus stands where",
+            "does not know Softplus, only Linear",
         ),
-        ([nn.Linear(3, 2), nn.Tanh(), nn.Tanh(), nn.Linear(2, 1)], "Tanh stands where a dense layer"),
-        ([nn.Linear(3, 1), nn.Tanh()], "does not end in a linear map"),
-        ([nn.Linear(3, 2), nn.Dropout(0.5), nn.BatchNorm1d(2), nn.Linear(2, 1)], "BatchNorm1d stands where"),
+        ([nn.Linear(3, 2), nn.Tanh(), nn.Tanh(), nn.Linear(2, 1)], "Tanh has to stand directly behind"),
+        ([nn.Linear(3, 1), nn.Tanh()], "does not end in a Linear or a convolution"),
+        (
+            [nn.Linear(3, 2), nn.Dropout(0.5), nn.BatchNorm1d(2), nn.Linear(2, 1)],
+            "BatchNorm1d has to stand directly behind a layer that it fits",
+        ),
     ],
 )
 def test_what_is_in_the_way(layers, reason):

@@ -246,7 +246,7 @@ def test_threads_share_evenly_sized_and_odd_work():
 
 
 WAYS = {
-    "too few samples": (plain, lambda: torch.randn(2, 3, 2, 8, 8), "too few"),
+    "too few samples": (plain, lambda: torch.randn(2, 3, 2, 8, 8), "too much empty"),
     "evaluation": (lambda: dcgan().eval(), lambda: torch.randn(2, 64, 2, 8, 8), "evaluation mode"),
     "half precision": (
         lambda: plain().bfloat16(),

@@ -367,9 +367,9 @@ class Subclass(nn.LayerNorm):
     ("change", "reason"),
     [
         (lambda D: D[1].register_forward_hook(lambda *a: None), "hooks"),
-        (lambda D: D.insert(1, nn.Dropout(0.5)), "Dropout has no closed form here"),
-        (lambda D: D.__setitem__(1, Subclass(40)), "Subclass has no closed form here"),
-        (lambda D: D[4].eval(), "BatchNorm1d in evaluation mode"),
+        (lambda D: D.insert(1, nn.Dropout(0.5)), "no closed form of a penalty for Dropout"),
+        (lambda D: D.__setitem__(1, Subclass(40)), "no closed form of a penalty for Subclass"),
+        (lambda D: D[4].eval(), "BatchNorm1d is in evaluation mode"),
     ],
 )
 def test_what_has_no_closed_form_goes_through_autograd(change, reason):

@@ -25,6 +25,7 @@ BAD_MODELS = {
     "loss": (lambda: GanOptions(loss="gan"), ValueError, "loss"),
     "penalty": (lambda: GanOptions(r1=-1), ValueError, "r1"),
     "interval": (lambda: GanOptions(penalty_every=0), ValueError, "penalty_every"),
+    "interval of no penalty": (lambda: GanOptions(penalty_every=4), ValueError, "penalty_every: .* give r1="),
     "weight beyond floats": (lambda: GanOptions(r1=10**400), ValueError, "r1: expected a number at least 0"),
     "clip beyond floats": (
         lambda: GanOptions(clip=10**400),

@@ -99,15 +99,15 @@ def parse(D: nn.Module) -> Chain | str:
             if pending == 1:
                 return "Dropouts in a row drop all there is"  # as far as a double can tell
         elif not layers or slopes[-1] != 1.0 or activations[-1] != PIECEWISE or len(layers) in flattens:
-            return f"{layer.__name__} stands where a dense layer or a convolution is known"
+            return _misplaced(layer)
         elif layer is nn.LeakyReLU or layer is nn.ReLU:
             slope = m.negative_slope if isinstance(m, nn.LeakyReLU) else 0.0
             if slope < 0:
-                return f"a LeakyReLU of negative slope {slope} is not monotonic"
+                return f"LeakyReLU has the negative slope {slope}; the fused step needs 0 or more"
             slopes[-1] = slope  # it and dropout may change places
         elif layer in _SMOOTH:
             if pending:
-                return f"{layer.__name__} stands behind Dropout, which it may not change places with"
+                return f"{layer.__name__} stands behind Dropout; the fused step needs it before the Dropout"
             activations[-1] = _SMOOTH[layer]
             if isinstance(m, nn.GELU) and m.approximate == "tanh":
                 activations[-1] = "gelu_tanh"
@@ -118,36 +118,52 @@ def parse(D: nn.Module) -> Chain | str:
             or len(layers) - 1 in norms
             or layer is not _NORMS.get(type_before_parametrizations(layers[-1]))
         ):
-            return (
-                f"{layer.__name__} stands where dense layers, convolutions, batch norms, Dropout and known "
-                "activations are"
-            )
+            return _misplaced(layer)
         elif not m.training:
-            return f"{layer.__name__} in evaluation mode takes no statistics"
+            return f"{layer.__name__} is in evaluation mode; the fused step needs it in training mode"
         else:
             norms[len(layers) - 1] = m  # type: ignore[assignment]
     if not layers:
-        return "there is no dense layer and no convolution"
+        return "D has no Linear and no convolution"
     if pending:
-        return "Dropout stands behind its last map"
+        return "Dropout stands behind D's last layer, where the fused step needs the logits"
     if slopes[-1] != 1.0 or activations[-1] != PIECEWISE or len(layers) - 1 in norms:
-        return "it does not end in a linear map"
+        return "D does not end in a Linear or a convolution"
     if _channels(layers[-1])[1] != 1:
-        return "its last layer does not give one logit or one patch of logits a sample"
+        return "D's last layer has several outputs or channels; the fused step needs one logit or one patch"
     return Chain(
         tuple(layers), tuple(slopes), norms, flattens, convolves,
         activations=tuple(activations), dropouts=tuple(dropouts),
     )  # fmt: skip
 
 
+def _misplaced(layer: type) -> str:
+    """What is in the way where a module is not known, or known only elsewhere in a chain."""
+    name = layer.__name__
+    if layer in _NORMS.values():
+        return (
+            f"{name} has to stand directly behind a layer that it fits (BatchNorm1d: Linear or Conv1d, "
+            "BatchNorm2d: Conv2d), before the activation and Dropout"
+        )
+    if layer is nn.Flatten:
+        return "Flatten has to keep the first dim and join all others (start_dim=1, end_dim=-1)"
+    if layer in (nn.ReLU, nn.LeakyReLU, *_SMOOTH):
+        return f"{name} has to stand directly behind a Linear, a convolution or its batch norm"
+    known = ", ".join(m.__name__ for m in (nn.ReLU, nn.LeakyReLU, *_SMOOTH))
+    return (
+        f"the fused step does not know {name}, only Linear, convolutions, batch norms, Flatten, Dropout and "
+        f"these activations: {known}"
+    )
+
+
 def _unfit_dropout(m: nn.Dropout, behind_a_map: bool) -> str:
     """Why a step by hand cannot run it."""
     if m.training and m.p == 1:
-        return "Dropout(p=1) drops all there is"
+        return "Dropout(p=1) drops everything; the fused step needs p below 1"
     if m.training and not 0 <= m.p < 1:
         return f"Dropout has a probability of {m.p}"  # which was put there later, and is for torch to refuse
     if m.training and m.p and m.inplace and not behind_a_map:
-        return "Dropout(inplace=True) stands before the first map and would change the samples"
+        return "Dropout(inplace=True) before the first layer would change the samples; leave inplace out"
     return ""
 
 
@@ -197,7 +213,7 @@ def maps(chain: Chain, shape: tuple[int, ...]) -> tuple[Map, ...] | str:
     """The chain's maps for samples of this shape [C, *spatial], or what is in the way. What does not fit
     together is for torch to refuse."""
     if 0 in shape:
-        return f"its samples of shape {list(shape)} are empty"
+        return f"the samples are empty: their shape is {list(shape)}"
     channels, sizes = shape[0], tuple(shape[1:])
     found: list[Map] = []
     for i, module in enumerate(chain.layers):
@@ -208,31 +224,31 @@ def maps(chain: Chain, shape: tuple[int, ...]) -> tuple[Map, ...] | str:
             if flatten:
                 channels, sizes = channels * math.prod(sizes), ()
             if sizes:
-                return "a dense layer stands over more than one dim"
+                return "a Linear gets samples of more than one dim; put nn.Flatten() before it"
         else:
             if flatten and sizes:
-                return "a convolution stands behind Flatten"
+                return "a convolution stands behind Flatten, which leaves no spatial dims"
             if reason := _unknown_geometry(module, name):
                 return reason
             after = _convolved(module, sizes)
             if after is None:
-                return f"{type(module).__name__} does not fit what it is given"
+                return f"{type(module).__name__} does not fit samples of this shape"
             sizes = after
         fits = channels == inputs and all(n > 0 for n in sizes)
         if not fits or (norm is not None and norm.num_features != outputs):
-            return f"{name} does not fit what it is given"
+            return f"{name} does not fit samples of this shape"
         channels = outputs
         found.append(Map(module, flatten, norm, chain.slopes[i], inner, sizes))
     if len(found) in chain.flattens and math.prod(sizes) != 1:
-        return "it does not give one logit or one patch of logits a sample"
+        return "D ends in a Flatten that gives more than one logit a sample"
     return tuple(found)
 
 
 def _unknown_geometry(m: Convolution, name: str) -> str:
     if m.padding_mode != "zeros" or isinstance(m.padding, str):
-        return f"{name} pads in another way than with a number of zeros"
+        return f"{name} pads in another way than with a number of zeros, which the fused step needs"
     if not all(isinstance(v, tuple) for v in (m.stride, m.padding, m.dilation)):
-        return f"{name} has a stride, padding or dilation that is no tuple"
+        return f"{name} has a stride, padding or dilation that was replaced by what is no tuple"
     return ""
 
 

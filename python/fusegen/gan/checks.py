@@ -23,7 +23,8 @@ def penalty(name: str, weight: float) -> float:
 
 
 def deviation(name: str, given: float | None, penalty: str, weight: float) -> float:
-    """The weight of squared differences: ``weight`` over the square of this deviation, 0 for None."""
+    """The weight of squared differences: ``weight`` over the square of this deviation, 0 for None. Raises
+    ValueError for a deviation without a weight, which would change nothing."""
     if given is None:
         return 0.0
     if isinstance(given, bool) or not isinstance(given, (int, float)):
@@ -32,8 +33,13 @@ def deviation(name: str, given: float | None, penalty: str, weight: float) -> fl
         raise ValueError(
             f"{name}: expected a finite deviation above 0 of the noise, got {given}; None is exact"
         )
+    if not weight:
+        raise ValueError(
+            f"{name}: expected a weight {penalty} above 0 beside it, got {penalty}={weight}: without one "
+            f"there is no penalty to approximate; give {penalty}=, or leave {name} out"
+        )
     square = float(given) * float(given)  # where ** would raise, this is infinity
-    if square == 0 or weight / square > sys.float_info.max or (weight and weight / square == 0):
+    if square == 0 or weight / square > sys.float_info.max or weight / square == 0:
         raise ValueError(f"{name}: expected a finite {penalty} / {name}^2 above 0, got {weight} and {given}")
     return weight / square
 

@@ -118,7 +118,7 @@ class Blocked:
             return f"there are no kernels of convolutions in {str(dtype).removeprefix('torch.')}"
         for m in maps:
             if len(m.inner) > 2:
-                return "there are no kernels of three spatial dims"
+                return "there are no kernels of convolutions over three spatial dims"
             c = m.convolution
             if c is not None and c.groups > 1 and min(c.in_channels, c.out_channels) < cls.FEWEST * c.groups:
                 return f"a convolution has fewer than {cls.FEWEST} channels a group"
@@ -130,7 +130,7 @@ class Blocked:
 
         best = min((4, 3, 2, 1), key=cost)
         if cost(best) > cls.TORCH * sum(counts):
-            return f"samples too few, or too many by a few, for vectors of {lanes}"
+            return f"the kernels take blocks of {lanes} samples, of which this batch leaves too much empty"
         return cls(maps, counts, best * lanes)
 
     def join(self, samples: Sequence[Tensor | None]) -> Tensor:

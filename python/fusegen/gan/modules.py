@@ -48,9 +48,9 @@ def stages(D: nn.Module) -> list[nn.Module] | str:
     """The modules that an nn.Sequential applies one after another, those of nested ones in their place; of
     another kind of module, what is in the way."""
     if type(D) is not nn.Sequential:
-        return f"{type(D).__name__} is not an nn.Sequential but has a forward of its own"
+        return f"{type(D).__name__} has a forward of its own; the fused step runs an nn.Sequential"
     if hooked(D) or every_hooked():
-        return "the network has hooks, which would see the layers' inputs, or a forward put in its place"
+        return "D has hooks or a replaced forward, which the fused step would not call; remove them"
     found: list[nn.Module] = []
     for child in D:
         if type(child) is nn.Sequential:
@@ -60,7 +60,7 @@ def stages(D: nn.Module) -> list[nn.Module] | str:
             found += inner
         elif hooked(child):
             name = type(child).__name__
-            return f"{name} has hooks, which would see its input, or a forward put in its place"
+            return f"{name} has hooks or a replaced forward, which the fused step would not call; remove them"
         else:
             found.append(child)
     return found

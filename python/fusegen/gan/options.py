@@ -15,15 +15,15 @@ class GanOptions:
     """What ``gan_step`` does.
 
     loss, r1, r2, gp, approximate_r1, approximate_r2, label_smoothing: those of ``discriminator_step``.
-    penalty_every: k computes the
-    penalties at every k-th step only, the first included, with k times their weight (lazy regularisation,
-    Karras et al. 2020, arXiv:1912.04958, appendix B): on average the gradient is that of every step. (Their
-    correction of Adam's rates is for a penalty with an optimiser step of its own; here loss and penalty share
-    one.) pac: how many samples D sees at once, as in ``discriminator_step``. generator_every: k trains the
-    generator at every k-th step only. clip: the gradient of each network is cut to this length; 0 for no
-    limit.
+    penalty_every: k computes the penalties (there must be one) at every k-th step only, the first included,
+    with k times their weight (lazy regularisation, Karras et al. 2020, arXiv:1912.04958, appendix B): on
+    average the gradient is that of every step. (Their correction of Adam's rates is for a penalty with an
+    optimiser step of its own; here loss and penalty share one.) pac: how many samples D sees at once, as in
+    ``discriminator_step``. generator_every: k trains the generator at every k-th step only. clip: the
+    gradient of each network is cut to this length; 0 for no limit.
 
-    Raises TypeError or ValueError, naming the option.
+    Raises TypeError or ValueError, naming the option, also for one that changes nothing without another:
+    approximate_r1 without r1, approximate_r2 without r2, penalty_every above 1 without a penalty.
     """
 
     loss: str = "non_saturating"
@@ -44,6 +44,10 @@ class GanOptions:
             number(name, getattr(self, name), 0)
         for name in ("penalty_every", "generator_every", "pac"):
             whole(name, getattr(self, name), 1)
+        if self.penalty_every > 1 and not (self.r1 or self.r2 or self.gp):
+            raise ValueError(
+                f"penalty_every: expected 1 without a penalty, got {self.penalty_every}; give r1=, r2= or gp="
+            )
         for name in ("r1", "r2", "gp"):
             weight = getattr(self, name)
             if weight and self.penalty_every > sys.float_info.max / weight:

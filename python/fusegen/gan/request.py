@@ -91,8 +91,12 @@ class StepOutput:
     @property
     def stats(self) -> dict[str, float]:
         """mean_real and mean_fake, the mean logits; sign_real and sign_fake, the mean signs; norm_real,
-        norm_fake and norm_mixed, the mean length of D's input gradient where a penalty computed it; NaN
-        stands for nothing computed.
+        norm_fake and norm_mixed, the mean length of D's input gradient on real, fake and mixed samples.
+
+        All seven keys are always there, as the kernels write one tensor of seven numbers. A figure that this
+        step did not compute is NaN: norm_real without an exact r1, norm_fake without r2, norm_mixed without
+        gp, and those of real samples in a generator's step that has none. Such a NaN is no sign of
+        divergence.
 
         sign_real is r_t of Karras et al. 2020 (arXiv:2006.06676, eq. 1): near 1 on training samples, the
         discriminator has overfitted and the generator's gradient is about to vanish; they aim at 0.6.

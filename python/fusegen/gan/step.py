@@ -62,10 +62,10 @@ def discriminator_step(
         r1: weight of R1.
         r2: weight of R2.
         gp: weight of WGAN-GP, whose x are drawn from ``generator``.
-        approximate_r1: a deviation s above 0: r1 weighs r1/2 mean ((D(real + s e) - D(real)) / s)^2 instead,
-            e standard normal from ``generator``: on average R1 plus terms of order s^2, without a second
-            backward. It is the approximated R1 of Lin et al. 2025 (arXiv:2501.08316), whose weight of ||D(x)
-            - D(N(x, s))||^2 is r1 / (2 s^2). Dropout's masks are the same with noise and without.
+        approximate_r1: beside r1, a deviation s above 0: the penalty is r1/2 mean ((D(real + s e) - D(real))
+            / s)^2, e standard normal from ``generator``: on average R1 plus terms of order s^2, without a
+            second backward. It is the approximated R1 of Lin et al. 2025 (arXiv:2501.08316), whose weight of
+            ||D(x) - D(N(x, s))||^2 is r1 / (2 s^2). Dropout's masks are the same with noise and without.
         approximate_r2: the same of fake samples and r2, whose noise is drawn after that of real ones.
         label_smoothing: the target of real samples is 1 less this.
         labels: int64 [N], of real and fake samples, for a D that takes (x, labels), as ``Projection`` does.
@@ -81,9 +81,9 @@ def discriminator_step(
     Returns a ``StepOutput``, whose ``path`` says what ran; docs/gan.md has the table. A fused step's dropout
     has one key (``dropout_masks``), drawn last. Batch norms take statistics of real and fake samples apart.
     torch.compile breaks its graph at a second backward. Raises ValueError for unknown names, negative
-    weights, sizes, features or a pac that do not fit, a D that ends in a Sigmoid; TypeError for wrong types;
-    RuntimeError for mixed devices or dtypes, a D wrapped in DDP or FSDP (wrap DiscriminatorStep), or a
-    penalty on a D that cannot be differentiated by its input or whose layers FSDP shards one by one.
+    weights, an approximate_r1 without r1, sizes, features or a pac that do not fit, a D that ends in a
+    Sigmoid; TypeError for wrong types; RuntimeError for mixed devices or dtypes, a D wrapped in DDP or FSDP
+    (wrap DiscriminatorStep), or a penalty on a D that its input cannot reach or whose layers FSDP shards.
     """
     checks.network(D)
     counted = checks.counted(D)
@@ -220,7 +220,7 @@ def generator_step(
 
 def _chain(D: nn.Module) -> Chain | str:
     D = D.D if type(D) is HeldLabels and not hooked(D) else D
-    return parse(D) if _backend.get_backend() != "torch" else "set_backend('torch')"
+    return parse(D) if _backend.get_backend() != "torch" else "fusegen.set_backend('torch') is set"
 
 
 def _run(request: Request, routes: tuple[Route, ...]) -> StepOutput:
@@ -239,14 +239,15 @@ class DiscriminatorStep(nn.Module):
     wrap this.
 
         step = DistributedDataParallel(DiscriminatorStep(D, loss="hinge", r1=10.0))
-        step(real, fake).loss.backward()
+        step(real, fake.detach()).loss.backward()
 
     With FSDP too (FullyShardedDataParallel(...) or fully_shard(...)), as one unit where there is a penalty.
     ``generator_step(D, fake)`` needs D's whole weights: ``step.unshard()`` and ``step.reshard()`` around it,
     or FSDP1's ``summon_full_params(step)``.
 
     The arguments are those of discriminator_step. ``r1`` and the other weights may be changed between steps
-    (lazy regularisation), and given to ``forward`` for one step.
+    (lazy regularisation), and given to ``forward`` for one step. In a step whose r1 is 0, approximate_r1 does
+    nothing; the same holds for r2.
 
     r1, r2, gp, approximate_r1, approximate_r2, label_smoothing, sample_dim and pac, their errors and their
     papers (Mescheder et al. 2018, Gulrajani et al. 2017, Lin et al. 2018) are those of
@@ -292,12 +293,16 @@ class DiscriminatorStep(nn.Module):
     ) -> StepOutput:
         """One step on real [Nr, ...] and fake [Nf, ...], as ``discriminator_step`` makes it. weights: r1, r2
         or gp for this step alone."""
-        given = {"r1": self.r1, "r2": self.r2, "gp": self.gp, **weights}
+        given: dict[str, float] = {"r1": self.r1, "r2": self.r2, "gp": self.gp, **weights}
+        near_real, near_fake = (
+            s if given[name] else None
+            for name, s in (("r1", self.approximate_r1), ("r2", self.approximate_r2))
+        )
         return discriminator_step(
             self.D, real, fake, self.loss, label_smoothing=self.label_smoothing, labels=labels,
             real_labels=real_labels, fake_labels=fake_labels, generator=generator,
-            sample_dim=self.sample_dim, pac=self.pac, approximate_r1=self.approximate_r1,
-            approximate_r2=self.approximate_r2, **given,
+            sample_dim=self.sample_dim, pac=self.pac, approximate_r1=near_real, approximate_r2=near_fake,
+            **given,
         )  # fmt: skip
 
     def extra_repr(self) -> str:

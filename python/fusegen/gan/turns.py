@@ -45,8 +45,8 @@ def discriminator_turn(
         r1=weights.get("r1", 0.0),
         r2=weights.get("r2", 0.0),
         gp=weights.get("gp", 0.0),
-        approximate_r1=options.approximate_r1,
-        approximate_r2=options.approximate_r2,
+        approximate_r1=options.approximate_r1 if weights else None,
+        approximate_r2=options.approximate_r2 if weights else None,
         pac=options.pac,
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -171,7 +173,7 @@ def _traced(
         model.register_forward_hook(_pad_outputs),
     )
     try:
-        with tracing():
+        with tracing(), _without_idle_words():
             program = torch.onnx.export(
                 model, args, kwargs=kwargs, dynamo=True, custom_translation_table=translation_table(),
                 verbose=False, **options,
@@ -188,6 +190,28 @@ def _traced(
             hook.remove()
     assert program is not None
     return program
+
+
+@contextmanager
+def _without_idle_words() -> Iterator[None]:
+    """Leaves out what torch's exporter says and its caller cannot act on: that torchvision is absent, that a
+    dimension has another one's name since both are equal, that torch itself uses a class that it deprecates.
+    All else is said."""
+
+    def says(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("torchvision is not installed. Skipping torchvision::")
+
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    logger.addFilter(says)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning
+            )
+            warnings.filterwarnings("ignore", r"# The axis name: .* will not be used", UserWarning)
+            yield
+    finally:
+        logger.removeFilter(says)
 
 
 def _padded(value: Any) -> Any:

@@ -56,12 +56,12 @@ class FitOptions(Options):
     steps: int = option(900, "optimiser steps", least=1)
     lr: float = option(
         5e-3,
-        "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
+        "Adam's highest learning rate: reached after 5 % of the steps, then lowered along a cosine",
         least=0,
         open_below=True,
     )
-    clip: float = option(1.0, "longer gradients are scaled down to this length", least=0, open_below=True)
-    seed: int = option(0, "of the weights, of dropout and of the sample", least=0, most=2**63 - 1)
+    clip: float = option(1.0, "gradients longer than this are scaled down to it", least=0, open_below=True)
+    seed: int = option(0, "seed of the weights, of dropout and of the sample", least=0, most=2**63 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +71,23 @@ class RunOptions(Options):
     device: str = option("auto", "cpu, cuda, cuda:N; auto: a GPU where there is one")
     precision: str = option("float32", "bfloat16 and float16: autocast; float64: all of it", PRECISIONS)
     compile: bool = option(False, "torch.compile the forward and backward pass")
-    accumulate: int = option(1, "parts that a process's share of a batch is worked through in", least=1)
+    accumulate: int = option(
+        1, "split each process's share of a batch into so many parts, to need less memory", least=1
+    )
     ema: float = option(
         0.0,
-        "decay of an average of the weights, which is then measured and sampled; 0: none",
+        "decay of a moving average of the weights, which is measured and sampled; 0: no average",
         least=0,
         most=1,
         open_above=True,
     )
     evaluations: int = option(
-        10, "measures on held-out data, evenly spread, besides one at the start", least=1
+        10, "how often to measure on held-out data, evenly spread, besides once at the start", least=1
     )
-    checkpoint_every: int = option(0, "steps between checkpoints, besides one at each evaluation", least=0)
-    keep: int = option(3, "checkpoints kept, besides the best", least=1)
+    checkpoint_every: int = option(0, "steps between checkpoints, besides those at each evaluation", least=0)
+    keep: int = option(3, "how many of the last checkpoints to keep, besides the best", least=1)
     log_every: int = option(10, "steps between lines of the log", least=1)
-    tensorboard: bool = option(True, "log for tensorboard too, where it is installed")
+    tensorboard: bool = option(True, "also log for TensorBoard, where it is installed")
     stop_when_diverged: bool = option(
         False, "stop, with status 3, at an evaluation after losses have become much worse than at the start"
     )

@@ -52,7 +52,7 @@ class _Builder:
             raise _Unknown(reason)
         features = self.module(D.body, 0)
         if self._labels is None:
-            raise _Unknown("Projection has no labels")
+            raise _Unknown("Projection was given no labels")
         return self._add(linear.Project(D, self._labels), features)
 
     def module(self, m: nn.Module, x: int) -> int:
@@ -82,7 +82,7 @@ class _Builder:
     def _plain(self, m: nn.Module) -> None:
         if modules.hooked(m):
             name = type(m).__name__
-            raise _Unknown(f"{name} has hooks, which would see its input, or a forward put in its place")
+            raise _Unknown(f"{name} has hooks or a replaced forward, which a closed form would not call")
 
     def _add(self, operator: Operator | None, *sources: int) -> int:
         self.found.append(Instruction(operator, sources))
@@ -95,7 +95,7 @@ class _Builder:
             return linear.Dense(m)
         if isinstance(m, _CONVOLUTIONS) and layer in _CONVOLUTIONS:
             if m.padding_mode != "zeros" or isinstance(m.padding, str):
-                raise _Unknown(f"{layer.__name__} pads in another way than with a number of zeros")
+                raise _Unknown(f"{layer.__name__} pads in another way than with numbers of zeros")
             return linear.Convolve(m)
         if isinstance(m, nn.AvgPool2d) and layer is nn.AvgPool2d:
             return linear.AveragePool(m)
@@ -105,11 +105,13 @@ class _Builder:
             return norms.LayerNorm(m)
         if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)) and layer in (nn.BatchNorm1d, nn.BatchNorm2d):
             if not m.training:
-                raise _Unknown(f"{layer.__name__} in evaluation mode takes no statistics")
+                raise _Unknown(
+                    f"{layer.__name__} is in evaluation mode; the closed form needs it in training mode"
+                )
             return norms.BatchNormalised(m)
         if isinstance(m, MinibatchStd) and layer is MinibatchStd:
             return batch.MinibatchStd(m)
-        raise _Unknown(f"{layer.__name__} has no closed form here")
+        raise _Unknown(f"there is no closed form of a penalty for {layer.__name__}")
 
 
 def parse(D: nn.Module, labels: Tensor | None) -> Program | str:

@@ -39,7 +39,7 @@ def fits(request: Request) -> Plan | str:
     if isinstance(maps, str):
         return maps
     if any(m.norm is not None for m in maps):
-        return "a batch norm ties the samples of a penalty together"
+        return "with a batch norm, the penalty has no closed form in the kernels of convolutions"
     kernels = passes.kernel_layout(request, maps)
     p = passes.parameters(request, maps)
     if isinstance(p, str):

@@ -146,15 +146,18 @@ def _unfit_norm(request: Request, maps: Sequence[Map]) -> str:
         if norm is None:
             continue
         if request.objective.approximate:
-            return f"{type(norm).__name__} takes statistics of samples with noise by themselves"
+            return (
+                f"{type(norm).__name__} needs statistics of the noisy samples of an approximate penalty by "
+                "themselves, which the fused step does not take"
+            )
         name = type(norm).__name__
         if any(n * math.prod(m.outer) == 1 for n in request.counts):
-            return f"{name} gets one value a channel"
+            return f"{name} gets a single value per channel; it needs a larger batch"
         for statistic in (norm.running_mean, norm.running_var):
             if statistic is not None and (
                 statistic.shape != (norm.num_features,) or statistic.dtype != request.fake.dtype
             ):
-                return f"{name} has running statistics of another shape or dtype"
+                return f"{name} has running statistics of another shape or dtype than its input"
     return ""
 
 

@@ -37,7 +37,7 @@ def fits(request: Request) -> Plan | str:
         return ""
     if chain.norms or any(chain.flattens):
         name = next((type(norm).__name__ for norm in chain.norms.values()), "Flatten")
-        return f"{name} stands where the fused step knows dense layers, activations and Dropout only"
+        return f"{name} in a D without convolutions; there the fused step has Linear, activations, Dropout"
     if x.is_cuda:
         why = _backend.why_torch("discriminator_step", x, step=True)
         if why:
@@ -45,7 +45,7 @@ def fits(request: Request) -> Plan | str:
     elif not x.is_cpu:
         return f"no fused step for device {x.device.type!r}"
     if request.dim != 0 or (x.dim() != 2 and not chain.flattens):
-        return "dense layers over more than one dim"
+        return "a Linear gets samples of more than one dim; the fused step needs [N, features]"
     layers: tuple[nn.Linear, ...] = chain.layers  # type: ignore[assignment]
     if any(m.in_features == 0 for m in layers):
         return "a dense layer reads no features"
@@ -132,4 +132,6 @@ def _faster_on_torch(request: Request, chain: Chain, layers: tuple[nn.Linear, ..
     if not _backend.needs_grad(*weights) or not plain(tensors) or _backend.autocast_dtype(fake) is not None:
         return ""
     checks.parameters(fake, weights, biases, "dense layer")
-    return f"torch measured faster at this size ({rule.source})"
+    return (
+        f"PyTorch measured faster at this size ({rule.source}); set_backend('fused') runs the kernels anyway"
+    )

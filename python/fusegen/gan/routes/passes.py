@@ -129,10 +129,10 @@ def known(request: Request) -> tuple[Map, ...] | str:
     if not found.convolves or request.dim != 0 or fake.dim() < 2:
         return ""
     if found.beyond:
-        return f"{found.beyond} stands in a chain with convolutions, which know piecewise linear activations"
+        return f"{found.beyond} beside convolutions, where the fused step runs ReLU and LeakyReLU only"
     maps = chain.maps(found, tuple(fake.shape[1:]))
     if not isinstance(maps, str) and _backend.autocast_dtype(fake) is not None:
-        return "convolutions under autocast go through autograd"
+        return "under autocast, convolutions go through autograd"
     return maps
 
 
@@ -142,13 +142,13 @@ def kernel_layout(request: Request, maps: tuple[Map, ...]) -> Blocked | str:
     if not fake.is_cpu:
         return f"there are no kernels of convolutions on {fake.device.type}"
     if torch.compiler.is_compiling():
-        return "torch.compile sees torch's own convolutions"
+        return "inside torch.compile torch's own convolutions run"
     if transformed():
-        return "torch.func and forward mode see through torch's operators alone"
+        return "torch.func and forward-mode differentiation need torch's own operators"
     parts = [part for m in maps for part in (m.module, m.norm) if part is not None]
     tensors = [request.real, fake, *(p for part in parts for p in part.parameters())]
     if not plain(t for t in tensors if t is not None):
-        return "its tensors are of another kind than plain ones"
+        return "a tensor is a subclass or a fake one, which the kernels cannot read"
     return Blocked.fitting(maps, request.counts, fake.dtype)
 
 
@@ -160,7 +160,8 @@ def parameters(request: Request, maps: tuple[Map, ...]) -> Parameters | str:
     p = chain.parameters(maps)
     for m, W in zip(maps, p.weights, strict=True):
         if W.shape != m.weight_shape:
-            return f"{type(m.module).__name__} has a weight of shape {list(W.shape)}"
+            name = type(m.module).__name__
+            return f"{name} has a weight of shape {list(W.shape)}, expected {list(m.weight_shape)}"
     checks.parameters(request.fake, p.weights, p.biases, "map")
     checks.parameters(request.fake, p.norm_weights, p.norm_biases, "the norm behind map")
     return p.detached() if request.objective.generator else p

@@ -47,20 +47,22 @@ def fits(request: Request) -> Plan | str:
     if request.dim != 0 or fake.dim() < 2:
         return ""
     if torch.compiler.is_compiling() or transformed():
-        return f"{request.reason}; a penalty's sweeps are not seen through by torch.compile and torch.func"
+        return f"{request.reason}; the penalty's closed form does not run inside torch.compile or torch.func"
     if _backend.autocast_dtype(fake) is not None:
-        return f"{request.reason}; a penalty's sweeps do not run under autocast"
+        return f"{request.reason}; the penalty's closed form does not run under autocast"
     order = sorted(range(3), key=lambda group: not objective.penalised[group])
     found = program.parse(request.network, request.labels_of(order))
     if isinstance(found, str):
         return f"{request.reason}; {found}"
     if found.ties_samples and objective.approximate:
-        return "samples with noise are a batch of their own, and D takes statistics of a batch"
+        return (
+            "an approximate penalty's noisy samples need statistics of their own, which the closed form lacks"
+        )
     if why := _faster_on_torch(request, found):
         return f"{request.reason}; {why}"
     counts = tuple(n for n in (request.counts[group] for group in order) if n)
     if 1 in counts and any(found.norms()):
-        return "a batch norm gets one sample"
+        return "a batch norm gets a single sample; it needs a larger batch"
     return Plan(request, Sweeps(found, tuple(order), request.counts, objective))
 
 
@@ -69,14 +71,14 @@ def _faster_on_torch(request: Request, found: Program) -> str:
     if _backend.get_backend() != "auto":
         return ""
     if not request.fake.is_cpu:
-        return f"a penalty's sweeps are not measured on {request.fake.device.type}"
+        return f"the penalty's closed form was not measured on {request.fake.device.type}"
     if found.ties_samples:
-        return "with statistics of a batch autograd measured as fast as a penalty's sweeps"
+        return "with BatchNorm or MinibatchStd autograd measured as fast as a closed form of the penalty"
     penalised = request.objective.penalised
     alone = penalised in ((True, False, False), (False, True, False))
     size = found.size * sum(request.counts)
     if size < (FEWEST_OF_ONE_HALF if alone else FEWEST):
-        return "autograd measured faster than a penalty's sweeps at this size"
+        return "at this size autograd measured faster than a closed form of the penalty"
     return ""
 
 
@@ -98,7 +100,7 @@ def run(plan: Plan) -> StepOutput:
         penalty=penalty,
         norms={f"norm_{GROUPS[g]}": norm for g, norm in zip(asked, norms, strict=True)},
         path="closed_form",
-        reason=f"{request.reason}: the penalty by tangents and second derivatives, in torch's operators",
+        reason=f"{request.reason}; so the penalty runs in closed form, in torch's operators",
     )
 
 

@@ -41,9 +41,8 @@ def show_dimensions(page: Page, model: nn.Module, batches: Sequence[Any], count:
         "of them. A dimension is called active where its mean differs from example to example (a variance "
         "above 0.01, Burda et al. 2016).",
         good="many active dimensions of 0.5 nats or more, and the rest at 0, which costs nothing.",
-        bad="none active: z is ignored (posterior collapse). All at the same small value: free bits hold "
-        "them "
-        "up, and nothing else does.",
+        bad="none active: z is ignored (posterior collapse). All at the same small value: only a floor under "
+        "the KL divergence (`--free-bits` of `train seqvae`) keeps them up.",
         here=f"{active} of {Z} dimensions are active; together they tell {found.kl.sum().item():.3g} nats.",
     )
     return found

@@ -36,12 +36,16 @@ class Seq2SeqOptions(Options):
     """Which model. Raises TypeError or ValueError, naming the field, for a wrong value."""
 
     cell: str = option("lstm", "recurrent cell", CELLS)
-    layers: int = option(1, "recurrent layers, of encoder and decoder", least=1)
+    layers: int = option(1, "recurrent layers in the encoder, and as many in the decoder", least=1)
     hidden: int = option(128, "units in a layer", least=1)
     embedding: int = option(64, "size of a token's vector", least=1)
-    bidirectional: bool = option(True, "the encoder reads both ways, with half of the units each")
+    bidirectional: bool = option(True, "the encoder reads in both directions, with half of the units each")
     dropout: float = option(
-        0.0, "chance of a zero, before, between and after the layers", least=0, most=1, open_above=True
+        0.0,
+        "dropout before, between and after the layers: chance of a zero",
+        least=0,
+        most=1,
+        open_above=True,
     )
     batch: int = option(64, "pairs in a step", least=1)
 
@@ -52,18 +56,25 @@ class Seq2SeqData(Options):
 
     data: str = option(
         "reverse",
-        "reverse: words and the same backwards; FILE,FILE line by line; FILE.tsv; mo:FOLDER:LANGUAGE, "
+        "reverse: words, and the same backwards; FILE,FILE line by line; FILE.tsv; mo:FOLDER:LANGUAGE, "
         "gettext catalogues",
         place=("reverse",),
     )
     tokens: str = option("character", "what the model reads and writes", TOKENS)
-    vocabulary: int = option(10_000, "most frequent characters or words that are kept, of each side", least=1)
-    longest: int = option(100, "pairs with a longer side, in tokens, are left out", least=1)
-    held_out: float = option(
-        0.1, "share of the sources that is measured on", least=0, most=1, open_below=True, open_above=True
+    vocabulary: int = option(
+        10_000, "how many of the most frequent characters or words are kept, on each side", least=1
     )
-    beam: int = option(1, "hypotheses kept when what is measured is decoded; 1: greedy", least=1)
-    measured: int = option(1000, "held-out pairs that are measured, at most", least=1)
+    longest: int = option(100, "leave out pairs with more tokens than this on a side", least=1)
+    held_out: float = option(
+        0.1,
+        "share of the sources that is kept for measuring",
+        least=0,
+        most=1,
+        open_below=True,
+        open_above=True,
+    )
+    beam: int = option(1, "beams of the beam search while measuring; 1: always the likeliest token", least=1)
+    measured: int = option(1000, "measure at most so many held-out pairs", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +84,7 @@ class Seq2SeqFit(FitOptions):
     steps: int = option(2000, "optimiser steps", least=1)
     lr: float = option(
         3e-3,
-        "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
+        "Adam's highest learning rate: reached after 5 % of the steps, then lowered along a cosine",
         least=0,
         open_below=True,
     )
@@ -83,13 +94,13 @@ class Seq2SeqFit(FitOptions):
 class Seq2SeqSampling(Options):
     """What is translated, and how. Errors as in `Seq2SeqOptions`."""
 
-    source: str | None = option(None, "a text of yours (by default held-out ones)")
-    count: int = option(8, "held-out texts", least=1, most=_EXAMPLES)
-    beam: int = option(5, "hypotheses kept; 1: greedy", least=1)
+    source: str | None = option(None, "translate this text (default: held-out ones)")
+    count: int = option(8, "how many held-out texts", least=1, most=_EXAMPLES)
+    beam: int = option(5, "beams of the beam search; 1: always the likeliest token", least=1)
     length_penalty: float = option(
         1.0, "the score is log p / (length + 1) to this power: more makes longer texts", least=0, most=10
     )
-    seed: int = option(0, "of which held-out texts are shown", least=0, most=2**63 - 1)
+    seed: int = option(0, "seed of the choice of held-out texts", least=0, most=2**63 - 1)
 
 
 class Seq2SeqTask(Task):

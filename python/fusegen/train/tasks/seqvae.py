@@ -43,22 +43,28 @@ class SequenceVAEOptions(Options):
     """Which model, and how its posterior is kept from collapsing. Raises TypeError or ValueError."""
 
     cell: str = option("lstm", "recurrent cell", CELLS)
-    layers: int = option(1, "recurrent layers, of encoder and decoder", least=1)
+    layers: int = option(1, "recurrent layers in the encoder, and as many in the decoder", least=1)
     hidden: int = option(128, "units in a layer", least=1)
     embedding: int = option(64, "size of a token's vector", least=1)
-    latent: int = option(16, "size of z; 0: none, a language model of the same decoder", least=0)
-    bidirectional: bool = option(False, "the encoder reads both ways")
+    latent: int = option(16, "size of z; 0: no z, only the decoder as a language model", least=0)
+    bidirectional: bool = option(False, "the encoder reads in both directions")
     dropout: float = option(
-        0.0, "chance of a zero, before, between and after the layers", least=0, most=1, open_above=True
+        0.0,
+        "dropout before, between and after the layers: chance of a zero",
+        least=0,
+        most=1,
+        open_above=True,
     )
     word_dropout: float = option(
-        0.0, "chance that the decoder does not see a token in training", least=0, most=1
+        0.0, "chance that a token is hidden from the decoder in training", least=0, most=1
     )
-    inputless: bool = option(True, "the decoder sees no token at all, so that z says everything")
+    inputless: bool = option(True, "hide all tokens from the decoder, so that z has to say everything")
     kl_rise: float = option(
-        0.5, "share of the steps over which the KL's weight rises from 0 to 1", least=0, most=1
+        0.5, "share of the steps in which the weight of the KL divergence rises from 0 to 1", least=0, most=1
     )
-    free_bits: float = option(0.1, "nats of each dimension's KL that cost nothing in training", least=0)
+    free_bits: float = option(
+        0.1, "each dimension's KL divergence costs nothing in training up to so many nats", least=0
+    )
     batch: int = option(64, "sequences in a step", least=1)
 
 
@@ -72,20 +78,22 @@ class SequenceVAEData(Options):
         ".json, .csv or .tsv, or hf:NAME",
         place=("pydocs", "unicode"),
     )
-    unit: str = option("line", "what a sequence is", ("line", "sentence"))
+    unit: str = option("line", "the unit that is one sequence", ("line", "sentence"))
     tokens: str = option("word", "what the model reads and writes", TOKENS)
-    vocabulary: int = option(1500, "most frequent characters or words that are kept", least=1)
-    longest: int = option(20, "longer sequences, in tokens, are left out", least=1)
+    vocabulary: int = option(1500, "how many of the most frequent characters or words are kept", least=1)
+    longest: int = option(20, "leave out sequences of more tokens than this", least=1)
     held_out: float = option(
-        0.1, "share that is measured on", least=0, most=1, open_below=True, open_above=True
+        0.1, "share that is kept for measuring", least=0, most=1, open_below=True, open_above=True
     )
     column: str | None = option(
         None,
-        "of rows (hf:, .parquet, .json, .csv, .tsv), by default text; the array's name in an .npz",
+        "column to read, of hf:, .parquet, .json, .csv and .tsv (text by default); .npz: name of the array",
     )
-    split: str = option("train", "of an hf: dataset")
-    importance: int = option(20, "draws for the importance-weighted bound; 0: not measured", least=0)
-    measured: int = option(500, "held-out sequences that are measured, at most", least=1)
+    split: str = option("train", "hf: which split to read")
+    importance: int = option(
+        20, "draws of z for the importance-weighted bound; 0: do not measure it", least=0
+    )
+    measured: int = option(500, "measure at most so many held-out sequences", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +103,7 @@ class SequenceVAEFit(FitOptions):
     steps: int = option(2500, "optimiser steps", least=1)
     lr: float = option(
         6e-3,
-        "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
+        "Adam's highest learning rate: reached after 5 % of the steps, then lowered along a cosine",
         least=0,
         open_below=True,
     )
@@ -107,18 +115,23 @@ class SequenceVAESampling(Options):
 
     what: str = option(
         "all",
-        "samples of the prior; held-out sequences and what comes back; ways between two of them",
+        "prior: new sequences; reconstruction: held-out ones and what the model makes of them; "
+        "interpolation: steps from one held-out sequence to another",
         ("all", "prior", "reconstruction", "interpolation"),
     )
-    count: int = option(8, "samples of the prior", least=1, most=10_000)
-    steps: int = option(6, "of an interpolation", least=2, most=1000)
+    count: int = option(8, "how many samples of the prior", least=1, most=10_000)
+    steps: int = option(6, "steps of an interpolation", least=2, most=1000)
     temperature: float = option(
-        1.0, "of the prior's samples; 0: the likeliest token always, as in the others", least=0
+        1.0, "temperature of the prior's samples; 0: always the likeliest token, as in the rest", least=0
     )
     top_p: float | None = option(
-        None, "draw from the likeliest tokens whose chances reach P", least=0, most=1, open_below=True
+        None,
+        "draw from the fewest likeliest tokens whose probabilities add up to P",
+        least=0,
+        most=1,
+        open_below=True,
     )
-    seed: int = option(0, "of the draws", least=0, most=2**63 - 1)
+    seed: int = option(0, "seed of the draws", least=0, most=2**63 - 1)
 
 
 class SequenceVAETask(Task):

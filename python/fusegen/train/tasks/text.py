@@ -39,20 +39,24 @@ class TextOptions(Options):
     cell: str = option("lstm", "recurrent cell", CELLS)
     layers: int = option(2, "recurrent layers", least=1)
     hidden: int = option(256, "units in a layer", least=1)
-    embedding: int = option(128, "size of a byte's vector", least=1)
+    embedding: int = option(128, "size of a token's vector", least=1)
     dropout: float = option(
-        0.0, "chance of a zero, before, between and after the layers", least=0, most=1, open_above=True
+        0.0,
+        "dropout before, between and after the layers: chance of a zero",
+        least=0,
+        most=1,
+        open_above=True,
     )
     input_dropout: float | None = option(
-        None, "before the layers, in place of --dropout", least=0, most=1, open_above=True
+        None, "dropout before the layers, in place of --dropout", least=0, most=1, open_above=True
     )
     hidden_dropout: float | None = option(
-        None, "between the layers, in place of --dropout", least=0, most=1, open_above=True
+        None, "dropout between the layers, in place of --dropout", least=0, most=1, open_above=True
     )
     output_dropout: float | None = option(
-        None, "after the layers, in place of --dropout", least=0, most=1, open_above=True
+        None, "dropout after the layers, in place of --dropout", least=0, most=1, open_above=True
     )
-    locked_dropout: bool = option(False, "those dropouts draw one mask for all steps of a chunk")
+    locked_dropout: bool = option(False, "use one dropout mask for all steps of a chunk")
     embedding_dropout: float = option(
         0.0, "chance that a token's vector is zero in the whole batch", least=0, most=1, open_above=True
     )
@@ -60,9 +64,11 @@ class TextOptions(Options):
         0.0, "chance of a zero in the recurrent matrices, for a whole chunk", least=0, most=1, open_above=True
     )
     ar: float = option(0.0, "weight of the last layer's mean square activation in the loss", least=0)
-    tar: float = option(0.0, "weight of its mean square change from step to step", least=0)
+    tar: float = option(
+        0.0, "weight of the mean square change of its output from step to step in the loss", least=0
+    )
     batch: int = option(16, "stretches of text read side by side", least=1)
-    chunk: int = option(64, "bytes of each in one step", least=1)
+    chunk: int = option(64, "tokens of each stretch in one step", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +86,17 @@ class TextData(Options):
         "what the model reads and writes: byte, character, word, or a file of tokenizers, FILE.json",
         place=BUILT,
     )
-    vocabulary: int = option(10_000, "most frequent characters or words that are kept", least=1)
+    vocabulary: int = option(10_000, "how many of the most frequent characters or words are kept", least=1)
     column: str | None = option(
         None,
-        "of rows (hf:, .parquet, .json, .csv, .tsv), by default text; the array's name in an .npz",
+        "column to read, of hf:, .parquet, .json, .csv and .tsv (text by default); .npz: name of the array",
     )
-    split: str = option("train", "of an hf: dataset")
+    split: str = option("train", "hf: which split to read")
     stream: bool = option(False, "read rows while training, for data that fit neither memory nor disk")
     held_out: int = option(
-        200, "first rows of a stream, which are measured on; of other data the last 10 %", least=1
+        200,
+        "--stream: how many of the first rows are kept for measuring; of other data it is the last 10 %",
+        least=1,
     )
 
     def __post_init__(self):
@@ -114,16 +122,22 @@ class TextSampling(Options):
         None,
         "what the sample begins with (by default 'The ', or else how the text begins)",
     )
-    length: int = option(400, "tokens written", least=0)
-    temperature: float = option(0.7, "the logits are divided by it; 0: the likeliest token always", least=0)
-    top_k: int | None = option(None, "draw from the K likeliest tokens only", least=1)
+    length: int = option(400, "how many tokens to write", least=0)
+    temperature: float = option(
+        0.7, "divide the logits by this; lower: less varied, 0: always the likeliest token", least=0
+    )
+    top_k: int | None = option(None, "draw from the K likeliest tokens alone", least=1)
     top_p: float | None = option(
-        None, "draw from the likeliest tokens whose chances reach P", least=0, most=1, open_below=True
+        None,
+        "draw from the fewest likeliest tokens whose probabilities add up to P",
+        least=0,
+        most=1,
+        open_below=True,
     )
     beam: int | None = option(
-        None, "write the likeliest text that beam search with N beams finds, drawing nothing", least=1
+        None, "draw nothing: write the likeliest text that a beam search with N beams finds", least=1
     )
-    seed: int = option(0, "of the draws", least=0, most=2**63 - 1)
+    seed: int = option(0, "seed of the draws", least=0, most=2**63 - 1)
 
 
 class TextTask(Task):

@@ -33,22 +33,26 @@ _SHARE = 0.2  # held out where there is no split
 class VAEOptions(Options):
     """Which VAE. Raises TypeError or ValueError, naming the field, for a wrong value."""
 
-    network: str = option("dense", "layers: dense, or convolutions around them", ("dense", "convolutional"))
+    network: str = option(
+        "dense", "dense layers alone, or with convolutions before and after them", ("dense", "convolutional")
+    )
     latent: int = option(16, "size of z", least=1)
     hidden: int = option(512, "units in a dense layer", least=1)
-    layers: int = option(2, "dense hidden layers of the encoder, and of the decoder", least=0)
-    channels: int = option(32, "of the first convolution; each next one has twice as many", least=1)
-    convolutions: int = option(2, "each halves height and width", least=1, most=8)
-    likelihood: str = option("bernoulli", "of a pixel, given z", ("bernoulli", "gaussian"))
+    layers: int = option(2, "hidden dense layers in the encoder, and as many in the decoder", least=0)
+    channels: int = option(
+        32, "channels of the first convolution; each further one has twice as many", least=1
+    )
+    convolutions: int = option(2, "how many convolutions; each halves height and width", least=1, most=8)
+    likelihood: str = option("bernoulli", "distribution of a pixel, given z", ("bernoulli", "gaussian"))
     scale: float | None = option(
-        None, "the Gaussian's standard deviation; by default it is learnt", least=0, open_below=True
+        None, "standard deviation of the Gaussian; learnt by default", least=0, open_below=True
     )
     beta: float = option(1.0, "weight of the KL divergence", least=0)
     beta_rise: float = option(0.4, "share of the steps over which beta rises from 0", least=0, most=1)
-    conditional: bool = option(False, "encoder and decoder are told the class")
+    conditional: bool = option(False, "give encoder and decoder the class of an image")
     encoder_dropout: float = option(
         0.1,
-        "share of the image (or of its features) that the dense encoder does not see in training",
+        "share of the image (or of its features) that is hidden from the dense encoder in training",
         least=0,
         most=1,
         open_above=True,
@@ -70,23 +74,25 @@ class VAEData(Options):
     )
     binarise: str | None = option(
         None,
-        "pixels as 0 and 1: from half on, or drawn anew in each step with the pixel as the chance "
-        "(by default from half on, and not for a Gaussian)",
+        "pixels as 0 and 1: half: 1 from 0.5 on; draw: at random in each step, the pixel being the "
+        "probability of 1; none: as they are (default: half; none for a Gaussian)",
         ("none", "half", "draw"),
     )
     held_out: float | None = option(
         None,
-        "share of the images that is measured on (by default the published test split of MNIST and CIFAR, "
-        "else 0.2)",
+        "share of the images that is kept for measuring (default: the published test split of MNIST and "
+        "CIFAR, else 0.2)",
         least=0,
         most=1,
         open_below=True,
         open_above=True,
     )
-    column: str = option("image", "of an hf: dataset; the array's name in an .npz")
-    split: str = option("train", "of an hf: dataset")
-    importance: int = option(50, "draws for the importance-weighted bound; 0: not measured", least=0)
-    measured: int = option(2000, "held-out images that are measured, at most", least=1)
+    column: str = option("image", "hf: column of the images; .npz: name of the array")
+    split: str = option("train", "hf: which split to read")
+    importance: int = option(
+        50, "draws of z for the importance-weighted bound; 0: do not measure it", least=0
+    )
+    measured: int = option(2000, "measure at most so many held-out images", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +102,14 @@ class VAEFit(FitOptions):
     steps: int = option(3000, "optimiser steps", least=1)
     lr: float = option(
         8e-3,
-        "Adam's highest learning rate: risen to over 5 % of the steps, then a cosine",
+        "Adam's highest learning rate: reached after 5 % of the steps, then lowered along a cosine",
         least=0,
         open_below=True,
     )
     weight_decay: float = option(
-        0.4, "times the learning rate: the share that weights lose in each step (AdamW)", least=0
+        0.4,
+        "AdamW's weight decay: in each step weights lose this times the learning rate of their size",
+        least=0,
     )
 
 
@@ -111,11 +119,12 @@ class VAESampling(Options):
 
     what: str = option(
         "all",
-        "samples of the prior; held-out images, and below each what comes back; ways between two of them",
+        "prior: new images; reconstruction: held-out images and what the model makes of them; interpolation: "
+        "steps from one held-out image to another",
         ("all", "prior", "reconstruction", "interpolation"),
     )
     rows: int = option(4, "rows of samples, and of interpolations", least=1, most=100)
-    seed: int = option(0, "of the draws", least=0, most=2**63 - 1)
+    seed: int = option(0, "seed of the draws", least=0, most=2**63 - 1)
 
 
 class VAETask(Task):
@@ -269,7 +278,7 @@ class VAETask(Task):
                 None if labels is None else torch.arange(count, device=like.device) % len(examples.classes)
             )
             generator = torch.Generator().manual_seed(how.seed)
-            panels["samples of the prior"] = model.sample(count, asked, generator=generator)
+            panels["how many samples of the prior"] = model.sample(count, asked, generator=generator)
         if how.what in ("all", "reconstruction"):
             name = "held-out images, and what comes back"
             panels[name] = torch.cat([flat, model.reconstruct(flat, labels)])

@@ -70,8 +70,10 @@ class GanModel(Options):
     """Which GAN. Raises TypeError or ValueError, naming the field, for a wrong value."""
 
     arch: str = option("mlp", "dense or convolutional networks for images, recurrent ones for series", ARCHS)
-    noise: int = option(100, "length of the noise, for recurrent of each step", least=1)
-    conditional: bool = option(False, "learn the classes that the data have, to be asked for one")
+    noise: int = option(100, "numbers in a noise vector; recurrent: in that of each step", least=1)
+    conditional: bool = option(
+        False, "give both networks the class of a sample, so that one can ask for a class"
+    )
     spectral_norm: bool = option(False, "spectral norm on the discriminator's weights")
     widths: str = option("256,512", "mlp: units of the generator's inner layers")
     critic_widths: str = option("256,256", "mlp: units of the discriminator's inner layers")
@@ -79,17 +81,18 @@ class GanModel(Options):
     cell: str = option("lstm", "recurrent: cell of both networks", ("lstm", "gru"))
     hidden: int = option(64, "recurrent: units in a layer", least=1)
     layers: int = option(1, "recurrent: layers", least=1)
-    bidirectional: bool = option(False, "recurrent: the discriminator reads both ways")
+    bidirectional: bool = option(False, "recurrent: the discriminator reads in both directions")
     residual: bool = option(
         False,
-        "recurrent, series: the generator alters noise that it gives as it is at first; --noise is then of "
-        "a whole sequence, besides one value a feature and step",
+        "recurrent, series: the generator starts from one random value per feature and step, and learns to "
+        "scale and shift it; --noise then counts numbers that are the same for a whole sequence",
     )
     levels: bool = option(
-        False, "recurrent, --innovations: the discriminator sees what they add up to besides them"
+        False,
+        "recurrent, --innovations: the discriminator sees the series too, which the innovations add up to",
     )
     temperature: float = option(
-        1.0, "recurrent, text: of the straight-through Gumbel-softmax", least=0, open_below=True
+        1.0, "recurrent, text: temperature of the straight-through Gumbel-softmax", least=0, open_below=True
     )
 
 
@@ -100,49 +103,51 @@ class GanData(Options):
     data: str | None = option(
         None,
         "images: digits, photos, a folder of images, MNIST's or CIFAR's files, .npy, .npz, hf:NAME; for "
-        "recurrent: prices, eeg, sines, watch, a .npy, .csv, .tsv, .wav, .flac, .ogg or .aiff, a folder of "
-        "sounds, pydocs or a .txt; by default digits, for recurrent prices",
-        place=("digits", "photos", "prices", "eeg", "sines", "watch", "pydocs"),
+        "recurrent: prices, eeg, sines, tones, watch, a .npy, .csv, .tsv, .wav, .flac, .ogg or .aiff, a "
+        "folder of sounds, pydocs or a .txt; by default digits, for recurrent prices",
+        place=("digits", "photos", "prices", "eeg", "sines", "tones", "watch", "pydocs"),
     )
     batch: int = option(64, "real samples in a step, and fake ones", least=1)
-    size: int = option(28, "pixels that images are brought to; dcgan takes 28, 32 and 64", least=4)
+    size: int = option(
+        28, "height and width, in pixels, that images are resized to; dcgan takes 28, 32 and 64", least=4
+    )
     channels: int | None = option(
         None, "1 makes images grey, 3 coloured; by default as they are", least=1, most=3
     )
-    length: int = option(24, "recurrent: steps of a sequence", least=2)
-    stride: int = option(1, "recurrent: steps from the begin of one sequence to that of the next", least=1)
+    length: int = option(24, "recurrent: steps in a window of the series", least=2)
+    stride: int = option(1, "recurrent: steps from the start of one window to the start of the next", least=1)
     whiten: bool = option(
-        True, "recurrent: learn uncorrelated features of one scale, wandering ones as changes"
+        True, "recurrent: learn principal components of equal scale; features that wander, by their changes"
     )
     innovations: bool = option(
         False,
-        "recurrent: learn what each step adds to what those before foretell, in place of --whiten; prices "
-        "and the like as logarithms",
+        "recurrent: learn what a forecast from the steps before misses, in place of --whiten; prices and "
+        "the like by their logarithms",
     )
     forecasts: str = option(
         "linear",
-        "--innovations: what foretells a step; auto: products of the values before it too, where they help",
+        "--innovations: how a step is forecast; auto: by products of earlier values too, where they help",
         choices=("linear", "auto"),
     )
     tokens: str = option(
-        "character", "recurrent, text: what it is cut into and written by", ("character", "word")
+        "character", "recurrent, text: the unit that the text is cut into", ("character", "word")
     )
-    vocabulary: int = option(100, "recurrent, text: most frequent tokens that are kept", least=2)
+    vocabulary: int = option(100, "recurrent, text: how many of the most frequent tokens are kept", least=2)
     held_out: float = option(
         0.0,
-        "recurrent, text: share of it, its end, that is not learnt: by it a judge of the samples is made",
+        "recurrent, text: share at its end that is held out, to make the judge of the samples from",
         least=0,
         most=1,
         open_above=True,
     )
-    column: str = option("image", "of an hf: dataset; the array's name in an .npz")
-    split: str = option("train", "of an hf: dataset, of MNIST and CIFAR")
+    column: str = option("image", "hf: column of the images; .npz: name of the array")
+    split: str = option("train", "hf:, MNIST, CIFAR: which split to read")
     delimiter: str | None = option(
-        None, "tables: what parts their columns, one character, tab or spaces; by default it is found"
+        None, "tables: what separates columns: one character, tab or spaces; found by default"
     )
-    decimal: str | None = option(None, "tables: the decimal mark, . or a comma; by default it is found")
+    decimal: str | None = option(None, "tables: the decimal mark, a point or a comma; found by default")
     header: str | None = option(
-        None, "tables: whether the first row holds names; by default it is found", ("yes", "no")
+        None, "tables: whether the first row holds the columns' names; found by default", ("yes", "no")
     )
     features: str = option(
         "auto",
@@ -150,8 +155,10 @@ class GanData(Options):
         "Inception's weights (FID, KID, IS), or MODULE:NAME of yours; auto: digits for digits, else pixels",
         place=("auto", "digits", "pixels"),
     )
-    samples: int = option(5000, "samples drawn for a measure, of images and text", least=8)
-    score_steps: int = option(500, "recurrent: steps of the post-hoc network while training", least=1)
+    samples: int = option(5000, "images and text: samples drawn for a measure", least=8)
+    score_steps: int = option(
+        500, "recurrent: training steps of the network behind the scores, while the GAN trains", least=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,27 +173,27 @@ class GanFit(FitOptions):
         open_below=True,
     )
     clip: float = option(0.0, "longer gradients are scaled down to this length; 0: none are", least=0)
-    seed: int = option(0, "of the weights, the noise and the samples", least=0, most=2**63 - 1)
+    seed: int = option(0, "seed of the weights, the noise and the samples", least=0, most=2**63 - 1)
     critic_rate: float = option(
-        1.0, "the discriminator's learning rate is this many times lr", least=0, open_below=True
+        1.0, "the discriminator's learning rate, as a multiple of --lr", least=0, open_below=True
     )
-    beta1: float = option(0.5, "Adam's decay of the gradient", least=0, most=1, open_above=True)
-    beta2: float = option(0.99, "Adam's decay of its square", least=0, most=1, open_above=True)
-    loss: str = option("non_saturating", "of both networks", choices=LOSSES)
+    beta1: float = option(0.5, "Adam's decay of the mean gradient", least=0, most=1, open_above=True)
+    beta2: float = option(0.99, "Adam's decay of the mean squared gradient", least=0, most=1, open_above=True)
+    loss: str = option("non_saturating", "loss of both networks", choices=LOSSES)
     label_smoothing: float = option(
-        0.0, "the target of real samples is 1 less this", least=0, most=1, open_above=True
+        0.0, "the target for real samples is 1 minus this", least=0, most=1, open_above=True
     )
     r1: float = option(1.0, "weight of R1, the penalty on real samples", least=0)
     r2: float = option(0.0, "weight of R2, the penalty on fake samples", least=0)
-    gp: float = option(0.0, "weight of WGAN-GP's penalty, between them", least=0)
+    gp: float = option(0.0, "weight of WGAN-GP's penalty, on points between real and fake samples", least=0)
     approximate_r1: float | None = option(
         None,
-        "R1 by finite differences, of noise of this deviation; 0: exact",
+        "approximate R1 by finite differences, with noise of this standard deviation; 0: exact",
         least=0,
     )
     approximate_r2: float | None = option(
         None,
-        "R2 by finite differences, of noise of this deviation; 0: exact",
+        "approximate R2 by finite differences, with noise of this standard deviation; 0: exact",
         least=0,
     )
     penalty_every: int = option(
@@ -201,22 +208,22 @@ class GanFit(FitOptions):
     )
     supervised: float = option(
         0.0,
-        "--residual and text: weight of the likelihood in the steps after them",
+        "--residual and text: weight of the likelihood in the loss after --warm-up",
         least=0,
     )
     moments: float = option(
         0.0,
-        "series: weight of how far means, variances and covariances are from the data's",
+        "series: weight of the distance between the moments (mean, variance, covariance) and the data's",
         least=0,
     )
-    generator_every: int = option(1, "the generator learns in each so-many-th step only", least=1)
+    generator_every: int = option(1, "train the generator at every so-many-th step only", least=1)
     augment: str | None = option(
         None,
-        "images: changes before the discriminator, the same kinds for real and fake, for small sets: some of "
-        "color, translation, cutout, with commas between (default: none)",
+        "images: random changes to real and fake images before the discriminator, for small data sets: some "
+        "of color, translation, cutout, separated by commas (default: none)",
     )
     stop_when_collapsed: bool = option(
-        False, "stop, with status 3, where samples have lost their variety for two evaluations"
+        False, "stop with status 3 when samples have lost their variety in two evaluations"
     )
 
 
@@ -226,28 +233,33 @@ class GanRun(RunOptions):
 
     ema: float = option(
         0.995,
-        "decay of an average of the weights, which is then measured and sampled; 0: none",
+        "decay of a moving average of the weights, which is measured and sampled; 0: no average",
         least=0,
         most=1,
         open_above=True,
     )
-    evaluations: int = option(10, "measures, evenly spread, besides one at the start", least=1)
+    evaluations: int = option(10, "how often to measure, evenly spread, besides once at the start", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GanSampling(Options):
     """What to draw. Errors as in `GanModel`."""
 
-    class_: str | None = option(None, "of the samples, by its name or number; by default all in turn")
-    count: int = option(64, "samples drawn", least=1)
+    class_: str | None = option(None, "draw this class, given by name or number; by default all in turn")
+    count: int = option(64, "how many samples to draw", least=1)
     truncation: float | None = option(
-        None, "noise beyond this is drawn again: less varied, closer to the usual", least=0, open_below=True
+        None,
+        "draw noise beyond this value again: samples are less varied and more typical",
+        least=0,
+        open_below=True,
     )
     length: int | None = option(None, "steps of a sequence (by default as in training)", least=1)
     interpolate: int = option(
-        0, "images: so many rows of ways from one noise to another, in place of samples; 0: none", least=0
+        0,
+        "images: in place of samples, draw so many rows that go from one noise vector to another; 0: no",
+        least=0,
     )
-    seed: int = option(0, "of the noise", least=0, most=2**63 - 1)
+    seed: int = option(0, "seed of the noise", least=0, most=2**63 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,20 +267,21 @@ class GanMeasuring(Options):
     """How to measure. Errors as in `GanModel`."""
 
     features: str | None = option(
-        None, "images: digits, pixels, Inception's weights or MODULE:NAME; by default as the run has it"
+        None,
+        "images: measure by digits, pixels, Inception's weights or MODULE:NAME; by default as the run",
     )
     samples: int | None = option(
-        None, "samples drawn, of images and text; by default as the run has it", least=8
+        None, "images and text: samples to draw; by default as many as the run", least=8
     )
-    score_steps: int = option(2000, "steps of the post-hoc network (series)", least=1)
-    repeats: int = option(1, "post-hoc networks whose scores are averaged (series)", least=1)
+    score_steps: int = option(2000, "series: training steps of the network behind each score", least=1)
+    repeats: int = option(1, "series: networks whose scores are averaged", least=1)
     judges: int = option(
         0,
-        "so many published and as many wide judges in their place, with spread, and errors without judge "
-        "(series)",
+        "series: in place of --repeats, scores with their spread by so many published judges and as many "
+        "wide ones, and errors that need no judge",
         least=0,
     )
     beside: bool = option(
-        True, "series: measure a Gaussian fit and the data themselves too; text: a bigram model"
+        True, "also measure, for series, a Gaussian fit and the data themselves, and for text a bigram model"
     )
-    seed: int = option(1, "of the noise and of the post-hoc networks", least=0, most=2**63 - 1)
+    seed: int = option(1, "seed of the noise and of the networks behind the scores", least=0, most=2**63 - 1)

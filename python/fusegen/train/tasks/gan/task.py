@@ -47,11 +47,14 @@ class GanTask(Task):
         self.model, self.source, self._fit, self._cut = model, source, fit, cut
         self.skipped, self.notes = source.skipped, source.notes
         self.reads = cut.batch, "samples"
-        names = ("loss", "r1", "r2", "gp", "penalty_every", "label_smoothing", "generator_every")
+        names = ("loss", "r1", "r2", "gp", "label_smoothing", "generator_every")
+        # A preset's own stand aside where its penalty is switched off; 0 asks for the exact penalty.
+        every, near_real, near_fake = fit.penalty_every, fit.approximate_r1, fit.approximate_r2
         self.rules = GanOptions(
             **{name: getattr(fit, name) for name in names},
-            approximate_r1=fit.approximate_r1 or None,  # 0 asks for the exact one, where a preset has another
-            approximate_r2=fit.approximate_r2 or None,
+            penalty_every=every if fit.r1 or fit.r2 or fit.gp else 1,
+            approximate_r1=near_real if near_real and fit.r1 else None,
+            approximate_r2=near_fake if near_fake and fit.r2 else None,
         )
         self._augment = _augmentation(fit.augment, source)
         self._warm_up = fit.warm_up if isinstance(model, RecurrentGAN) and model.foretells else 0
