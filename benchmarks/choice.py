@@ -70,19 +70,19 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument(
-        "--output", type=Path, default=PACKAGE, metavar="FOLDER", help="default: the package's own"
+        "--out", type=Path, default=PACKAGE, metavar="FOLDER", help="default: the package's own"
     )
     asked = parser.parse_args(argv)
     try:
         gpus, cpus = tables(asked.files)
-        if not asked.output.is_dir():
-            raise ValueError(f"--output: expected a folder, got {str(asked.output)!r}")
+        if not asked.out.is_dir():
+            raise ValueError(f"--out: expected a folder, got {str(asked.out)!r}")
     except (OSError, ValueError) as error:
         print(f"choice.py: {error}", file=sys.stderr)
         return 2
     for made, name, text in ((gpus, "_gpu_rules.py", of_gpu.text), (cpus, "_cpu_rules.py", of_cpu.text)):
         if made:
-            (asked.output / name).write_text(text(made))
+            (asked.out / name).write_text(text(made))
         for platform, those in made.items():
             what = platform if isinstance(platform, str) else " on ".join(platform)
             print(f"{what}: {len(those)} ranges left to torch")

@@ -40,7 +40,7 @@ def results(tmp_path):
 
 
 def made_of(tmp_path, *paths):
-    assert choice.main([*map(str, paths), "--output", str(tmp_path)]) == 0
+    assert choice.main([*map(str, paths), "--out", str(tmp_path)]) == 0
     scope = {}
     exec((tmp_path / "_cpu_rules.py").read_text(), scope)
     return scope["MEASURED"]
@@ -164,7 +164,7 @@ def test_files_that_tell_nothing_are_refused(results, tmp_path, capsys):
         (partial, "expected a complete run"),
         (nothing, "expected rows of torch in the suites"),
     ):
-        assert choice.main([str(path), "--output", str(tmp_path)]) == 2
+        assert choice.main([str(path), "--out", str(tmp_path)]) == 2
         assert words in capsys.readouterr().err
     assert not (tmp_path / "_cpu_rules.py").exists()
 
@@ -181,21 +181,21 @@ def test_files_that_tell_nothing_are_refused(results, tmp_path, capsys):
 def test_files_of_another_kind_are_refused(text, words, tmp_path, capsys):
     path = tmp_path / "foreign.csv"
     path.write_text(text)
-    assert choice.main([str(path), "--output", str(tmp_path)]) == 2
+    assert choice.main([str(path), "--out", str(tmp_path)]) == 2
     assert words in capsys.readouterr().err
 
 
 def test_a_folder_that_is_not_there_is_refused(results, tmp_path, capsys):
     path = results([("cells", "rnn", "cell", False, 8, 8, 8, 1, 0.5)])
-    assert choice.main([str(path), "--output", str(tmp_path / "none")]) == 2
-    assert "--output: expected a folder" in capsys.readouterr().err
+    assert choice.main([str(path), "--out", str(tmp_path / "none")]) == 2
+    assert "--out: expected a folder" in capsys.readouterr().err
 
 
 def test_the_table_of_auto_is_made_from_results(gpu_results, tmp_path, monkeypatch, capsys):
     """Made-up readings, written nowhere but to a folder of the test."""
     ratios = {(128, 1): 2.0, (128, 16): 1.5, (512, 1): 0.9, (512, 16): 0.8, (2048, 1): 3.0, (2048, 16): 0.7}
     path = gpu_results([gpu_row(H=H, B=B, ratio_fused=r) for (H, B), r in ratios.items()])
-    assert choice.main([str(path), "--output", str(tmp_path)]) == 0
+    assert choice.main([str(path), "--out", str(tmp_path)]) == 0
     assert not (tmp_path / "_cpu_rules.py").exists()
     made = {}
     exec((tmp_path / "_gpu_rules.py").read_text(), made)
@@ -219,5 +219,5 @@ def test_the_table_of_auto_is_made_from_results(gpu_results, tmp_path, monkeypat
     assert all(r.source == path.name for r in joint)
 
     partial = gpu_results([gpu_row()], "-partial")
-    assert choice.main([str(partial), "--output", str(tmp_path)]) == 2
+    assert choice.main([str(partial), "--out", str(tmp_path)]) == 2
     assert "expected a complete run" in capsys.readouterr().err

@@ -378,7 +378,7 @@ def test_a_layer_that_does_not_exist_is_refused_with_the_nearest(
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("page.txt", "--output: expected a file that ends in .html"),
+        ("page.txt", "--out: expected a file that ends in .html"),
         ("nowhere/page.html", "there is no folder"),
         ("folder.html", "Is a directory"),
     ],
@@ -388,7 +388,7 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(
 ):
     (tmp_path / "folder.html").mkdir()
     monkeypatch.setattr("fusegen.inspect.page.write.open_subject", lambda *a: pytest.fail("work was done"))
-    assert words in refusal(capsys, "explain", run, "--output", tmp_path / output)
+    assert words in refusal(capsys, "explain", run, "--out", tmp_path / output)
 
 
 def test_sequences_longer_than_memory_are_refused(place, tmp_path, monkeypatch, capsys):

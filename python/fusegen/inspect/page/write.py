@@ -32,7 +32,7 @@ _PAGES = {
 
 def explain(
     run: Run | str | os.PathLike[str],
-    output: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
     *,
     checkpoint: str = "best",
     layer: str | None = None,
@@ -47,20 +47,20 @@ def explain(
 
     Args:
         run: a run's folder, or a ``fusegen.train.Run``. Nothing in it is changed, but for the page.
-        output: the file, which ends in .html or .htm; RUN/explain.html if None. Written whole or not at all;
+        out: the file, which ends in .html or .htm; RUN/explain.html if None. Written whole or not at all;
             one that is there is replaced.
         checkpoint: "best", "last", a step, or a file.
         layer: the layer whose units are shown, by its name in the model; None shows all recurrent layers, or
             of dense and convolutional generators the last inner one.
 
-    Returns the file's path. Raises OSError or ValueError (``CheckpointError`` among them) for a run, a
-    checkpoint or an output that cannot be used, and for a layer that does not exist, naming the nearest;
+    Returns the file's path. Raises OSError or ValueError (``CheckpointError`` among them) for a run or
+    a checkpoint that cannot be used, an ``out`` that cannot be written, and for a layer that does not exist, naming the nearest;
     ModuleNotFoundError, saying what to install, without matplotlib; ``NotFiniteError`` where the model gives
     no numbers; MemoryError or ``fusegen.train.errors.NotEnoughMemory`` where what it makes does not fit.
     """
     drawing.check()
     opened = run if isinstance(run, Run) else Run.open(Path(run))
-    path = _writable(opened.folder / NAME if output is None else Path(output))
+    path = _writable(opened.folder / NAME if out is None else Path(out))
     module, name = _PAGES[opened.task_name]
     # gates are those of the fused kernels
     with _backend.fused_alone(), typed(), torch.random.fork_rng(devices=[]):
@@ -80,11 +80,13 @@ def explain(
 def _writable(path: Path) -> Path:
     """Raises OSError or ValueError where the page could not be written: before a minute's work, not after."""
     if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"output: expected a file that ends in .html, got {str(path)!r}")
+        raise ValueError(f"out: expected a file that ends in .html, got {str(path)!r}")
     if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, f"output: cannot write {path}: {os.strerror(errno.EISDIR)}")
+        raise IsADirectoryError(errno.EISDIR, f"out: cannot write {path}: {os.strerror(errno.EISDIR)}")
     if not path.parent.is_dir():
-        raise FileNotFoundError(
-            errno.ENOENT, f"output: cannot write {path}: there is no folder {path.parent}"
+        raise FileNotFoundError(errno.ENOENT, f"out: cannot write {path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(
+            errno.EACCES, f"out: cannot write {path}: {os.strerror(errno.EACCES)} in {path.parent}"
         )
     return path

@@ -116,11 +116,13 @@ class _Recorder(Tap):
         self, module: nn.Module, layer: int, order: Tensor | None, op: Any, given: Sequence[Any]
     ) -> Any:
         kept = self.kept[id(module)]
-        if not kept.whole or (seen := straight(op, *given)) is None:
+        if not kept.whole or (made := straight(op, *given)) is None:
             return None
+        outputs, y, saved = made
+        gates, cells = (*saved, None, None)[:2]
         # callers may write to what they are given
-        kept.note(Seen(layer, seen.y.detach().clone(), seen.gates, seen.cells, seen.lengths, order))
-        return seen.outputs
+        kept.note(Seen(layer, y.detach().clone(), gates, cells, given[5] if len(given) > 5 else None, order))
+        return outputs
 
     def __call__(self, seat: Seat, call: LayerCall, run: Run) -> Made:
         kept = self.kept[id(seat.module)]

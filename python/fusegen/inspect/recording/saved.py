@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +22,6 @@ from ...ops.normalised.passes import PER, Call
 from ...ops.recurrent import RecurrentOp
 from .calls import LayerCall, Made
 
-_PLAIN = 7  # so many of an op's arguments a call has that asks for nothing inside its recurrence
 GATES = {"lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n"), "rnn": ()}
 
 
@@ -43,44 +42,40 @@ def check_kernels(name: str, x: Tensor) -> None:
     route.check_without_op("fusegen.inspect", [x])
 
 
-class Looked(NamedTuple):
-    """A call that was made: its outputs, the first of them alone, and what it saved: gates and cells, as
-    ``Made`` has them; of a cell without T and D."""
-
-    outputs: Any
-    y: Tensor
-    gates: Tensor | None
-    cells: Tensor | None
-    lengths: Tensor | None
-
-
-def straight(op: Any, *given: Any) -> Looked | None:
+def straight(
+    op: Any,
+    x: Any,
+    h: Tensor | None = None,
+    c: Tensor | None = None,
+    weights: Sequence[Tensor | None] = (),
+    relu: bool = False,
+    lengths: Tensor | None = None,
+    packed: None = None,
+    inside: Inside | None = None,
+    recompute: int = 0,
+) -> tuple[Any, Tensor, Sequence[Tensor]] | None:
     """Makes a call of a ``RecurrentOp``, by its own arguments, where nothing stands between them and a kernel
-    of the CPU, and keeps what it saves: a ``LayerCall`` costs more than a small layer does. None where that
-    is not all there is to it: nothing has run then."""
-    if not isinstance(op, RecurrentOp) or (len(given) > _PLAIN and given[_PLAIN] is not None):
+    of the CPU: a ``LayerCall`` costs more than a small layer does. Gives the outputs, the first of them, and
+    what is saved beside it: gates and cells, as ``Made`` has them (of a cell without T and D). None where
+    that is not all: nothing has run then."""
+    if type(op) is not RecurrentOp or inside is not None:
         return None
-    x, h, c, weights, relu, lengths = (*given, None)[:6]
     tensors = (x, h, c, *weights)
-    if route.of_call(tensors) != route.DIRECT or not x.is_cpu or torch._C._get_tracing_state() is not None:
+    if route.of_call(tensors) or not x.is_cpu or route._tracing() is not None:
         return None
     if _backend.get_backend() == "torch":
         return None
-    spec = op.spec
     try:
-        if _backend.needs_grad(*tensors):
+        if route._grad_enabled() and route._any_requires_grad(*tensors):
             out = op._apply_directly(True, (relu, 0), *tensors, lengths)
             y: Tensor = out if op.outputs == 1 else out[0]
-            saved = _kept(op.name, y)[op.keeps_output :]
-        else:
-            made = op.directly(x).forward(x, h, c, weights, relu, lengths, None, True)
-            y, saved = made[0], made[op._saved]
-            out = y if op.outputs == 1 else made[: op.outputs]
+            node: Any = y.grad_fn
+            return out, y, node.saved_tensors[op.keeps_output : node.kept]
+        made = op.directly(x).forward(x, h, c, weights, relu, lengths, None, True)
+        return made[0] if op.outputs == 1 else made[: op.outputs], made[0], made[op._saved]
     except (ValueError, RuntimeError, BufferError):
         op._check(x, h, c, weights)
         raise
-    gates, cells = (*saved, None, None)[:2] if spec.saved else (None, None)
-    return Looked(out, y, gates, cells, lengths)
 
 
 def plain_call(op: RecurrentOp, *args: Any) -> LayerCall:

@@ -17,7 +17,7 @@ __all__ = ["FLAGS", "add_arguments", "run"]
 
 def _add(parser: argparse.ArgumentParser, run: Run | None) -> None:
     where = "RUN" if run is None else run.folder
-    parser.add_argument("--output", metavar="FILE", help=f"write there (default: {where}/explain.html)")
+    parser.add_argument("--out", metavar="FILE", help=f"write there (default: {where}/explain.html)")
     add_checkpoint(parser, device=False)
     parser.add_argument(
         "--layer",
@@ -37,7 +37,7 @@ def run(parsed: argparse.Namespace) -> int:
         run = run_of(parsed)
         _, given = asked(parsed, run, FLAGS)
         assert run is not None  # else there was help
-        path = explain(moved(run, given.data), given.output, checkpoint=given.checkpoint, layer=given.layer)
+        path = explain(moved(run, given.data), given.out, checkpoint=given.checkpoint, layer=given.layer)
     except Refused as error:
         return refuse(parsed, as_flag(error, parsed))
     except NotFiniteError as error:
