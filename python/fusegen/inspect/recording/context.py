@@ -72,8 +72,9 @@ def record(
     Raises ValueError for a name, layer, direction, unit or array that does not exist, naming the nearest
     name, and for modules that are quantized or torch.nn's; TypeError if ``model`` is no Module (a Stream
     among them); RuntimeError for graphs of torch.compile or TorchScript, under torch.func, and where there
-    are no fused kernels; FileExistsError for a folder with something in it. May be nested; a call from
-    several threads at once is not told apart.
+    are no fused kernels; FileExistsError for a folder with something in it, NotADirectoryError for a file.
+    May be nested; calls from several threads at once are not told apart. A call that raises leaves nothing
+    behind, those before it stay; of a process that is killed a folder holds all but the last second.
     """
     found = recurrent(WHAT, model, names)
     choice = Choice(_wholes("layers", layers), _wholes("directions", directions), steps, units, arrays)
@@ -100,6 +101,8 @@ def _room(folder: str | Path | None) -> Path | None:
     if folder is None:
         return None
     path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{WHAT}: expected folder to be a folder, and {path} is a file")
     path.mkdir(parents=True, exist_ok=True)
     if any(path.iterdir()):
         raise FileExistsError(f"{WHAT}: expected a new or an empty folder, and {path} holds something")
@@ -135,7 +138,7 @@ class _Recorder(Tap):
         elif kept.whole:
             y = y.clone()
         written = bool(length) or not asked
-        kept.note(Seen(seat.layer, y, gates, cells, call.lengths, seat.order, written))
+        kept.note(Seen(seat.layer, y, gates, cells, call.lengths, order=seat.order, written=written))
         return made
 
     def done(self, module: nn.Module) -> None:

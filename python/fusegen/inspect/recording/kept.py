@@ -7,7 +7,7 @@ somebody reads it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -54,6 +54,12 @@ class Choice(NamedTuple):
         return listed - begin
 
 
+def _listed(name: str, given: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{WHAT}: {name}: expected a slice or numbers, got {type(given).__name__}")
+    return _arguments.wholes(f"{WHAT}: {name}", list(given), 0)
+
+
 def _check_steps(steps: Chosen) -> None:
     what = f"{WHAT}: steps"
     if steps is None:
@@ -63,7 +69,7 @@ def _check_steps(steps: Chosen) -> None:
             if (value := getattr(steps, name)) is not None:
                 _arguments.whole(f"{what}.{name}", value, least)
         return
-    listed = _arguments.wholes(what, list(steps), 0)
+    listed = _listed("steps", steps)
     if any(b <= a for a, b in pairwise(listed)):
         raise ValueError(f"{what}: expected increasing numbers, got {list(listed)}")
 
@@ -136,8 +142,8 @@ class Kept:
         if units is None:
             return None
         if isinstance(units, slice):
-            return torch.arange(H)[units]
-        listed = _arguments.wholes(f"{WHAT}: units", list(units), 0)
+            return torch.tensor(range(H)[units], dtype=torch.long)
+        listed = _listed("units", units)
         if any(u >= H for u in listed):
             raise ValueError(f"{WHAT}: {self.name or 'the model'} has units 0..{H - 1}, not {max(listed)}")
         return torch.tensor(listed, dtype=torch.long)

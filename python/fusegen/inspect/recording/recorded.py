@@ -261,7 +261,13 @@ class Recording:
         path = Path(path)
         if path.suffix != ".npz":
             raise ValueError(f"Recording.save: expected a path that ends in .npz, got {str(path)!r}")
-        arrays = {file_of(plane, name): plane.array(name) for plane in self.planes() for name in plane.arrays}
+        arrays = {
+            file_of(plane, name): plane.array(name)
+            for module in self.modules.values()
+            if module.calls
+            for plane in module
+            for name in plane.held
+        }
         made = {
             name: (t.float() if t.dtype == torch.bfloat16 else t).cpu().numpy() for name, t in arrays.items()
         }
@@ -369,7 +375,8 @@ def _made(said: dict[str, object], folder: Path | None, held: dict[str, Tensor])
                     plane.held[array] = _Loaded(folder / file, len(plane.steps))
                 else:
                     plane.held[array] = InMemory()
-                    plane.held[array].take(held[file])
-                    plane.held[array].commit()
+                    if file in held:  # else the module was not called
+                        plane.held[array].take(held[file])
+                        plane.held[array].commit()
         modules[name] = Module(name, of["cell"], planes, spans, of["calls"])
     return Recording(modules, folder)
