@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from ..run import Run
-from .existing_run import Flags, add_checkpoint, asked, check_idle, moved, revive, run_of
+from .existing_run import Flags, add_checkpoint, asked, check_idle, moved, revive
 from .existing_run import add_words as add_arguments
 from .refusal import Refused, as_flag, refuse
 
@@ -24,9 +24,7 @@ FLAGS = Flags(_add, "measuring")
 
 def run(parsed: argparse.Namespace) -> int:
     try:
-        run = run_of(parsed)
-        how, given = asked(parsed, run, FLAGS)
-        assert run is not None  # else there was help
+        run, how, given = asked(parsed, FLAGS)
         run = moved(run, given.data)
         task, state = revive(run, given.checkpoint, given.device, data=True)
         check_idle(task, how, given)
