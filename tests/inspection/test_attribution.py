@@ -308,17 +308,33 @@ def test_a_step_that_brings_nothing_has_nothing():
     assert got.relevant[0].abs().max() < 1e-12 and got.irrelevant[1].abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_decomposition_in_16_bits_sums_to_the_logit(dtype):
+    m = Last(dtype=dtype).eval()
+    x = torch.randn(9, 2, 3, dtype=dtype)
+    with torch.no_grad():
+        got, want = inspect.logit_by_step(m.rnn, x, lambda y: m.head(y[-1])), m(x)
+    whole = got.steps.double().sum(0) + got.rest.double() + got.bias.double()
+    assert torch.allclose(whole, want.double(), atol=16 * torch.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize(
     "layer, options, error, said",
     [
         (fusegen.nn.GRU(3, 4), {}, TypeError, r"a fusegen\.nn\.LSTM, got GRU"),
-        (nn.LSTM(3, 4), {}, TypeError, r"a fusegen\.nn\.LSTM, got LSTM"),
+        (nn.LSTM(3, 4), {}, TypeError, r"got torch\.nn\.LSTM: fusegen\.convert"),
         (fusegen.nn.LayerNormLSTM(3, 4), {}, TypeError, "got LayerNormLSTM"),
         (fusegen.nn.LSTM(3, 4, zoneout=(0.1, 0.0)), {}, ValueError, "without zoneout"),
         (fusegen.nn.LSTM(3, 4), {"phrases": [(2, 2)]}, ValueError, "not empty"),
         (fusegen.nn.LSTM(3, 4), {"phrases": [(3, 6)]}, ValueError, r"within 0\.\.5"),
         (fusegen.nn.LSTM(3, 4), {"phrases": []}, ValueError, "at least one"),
         (fusegen.nn.LSTM(3, 4), {"readout": lambda y: y[-1].square()}, ValueError, "affine"),
+        (
+            fusegen.nn.LSTM(3, 4, dtype=torch.bfloat16),
+            {"readout": lambda y: 4 * y[-1].square() + 1},
+            ValueError,
+            "affine",
+        ),
         (fusegen.nn.LSTM(3, 4), {"readout": lambda y: y}, ValueError, r"\[batch, classes\]"),
     ],
 )

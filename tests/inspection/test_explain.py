@@ -206,7 +206,7 @@ def test_a_run_is_explained(kind, place, tmp_path, monkeypatch, capsys, chromium
     assert torch.equal(torch.get_rng_state(), lottery)
     page = checked(run / "explain.html")
     said = " ".join(page.texts["p"])
-    assert "not at hand" not in said and f"What {kind} has learnt" in page.texts["h1"]
+    assert "not at hand" not in said and f"What “{kind}” has learnt" in page.texts["h1"]
     looked_at(run / "explain.html", page, chromium)
 
 
@@ -278,7 +278,7 @@ def test_a_text_cannot_put_elements_on_the_page(place, tmp_path, monkeypatch):
     folder = tmp_path / "<b>run"
     assert main(["train", task, *given, *FAST.split(), "--folder", str(folder)]) == 0
     page = Page(explain(folder).read_text(encoding="utf-8"))
-    assert "What <b>run has learnt" in page.texts["h1"]
+    assert "What “<b>run” has learnt" in page.texts["h1"]
 
 
 def test_a_layer_can_be_chosen(place, tmp_path, monkeypatch):

@@ -390,6 +390,9 @@ def test_a_projection_keeps_its_h_whole():
     with inspect.record(m, units=[5]) as rec:
         y, _ = m(torch.randn(4, 2, 3))
     assert torch.equal(rec[""].h, y) and rec[""].c.shape == (4, 2, 1)
+    with inspect.record(m, units=slice(None, None, -1)) as rec, inspect.record(m) as whole:
+        m(torch.randn(4, 2, 3))
+    assert torch.equal(rec[""].c, whole[""].c.flip(-1))
 
 
 def test_what_a_caller_writes_into_its_output_is_not_seen():
@@ -507,6 +510,7 @@ def test_nothing_is_left_behind(model):
         (["heads.c"], "nearest is 'heads."),
         ("heads", "is named"),
         ([], "at least one"),
+        (["heads.a", "heads.a", "x"], "is named 'x'"),
     ],
 )
 def test_a_name_that_is_none(model, names, said):
@@ -525,6 +529,9 @@ def test_a_name_that_is_none(model, names, said):
         ({"steps": slice(-3, None)}, ValueError, "steps.start"),
         ({"arrays": ["q"]}, ValueError, "no array is named 'q'"),
         ({"part": 0}, ValueError, "part"),
+        ({"steps": 3}, TypeError, "steps: expected a slice or numbers, got int"),
+        ({"units": 3}, TypeError, "units: expected a slice or numbers, got int"),
+        ({"folder": __file__}, NotADirectoryError, "expected folder to be a folder"),
     ],
     ids=str,
 )
@@ -553,6 +560,8 @@ def test_batches_of_several_sizes_are_told():
         m(torch.randn(3, 2, 3)), m(torch.randn(3, 5, 3))
     with pytest.raises(ValueError, match="one batch size"):
         _ = rec[""].h
+    with pytest.raises(ValueError, match="one batch size"):
+        _ = rec[""].mask
 
 
 def compiled(m):
@@ -602,6 +611,89 @@ def test_calls_that_cannot_be_recorded(model):
         with pytest.raises(RuntimeError, match=r"torch\.compile's graphs"):
             torch.compile(m, backend="eager", fullgraph=True)(x)
     m(x)
+
+
+FOLDERS = {"memory": lambda tmp: {}, "folder": lambda tmp: {"folder": tmp / "rec", "part": 4}}
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_call_that_raises_leaves_nothing_behind(kind, grad, tmp_path, monkeypatch):
+    """Its first layer was made whole, and a part of its second."""
+    m, x, left = fusegen.nn.LSTM(3, 4, num_layers=2), torch.randn(10, 2, 3), []
+    forward = fusegen._C.layer_forward
+
+    def run(*args):
+        if left and left.pop() == 0:
+            raise KeyboardInterrupt
+        return forward(*args)
+
+    monkeypatch.setattr(fusegen._C, "layer_forward", run)
+    with torch.set_grad_enabled(grad), inspect.record(m, **FOLDERS[kind](tmp_path)) as rec:
+        m(x)
+        left[:] = range(2 if grad or kind == "memory" else 5)
+        with pytest.raises(KeyboardInterrupt):
+            m(x)
+        y, _ = m(x)
+    for other in (rec, inspect.load(tmp_path / "rec")) if kind == "folder" else (rec,):
+        assert other[""].calls == 2 and other[""].steps == 20
+        for plane in other[""]:
+            assert plane.mask.shape == (20, 2)
+            assert {plane.array(name).shape for name in plane.arrays} == {(20, 2, 4)}
+        close(other[""][1, 0].h[10:], y, "value")
+
+
+def test_a_folder_of_a_process_that_was_killed_holds_its_calls(tmp_path, monkeypatch):
+    """Its index was written while calls came; the files may hold more, and never less."""
+    from fusegen.inspect.recording import recorded
+
+    monkeypatch.setattr(recorded, "_OFTEN", 0.0)
+    m, x = fusegen.nn.LSTM(3, 4), torch.randn(10, 2, 3)
+    with torch.no_grad(), inspect.record(m, folder=tmp_path / "rec") as rec:
+        m(x)
+        monkeypatch.setattr(recorded, "_OFTEN", 1e9)
+        m(x)
+        killed = inspect.load(tmp_path / "rec")
+        assert np.load(tmp_path / "rec/model.l0.d0.h.npy").shape == (20, 2, 4)
+    assert killed[""].calls == 1 and torch.equal(killed[""].h, rec[""].h[:10])
+    np.save(tmp_path / "rec/model.l0.d0.h.npy", np.zeros((5, 2, 4), np.float32))
+    with pytest.raises(ValueError, match="is cut off: expected 20 steps, got 5"):
+        _ = inspect.load(tmp_path / "rec")[""].h
+
+
+def test_a_file_of_a_model_whose_layers_were_not_all_called(model, tmp_path):
+    with inspect.record(model) as rec:
+        model.encoder(torch.randn(3, 2, 3))
+    loaded = inspect.load(rec.save(tmp_path / "rec.npz"))
+    assert torch.equal(loaded["encoder"][1, 1].h, rec["encoder"][1, 1].h)
+    for other in (rec, loaded):
+        with pytest.raises(ValueError, match=r"heads\.a was not called"):
+            _ = next(iter(other["heads.a"])).h
+
+
+def test_what_was_recorded_is_read_while_more_comes():
+    m, x = fusegen.nn.GRU(3, 4), torch.randn(5, 2, 3)
+    with inspect.record(m) as rec:
+        m(x)
+        assert rec[""].h.shape == (5, 2, 4)
+        copied, pickled = copy.deepcopy(rec), pickle.loads(pickle.dumps(rec))
+        m(x)
+    assert rec[""].h.shape == (10, 2, 4) and rec[""].mask.shape == (10, 2) and rec[""].calls == 2
+    for other in (copied, pickled):
+        assert torch.equal(other[""].gates["z"], rec[""].gates["z"][:5]) and other[""].calls == 1
+
+
+def test_a_module_of_two_names_is_asked_for_by_either():
+    m = nn.ModuleDict({"a": fusegen.nn.GRU(3, 3)})
+    m["b"] = m["a"]
+    with inspect.record(m, "b") as rec:
+        m["a"](torch.randn(2, 1, 3))
+    assert list(rec) == ["b"] and rec["b"].calls == 1
+    with inspect.record(m) as rec:
+        m["b"](torch.randn(2, 1, 3))
+    assert list(rec) == ["a"] and rec["a"].calls == 1
+    with pytest.raises(ValueError, match="the same module as 'a'"), inspect.record(m, ["a", "b"]):
+        pass
 
 
 def test_hooks_see_what_they_saw(model):

@@ -321,3 +321,16 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ModuleNotFoundError, match="pip install scikit-learn"):
         inspect.probe(V, N)
+
+
+def test_the_control_learns_from_shuffled_labels_and_is_measured_on_them(monkeypatch):
+    from fusegen.inspect.units import probes
+
+    seen, fitted = [], probes._fitted
+    monkeypatch.setattr(
+        probes, "_fitted", lambda x, y, unseen_x, told: seen.append((y, told)) or fitted(x, y, unseen_x, told)
+    )
+    torch.manual_seed(0)
+    inspect.probe(torch.randn(200, 2, 3), torch.randint(2, (200, 2)))
+    for own, shuffled in zip(*seen, strict=True):
+        assert not torch.equal(own, shuffled) and torch.equal(own.sort().values, shuffled.sort().values)

@@ -24,6 +24,7 @@ from ...ops.spec import LSTM
 
 _WHAT = "fusegen.inspect.contextual_decomposition"
 _APART = 1e-4  # relative, that a readout may be from affine
+_ROUNDINGS = 8  # of its dtype, that it may be from it in any case
 
 Readout = Callable[[Tensor], Tensor]
 
@@ -126,7 +127,10 @@ class _Run:
 
     def __init__(self, layer: nn.Module, x: Tensor, readout: Readout, hx: Any, lengths: Any) -> None:
         if not isinstance(layer, Recurrent) or layer._spec is not LSTM:
-            raise TypeError(f"{_WHAT}: expected a fusegen.nn.LSTM, got {type(layer).__name__}")
+            come = type(layer)
+            hint = ": fusegen.convert(model) first" if isinstance(layer, nn.LSTM) else ""
+            whose = "torch.nn." if come.__module__.startswith("torch.nn.") else ""
+            raise TypeError(f"{_WHAT}: expected a fusegen.nn.LSTM, got {whose}{come.__name__}{hint}")
         if layer._zones:
             raise ValueError(f"{_WHAT}: expected an LSTM without zoneout, got {layer}")
         if not isinstance(x, Tensor) or x.dim() != 3:
@@ -199,7 +203,8 @@ class _Run:
         zero = logits(torch.zeros_like(y.beta))
         beta, gamma, whole = logits(y.beta) - zero, logits(y.gamma) - zero, logits(y.sum) - zero
         apart = (beta + gamma - whole).abs().max() if whole.numel() else whole.sum()
-        if apart > _APART * max(1.0, whole.abs().max().item()):
+        rounding = max(_APART, _ROUNDINGS * torch.finfo(whole.dtype).eps)  # 16 bits are no closer than that
+        if apart > rounding * max(1.0, whole.abs().max().item()):
             raise ValueError(f"{_WHAT}: expected readout to be affine in the layer's output; it is not")
         shape = (N, self.B, -1)
         return Decomposition(beta.view(shape), gamma.view(shape), zero[0])

@@ -15,7 +15,7 @@ from ...nn._base import Layers
 from ...nn.cells import Cell
 from ..recording.calls import LayerCall, Made, Place, Run, run_in_parts
 from ..recording.names import nearest, one, plane
-from ..recording.taps import Seat, tapped
+from ..recording.taps import Seat, Tap, tapped
 
 State = Tensor | tuple[Tensor, ...]
 
@@ -106,9 +106,7 @@ def _silenced(what: str, m: nn.Module, name: str, units: int | Sequence[int]) ->
         handle.remove()
 
 
-class _Ablation:
-    outermost = False
-
+class _Ablation(Tap):
     def __init__(self, layer: int, d: int, units: list[int]) -> None:
         self.layer, self.d, self.units = layer, d, units
 
@@ -175,9 +173,7 @@ def patch(
         yield
 
 
-class _Patch:
-    outermost = False
-
+class _Patch(Tap):
     def __init__(
         self, layer: int, d: int, states: tuple[Tensor, ...], after: int, units: list[int] | None
     ) -> None:

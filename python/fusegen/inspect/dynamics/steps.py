@@ -18,7 +18,7 @@ from ...ops.normalised import formula
 from ..attribution.scores import in_evaluation
 from ..recording.calls import LayerCall, Made, OwnSteps, Run
 from ..recording.names import one, plane
-from ..recording.taps import Seat, tapped
+from ..recording.taps import Seat, Tap, tapped
 
 
 class Step(NamedTuple):
@@ -135,7 +135,7 @@ def visited(
     return Visited(states, inputs, after)
 
 
-class _Visitor:
+class _Visitor(Tap):
     outermost = True
 
     def __init__(self, layer: int, direction: int) -> None:

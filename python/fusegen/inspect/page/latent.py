@@ -11,6 +11,10 @@ from ... import drawing
 from ..generators import Dimensions, latent_dimensions, posterior_overlap
 from .html import Page
 
+Z_IS = (
+    "z is the short list of numbers into which the model squeezes {}, and out of which it makes one again. "
+    "Each number is a dimension; the model gives it as a mean and a spread, the posterior."
+)
 _SHOWN = 32  # dimensions in a picture, at most
 _OVERLAPPING = 24  # examples in a map
 

@@ -3,13 +3,14 @@ a gradient reaches, and how surprised the model is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ... import drawing
+from ...data.vocabulary import UNKNOWN
 from ...nn._base import Layers
 from ..dynamics import dead_units, gradient_by_lag, saturation, time_constants
 from ..recording import Plane, Recording
@@ -73,7 +74,8 @@ def _show_time_constants(page: Page, planes: Mapping[str, Plane]) -> None:
             f"the middle one keeps for {middle:.3g} steps, the longest for {longest:.3g}."
         ),
         shows=(
-            "Each unit lets go of a part of what it holds at every step. The picture counts units by the "
+            "Each unit, one number of a layer's state, lets go of a part of what it holds at every step. The "
+            "picture counts units by the "
             "number of steps after which about a third is left, by the gate that keeps (1 / (1 - f))."
         ),
         good="a spread: units of a few steps for what is near, and some that keep as long as the data ask "
@@ -110,8 +112,13 @@ def _show_gates(page: Page, name: str, plane: Plane) -> None:
         ),
         good="points spread out: units of different kinds, which open and shut as the data ask for.",
         bad="many points in one corner: gates that never move do nothing that a constant could not do.",
-        here=f"{dead} units of {len(dead_units(plane))} never move, and at most {100 * stuck:.0f} % of the "
-        "units have a gate that stays at one end nine steps out of ten.",
+        here=f"{dead or 'none'} of {len(dead_units(plane))} units never move. "
+        + (
+            f"Up to {max(1, round(100 * stuck))} % of the units have a gate that stays at one end nine steps "
+            "out of ten."
+            if stuck
+            else "No gate stays at one end nine steps out of ten."
+        ),
     )  # fmt: skip
 
 
@@ -180,6 +187,12 @@ def embedded(layer: nn.Module, call: Callable[[], Any]) -> Tensor:
 
 def recurrent_names(model: nn.Module) -> list[str]:
     return [name for name, m in model.named_modules() if isinstance(m, Layers)]
+
+
+def show_unknown(page: Page, texts: Iterable[str]) -> None:
+    """What the sign stands for, where it comes among texts of a vocabulary."""
+    if any(UNKNOWN in text for text in texts):
+        page.say(f"{UNKNOWN} stands for what the model's vocabulary has no token for.")
 
 
 def surprise(pieces: Sequence[str], bits: Tensor) -> Coloured:

@@ -12,7 +12,16 @@ from ... import drawing
 from ...train.tasks.token_sequences import decoded, encoded
 from ..recording import record
 from .html import Page
-from .recurrent import SURPRISE_KEY, embedded, planes_of, recurrent_names, show_reach, show_units, surprise
+from .recurrent import (
+    SURPRISE_KEY,
+    embedded,
+    planes_of,
+    recurrent_names,
+    show_reach,
+    show_units,
+    show_unknown,
+    surprise,
+)
 from .subject import Subject
 from .training import heading, show_curves
 
@@ -79,6 +88,7 @@ def _show_written(page: Page, subject: Subject) -> None:
         "the same. Good: the same, or another way to say it. Bad: words left out or said twice."
     )
     page.table(("source", "written", "expected"), rows[:_SHOWN])
+    show_unknown(page, (text for row in rows[:_SHOWN] for text in row))
 
 
 def _show_attention(page: Page, subject: Subject) -> None:

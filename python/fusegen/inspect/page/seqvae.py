@@ -16,8 +16,17 @@ from ..generators import Dimensions, sentences_along
 from ..generators.traversals import STEPS
 from ..recording import record
 from .html import Page
-from .latent import show_dimensions, show_overlap
-from .recurrent import SURPRISE_KEY, embedded, planes_of, recurrent_names, show_reach, show_units, surprise
+from .latent import Z_IS, show_dimensions, show_overlap
+from .recurrent import (
+    SURPRISE_KEY,
+    embedded,
+    planes_of,
+    recurrent_names,
+    show_reach,
+    show_units,
+    show_unknown,
+    surprise,
+)
 from .subject import Subject, fitting
 from .training import heading, show_curves
 
@@ -37,7 +46,7 @@ def seqvae_page(subject: Subject) -> Page:
     if subject.model.latent_size:
         index = sequences.lengths[:_MEASURED].argsort(stable=True)
         batches = [sequences.padded(part) for part in index.split(_BATCH)]
-        page.section("What z says")
+        page.section("What z says", Z_IS.format("a text"))
         found = show_dimensions(page, subject.model, batches, len(index))
         show_overlap(page, subject.model, batches, len(index))
         page.section("Sentences along a dimension")
@@ -112,7 +121,9 @@ def _show_written(page: Page, subject: Subject) -> None:
     page.say(
         "Written from random z. Good: texts like the data, all different. Bad: fragments, or repetition."
     )
-    page.table(("drawn",), [(text or "(nothing)",) for text in decoded(vocabulary, *drawn)])
+    written = decoded(vocabulary, *drawn)
+    page.table(("drawn",), [(text or "(nothing)",) for text in written])
+    show_unknown(page, [*returned, *written])
 
 
 def _show_surprise(page: Page, subject: Subject) -> None:

@@ -15,7 +15,7 @@ from ... import drawing
 from ..dynamics import ablate, time_constants
 from ..recording import Plane, Recording, record
 from ..units import coloured, drivers, probe, text_labels
-from ..units.drivers import Driver
+from ..units.drivers import Driver, Drivers
 from .html import Cell, Page
 from .recurrent import (
     SIGNED_KEY,
@@ -25,6 +25,7 @@ from .recurrent import (
     recurrent_names,
     show_reach,
     show_units,
+    show_unknown,
     surprise,
 )
 from .subject import Subject, fitting
@@ -35,7 +36,18 @@ _SHORTEST = 20  # tokens of a stretch of text that is worth a look
 _WRITTEN = 3000  # tokens that the model writes where no text is at hand
 _EXCERPT = 600  # tokens of a coloured text
 _REACH = 200  # steps over which a gradient is followed back
+# Steps that probes learn from, and numbers in them, at most; fewer steps than the least tell nothing.
+_PROBED, _PROBED_VALUES, _LEAST_PROBED = 3000, 1_500_000, 1000
 _LOSS = 500  # steps by which the loss without a cell is read
+_SIGNS = {"\u2423": "a space", "\u21b5": "the end of a line", "\u21e5": "a tab"}
+# What a vocabulary's tokens are, for a reader who does not know the word.
+_KINDS = {
+    "byte": "Here a token is a byte: a letter, a sign or a space.",
+    "character": "Here a token is a character: a letter, a sign or a space.",
+    "word": "Here a token is a word, a sign, or the white space between two of them.",
+    "tokenizer": "Here a token is a word or a part of one.",
+    "ids": "Here a token is a number.",
+}
 _TASKS = {
     "line position": "where in the line (tens of characters)",
     "inside quotes": "inside quotes or not",
@@ -61,6 +73,16 @@ class Reading:
     def planes(self) -> dict[str, Plane]:
         return planes_of(self.recording)
 
+    @cached_property
+    def drivers(self) -> dict[str, Drivers]:
+        """Of each plane."""
+        return {name: drivers(plane, self.tokens) for name, plane in self.planes.items()}
+
+    @cached_property
+    def cells(self) -> list[tuple[str, str, int, str]]:
+        """Those that are shown: (what it is chosen for, the plane's name, the unit, how well it does)."""
+        return _cells(self)
+
     def loss(self, subject: Subject) -> float:
         """Bits a token, of the first steps."""
         with torch.no_grad():
@@ -76,11 +98,11 @@ def text_page(subject: Subject) -> Page:
     read = _read(subject, layers)
     whose = "it wrote itself" if read.own else "held out, which it never learnt from"
     page.section("What it expects, and what surprises it")
-    _show_surprise(page, read, whose)
+    _show_surprise(page, subject, read, whose)
     page.section(
         "Cells that mean something",
         "A cell is a number that the model carries along while it reads. Most mean nothing that can be said "
-        "in words. These are the ones that tell most of what is named above them.",
+        "in words. Of the ones shown here it can be said: what a cell follows is named below its text.",
     )
     _show_cells(page, subject, read)
     _show_drivers(page, read)
@@ -155,22 +177,29 @@ def _written(subject: Subject, count: int) -> Tensor:
     return torch.cat([prompt, subject.model.generate(prompt, count - 1, 0.8, seed=0)])
 
 
-def _show_surprise(page: Page, read: Reading, whose: str) -> None:
+def _show_surprise(page: Page, subject: Subject, read: Reading, whose: str) -> None:
     b, begin, end = _excerpt(read, read.bits)
+    kind = subject.task.vocabulary.kind
+    inside = ("words get lighter towards their end, and ", ", or dark inside of common words")
+    inside = inside if kind in ("byte", "character") else ("", "")
+    token = _KINDS.get(kind, "")
+    ends = (
+        " \u21b5 is the end of a line." if any("\n" in piece for piece in read.pieces[b][begin:end]) else ""
+    )
     mean = read.bits[1:].mean().item()
     page.coloured(
         surprise(read.pieces[b][begin:end], read.bits[begin:end, b]),
         key=SURPRISE_KEY,
         shows=(
             f"A stretch of text {whose}. The darker a token, the less the model expected it after what "
-            "stands before: a bit is a factor of 2 in its chance."
-        ),
-        good="words get lighter towards their end, and what the text repeats is light; names and turns of "
-        "thought stay dark.",
-        bad="the same shade everywhere, or dark inside of common words.",
+            f"stands before: a bit is a factor of 2 in its chance. {token}{ends}"
+        ).strip(),
+        good=f"{inside[0]}what the text repeats is light; names and turns of thought stay dark.",
+        bad=f"the same shade everywhere{inside[1]}.",
         here=f"{mean:.3g} bits a token on average; a guess among all tokens would be "
         f"{math.log2(max(2, _classes(read))):.3g}.",
     )
+    show_unknown(page, read.pieces[b][begin:end])
 
 
 def _classes(read: Reading) -> int:
@@ -195,7 +224,7 @@ def _excerpt(read: Reading, values: Tensor) -> tuple[int, int, int]:
 def _show_cells(page: Page, subject: Subject, read: Reading) -> None:
     before = read.loss(subject)
     shown: set[tuple[str, int]] = set()
-    for what, name, unit, told in _cells(read):
+    for what, name, unit, told in read.cells:
         if (name, unit) in shown:
             continue
         shown.add((name, unit))
@@ -222,7 +251,7 @@ def _values(plane: Plane) -> tuple[Tensor, str]:
 
 
 def _cells(read: Reading) -> list[tuple[str, str, int, str]]:
-    """(what it is chosen for, the plane's name, the unit, how well it does)."""
+    """As ``Reading.cells``."""
     found = []
     for label, what in (
         ("inside quotes", "of all, it tells best whether the text is inside quotation marks"),
@@ -234,17 +263,15 @@ def _cells(read: Reading) -> list[tuple[str, str, int, str]]:
             name, unit, r = best
             found.append((what, name, unit, f"The two go together with a correlation of {r:.2f}."))
     keeping = {name: plane for name, plane in read.planes.items() if plane._keeps is not None}
-    slowest = [(time_constants(plane), name) for name, plane in keeping.items()]
-    if slowest:
-        tau, name = max(
-            ((tau.nan_to_num(0, 0, 0).max().item(), name) for tau, name in slowest), key=lambda each: each[0]
-        )
-        unit = int(time_constants(read.planes[name]).nan_to_num(0, 0, 0).argmax())
-        told = f"It keeps what it holds for about {tau:.3g} steps."
+    if keeping:
+        steps = {name: time_constants(plane).nan_to_num(0, 0, 0) for name, plane in keeping.items()}
+        name = max(steps, key=lambda each: steps[each].max().item())
+        unit = int(steps[name].argmax())
+        told = f"It keeps what it holds for about {steps[name][unit].item():.3g} steps."
         found.append(("of all, it lets go most slowly", name, unit, told))
     else:
-        name, plane = list(read.planes.items())[-1]
-        share = drivers(plane, read.tokens).share
+        name, last = list(read.drivers.items())[-1]
+        share = last.share
         told = f"What it just read explains {100 * share.max().item():.0f} % of how it changes."
         found.append(("of all, it follows most closely what was just read", name, int(share.argmax()), told))
     return found
@@ -273,13 +300,18 @@ def _best(read: Reading, label: str) -> tuple[str, int, float] | None:
 
 def _show_drivers(page: Page, read: Reading) -> None:
     """A table of what drives the chosen cells, and how much of each unit's change is the token just read."""
-    found = {name: drivers(plane, read.tokens) for name, plane in read.planes.items()}
-    text_of = _texts(read)
+    found, text_of = read.drivers, _texts(read)
     rows: list[tuple[Cell, ...]] = []
-    for name, unit in dict.fromkeys((name, unit) for _, name, unit, _ in _cells(read)):
+    for name, unit in dict.fromkeys((name, unit) for _, name, unit, _ in read.cells):
         up, down = found[name].most(unit, top=6)
         rows.append((f"unit {unit} of {name}", *(_said(side, text_of) for side in (up, down))))
-    page.say("What drives these cells: tokens that raise or lower the cell most in the step that reads them.")
+    told = "".join(text for row in rows for side in row[1:] if isinstance(side, tuple) for text in side)
+    signs = [f"{sign} is {what}" for sign, what in _SIGNS.items() if sign in told]
+    signs += ["# and a number is a byte that is no character by itself"] if read.bytes and "#" in told else []
+    page.say(
+        "What drives these cells: tokens that raise or lower the cell most in the step that reads them."
+        + (f" {', '.join(signs)}." if signs else "")
+    )
     page.table(("cell", "raised by", "lowered by"), rows)
     share = torch.cat([each.share for each in found.values()])
     page.picture(
@@ -313,16 +345,17 @@ def _said(side: Sequence[Driver], text_of: dict[int, str]) -> Cell:
 
 
 def _visible(text: str) -> str:
-    shown = {" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5"}
+    shown = {" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5"}  # the signs of _SIGNS
     return "".join(shown.get(c, c if c.isprintable() else "\N{REPLACEMENT CHARACTER}") for c in text)
 
 
 def _show_probes(page: Page, read: Reading) -> None:
     found, why = {}, ""
     states = torch.cat([plane.h for plane in read.planes.values()], -1)
+    most = max(_LEAST_PROBED, min(_PROBED, _PROBED_VALUES // states.shape[-1]))
     for label, what in _TASKS.items() if read.labels else ():
         try:
-            found[what] = probe(states, read.labels[label])
+            found[what] = probe(states, read.labels[label], most=most)
         except ModuleNotFoundError as error:
             why = str(error)
         except ValueError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ... import drawing
+from ...drawing.curves import SIGNAL
 from ...train.task import Task
 from .html import Page
 from .subject import Subject, without_folders
@@ -21,7 +22,7 @@ _NAMES = {
 def heading(subject: Subject) -> Page:
     """A page with its title, and what the run is."""
     run = subject.run
-    page = Page(f"What {run.folder.resolve().name} has learnt")
+    page = Page(f"What “{run.folder.resolve().name}” has learnt")
     source = str(run.sections["data"].data or subject.task.source.name)
     parameters = sum(p.numel() for p in subject.model.parameters())
     facts = [
@@ -65,7 +66,15 @@ def show_curves(page: Page, subject: Subject) -> None:
         shown["good"] = f"the first measure {direction} and settles; the two losses keep each other in check."
     else:
         shown["good"] = f"the first measure {direction}, quickly at first, and is flat at the end."
+    if noticed := _noticed(lines):
+        first = f"{first} While it trained, it gave signs of {noticed}; those steps are shaded.".strip()
     page.picture(drawing.training_figure(lines, columns=1), here=first, **shown)
+
+
+def _noticed(lines: list[dict[str, Any]]) -> str:
+    """The signals that stood at some step, in words."""
+    names = dict.fromkeys(name for line in lines for name, x in line.items() if name.startswith(SIGNAL) and x)
+    return " and of ".join(name.removeprefix(SIGNAL) for name in names)
 
 
 def _measure(lines: list[dict[str, Any]]) -> str:

@@ -15,7 +15,7 @@ from ...models.latent import standard_normal
 from ..generators import Dimensions, nearest_neighbours, traversals
 from ..generators.traversals import STEPS
 from .html import Page
-from .latent import show_dimensions, show_overlap
+from .latent import Z_IS, show_dimensions, show_overlap
 from .pictures import COLUMNS, grid, pairs, show_neighbours, show_units_drawn
 from .subject import Subject, fitting, layers_of
 from .training import heading, show_curves
@@ -32,7 +32,7 @@ def vae_page(subject: Subject) -> Page:
     page = heading(subject)
     show_curves(page, subject)
     batches, count = _batches(subject)
-    page.section("What z says")
+    page.section("What z says", Z_IS.format("an image"))
     found = show_dimensions(page, subject.model, batches, count)
     show_overlap(page, subject.model, batches, count)
     page.section("What each dimension draws")

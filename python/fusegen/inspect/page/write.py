@@ -53,8 +53,9 @@ def explain(
         layer: the layer whose units are shown, by its name in the model; None shows all recurrent layers, or
             of dense and convolutional generators the last inner one.
 
-    Returns the file's path. Raises OSError or ValueError (``CheckpointError`` among them) for a run, a
-    checkpoint or a file that cannot be used, and for a layer that does not exist, naming the nearest;
+    Returns the file's path. Raises OSError or ValueError (``CheckpointError`` among them) for a run or a
+    checkpoint that cannot be used, an ``out`` that cannot be written, and a layer that does not exist,
+    naming the nearest;
     ModuleNotFoundError, saying what to install, without matplotlib; ``NotFiniteError`` where the model gives
     no numbers; MemoryError or ``fusegen.train.errors.NotEnoughMemory`` where what it makes does not fit.
     """
@@ -85,4 +86,8 @@ def _writable(path: Path) -> Path:
         raise IsADirectoryError(errno.EISDIR, f"out: cannot write {path}: {os.strerror(errno.EISDIR)}")
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"out: cannot write {path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(
+            errno.EACCES, f"out: cannot write {path}: {os.strerror(errno.EACCES)} in {path.parent}"
+        )
     return path

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ... import _arguments
-from ...nn._base import Layers
-from ...nn.cells import RecurrentCell
-from ...ops.spec import GRU, LSTM, CellSpec
 from .calls import LayerCall, Made, Place, Run, run_in_parts
-from .names import Recurrence, nearest, recurrent
-from .recorded import Key, Module, Plane, Recording, Span, file_of
-from .saved import GATES
-from .storage import Array, InFile, InMemory
-from .taps import Seat, tapped
+from .kept import WHAT, Choice, Kept, Seen
+from .names import recurrent
+from .recorded import Key, Recording
+from .saved import straight
+from .storage import Array
+from .taps import Seat, Tap, tapped
 
-_WHAT = "fusegen.inspect.record"
 _PART_BYTES = 16 << 20  # of what a part of a long call makes
-
-Chosen = slice | Sequence[int] | None
 
 
 @contextmanager
@@ -78,17 +72,19 @@ def record(
     Raises ValueError for a name, layer, direction, unit or array that does not exist, naming the nearest
     name, and for modules that are quantized or torch.nn's; TypeError if ``model`` is no Module (a Stream
     among them); RuntimeError for graphs of torch.compile or TorchScript, under torch.func, and where there
-    are no fused kernels; FileExistsError for a folder with something in it. May be nested; a call from
-    several threads at once is not told apart.
+    are no fused kernels; FileExistsError for a folder with something in it, NotADirectoryError for a file.
+    May be nested; calls from several threads at once are not told apart. A call that raises leaves nothing
+    behind, those before it stay; of a process that is killed a folder holds all but the last second.
     """
-    found = recurrent(_WHAT, model, names)
-    choice = _Choice(_wholes("layers", layers), _wholes("directions", directions), steps, units, arrays)
-    kept = [_Kept(name, m, choice, _room(folder)) for name, m in found.items()]
+    found = recurrent(WHAT, model, names)
+    choice = Choice(_wholes("layers", layers), _wholes("directions", directions), steps, units, arrays)
+    kept = [Kept(name, m, choice, _room(folder)) for name, m in found.items()]
     recording = Recording({each.name: each.module for each in kept}, None if folder is None else Path(folder))
     if part is not None:
-        _arguments.whole(f"{_WHAT}: part", part, 1)
+        _arguments.whole(f"{WHAT}: part", part, 1)
     recording.write_index()
-    recorder = _Recorder({id(m): each for m, each in zip(found.values(), kept, strict=True)}, part)
+    by_module = {id(m): each for m, each in zip(found.values(), kept, strict=True)}
+    recorder = _Recorder(recording, by_module, part)
     try:
         with tapped(list(found.values()), recorder):
             yield recording
@@ -97,7 +93,7 @@ def record(
 
 
 def _wholes(name: str, given: Sequence[int] | None) -> tuple[int, ...] | None:
-    return None if given is None else _arguments.wholes(f"{_WHAT}: {name}", given, 0)
+    return None if given is None else _arguments.wholes(f"{WHAT}: {name}", given, 0)
 
 
 def _room(folder: str | Path | None) -> Path | None:
@@ -105,195 +101,56 @@ def _room(folder: str | Path | None) -> Path | None:
     if folder is None:
         return None
     path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{WHAT}: expected folder to be a folder, and {path} is a file")
     path.mkdir(parents=True, exist_ok=True)
     if any(path.iterdir()):
-        raise FileExistsError(f"{_WHAT}: expected a new or an empty folder, and {path} holds something")
+        raise FileExistsError(f"{WHAT}: expected a new or an empty folder, and {path} holds something")
     return path
 
 
-class _Choice(NamedTuple):
-    layers: tuple[int, ...] | None
-    directions: tuple[int, ...] | None
-    steps: Chosen
-    units: Chosen
-    arrays: Sequence[str] | None
-
-    @property
-    def is_part(self) -> bool:
-        """Whether something of a call is left out."""
-        return any(each is not None for each in self)
-
-    def steps_of(self, begin: int, count: int) -> Tensor | None:
-        """Which of the steps begin..begin + count are kept, counted from begin; None: all."""
-        if self.steps is None:
-            return None
-        if isinstance(self.steps, slice):
-            first, stop, step = self.steps.start or 0, self.steps.stop, self.steps.step or 1
-            end = begin + count if stop is None else min(stop, begin + count)
-            low = first + max(0, -(-(begin - first) // step)) * step
-            return torch.arange(low, max(low, end), step) - begin
-        listed = torch.tensor([s for s in self.steps if begin <= s < begin + count], dtype=torch.long)
-        return listed - begin
-
-
-def _check_steps(steps: Chosen) -> None:
-    what = f"{_WHAT}: steps"
-    if steps is None:
-        return
-    if isinstance(steps, slice):
-        for name, least in (("start", 0), ("stop", 0), ("step", 1)):
-            if (value := getattr(steps, name)) is not None:
-                _arguments.whole(f"{what}.{name}", value, least)
-        return
-    listed = _arguments.wholes(what, list(steps), 0)
-    if any(b <= a for a, b in pairwise(listed)):
-        raise ValueError(f"{what}: expected increasing numbers, got {list(listed)}")
-
-
-def _spec(m: Recurrence) -> CellSpec:
-    spec: CellSpec = m._op.spec if isinstance(m, RecurrentCell) else m._spec  # type: ignore[assignment]
-    return spec
-
-
-def _keeps(m: Recurrence, spec: CellSpec) -> str | None:
-    """The gate by which a step keeps the old state."""
-    if spec is not GRU:
-        return "f" if spec is LSTM else None
-    kind = getattr(m, "_kind", None)
-    return "1 - z" if kind is not None and kind.norm in ("ba", "dreamer") else "z"
-
-
-class _Kept:
-    """What is kept of one module, and how far it has come."""
-
-    def __init__(self, name: str, m: Recurrence, choice: _Choice, folder: Path | None) -> None:
-        self.name, self.choice, self.folder, self.H = name, choice, folder, m.hidden_size
-        spec = _spec(m)
-        is_stack = isinstance(m, Layers)
-        layers = range(m.num_layers if isinstance(m, Layers) else 1)
-        directions = range(2 if is_stack and m.bidirectional else 1)
-        self.projected = isinstance(m, Layers) and m.proj_size > 0
-        _check_steps(choice.steps)
-        self.units = self._units()
-        self.arrays = self._arrays(("h", *(("c",) if spec is LSTM else ()), *GATES[spec.name]))
-        self.spans: list[Span] = []
-        self.first, self.taken = 0, 0  # steps before this call, and with it
-        self.is_part = choice.is_part
-        self.planes = {
-            (layer, d): self._plane((layer, d), GATES[spec.name], _keeps(m, spec))
-            for layer in self._of("layers", layers, choice.layers)
-            for d in self._of("directions", directions, choice.directions)
-        }
-        self.module = Module(name, spec.name, self.planes, self.spans)
-
-    def _of(self, what: str, there: range, asked: tuple[int, ...] | None) -> Sequence[int]:
-        if asked is None:
-            return there
-        for number in asked:
-            if number not in there:
-                who = self.name or "the model"
-                raise ValueError(f"{_WHAT}: {who} has {what} 0..{len(there) - 1}, not {number}")
-        return asked
-
-    def _units(self) -> Tensor | None:
-        units, H = self.choice.units, self.H
-        if units is None:
-            return None
-        if isinstance(units, slice):
-            return torch.arange(H)[units]
-        listed = _arguments.wholes(f"{_WHAT}: units", list(units), 0)
-        if any(u >= H for u in listed):
-            raise ValueError(f"{_WHAT}: {self.name or 'the model'} has units 0..{H - 1}, not {max(listed)}")
-        return torch.tensor(listed, dtype=torch.long)
-
-    def _arrays(self, there: tuple[str, ...]) -> tuple[str, ...]:
-        asked = self.choice.arrays
-        if asked is None:
-            return there
-        known = {"h", "c", *(gate for gates in GATES.values() for gate in gates)}
-        for name in [asked] if isinstance(asked, str) else asked:
-            if name not in known:
-                raise ValueError(f"{_WHAT}: no array is named {name!r}{nearest(name, sorted(known))}")
-        return tuple(name for name in there if name in asked)
-
-    def _plane(self, key: Key, gates: tuple[str, ...], keeps: str | None) -> Plane:
-        plane = Plane(self.name, key, gates, self.spans, keeps)
-        for array in self.arrays:
-            file = None if self.folder is None else self.folder / file_of(plane, array)
-            plane.arrays[array] = InMemory() if file is None else InFile(file)
-        plane.steps_chosen = None if self.choice.steps is None else []
-        return plane
-
-    def begin(self, call: LayerCall, order: Tensor | None) -> None:
-        """A new call of the module."""
-        T, B = call.x.shape[:2]
-        lengths = None if call.lengths is None else call.lengths.cpu()
-        if lengths is not None and order is not None:
-            lengths = lengths[order.cpu()]
-        self.first, self.taken = self.taken, self.taken + T
-        self.module.calls += 1
-        before = self.spans[-1] if self.spans else None
-        if before is not None and before.batch == B and before.lengths is None and lengths is None:
-            before.steps += T
-        else:
-            self.spans.append(Span(T, B, lengths))
-        self.rows = self.choice.steps_of(self.first, T)
-        if self.rows is not None:
-            for plane in self.planes.values():
-                assert plane.steps_chosen is not None
-                plane.steps_chosen += (self.rows + self.first).tolist()
-
-    def is_view(self, array: str) -> bool:
-        """Whether no units were taken out of it."""
-        return self.units is None or (array == "h" and self.projected)
-
-    def of_plane(self, key: Key, made: Made, names: tuple[str, ...], d: int) -> dict[str, Tensor]:
-        """The arrays of a direction d of what was made, all steps: views."""
-        P = made.states[0].shape[-1]
-        given = {"h": made.y.detach()[..., d * P : (d + 1) * P]}
-        if made.cells is not None:
-            given["c"] = made.cells[d].detach()
-        if made.gates is not None:
-            gates = made.gates[d].detach()
-            given |= {name: gates[..., j * self.H : (j + 1) * self.H] for j, name in enumerate(names)}
-        if self.units is not None:
-            given = {
-                name: t if name == "h" and self.projected else t[..., self.units.to(t.device)]
-                for name, t in given.items()
-            }
-        return {name: given[name] for name in self.planes[key].arrays}
-
-
-class _Recorder:
-    """The tap."""
-
+class _Recorder(Tap):
     outermost = True
 
-    def __init__(self, kept: dict[int, _Kept], part: int | None) -> None:
-        self.kept, self.part = kept, part
+    def __init__(self, recording: Recording, kept: dict[int, Kept], part: int | None) -> None:
+        self.recording, self.kept, self.part = recording, kept, part
+
+    def at_once(
+        self, module: nn.Module, layer: int, order: Tensor | None, op: Any, given: Sequence[Any]
+    ) -> Any:
+        kept = self.kept[id(module)]
+        if not kept.whole or (made := straight(op, *given)) is None:
+            return None
+        outputs, y, saved = made
+        gates, cells = (*saved, None, None)[:2]
+        # callers may write to what they are given
+        kept.note(Seen(layer, y.detach().clone(), gates, cells, given[5] if len(given) > 5 else None, order))
+        return outputs
 
     def __call__(self, seat: Seat, call: LayerCall, run: Run) -> Made:
         kept = self.kept[id(seat.module)]
-        if seat.layer == 0:
-            kept.begin(call, seat.order)
-        mine = [(seat.layer, d) for d in range(call.directions) if (seat.layer, d) in kept.planes]
-        if not mine:
-            return run(call)
-        if length := self._part_of(kept, call):
-            return _in_parts(kept, seat, call, run, length)
-        made = run(call)
-        for key in mine:
-            for name, value in kept.of_plane(key, made, call.names, key[1]).items():
-                if kept.rows is not None:
-                    value = value[kept.rows.to(value.device)]
-                elif kept.is_view(name) and (name == "h" or kept.is_part):
-                    value = value.clone()  # callers may write to theirs; the rest of a part is let go
-                if seat.order is not None:
-                    value = value.index_select(1, seat.order.to(value.device))
-                kept.planes[key].arrays[name].take(value)
+        asked = any((seat.layer, d) in kept.planes for d in range(call.directions))
+        length = self._part_of(kept, call) if asked else 0
+        made = _in_parts(kept, seat, call, run, length) if length else run(call)
+        y, gates, cells = made.y.detach(), made.gates, made.cells
+        if length or not asked:  # nothing is left to keep but how many steps and rows there were
+            y, gates, cells = y.new_empty(*y.shape[:2], 0), None, None
+        elif kept.whole:
+            y = y.clone()
+        written = bool(length) or not asked
+        kept.note(Seen(seat.layer, y, gates, cells, call.lengths, order=seat.order, written=written))
         return made
 
-    def _part_of(self, kept: _Kept, call: LayerCall) -> int:
+    def done(self, module: nn.Module) -> None:
+        kept = self.kept[id(module)]
+        kept.done()
+        if kept.folder is not None:
+            self.recording.write_index(now=False)
+
+    def failed(self, module: nn.Module) -> None:
+        self.kept[id(module)].failed()
+
+    def _part_of(self, kept: Kept, call: LayerCall) -> int:
         """How many steps a part has; 0 where the call is made whole."""
         T, B = call.x.shape[:2]
         wanted = kept.folder is not None or kept.is_part
@@ -307,12 +164,12 @@ class _Recorder:
         return length if length < T else 0
 
 
-def _in_parts(kept: _Kept, seat: Seat, call: LayerCall, run: Run, length: int) -> Made:
+def _in_parts(kept: Kept, seat: Seat, call: LayerCall, run: Run, length: int) -> Made:
     T = call.x.shape[0]
-    row_of = None
-    if kept.rows is not None:
+    row_of, chosen = None, kept.rows_of(T)
+    if chosen is not None:
         row_of = torch.full((T,), -1)
-        row_of[kept.rows] = torch.arange(len(kept.rows))
+        row_of[chosen] = torch.arange(len(chosen))
     begun: set[Key] = set()
 
     def look(part: LayerCall, made: Made, at: Place) -> Made:
@@ -321,10 +178,11 @@ def _in_parts(kept: _Kept, seat: Seat, call: LayerCall, run: Run, length: int) -
             return made
         rows = at.t.cpu()
         rows = rows if row_of is None else row_of[rows]
-        for name, value in kept.of_plane(key, made, call.names, 0).items():
-            array = kept.planes[key].arrays[name]
+        plane = kept.planes[key]
+        for name, value in kept.of_plane(plane, 0, made.y, made.gates, made.cells).items():
+            array = plane.held[name]
             if key not in begun:
-                array.reserve(T if kept.rows is None else len(kept.rows), value)
+                array.reserve(T if chosen is None else len(chosen), value)
             _write(array, rows, value, seat.order)
         begun.add(key)
         return made

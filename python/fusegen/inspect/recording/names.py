@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -31,7 +31,9 @@ def recurrent(what: str, model: object, names: Sequence[str] | str | None = None
     if not isinstance(model, nn.Module):
         raise TypeError(f"{what}: expected model to be a torch.nn.Module, got {type(model).__name__}")
     _check_eager(what, model)
-    every: Named = {name: m for name, m in model.named_modules() if isinstance(m, (Layers, Cell, *_TORCH))}
+    # a module that has two names can be asked for by either
+    named = model.named_modules(remove_duplicate=names is None)
+    every: Named = {name: m for name, m in named if isinstance(m, (Layers, Cell, *_TORCH))}
     found: dict[str, Recurrence] = {}
     for name, m in _chosen(what, model, every, names).items():
         said = f"{what}: {name or 'the model itself'} ({type(m).__name__})"
@@ -39,6 +41,8 @@ def recurrent(what: str, model: object, names: Sequence[str] | str | None = None
             raise ValueError(f"{said} is quantized, and its kernels give no gates; give the model before")
         if not isinstance(m, (Layers, Cell)):
             raise ValueError(f"{said} is torch.nn's: fusegen.convert(model) first, or choose others by name")
+        if twin := next((other for other, its in found.items() if its is m), None):
+            raise ValueError(f"{said} is the same module as {twin!r}: choose one of the names")
         found[name] = m
     return found
 
@@ -48,6 +52,8 @@ def _chosen(what: str, model: nn.Module, every: Named, names: Sequence[str] | st
         if not every:
             raise ValueError(f"{what}: expected a model with a recurrent layer or cell, got {_kind(model)}")
         return every
+    if not isinstance(names, Iterable):
+        raise TypeError(f"{what}: expected names as texts, got {type(names).__name__}")
     given = [names] if isinstance(names, str) else list(names)
     if not given:
         raise ValueError(f"{what}: expected at least one name, got none")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,11 +14,20 @@ import torch
 from torch import Tensor
 
 from .names import nearest
-from .storage import Array, InMemory, mapped
+from .storage import Array, InMemory, mapped, mixed
 
 Key = tuple[int, int]  # layer, direction
 _FORMAT = 1
 _INDEX = "recording.json"
+_OFTEN = 1.0  # seconds between two indices that are written while calls come
+
+
+def _nothing() -> None:
+    """Nothing is left to be put in order."""
+
+
+def not_called(name: str) -> ValueError:
+    return ValueError(f"fusegen.inspect: {name or 'the model'} was not called inside the context")
 
 
 class Plane:
@@ -29,23 +40,35 @@ class Plane:
     """
 
     def __init__(
-        self, name: str, key: Key, gates: tuple[str, ...], spans: list[Span], keeps: str | None = None
+        self,
+        name: str,
+        key: Key,
+        gates: tuple[str, ...],
+        spans: list[Span],
+        keeps: str | None = None,
+        settle: Callable[[], None] = _nothing,
     ) -> None:
         self.name, self.layer, self.direction, self._gates = name, *key, gates
         self._keeps = keeps  # "f", "z", or "1 - z"
-        self.arrays: dict[str, Array] = {}
-        self._spans = spans
+        self.held: dict[str, Array] = {}
+        self._spans, self._settle = spans, settle
         self.steps_chosen: list[int] | None = None
 
     def __repr__(self) -> str:
-        held = ", ".join(self.arrays)
+        held = ", ".join(self.held)
         return f"Plane({self.name!r}, layer {self.layer}, direction {self.direction}: {held})"
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """What is recorded, by name."""
+        self._settle()
+        return self.held
 
     @property
     def gates(self) -> dict[str, Tensor]:
         """The gates by name, post-activation, [T, B, U] each: i, f, g, o of an LSTM, r, z, n of a GRU, none
         of an RNN."""
-        return {name: self.array(name) for name in self._gates if name in self.arrays}
+        return {name: self.array(name) for name in self._gates if name in self.held}
 
     @property
     def h(self) -> Tensor:
@@ -79,11 +102,16 @@ class Plane:
     @property
     def mask(self) -> Tensor:
         """[T, B] bool: whether a step is one of its sequence, not padding."""
+        self._settle()
+        widths = sorted({span.batch for span in self._spans})
+        if len(widths) > 1:
+            raise mixed(*widths[:2])
         return torch.cat([span.mask() for span in self._spans])[self._rows()]
 
     @property
     def steps(self) -> Tensor:
         """[T]: the number of each step recorded, counted over all calls."""
+        self._settle()
         return torch.arange(sum(span.steps for span in self._spans))[self._rows()]
 
     def _rows(self) -> slice | list[int]:
@@ -91,10 +119,13 @@ class Plane:
 
     def array(self, name: str) -> Tensor:
         """One of them by name. Raises ValueError, naming what there is, for another."""
-        if name not in self.arrays:
-            held = ", ".join(self.arrays) or "nothing"
+        if name not in self.held:
+            held = ", ".join(self.held) or "nothing"
             raise ValueError(f"fusegen.inspect: {self!r} holds {held}, not {name!r}")
-        return self.arrays[name].read()
+        self._settle()
+        if not self._spans:
+            raise not_called(self.name)
+        return self.held[name].read()
 
 
 class Span:
@@ -118,12 +149,32 @@ class Module:
     direction that was not recorded, and for a module that was not called.
     """
 
-    def __init__(self, name: str, cell: str, planes: dict[Key, Plane], spans: list[Span]) -> None:
-        self.name, self.cell, self.planes, self.spans = name, cell, planes, spans
-        self.calls = 0  # how often it was called
+    def __init__(
+        self,
+        name: str,
+        cell: str,
+        planes: dict[Key, Plane],
+        spans: list[Span],
+        count: int = 0,
+        settle: Callable[[], None] = _nothing,
+    ) -> None:
+        self.name, self.cell, self.planes, self.count = name, cell, planes, count
+        self._spans, self._settle = spans, settle
 
     def __repr__(self) -> str:
         return f"Module({self.name!r}, {self.cell}, planes {', '.join(map(str, self.planes))})"
+
+    @property
+    def spans(self) -> list[Span]:
+        """Which recorded steps belong to which call."""
+        self._settle()
+        return self._spans
+
+    @property
+    def calls(self) -> int:
+        """How often it was called."""
+        self._settle()
+        return self.count
 
     @property
     def steps(self) -> int:
@@ -135,7 +186,7 @@ class Module:
 
     def __getitem__(self, key: Key) -> Plane:
         if not self.spans:
-            raise ValueError(f"fusegen.inspect: {self.name or 'the model'} was not called inside the context")
+            raise not_called(self.name)
         if key not in self.planes:
             held = ", ".join(map(str, self.planes))
             raise ValueError(f"fusegen.inspect: expected one of the (layer, direction) {held}, got {key}")
@@ -183,6 +234,7 @@ class Recording:
 
     def __init__(self, modules: dict[str, Module], folder: Path | None = None) -> None:
         self.modules, self.folder = modules, folder
+        self._written = -math.inf  # when the index was
 
     def __repr__(self) -> str:
         return f"Recording({', '.join(map(repr, self.modules))})"
@@ -209,7 +261,13 @@ class Recording:
         path = Path(path)
         if path.suffix != ".npz":
             raise ValueError(f"Recording.save: expected a path that ends in .npz, got {str(path)!r}")
-        arrays = {file_of(plane, name): plane.array(name) for plane in self.planes() for name in plane.arrays}
+        arrays = {
+            file_of(plane, name): plane.array(name)
+            for module in self.modules.values()
+            if module.calls
+            for plane in module
+            for name in plane.held
+        }
         made = {
             name: (t.float() if t.dtype == torch.bfloat16 else t).cpu().numpy() for name, t in arrays.items()
         }
@@ -222,10 +280,16 @@ class Recording:
         """What a folder or a file says of its arrays."""
         return {"format": _FORMAT, "modules": {name: _said(m) for name, m in self.modules.items()}}
 
-    def write_index(self) -> None:
-        """Into the folder, if there is one."""
-        if self.folder is not None:
-            (self.folder / _INDEX).write_text(json.dumps(self.index()), encoding="utf-8")
+    def write_index(self, now: bool = True) -> None:
+        """Into the folder, if there is one; else than ``now`` once a second at most, so that little of a
+        recording is lost whose process was killed."""
+        if self.folder is None or not (now or time.monotonic() > self._written + _OFTEN):
+            return
+        path = self.folder / _INDEX
+        half = path.with_suffix(".half")
+        half.write_text(json.dumps(self.index()), encoding="utf-8")
+        half.replace(path)
+        self._written = time.monotonic()
 
 
 def file_of(plane: Plane, array: str) -> str:
@@ -271,13 +335,22 @@ def load(path: str | Path) -> Recording:
 
 
 class _Loaded(InMemory):
-    def __init__(self, path: Path) -> None:
+    """The rows of a file that the index tells of: a process that was killed may have written more."""
+
+    def __init__(self, path: Path, rows: int) -> None:
         super().__init__()
-        self._path = path
+        self._path, self._rows = path, rows
 
     def read(self) -> Tensor:
         if not self._parts:
-            self._parts = [mapped(self._path)]
+            found = mapped(self._path)
+            if len(found) < self._rows:
+                raise ValueError(
+                    f"fusegen.inspect.load: {self._path} is cut off: expected {self._rows} steps, "
+                    f"got {len(found)}"
+                )
+            self.take(found[: self._rows])
+            self.commit()
         return super().read()
 
 
@@ -299,10 +372,11 @@ def _made(said: dict[str, object], folder: Path | None, held: dict[str, Tensor])
             plane.steps_chosen = p["steps"]
             for array, file in p["arrays"].items():
                 if folder is not None:
-                    plane.arrays[array] = _Loaded(folder / file)
+                    plane.held[array] = _Loaded(folder / file, len(plane.steps))
                 else:
-                    plane.arrays[array] = InMemory()
-                    plane.arrays[array].take(held[file])
-        modules[name] = Module(name, of["cell"], planes, spans)
-        modules[name].calls = of["calls"]
+                    plane.held[array] = InMemory()
+                    if file in held:  # else the module was not called
+                        plane.held[array].take(held[file])
+                        plane.held[array].commit()
+        modules[name] = Module(name, of["cell"], planes, spans, of["calls"])
     return Recording(modules, folder)

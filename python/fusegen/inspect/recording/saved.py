@@ -42,6 +42,42 @@ def check_kernels(name: str, x: Tensor) -> None:
     route.check_without_op("fusegen.inspect", [x])
 
 
+def straight(
+    op: Any,
+    x: Any,
+    h: Tensor | None = None,
+    c: Tensor | None = None,
+    weights: Sequence[Tensor | None] = (),
+    relu: bool = False,
+    lengths: Tensor | None = None,
+    packed: None = None,
+    inside: Inside | None = None,
+    recompute: int = 0,
+) -> tuple[Any, Tensor, Sequence[Tensor]] | None:
+    """Makes a call of a ``RecurrentOp``, by its own arguments, where nothing stands between them and a kernel
+    of the CPU: a ``LayerCall`` costs more than a small layer does. Gives the outputs, the first of them, and
+    what is saved beside it: gates and cells, as ``Made`` has them (of a cell without T and D). None where
+    that is not all: nothing has run then."""
+    if type(op) is not RecurrentOp or inside is not None:
+        return None
+    tensors = (x, h, c, *weights)
+    if route.of_call(tensors) or not x.is_cpu or route._tracing() is not None:
+        return None
+    if _backend.get_backend() == "torch":
+        return None
+    try:
+        if route._grad_enabled() and route._any_requires_grad(*tensors):
+            out = op._apply_directly(True, (relu, 0), *tensors, lengths)
+            y: Tensor = out if op.outputs == 1 else out[0]
+            node: Any = y.grad_fn
+            return out, y, node.saved_tensors[op.keeps_output : node.kept]
+        made = op.directly(x).forward(x, h, c, weights, relu, lengths, None, True)
+        return made[0] if op.outputs == 1 else made[: op.outputs], made[0], made[op._saved]
+    except (ValueError, RuntimeError, BufferError):
+        op._check(x, h, c, weights)
+        raise
+
+
 def plain_call(op: RecurrentOp, *args: Any) -> LayerCall:
     """Of the arguments of ``RecurrentOp.__call__``, a layer's or a cell's."""
     x, h, c, weights, relu = args[:5]

@@ -29,13 +29,19 @@ class Array(Protocol):
     def write_one(self, b: int, rows: Tensor, value: Tensor) -> None:
         """The same of one sequence: ``rows`` [k], value [k, n]."""
 
+    def commit(self) -> None:
+        """What was added is to stay."""
+
+    def roll_back(self) -> None:
+        """What was added since then goes."""
+
     def read(self) -> Tensor:
         """All rows [T, B, n]."""
 
 
-def _mixed(a: tuple[int, ...], b: tuple[int, ...]) -> ValueError:
+def mixed(a: int, b: int) -> ValueError:
     return ValueError(
-        f"fusegen.inspect: expected one batch size in all calls of a layer, got {a[0]} and {b[0]} rows; "
+        f"fusegen.inspect: expected one batch size in all calls of a layer, got {a} and {b} rows; "
         "record such calls apart"
     )
 
@@ -45,6 +51,7 @@ class InMemory:
 
     def __init__(self) -> None:
         self._parts: list[Tensor] = []
+        self._stay = 0  # of the parts
 
     def take(self, value: Tensor) -> None:
         self._parts.append(value)
@@ -61,12 +68,19 @@ class InMemory:
     def write_one(self, b: int, rows: Tensor, value: Tensor) -> None:
         self._parts[-1][rows, b] = value
 
+    def commit(self) -> None:
+        self._stay = len(self._parts)
+
+    def roll_back(self) -> None:
+        del self._parts[self._stay :]
+
     def read(self) -> Tensor:
-        if len(self._parts) > 1:
-            shapes = {part.shape[1:] for part in self._parts}
+        if self._stay > 1:
+            there, rest = self._parts[: self._stay], self._parts[self._stay :]
+            shapes = {part.shape[1:] for part in there}
             if len(shapes) > 1:
-                raise _mixed(*sorted(shapes)[:2])
-            self._parts = [torch.cat(self._parts)]
+                raise mixed(*(shape[0] for shape in sorted(shapes)[:2]))
+            self._parts, self._stay = [torch.cat(there), *rest], 1
         return self._parts[0]
 
 
@@ -77,7 +91,7 @@ class InFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows, self._last = 0, 0
+        self._rows, self._last, self._stay = 0, 0, 0
         self._shape: Shape | None = None
         self._dtype = np.dtype(np.float32)
 
@@ -92,12 +106,24 @@ class InFile:
             self._dtype = _numpy(value[:0]).dtype
             self.path.touch(exist_ok=False)
         elif shape != self._shape:
-            raise _mixed(self._shape, shape)
+            raise mixed(self._shape[0], shape[0])
         self._last, self._rows = self._rows, self._rows + count
-        row = self._dtype.itemsize * shape[0] * shape[1]
+        self._resize()
+
+    def _resize(self) -> None:
+        assert self._shape is not None
+        row = self._dtype.itemsize * self._shape[0] * self._shape[1]
         with open(self.path, "r+b") as file:
             file.write(self._header())
             os.ftruncate(file.fileno(), self.HEADER + self._rows * row)
+
+    def commit(self) -> None:
+        self._stay = self._rows
+
+    def roll_back(self) -> None:
+        if self._rows != self._stay:
+            self._last = self._rows = self._stay
+            self._resize()
 
     def _header(self) -> bytes:
         """The format's first version, padded to one length so that it can be written again."""

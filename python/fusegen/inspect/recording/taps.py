@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -32,13 +32,27 @@ class Seat(NamedTuple):
     order: Tensor | None
 
 
-class Tap(Protocol):
+class Tap:
     """``outermost`` ones see what the others made of a call."""
 
-    outermost: bool
+    outermost = False
 
     def __call__(self, seat: Seat, call: LayerCall, run: Run) -> Made:
         """What the call gives; ``run`` runs it, or another in its place."""
+        raise NotImplementedError
+
+    def at_once(
+        self, module: nn.Module, layer: int, order: Tensor | None, op: Any, given: Sequence[Any]
+    ) -> Any:
+        """What ``op`` gives of the arguments ``given``, where no other tap is in and this one needs no
+        ``LayerCall`` to look on; None: it needs one."""
+        return None
+
+    def done(self, module: nn.Module) -> None:
+        """The module's call was made, all layers."""
+
+    def failed(self, module: nn.Module) -> None:
+        """It raised."""
 
 
 class _Tapped:
@@ -71,11 +85,25 @@ class _Tapped:
         numbers, order = itertools.count(), getattr(self._now, "order", None)
 
         def tap(op: Any) -> Callable[..., Any]:
-            return lambda *given: self._layer(op, Seat(self.module, next(numbers), order), given)
+            return lambda *given: self._layer(op, next(numbers), order, given)
 
-        return type(self.module)._run(self.module, *args, tap=tap)  # type: ignore[attr-defined]
+        taps = self.taps
+        try:
+            out = type(self.module)._run(self.module, *args, tap=tap)  # type: ignore[attr-defined]
+        except BaseException:
+            for each in taps:
+                each.failed(self.module)
+            raise
+        for each in taps:
+            each.done(self.module)
+        return out
 
-    def _layer(self, op: Any, seat: Seat, given: Sequence[Any]) -> Any:
+    def _layer(self, op: Any, layer: int, order: Tensor | None, given: Sequence[Any]) -> Any:
+        if len(self.taps) == 1:
+            out = self.taps[0].at_once(self.module, layer, order, op, given)
+            if out is not None:
+                return out
+        seat = Seat(self.module, layer, order)
         cell = False
         if isinstance(op, NormalisedOp):
             call = normalised_call(op, *given)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..progress import Measuring
 from ..run import Run
 from ..watching.telling import direction
-from .existing_run import Flags, add_checkpoint, asked, check_idle, moved, revive, run_of, within_memory
+from .existing_run import Flags, add_checkpoint, asked, check_idle, moved, revive, within_memory
 from .existing_run import add_words as add_arguments
 from .refusal import Refused, as_flag, refuse
 
@@ -27,9 +27,7 @@ FLAGS = Flags(_add, "measuring")
 @within_memory
 def run(parsed: argparse.Namespace) -> int:
     try:
-        run = run_of(parsed)
-        how, given = asked(parsed, run, FLAGS)
-        assert run is not None  # else there was help
+        run, how, given = asked(parsed, FLAGS)
         run = moved(run, given.data)
         task, state = revive(run, given.checkpoint, given.device, data=True)
         check_idle(task, how, given)

@@ -79,16 +79,17 @@ def run_of(parsed: argparse.Namespace) -> Run | None:
     return Run.open(Path(named))
 
 
-def asked(
-    parsed: argparse.Namespace, run: Run | None, flags: Flags
-) -> tuple[Options | None, argparse.Namespace]:
-    """The flags of a command on a run: those of its task, and all of them. Exits after help."""
+def asked(parsed: argparse.Namespace, flags: Flags) -> tuple[Run, Options | None, argparse.Namespace]:
+    """The run that a command names, the flags of its task, and all flags. Exits after help; raises as
+    ``run_of``."""
+    run = run_of(parsed)
     parser = parser_of(parsed.command, flags, run)
     given, unknown = parser.parse_known_args(parsed.rest)
     refuse_unknown(parser, unknown)
-    if run is None or flags.options is None:
-        return None, given
-    return from_flags(getattr(find_task(run.task_name), flags.options), given), given
+    assert run is not None  # else there was help
+    if flags.options is None:
+        return run, None, given
+    return run, from_flags(getattr(find_task(run.task_name), flags.options), given), given
 
 
 def parser_of(command: str, flags: Flags, run: Run | None) -> CommandParser:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..._errors import NotFiniteError
 from ..errors import NotEnoughMemory
 from ..run import Run
-from .existing_run import Flags, add_checkpoint, asked, moved, run_of
+from .existing_run import Flags, add_checkpoint, asked, moved
 from .existing_run import add_words as add_arguments
 from .refusal import Refused, as_flag, refuse
 
@@ -34,9 +34,7 @@ def run(parsed: argparse.Namespace) -> int:
     from ...inspect import explain  # it needs models, and they torch's compiler: not for --help
 
     try:
-        run = run_of(parsed)
-        _, given = asked(parsed, run, FLAGS)
-        assert run is not None  # else there was help
+        run, _, given = asked(parsed, FLAGS)
         path = explain(moved(run, given.data), given.out, checkpoint=given.checkpoint, layer=given.layer)
     except Refused as error:
         return refuse(parsed, as_flag(error, parsed))

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..run import Run
-from .existing_run import Flags, add_checkpoint, asked, revive, run_of, within_memory
+from .existing_run import Flags, add_checkpoint, asked, revive, within_memory
 from .existing_run import add_words as add_arguments
 from .refusal import Refused, as_flag, refuse
 
@@ -23,9 +23,7 @@ FLAGS = Flags(_add, data=False)
 @within_memory
 def run(parsed: argparse.Namespace) -> int:
     try:
-        run = run_of(parsed)
-        _, given = asked(parsed, run, FLAGS)
-        assert run is not None  # else there was help
+        run, _, given = asked(parsed, FLAGS)
         task, _ = revive(run, given.checkpoint, "cpu", data=False)
         print(run.export(task.model, Path(given.out) if given.out else None))
     except ModuleNotFoundError as error:

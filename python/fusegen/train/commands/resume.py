@@ -9,7 +9,7 @@ from ..options import add_flags
 from ..run import Run
 from ..tasks import find_task
 from ..workers import Workers
-from .existing_run import WHICH, Flags, asked, run_of
+from .existing_run import WHICH, Flags, asked
 from .existing_run import add_words as add_arguments
 from .refusal import Refused, as_flag, refuse
 from .session import override, reopen, train_and_report
@@ -34,9 +34,7 @@ FLAGS = Flags(_add)
 
 def run(parsed: argparse.Namespace) -> int:
     try:
-        run = run_of(parsed)
-        _, given = asked(parsed, run, FLAGS)
-        assert run is not None  # else there was help
+        run, _, given = asked(parsed, FLAGS)
         if given.data is None:
             del given.data
         given.command, given.folder = parsed.command, parsed.folder

@@ -19,6 +19,10 @@ def gan_page(subject: Subject) -> Page:
         module = images if isinstance(source, Pictures) else characters
     layer = module.layer_of(subject)
     page = heading(subject)
+    page.say(
+        "A GAN is two networks: the generator draws from random numbers, called noise, and the discriminator "
+        "tells what was drawn from the data. Each learns from the other."
+    )
     show_curves(page, subject)
     module.show(page, subject, layer)
     return page

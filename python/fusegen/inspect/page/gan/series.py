@@ -187,9 +187,8 @@ def _show_gradient(page: Page, subject: Subject, drawn: Tensor) -> None:
             drawing.heat_figure(
                 gradient,
                 title=f"How much each value counts: {name}",
-                x="step",
-                y="" if len(named) > 1 else named[0],
-                rows=named if len(named) > 1 else (),
+                x=units_of(subject.task.source.name, features).step,
+                rows=named,
                 label="mean |gradient|",
             ),
             alt=f"Map of the size of the gradient of the discriminator's verdict by feature and step, the "
