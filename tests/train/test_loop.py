@@ -143,6 +143,22 @@ def test_killed_and_resumed_equals_never_killed_bit_for_bit(tmp_path, make, setu
     assert killed_log == never_log and never["step"] == 12
 
 
+def test_the_average_of_the_weights_soon_forgets_the_untrained_ones():
+    learner = Learner(
+        Autoencoder(), FitOptions(steps=20, lr=0.1), RunOptions(device="cpu", ema=0.5), Workers("cpu")
+    )
+    want = {}
+    for step in range(20):
+        learner.advance()
+        # as of models with an average of their own: min(ema, (1 + t) / (10 + t)), after a copy
+        decay = min(0.5, (1 + step) / (10 + step)) if step else 0.0
+        for name, now in learner.task.model.state_dict().items():
+            floats = now.is_floating_point()
+            want[name] = decay * want.get(name, now) + (1 - decay) * now if floats else now.clone()
+    for name, got in learner.measured.state_dict().items():
+        torch.testing.assert_close(got, want[name], msg=name)
+
+
 def test_turns_are_taken_in_order_and_each_as_often_as_it_says(tmp_path):
     task = Adversaries()
     run = run_of(tmp_path / "run", log_every=1)

@@ -292,6 +292,29 @@ def test_a_collapse_is_seen_at_evaluations(stop):
     watch.measured(500, 1.0, {})  # too few data to look at
 
 
+@pytest.mark.parametrize(
+    ("untrained", "measures", "spreads", "found"),
+    [
+        (65.95, [65.74, 65.25], [0.0, 0.0], ()),  # as good as untrained, which makes one picture
+        (65.95, [30.0, 25.0], [0.0, 0.0], (COLLAPSE,)),  # learnt, and makes one picture
+        (65.95, [65.74, 60.0], [0.0, 0.0], ()),
+        (65.95, [65.74, 59.0], [0.0, 0.0], (COLLAPSE,)),
+        (65.95, [50.0, 66.0, 66.0], [0.9, 0.1, 0.1], (COLLAPSE,)),  # had variety, and lost it
+        (None, [65.74, 65.25], [0.0, 0.0], (COLLAPSE,)),  # a checkpoint of before this was known
+    ],
+)
+def test_a_generator_as_good_as_untrained_has_not_collapsed(untrained, measures, spreads, found):
+    watch = watch_of()
+    if untrained is not None:
+        watch.measured(0, untrained, {"precision": 0.0, "recall": 0.0, "spread": 0.0})
+    after = watch_of()
+    after.load_state_dict(json.loads(json.dumps(watch.state_dict())))
+    for each in (watch, after):
+        for i, (measure, spread) in enumerate(zip(measures, spreads, strict=True)):
+            each.measured(1500 + i, measure, {"precision": 0.9, "recall": 0.5, "spread": spread})
+        assert each.standing == found
+
+
 @pytest.mark.parametrize("at", [1, 9, 399, 400, 777, 1203])
 def test_a_restored_watch_goes_on_as_the_one_that_was_never_stopped(at):
     never, before = watch_of(), watch_of()

@@ -223,4 +223,8 @@ def _introduce(run: Run, task: Any, workers: Workers, which: str | None, *, anew
         print(f"left out  {left_out}")
     if len(task.skipped) > _SHOWN:
         print(f"left out  and {len(task.skipped) - _SHOWN} more")
+    if run.sections["run"].ema:
+        print(
+            f"measured  an average of the weights (--ema {run.sections['run'].ema:g}), which is sampled too"
+        )
     print(f"training  {run.sections['fit'].steps} steps, {processes}{workers.device}\n", flush=True)
