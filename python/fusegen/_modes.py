@@ -30,7 +30,8 @@ class Average:
     """The update of an exponential moving average for ``AveragedModel``.
 
     The decay rises with the number of updates t as min(decay, (1 + t) / (10 + t)), the schedule of
-    tf.train.ExponentialMovingAverage, so that the first, untrained weights are soon forgotten. Integer buffers (BatchNorm's counter) are copied.
+    tf.train.ExponentialMovingAverage, so that the first, untrained weights are soon forgotten. Integer
+    buffers (BatchNorm's counter) are copied.
     """
 
     def __init__(self, decay: float) -> None:

@@ -299,6 +299,9 @@ def test_a_collapse_is_seen_at_evaluations(stop):
         (65.95, [30.0, 25.0], [0.0, 0.0], (COLLAPSE,)),  # learnt, and makes one picture
         (65.95, [65.74, 60.0], [0.0, 0.0], ()),
         (65.95, [65.74, 59.0], [0.0, 0.0], (COLLAPSE,)),
+        (65.95, [28.0, 29.0], [0.15, 0.22], ()),  # begins to vary
+        (65.95, [28.0, 29.0], [0.2, 0.21], (COLLAPSE,)),
+        (65.95, [20.0, 28.0, 29.0], [0.9, 0.15, 0.22], (COLLAPSE,)),
         (65.95, [50.0, 66.0, 66.0], [0.9, 0.1, 0.1], (COLLAPSE,)),  # had variety, and lost it
         (None, [65.74, 65.25], [0.0, 0.0], (COLLAPSE,)),  # a checkpoint of before this was known
     ],

@@ -55,7 +55,7 @@ class Learner:
         self._average = None
         if setup.ema:
             average = Average(setup.ema)
-            # The steps done are its number of updates; its own count lies on the device, and would be waited for.
+            # The steps done are its number of updates; its own count would have to be read from the device.
             moves = lambda averages, now, _: average(averages, now, self.done)
             self._average = AveragedModel(task.model, multi_avg_fn=moves, use_buffers=True)
         if workers.count > 1:
