@@ -352,6 +352,30 @@ def test_penalties_are_approximate_where_a_deviation_is_given(places):
     assert GanTask.from_options(sections("series", places), None).rules.approximate_r1 is None
 
 
+def test_the_form_of_series_is_fitted_to_some_windows_and_kept_for_the_run(
+    tmp_path, places, monkeypatch, capsys
+):
+    from fusegen.data import read_series
+    from fusegen.train.tasks.gan import series
+
+    seen, own = [], Innovations.fit.__func__
+    fit = classmethod(
+        lambda cls, values, *a, **m: (seen.append(values.clone()), own(cls, values, *a, **m))[1]
+    )
+    monkeypatch.setattr(Innovations, "fit", fit)
+    monkeypatch.setattr(series, "FITTED", 40)
+    assert train("series", places, tmp_path / "run", "--steps", "2") == 0
+    out = capsys.readouterr().out
+    steps = Run.open(tmp_path / "run").sections["data"].length
+    assert out.startswith(f"run       {tmp_path / 'run'}\n")
+    assert f"data      {61 - steps} windows of {steps} steps\n" in out
+    every = read_series(places["series"], steps, 1).values
+    (fitted,) = seen
+    assert torch.equal(fitted, every[:, torch.linspace(0, 60 - steps, 40, dtype=torch.float64).long()])
+    monkeypatch.setattr(series, "FITTED", 50)  # what was fitted is not fitted anew, to other windows
+    assert main(["resume", str(tmp_path / "run"), "--steps", "4"]) == 0 and len(seen) == 1
+
+
 # ---- what goes wrong --------------------------------------------------------------------------------
 
 
@@ -385,6 +409,9 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
         ("mlp", ["--data", "{tmp}/nowhere"], "--data: cannot read {tmp}/nowhere"),
         ("mlp", ["--data", "prices"], "--data: prices has sequences, which --arch recurrent takes"),
         ("mlp", ["--data", "{tmp}/nan.npy"], "nan.npy: expected real numbers from 0 to 1, got nan to nan"),
+        ("series", ["--length", "5000"], "--length: expected at most 60, the rows of {data}, got 5000"),
+        ("series", ["--length", "59"], "of the 60 rows of {data} are 2, and a step reads 4 (--batch)"),
+        ("text", ["--length", "171"], "of the 173 characters to learn from of {data} are 3, and"),
         ("mlp", ["--batch", "25"], "--batch: expected at most 24, the number of samples, got 25"),
         ("mlp", ["--accumulate", "3"], "--batch: expected a multiple of 3 (processes x accumulate), got 4"),
         ("mlp", ["--conditional"], "--conditional: {data} has no classes"),

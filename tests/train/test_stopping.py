@@ -104,8 +104,8 @@ def test_while_it_reads_and_while_it_builds(tmp_path, story, capsys, sends, monk
     assert main(["resume", str(folder), "--steps", "8"]) == NUMBERS[number]
     last = folder / "checkpoints/step-00000006.pt"
     assert told(capsys) == (
-        f"fusegen resume: stopped by {number.name} before it went on; {last} is the last checkpoint, of step 6; "
-        f"fusegen resume {folder} goes on"
+        f"fusegen resume: stopped by {number.name} before it went on; {last} is the last checkpoint, of "
+        f"step 6; fusegen resume {folder} goes on"
     )
 
 

@@ -94,6 +94,7 @@ class _Session:
                 seed_all(options.seed)
                 if which == "last":
                     which = _first_then_others(workers, parsed, lambda: self._which(run))
+                _announce(run, workers, which, anew=not created and which is None)
                 with self._signals.at_once():
                     task = _first_then_others(workers, parsed, run.task)
             except Asked as asked:
@@ -101,7 +102,7 @@ class _Session:
             except Refused as error:
                 self._discard(created)
                 return refuse(parsed, as_flag(error, parsed), workers)
-            _introduce(run, task, workers, which, anew=not created and which is None)
+            _introduce(run, task, workers)
             try:
                 fit(task, options, setup=setup, run=run, resume=which, workers=workers)
             except CheckpointError as error:
@@ -225,13 +226,18 @@ def _first_then_others(workers: Workers, parsed: argparse.Namespace, action: Cal
     return value
 
 
-def _introduce(run: Run, task: Any, workers: Workers, which: str | None, *, anew: bool) -> None:
+def _announce(run: Run, workers: Workers, which: str | None, *, anew: bool) -> None:
+    """Before the data are read, which may take a while."""
+    how = ", which has no checkpoint: it begins anew" if anew else f", going on from {which}" if which else ""
+    if workers.first:
+        print(f"run       {run.folder}{how}", flush=True)
+
+
+def _introduce(run: Run, task: Any, workers: Workers) -> None:
     if not workers.first:
         return
     weights = sum(p.numel() for p in task.model.parameters())
     processes = f"{workers.count} processes, " if workers.count > 1 else ""
-    how = ", which has no checkpoint: it begins anew" if anew else f", going on from {which}" if which else ""
-    print(f"run       {run.folder}{how}")
     print(f"task      {run.task_name}, {weights:,} weights")
     for note in task.notes:
         print(f"data      {note}")

@@ -18,7 +18,7 @@ from ....models import GAN
 from ....models.latent import arcs
 from ... import files
 from .moments import Moments
-from .options import GanMeasuring, GanModel, GanSampling
+from .options import GanData, GanMeasuring, GanModel, GanSampling
 
 _AT_ONCE = 500  # samples drawn in one pass
 
@@ -47,6 +47,22 @@ class Source(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """How many samples there are."""
+
+    def too_few(self, cut: GanData) -> str:
+        """What is wrong where a batch is larger than what there is."""
+        return f"batch: expected at most {len(self)}, the number of samples, got {cut.batch}"
+
+    def _too_few_windows(self, cut: GanData, recordings: Sequence[int], unit: str) -> str:
+        """The same of windows. recordings: how long they are, in `unit`."""
+        longest, one = max(recordings), len(recordings) == 1
+        whose = f"the {unit} of {self.name}" if one else f"the {unit} of the longest recording in {self.name}"
+        if longest < cut.length:
+            return f"length: expected at most {longest}, {whose}, got {cut.length}"
+        return (
+            f"length: windows of {cut.length}, one every {cut.stride} (--stride), of the "
+            f"{sum(recordings)} {unit} of {self.name} are {len(self)}, and a step reads {cut.batch} (--batch): "
+            "expected a smaller --length, --stride or --batch"
+        )
 
     @abstractmethod
     def batch(self, index: Tensor) -> dict[str, Tensor]:

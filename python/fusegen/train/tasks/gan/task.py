@@ -81,9 +81,7 @@ class GanTask(Task):
         if data:
             source = read_source(options.arch, cut, argument, folder)
             if len(source) < cut.batch:
-                raise ValueError(
-                    f"batch: expected at most {len(source)}, the number of samples, got {cut.batch}"
-                )
+                raise ValueError(source.too_few(cut))
             if folder and kept and not kept.exists():
                 source.keep(folder)
         elif folder is None or kept is None or not kept.exists():
