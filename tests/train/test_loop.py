@@ -203,6 +203,32 @@ def test_the_first_loss_that_is_not_finite_is_named_and_nothing_after_it_is_save
     assert not run.checkpoints.steps()
 
 
+@pytest.mark.parametrize(
+    ("values", "better", "best", "improved"),
+    [
+        ([5.0, 3.0, 3.0, 4.0], "lower", 2, True),  # of equals the one that learnt more
+        ([5.0, 7.0, 7.0, 7.0], "higher", 3, True),
+        ([3.0, 4.0, 3.0, 4.0], "lower", 2, False),
+        ([7.0, 6.0, 6.0, 5.0], "higher", 2, False),
+    ],
+)
+def test_the_latest_of_equals_is_best_and_no_improvement_is_said(tmp_path, values, better, best, improved):
+    task, found = Autoencoder(), iter(values)
+    task.better, task.evaluate = better, lambda model=None: {"measure": next(found)}
+    run = run_of(tmp_path / "run")
+    assert run.not_improved(better) is None  # nothing is known yet
+    silent(task, FitOptions(steps=3), setup=run.sections["run"], run=run, evaluations=3)
+    assert run.load("best")["step"] == best
+    said = run.not_improved(better)
+    top = max(values[1:]) if better == "higher" else min(values[1:])
+    assert said == (
+        None
+        if improved
+        else f"training has not improved it: the measure was {values[0]:.4g} before the first step, and is "
+        f"{top:.4g} at best"
+    )
+
+
 @pytest.mark.parametrize("better", ["lower", "higher"])
 def test_the_best_is_that_of_the_first_measure(tmp_path, better):
     task, values = Autoencoder(), iter([0.0, 3.0, 1.0, 2.0, 2.5])

@@ -470,3 +470,29 @@ def test_the_seed_is_of_the_order_and_not_of_the_split(sources):
     assert first.fingerprint() == second.fingerprint()
     batches = [next(task.data(Shard()))[0][0] for task in (first, second, third)]
     assert not equal(batches[0], batches[1]) and equal(batches[0], batches[2])
+
+
+@pytest.mark.parametrize(
+    ("channels", "low", "high", "flags", "said"),
+    [
+        (3, 0, 256, {}, "colours"),
+        (1, 60, 200, {}, "shades"),
+        (1, 0, 40, {}, ""),  # next to one end
+        (3, 0, 256, {"likelihood": "gaussian"}, ""),
+        (3, 0, 256, {"binarise": "half"}, ""),  # asked for
+    ],
+)
+def test_what_is_lost_of_pictures_as_0_and_1_is_said(tmp_path, channels, low, high, flags, said):
+    from fusegen.train.tasks.vae import VAEData, VAEFit, VAEOptions, VAETask
+
+    pixels = np.random.default_rng(0).integers(low, high, (40, channels, 6, 6), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", pixels)
+    binarise, model = flags.get("binarise"), {k: v for k, v in flags.items() if k != "binarise"}
+    sections = {
+        "model": VAEOptions(hidden=4, batch=4, **model),
+        "data": VAEData(data=str(tmp_path / "a.npy"), binarise=binarise),
+        "fit": VAEFit(),
+    }
+    notes = VAETask.from_options(sections, None).notes
+    assert bool(notes) == bool(said)
+    assert not said or (notes[0].startswith(f"{said} are lost") and "--likelihood gaussian" in notes[0])

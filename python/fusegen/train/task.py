@@ -109,6 +109,10 @@ class Task(Protocol):
         """All measures of the task's own model, for `fusegen evaluate`; `how` is a `measuring`."""
         return self.evaluate()
 
+    def told_of(self, how: Any) -> tuple[str, ...]:
+        """Lines about how `measure` measures, where its names do not tell."""
+        return ()
+
     def turns(self) -> tuple[Turn, ...]:
         """What is trained in a step, in order."""
         return (Turn("model", self.model, self.loss),)

@@ -33,9 +33,12 @@ def refuse_unknown(parser: argparse.ArgumentParser, unknown: list[str]) -> None:
     if not unknown:
         return
     known = [name for action in parser._actions for name in action.option_strings]
-    word = unknown[0].partition("=")[0]
-    close = nearest(word if word.startswith("--") else f"-{word}", known) if word.startswith("-") else ""
-    hint = close if "did you mean" in close else "; --help shows all"
+    words = [each.partition("=")[0] for each in unknown if each.startswith("-")]
+    near = {each: nearest(each if each.startswith("--") else f"-{each}", known) for each in words}
+    close = [(each, found) for each, found in near.items() if "did you mean" in found]
+    # One says itself which it is for; of several each is named.
+    many = (f"{found.removeprefix('; ').removesuffix('?')} for {each}?" for each, found in close)
+    hint = "; " + " ".join(many) if len(close) > 1 else close[0][1] if close else "; --help shows all"
     parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 

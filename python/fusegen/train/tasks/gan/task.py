@@ -197,6 +197,13 @@ class GanTask(Task):
         asked = {name: value for name, value in vars(how).items() if value is not None}
         return self.source.measures(self.model, GanMeasuring(**{**own, **asked}), full=True)
 
+    def told_of(self, how: GanMeasuring) -> tuple[str, ...]:
+        if self.source.kind != "series":
+            return ()
+        own = self._cut.score_steps
+        other = "" if own == how.score_steps else f"; of {own} while it trained, which gives other scores"
+        return (f"scores are by networks of {how.score_steps} steps (--score-steps){other}",)
+
     def sample(self, how: GanSampling, model: GAN | None = None) -> dict[str, str | bytes]:
         """Images or series beside some of the data under ".png", sequences in the units of the data under
         ".npy" too; text under ".txt". Raises ValueError for a class that there is not."""
