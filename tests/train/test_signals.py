@@ -93,6 +93,8 @@ def test_a_gradient_has_vanished_below_a_hundredth_of_what_it_was(early, late, f
         ([BAD] * 5, 1.0, None),  # nothing like the data, but varied
         ([], 0.5, None),
         ([SAME], 1.0, None),
+        ([SAME, FEW], 0.9, None),  # begins to vary
+        ([FEW, FEW], 0.9, COLLAPSE),
         ([FINE, SAME, SAME], 0.3, COLLAPSE),
         ([SAME, SAME], 0.5, COLLAPSE),
         ([FINE, FEW, FEW], 0.2, COLLAPSE),
@@ -300,6 +302,7 @@ def test_a_collapse_is_seen_at_evaluations(stop):
         (65.95, [65.74, 60.0], [0.0, 0.0], ()),
         (65.95, [65.74, 59.0], [0.0, 0.0], (COLLAPSE,)),
         (65.95, [28.0, 29.0], [0.15, 0.22], ()),  # begins to vary
+        (65.95, [28.0, 29.0], [0.0, 0.1], ()),
         (65.95, [28.0, 29.0], [0.2, 0.21], (COLLAPSE,)),
         (65.95, [20.0, 28.0, 29.0], [0.9, 0.15, 0.22], (COLLAPSE,)),
         (65.95, [50.0, 66.0, 66.0], [0.9, 0.1, 0.1], (COLLAPSE,)),  # had variety, and lost it

@@ -160,9 +160,8 @@ class Reporter:
         if math.isnan(value):
             raise FloatingPointError(f"{name}: it is {value} at step {learner.done}; a lower lr may help")
         sign = -1 if learner.task.better == "higher" else 1
-        best = (
-            learner.best is None or sign * value <= sign * learner.best
-        )  # of equals the one that learnt more
+        # Of equals the one that learnt more.
+        best = learner.best is None or sign * value <= sign * learner.best
         if best:
             learner.best = value
         return best

@@ -112,7 +112,7 @@ def collapsed(evaluations: Sequence[Diversity], share: float, learnt: bool = Tru
     if len(evaluations) < 2 or not all(each.low for each in evaluations[-2:]):
         return None
     before, now = evaluations[-2:]
-    grows = before.spread < now.spread < LEAST_SPREAD and now.spread >= GROWS * before.spread
+    grows = before.spread < LEAST_SPREAD and now.spread > GROWS * before.spread
     if (share < 0.5 or not learnt or grows) and all(each.low for each in evaluations):
         return None  # not yet learnt
     if now.spread < LEAST_SPREAD:

@@ -60,8 +60,8 @@ class Source(ABC):
             return f"length: expected at most {longest}, {whose}, got {cut.length}"
         return (
             f"length: windows of {cut.length}, one every {cut.stride} (--stride), of the "
-            f"{sum(recordings)} {unit} of {self.name} are {len(self)}, and a step reads {cut.batch} (--batch): "
-            "expected a smaller --length, --stride or --batch"
+            f"{sum(recordings)} {unit} of {self.name} are {len(self)}, and a step reads {cut.batch} "
+            "(--batch): expected a smaller --length, --stride or --batch"
         )
 
     @abstractmethod
