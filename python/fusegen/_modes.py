@@ -1,10 +1,11 @@
-"""Evaluation mode for a while."""
+"""What a module is measured as: in evaluation mode for a while, with an average of its weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -20,3 +21,26 @@ def evaluating(module: M) -> Iterator[M]:
     finally:
         for part, mode in modes.items():
             part.training = mode
+
+
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+class Average:
+    """The update of an exponential moving average for ``AveragedModel``.
+
+    The decay rises with the number of updates t as min(decay, (1 + t) / (10 + t)), the schedule of
+    tf.train.ExponentialMovingAverage, so that the first, untrained weights are soon forgotten. Integer
+    buffers (BatchNorm's counter) are copied.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+
+    def __call__(self, averages: _Tensors, now: _Tensors, updates: Tensor | int) -> None:
+        t = int(updates)
+        decay = min(self.decay, (1 + t) / (10 + t))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, now, 1 - decay)
+        else:
+            torch._foreach_copy_(averages, now)

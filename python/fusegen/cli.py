@@ -3,7 +3,7 @@
 Exit status: 0 done; 2 wrong arguments or data, after one line that names them; 1 training that failed (a
 loss that is no longer finite, a full disk, another process that is gone); 3 training that was to stop when it
 goes wrong, and did; 130 stopped by Ctrl-C, 143 by SIGTERM and 129 by SIGHUP, after `train` and `resume` have
-saved the run.
+saved what there is to save.
 """
 
 import argparse

@@ -100,6 +100,19 @@ def test_a_gap_is_an_error_in_every_row_and_column(tmp_path, gap, row, column):
 
 
 @pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a,b\n1,2\n,3\n", "; fill in what is missing, or drop the row of 2"),
+        ("a,b\n1,\n,\n5,6\n", "; fill in what is missing, or drop the 2 rows that lack something of 3"),
+    ],
+)
+def test_a_gap_says_what_to_do_and_how_many_rows_there_are(tmp_path, content, said):
+    with pytest.raises(ValueError) as caught:
+        read_table(table(tmp_path, content))
+    assert str(caught.value).endswith(said)
+
+
+@pytest.mark.parametrize(
     ("cell", "said"),
     [
         ("2020-01-02", "column 'b' holds no numbers: '2020-01-02' and the like"),

@@ -534,3 +534,22 @@ def test_training_as_usual_is_silent():
     )
     assert len(lines) == 4 and not any("divergence" in line for line in lines)
     assert all("tokens/s" in line and "loss" in line for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("losses", "measure", "diverges"),
+    [
+        ([2133.0], 17172.0, True),  # within one evaluation, the loss as it was
+        ([2133.0, 2050.0], 17172.0, True),
+        ([2133.0, 900.0, 500.0, 300.0, 200.0, 100.0], 17172.0, False),  # knows its samples by heart
+        ([2133.0], 3000.0, False),
+        ([-50.0, -49.0], 400.0, True),
+    ],
+)
+def test_a_measure_far_worse_diverges_unless_the_loss_has_fallen(losses, measure, diverges):
+    watch = DivergenceWatch()
+    watch.measured(0, losses[0], {})
+    for step, loss in enumerate(losses, 1):
+        watch.losses(step, {"loss": loss})
+    watch.measured(len(losses), measure, {})
+    assert bool(watch.standing) == diverges

@@ -219,6 +219,8 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
             ["--batch", "25"],
             "--batch: 25 is too large for these data: there are 24 images to learn",
         ),
+        ("series", ["--length", "59"], "of the 60 rows of {data} are 2, and a step reads 4 (--batch)"),
+        ("text", ["--length", "171"], "of the 173 characters to learn from of {data} are 3, and"),
         ("mlp", ["--accumulate", "3"], "--batch: expected a multiple of 3 (processes x accumulate), got 4"),
         ("mlp", ["--conditional"], "--conditional: {data} has no classes"),
         ("mlp", ["--widths", "8,x"], "--widths: expected numbers of units with commas between"),

@@ -298,3 +298,27 @@ def test_series_without_whitening_stay_as_they_are(places):
     (batch, _), rows = next(task.data(Shard())), next(Shuffled(len(task.source), 4, 0))[0]
     assert torch.equal(batch["real"], task.source.series.values[:, rows])
     assert draw(task.model, 7, torch.Generator()).abs().max() <= 1
+
+
+def test_the_form_of_series_is_fitted_to_some_windows_and_kept_for_the_run(
+    tmp_path, places, monkeypatch, capsys
+):
+    from fusegen.data import read_series
+    from fusegen.train.tasks.gan import series
+
+    seen, own = [], Innovations.fit.__func__
+    fit = classmethod(
+        lambda cls, values, *a, **m: (seen.append(values.clone()), own(cls, values, *a, **m))[1]
+    )
+    monkeypatch.setattr(Innovations, "fit", fit)
+    monkeypatch.setattr(series, "FITTED", 40)
+    assert train("series", places, tmp_path / "run", "--steps", "2") == 0
+    out = capsys.readouterr().out
+    steps = Run.open(tmp_path / "run").sections["data"].length
+    assert out.startswith(f"run       {tmp_path / 'run'}\n")
+    assert f"data      {61 - steps} windows of {steps} steps\n" in out
+    every = read_series(places["series"], steps, 1).values
+    (fitted,) = seen
+    assert torch.equal(fitted, every[:, torch.linspace(0, 60 - steps, 40, dtype=torch.float64).long()])
+    monkeypatch.setattr(series, "FITTED", 50)  # what was fitted is not fitted anew, to other windows
+    assert main(["resume", str(tmp_path / "run"), "--steps", "4"]) == 0 and len(seen) == 1

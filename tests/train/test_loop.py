@@ -143,6 +143,22 @@ def test_killed_and_resumed_equals_never_killed_bit_for_bit(tmp_path, make, setu
     assert killed_log == never_log and never["step"] == 12
 
 
+def test_the_average_of_the_weights_soon_forgets_the_untrained_ones():
+    learner = Learner(
+        Autoencoder(), FitOptions(steps=20, lr=0.1), RunOptions(device="cpu", ema=0.5), Workers("cpu")
+    )
+    want = {}
+    for step in range(20):
+        learner.advance()
+        # as of models with an average of their own: min(ema, (1 + t) / (10 + t)), after a copy
+        decay = min(0.5, (1 + step) / (10 + step)) if step else 0.0
+        for name, now in learner.task.model.state_dict().items():
+            floats = now.is_floating_point()
+            want[name] = decay * want.get(name, now) + (1 - decay) * now if floats else now.clone()
+    for name, got in learner.measured.state_dict().items():
+        torch.testing.assert_close(got, want[name], msg=name)
+
+
 def test_turns_are_taken_in_order_and_each_as_often_as_it_says(tmp_path):
     task = Adversaries()
     run = run_of(tmp_path / "run", log_every=1)
@@ -185,6 +201,32 @@ def test_the_first_loss_that_is_not_finite_is_named_and_nothing_after_it_is_save
     with pytest.raises(FloatingPointError, match="the elbo is nan at step 4; a lower lr may help"):
         silent(task, FitOptions(steps=20), setup=run.sections["run"], run=run, evaluations=1)
     assert not run.checkpoints.steps()
+
+
+@pytest.mark.parametrize(
+    ("values", "better", "best", "improved"),
+    [
+        ([5.0, 3.0, 3.0, 4.0], "lower", 2, True),  # of equals the one that learnt more
+        ([5.0, 7.0, 7.0, 7.0], "higher", 3, True),
+        ([3.0, 4.0, 3.0, 4.0], "lower", 2, False),
+        ([7.0, 6.0, 6.0, 5.0], "higher", 2, False),
+    ],
+)
+def test_the_latest_of_equals_is_best_and_no_improvement_is_said(tmp_path, values, better, best, improved):
+    task, found = Autoencoder(), iter(values)
+    task.better, task.evaluate = better, lambda model=None: {"measure": next(found)}
+    run = run_of(tmp_path / "run")
+    assert run.not_improved(better) is None  # nothing is known yet
+    silent(task, FitOptions(steps=3), setup=run.sections["run"], run=run, evaluations=3)
+    assert run.load("best")["step"] == best
+    said = run.not_improved(better)
+    top = max(values[1:]) if better == "higher" else min(values[1:])
+    assert said == (
+        None
+        if improved
+        else f"training has not improved it: the measure was {values[0]:.4g} before the first step, and is "
+        f"{top:.4g} at best"
+    )
 
 
 @pytest.mark.parametrize("better", ["lower", "higher"])

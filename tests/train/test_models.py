@@ -255,13 +255,13 @@ def test_two_processes(name, sources, tmp_path):
         ("seqvae", ["--data", "{tmp}/nowhere"], "--data: cannot read {tmp}/nowhere"),
         ("seqvae", ["--data", "{tmp}/latin"], "--data: {tmp}/latin is not UTF-8"),
         ("seqvae", ["--data", "{tmp}/a.npy"], "--data: {tmp}/a.npy holds token numbers"),
-        ("seqvae", ["--longest", "2"], "--data: {seqvae} has no line of at most 2 characters (longest)"),
+        ("seqvae", ["--longest", "2"], "--data: {seqvae} has no line of at most 2 characters (--longest)"),
         ("seqvae", ["--batch", "42"], "--batch: 42 is too large for these data: there are 41 lines"),
         ("seqvae", ["--unit", "word"], "invalid choice: 'word'"),
         ("seq2seq", ["--data", "x"], "--data: expected reverse, FILE,FILE, a .tsv or mo:FOLDER, got 'x'"),
         ("seq2seq", ["--data", "{tmp}/one.tsv"], "--data: {tmp}/one.tsv: line 1 has no tab"),
         ("seq2seq", ["--data", "mo:{tmp}"], "--data: there is no .mo file for mo:{tmp}"),
-        ("seq2seq", ["--longest", "2"], "has no pair of at most 2 characters (longest)"),
+        ("seq2seq", ["--longest", "2"], "has no pair of at most 2 characters (--longest)"),
         ("seq2seq", ["--hidden", "9"], "--hidden: expected an even number for a bidirectional"),
         ("seq2seq", ["--batch", "50"], "--batch: 50 is too large for these data: there are "),
     ],
@@ -470,3 +470,29 @@ def test_the_seed_is_of_the_order_and_not_of_the_split(sources):
     assert first.fingerprint() == second.fingerprint()
     batches = [next(task.data(Shard()))[0][0] for task in (first, second, third)]
     assert not equal(batches[0], batches[1]) and equal(batches[0], batches[2])
+
+
+@pytest.mark.parametrize(
+    ("channels", "low", "high", "flags", "said"),
+    [
+        (3, 0, 256, {}, "colours"),
+        (1, 60, 200, {}, "shades"),
+        (1, 0, 40, {}, ""),  # next to one end
+        (3, 0, 256, {"likelihood": "gaussian"}, ""),
+        (3, 0, 256, {"binarise": "half"}, ""),  # asked for
+    ],
+)
+def test_what_is_lost_of_pictures_as_0_and_1_is_said(tmp_path, channels, low, high, flags, said):
+    from fusegen.train.tasks.vae import VAEData, VAEFit, VAEOptions, VAETask
+
+    pixels = np.random.default_rng(0).integers(low, high, (40, channels, 6, 6), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", pixels)
+    binarise, model = flags.get("binarise"), {k: v for k, v in flags.items() if k != "binarise"}
+    sections = {
+        "model": VAEOptions(hidden=4, batch=4, **model),
+        "data": VAEData(data=str(tmp_path / "a.npy"), binarise=binarise),
+        "fit": VAEFit(),
+    }
+    notes = VAETask.from_options(sections, None).notes
+    assert bool(notes) == bool(said)
+    assert not said or (notes[0].startswith(f"{said} are lost") and "--likelihood gaussian" in notes[0])

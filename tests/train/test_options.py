@@ -147,3 +147,20 @@ def test_wrong_flags_of_a_command_on_a_run_are_one_line(done, capsys, command):
     assert caught.value.code == 2 and said.count("\n") == 1
     assert f"fusegen {command} {done}: error: unrecognized arguments: --checkpiont 3" in said
     assert command == "resume" or f"did you mean '{nearest}'?" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["--dat", "a", "--step", "3"],
+            "did you mean '--data' for --dat? did you mean '--steps' for --step?",
+        ),
+        (["--zzzzqq", "--step=3"], "; did you mean '--steps'?"),
+        (["--zzzzqq", "1"], "; --help shows all"),
+    ],
+)
+def test_each_option_that_is_misspelt_has_a_suggestion(capsys, words, said):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "text", *words])
+    assert caught.value.code == 2 and capsys.readouterr().err.strip().endswith(said)

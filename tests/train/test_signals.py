@@ -93,6 +93,8 @@ def test_a_gradient_has_vanished_below_a_hundredth_of_what_it_was(early, late, f
         ([BAD] * 5, 1.0, None),  # nothing like the data, but varied
         ([], 0.5, None),
         ([SAME], 1.0, None),
+        ([SAME, FEW], 0.9, None),  # begins to vary
+        ([FEW, FEW], 0.9, COLLAPSE),
         ([FINE, SAME, SAME], 0.3, COLLAPSE),
         ([SAME, SAME], 0.5, COLLAPSE),
         ([FINE, FEW, FEW], 0.2, COLLAPSE),
@@ -290,6 +292,33 @@ def test_a_collapse_is_seen_at_evaluations(stop):
     watch.measured(400, 1.0, seen[0])
     assert watch.standing == () and watch.stops is None
     watch.measured(500, 1.0, {})  # too few data to look at
+
+
+@pytest.mark.parametrize(
+    ("untrained", "measures", "spreads", "found"),
+    [
+        (65.95, [65.74, 65.25], [0.0, 0.0], ()),  # as good as untrained, which makes one picture
+        (65.95, [30.0, 25.0], [0.0, 0.0], (COLLAPSE,)),  # learnt, and makes one picture
+        (65.95, [65.74, 60.0], [0.0, 0.0], ()),
+        (65.95, [65.74, 59.0], [0.0, 0.0], (COLLAPSE,)),
+        (65.95, [28.0, 29.0], [0.15, 0.22], ()),  # begins to vary
+        (65.95, [28.0, 29.0], [0.0, 0.1], ()),
+        (65.95, [28.0, 29.0], [0.2, 0.21], (COLLAPSE,)),
+        (65.95, [20.0, 28.0, 29.0], [0.9, 0.15, 0.22], (COLLAPSE,)),
+        (65.95, [50.0, 66.0, 66.0], [0.9, 0.1, 0.1], (COLLAPSE,)),  # had variety, and lost it
+        (None, [65.74, 65.25], [0.0, 0.0], (COLLAPSE,)),  # a checkpoint of before this was known
+    ],
+)
+def test_a_generator_as_good_as_untrained_has_not_collapsed(untrained, measures, spreads, found):
+    watch = watch_of()
+    if untrained is not None:
+        watch.measured(0, untrained, {"precision": 0.0, "recall": 0.0, "spread": 0.0})
+    after = watch_of()
+    after.load_state_dict(json.loads(json.dumps(watch.state_dict())))
+    for each in (watch, after):
+        for i, (measure, spread) in enumerate(zip(measures, spreads, strict=True)):
+            each.measured(1500 + i, measure, {"precision": 0.9, "recall": 0.5, "spread": spread})
+        assert each.standing == found
 
 
 @pytest.mark.parametrize("at", [1, 9, 399, 400, 777, 1203])

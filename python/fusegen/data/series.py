@@ -28,7 +28,7 @@ class Series:
     features: their names. overlap: how many windows after one still share steps with it. labels: int64 [N],
     the class of each window, and classes, their names, where the recordings have classes. skipped: what of
     the data was left out, and why. notes: how they were read, where that is not plain. rate: of sounds, in
-    hertz.
+    hertz. recordings: how long each is, in steps, where they are known.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Series:
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rate: int | None = None
+    recordings: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return self.values.shape[1]
@@ -202,13 +203,13 @@ def windows(
     middle, half = (low + high) / 2, np.where(high > low, (high - low) / 2, 1.0)
     cut, lengths, owners = [], [], []
     for i, recording in enumerate(recordings):
-        scaled = (recording - middle) / half
-        for at in range(0, max(1, len(scaled) - steps + 1), stride):
-            part = scaled[at : at + steps]
-            lengths.append(len(part))
-            owners.append(i)
-            cut.append(np.pad(part, ((0, steps - len(part)), (0, 0))))
-    values = torch.from_numpy(np.stack(cut, 1)).float()
+        scaled = ((recording - middle) / half).astype(np.float32)
+        length = min(steps, len(scaled))
+        own = np.lib.stride_tricks.sliding_window_view(scaled, length, axis=0)[::stride]  # [n, F, length]
+        lengths += [length] * len(own)
+        owners += [i] * len(own)
+        cut.append(np.pad(own, ((0, 0), (0, 0), (0, steps - length))))
+    values = torch.from_numpy(np.ascontiguousarray(np.concatenate(cut).transpose(2, 0, 1)))
     full = min(lengths) == steps
     return Series(
         name=name,
@@ -220,6 +221,7 @@ def windows(
         overlap=-(-steps // stride) - 1,
         labels=torch.tensor([labels[i] for i in owners]) if labels else None,
         classes=classes,
+        recordings=tuple(map(len, recordings)),
     )
 
 
@@ -244,7 +246,8 @@ def _sample_data(file: str) -> Path:
 def _recorded(name: str, files: list[Path], steps: int, stride: int, argument: str) -> Series:
     recordings, rate = sound.read_sounds(files, argument)
     loudest = max(float(np.abs(each).max()) for each in recordings)
-    return replace(windows(name, recordings, steps, stride, full_scale=max(1.0, loudest)), rate=rate)
+    found = windows(name, recordings, steps, stride, full_scale=max(1.0, loudest))
+    return replace(found, rate=rate, notes=(f"{len(files):,} files",) if len(files) > 1 else ())
 
 
 def _numbers(path: Path, argument: str) -> np.ndarray:

@@ -17,7 +17,8 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str 
     hypotheses: what was written. references: as many, what it should be.
     """
     _check_pairs(hypotheses, references)
-    made = _sacrebleu().BLEU(tokenize=tokenize)
+    # force: text that is cut into words already is nothing to be told of at every measure
+    made = _sacrebleu().BLEU(tokenize=tokenize, force=True)
     return made.corpus_score(list(hypotheses), [list(references)]).score
 
 
@@ -34,7 +35,7 @@ def self_bleu(texts: Sequence[str], *, tokenize: str = "13a") -> float:
     _check_texts("texts", texts)
     if len(texts) < 2:
         raise ValueError(f"texts: expected at least two, got {len(texts)}")
-    made = _sacrebleu().BLEU(tokenize=tokenize, effective_order=True)
+    made = _sacrebleu().BLEU(tokenize=tokenize, effective_order=True, force=True)
     scores = [made.sentence_score(text, [*texts[:i], *texts[i + 1 :]]).score for i, text in enumerate(texts)]
     return sum(scores) / len(scores)
 

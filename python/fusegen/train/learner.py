@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
+from .._modes import Average
 from .checkpoint import CheckpointError, fill
 from .compare import Comparison
 from .options import FitOptions, RunOptions
@@ -51,11 +52,12 @@ class Learner:
         self._turns = [_Trained(turn, options, setup, workers) for turn in task.turns()]
         self._autocast = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(setup.precision)
         self._scaler = torch.amp.GradScaler(workers.device.type, enabled=setup.precision == "float16")
-        self._average = (
-            AveragedModel(task.model, multi_avg_fn=get_ema_multi_avg_fn(setup.ema), use_buffers=True)
-            if setup.ema
-            else None
-        )
+        self._average = None
+        if setup.ema:
+            average = Average(setup.ema)
+            # The steps done are its number of updates; its own count would have to be read from the device.
+            moves = lambda averages, now, _: average(averages, now, self.done)
+            self._average = AveragedModel(task.model, multi_avg_fn=moves, use_buffers=True)
         if workers.count > 1:
             # The weights are the first process's (DDP sends them); noise must not be the same everywhere.
             seed_all(options.seed + workers.rank)

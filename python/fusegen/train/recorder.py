@@ -3,11 +3,9 @@
 import contextlib
 import math
 import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,21 +13,34 @@ from torch import Tensor
 from .learner import Learner, learning_rate
 from .progress import Progress
 from .run import Log, Run
+from .seeds import random_state, restore_random
 from .watching import telling
 from .watching.divergence import DIVERGED
+from .watching.stopping import SIGNALS, Asked, Signals
 
 # (steps done, measures) of each evaluation, in order.
 History = list[tuple[int, dict[str, float]]]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _UNREAD = 100  # steps whose losses may lie on the device unread
 
 
 class Stopped(Exception):
-    """The run was asked to stop and has saved itself. number: of the signal; step, path: the checkpoint."""
+    """The run was asked to stop. number: of the signal; step, path: the last checkpoint, 0 and None where
+    there is none. measured: whether its measure had been taken; saved: whether the checkpoint is of now, or
+    the run was only about to begin or to go on."""
 
-    def __init__(self, number: int, step: int, path: Path):
-        super().__init__(f"stopped by {signal.Signals(number).name} at step {step}; saved in {path}")
+    def __init__(
+        self, number: int, step: int, path: Path | None, *, measured: bool = True, saved: bool = True
+    ):
+        by = f"stopped by {signal.Signals(number).name}"
+        while_ = "" if measured else ", while it was measured"
+        if path is None:
+            told = f"{by} before the first checkpoint: nothing is saved"
+        elif saved:
+            told = f"{by} at step {step}{while_}; saved in {path}"
+        else:
+            told = f"{by} before it went on; {path} is the last checkpoint, of step {step}"
+        super().__init__(told)
         self.number, self.step, self.path = number, step, path
 
 
@@ -85,18 +96,27 @@ class Reporter:
         evaluated, saved = self.learner.done in self.marks.evaluations, self.saves(stop)
         if evaluated or saved or self.logs() or len(self._unread) >= _UNREAD or self._last:
             self.log(self._read())
+        self.progress.advance(self._loss, self.learner.watch.standing)
+        self.settle(evaluated=evaluated, saved=saved, stop=stop)
+        self.progress.went_on()
+
+    def settle(self, *, evaluated: bool, saved: bool, stop: int | None = None) -> None:
+        """What is due after the last step that was done: the measure, then the checkpoint."""
         watch = self.learner.watch
-        self.progress.advance(self._loss, watch.standing)
-        best = self.evaluate() if evaluated else False
-        for line in watch.news():
-            self.progress.say(f"  step {self.learner.done:>5}: {line}")
+        best = False
+        try:
+            if evaluated:
+                best = self.evaluate()
+                stop = self.stop()
+        finally:
+            for line in watch.news():
+                self.progress.say(f"  step {self.learner.done:>5}: {line}")
         if saved:
             self.save(best, stop)
         if evaluated and watch.stops and not (self._last and watch.stops != DIVERGED):
             raise Collapsed(watch.stops, self.learner.done, self.best_checkpoint())
         if self._last and DIVERGED in watch.standing:
             self._say_the_best()
-        self.progress.went_on()
 
     def _say_the_best(self) -> None:
         """Names what is left of a run that ended worse than it began."""
@@ -127,11 +147,8 @@ class Reporter:
 
     def evaluate(self) -> bool:
         """Measures on the first process. Returns whether it is the best so far."""
+        measures, self.looked = self._taken()
         learner = self.learner
-        both = None
-        if learner.workers.first:
-            both = learner.task.evaluate(learner.measured), learner.watch.look(learner.measured)
-        measures, self.looked = learner.workers.broadcast(both)
         self.history.append((learner.done, measures))
         name, value = next(iter(measures.items()))
         learner.watch.measured(learner.done, value, self.looked)
@@ -143,10 +160,29 @@ class Reporter:
         if math.isnan(value):
             raise FloatingPointError(f"{name}: it is {value} at step {learner.done}; a lower lr may help")
         sign = -1 if learner.task.better == "higher" else 1
-        best = learner.best is None or sign * value < sign * learner.best
+        # Of equals the one that learnt more.
+        best = learner.best is None or sign * value <= sign * learner.best
         if best:
             learner.best = value
         return best
+
+    def _taken(self) -> tuple[dict[str, float], Mapping[str, float]]:
+        """All measures, and what the watch sees, by the first process for all. Raises Asked on all."""
+        learner, both, asked = self.learner, None, None
+        if learner.workers.first:
+            try:
+                with self.at_once():
+                    both = learner.task.evaluate(learner.measured), learner.watch.look(learner.measured)
+            except Asked as error:
+                asked = error.number
+        both, asked = learner.workers.broadcast((both, asked))
+        if asked is not None:
+            raise Asked(asked)
+        return both
+
+    def at_once(self) -> contextlib.AbstractContextManager[None]:
+        """What is done inside is left when a signal comes, by Asked."""
+        return contextlib.nullcontext()
 
     def best_checkpoint(self) -> tuple[Path, int] | None:
         """The best checkpoint and its step."""
@@ -174,16 +210,14 @@ class Reporter:
 class Recorder(Reporter):
     """What a run with a folder does: it logs, samples and saves too, and is stopped by signals."""
 
-    def __init__(self, learner: Learner, progress: Progress, marks: Marks, run: Run):
+    def __init__(self, learner: Learner, progress: Progress, marks: Marks, run: Run, signals: Signals):
         super().__init__(learner, progress, marks)
-        self.run = run
-        self._received: list[int] = []
+        self.run, self._signals = run, signals
         self._open = contextlib.ExitStack()
         self._log: Callable[[int, dict[str, float]], None] = lambda step, values: None
         self._log_sample: Callable[[int, Mapping[str, str | bytes]], None] = lambda step, sample: None
 
     def __enter__(self) -> "Recorder":
-        self._open.enter_context(_signals(self._received))
         if self.learner.workers.first:
             log = Log(self.run.folder, self.learner.done, tensorboard=self.learner.setup.tensorboard)
             self._open.callback(log.close)
@@ -207,20 +241,35 @@ class Recorder(Reporter):
     def stop(self) -> int | None:
         # Where nobody reads the output, its terminal was closed, whose signal need not come.
         if self.progress.gone and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            self._received.append(signal.SIGHUP)
-        sent = self.learner.workers.any([number in self._received for number in SIGNALS])
+            self._signals.received.append(signal.SIGHUP)
+        sent = self.learner.workers.any([number in self._signals.received for number in SIGNALS])
         return next((number for number, any_of in zip(SIGNALS, sent, strict=True) if any_of), None)
 
+    def at_once(self) -> contextlib.AbstractContextManager[None]:
+        return self._signals.at_once()
+
     def evaluate(self) -> bool:
-        best = super().evaluate()
+        """Raises Stopped, the step saved as one that is yet to be measured, after a signal; before the first
+        step Asked."""
         learner = self.learner
+        random = random_state(learner.workers.device)
+        try:
+            best = super().evaluate()
+        except Asked as asked:
+            if not learner.done:
+                raise
+            restore_random(random, learner.workers.device)
+            self.save(False, asked.number, measured=False)
+            raise AssertionError("a checkpoint for a signal ends the run") from asked
         step, measures = self.history[-1]
         self._log(step, {**measures, **self.looked, **learner.watch.logged()})
         if learner.workers.first and learner.done:
             sampling = learner.task.sampling(seed=learner.options.seed)
-            sample = learner.task.sample(sampling, learner.measured)
-            self.run.save_sample(step, sample)
-            self._log_sample(step, sample)
+            with contextlib.suppress(Asked):  # `fusegen sample` draws it at any time
+                with self.at_once():
+                    sample = learner.task.sample(sampling, learner.measured)
+                self.run.save_sample(step, sample)
+                self._log_sample(step, sample)
         return best
 
     def logs(self) -> bool:
@@ -237,10 +286,11 @@ class Recorder(Reporter):
         due = step in self.marks.evaluations or self._last or (every and step % every == 0)
         return bool(due) or stop is not None
 
-    def save(self, best: bool, stop: int | None) -> None:
-        """Raises Stopped after a signal, OSError where it cannot be written."""
+    def save(self, best: bool, stop: int | None, measured: bool = True) -> None:
+        """Raises Stopped after a signal, OSError where it cannot be written. measured: whether the measure of
+        this step was taken, where one is due; else a resumed run takes it first."""
         learner, step = self.learner, self.learner.done
-        state = {"run": self.run.id, "is_best": best, **learner.state_dict()}
+        state = {"run": self.run.id, "is_best": best, "measured": measured, **learner.state_dict()}
         error = None
         if learner.workers.first:
             try:
@@ -251,27 +301,5 @@ class Recorder(Reporter):
             there = self.run.checkpoints.steps()
             last = f"that of step {there[-1]} is whole" if there else "there is none yet"
             raise OSError(error[0], f"the checkpoint of step {step} is not saved: {error[1]}; {last}")
-        if stop is not None and not self._last:
-            raise Stopped(stop, step, self.run.checkpoints.path(step))
-
-
-@contextlib.contextmanager
-def _signals(received: list[int]) -> Iterator[None]:
-    """Collects SIGTERM, SIGHUP and Ctrl-C; a second Ctrl-C interrupts at once. SIGHUP stays ignored where it
-    is, as under nohup."""
-
-    def handle(number: int, frame: Any) -> None:
-        if number == signal.SIGINT and number in received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in caught}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if stop is not None and not (self._last and measured):
+            raise Stopped(stop, step, self.run.checkpoints.path(step), measured=measured)

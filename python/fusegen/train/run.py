@@ -21,6 +21,7 @@ from .checkpoint import CheckpointError, Checkpoints, export, fill
 from .config import Sections
 from .options import RunOptions
 from .tasks import find_task
+from .watching import telling
 
 # What tasks keep of the data.
 _OF_DATA = (
@@ -108,6 +109,24 @@ class Run:
     def last_logged(self) -> int:
         """The last step that the log knows of; 0 of a run that never got on."""
         return max((int(line.get("step", 0)) for line in read_log(self.folder)), default=0)
+
+    def not_improved(self, better: str) -> str | None:
+        """What is to be said where no evaluation up to now was better than that before the first step."""
+        lines = read_log(self.folder)
+        first = next((line for line in lines if line.get("step") == 0), None)
+        name = next((key for key in first or {} if key not in ("step", "seconds")), None)
+        if first is None or name is None:
+            return None
+        found = [line[name] for line in lines if line.get("step") and name in line]
+        if not found:
+            return None
+        best = max(found) if better == "higher" else min(found)
+        if best > first[name] if better == "higher" else best < first[name]:
+            return None
+        return (
+            f"training has not improved it: the {telling.spelled(name)} was {telling.figure(first[name])} "
+            f"before the first step, and is {telling.figure(best)} at best"
+        )
 
     def forget_data(self) -> None:
         """Removes what the run keeps of its data, for one that begins anew with others."""

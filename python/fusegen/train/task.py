@@ -118,6 +118,10 @@ class Task(Protocol):
         the usual one, which has none, first."""
         return {"": {}}
 
+    def told_of(self, how: Any) -> tuple[str, ...]:
+        """Lines about how `measure` measures, where its names do not tell."""
+        return ()
+
     def turns(self) -> tuple[Turn, ...]:
         """What is trained in a step, in order."""
         return (Turn("model", self.model, self.loss),)

@@ -141,9 +141,12 @@ def read_table(
         came = repr(found) + (" (a gap)" if _is_gap(found) else "")
         if not found:
             _check_widths(text, asked, path, argument)
+        rows = len(set(wrong[:, 0].tolist()))
         raise ValueError(
             f"{argument}: {path}: column {names[j]!r}, row {i + 1} of values: "
-            f"expected a finite number, got {came}"
+            f"expected a finite number, got {came}; fill in what is missing, or drop the "
+            + (f"{rows:,} rows that lack something" if rows > 1 else "row")
+            + f" of {len(cells):,}"
         )
     notes = ["it is not UTF-8, and was read as Windows-1252"] if encoding == "cp1252" else []
     if asked != ",":

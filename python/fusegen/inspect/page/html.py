@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ... import drawing
@@ -54,6 +54,7 @@ class Page:
 
     def __init__(self, title: str) -> None:
         self.title, self.pictures = title, 0
+        self.begins: Callable[[str], None] = lambda title: None  # told of each section that is begun
         self._parts = [f"<h1>{_text(title)}</h1>"]
 
     def facts(self, facts: Sequence[tuple[str, str]]) -> None:
@@ -62,6 +63,7 @@ class Page:
         self._parts.append(f'<dl class="facts">{rows}</dl>')
 
     def section(self, title: str, *paragraphs: str) -> None:
+        self.begins(title)
         self._parts.append(f"<h2>{_text(title)}</h2>")
         for paragraph in paragraphs:
             self.say(paragraph)

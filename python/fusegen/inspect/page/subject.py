@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Subject:
     data: Any
     absent: str
     layer: str | None
+    say: Callable[[str], None] = lambda title: None  # told of each section
 
     @property
     def model(self) -> Any:

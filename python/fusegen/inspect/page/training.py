@@ -23,6 +23,8 @@ def heading(subject: Subject) -> Page:
     """A page with its title, and what the run is."""
     run = subject.run
     page = Page(f"What “{run.folder.resolve().name}” has learnt")
+    page.begins = subject.say
+    page.begins("the run")
     source = str(run.sections["data"].data or subject.task.source.name)
     parameters = sum(p.numel() for p in subject.model.parameters())
     facts = [

@@ -36,6 +36,7 @@ def explain(
     *,
     checkpoint: str = "best",
     layer: str | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Writes a page about what a run has learnt: one HTML file that needs nothing else, no network and no
     scripts, with pictures that each say what they show and what would be good or bad.
@@ -52,6 +53,7 @@ def explain(
         checkpoint: "best", "last", a step, or a file.
         layer: the layer whose units are shown, by its name in the model; None shows all recurrent layers, or
             of dense and convolutional generators the last inner one.
+        say: is told the title of each section when it is begun: a long text takes minutes. None tells nobody.
 
     Returns the file's path. Raises OSError or ValueError (``CheckpointError`` among them) for a run or a
     checkpoint that cannot be used, an ``out`` that cannot be written, and a layer that does not exist,
@@ -67,6 +69,7 @@ def explain(
     with _backend.fused_alone(), typed(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same page each time, whatever a library draws
         subject = open_subject(opened, checkpoint, layer)
+        subject.say = say or subject.say
         make: Callable[[Subject], Page] = getattr(importlib.import_module(f".{module}", __package__), name)
         page = make(subject)
     from ... import __version__

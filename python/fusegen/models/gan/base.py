@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations
 
 from ... import _backend
 from ..._arguments import check_floats, number, whole
-from ..._modes import evaluating
+from ..._modes import Average, evaluating
 from ...gan.blocks import HeldLabels
 from ._checks import Integers, check_not_empty, integers, source_device
 
@@ -55,7 +55,7 @@ class GAN(nn.Module):
         self.average = None
         if self.ema:
             self.average = torch.optim.swa_utils.AveragedModel(
-                self.generator, multi_avg_fn=_Average(self.ema), use_buffers=True
+                self.generator, multi_avg_fn=Average(self.ema), use_buffers=True
             ).requires_grad_(False)
 
     # ---- what a training step asks for --------------------------------------------------------------
@@ -233,29 +233,6 @@ def cast_as(fake: Tensor, like: Tensor) -> Tensor:
 def _no_lengths(lengths: object) -> None:
     if lengths is not None:
         raise ValueError("lengths: only sequences have them, this model makes samples of one shape")
-
-
-_Tensors = tuple[Tensor, ...] | list[Tensor]
-
-
-class _Average:
-    """The update of an exponential moving average for ``AveragedModel``.
-
-    The decay rises with the number of updates t as min(decay, (1 + t) / (10 + t)), the schedule of
-    tf.train.ExponentialMovingAverage, so that the first, untrained weights are soon forgotten. Integer
-    buffers (BatchNorm's counter) are copied.
-    """
-
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
-
-    def __call__(self, averages: _Tensors, now: _Tensors, updates: Tensor | int) -> None:
-        t = int(updates)
-        decay = min(self.decay, (1 + t) / (10 + t))
-        if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, now, 1 - decay)
-        else:
-            torch._foreach_copy_(averages, now)
 
 
 def add_spectral_norm(D: nn.Module) -> None:

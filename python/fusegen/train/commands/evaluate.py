@@ -43,8 +43,13 @@ def run(parsed: argparse.Namespace) -> int:
             run.save_curves(Path(given.curves))
     except Refused as error:
         return refuse(parsed, as_flag(error, parsed))
-    print(f"step  {state['step']}")
+    which = f", {given.checkpoint}" if given.checkpoint in ("best", "last") else ""
+    print(f"step  {state['step']} of {run.sections['fit'].steps}{which}")
+    for line in task.told_of(how):
+        print(line)
     for name, value in measures.items():
         way = f"  ({which})" if (which := direction(name)) else ""
         print(f"{name}  {value:.6g}{way}")
+    if worse := run.not_improved(task.better):
+        print(worse)
     return 0

@@ -2,12 +2,14 @@
 
 import argparse
 import sys
+import time
 import webbrowser
 from pathlib import Path
 
 from ..._errors import NotFiniteError
 from ..errors import NotEnoughMemory
 from ..run import Run
+from ..tasks import find_task
 from .existing_run import Flags, add_checkpoint, asked, moved
 from .existing_run import add_words as add_arguments
 from .refusal import Refused, as_flag, refuse
@@ -35,7 +37,14 @@ def run(parsed: argparse.Namespace) -> int:
 
     try:
         run, _, given = asked(parsed, FLAGS)
-        path = explain(moved(run, given.data), given.out, checkpoint=given.checkpoint, layer=given.layer)
+        at_work = _Progress()
+        path = explain(
+            moved(run, given.data),
+            given.out,
+            checkpoint=given.checkpoint,
+            layer=given.layer,
+            say=at_work,
+        )
     except Refused as error:
         return refuse(parsed, as_flag(error, parsed))
     except NotFiniteError as error:
@@ -43,9 +52,25 @@ def run(parsed: argparse.Namespace) -> int:
     except (MemoryError, NotEnoughMemory) as error:
         return refuse(parsed, f"not enough memory: {error}")
     print(path)
+    if worse := run.not_improved(find_task(run.task_name).better):
+        print(worse)
     if given.open and not _opened(path):
         print(f"fusegen explain: no browser can be opened here; open {path} in one", file=sys.stderr)
     return 0
+
+
+class _Progress:
+    """Says which section is made, once it has taken `PATIENCE` seconds in all."""
+
+    PATIENCE = 3.0
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def __call__(self, section: str) -> None:
+        taken = time.monotonic() - self._start
+        if taken >= self.PATIENCE:
+            print(f"fusegen explain: {taken:.0f} s, now: {section}", file=sys.stderr, flush=True)
 
 
 def _opened(path: Path) -> bool:

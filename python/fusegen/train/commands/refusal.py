@@ -38,11 +38,16 @@ def refuse_unknown(parser: argparse.ArgumentParser, unknown: list[str]) -> None:
     if not unknown:
         return
     known = [name for action in parser._actions for name in action.option_strings]
-    word = next((each for each in unknown if each.startswith("-")), unknown[0]).partition("=")[0]
-    if whose := owners(word, parser.prog):
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}; {word} is an option of {whose}")
-    close = nearest(word if word.startswith("--") else f"-{word}", known) if word.startswith("-") else ""
-    hint = close if "did you mean" in close else "; --help shows all"
+    words = [each.partition("=")[0] for each in unknown if each.startswith("-")]
+    near = {each: nearest(each if each.startswith("--") else f"-{each}", known) for each in words}
+    hints = {each: found.removeprefix("; ") for each, found in near.items() if "did you mean" in found}
+    if len(hints) > 1:  # one says itself which it is for; of several each is named
+        hints = {each: f"{found.removesuffix('?')} for {each}?" for each, found in hints.items()}
+    theirs = {
+        each: f"{each} is an option of {whose}" for each in words if (whose := owners(each, parser.prog))
+    }
+    told = " ".join((hints | theirs)[each] for each in dict.fromkeys(words) if each in hints | theirs)
+    hint = f"; {told or '--help shows all'}"
     parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 

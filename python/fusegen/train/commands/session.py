@@ -16,10 +16,11 @@ from .. import config
 from ..checkpoint import CheckpointError
 from ..config import Sections
 from ..errors import NotEnoughMemory, ProcessLost, type_of, typed
-from ..loop import Collapsed, Stopped, fit
+from ..loop import Collapsed, Stopped, fit, stopped_before
 from ..options import FitOptions, RunOptions, from_flags, placed
 from ..run import Run
 from ..seeds import seed_all
+from ..watching.stopping import Asked, Signals, collected
 from ..workers import Workers
 from .refusal import Refused, as_flag, refuse
 
@@ -61,8 +62,8 @@ def train_and_report(
     """Trains the run that `opened` opens, from the checkpoint `which` or anew. Returns the exit status."""
     command = f"fusegen {parsed.command}"
     try:
-        with typed():
-            return _Session(parsed, workers).train(opened, which)
+        with typed(), collected() as signals:
+            return _Session(parsed, workers, signals).train(opened, which)
     except NotEnoughMemory as error:
         return _failed(command, workers, f"not enough memory: {error}")
     except NotFiniteError as error:
@@ -78,8 +79,9 @@ def train_and_report(
 class _Session:
     """One command that trains: what it opened, and what it says."""
 
-    def __init__(self, parsed: argparse.Namespace, workers: Workers):
+    def __init__(self, parsed: argparse.Namespace, workers: Workers, signals: Signals):
         self._parsed, self._workers, self._command = parsed, workers, f"fusegen {parsed.command}"
+        self._signals = signals
         self._run: Run | None = None
 
     def train(self, opened: Callable[[], Run], which: str | None) -> int:
@@ -92,11 +94,15 @@ class _Session:
                 seed_all(options.seed)
                 if which == "last":
                     which = _first_then_others(workers, parsed, lambda: self._which(run))
-                task = _first_then_others(workers, parsed, run.task)
+                _announce(run, workers, which, anew=not created and which is None)
+                with self._signals.at_once():
+                    task = _first_then_others(workers, parsed, run.task)
+            except Asked as asked:
+                return self._ended_early(run, stopped_before(run, asked.number), created)
             except Refused as error:
                 self._discard(created)
                 return refuse(parsed, as_flag(error, parsed), workers)
-            _introduce(run, task, workers, which, anew=not created and which is None)
+            _introduce(run, task, workers)
             try:
                 measured = fit(task, options, setup=setup, run=run, resume=which, workers=workers)
             except CheckpointError as error:
@@ -105,7 +111,7 @@ class _Session:
                 self._discard(created)
                 return refuse(parsed, as_flag(error, parsed), workers)
             except (Stopped, Collapsed, FloatingPointError, OSError, KeyboardInterrupt) as error:
-                return self._ended_early(run, error)
+                return self._ended_early(run, error, created)
             if workers.first:
                 print(_ended(run, options.steps, trained=bool(measured)))
             workers.leave()
@@ -139,11 +145,12 @@ class _Session:
             run.forget_data()
         return None
 
-    def _ended_early(self, run: Run, error: BaseException) -> int:
-        """Says why and what is saved. Returns the exit status."""
+    def _ended_early(self, run: Run, error: BaseException, created: bool) -> int:
+        """Says why and what is saved. Returns the exit status. created: whether by this command."""
         workers, command = self._workers, self._command
         if isinstance(error, Stopped):
-            workers.speak(f"\n{command}: {error}; fusegen resume {run.folder} goes on")
+            how = self._how_to_go_on(run, created, saved=error.path is not None)
+            workers.speak(f"\n{command}: {error}; {how}")
             workers.leave()
             return 128 + error.number
         if isinstance(error, Collapsed):
@@ -151,13 +158,23 @@ class _Session:
             workers.leave()
             return COLLAPSED
         if isinstance(error, KeyboardInterrupt):
-            print(f"\n{command}: interrupted twice; what was saved before is whole", file=sys.stderr)
+            steps = run.checkpoints.steps()
+            what = f"the checkpoint of step {steps[-1]} is whole" if steps else "nothing is saved"
+            how = self._how_to_go_on(run, created, saved=bool(steps))
+            print(f"\n{command}: interrupted twice; {what}; {how}", file=sys.stderr)
             return 128 + signal.SIGINT
         if isinstance(error, StreamError):  # of this process alone
             who = f"rank {workers.rank}: " if workers.count > 1 else ""
             print(f"{command}: {who}{error}; the last checkpoint is whole", file=sys.stderr, flush=True)
             return 1
         return _failed(command, workers, getattr(error, "strerror", None) or error)
+
+    def _how_to_go_on(self, run: Run, created: bool, *, saved: bool) -> str:
+        """In words; a new run that has saved nothing leaves its folder as it was."""
+        if saved:
+            return f"fusegen resume {run.folder} goes on"
+        self._discard(created)
+        return "the same command begins anew" if created else f"fusegen resume {run.folder} begins anew"
 
     def _discard(self, created: bool) -> None:
         """Leaves nothing of a new run that is refused: the command is to be given again, mended."""
@@ -219,13 +236,18 @@ def _ended(run: Run, steps: int, *, trained: bool) -> str:
     )
 
 
-def _introduce(run: Run, task: Any, workers: Workers, which: str | None, *, anew: bool) -> None:
+def _announce(run: Run, workers: Workers, which: str | None, *, anew: bool) -> None:
+    """Before the data are read, which may take a while."""
+    how = ", which has no checkpoint: it begins anew" if anew else f", going on from {which}" if which else ""
+    if workers.first:
+        print(f"run       {run.folder}{how}", flush=True)
+
+
+def _introduce(run: Run, task: Any, workers: Workers) -> None:
     if not workers.first:
         return
     weights = sum(p.numel() for p in task.model.parameters())
     processes = f"{workers.count} processes, " if workers.count > 1 else ""
-    how = ", which has no checkpoint: it begins anew" if anew else f", going on from {which}" if which else ""
-    print(f"run       {run.folder}{how}")
     print(f"task      {run.task_name}, {weights:,} weights")
     for note in task.notes:
         print(f"data      {note}")
@@ -233,4 +255,8 @@ def _introduce(run: Run, task: Any, workers: Workers, which: str | None, *, anew
         print(f"left out  {left_out}")
     if len(task.skipped) > _SHOWN:
         print(f"left out  and {len(task.skipped) - _SHOWN} more")
+    if run.sections["run"].ema:
+        print(
+            f"measured  an average of the weights (--ema {run.sections['run'].ema:g}), which is sampled too"
+        )
     print(f"training  {run.sections['fit'].steps} steps, {processes}{workers.device}\n", flush=True)

@@ -18,7 +18,7 @@ from .session import override, reopen, train_and_report
 
 _ABOUT = """Trains a model. Its run is a folder with config.json, log.jsonl, checkpoints, samples. SIGTERM,
 SIGHUP (a terminal that is closed) and Ctrl-C save it and exit with 143, 129 and 130; fusegen resume RUN goes
-on from there."""
+on from there. Before the first step nothing is saved, and the same command begins anew."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -305,11 +305,14 @@ def _read(source: Seq2SeqData, argument: str) -> tuple[Pairs, Pairs]:
     ]
     if not kept:
         raise ValueError(
-            f"{argument}: {pairs.name} has no pair of at most {source.longest} {source.tokens}s (longest)"
+            f"{argument}: {pairs.name} has no pair of at most {source.longest} {source.tokens}s (--longest)"
         )
     skipped = pairs.skipped
     if long := len(pairs) - len(kept):
-        skipped += (f"{long} pairs with a side of more than {source.longest} {source.tokens}s (longest)",)
+        skipped += (
+            f"{long:,} of {len(pairs):,} pairs, with a side of more than {source.longest} {source.tokens}s "
+            "(--longest)",
+        )
     sources = list(dict.fromkeys(a for a, _ in kept))
     learn, held_out = parted(len(sources), source.held_out, argument, "sources")
     rendered: dict[str, list[str]] = {a: [] for a in sources}

@@ -329,11 +329,14 @@ def _read(
     if not texts:
         raise ValueError(
             f"{argument}: {text.name} has no {source.unit} of at most {source.longest} {source.tokens}s "
-            "(longest)"
+            "(--longest)"
         )
     learn, held_out = parted(len(texts), source.held_out, argument, f"{source.unit}s")
     skipped = text.skipped
     if long := len(found) - len(texts):
-        skipped += (f"{long} {source.unit}s of more than {source.longest} {source.tokens}s (longest)",)
+        skipped += (
+            f"{long:,} of {len(found):,} {source.unit}s, of more than {source.longest} {source.tokens}s "
+            "(--longest)",
+        )
     said = skipped, text.notes
     return [texts[i] for i in learn.tolist()], [texts[i] for i in held_out.tolist()], said

@@ -27,6 +27,8 @@ __all__ = ["BOUND", "VAEData", "VAEFit", "VAEOptions", "VAESampling", "VAETask"]
 BOUND = "held-out nats per image"
 _BATCH = 500  # when measuring
 _SHARE = 0.2  # held out where there is no split
+_LOOKED_AT = 1000  # images, for their shades
+_SHADES, _MANY = (51, 204), 0.3  # a fifth from either end; this share of pixels between them is many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +160,8 @@ class VAETask(Task):
             self.training, self.held_out = images
             self.skipped = tuple(dict.fromkeys((*images[0].skipped, *images[1].skipped)))
             self.notes = tuple(dict.fromkeys((*images[0].notes, *images[1].notes)))
+            if source.binarise is None and self._binarise == "half":
+                self.notes += _losses(self.training.pixels)
 
     @classmethod
     def from_options(
@@ -342,6 +346,18 @@ def _read(source: VAEData, argument: str) -> tuple[Images, Images]:
 def _part(images: Images, index: Tensor) -> Images:
     labels = None if images.labels is None else images.labels[index]
     return replace(images, pixels=images.pixels[index], labels=labels)
+
+
+def _losses(pixels: Tensor) -> tuple[str, ...]:
+    """What is said where pixels as 0 and 1 lose what the images show: colours, or many shades."""
+    some = pixels[:: max(1, len(pixels) // _LOOKED_AT)]
+    between = ((some > _SHADES[0]) & (some < _SHADES[1])).float().mean().item()
+    kind = "colours" if pixels.shape[1] > 1 else "shades" if between > _MANY else ""
+    if not kind:
+        return ()
+    return (
+        f"{kind} are lost: every pixel becomes 0 or 1 (--binarise half); --likelihood gaussian keeps them",
+    )
 
 
 def _model(options: VAEOptions, examples: Examples) -> VAE | ConvVAE:

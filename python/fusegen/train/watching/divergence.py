@@ -17,6 +17,7 @@ from .watch import Watch
 
 DIVERGED = "divergence"
 STEPS = 5  # whose losses are averaged
+FALLEN = 0.05  # the share by which a loss is lower that has fallen
 
 _HELP = "a lower --lr, or a smaller --clip, may help"
 
@@ -25,8 +26,8 @@ _HELP = "a lower --lr, or a smaller --clip, may help"
 class Limits:
     """How far is too far. loss: the share of the untrained model's by which the loss is worse, and `above` on
     top of it; measure: the same of the measure, and `noise` on top of it, which it may change by without a
-    reason. both: whether the measure counts only where the loss is worse
-    too, however little: a model that knows its few samples by heart may be far worse on others than one that
+    reason. both: whether the measure counts only where the loss has not
+    fallen: a model that knows its few samples by heart may be far worse on others than one that
     knows nothing, and has not diverged."""
 
     loss: float = 0.5
@@ -77,7 +78,8 @@ class DivergenceWatch(Watch):
         before, limits = self._untrained[0], self._limits
         diverges = self._sign * (measure - before) > limits.measure * abs(before) + limits.noise
         if limits.both:
-            diverges = diverges and fmean(self._last) > self._first[0]
+            first = self._first[0]
+            diverges = diverges and first - fmean(self._last) <= FALLEN * abs(first)
         told = f"the measure is {figure(measure)}, {figure(before)} before training"
         self._by_measure = told if diverges else ""
 

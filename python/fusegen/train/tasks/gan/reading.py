@@ -51,7 +51,7 @@ def read_source(arch: str, options: GanData, argument: str, folder: Path | None)
         return Pictures.read(name, options, argument)
     if is_text(name):
         return Characters.read(name, options, argument, folder)
-    return Sequences.read(name, options, argument)
+    return Sequences.read(name, options, argument, folder)
 
 
 def revived(folder: Path, content: Mapping[str, Any]) -> Source:

@@ -26,7 +26,7 @@ from ....metrics import (
 )
 from ....models import GAN, RecurrentGAN
 from ....models.gan.recurrent import SequenceCritic
-from ... import files
+from ... import config, files
 from ..fingerprint import fingerprint_of
 from .moments import Moments
 from .options import GanData, GanMeasuring, GanModel, GanSampling
@@ -46,6 +46,8 @@ AR = 16  # steps of the autoregressive fit of sounds
 
 EXAMPLES = "examples.npy"
 MEASURED = 10_000  # windows that measures look at, at most
+FITTED = 10_000  # windows, evenly spaced, that the form of the data is fitted to, at most
+MANY = 50_000  # windows of sounds, from which a larger stride loses nothing
 
 
 @dataclass
@@ -62,6 +64,7 @@ class Sequences(Source):
     classes: tuple[str, ...] = ()
     rate: int | None = None  # of sounds, in hertz
     series: Series | None = None
+    stride: int = 1
     examples: Tensor | None = None  # [T, n, F], in the units of the data, NaN past a sequence's end
 
     def __post_init__(self):
@@ -71,14 +74,14 @@ class Sequences(Source):
             self.examples = _some(self.series)
 
     @classmethod
-    def read(cls, name: str, options: GanData, argument: str) -> "Sequences":
+    def read(cls, name: str, options: GanData, argument: str, folder: Path | None) -> "Sequences":
         if name in _DRAWN and options.stride != 1:
             raise ValueError(
                 f"stride: {name} are drawn one by one, not cut from a recording, got {options.stride}"
             )
         series = _read(name, options, argument)
         try:
-            form = _fitted(series, options)
+            form = _kept(folder) if folder and (folder / "data.json").exists() else _fitted(series, options)
         except ValueError as error:
             raise ValueError(f"{argument}: {name}: {error}") from error
         return cls(
@@ -91,18 +94,18 @@ class Sequences(Source):
             classes=series.classes,
             rate=series.rate,
             series=series,
+            stride=options.stride,
         )
 
     @classmethod
     def revive(cls, content: Mapping[str, Any], folder: Path) -> "Sequences":
-        kept = {name: each.from_json(content[name]) for name, each in _FORMS.items() if content.get(name)}
         return cls(
             content["name"],
             content["steps"],
             tuple(content["features"]),
             low=torch.tensor(content["low"], dtype=torch.float64),
             high=torch.tensor(content["high"], dtype=torch.float64),
-            form=next(iter(kept.values()), None),
+            form=_form_of(content),
             classes=tuple(content.get("classes", ())),
             rate=content.get("rate"),
             examples=_read_examples(folder / EXAMPLES),
@@ -133,7 +136,13 @@ class Sequences(Source):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self.series.notes if self.series is not None else ()
+        """How the data were read; at last how many windows there are."""
+        if self.series is None:
+            return ()
+        told = f"{len(self):,} windows of {self.steps} steps"
+        if self.is_sound and len(self) > MANY:
+            told += f", one every {self.stride} (--stride, which may be larger for sounds)"
+        return (*self.series.notes, told)
 
     @property
     def _series(self) -> Series:
@@ -142,6 +151,12 @@ class Sequences(Source):
 
     def __len__(self) -> int:
         return len(self._series)
+
+    def check_enough(self, cut: GanData, usual: int) -> None:
+        if not self._series.recordings:
+            super().check_enough(cut, usual)
+        else:
+            self._check_windows(cut, self._series.recordings, "rows" if self.rate is None else "steps")
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
         own = {"real": self._values[:, index]}
@@ -320,18 +335,36 @@ def _read(name: str, options: GanData, argument: str) -> Series:
         raise ValueError(f"{called[part]}:{said}") from error
 
 
+def _form_of(content: Mapping[str, Any]) -> Innovations | Whitening | None:
+    """That which data.json keeps."""
+    found = (each.from_json(content[name]) for name, each in _FORMS.items() if content.get(name))
+    return next(found, None)
+
+
+def _kept(folder: Path) -> Innovations | Whitening | None:
+    """The form that a run began with: what its model makes has no other. Raises ValueError."""
+    try:
+        return _form_of(config.read_json(folder / "data.json", "folder"))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'data.json'} does not describe data: {error}") from error
+
+
 def _fitted(series: Series, options: GanData) -> Innovations | Whitening | None:
+    values, lengths = series.values, series.lengths
+    if len(series) > FITTED:  # of sounds most windows share all but a step with the next
+        index = torch.linspace(0, len(series) - 1, FITTED, dtype=torch.float64).long()
+        values, lengths = values[:, index], None if lengths is None else lengths[index]
     if options.innovations:
         auto = options.forecasts == "auto"
         return Innovations.fit(
-            series.values,
-            series.lengths,
+            values,
+            lengths,
             least=series.low,
             most=series.high,
             curved=None if auto else False,
             dither=DITHER if auto else 0.0,
         )
-    return Whitening.fit(series.values, series.lengths) if options.whiten else None
+    return Whitening.fit(values, lengths) if options.whiten else None
 
 
 def _measured(count: int, seed: int) -> Tensor:

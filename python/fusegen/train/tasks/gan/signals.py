@@ -27,6 +27,7 @@ SMALLEST = 0.01
 LEAST_SPREAD, LEAST_RECALL, REALISTIC = 0.5, 0.05, 0.25
 REPEATS, ALIKE, LONGEST, SHORTEST, WIDEST = 0.5, 0.8, 3, 4, 0.5
 SWINGS = 4
+LEARNT, GROWS = 0.9, 1.1
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,16 @@ class Diversity:
         return self.spread < LEAST_SPREAD or (self.recall < LEAST_RECALL and self.precision >= REALISTIC)
 
 
-def collapsed(evaluations: Sequence[Diversity], share: float) -> Signal | None:
+def learnt(untrained: float, measure: float) -> bool:
+    """Whether a measure, of which lower is better, is at least a tenth below that of before training."""
+    return measure <= LEARNT * untrained
+
+
+def collapsed(evaluations: Sequence[Diversity], share: float, learnt: bool = True) -> Signal | None:
     """From evaluations after the first step, the last at this share of all steps: diversity is low in the
-    last two, and either it was not before, or half of the steps are done.
+    last two, and either it was not before, or half of the steps are done. learnt: whether the generator
+    is better than an untrained one, which makes the same of every noise: one that never was and never had
+    any variety has not lost it, nor has one whose variety still grows, by a tenth from one to the next.
 
     Odena et al. 2017 (arXiv:1610.09585, section 4.2): two samples of a collapsed class are more alike than
     two of the data. Kynkäänniemi et al. 2019 (arXiv:1904.06991): recall falls where modes are lost, whatever
@@ -103,9 +111,10 @@ def collapsed(evaluations: Sequence[Diversity], share: float) -> Signal | None:
     """
     if len(evaluations) < 2 or not all(each.low for each in evaluations[-2:]):
         return None
-    if share < 0.5 and all(each.low for each in evaluations):
+    before, now = evaluations[-2:]
+    grows = before.spread < LEAST_SPREAD and now.spread > GROWS * before.spread
+    if (share < 0.5 or not learnt or grows) and all(each.low for each in evaluations):
         return None  # not yet learnt
-    now = evaluations[-1]
     if now.spread < LEAST_SPREAD:
         what = f"two samples are {now.spread:.2f} as far apart as two of the data (Odena et al. 2017)"
     else:

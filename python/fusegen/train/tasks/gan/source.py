@@ -17,8 +17,9 @@ from ....data._optional import needed
 from ....models import GAN
 from ....models.latent import arcs
 from ... import files
+from ..batch import check_batch
 from .moments import Moments
-from .options import GanMeasuring, GanModel, GanSampling
+from .options import GanData, GanMeasuring, GanModel, GanSampling
 
 _AT_ONCE = 500  # samples drawn in one pass
 
@@ -53,6 +54,24 @@ class Source(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """How many samples there are."""
+
+    def check_enough(self, cut: GanData, usual: int) -> None:
+        """Raises ValueError where a batch is larger than what there is. usual: one that nobody asked for."""
+        check_batch(cut.batch, usual, len(self), self.unit)
+
+    def _check_windows(self, cut: GanData, recordings: Sequence[int], unit: str) -> None:
+        """The same of windows. recordings: how long they are, in `unit`."""
+        if cut.batch <= len(self):
+            return
+        longest, one = max(recordings), len(recordings) == 1
+        whose = f"the {unit} of {self.name}" if one else f"the {unit} of the longest recording in {self.name}"
+        if longest < cut.length:
+            raise ValueError(f"length: expected at most {longest}, {whose}, got {cut.length}")
+        raise ValueError(
+            f"length: windows of {cut.length}, one every {cut.stride} (--stride), of the "
+            f"{sum(recordings)} {unit} of {self.name} are {len(self)}, and a step reads {cut.batch} "
+            "(--batch): expected a smaller --length, --stride or --batch"
+        )
 
     @abstractmethod
     def batch(self, index: Tensor) -> dict[str, Tensor]:

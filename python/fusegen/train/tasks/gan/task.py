@@ -18,7 +18,6 @@ from ...task import Losses, Task, Turn
 from ...watching.divergence import OF_SERIES, OF_TURNS, DivergenceWatch, Watches
 from ...watching.watch import Watch
 from ...workers import Shard
-from ..batch import check_batch
 from .idle import of_asking, of_training
 from .moments import Moments
 from .options import PRESETS, TEXTS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling, is_text
@@ -93,8 +92,9 @@ class GanTask(Task):
         source: Source
         if data:
             source = read_source(options.arch, cut, argument, folder)
-            usual = config.defaults(cls, {"arch": options.arch, "data": cut.data})["data"].batch
-            check_batch(cut.batch, usual, len(source), source.unit)
+            source.check_enough(
+                cut, config.defaults(cls, {"arch": options.arch, "data": cut.data})["data"].batch
+            )
             if folder and kept and not kept.exists():
                 source.keep(folder)
         elif folder is None or kept is None or not kept.exists():
@@ -210,6 +210,13 @@ class GanTask(Task):
         asked = {name: value for name, value in vars(how).items() if value is not None}
         self.source.told = self.measuring_part
         return self.source.measures(self.model, GanMeasuring(**{**own, **asked}), full=True)
+
+    def told_of(self, how: GanMeasuring) -> tuple[str, ...]:
+        if self.source.kind != "series":
+            return ()
+        own = self._cut.score_steps
+        other = "" if own == how.score_steps else f"; of {own} while it trained, which gives other scores"
+        return (f"scores are by networks of {how.score_steps} steps (--score-steps){other}",)
 
     def sample(self, how: GanSampling, model: GAN | None = None) -> dict[str, str | bytes]:
         """Images or series beside some of the data under ".png", sequences in the units of the data under

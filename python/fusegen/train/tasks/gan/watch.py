@@ -33,6 +33,7 @@ class GanWatch(Watch):
         self._early: list[float] = []  # of the generator's gradient, from the second window
         self._evaluations: list[list[float]] = []  # precision, recall, spread of each
         self._measures: list[float] = []
+        self._untrained: list[float] = []  # [the measure before the first step], once it is known
         self._standing: dict[str, str] = {}
         self._said: list[str] = []
         self._logged: list[str] = []
@@ -72,12 +73,14 @@ class GanWatch(Watch):
 
     def measured(self, step: int, measure: float, looked: Mapping[str, float]) -> None:
         if step == 0:  # of a model that has learnt nothing
+            self._untrained = [measure]
             return
         self._measures = [*self._measures, measure][-signals.SWINGS - 1 :]
         if looked:
             self._evaluations.append([looked[name] for name in ("precision", "recall", "spread")])
         found = [Diversity(*each) for each in self._evaluations]
-        self._judge(signals.collapsed(found, step / self._steps), signals.COLLAPSE)
+        learnt = not self._untrained or signals.learnt(self._untrained[0], measure)
+        self._judge(signals.collapsed(found, step / self._steps, learnt), signals.COLLAPSE)
 
     def _judge(self, found: Signal | None, name: str) -> None:
         if found is None:
@@ -113,6 +116,7 @@ class GanWatch(Watch):
             "early": list(self._early),
             "evaluations": [list(each) for each in self._evaluations],
             "measures": list(self._measures),
+            "untrained": list(self._untrained),
             "standing": dict(self._standing),
             "said": list(self._said),
             "logged": list(self._logged),
