@@ -408,3 +408,17 @@ def test_without_scikit_learn_the_page_says_so(run, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert "Nothing was probed: scikit-learn is needed" in explain(run).read_text(encoding="utf-8")
+
+
+def test_a_page_that_takes_long_says_where_it_is(monkeypatch, capsys):
+    from fusegen.inspect.page.html import Page
+    from fusegen.train.commands import explain as command
+
+    now = [0.0]
+    monkeypatch.setattr(command.time, "monotonic", lambda: now[0])
+    page = Page("a run")
+    page.begins = command._Progress()
+    page.section("Quick")
+    now[0] = 12.0
+    page.section("How it remembers")
+    assert capsys.readouterr().err == "fusegen explain: 12 s, now: How it remembers\n"
