@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -88,6 +89,11 @@ def measured(asked: Asked, by: str) -> Trained:
     finally:
         fusegen.set_backend(backend)
         del TASKS[PLAIN]
-    pairs = (line.rsplit("  ", 1) for line in said.getvalue().splitlines())
-    found = {name: float(value) for name, value in pairs if name != "step"}
-    return replace(done, last=found | {SECONDS: done.cpu_seconds})
+    return replace(done, last=measures_in(said.getvalue()) | {SECONDS: done.cpu_seconds})
+
+
+def measures_in(said: str) -> dict[str, float]:
+    """The measures that `fusegen evaluate` has written, a line each: "NAME  VALUE" or "NAME  VALUE  (lower is
+    better)"."""
+    found = re.finditer(r"^(\S.*?)  (\S+)(?:  \(.*\))?$", said, flags=re.MULTILINE)
+    return {name: float(value) for name, value in (each.groups() for each in found)}

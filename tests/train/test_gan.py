@@ -18,7 +18,7 @@ from fusegen.train.tasks import find_task
 from fusegen.train.tasks.gan.options import ARCHS, PRESETS, GanRun
 from fusegen.train.workers import Shard, Workers
 from gan_runs import KINDS, sections, train
-from learning.gan import PlainGan
+from learning.gan import PlainGan, measures_in
 from runs import equal
 from tolerances import TOLERANCE, near
 
@@ -58,13 +58,13 @@ def test_a_run_trains_measures_and_draws(tmp_path, places, capsys, kind):
     picture = tmp_path / "curves.png"
     assert main(["evaluate", str(folder), "--checkpoint", "last", "--curves", str(picture), *more]) == 0
     assert picture.read_bytes() == (folder / "curves.png").read_bytes()
-    measures = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
+    measures = measures_in(capsys.readouterr().out)
     if kind == "series":
-        scores = {name.split(" score")[0] for name in measures} - {"step"}
-        assert scores == {"discriminative", "predictive"} and len(measures) == 6
+        scores = {name.split(" score")[0] for name in measures}
+        assert scores == {"discriminative", "predictive"} and len(measures) == 5
     else:
         logged = [line for line in lines if FIRST[kind] in line][-1][FIRST[kind]]
-        near(float(measures[FIRST[kind]]), logged, "of the averaged weights", "printed")
+        near(measures[FIRST[kind]], logged, "of the averaged weights", "printed")
     assert out.read_bytes() and (kind != "text" or len(out.read_text().splitlines()) == 5)
 
 
@@ -219,8 +219,16 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
             ["--batch", "25"],
             "--batch: 25 is too large for these data: there are 24 images to learn",
         ),
-        ("series", ["--length", "59"], "of the 60 rows of {data} are 2, and a step reads 4 (--batch)"),
-        ("text", ["--length", "171"], "of the 173 characters to learn from of {data} are 3, and"),
+        (
+            "series",
+            ["--length", "59"],
+            "--batch: 4 is too large for these data: there are 2 windows of 59 steps (--length)",
+        ),
+        (
+            "text",
+            ["--length", "171"],
+            "there are 3 windows of 171 steps (--length), one every 1 (--stride), in the 173 characters",
+        ),
         ("mlp", ["--accumulate", "3"], "--batch: expected a multiple of 3 (processes x accumulate), got 4"),
         ("mlp", ["--conditional"], "--conditional: {data} has no classes"),
         ("mlp", ["--widths", "8,x"], "--widths: expected numbers of units with commas between"),
@@ -252,14 +260,22 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
         ("series", ["--no-innovations"], "--levels: only innovations add up to something"),
         ("series", ["--no-innovations", "--no-whiten"], "--residual: noise of deviation 1"),
         ("series", ["--approximate-r1", "-1"], "--approximate-r1: expected a number at least 0, got -1.0"),
-        ("series", ["--header", "no"], "--header: expected a table (.csv, .tsv) to read with it, got {data}"),
+        (
+            "series",
+            ["--header", "no"],
+            "--header: expected a table (.csv, .tsv, .csv.gz, .tsv.gz) to read with it, got {data}",
+        ),
         (
             "mlp",
             ["--delimiter", ";"],
-            "--delimiter: expected a table (.csv, .tsv) to read with it, got {data}",
+            "--delimiter: expected a table (.csv, .tsv, .csv.gz, .tsv.gz) to read with it, got {data}",
         ),
-        ("text", ["--decimal", ","], "--decimal: expected a table (.csv, .tsv) to read with it, got {data}"),
-        ("series", ["--data", "prices", "--decimal", ","], "--decimal: expected a table (.csv, .tsv)"),
+        (
+            "text",
+            ["--decimal", ","],
+            "--decimal: expected a table (.csv, .tsv, .csv.gz, .tsv.gz) to read with it, got {data}",
+        ),
+        ("series", ["--data", "prices", "--decimal", ","], "--decimal: expected a table (.csv, .tsv"),
         ("text", ["--length", "500"], "has 192 characters, 10 % of them held out, --length 500"),
         ("text", ["--held-out", "1"], "--held-out: expected a number at least 0 and below 1, got 1.0"),
         ("series", ["--data", "tones", "--stride", "2"], "--stride: tones are drawn one by one"),
@@ -313,8 +329,9 @@ def test_memory_that_runs_out_is_one_line(tmp_path, places, monkeypatch, capsys,
     monkeypatch.setattr(GanTask, method, too_large)
     capsys.readouterr()
     assert main([command, str(folder)]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith(f"fusegen {command}: error: not enough memory: ") and err.count("\n") == 1
+    *progress, last = capsys.readouterr().err.splitlines()
+    assert last.startswith(f"fusegen {command}: error: not enough memory: ")
+    assert all(line.startswith("  measuring") for line in progress)
 
 
 # ---- options ----------------------------------------------------------------------------------------

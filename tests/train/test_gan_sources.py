@@ -19,6 +19,7 @@ from fusegen.train.tasks.gan.source import between, draw
 from fusegen.train.tasks.gan.units import units_of
 from fusegen.train.workers import Shard
 from gan_runs import QUIET, SMALL, sections, train
+from learning.gan import measures_in
 from runs import equal
 from tolerances import agree
 
@@ -278,15 +279,15 @@ def test_judges_and_errors_are_measured_when_asked_for(tmp_path, places, capsys)
     assert train("series", places, folder, "--steps", 1) == 0
     capsys.readouterr()
     assert main(["evaluate", str(folder), "--score-steps", "2", "--judges", "2"]) == 0
-    measures = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
+    measures = measures_in(capsys.readouterr().out)
     for name in ("published judge", "wide judge"):
         for whose in ("", " of a Gaussian fit", " of the data"):
             for what in ("", ", deviation"):
-                assert 0 <= float(measures[f"discriminative score ({name}){whose}{what}"]) <= 0.8
+                assert 0 <= measures[f"discriminative score ({name}){whose}{what}"] <= 0.8
     assert {"marginal error", "cross-correlation error of a Gaussian fit"} <= measures.keys()
     assert not {"discriminative score", "marginal error of the data"} & measures.keys()
     assert main(["evaluate", str(folder), "--score-steps", "2", "--judges", "2", "--no-beside"]) == 0
-    alone = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
+    alone = measures_in(capsys.readouterr().out)
     others = (" of a Gaussian fit", " of the data")
     assert alone == {name: x for name, x in measures.items() if not any(other in name for other in others)}
 

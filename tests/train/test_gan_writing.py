@@ -13,6 +13,7 @@ from fusegen.train.tasks import find_task
 from fusegen.train.tasks.gan.options import PRESETS, GanData, GanMeasuring, GanModel
 from fusegen.train.tasks.gan.reading import read_source, revived
 from fusegen.train.tasks.gan.source import draw
+from learning.gan import measures_in
 
 pytest.importorskip("sacrebleu")
 pytest.importorskip("matplotlib")
@@ -38,10 +39,7 @@ def train(folder, data, *more):
 def measures(folder, capsys, *more):
     capsys.readouterr()
     assert main(["evaluate", str(folder), "--checkpoint", "last", *more]) == 0
-    return {
-        name: float(value)
-        for name, value in (line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines())
-    }
+    return measures_in(capsys.readouterr().out)
 
 
 # ---- text -------------------------------------------------------------------------------------------

@@ -53,6 +53,10 @@ class Turn:
     optimizer: Callable[[nn.Module, float], torch.optim.Optimizer] | None = None
 
 
+def nothing(what: str, done: int, parts: int) -> None:
+    """Says nothing of the part of a measure that comes next."""
+
+
 class Task(Protocol):
     """What is learnt, and from what. It holds nothing that training moves but the model's weights.
 
@@ -76,7 +80,7 @@ class Task(Protocol):
     notes: tuple[str, ...] = ()
     curves: ClassVar[bool] = False
     reads: tuple[int, str] | None = None
-    measuring_part: Callable[[str, int, int], None] = staticmethod(lambda what, done, parts: None)
+    measuring_part: Callable[[str, int, int], None] = staticmethod(nothing)
 
     model: nn.Module
 

@@ -16,7 +16,7 @@ import re
 import zlib
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -121,33 +121,14 @@ def read_table(
         cells, numbers = cells[1:], numbers[1:]
     if not len(cells) or (len(cells) == 1 and not headed and not np.isfinite(numbers).any()):
         raise ValueError(f"{argument}: {path} holds names but no values")
-    kept, left_out = [], []
-    for j, name in enumerate(names):
-        if headed and j == 0 and len(names) > 1 and unnamed and _counts(numbers[:, 0]):
-            left_out.append(f"{path}: column 1 has no name, and counts the rows from {numbers[0, 0]:g}")
-            continue
-        if np.isfinite(numbers[:, j]).any():
-            kept.append(j)
-            continue
-        shown = next((cell for cell in cells[:, j] if not _is_gap(cell)), "")
-        why = f"holds no numbers: {shown.strip()!r} and the like" if shown else "holds nothing but gaps"
-        left_out.append(f"{path}: column {name!r} {why}")
+    kept, left_out = _columns_of_numbers(names, cells, numbers, counted=headed and unnamed)
+    left_out = [f"{path}: {each}" for each in left_out]
     if not kept:
         raise ValueError(f"{argument}: {path}: no column holds numbers: {_briefly(left_out)}")
-    wrong = np.argwhere(~np.isfinite(numbers[:, kept]))
-    if len(wrong):
-        i, j = int(wrong[0, 0]), kept[int(wrong[0, 1])]
-        found = cells[i, j].strip()
-        came = repr(found) + (" (a gap)" if _is_gap(found) else "")
-        if not found:
+    if missing := _missing(names, cells, numbers, kept):
+        if missing.is_empty:
             _check_widths(text, asked, path, argument)
-        rows = len(set(wrong[:, 0].tolist()))
-        raise ValueError(
-            f"{argument}: {path}: column {names[j]!r}, row {i + 1} of values: "
-            f"expected a finite number, got {came}; fill in what is missing, or drop the "
-            + (f"{rows:,} rows that lack something" if rows > 1 else "row")
-            + f" of {len(cells):,}"
-        )
+        raise ValueError(f"{argument}: {path}: {missing.said}")
     notes = ["it is not UTF-8, and was read as Windows-1252"] if encoding == "cp1252" else []
     if asked != ",":
         notes.append(f"columns are parted by {_spoken(asked)}")
@@ -159,6 +140,46 @@ def read_table(
     if first and header is None:
         notes.append(f"the first row holds names, {first[0].strip()!r} among them")
     return Table(tuple(names[j] for j in kept), numbers[:, kept], tuple(left_out), tuple(notes))
+
+
+def _columns_of_numbers(
+    names: list[str], cells: Any, numbers: Any, *, counted: bool
+) -> tuple[list[int], list[str]]:
+    """Which columns hold numbers, and why each other one is left out. counted: whether a first column that
+    counts the rows is no feature."""
+    kept, left_out = [], []
+    for j, name in enumerate(names):
+        if counted and j == 0 and len(names) > 1 and _counts(numbers[:, 0]):
+            left_out.append(f"column 1 has no name, and counts the rows from {numbers[0, 0]:g}")
+        elif np.isfinite(numbers[:, j]).any():
+            kept.append(j)
+        else:
+            shown = next((cell for cell in cells[:, j] if not _is_gap(cell)), "")
+            why = f"holds no numbers: {shown.strip()!r} and the like" if shown else "holds nothing but gaps"
+            left_out.append(f"column {name!r} {why}")
+    return kept, left_out
+
+
+class _Missing(NamedTuple):
+    said: str
+    is_empty: bool  # whether nothing at all stands there
+
+
+def _missing(names: list[str], cells: Any, numbers: Any, kept: list[int]) -> _Missing | None:
+    """What is said of the first cell among numbers that is none; None where all are."""
+    wrong = np.argwhere(~np.isfinite(numbers[:, kept]))
+    if not len(wrong):
+        return None
+    i, j = int(wrong[0, 0]), kept[int(wrong[0, 1])]
+    found = cells[i, j].strip()
+    came = repr(found) + (" (a gap)" if _is_gap(found) else "")
+    rows = len(set(wrong[:, 0].tolist()))
+    which = f"{rows:,} rows that lack something" if rows > 1 else "row"
+    return _Missing(
+        f"column {names[j]!r}, row {i + 1} of values: expected a finite number, got {came}; fill in what is "
+        f"missing, or drop the {which} of {len(cells):,}",
+        not found,
+    )
 
 
 def read_text_column(

@@ -36,7 +36,8 @@ class Plane:
 
     name: of the module. key: (layer, direction). gates: their names. spans: which steps belong to which
     call. keeps: which gate says how long the layer holds its state, "f", "z" or "1 - z", None of an RNN.
-    ``record`` makes planes; asking for an array that was not recorded raises ValueError.
+    settle: called before anything is read, to work out what was only noted. ``record`` makes
+    planes; asking for an array that was not recorded raises ValueError.
     """
 
     def __init__(
@@ -145,7 +146,8 @@ class Module:
     the plane's own attributes are there too.
 
     name: the module's in its model, "" for the model itself. cell: "lstm", "gru" or "rnn". planes: by
-    (layer, direction). spans: which recorded steps belong to which call. Raises ValueError for a layer or
+    (layer, direction). spans: which recorded steps belong to which call. count: calls recorded. settle: as
+    of a plane. Raises ValueError for a layer or
     direction that was not recorded, and for a module that was not called.
     """
 

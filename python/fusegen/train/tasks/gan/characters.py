@@ -81,7 +81,7 @@ class Characters(Source):
         return (len(self.tokens) - self.steps) // self.stride + 1
 
     def check_enough(self, cut: GanData, usual: int) -> None:
-        self._check_windows(cut, [len(self.tokens)], f"{cut.tokens}s to learn from")
+        self._check_windows(cut, usual, [len(self.tokens)], f"{cut.tokens}s to learn from")
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
         return {"real": self.tokens[index * self.stride + torch.arange(self.steps)[:, None]].long()}

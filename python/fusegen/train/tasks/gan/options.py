@@ -15,7 +15,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "mlp": {},
     "dcgan": {
         "model": {"noise": 64},
-        "fit": {"steps": 4000, "penalty_every": 4},
+        "fit": {"steps": 5000, "penalty_every": 4},
         "run": {"evaluations": 5},
     },
     "recurrent": {

@@ -156,7 +156,7 @@ class Sequences(Source):
         if not self._series.recordings:
             super().check_enough(cut, usual)
         else:
-            self._check_windows(cut, self._series.recordings, "rows" if self.rate is None else "steps")
+            self._check_windows(cut, usual, self._series.recordings, "rows" if self.rate is None else "steps")
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
         own = {"real": self._values[:, index]}

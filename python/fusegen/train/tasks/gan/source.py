@@ -17,15 +17,12 @@ from ....data._optional import needed
 from ....models import GAN
 from ....models.latent import arcs
 from ... import files
+from ...task import nothing
 from ..batch import check_batch
 from .moments import Moments
 from .options import GanData, GanMeasuring, GanModel, GanSampling
 
 _AT_ONCE = 500  # samples drawn in one pass
-
-
-def nothing(what: str, done: int, parts: int) -> None:
-    """Says nothing of the part of a measure that comes next."""
 
 
 class Source(ABC):
@@ -59,19 +56,17 @@ class Source(ABC):
         """Raises ValueError where a batch is larger than what there is. usual: one that nobody asked for."""
         check_batch(cut.batch, usual, len(self), self.unit)
 
-    def _check_windows(self, cut: GanData, recordings: Sequence[int], unit: str) -> None:
+    def _check_windows(self, cut: GanData, usual: int, recordings: Sequence[int], unit: str) -> None:
         """The same of windows. recordings: how long they are, in `unit`."""
-        if cut.batch <= len(self):
-            return
         longest, one = max(recordings), len(recordings) == 1
         whose = f"the {unit} of {self.name}" if one else f"the {unit} of the longest recording in {self.name}"
         if longest < cut.length:
             raise ValueError(f"length: expected at most {longest}, {whose}, got {cut.length}")
-        raise ValueError(
-            f"length: windows of {cut.length}, one every {cut.stride} (--stride), of the "
-            f"{sum(recordings)} {unit} of {self.name} are {len(self)}, and a step reads {cut.batch} "
-            "(--batch): expected a smaller --length, --stride or --batch"
+        what = (
+            f"windows of {cut.length} steps (--length), one every {cut.stride} (--stride), in the "
+            f"{sum(recordings)} {unit} of {self.name}"
         )
+        check_batch(cut.batch, usual, len(self), what)
 
     @abstractmethod
     def batch(self, index: Tensor) -> dict[str, Tensor]:
