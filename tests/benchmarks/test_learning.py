@@ -69,7 +69,7 @@ def test_a_gan_stands_beside_the_same_in_plain_torch(tmp_path, monkeypatch):
 
     def command(argv):
         assert argv[-3:] == ["--judges", "2", "--no-beside"]
-        print("step  9\nof a Gaussian fit's  0.5")
+        print("step  9 of 10, last\nof a Gaussian fit's  0.5  (lower is better)\nthe end")
         return 0
 
     ran = []

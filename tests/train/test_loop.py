@@ -145,7 +145,10 @@ def test_killed_and_resumed_equals_never_killed_bit_for_bit(tmp_path, make, setu
 
 def test_the_average_of_the_weights_soon_forgets_the_untrained_ones():
     learner = Learner(
-        Autoencoder(), FitOptions(steps=20, lr=0.1), RunOptions(device="cpu", ema=0.5), Workers("cpu")
+        Autoencoder(),
+        FitOptions(steps=20, lr=0.1),
+        RunOptions(device="cpu", ema=0.5, ema_warm_up=True),
+        Workers("cpu"),
     )
     want = {}
     for step in range(20):

@@ -73,7 +73,8 @@ def test_a_gan_of_series_tells_what_it_measures(tmp_path, capsys, monkeypatch):
     assert "measuring discriminative score, part 1 of 10" in err
     assert "measuring predictive score of the data, part 10 of 10, about " in err
     lines = out.splitlines()
-    assert lines[1].startswith("discriminative score  0") and lines[1].endswith("  (lower is better)")
+    assert lines[:2] == ["step  1 of 1, best", "scores are by networks of 2 steps (--score-steps)"]
+    assert lines[2].startswith("discriminative score  0") and lines[2].endswith("  (lower is better)")
     assert [x for x in lines if x.startswith("predictive score of the data  ") and "better" not in x]
 
 

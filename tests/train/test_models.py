@@ -102,7 +102,7 @@ def task_of(name, source, **changed):
 def test_help_names_the_defaults_of_the_task(capsys):
     with pytest.raises(SystemExit):
         main(["train", "vae", "--help"])
-    assert "0: none (default: 0.995)" in " ".join(capsys.readouterr().out.split())
+    assert "0: no average (default: 0.995)" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -105,7 +105,7 @@ def shorten(path):
     ("arguments", "words"),
     [
         (["--prompt", ""], "--prompt: expected at least one character"),
-        (["--prompt", "€"], "--prompt: '€' has what is not in the vocabulary"),
+        (["--prompt", "€"], "--prompt: character '€' is not in this run's vocabulary; it has 'o', 't'"),
         (["--temperature", "-1"], "--temperature: expected a number at least 0"),
         (["--top-k", "9999"], "--top-k: expected an integer from 1 to"),
         (["--checkpoint", "3"], "there is no checkpoint of step 3 in"),

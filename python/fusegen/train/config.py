@@ -25,8 +25,14 @@ def classes(task: Any) -> dict[str, type[Options]]:
 
 def defaults(task: Any, given: Mapping[str, Any] | None = None) -> Sections:
     """The options of a task where nothing but `given`, by name, was asked for (and is not yet set)."""
-    presets = task.presets(given or {})
+    presets = _presets(task, given or {})
     return {name: each(**presets.get(name, {})) for name, each in classes(task).items()}
+
+
+def _presets(task: Any, given: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Those of a task, and what every new run has, where runs that were begun before have it not."""
+    found = task.presets(given)
+    return {**found, "run": {"ema_warm_up": True, **found.get("run", {})}}
 
 
 def placed(sections: Sections) -> Sections:
@@ -69,7 +75,7 @@ def from_json(
     flat = {
         key: value for each in content.values() if isinstance(each, Mapping) for key, value in each.items()
     }
-    presets = {} if "id" in content else task.presets({**flat, **(given or {})})
+    presets = {} if "id" in content else _presets(task, {**flat, **(given or {})})
     for name, cls in known.items():
         own = content.get(name, {})
         if not isinstance(own, Mapping):
@@ -98,6 +104,8 @@ def check_idle(task: Any, sections: Sections, asked: Iterable[str]) -> None:
     idle = dict(task.idle(sections))
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         idle["timeout"] = "this process is alone, and waits for no other; torchrun starts several"
+    if not sections["run"].ema:
+        idle["ema_warm_up"] = "--ema 0 keeps no average"
     for name in asked:
         if name in idle:
             raise ValueError(f"{name}: it would change nothing: {idle[name]}")

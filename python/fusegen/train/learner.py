@@ -2,13 +2,13 @@
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .._modes import Average
 from .checkpoint import CheckpointError, fill
@@ -54,13 +54,18 @@ class Learner:
         self._scaler = torch.amp.GradScaler(workers.device.type, enabled=setup.precision == "float16")
         self._average = None
         if setup.ema:
-            average = Average(setup.ema)
-            # The steps done are its number of updates; its own count would have to be read from the device.
-            moves = lambda averages, now, _: average(averages, now, self.done)
-            self._average = AveragedModel(task.model, multi_avg_fn=moves, use_buffers=True)
+            self._average = AveragedModel(task.model, multi_avg_fn=self._averaging(setup), use_buffers=True)
         if workers.count > 1:
             # The weights are the first process's (DDP sends them); noise must not be the same everywhere.
             seed_all(options.seed + workers.rank)
+
+    def _averaging(self, setup: RunOptions) -> Callable[..., None]:
+        """How the average follows the weights."""
+        if not setup.ema_warm_up:
+            return get_ema_multi_avg_fn(setup.ema)
+        average = Average(setup.ema)
+        # The steps done are its number of updates; its own count would have to be read from the device.
+        return lambda averages, now, _: average(averages, now, self.done)
 
     @property
     def measured(self) -> nn.Module:

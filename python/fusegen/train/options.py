@@ -81,6 +81,11 @@ class RunOptions(Options):
         most=1,
         open_above=True,
     )
+    ema_warm_up: bool = option(
+        False,
+        "--ema: let the average forget the untrained weights soon: after t steps its decay is at most "
+        "(1 + t) / (10 + t)",
+    )
     evaluations: int = option(
         10, "how often to measure on held-out data, evenly spread, besides once at the start", least=1
     )

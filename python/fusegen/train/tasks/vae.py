@@ -77,12 +77,12 @@ class VAEData(Options):
     binarise: str | None = option(
         None,
         "pixels as 0 and 1: half: 1 from 0.5 on; draw: at random in each step, the pixel being the "
-        "probability of 1; none: as they are (default: half; none for a Gaussian)",
+        "probability of 1; none: as they are; by default half, and none for a Gaussian",
         ("none", "half", "draw"),
     )
     held_out: float | None = option(
         None,
-        "share of the images that is kept for measuring (default: the published test split of MNIST and "
+        "share of the images that is kept for measuring (by default the published test split of MNIST and "
         "CIFAR, else 0.2)",
         least=0,
         most=1,
@@ -282,7 +282,7 @@ class VAETask(Task):
                 None if labels is None else torch.arange(count, device=like.device) % len(examples.classes)
             )
             generator = torch.Generator().manual_seed(how.seed)
-            panels["how many samples of the prior"] = model.sample(count, asked, generator=generator)
+            panels["samples of the prior"] = model.sample(count, asked, generator=generator)
         if how.what in ("all", "reconstruction"):
             name = "held-out images, and what comes back"
             panels[name] = torch.cat([flat, model.reconstruct(flat, labels)])
