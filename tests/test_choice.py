@@ -173,7 +173,8 @@ def test_a_step_left_to_torch_is_the_same_step(penalty, auto):
         assert out.path == path
         outs.append(out)
         grads.append(torch.autograd.grad(out.loss, [*D.parameters(), real, fake]))
-    assert outs[0].reason == "torch measured faster at this size (made-up.csv)"
+    why = "PyTorch measured faster at this size (made-up.csv); set_backend('fused') runs the kernels anyway"
+    assert outs[0].reason == why
     agree(grads[0], grads[1])
     for name in ("loss", "penalty", "real_logits", "fake_logits"):
         agree(getattr(outs[0], name), getattr(outs[1], name))

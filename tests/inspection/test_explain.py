@@ -39,7 +39,7 @@ KINDS = {
     "an RNN of numbers": ("text", f"{TEXT} --cell rnn --data numbers.npy"),
     "images": ("vae", "--latent 3 --hidden 8 --batch 8 --importance 2 --data images.npy"),
     "sentences": ("seqvae", f"{SEQUENCES} --latent 3 --importance 0 --data lines.txt"),
-    "a decoder alone": ("seqvae", f"{SEQUENCES} --latent 0 --importance 0 --data lines.txt"),
+    "a decoder alone": ("seqvae", f"{SEQUENCES} --latent 0 --data lines.txt"),
     "pairs": ("seq2seq", f"{SEQUENCES} --data pairs.tsv"),
     "a GAN of images": (
         "gan",

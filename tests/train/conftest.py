@@ -1,10 +1,20 @@
 """What runs are trained on, a run that is over, and the figures that are made."""
 
+import signal
+
 import numpy as np
 import pytest
 from fusegen import drawing
 from fusegen.cli import main
 from runs import QUIET, SHAPE, STORY
+
+
+@pytest.fixture(autouse=True)
+def hangups_arrive():
+    """SIGHUP is not ignored, as it is by all that was begun with nohup: runs would leave that so."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def run(parsed: argparse.Namespace) -> int:
         return refuse(parsed, f"not enough memory: {error}")
     print(path)
     if worse := run.not_improved(find_task(run.task_name).better):
-        print(worse)
+        print(f"fusegen explain: {worse}", file=sys.stderr)
     if given.open and not _opened(path):
         print(f"fusegen explain: no browser can be opened here; open {path} in one", file=sys.stderr)
     return 0
