@@ -104,7 +104,7 @@ def check_idle(task: Any, sections: Sections, asked: Iterable[str]) -> None:
     idle = dict(task.idle(sections))
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         idle["timeout"] = "this process is alone, and waits for no other; torchrun starts several"
-    if not sections["run"].ema:
+    if "run" in sections and not sections["run"].ema:  # the demo has none
         idle["ema_warm_up"] = "--ema 0 keeps no average"
     for name in asked:
         if name in idle:
