@@ -23,7 +23,7 @@ from learning.gan import gan
 from learning.int8 import int8
 from learning.processes import processes
 from learning.seq2seq import seq2seq, translation
-from learning.series import sounds, sweep
+from learning.series import WAYS, sounds, sweep
 from learning.text import draw, text
 from learning.vae import seqvae, vae
 from learning.writing import writing
@@ -53,6 +53,10 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
         "--judges", type=int, default=0, help="gan of series, sounds, sweep: so many of each kind of judge"
     )
     parser.add_argument(
+        "--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY",
+        help=f"sweep: these alone, of {', '.join(WAYS)} (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
         "--no-beside",
         dest="beside",
         action="store_false",
@@ -64,6 +68,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
         ("--by", asked.by != "both", ("gan",)),
         ("--no-beside", not asked.beside, ("gan",)),
         ("--judges", asked.judges, ("gan", "sounds", "sweep")),
+        ("--ways", asked.ways != list(WAYS), ("sweep",)),
         ("--picture", asked.picture, ("text",)),
     ):
         if given and asked.bar not in bars:
@@ -87,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
                 by=asked.by,
                 judges=asked.judges,
                 beside=asked.beside,
+                ways=tuple(asked.ways),
             )
             for figure in BARS[asked.bar](this):  # a long sweep that is stopped has left what it found
                 add([asdict(figure)])

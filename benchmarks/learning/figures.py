@@ -14,7 +14,8 @@ from fusegen.train.run import Run, read_log
 @dataclass(frozen=True)
 class Asked:
     """One run of a bar. flags: of `fusegen train`, in place of its defaults; by: who trains a GAN; judges: of
-    the series that it draws, so many of each kind; beside: whether what a GAN is held against is measured."""
+    the series that it draws, so many of each kind; beside: whether what a GAN is held against is measured;
+    ways: those that a sweep tries, () for all."""
 
     bar: str
     seed: int
@@ -23,6 +24,7 @@ class Asked:
     by: str = "both"
     judges: int = 0
     beside: bool = True
+    ways: tuple[str, ...] = ()
 
 
 @dataclass

@@ -46,10 +46,10 @@ def sounds(asked: Asked) -> Iterator[Figure]:
 
 def sweep(asked: Asked) -> Iterator[Figure]:
     """Ways to train a recurrent GAN of series, by so many --judges each; the losing ones too."""
-    for way, flags in WAYS.items():
+    for way in asked.ways or WAYS:
         for series, own in SERIES.items():
             folder = asked.folder / f"{series}-{way.replace(' ', '-')}"
-            every = (*RECURRENT, "--data", series, *own, *flags, *asked.flags)
+            every = (*RECURRENT, "--data", series, *own, *WAYS[way], *asked.flags)
             done = measured(replace(asked, folder=folder, flags=every, beside=False), "fusegen")
             for measure in done.last:
                 yield done.figure(measure, f"sweep, {series}, {way}")

@@ -43,6 +43,8 @@ def test_a_bar_is_run_from_each_seed_and_its_figures_are_rows(tmp_path, monkeypa
         (["vae", "--by", "torch"], "--by: expected the bar gan, got vae"),
         (["sounds", "--no-beside"], "--no-beside: expected the bar gan, got sounds"),
         (["writing", "--judges", "2"], "--judges: expected the bar gan or sounds or sweep, got writing"),
+        (["sounds", "--ways", "defaults"], "--ways: expected the bar sweep, got sounds"),
+        (["sweep", "--ways", "luck"], "--ways: invalid choice: 'luck'"),
         (["gan", "--picture", "x.png"], "--picture: expected the bar text, got gan"),
         (["rnn"], "invalid choice: 'rnn'"),
     ],
@@ -153,6 +155,13 @@ def test_a_sweep_has_a_run_for_each_way_and_keeps_them_apart(tmp_path, monkeypat
     assert len(ran) == len(figures) == len(series.SERIES) * len(series.WAYS)
     assert len({f.bar for f in figures}) == len(figures) and figures[0].bar == "sweep, sines, untrained"
     assert all(flags[-2:] == ("--evaluations", "2") for flags in ran.values())
+
+
+def test_a_sweep_of_two_ways_in_the_order_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(series, "measured", lambda asked, by: trained(asked, marginal=0.5))
+    figures = list(series.sweep(Asked("sweep", 0, tmp_path, ways=("no moments", "untrained"))))
+    ways = [f.bar.split(", ")[2] for f in figures]
+    assert ways == ["no moments"] * len(series.SERIES) + ["untrained"] * len(series.SERIES)
 
 
 @pytest.mark.parametrize("way", series.WAYS)
