@@ -2,8 +2,9 @@
 
 Pictures of measurements come from the committed rows, those of what a model draws from runs of recipes/. A
 run is looked for in RUNS/RECIPE and trained there first, or gone on with, where it is not done: from a minute
-to a quarter of an hour each, on one thread. TRAINED says of each picture the recipe and the flags of `fusegen
-sample`. The same runs and the same matplotlib give the same bytes.
+to a quarter of an hour each, on one thread. A run whose options are not the recipe's any more is refused.
+TRAINED says of each picture the recipe and the flags of `fusegen sample`. The same runs and the same
+matplotlib give the same bytes.
 
 Exit status: 0 done; 1 a run failed; 2 wrong arguments.
 """
@@ -20,7 +21,9 @@ import torch
 
 import report
 from fusegen.cli import main as fusegen
+from fusegen.train.config import flat, from_json, read_json
 from fusegen.train.run import Run
+from fusegen.train.tasks import find_task
 from harness import machine, record
 from learning import text
 from learning.figures import Figure
@@ -60,11 +63,19 @@ def pictures() -> dict[str, Callable[[Path, Path], None]]:
 
 
 def trained(recipe: str, runs: Path) -> Run:
-    """The finished run of a recipe. Raises SystemExit where training fails."""
+    """The finished run of a recipe. Raises SystemExit where training fails, or where a run is there that has
+    other options than the recipe."""
     config, folder = ROOT / f"recipes/{recipe}.json", runs / recipe
     task = recipe.partition("-")[0]
     arguments = ["train", task, "--config", str(config), "--folder", str(folder), "--resume"]
     run = Run.open(folder) if (folder / "config.json").exists() else None
+    if run:
+        wanted = flat(from_json(find_task(task, "recipe"), read_json(config, "recipe"), str(config)))
+        own = flat(run.sections)
+        if changed := ", ".join(sorted(name for name in wanted if wanted[name] != own[name])):
+            raise SystemExit(
+                f"{folder} was trained with other options than {config} has ({changed}): remove it"
+            )
     steps = run.checkpoints.steps() if run else []
     if not run or not steps or steps[-1] < run.sections["fit"].steps:
         print(f"training {recipe}", flush=True)

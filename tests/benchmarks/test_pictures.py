@@ -67,6 +67,11 @@ def test_a_run_is_trained_where_it_is_missing_and_gone_on_with_where_it_is_not_d
     before = (tmp_path / "out/a/b.png").read_bytes()
     assert pictures.main(asked) == 0 and calls == ["train", "sample", "sample"]
     assert (tmp_path / "out/a/b.png").read_bytes() == before
+    small["fit"]["lr"], small["model"]["noise"] = 0.5, 7
+    recipe.write_text(json.dumps(small))
+    with pytest.raises(SystemExit, match=r"other options than .*gan-small.json has \(lr, noise\): remove it"):
+        pictures.main(asked)
+    assert (tmp_path / "out/a/b.png").read_bytes() == before
 
 
 def test_an_unknown_picture_is_refused(capsys):
