@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from fusegen.data import Innovations, sines
+from fusegen.data import Innovations, sines, tones
 from fusegen.data.curved import Curved
-from fusegen.metrics import series_errors
+from fusegen.metrics import log_spectral_distance, series_errors
 from tolerances import agree
 
 T, N = 12, 400
@@ -151,6 +151,24 @@ def test_products_foretell_sines_and_noise_is_then_almost_as_they_are():
 @pytest.mark.parametrize("x", [wandering(), torch.randn(T, 60, 3, generator=seeded())], ids=["walk", "noise"])
 def test_products_that_help_little_are_left_out(x):
     assert not Innovations.fit(x).curved
+
+
+def test_forecasts_of_sounds_lean_on_what_is_small_and_noise_then_has_their_spectrum():
+    x = tones(64, count=1500).values
+    plain, own = (Innovations.fit(x, floor=floor, curved=None, dither=1e-3) for floor in (0.005, None))
+    fine = Innovations.fit(x, floor=0.001, curved=False, dither=1e-3)
+    assert all(map(torch.equal, own.coefficients, fine.coefficients)) and not own.curved
+    noise = torch.randn(64, 1500, 1, generator=seeded(1))
+    distances = [log_spectral_distance(x, form.inverse(noise)) for form in (plain, own)]
+    assert distances[1] < 0.5 * distances[0]
+
+
+@pytest.mark.parametrize(
+    "x", [wandering(), torch.randn(T, 60, 3, generator=seeded()), swinging()], ids=["walk", "noise", "sines"]
+)
+def test_forecasts_lean_on_nothing_small_where_that_helps_little_or_products_are_there(x):
+    own, usual = (Innovations.fit(x, floor=floor) for floor in (None, 0.005))
+    assert all(map(torch.equal, own.coefficients, usual.coefficients))
 
 
 @pytest.mark.parametrize("lengths", [None, torch.arange(N) % T + 1], ids=["full", "ragged"])

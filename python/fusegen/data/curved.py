@@ -13,7 +13,7 @@ from torch import Tensor
 
 LEADING = 3  # principal components of a channel's own past, at most
 BOUND = 3.0  # deviations beyond which a component counts as this much: products do not run away
-GAINS = 0.9  # held-out errors have to fall to so much of those of a linear forecast
+GAINS = 0.9  # held-out errors have to fall to so much of those of the usual forecast
 
 
 @dataclass(frozen=True)

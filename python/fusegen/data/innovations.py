@@ -15,6 +15,7 @@ from .whitening import within
 
 LOGS = 4.0  # a positive feature whose largest value is so many times its least is learnt as its logarithm
 FLOOR = 0.005  # of a feature's deviation: forecasts lean on nothing that is smaller
+FINE = 0.001  # in its place, where forecasts that lean on smaller things foretell better
 PRODUCTS = 10  # times that floor, for products: what they add to must not run away
 LEAST = 1e-4  # of a feature's deviation: what is smaller is not made larger
 DITHER = 1e-3  # of a feature's deviation: noise that hides what is too small to matter
@@ -69,20 +70,23 @@ class Innovations:
         *,
         least: Tensor | None = None,
         most: Tensor | None = None,
-        floor: float = FLOOR,
+        floor: float | None = FLOOR,
         curved: bool | None = None,
         dither: float = 0.0,
     ) -> Innovations:
         """Of sequences [T, N, F] in [-1, 1]; lengths [N], what lies past them is not looked at. least, most:
         [F], what -1 and 1 stand for; without them no feature is learnt as its logarithm. curved: whether
         products foretell a step too; None: where they lower the errors of the last fifth of the sequences,
-        fitted to the others, by a tenth.
+        fitted to the others, by a tenth. floor: a ridge, in deviations: forecasts lean on nothing that is
+        smaller; None: 0.001 in place of 0.005 where there are no products and that lowers the same errors by
+        a tenth, as it does for sounds, whose steps follow almost wholly from those before.
 
         Raises ValueError for an empty tensor, another shape, or values that do not vary.
         """
         if values.dim() != 3 or 0 in values.shape:
             raise ValueError(f"values: expected shape [T, N, F], got {list(values.shape)}")
-        number("floor", floor, 0, open_below=True)
+        if floor is not None:
+            floor = number("floor", floor, 0, open_below=True)
         dither = number("dither", dither, 0)
         shift = _shift(values.shape[2], least, most)
         u, inside = _straight(values, shift), within(values, lengths)
@@ -95,8 +99,12 @@ class Innovations:
         v = (u - mean) / scale
         kept, spread = _independent(torch.where(varies, v[inside], 0.0))
         v = _dithered(v[..., kept], dither)
+        K, usual = len(kept), floor or FLOOR
         if curved is None:
-            curved = _is_curved(v, inside, floor**2)
+            curved = _foretells_better(v, inside, (K, usual**2), (0, usual**2))
+        if floor is None:
+            fine = not curved and _foretells_better(v, inside, (0, FINE**2), (0, FLOOR**2))
+            floor = FINE if fine else FLOOR
         found = list(_regressions(v, inside, floor**2, curved))
         coefficients, constants, factors = zip(*(each[:3] for each in found), strict=True)
         own = cls(
@@ -357,10 +365,14 @@ def _regression(x: Tensor, y: Tensor, K: int, noise: float) -> tuple[Tensor, Ten
     return linear, solved[-1], None if curved is None else replace(curved, weights=bending)
 
 
-def _is_curved(v: Tensor, inside: Tensor, noise: float) -> bool:
-    """Whether products lower the squared errors of the last fifth of the sequences, fitted to the others: in
-    the geometric mean over steps and channels."""
-    K, fifth = v.shape[2], v.shape[1] // 5
+_Way = tuple[int, float]
+
+
+def _foretells_better(v: Tensor, inside: Tensor, way: _Way, usual: _Way) -> bool:
+    """Whether the squared errors of the last fifth of the sequences, fitted to the others, are lower by a
+    tenth one way than the usual one: in the geometric mean over steps and channels. A way: the channels whose
+    products foretell too (0: none), and the noise of `_regression`."""
+    fifth = v.shape[1] // 5
     if not fifth:
         return False
     gains = []
@@ -370,11 +382,11 @@ def _is_curved(v: Tensor, inside: Tensor, noise: float) -> bool:
     for (t, x, y), (_, held, truth) in zip(seen, unseen, strict=False):
         if t:
             errors = []
-            for width in (0, K):
-                coefficients, constant, curved = _regression(x, y, width, noise)
+            for channels, noise in (way, usual):
+                coefficients, constant, curved = _regression(x, y, channels, noise)
                 left = truth - held @ coefficients - constant - (0.0 if curved is None else curved(held))
                 errors.append(left.square().mean(0) + LEAST**2)
-            gains.append((errors[1] / errors[0]).log())
+            gains.append((errors[0] / errors[1]).log())
     return bool(gains) and torch.stack(gains).mean().exp().item() < GAINS
 
 

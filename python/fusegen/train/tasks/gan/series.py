@@ -13,7 +13,7 @@ from .... import data as sources
 from .... import drawing
 from ....data import Innovations, Series, Whitening
 from ....data.files import sound
-from ....data.innovations import DITHER
+from ....data.innovations import DITHER, FLOOR
 from ....metrics import (
     AutoregressiveFit,
     GaussianFit,
@@ -361,6 +361,7 @@ def _fitted(series: Series, options: GanData) -> Innovations | Whitening | None:
             lengths,
             least=series.low,
             most=series.high,
+            floor=None if auto else FLOOR,
             curved=None if auto else False,
             dither=DITHER if auto else 0.0,
         )
