@@ -357,6 +357,20 @@ def test_each_arch_brings_its_defaults_and_flags_override_them(tmp_path, capsys,
     assert read["fit"] == {**content["fit"], "steps": 9} and read["model"] == content["model"]
 
 
+@pytest.mark.parametrize(
+    ("given", "widths"),
+    [
+        ({}, "256,256"),
+        ({"conditional": True}, "512,512"),
+        ({"conditional": False}, "256,256"),
+        ({"arch": "mlp", "conditional": True}, "512,512"),
+        ({"arch": "dcgan", "conditional": True}, "256,256"),
+    ],
+)
+def test_the_discriminator_of_a_conditional_mlp_is_wider(given, widths):
+    assert config.defaults(find_task("gan"), given)["model"].critic_widths == widths
+
+
 def test_presets_name_options_that_there_are():
     for preset in PRESETS.values():
         for section, values in preset.items():

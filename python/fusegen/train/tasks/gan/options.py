@@ -9,10 +9,11 @@ from ...options import FitOptions, Options, RunOptions, option
 ARCHS = ("mlp", "dcgan", "recurrent")
 TEXTS = ("pydocs",)  # by name; other texts are files
 
-# What is not as in the classes below, which are mlp's: by arch, section and name; of text, what is not as in
-# recurrent's.
+# What is not as in the classes below, which are mlp's: by arch, section and name; of a conditional mlp and of
+# text, what is not as in mlp's and in recurrent's.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "mlp": {},
+    "conditional": {"model": {"critic_widths": "512,512"}},
     "dcgan": {
         "model": {"noise": 64},
         "fit": {"steps": 5000, "penalty_every": 4},

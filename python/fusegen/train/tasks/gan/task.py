@@ -20,7 +20,18 @@ from ...watching.watch import Watch
 from ...workers import Shard
 from .idle import of_asking, of_training
 from .moments import Moments
-from .options import PRESETS, TEXTS, GanData, GanFit, GanMeasuring, GanModel, GanRun, GanSampling, is_text
+from .options import (
+    ARCHS,
+    PRESETS,
+    TEXTS,
+    GanData,
+    GanFit,
+    GanMeasuring,
+    GanModel,
+    GanRun,
+    GanSampling,
+    is_text,
+)
 from .reading import kind_of, name_of, read_source, revived
 from .source import Source
 from .watch import GanWatch
@@ -68,16 +79,23 @@ class GanTask(Task):
 
     @classmethod
     def presets(cls, given: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-        arch, name = given.get("arch"), given.get("data")
-        own = PRESETS.get(arch, {}) if isinstance(arch, str) else {}
-        if arch != "recurrent" or not isinstance(name, str) or not is_text(name):
-            return own
-        return {section: {**own.get(section, {}), **PRESETS["text"].get(section, {})} for section in own}
+        arch, name = given.get("arch", ARCHS[0]), given.get("data")
+        kinds = [arch] if isinstance(arch, str) else []
+        if arch == "mlp" and given.get("conditional") is True:
+            kinds.append("conditional")
+        if arch == "recurrent" and isinstance(name, str) and is_text(name):
+            kinds.append("text")
+        found: dict[str, dict[str, Any]] = {}
+        for kind in kinds:
+            for section, own in PRESETS.get(kind, {}).items():
+                found.setdefault(section, {}).update(own)
+        return found
 
     @classmethod
     def variants(cls) -> Mapping[str, Mapping[str, Any]]:
         return {
             "": {},
+            "conditional": {"conditional": True},
             "dcgan": {"arch": "dcgan"},
             "series": {"arch": "recurrent"},
             "text": {"arch": "recurrent", "data": TEXTS[0]},
