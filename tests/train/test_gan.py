@@ -180,6 +180,19 @@ def test_the_generator_warms_up_by_likelihood_alone(tmp_path, places):
         assert [("surprise" in line) for line in lines] == [True, True, weight > 0, weight > 0]
 
 
+@pytest.mark.parametrize("kind", ["series", "text"])
+def test_a_run_says_in_which_steps_the_discriminator_teaches_nothing(tmp_path, places, capsys, kind):
+    for warm_up, said in (
+        (3, "learns    by likelihood in the first 3 steps, then from the discriminator too\n"),
+        (4, "learns    the discriminator teaches the generator in none of the 4 steps: --warm-up is 4; give"),
+        (0, None),
+    ):
+        more = ["--steps", 4, "--warm-up", warm_up]
+        assert train(kind, places, tmp_path / f"{warm_up}", *more) == 0
+        found = capsys.readouterr().out
+        assert ("learns " not in found) if said is None else (said in found)
+
+
 # ---- what goes wrong --------------------------------------------------------------------------------
 
 

@@ -59,6 +59,7 @@ class GanTask(Task):
         self._warm_up = fit.warm_up if isinstance(model, RecurrentGAN) and model.foretells else 0
         if fit.moments and source.kind != "series":
             raise ValueError(f"moments: series have them, and {source.name} has {source.kind}")
+        self.learns = _stages(self._warm_up, fit.steps)
         self._step = 0
 
     @cached_property
@@ -230,6 +231,18 @@ class GanTask(Task):
 
     def fingerprint(self) -> str:
         return self.source.fingerprint()
+
+
+def _stages(warm_up: int, steps: int) -> tuple[str, ...]:
+    """What is to be said of the steps in which the generator learns by likelihood."""
+    if warm_up >= steps:
+        return (
+            f"the discriminator teaches the generator in none of the {steps} steps: --warm-up is {warm_up}; "
+            "give a lower one to a short run",
+        )
+    return (
+        (f"by likelihood in the first {warm_up} steps, then from the discriminator too",) if warm_up else ()
+    )
 
 
 def _augmentation(policy: str | None, source: Source) -> DiffAugment | None:
