@@ -117,7 +117,14 @@ class GanTask(Task):
         return of_asking(self.source.kind, how)
 
     def data(self, shard: Shard) -> "GanBatches":
-        rows = Shuffled(len(self.source), self._cut.batch, self._fit.seed, shard.of(self._cut.batch))
+        part = shard.of(self._cut.batch)
+        if self._fit.moments and part.stop - part.start < 2:
+            parts = f"each of {shard.count} parts (processes x accumulate) of " if shard.count > 1 else ""
+            raise ValueError(
+                f"batch: expected at least {2 * shard.count}, for --moments compares two halves of {parts}a "
+                f"batch, got {self._cut.batch}; or give --moments 0"
+            )
+        rows = Shuffled(len(self.source), self._cut.batch, self._fit.seed, part)
         return GanBatches(self.source, rows)
 
     def watch(self, *, stop_when_diverged: bool = False) -> Watch:
