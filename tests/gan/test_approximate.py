@@ -6,7 +6,15 @@ import fusegen
 import pytest
 import torch
 from fusegen import losses
-from fusegen.gan import DiscriminatorStep, GanOptions, HeldLabels, Optimizers, discriminator_step, gan_step
+from fusegen.gan import (
+    DiscriminatorStep,
+    GanOptions,
+    HeldLabels,
+    Optimizers,
+    Projection,
+    discriminator_step,
+    gan_step,
+)
 from fusegen.models import DCGAN, MLPGAN, RecurrentGAN
 from gan_networks import PATHS, batch_norm, conv, dense, samples
 from hypothesis import given, settings
@@ -241,6 +249,51 @@ def test_conditions_in_a_program():
     compare(D, (8,), nr=4, nf=4, counted=(1, 5), paths=("closed_form",), plain=D.D, **options)
 
 
+class Labelled(nn.Module):
+    """Takes labels, in a forward of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.classes = nn.Linear(4, 1), nn.Embedding(3, 4)
+
+    def forward(self, x, labels):
+        return self.net(torch.tanh(x + self.classes(labels)))
+
+
+def head():
+    return Projection(nn.Sequential(nn.Linear(4, 5), nn.Tanh()), 5, 3)
+
+
+LABELLED = {
+    "a forward of its own": (Labelled, "auto", "autograd"),
+    "a projection": (head, "torch", "autograd"),
+    "in closed form": (head, "fused", "closed_form"),
+}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+@pytest.mark.parametrize("penalties", [["r1"], ["r2"], ["r1", "r2"]], ids=" and ".join)
+def test_mixed_samples_have_the_labels_of_their_pairs_beside_noise(name, penalties):
+    """A D that takes labels, which stand twice where noise stands behind the samples."""
+    make, backend, path = LABELLED[name]
+    D, labels = make().double(), torch.tensor([2, 0, 1, 1, 2])
+    twin, (real, fake) = copy.deepcopy(D), (samples((4,), 5, 0) for _ in range(2))
+    weights = {"gp": 3.0, **dict.fromkeys(penalties, 2.0)}
+    noise = {f"approximate_{name}": 0.1 for name in penalties}
+    fusegen.set_backend(backend)
+    out = discriminator_step(D, real, fake, labels=labels, generator=seeded(), **weights, **noise)
+    assert out.path == path, out.reason
+    s1, s2 = noise.get("approximate_r1"), noise.get("approximate_r2")
+    plain = lambda x: twin(x, labels)
+    want = by_hand(plain, real, fake, "non_saturating", seeded(), s1=s1, s2=s2, **weights)
+    same(out.loss, want, "loss")
+    got, expected = (
+        torch.autograd.grad(loss, list(net.parameters())) for loss, net in ((out.loss, D), (want, twin))
+    )
+    for k, (g, w) in enumerate(zip(got, expected, strict=True)):
+        same(g, w, f"gradient {k}")
+
+
 def test_noise_leaves_lengths_and_labels_alone():
     model = RecurrentGAN(2, hidden_size=4, noise_size=4, num_classes=3)
     seen = []
@@ -316,6 +369,11 @@ def bad():
     yield (
         "packed conditions", ValueError, "pac: expected 1 with HeldLabels",
         lambda: discriminator_step(HeldLabels(D, 5), x, x, r1=1.0, pac=2),
+    )  # fmt: skip
+    model = RecurrentGAN(3, steps=5)
+    yield (
+        "packed series", ValueError, "pac: expected 1 with SequenceCritic's conditions, .* got 2",
+        lambda: gan_step(model, torch.rand(5, 4, 3), Optimizers.adam(model), GanOptions(pac=2)),
     )  # fmt: skip
     yield "width", ValueError, "width: expected .* at least 1", lambda: HeldLabels(D, 0)
 

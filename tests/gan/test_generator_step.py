@@ -2,10 +2,11 @@
 
 import copy
 
+import fusegen
 import pytest
 import torch
 from fusegen import losses
-from fusegen.gan import discriminator_step, generator_step
+from fusegen.gan import HeldLabels, discriminator_step, generator_step
 from gan_networks import PATHS, Checkpointed, Recurrent, dense, samples, ways
 from tolerances import same
 from torch import nn
@@ -33,6 +34,29 @@ def test_generator_step(path, loss):
     same(out.loss, want, "loss")
     same(fake.grad, torch.autograd.grad(want, fake)[0], "gradient of fake")
     assert (out.real_logits is None) == (loss != "relativistic")
+
+
+def convolutions():
+    return nn.Sequential(nn.Conv2d(5, 8, 3, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 1))
+
+
+@pytest.mark.parametrize("backend", ["fused", "torch"])
+@pytest.mark.parametrize(
+    ("make", "shape", "path"),
+    [(dense, (13,), "fused_mlp"), (convolutions, (5, 6, 6), "fused_conv")],
+    ids=["dense", "convolutions"],
+)
+def test_conditions_get_no_gradient(make, shape, path, backend):
+    """On every way: what HeldLabels holds is held in the generator's turn too."""
+    D = HeldLabels(make().double(), 3)
+    fake = torch.randn(16, *shape, dtype=torch.float64, requires_grad=True)
+    fusegen.set_backend(backend)
+    out = generator_step(D, fake)
+    assert out.path == (path if backend == "fused" else "autograd"), out.reason
+    out.loss.backward()
+    want = losses.generator_loss("non_saturating", D(fake).squeeze(1))
+    same(fake.grad, torch.autograd.grad(want, fake)[0], "gradient of fake")
+    assert fake.grad[:, :3].abs().min() > 0 and not fake.grad[:, 3:].any()
 
 
 @pytest.mark.parametrize("loss", ["wasserstein", "relativistic"])

@@ -188,6 +188,92 @@ def test_layers_of_no_features():
     assert out.path == "autograd" and "a dense layer reads no features" in out.reason
 
 
+# ---- compiled, scripted -------------------------------------------------------------------------------
+
+
+class Wrapped(nn.Module):
+    """A forward of its own around another network."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+class InForward(Wrapped):
+    @torch.compile(backend="aot_eager")
+    def forward(self, x):
+        return self.inner(x)
+
+
+def in_place():
+    D = Wrapped(smooth())
+    D.compile(backend="aot_eager")
+    return D
+
+
+def smooth():
+    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+COMPILED = {
+    "torch.compile(D)": lambda: torch.compile(smooth(), backend="aot_eager"),
+    "a part": lambda: Wrapped(torch.compile(smooth(), backend="aot_eager")),
+    "D.compile()": in_place,
+    "its forward": lambda: InForward(smooth()),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_penalty_of_a_compiled_discriminator(name):
+    """What torch.compile makes has no second derivative."""
+    D = COMPILED[name]().double()
+    with torch.compiler.set_stance("force_eager"):
+        want = by_hand(D, real := samples(6, 5), fake := samples(6, 5))
+    out = discriminator_step(D, real, fake, r1=1.0)
+    assert out.path == "autograd" and out.reason.endswith("run without torch.compile")
+    same(out.loss, want, "loss")
+    got, wanted = (torch.autograd.grad(loss, list(D.parameters())) for loss in (out.loss, want))
+    for k, (g, w) in enumerate(zip(got, wanted, strict=True)):
+        same(g, w, f"gradient {k}")
+    plain = discriminator_step(D, real, fake)
+    assert "without torch.compile" not in plain.reason
+
+
+def test_what_compile_wraps_is_looked_at():
+    compiled = lambda D: torch.compile(D, backend="aot_eager")
+    x, labels = torch.randn(4, 5), torch.arange(4)
+    assert "D is compiled" in discriminator_step(compiled(smooth()), x, x).reason
+    with pytest.raises(ValueError, match="it ends in a Sigmoid"):
+        discriminator_step(compiled(nn.Sequential(smooth(), nn.Sigmoid())), x, x)
+    with pytest.raises(ValueError, match="labels: Projection takes samples and their labels, got None"):
+        discriminator_step(compiled(Projection(nn.Identity(), 5, 3)), x, x)
+    with pytest.raises(ValueError, match="labels: expected classes from 0 to 2, got 0 to 3"):
+        discriminator_step(compiled(Projection(nn.Identity(), 5, 3)), x, x, labels=labels)
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda D: torch.jit.trace(D, torch.randn(2, 5).double())])
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_torchscript(make):
+    D = smooth().double()
+    twin = copy.deepcopy(D)
+    assert agrees(make(D), twin, samples(6, 5), samples(6, 5)).path == "autograd"
+
+
+class Renamed(Projection):
+    """A subclass that projects as ever."""
+
+
+def test_labels_of_a_subclass_of_projection():
+    D, x = Renamed(nn.Identity(), 5, 3), torch.randn(4, 5)
+    with pytest.raises(ValueError, match="labels: expected classes from 0 to 2, got -1 to 2"):
+        discriminator_step(D, x, x, labels=torch.arange(4) - 1)
+    kept = discriminator_step(D, x, x, labels=torch.arange(4, dtype=torch.int32) % 3)
+    same(kept.real_logits, D(x, torch.arange(4) % 3).squeeze(1), "logits")
+
+
 # ---- dropout ----------------------------------------------------------------------------------------
 
 

@@ -80,6 +80,23 @@ def test_gaussian_fit_has_the_mean_and_covariance_of_its_data():
     assert torch.allclose(y.T.cov().double(), x.double().T.cov(), rtol=0.05, atol=0.1)
 
 
+@pytest.mark.parametrize("count", [2, 5, 6])
+def test_gaussian_fit_of_fewer_samples_than_numbers(count):
+    x = normal(count, 6, 1) + 3
+    fit = GaussianFit(x)
+    agree(fit.root.T @ fit.root, x.double().T.cov())
+    y = fit.sample(100_000, seeded())
+    assert y.shape == (100_000, 6) and torch.allclose(y.mean(0), x.mean(0), atol=0.05)
+    assert torch.allclose(y.T.cov().double(), x.double().T.cov(), rtol=0.05, atol=0.1)
+
+
+def test_gaussian_fit_of_many_numbers_needs_no_matrix_of_their_size():
+    """A window of 24 steps of 1,000 features has 24,000: 4.6 GB, and hours of eigenvalues."""
+    x = normal(4, 2000, 1)
+    fit = GaussianFit(x)
+    assert fit.root.numel() == x.numel() and fit.sample(3).isfinite().all()
+
+
 # ---- kernel -----------------------------------------------------------------------------------------
 
 

@@ -180,6 +180,19 @@ def test_the_generator_warms_up_by_likelihood_alone(tmp_path, places):
         assert [("surprise" in line) for line in lines] == [True, True, weight > 0, weight > 0]
 
 
+@pytest.mark.parametrize("kind", ["series", "text"])
+def test_a_run_says_in_which_steps_the_discriminator_teaches_nothing(tmp_path, places, capsys, kind):
+    for warm_up, said in (
+        (3, "learns    by likelihood in the first 3 steps, then from the discriminator too\n"),
+        (4, "learns    the discriminator teaches the generator in none of the 4 steps: --warm-up is 4; give"),
+        (0, None),
+    ):
+        more = ["--steps", 4, "--warm-up", warm_up]
+        assert train(kind, places, tmp_path / f"{warm_up}", *more) == 0
+        found = capsys.readouterr().out
+        assert ("learns " not in found) if said is None else (said in found)
+
+
 # ---- what goes wrong --------------------------------------------------------------------------------
 
 
@@ -276,6 +289,22 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
             "--decimal: expected a table (.csv, .tsv, .csv.gz, .tsv.gz) to read with it, got {data}",
         ),
         ("series", ["--data", "prices", "--decimal", ","], "--decimal: expected a table (.csv, .tsv"),
+        ("mlp", ["--data", "{tmp}/one.npy", "--batch", "1"], "at least 2 images for the measures, got 1\n"),
+        (
+            "series",
+            ["--length", "59", "--batch", "2"],
+            "--data: expected at least 5 sequences for the measures, got 2: windows of 59 steps (--length)",
+        ),
+        (
+            "series",
+            ["--moments", "0.3", "--batch", "1"],
+            "--batch: expected at least 2, for --moments compares two halves of a batch, got 1; or give",
+        ),
+        (
+            "series",
+            ["--moments", "0.3", "--accumulate", "4"],
+            "--batch: expected at least 8, for --moments compares two halves of each of 4 parts (processes x",
+        ),
         ("text", ["--length", "500"], "has 192 characters, 10 % of them held out, --length 500"),
         ("text", ["--held-out", "1"], "--held-out: expected a number at least 0 and below 1, got 1.0"),
         ("series", ["--data", "tones", "--stride", "2"], "--stride: tones are drawn one by one"),
@@ -288,6 +317,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, places, capsys, kind, argu
             file.setparams((1, 2, rate, 0, "NONE", ""))
             file.writeframes(bytes(200))
     np.save(tmp_path / "nan.npy", np.full(40 if kind == "series" else (9, 8, 8), np.nan))
+    np.save(tmp_path / "one.npy", np.zeros((1, 8, 8)))
     np.save(tmp_path / "far.npy", 1.5e308 * np.cos(np.arange(40.0)))
     arguments = [each.format(tmp=tmp_path) for each in arguments]
     if words is None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .._arguments import check_floats, whole
 from . import modules
-from .blocks import HeldLabels, Projection
+from .blocks import Projection
 from .objective import Objective
 
 
@@ -98,10 +98,11 @@ def generator_labels(
 
 def not_packed(pac: int, D: nn.Module, labels: tuple[Tensor | None, Tensor | None]) -> None:
     """A packed sample has no one label, and its conditions lie between its samples."""
-    if pac != 1 and (labels != (None, None) or type(D) is HeldLabels):
-        what = "HeldLabels" if type(D) is HeldLabels else "labels"
+    if pac != 1 and (labels != (None, None) or counted(D) is not None):
+        what = "labels" if counted(D) is None else type(modules.original(D)).__name__
+        conditions = "" if counted(D) is None else "'s conditions"
         raise ValueError(
-            f"pac: expected 1 with {what}, which samples packed together do not share, got {pac}"
+            f"pac: expected 1 with {what}{conditions}, which samples packed together do not share, got {pac}"
         )
 
 
@@ -115,16 +116,18 @@ def paired_labels(labels: tuple[Tensor | None, Tensor | None]) -> None:
 def _without_labels(D: nn.Module) -> None:
     if type(D) is nn.Sequential or torch.compiler.is_compiling():  # which does not see through a signature
         return
-    if modules.takes_labels(type(D).forward)[1]:
+    if modules.takes_labels(D)[1]:
         raise ValueError(
-            f"labels: {type(D).__name__} takes samples and their labels, got None; give labels= (or "
-            "real_labels= and fake_labels=)"
+            f"labels: {type(modules.original(D)).__name__} takes samples and their labels, got None; give "
+            "labels= (or real_labels= and fake_labels=)"
         )
 
 
 def _with_labels(D: nn.Module, name: str) -> None:
-    if not torch.compiler.is_compiling() and not modules.takes_labels(type(D).forward)[0]:
-        raise ValueError(f"{name}: {type(D).__name__} takes samples alone, got labels for it")
+    if not torch.compiler.is_compiling() and not modules.takes_labels(D)[0]:
+        raise ValueError(
+            f"{name}: {type(modules.original(D)).__name__} takes samples alone, got labels for it"
+        )
 
 
 def _labels(name: str, given: object, n: int, D: nn.Module) -> Tensor:
@@ -132,7 +135,8 @@ def _labels(name: str, given: object, n: int, D: nn.Module) -> Tensor:
         raise TypeError(f"{name}: expected a tensor [{n}] of labels, got {type(given).__name__}")
     if given.dim() == 0 or len(given) != n:
         raise ValueError(f"{name}: expected a label for each of {n} samples, got shape {list(given.shape)}")
-    if type(D) is not Projection:
+    D = modules.original(D)
+    if not isinstance(D, Projection) or type(D).forward is not Projection.forward:
         return given
     classes = D.embedding.num_embeddings
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool or given.dim() != 1:
@@ -147,6 +151,7 @@ def _labels(name: str, given: object, n: int, D: nn.Module) -> Tensor:
 def network(D: nn.Module) -> None:
     if not isinstance(D, nn.Module):
         raise TypeError(f"D: expected an nn.Module, got {type(D).__name__}")
+    D = modules.original(D)
     if modules.is_wrapped(D):
         raise RuntimeError(
             f"D: {type(D).__name__} reduces only what runs through its own forward; wrap "

@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable
 
+import torch
 from torch import nn
 from torch.nn.modules import module as global_hooks
 from torch.nn.utils.parametrize import type_before_parametrizations
@@ -44,10 +45,27 @@ def every_hooked() -> bool:
     )  # fmt: skip
 
 
+def original(D: nn.Module) -> nn.Module:
+    """D, or the module that torch.compile(D) wraps."""
+    return D._orig_mod if type(D).__module__.startswith("torch._dynamo") else D  # type: ignore[return-value]
+
+
+def is_compiled(D: nn.Module) -> bool:
+    """Whether torch.compile was given D, a part of it or the forward of one."""
+    return any(
+        original(m) is not m
+        or m._compiled_call_impl is not None
+        or hasattr(m.forward, "_torchdynamo_orig_callable")
+        for m in D.modules()
+    )
+
+
 def stages(D: nn.Module) -> list[nn.Module] | str:
     """The modules that an nn.Sequential applies one after another, those of nested ones in their place; of
     another kind of module, what is in the way."""
     if type(D) is not nn.Sequential:
+        if original(D) is not D:
+            return "D is compiled; the fused step runs an nn.Sequential as it was before torch.compile"
         return f"{type(D).__name__} has a forward of its own; the fused step runs an nn.Sequential"
     if hooked(D) or every_hooked():
         return "D has hooks or a replaced forward, which the fused step would not call; remove them"
@@ -115,9 +133,15 @@ def _rate(m: nn.Module) -> float:
     return rate if isinstance(rate, (int, float)) else 0.0
 
 
+def takes_labels(D: nn.Module) -> tuple[bool, bool]:
+    """Whether D's forward can be given labels behind the samples, and whether it has to be."""
+    if isinstance(D, torch.jit.ScriptModule):  # whose forward has no signature that Python could read
+        return True, False
+    return _takes_labels(type(original(D)).forward)
+
+
 @functools.cache
-def takes_labels(forward: Callable[..., object]) -> tuple[bool, bool]:
-    """Whether a forward can be given labels behind the samples, and whether it has to be."""
+def _takes_labels(forward: Callable[..., object]) -> tuple[bool, bool]:
     kinds = inspect.Parameter
     found = list(inspect.signature(forward).parameters.values())[1:]
     if any(p.kind is kinds.VAR_POSITIONAL for p in found):

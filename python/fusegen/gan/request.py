@@ -52,9 +52,15 @@ class Request(NamedTuple):
         """D without what holds its labels, of which ``objective`` tells; with it where it has hooks."""
         return self.D.D if type(self.D) is HeldLabels and not hooked(self.D) else self.D
 
+    @property
+    def mixed_labels(self) -> Tensor | None:
+        """Those of mixed samples, their pairs': of real samples, without those with noise behind them."""
+        of_real = self.labels[0]
+        return of_real if of_real is None or self.mixed is None else of_real[: self.mixed.shape[self.dim]]
+
     def labels_of(self, order: Sequence[int]) -> Tensor | None:
-        """Those of the groups in this order, those of mixed samples their pairs'; None without."""
-        of = [*self.labels, self.labels[0]]
+        """Those of the groups in this order; None without."""
+        of = [*self.labels, self.mixed_labels]
         parts = [of[group] for group in order if self.samples[group] is not None]
         return None if None in self.labels else torch.cat([t for t in parts if t is not None])
 

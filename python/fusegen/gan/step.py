@@ -206,10 +206,13 @@ def generator_step(
     if real is not None:
         checks.pairs(objective, real, fake, dim)
         real = real.detach()
+    checks.conditions(checks.counted(D), "fake", fake)
     both = checks.generator_labels(D, labels, real_labels, real is not None, fake.shape[dim])
     checks.not_packed(pac, D, both)
     if real is not None:
         real = checks.packed("real", real, dim, pac)
+    if isinstance(D, HeldLabels) and _holds(D) and fake.requires_grad:
+        fake = D.hold(fake)
     fake = checks.packed("fake", fake, dim, pac)
     request = Request(
         D, _chain(D), objective, real, fake, mixed=None, dim=dim, together=sample_dim, pac=pac,

@@ -68,9 +68,15 @@ class GaussianFit:
     def __init__(self, samples: Tensor) -> None:
         x = samples.flatten(1).double()
         self.shape = samples.shape[1:]
-        self.mean, self.root = x.mean(0), symmetric_root(torch.atleast_2d(x.T.cov()))
+        self.mean, (count, size) = x.mean(0), x.shape
+        # [., D] with root' root the covariance. Fewer samples than numbers are such a root themselves, where
+        # that of a matrix [D, D] would take hours for thousands of numbers.
+        few = 2 <= count <= size
+        self.root = (
+            (x - self.mean) / (count - 1) ** 0.5 if few else symmetric_root(torch.atleast_2d(x.T.cov()))
+        )
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """float32 [n, ...]"""
-        z = torch.randn(n, self.mean.numel(), dtype=torch.float64, generator=generator)
+        z = torch.randn(n, len(self.root), dtype=torch.float64, generator=generator)
         return (self.mean + z @ self.root).float().view(n, *self.shape)

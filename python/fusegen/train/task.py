@@ -66,8 +66,9 @@ class Task(Protocol):
     options: its option classes by section, "model" and "data" usually; a "fit" there replaces FitOptions.
     sampling: how it is asked for a sample; measuring: for all of its measures. better: whether "lower" or
     "higher" is, in its first measure. skipped: what of the data was left out, and why.
-    notes: how the data were read, where that is not plain. curves: whether a run draws its curves, which
-    takes matplotlib. reads: what a step of the whole batch reads, (how many, of what), for the speed.
+    notes: how the data were read, where that is not plain; learns: how it learns, likewise. curves: whether
+    a run draws its curves, which takes matplotlib. reads: what a step of the whole batch reads, (how many,
+    of what), for the speed.
     measuring_part: called while measures are taken, before each part, with what it is, how many parts are
     done and of how many.
     """
@@ -78,6 +79,7 @@ class Task(Protocol):
     better: ClassVar[str] = "lower"
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    learns: tuple[str, ...] = ()
     curves: ClassVar[bool] = False
     reads: tuple[int, str] | None = None
     measuring_part: Callable[[str, int, int], None] = staticmethod(nothing)

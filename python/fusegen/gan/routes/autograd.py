@@ -32,6 +32,11 @@ def run(plan: Plan) -> StepOutput:
         why = "a penalty differentiates twice, which is not compiled"
         out: StepOutput = torch.compiler.disable(_step, reason=why)(plan)
         return out
+    if plan.request.objective.penalties and modules.is_compiled(plan.request.D):
+        # What AOTAutograd compiled has no second derivative.
+        why = "a penalty differentiates twice, so D's compiled parts run without torch.compile"
+        with torch.compiler.set_stance("force_eager"):
+            return _step(plan._replace(request=plan.request._replace(reason=f"{plan.request.reason}; {why}")))
     return _step(plan)
 
 
@@ -89,7 +94,7 @@ def _one(plan: Plan, x: Tensor) -> Tensor:
     if plan.chain is not None:
         return _dense(plan.chain, x)
     request = plan.request
-    return logits.of_one(request.D, x, x.shape[request.dim], request.labels[0])
+    return logits.of_one(request.D, x, x.shape[request.dim], request.mixed_labels)
 
 
 def _both(plan: Plan, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

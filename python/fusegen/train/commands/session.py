@@ -255,6 +255,8 @@ def _introduce(run: Run, task: Any, workers: Workers) -> None:
         print(f"left out  {left_out}")
     if len(task.skipped) > _SHOWN:
         print(f"left out  and {len(task.skipped) - _SHOWN} more")
+    for remark in task.learns:
+        print(f"learns    {remark}")
     if run.sections["run"].ema:
         print(
             f"measured  an average of the weights (--ema {run.sections['run'].ema:g}), which is sampled too"

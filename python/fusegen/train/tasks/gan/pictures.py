@@ -39,6 +39,7 @@ class Pictures(Source):
 
     kind: ClassVar[str] = "images"
     unit: ClassVar[str] = "images"
+    fewest: ClassVar[int] = 2  # of a covariance
     name: str
     shape: tuple[int, int, int]
     classes: tuple[str, ...]

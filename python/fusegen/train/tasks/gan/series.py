@@ -55,6 +55,7 @@ class Sequences(Source):
     """Windows of real-valued series, learnt as innovations, whitened or as they are (in [-1, 1])."""
 
     kind: ClassVar[str] = "series"
+    fewest: ClassVar[int] = 5  # of `discriminative_score`
     name: str
     steps: int
     features: tuple[str, ...]

@@ -34,6 +34,7 @@ class Source(ABC):
 
     kind: ClassVar[str]
     unit: ClassVar[str] = "sequences"  # what a sample is
+    fewest: ClassVar[int] = 1  # samples that can be measured
     name: str
     classes: tuple[str, ...] = ()
     told: Callable[[str, int, int], None] = staticmethod(nothing)  # as `Task.measuring_part`
@@ -53,8 +54,17 @@ class Source(ABC):
         """How many samples there are."""
 
     def check_enough(self, cut: GanData, usual: int) -> None:
-        """Raises ValueError where a batch is larger than what there is. usual: one that nobody asked for."""
+        """Raises ValueError where a batch is larger than what there is, or the measures need more. usual: a
+        batch that nobody asked for."""
         check_batch(cut.batch, usual, len(self), self.unit)
+        self._check_fewest()
+
+    def _check_fewest(self, what: str = "") -> None:
+        if len(self) < self.fewest:
+            raise ValueError(
+                f"data: expected at least {self.fewest} {self.unit} for the measures, got {len(self)}"
+                + (f": {what}" if what else "")
+            )
 
     def _check_windows(self, cut: GanData, usual: int, recordings: Sequence[int], unit: str) -> None:
         """The same of windows. recordings: how long they are, in `unit`."""
@@ -67,6 +77,7 @@ class Source(ABC):
             f"{sum(recordings)} {unit} of {self.name}"
         )
         check_batch(cut.batch, usual, len(self), what)
+        self._check_fewest(what)
 
     @abstractmethod
     def batch(self, index: Tensor) -> dict[str, Tensor]:

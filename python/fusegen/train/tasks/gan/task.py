@@ -70,6 +70,7 @@ class GanTask(Task):
         self._warm_up = fit.warm_up if isinstance(model, RecurrentGAN) and model.foretells else 0
         if fit.moments and source.kind != "series":
             raise ValueError(f"moments: series have them, and {source.name} has {source.kind}")
+        self.learns = _stages(self._warm_up, fit.steps)
         self._step = 0
 
     @cached_property
@@ -134,7 +135,14 @@ class GanTask(Task):
         return of_asking(self.source.kind, how)
 
     def data(self, shard: Shard) -> "GanBatches":
-        rows = Shuffled(len(self.source), self._cut.batch, self._fit.seed, shard.of(self._cut.batch))
+        part = shard.of(self._cut.batch)
+        if self._fit.moments and part.stop - part.start < 2:
+            parts = f"each of {shard.count} parts (processes x accumulate) of " if shard.count > 1 else ""
+            raise ValueError(
+                f"batch: expected at least {2 * shard.count}, for --moments compares two halves of {parts}a "
+                f"batch, got {self._cut.batch}; or give --moments 0"
+            )
+        rows = Shuffled(len(self.source), self._cut.batch, self._fit.seed, part)
         return GanBatches(self.source, rows)
 
     def watch(self, *, stop_when_diverged: bool = False) -> Watch:
@@ -248,6 +256,18 @@ class GanTask(Task):
 
     def fingerprint(self) -> str:
         return self.source.fingerprint()
+
+
+def _stages(warm_up: int, steps: int) -> tuple[str, ...]:
+    """What is to be said of the steps in which the generator learns by likelihood."""
+    if warm_up >= steps:
+        return (
+            f"the discriminator teaches the generator in none of the {steps} steps: --warm-up is {warm_up}; "
+            "give a lower one to a short run",
+        )
+    return (
+        (f"by likelihood in the first {warm_up} steps, then from the discriminator too",) if warm_up else ()
+    )
 
 
 def _augmentation(policy: str | None, source: Source) -> DiffAugment | None:
