@@ -53,6 +53,10 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
         "--judges", type=int, default=0, help="gan of series, sounds, sweep: so many of each kind of judge"
     )
     parser.add_argument(
+        "--judge-steps", type=int, default=0, metavar="N",
+        help="gan of series, sounds, sweep: training steps of each judge (default: as fusegen evaluate)",
+    )  # fmt: skip
+    parser.add_argument(
         "--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY",
         help=f"sweep: these alone, of {', '.join(WAYS)} (default: all)",
     )  # fmt: skip
@@ -68,6 +72,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
         ("--by", asked.by != "both", ("gan",)),
         ("--no-beside", not asked.beside, ("gan",)),
         ("--judges", asked.judges, ("gan", "sounds", "sweep")),
+        ("--judge-steps", asked.judge_steps, ("gan", "sounds", "sweep")),
         ("--ways", asked.ways != list(WAYS), ("sweep",)),
         ("--picture", asked.picture, ("text",)),
     ):
@@ -91,6 +96,7 @@ def main(argv: list[str] | None = None) -> int:
                 flags=tuple(flags),
                 by=asked.by,
                 judges=asked.judges,
+                judge_steps=asked.judge_steps,
                 beside=asked.beside,
                 ways=tuple(asked.ways),
             )

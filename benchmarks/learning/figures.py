@@ -14,7 +14,8 @@ from fusegen.train.run import Run, read_log
 @dataclass(frozen=True)
 class Asked:
     """One run of a bar. flags: of `fusegen train`, in place of its defaults; by: who trains a GAN; judges: of
-    the series that it draws, so many of each kind; beside: whether what a GAN is held against is measured;
+    the series that it draws, so many of each kind; judge_steps: how long each is taught, 0 for as long as
+    `fusegen evaluate` does it; beside: whether what a GAN is held against is measured;
     ways: those that a sweep tries, () for all."""
 
     bar: str
@@ -23,6 +24,7 @@ class Asked:
     flags: tuple[str, ...] = ()
     by: str = "both"
     judges: int = 0
+    judge_steps: int = 0
     beside: bool = True
     ways: tuple[str, ...] = ()
 

@@ -77,18 +77,22 @@ def measured(asked: Asked, by: str) -> Trained:
     TASKS[PLAIN] = ("learning.gan:PlainGan", "the same in plain torch")
     backend, folder = fusegen.get_backend(), asked.folder / by
     fusegen.set_backend("auto" if by == "fusegen" else "torch")
-    said = io.StringIO()
+    said, how = io.StringIO(), ["--judges", str(asked.judges)] if asked.judges else []
+    how += [] if asked.beside else ["--no-beside"]
+    how += ["--score-steps", str(asked.judge_steps)] if asked.judge_steps else []
     try:
         done = train(asked, "gan" if by == "fusegen" else PLAIN, folder=folder)
         fusegen.set_backend(backend)
         with contextlib.redirect_stdout(said):
-            how = ["--judges", str(asked.judges)] if asked.judges else []
-            how += [] if asked.beside else ["--no-beside"]
             if command(["evaluate", str(folder), "--checkpoint", "last", *how]):
                 raise SystemExit("fusegen evaluate failed")
     finally:
         fusegen.set_backend(backend)
         del TASKS[PLAIN]
+    if asked.judge_steps:  # scores by judges that are taught for longer are others
+        done = replace(
+            done, command=f"{done.command}; fusegen evaluate RUN --checkpoint last {' '.join(how)}"
+        )
     return replace(done, last=measures_in(said.getvalue()) | {SECONDS: done.cpu_seconds})
 
 

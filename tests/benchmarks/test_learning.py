@@ -43,6 +43,7 @@ def test_a_bar_is_run_from_each_seed_and_its_figures_are_rows(tmp_path, monkeypa
         (["vae", "--by", "torch"], "--by: expected the bar gan, got vae"),
         (["sounds", "--no-beside"], "--no-beside: expected the bar gan, got sounds"),
         (["writing", "--judges", "2"], "--judges: expected the bar gan or sounds or sweep, got writing"),
+        (["writing", "--judge-steps", "9"], "--judge-steps: expected the bar gan or sounds or sweep, got"),
         (["sounds", "--ways", "defaults"], "--ways: expected the bar sweep, got sounds"),
         (["sweep", "--ways", "luck"], "--ways: invalid choice: 'luck'"),
         (["gan", "--picture", "x.png"], "--picture: expected the bar text, got gan"),
@@ -87,6 +88,22 @@ def test_a_gan_stands_beside_the_same_in_plain_torch(tmp_path, monkeypatch):
         assert figures[0].baseline == ("plain torch" if by == "both" else "")
     assert ran == [("gan", "auto"), (gan.PLAIN, "torch"), ("gan", "auto")]
     assert fusegen.get_backend() == "fused" and gan.PLAIN not in TASKS
+
+
+@pytest.mark.parametrize(
+    "steps, how, said",
+    [(0, ["--judges", "2"], ""), (30, ["--judges", "2", "--score-steps", "30"], "--score-steps 30")],
+)
+def test_rows_tell_how_long_judges_were_taught(steps, how, said, tmp_path, monkeypatch):
+    asked = Asked("gan", 0, tmp_path, ("--score-steps", "9"), judges=2, judge_steps=steps)
+    given = []
+    monkeypatch.setattr(gan, "train", lambda asked, task, folder: trained(asked))
+    monkeypatch.setattr(gan, "command", lambda argv: given.extend(argv))
+    shown = gan.measured(asked, "fusegen").command
+    assert given[4:] == how
+    assert shown == (
+        "fusegen train" + (said and f"; fusegen evaluate RUN --checkpoint last --judges 2 {said}")
+    )
 
 
 def test_a_gans_text_stands_beside_bigrams_and_a_text_lstm(tmp_path):

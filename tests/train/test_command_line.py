@@ -21,7 +21,7 @@ OPTIONS = {
     "train vae": 43,
     "train seqvae": 43,
     "train seq2seq": 35,
-    "train gan": 72,
+    "train gan": 73,
     "resume": 20,
     "export": 2,
     "explain": 5,

@@ -78,6 +78,7 @@ def test_a_run_trains_measures_and_draws(tmp_path, places, capsys, kind):
         ("dcgan", ["--augment", "cutout,translation,color", "--loss", "relativistic"]),
         ("series", ["--cell", "lstm", "--r2", "0.1", "--penalty-every", "3", "--warm-up", "2"]),
         ("series", ["--no-innovations", "--no-levels", "--no-residual", "--approximate-r1", "0"]),
+        ("series", ["--truncate", "3", "--moments", "1", "--warm-up", "2"]),
         ("text", ["--loss", "relativistic"]),
         ("text", ["--tokens", "word", "--warm-up", "2", "--held-out", "0"]),
     ],

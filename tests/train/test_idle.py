@@ -228,7 +228,7 @@ OTHERS = {  # of options that have no value, or one of many; as many tokens as a
     "input_dropout": 0.2, "hidden_dropout": 0.2, "output_dropout": 0.2, "column": "b", "split": "test",
     "widths": "6", "critic_widths": "7", "scale": 0.3, "binarise": "draw", "channels": 3, "augment": "color",
     "approximate_r1": 0.3, "approximate_r2": 0.3, "delimiter": ";", "decimal": ",", "header": "no",
-    "features": "digits", "held_out": 0.3,
+    "features": "digits", "held_out": 0.3, "truncate": 3,
 }  # fmt: skip
 
 

@@ -30,7 +30,10 @@ def of_training(kind: str, name: str, sections: Mapping[str, Any]) -> dict[str, 
             found.setdefault(each, why)
 
     if kind == "images":
-        say((*_NETWORKS, *_CUT, *_LIKELIHOOD, "moments"), f"it is for --arch recurrent, got {arch}")
+        say(
+            (*_NETWORKS, *_CUT, *_LIKELIHOOD, "moments", "truncate"),
+            f"it is for --arch recurrent, got {arch}",
+        )
         say(_DCGAN if arch == "mlp" else _MLP, f"it is for another --arch than {arch}")
         if not name.startswith("hf:") and not name.lower().endswith(".npz"):
             say(("column",), f"only an hf: data set or an .npz has columns, {name} has none")

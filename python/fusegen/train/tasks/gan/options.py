@@ -217,6 +217,12 @@ class GanFit(FitOptions):
         "series: weight of the distance between the moments (mean, variance, covariance) and the data's",
         least=0,
     )
+    truncate: int | None = option(
+        None,
+        "recurrent: train on the first so many steps of each window only, which takes less time; windows of "
+        "--length are still measured and drawn (default: on all)",
+        least=2,
+    )
     generator_every: int = option(1, "train the generator at every so-many-th step only", least=1)
     augment: str | None = option(
         None,

@@ -30,7 +30,7 @@ from ... import config, files
 from ..fingerprint import fingerprint_of
 from .moments import Moments
 from .options import GanData, GanMeasuring, GanModel, GanSampling
-from .source import Source, as_csv, as_npy, as_wav, draw
+from .source import Source, as_csv, as_npy, as_wav, beginnings, draw
 from .units import units_of
 
 # By (steps, stride); some are drawn anew for each length, so that no stride is theirs.
@@ -231,13 +231,12 @@ class Sequences(Source):
         name = self.name
         return name == "tones" or (name not in READERS and sound.is_sound(name))
 
-    def moments(self, gan: GAN) -> Moments:
-        critic, lengths = gan.discriminator, self._series.lengths
+    def moments(self, gan: GAN, steps: int | None = None) -> Moments:
+        critic = gan.discriminator
+        values, lengths = beginnings(self._values, self._series.lengths, steps)
         assert isinstance(critic, SequenceCritic)
         like = next(gan.parameters())
-        return Moments(
-            self._values.to(like), None if lengths is None else lengths.to(like.device), critic.levels
-        )
+        return Moments(values.to(like), None if lengths is None else lengths.to(like.device), critic.levels)
 
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         random = torch.Generator().manual_seed(how.seed)

@@ -124,13 +124,21 @@ class Source(ABC):
             return torch.full((how.count,), self.number_of(how.class_))
         return torch.arange(how.count) % len(self.classes)
 
-    def moments(self, gan: GAN) -> Moments:
-        """Those of the data, which `gan` is to keep. Raises ValueError where there are none."""
+    def moments(self, gan: GAN, steps: int | None = None) -> Moments:
+        """Those of the data, which `gan` is to keep; steps: of the first so many alone. Raises ValueError
+        where there are none."""
         raise ValueError(f"moments: series have them, and {self.name} has {self.kind}")
 
     @abstractmethod
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         """Samples by file suffix."""
+
+
+def beginnings(samples: Tensor, lengths: Tensor | None, steps: int | None) -> tuple[Tensor, Tensor | None]:
+    """The first `steps` of sequences [T, B, ...], or all, and how many of them are within lengths [B]."""
+    if steps is None:
+        return samples, lengths
+    return samples[:steps], None if lengths is None else lengths.clamp(max=steps)
 
 
 def draw(

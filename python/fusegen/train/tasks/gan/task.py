@@ -33,7 +33,7 @@ from .options import (
     is_text,
 )
 from .reading import kind_of, name_of, read_source, revived
-from .source import Source
+from .source import Source, beginnings
 from .watch import GanWatch
 
 __all__ = ["GanBatches", "GanTask"]
@@ -55,7 +55,7 @@ class GanTask(Task):
 
     def __init__(self, model: GAN, source: Source, fit: GanFit, cut: GanData):
         self.model, self.source, self._fit, self._cut = model, source, fit, cut
-        self.skipped, self.notes = source.skipped, source.notes
+        self.skipped, self.notes = source.skipped, (*source.notes, *_truncated(fit, cut, source))
         self.reads = cut.batch, "samples"
         names = ("loss", "r1", "r2", "gp", "label_smoothing", "generator_every")
         # A preset's own stand aside where its penalty is switched off; 0 asks for the exact penalty.
@@ -76,7 +76,7 @@ class GanTask(Task):
     @cached_property
     def _moments(self) -> Moments | None:
         """Made when it is first asked for: drawing needs no data."""
-        return self.source.moments(self.model) if self._fit.moments else None
+        return self.source.moments(self.model, self._fit.truncate) if self._fit.moments else None
 
     @classmethod
     def presets(cls, given: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
@@ -143,7 +143,7 @@ class GanTask(Task):
                 f"batch, got {self._cut.batch}; or give --moments 0"
             )
         rows = Shuffled(len(self.source), self._cut.batch, self._fit.seed, part)
-        return GanBatches(self.source, rows)
+        return GanBatches(self.source, rows, self._fit.truncate)
 
     def watch(self, *, stop_when_diverged: bool = False) -> Watch:
         fit = self._fit
@@ -282,15 +282,31 @@ def _augmentation(policy: str | None, source: Source) -> DiffAugment | None:
         raise ValueError(str(error).replace("policy", "augment", 1)) from error
 
 
-class GanBatches:
-    """Rows of a source for ever, in an order of `Shuffled`: {"real", and "labels" or "lengths"}."""
+def _truncated(fit: GanFit, cut: GanData, source: Source) -> tuple[str, ...]:
+    """What a run says of --truncate. Raises ValueError, naming the option, for one that does not fit."""
+    if fit.truncate is None:
+        return ()
+    if source.kind == "images":
+        raise ValueError(f"truncate: it is for series and text, and {source.name} has images")
+    if fit.truncate > cut.length:
+        raise ValueError(
+            f"truncate: expected at most {cut.length}, the steps of a window (--length), got {fit.truncate}"
+        )
+    return (f"of each window the first {fit.truncate} steps are learnt (--truncate)",)
 
-    def __init__(self, source: Source, rows: Shuffled):
-        self._source, self._rows = source, rows
+
+class GanBatches:
+    """Rows of a source for ever, in an order of `Shuffled`: {"real", and "labels" or "lengths"}. truncate: so
+    many steps of each sequence, its first; None: all."""
+
+    def __init__(self, source: Source, rows: Shuffled, truncate: int | None = None):
+        self._source, self._rows, self._truncate = source, rows, truncate
 
     def __next__(self) -> tuple[dict[str, Tensor], bool]:
         index, begins = next(self._rows)
-        return self._source.batch(index), begins
+        batch = self._source.batch(index)
+        real, lengths = beginnings(batch["real"], batch.get("lengths"), self._truncate)
+        return {**batch, "real": real, **({} if lengths is None else {"lengths": lengths})}, begins
 
     def state_dict(self) -> dict[str, int]:
         return self._rows.state_dict()
