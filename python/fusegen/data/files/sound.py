@@ -18,7 +18,7 @@ _FOREIGN = (".m4a", ".aac", ".wma", ".ape", ".amr", ".mp4", ".webm")  # which li
 def is_sound(path: str | os.PathLike[str]) -> bool:
     """Whether a name is that of a sound file, or of a folder that has some."""
     path = Path(os.path.expanduser(path))
-    if path.is_dir():
+    if os.path.isdir(path):  # where Path.is_dir would raise for a folder that may not be entered
         return any(each.suffix.lower() in SUFFIXES for each in path.rglob("*"))
     return path.suffix.lower() in SUFFIXES
 

@@ -9,8 +9,8 @@ from ...options import FitOptions, Options, RunOptions, option
 ARCHS = ("mlp", "dcgan", "recurrent")
 TEXTS = ("pydocs",)  # by name; other texts are files
 
-# What is not as in the classes below, which are mlp's: by arch, section and name; of a conditional mlp and of
-# text, what is not as in mlp's and in recurrent's.
+# What is not as in the classes below, which are mlp's: by arch, section and name; of a conditional mlp, of
+# sounds and of text, what is not as in mlp's and in recurrent's.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "mlp": {},
     "conditional": {"model": {"critic_widths": "512,512"}},
@@ -45,6 +45,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "run": {"evaluations": 5},
     },
+    # Each value of a sound follows almost wholly from those before: small changes of its innovations add up.
+    "sounds": {"fit": {"lr": 1e-4}},
     "text": {
         "model": {"hidden": 128},
         "data": {"batch": 64, "held_out": 0.1},

@@ -41,6 +41,7 @@ READERS: dict[str, Callable[[int, int], Series]] = {
     "sines": lambda steps, stride: sources.sines(steps),
     "tones": lambda steps, stride: sources.tones(steps),
 }
+SOUNDS = ("tones",)  # by name; other sounds are files
 _DRAWN = "sines", "tones"
 AR = 16  # steps of the autoregressive fit of sounds
 
@@ -228,8 +229,7 @@ class Sequences(Source):
     @property
     def is_sound(self) -> bool:
         """Whether the series are sounds, which have spectra."""
-        name = self.name
-        return name == "tones" or (name not in READERS and sound.is_sound(name))
+        return is_sound(self.name)
 
     def moments(self, gan: GAN, steps: int | None = None) -> Moments:
         critic = gan.discriminator
@@ -262,6 +262,11 @@ class Sequences(Source):
 
     def _scaled(self, drawn: Tensor, lengths: Tensor | None) -> Tensor:
         return drawn if self.form is None else self.form.inverse(drawn, lengths)
+
+
+def is_sound(name: str) -> bool:
+    """Whether data of that name are sounds."""
+    return name in SOUNDS or (name not in READERS and sound.is_sound(name))
 
 
 def _scored(

@@ -33,6 +33,7 @@ from .options import (
     is_text,
 )
 from .reading import kind_of, name_of, read_source, revived
+from .series import SOUNDS, is_sound
 from .source import Source, beginnings
 from .watch import GanWatch
 
@@ -84,8 +85,8 @@ class GanTask(Task):
         kinds = [arch] if isinstance(arch, str) else []
         if arch == "mlp" and given.get("conditional") is True:
             kinds.append("conditional")
-        if arch == "recurrent" and isinstance(name, str) and is_text(name):
-            kinds.append("text")
+        if arch == "recurrent" and isinstance(name, str):
+            kinds += ["text"] if is_text(name) else ["sounds"] if is_sound(name) else []
         found: dict[str, dict[str, Any]] = {}
         for kind in kinds:
             for section, own in PRESETS.get(kind, {}).items():
@@ -99,6 +100,7 @@ class GanTask(Task):
             "conditional": {"conditional": True},
             "dcgan": {"arch": "dcgan"},
             "series": {"arch": "recurrent"},
+            "sounds": {"arch": "recurrent", "data": SOUNDS[0]},
             "text": {"arch": "recurrent", "data": TEXTS[0]},
         }
 
