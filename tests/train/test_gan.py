@@ -403,11 +403,12 @@ def test_the_discriminator_of_a_conditional_mlp_is_wider(given, widths):
 
 
 def test_sounds_are_learnt_at_a_rate_of_their_own(tmp_path):
-    (tmp_path / "folder").mkdir()
+    for name in ("folder", "tables"):
+        (tmp_path / name).mkdir()
     (tmp_path / "folder/a.wav").touch()
     rate = lambda data: config.defaults(find_task("gan"), {"arch": "recurrent", "data": data})["fit"].lr
     assert rate("tones") == rate("a.FLAC") == rate(str(tmp_path / "folder")) == 1e-4
-    assert rate("prices") == rate("a.csv") == rate(str(tmp_path)) == 3e-4 and rate("a.txt") == 3e-3
+    assert rate("prices") == rate("a.csv") == rate(str(tmp_path / "tables")) == 3e-4 and rate("a.txt") == 3e-3
 
 
 def test_presets_name_options_that_there_are():
