@@ -1,7 +1,9 @@
-"""What a module is measured as: in evaluation mode for a while, with an average of its weights."""
+"""What a module is measured as: in evaluation mode for a while, with an average of its weights; and where
+and in what dtype it computes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -21,6 +23,15 @@ def evaluating(module: M) -> Iterator[M]:
     finally:
         for part, mode in modes.items():
             part.training = mode
+
+
+def like_of(module: nn.Module) -> Tensor:
+    """A tensor of the device and the floating dtype that ``module`` computes in: a parameter, or a buffer
+    where none has a parameter, as those of 8 bits."""
+    for tensor in chain(module.parameters(), module.buffers()):
+        if tensor.is_floating_point():
+            return tensor
+    return torch.empty(0)
 
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]

@@ -77,6 +77,17 @@ def test_images_stand_row_by_row_cut_to_black_and_white():
     assert box.width / 4 / 3 == pytest.approx(box.height / 2 / 2, rel=0.01)
 
 
+def test_as_many_lines_as_a_picture_holds():
+    """A line more than matplotlib can write is refused before anything is drawn."""
+    lines = drawing.most_lines(1, 40, 4, most=0.5)
+    images = torch.zeros(lines, 1, 40, 4)
+    named = [Panel(part, 1, "some", ("a",)) for part in images.tensor_split(4)]
+    height = int.from_bytes(png(images_figure(named, most=0.5))[20:24], "big")
+    assert 65_000 < height <= 65_535
+    with pytest.raises(ValueError, match=f"at most {lines} lines of images, .* got {lines + 1}"):
+        images_figure([*named, Panel(images[:1], 1)], most=0.5)
+
+
 def test_coloured_images_are_coloured():
     x = torch.stack([torch.full((2, 2), v) for v in (-1.0, 0.0, 1.0)])[None]
     assert np.allclose(images_figure([Panel(x, 1)]).axes[0].images[0].get_array()[0, 0], [0, 0.5, 1])

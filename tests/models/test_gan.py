@@ -98,6 +98,21 @@ def test_what_lies_past_a_sequences_end_changes_nothing(make):
     assert (fake[past] == 0).all() and (fake[~past].abs().sum(-1) > 0).all()
 
 
+@pytest.mark.parametrize(("dtype", "steps"), [(torch.bfloat16, 301), (torch.float16, 2051)])
+def test_steps_are_counted_beyond_what_16_bits_hold(dtype, steps):
+    model = RecurrentGAN(vocab_size=2, steps=steps, hidden_size=2, noise_size=2).to(dtype)
+    tokens, lengths = torch.randint(2, (steps, 40)), torch.arange(40) % 3 + steps - 2
+    seen = []
+    model.discriminator.rnn.register_forward_pre_hook(
+        lambda m, args, options: seen.append(options["lengths"]), with_kwargs=True
+    )
+    model.discriminator(model.critic_input(tokens, lengths=lengths))
+    assert torch.equal(seen[0], lengths)
+    found = model.surprise(tokens, lengths=lengths).item()  # of 12,000 or 82,000 tokens
+    want = model.double().surprise(tokens, lengths=lengths).item()
+    assert found == pytest.approx(want, rel=1e-2)
+
+
 def test_a_residual_generator_begins_as_its_noise():
     model = residual(begun=False)
     noise = model.noise(N)

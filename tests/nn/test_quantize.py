@@ -10,6 +10,7 @@ import pytest
 import torch
 from cases import CELL_NAMES, CELLS, label, layer, options_of
 from fusegen.data import Text
+from fusegen.models import MLPGAN, VAE, RecurrentGAN
 from fusegen.nn.quantized import from_int8, to_int8
 from fusegen.train import FitOptions, TextOptions, TextTask
 from fusegen.train.tasks.text import BITS
@@ -293,6 +294,28 @@ def test_a_trained_text_model_loses_little(cell):
     for options in ({}, {"weight_only": True}, {"linear": True}):
         after = task.evaluate(fusegen.quantize(task.model, **options))[BITS]
         assert after - before < 0.01 + 0.01 * before, options
+
+
+GENERATIVE = {
+    "dense GAN": lambda: MLPGAN((1, 4, 4), num_classes=3),
+    "its average": lambda: MLPGAN((5,), ema=0.9),
+    "GAN of series": lambda: RecurrentGAN(2, steps=5, hidden_size=16),
+    "with noise of its own": lambda: RecurrentGAN(2, steps=5, residual=True, output="linear"),
+    "GAN of tokens": lambda: RecurrentGAN(vocab_size=5, steps=5, hidden_size=16),
+    "VAE": lambda: VAE(16, 3, (16,)),
+}
+
+
+@pytest.mark.parametrize("weight_only", [False, True], ids=["int8", "weights"])
+@pytest.mark.parametrize("name", GENERATIVE)
+def test_generative_models_without_a_parameter_left_are_sampled(name, weight_only):
+    model = GENERATIVE[name]()
+    small = fusegen.quantize(model, linear=True, weight_only=weight_only)
+    draw = lambda m: m.sample(8, generator=torch.Generator().manual_seed(3))
+    got, want = draw(small), draw(model)
+    assert got.dtype == want.dtype and got.shape == want.shape
+    close = (got - want).abs() < 0.1  # tokens: the same ones, but where two are almost as likely
+    assert close.double().mean() > 0.9
 
 
 def test_what_the_page_shows_runs(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ it.
 """
 
 from .curves import training_figure
-from .images import Panel, images_figure
+from .images import Panel, images_figure, most_lines
 from .plots import bars_figure, distribution_figure, heat_figure, lines_figure, points_figure
 from .series import LINES, series_figure
 from .style import ALARM, COLOURS, DPI, MUTED, NARROW, check, figure, png, styled
@@ -27,6 +27,7 @@ __all__ = [
     "heat_figure",
     "images_figure",
     "lines_figure",
+    "most_lines",
     "png",
     "points_figure",
     "series_figure",

@@ -13,6 +13,7 @@ from . import style
 _LARGEST, _EDGE, _TITLE, _HEADING = 0.55, 0.08, 0.28, 0.2  # inches: an image's width, margins, lines of text
 _LETTER = 0.085  # inches: about a letter's width
 _GAP = 0.03  # of an image's width, around it
+_TALLEST = 2**16 - 1  # pixels, of what matplotlib writes
 
 
 class Panel(NamedTuple):
@@ -35,14 +36,33 @@ class Panel(NamedTuple):
         return -(-len(self.images) // self.columns)
 
 
+def most_lines(columns: int, height: int, width: int, most: float = style.WIDTH) -> int:
+    """How many lines of images a picture has room for, in up to four panels: no file of matplotlib's is
+    taller than 65,535 pixels.
+
+    columns: how many images stand side by side. height, width: of one, in pixels. most: as in
+    ``images_figure``. Raises TypeError or ValueError, naming the argument, for a number below 1.
+    """
+    for name, size in (("columns", columns), ("height", height), ("width", width)):
+        whole(name, size, 1)
+    wide = min(_LARGEST, (most - 2 * _EDGE) / columns)
+    room = _TALLEST / style.DPI - 4 * (_EDGE + _TITLE + _HEADING) - _EDGE
+    return max(1, int(room / (wide * height / width)))
+
+
 def images_figure(panels: Sequence[Panel], most: float = style.WIDTH) -> Any:
     """The panels one below another, images of one size in all of them, no wider than ``most`` inches.
 
-    Raises ValueError for no images or ones of another shape, ModuleNotFoundError without matplotlib.
+    Raises ValueError for no images, ones of another shape, or more lines than ``most_lines``,
+    ModuleNotFoundError without matplotlib.
     """
     _check(panels)
     H, W = panels[0].images.shape[2:]
-    widest = max(panel.columns for panel in panels)
+    widest, lines = max(panel.columns for panel in panels), sum(panel.lines for panel in panels)
+    if lines > (limit := most_lines(widest, H, W, most)):
+        raise ValueError(
+            f"panels: expected at most {limit} lines of images, as fit in a picture, got {lines}"
+        )
     left = _EDGE + _LETTER * max((len(row) for panel in panels for row in panel.rows), default=0)
     wide = min(_LARGEST, (most - left - _EDGE) / widest)
     high = wide * H / W

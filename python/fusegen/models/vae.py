@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.types import Device
 
 from .._arguments import choice, number, whole, wholes
+from .._modes import like_of
 from ._sequences import check_integers, check_range
 from .latent import (
     Elbo,
@@ -167,7 +168,7 @@ class _VAE(nn.Module):
 
         labels: int [n], for a model with classes. The likelihood's own noise is not added.
         """
-        like = next(self.decoder.parameters())
+        like = like_of(self.decoder)
         z = standard_normal((whole("n", n, 0), self.latent_size), like, generator)
         return self.mean(self.decode(z, labels))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ... import _arguments
-from ..._modes import evaluating
+from ..._modes import evaluating, like_of
 from ...data import Vocabulary
 from ...models import GAN, VAE, ConvVAE, RecurrentGAN, SequenceVAE
 from ...models.latent import arcs
@@ -91,7 +91,7 @@ def _lines(
     steps = [_arguments.number(f"{what}: values", value, float("-inf")) for value in values]
     if not steps:
         raise ValueError(f"{what}: values: expected at least one")
-    like = next(model.parameters())
+    like = like_of(model)
     start = torch.zeros(Z) if base is None else base
     if not isinstance(start, Tensor) or start.shape != (Z,):
         came = list(start.shape) if isinstance(start, Tensor) else type(start).__name__

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations
 
 from ... import _backend
 from ..._arguments import check_floats, number, whole
-from ..._modes import Average, evaluating
+from ..._modes import Average, evaluating, like_of
 from ...gan.blocks import HeldLabels
 from ._checks import Integers, check_not_empty, integers, source_device
 
@@ -144,8 +144,8 @@ class GAN(nn.Module):
 
     @property
     def _like(self) -> Tensor:
-        """A parameter: the device and dtype of this model."""
-        return next(self.generator.parameters())
+        """A tensor of the device and dtype of this model."""
+        return like_of(self.generator)
 
     def _normal(
         self, shape: tuple[int, ...], truncation: float | None, generator: torch.Generator | None

@@ -325,10 +325,8 @@ class ResidualGenerator(nn.Module):
         explains them. The constant of the normal density is left out."""
         shared, _, rest = noise.split(self.sizes, 2)
         before, state = torch.zeros_like(values[0]), None
-        inside = (
-            values.new_ones(values.shape[:2]) if lengths is None else within(lengths, len(values)).to(values)
-        )
-        total = values.new_zeros(())
+        inside = _inside(values, lengths)
+        total = inside.new_zeros(())
         for t, x in enumerate(values):
             y, state = self.rnn(torch.cat((shared[t], before, rest[t]), 1).unsqueeze(0), state)
             before, a = self._noise_of(x, self.head(y[0]))
@@ -393,9 +391,7 @@ class TokenGenerator(nn.Module):
         before = torch.cat((torch.zeros_like(tokens[:1]), tokens[:-1]))
         y = self.rnn(torch.cat((noise, self.embedding(before)), 2), lengths=lengths)[0]
         nats = -(self.head(y).log_softmax(2) * tokens).sum(2)
-        inside = (
-            tokens.new_ones(tokens.shape[:2]) if lengths is None else within(lengths, len(tokens)).to(nats)
-        )
+        inside = _inside(nats, lengths)
         return (nats * inside).sum() / inside.sum()
 
 
@@ -429,7 +425,7 @@ class SequenceCritic(nn.Module):
         """x: values, one-hot labels, and 1 within a sequence, 0 past its end; behind a sequence's end nothing
         is read."""
         values, labels, inside = x.split((self.features, x.shape[2] - self.features - 1, 1), 2)
-        lengths = inside.detach().sum((0, 2)).round().long()
+        lengths = inside.detach().sum((0, 2), dtype=_counting(inside)).round().long()
         seen = (
             [values, labels.detach()]
             if self.levels is None
@@ -444,6 +440,21 @@ class SequenceCritic(nn.Module):
 def within(lengths: Tensor, T: int) -> Tensor:
     """bool [T, B], True where a step lies within its sequence."""
     return torch.arange(T, device=lengths.device).unsqueeze(1) < lengths
+
+
+def _inside(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """[T, B] of samples x [T, B, ...]: 1 within its sequence and 0 past its end, in a dtype to count in."""
+    dtype = _counting(x)
+    return (
+        x.new_ones(x.shape[:2], dtype=dtype)
+        if lengths is None
+        else within(lengths, len(x)).to(x.device, dtype)
+    )
+
+
+def _counting(x: Tensor) -> torch.dtype:
+    """float32 for 16 bits: bfloat16 counts no further than 256, float16 no further than 2,048."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def zero_past_end(x: Tensor, lengths: Tensor | None) -> Tensor:

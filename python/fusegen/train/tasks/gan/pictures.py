@@ -168,6 +168,7 @@ class Pictures(Source):
             asked = f" of class {self.classes[self.number_of(how.class_)]}"
         elif 0 < K <= _COLUMNS:
             columns, headings = K, self.classes
+        _check_room("count", how.count, columns, drawing.most_lines(columns, *self.shape[1:]) - _BESIDE)
         random = torch.Generator().manual_seed(how.seed)
         samples = draw(gan, how.count, random, labels=labels, truncation=how.truncation)
         own = drawing.Panel(samples, columns, f"drawn{asked}", headings)
@@ -194,6 +195,7 @@ class Pictures(Source):
 
     def _ways(self, gan: GAN, how: GanSampling) -> list[drawing.Panel]:
         """Ways from one noise to another, a row each; of all classes in turn, or of the one asked for."""
+        _check_room("interpolate", how.interpolate, 1, drawing.most_lines(_WAYS, *self.shape[1:]))
         random, labels, names = torch.Generator().manual_seed(how.seed), None, ()
         if gan.num_classes:
             labels = torch.arange(how.interpolate) % gan.num_classes
@@ -202,6 +204,15 @@ class Pictures(Source):
             names = tuple(self.classes[label] for label in labels.tolist())
         ways = between(gan, how.interpolate, _WAYS, random, labels=labels, truncation=how.truncation)
         return [drawing.Panel(ways, _WAYS, "from one noise to another", (), names)]
+
+
+def _check_room(option: str, asked: int, columns: int, lines: int) -> None:
+    """Raises ValueError, naming the option, for more than so many lines hold."""
+    if asked > columns * lines:
+        raise ValueError(
+            f"{option}: expected at most {columns * lines}, as fit in one picture, got {asked}; several "
+            "commands with other --seed draw more"
+        )
 
 
 def _some(images: Images) -> Examples:
