@@ -12,6 +12,7 @@ from . import style
 
 _LARGEST, _EDGE, _TITLE, _HEADING = 0.55, 0.08, 0.28, 0.2  # inches: an image's width, margins, lines of text
 _LETTER = 0.085  # inches: about a letter's width
+_PIXELS, _BESIDES = 2**16, 8.0  # a picture's height at most; inches of it for all that is no sample
 _GAP = 0.03  # of an image's width, around it
 
 
@@ -57,6 +58,13 @@ def images_figure(panels: Sequence[Panel], most: float = style.WIDTH) -> Any:
             axis = figure.add_axes([box[0] / width, box[1] / height, box[2] / width, box[3] / height])
             _fill(axis, panel)
     return figure
+
+
+def most_lines(columns: int, height: int, width: int) -> int:
+    """How many rows of images, so many side by side of so many pixels, a picture can hold: matplotlib draws
+    fewer than 65,536 pixels."""
+    wide = min(_LARGEST, (style.WIDTH - 2 * _EDGE) / columns)
+    return int((_PIXELS / style.DPI - _BESIDES) / (wide * height / width))
 
 
 def _check(panels: Sequence[Panel]) -> None:
