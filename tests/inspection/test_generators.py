@@ -72,6 +72,15 @@ def test_overlap_is_that_of_densities():
     assert found.by_dimension[0] == pytest.approx(found.mean)
 
 
+def test_no_batch_is_read_once_there_are_enough_examples():
+    def batches():
+        yield torch.randn(2, 4)
+        yield torch.randn(2, 4)
+        raise AssertionError("a third batch was asked for")
+
+    assert inspect.posterior_overlap(Known(), batches(), most=4).matrix.shape == (4, 4)
+
+
 def test_overlaps_of_dimensions_multiply():
     rows = torch.randn(5, 4, dtype=torch.float64)
     both = inspect.posterior_overlap(Known(), [rows]).matrix

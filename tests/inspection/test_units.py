@@ -89,6 +89,11 @@ def test_labels_say_where_a_text_is():
     assert [told["indentation"][i] for i in (2, 3, at("\t"))] == [-1, -1, -1]
 
 
+def test_all_columns_from_the_last_on_are_in_one_bin():
+    labels = inspect.text_labels(list("abcdefghij"), width=2, last=6)
+    assert labels["line position"].tolist() == [0, 1, 1, 2, 2, 3, 3, 3, 3, 3]
+
+
 def test_tokens_of_several_characters_are_where_their_last_one_is():
     words, letters = inspect.text_labels(['say "', 'no" ', "now"]), inspect.text_labels(list('say "no" now'))
     for name in words:
@@ -156,6 +161,24 @@ def test_negative_labels_padding_and_rare_classes_are_left_out(sklearn):
     labels[:3, 0] = 5  # too few
     labels[3:10, 0] = -1
     assert inspect.probe(rec[""].only, labels, held_out=0.5).classes == (0, 1)
+
+
+def test_steps_past_a_sequences_end_have_no_label(sklearn):
+    lstm = fusegen.nn.LSTM(2, 3)
+    with torch.no_grad(), inspect.record(lstm) as rec:
+        lstm(torch.randn(100, 2, 2), lengths=[100, 20])
+    labels = torch.randint(2, (100, 2))
+    labels[20:, 1] = 7  # on both sides of the cut, and often
+    assert inspect.probe(rec[""].only, labels, held_out=0.5).classes == (0, 1)
+
+
+def test_a_unit_counts_whatever_its_scale(sklearn):
+    labels = torch.randint(2, (400,))
+    values = torch.randn(400, 2)
+    values[:, 0] += 8 * labels - 4
+    wide, narrow = inspect.probe(values, labels), inspect.probe(values * torch.tensor([1e-4, 1.0]), labels)
+    assert narrow.accuracy > 0.98
+    assert (wide.weights - narrow.weights).abs().max() < 1e-3 * wide.weights.abs().max()
 
 
 def test_a_probe_that_does_not_converge_warns_nobody(sklearn, monkeypatch):

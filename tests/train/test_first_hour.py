@@ -417,8 +417,8 @@ def test_a_pipe_that_nobody_reads_any_more_saves_the_run(tmp_path, story):
 def test_a_run_that_does_not_fit_into_memory_leaves_no_folder(tmp_path, story, monkeypatch, capsys, where):
     monkeypatch.chdir(tmp_path)
     too_large = ["--data", story, "--hidden", "10000000", "--batch", "2", "--chunk", "2"]
-    assert main(["train", "text", *too_large, "--folder", where]) == 1
-    assert "not enough memory" in capsys.readouterr().err
+    assert main(["train", "text", *too_large, "--folder", where]) == 2
+    assert "--hidden: expected a model that fits in memory" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["story.txt"]
 
 
@@ -431,7 +431,9 @@ def test_memory_that_python_lacks_is_no_traceback(tmp_path, story, monkeypatch, 
     monkeypatch.setattr(text, "open_text", too_large)
     assert train("--data", story, "--folder", tmp_path / "run") == 1
     said = capsys.readouterr().err
-    assert said == "fusegen train: not enough memory: Unable to allocate 8.00 PiB\n"
+    assert said.startswith("fusegen train: not enough memory: Unable to allocate 8.00 PiB; smaller --")
+    assert said.endswith(", --batch (4), --chunk (8), or a larger --accumulate, need less\n")
+    assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 

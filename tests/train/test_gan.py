@@ -338,7 +338,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, places, capsys, kind, argu
         (["--truncation", "0"], "--truncation: expected a number above 0"),
         (["--length", "3"], "--length: only sequences have one"),
         (["--count", "0"], "--count: expected an integer at least 1"),
-        (["--count", "1000000"], "as fit in one picture, got 1000000; several commands with other --seed"),
+        (["--count", "1000000"], "as fit in one picture, got 1,000,000; several commands with other --seed"),
         (["--interpolate", "1000000"], "--interpolate: expected at most"),
         (["--interpolate", "-1"], "--interpolate: expected an integer at least 0"),
     ],

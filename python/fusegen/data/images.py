@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._arguments import whole
+from ._memory import check_fits
 from .files.arrays import read_array
 from .files.folders import files_below
 from .files.paths import path_of, source_of
@@ -342,11 +343,18 @@ def resized(pixels: Tensor, size: int) -> Tensor:
     H, W = pixels.shape[2:]
     if (size, size) != (H, W):
         short = min(H, W)
+        _check_room(pixels.shape[:2].numel(), size)
         shape = [max(size, round(n * size / short)) for n in (H, W)]
         pixels = F.interpolate(pixels.float(), shape, mode="bilinear", align_corners=False, antialias=True)
         top, left = ((n - size) // 2 for n in shape)
         pixels = pixels[:, :, top : top + size, left : left + size]
     return pixels.round().clamp(0, 255).to(torch.uint8) if pixels.is_floating_point() else pixels
+
+
+def _check_room(planes: int, size: int) -> None:
+    """Raises ValueError, naming `size`, where so many planes of size x size do not fit in memory."""
+    # As floats, rounded, cut off, and as bytes.
+    check_fits(lambda size: 13 * planes * size**2, {"size": size}, {"size": 28}, "the images")
 
 
 def _brought_to(channels: int, array: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .._arguments import number, whole
+from ._memory import memory, told
 from .files import sound, tables
 from .files.arrays import read_array
 from .files.folders import files_below
@@ -190,6 +191,13 @@ def windows(
         raise ValueError(f"steps: expected at most {longest}, as the longest recording has, got {steps}")
     joined = np.concatenate(recordings)
     F = joined.shape[1]
+    count = sum(max(0, len(each) - steps) // stride + 1 for each in recordings)
+    taken = 12 * count * steps * F  # three copies in float32, one after another
+    if taken > memory():
+        raise ValueError(
+            f"stride: expected a larger one for windows of {steps:,} steps, got {stride}: {count:,} windows "
+            f"would take about {told(taken)} of memory, and {told(memory())} is all there is"
+        )
     if full_scale is None:
         low, high = joined.min(0), joined.max(0)
     else:

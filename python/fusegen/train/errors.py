@@ -1,12 +1,14 @@
 """Errors of torch that have no type of their own, given one: its words are read here and nowhere else."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
 
 from .._errors import first_line
+from ..data._memory import told
 
 
 class NotEnoughMemory(RuntimeError):
@@ -27,7 +29,14 @@ def typed() -> Iterator[None]:
         found = type_of(error)
         if found is type(error):
             raise
-        raise found(first_line(error)) from error
+        raise found(_said(error) if found is NotEnoughMemory else first_line(error)) from error
+
+
+def _said(error: BaseException) -> str:
+    """What did not fit. The CPU's allocator says it behind what it enforces, in its own source's lines."""
+    line = first_line(error)
+    asked = re.search(r"DefaultCPUAllocator.*you tried to allocate (\d+) bytes", line)
+    return f"{told(int(asked[1]))} at once cannot be had" if asked else line
 
 
 def type_of(error: RuntimeError | MemoryError) -> type[BaseException]:

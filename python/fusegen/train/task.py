@@ -68,7 +68,8 @@ class Task(Protocol):
     "higher" is, in its first measure. skipped: what of the data was left out, and why.
     notes: how the data were read, where that is not plain; learns: how it learns, likewise. curves: whether
     a run draws its curves, which takes matplotlib. reads: what a step of the whole batch reads, (how many,
-    of what), for the speed.
+    of what), for the speed. weights: names of the options that say how many weights the model has. sizes: of
+    all that say how much memory training, a sample or a measure takes, those among them; an error names them.
     measuring_part: called while measures are taken, before each part, with what it is, how many parts are
     done and of how many.
     """
@@ -82,6 +83,8 @@ class Task(Protocol):
     learns: tuple[str, ...] = ()
     curves: ClassVar[bool] = False
     reads: tuple[int, str] | None = None
+    weights: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
     measuring_part: Callable[[str, int, int], None] = staticmethod(nothing)
 
     model: nn.Module

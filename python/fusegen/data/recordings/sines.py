@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..._arguments import whole
+from .._memory import check_fits
 from ..series import Series
 
 
@@ -20,6 +21,8 @@ def sines(steps: int = 24, count: int = 10_000, features: int = 5, seed: int = 0
     """
     shape = whole("count", count, 1), whole("features", features, 1)
     steps = whole("steps", steps, 1)
+    values = 32 * count * features  # a step in float64, twice over, and in float32
+    check_fits(lambda steps: steps * values, {"steps": steps}, {"steps": 24}, "the sines")
     random = torch.Generator().manual_seed(whole("seed", seed, 0, 2**63 - 1))
     frequency, phase = 0.1 * torch.rand(2, *shape, generator=random, dtype=torch.float64)
     t = torch.arange(steps, dtype=torch.float64)[:, None, None]

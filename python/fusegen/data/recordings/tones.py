@@ -7,6 +7,7 @@ import math
 import torch
 
 from ..._arguments import whole
+from .._memory import check_fits
 from ..series import Series
 
 RATE = 4000  # samples a second
@@ -26,6 +27,8 @@ def tones(steps: int = 64, count: int = 4000, seed: int = 0) -> Series:
     steps, count: the shape [steps, count, 1] of the values, float32: ``count`` tones of ``steps`` samples.
     """
     steps, count = whole("steps", steps, 1), whole("count", count, 1)
+    # A step in float64, as phases, waves, their decay and the sum, and in float32.
+    check_fits(lambda steps: 44 * steps * count, {"steps": steps}, {"steps": 64}, "the tones")
     random = torch.Generator().manual_seed(whole("seed", seed, 0, 2**63 - 1))
     drawn = torch.rand(2 + PARTIALS, count, generator=random, dtype=torch.float64)
     pitch = PITCH[0] * (PITCH[1] / PITCH[0]) ** drawn[0]

@@ -46,7 +46,7 @@ def run(parsed: argparse.Namespace) -> int:
         with typed():
             demo = Demo(text, model, how, argument="--text")
     except (OSError, ValueError) as error:
-        return refuse(parsed, error)
+        return refuse(parsed, as_flag(error, parsed))
     except ModuleNotFoundError as error:
         return refuse(parsed, f"{error}: this Python came without its documentation; give --text PATH")
     except NotEnoughMemory:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..checkpoint import CheckpointError
 from ..errors import NotEnoughMemory, typed
-from ..options import Options, add_flags, from_flags
+from ..options import Options, add_flags, flag, from_flags
 from ..run import Run
 from ..tasks import TASKS, find_task
 from ..workers import device_named
@@ -41,9 +41,20 @@ def within_memory(command: Callable[[argparse.Namespace], int]) -> Callable[[arg
             with typed():
                 return command(parsed)
         except NotEnoughMemory as error:
-            return refuse(parsed, f"not enough memory: {error}")
+            return refuse(parsed, f"not enough memory: {error}{_way_out(parsed)}")
 
     return run
+
+
+def _way_out(parsed: argparse.Namespace) -> str:
+    """What is said of memory that ran out: the options of the command that make less of it, where it has
+    some."""
+    asking = {"sample": "sampling", "evaluate": "measuring"}.get(parsed.command)
+    if asking is None or getattr(parsed, "folder", None) is None:
+        return ""
+    task = find_task(Run.open(parsed.folder).task_name)
+    names = [flag(each.name) for each in fields(getattr(task, asking)) if each.name in task.sizes]
+    return f"; a smaller {' or '.join(names)} needs less" if names else ""
 
 
 def add_words(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,8 @@ from ..loop import Collapsed, Stopped, fit, stopped_before
 from ..options import FitOptions, RunOptions, from_flags, placed
 from ..run import Run
 from ..seeds import seed_all
+from ..tasks import find_task
+from ..tasks.room import check_trained, smaller
 from ..watching.stopping import Asked, Signals, collected
 from ..workers import Workers
 from .refusal import Refused, as_flag, refuse
@@ -61,11 +63,12 @@ def train_and_report(
 ) -> int:
     """Trains the run that `opened` opens, from the checkpoint `which` or anew. Returns the exit status."""
     command = f"fusegen {parsed.command}"
+    session = _Session(parsed, workers)
     try:
         with typed(), collected() as signals:
-            return _Session(parsed, workers, signals).train(opened, which)
+            return session.train(opened, which, signals)
     except NotEnoughMemory as error:
-        return _failed(command, workers, f"not enough memory: {error}")
+        return _failed(command, workers, f"not enough memory: {error}{session.way_out()}")
     except NotFiniteError as error:
         if workers.count == 1:
             return _failed(command, workers, f"{error}; a lower lr may help")
@@ -79,12 +82,11 @@ def train_and_report(
 class _Session:
     """One command that trains: what it opened, and what it says."""
 
-    def __init__(self, parsed: argparse.Namespace, workers: Workers, signals: Signals):
+    def __init__(self, parsed: argparse.Namespace, workers: Workers):
         self._parsed, self._workers, self._command = parsed, workers, f"fusegen {parsed.command}"
-        self._signals = signals
         self._run: Run | None = None
 
-    def train(self, opened: Callable[[], Run], which: str | None) -> int:
+    def train(self, opened: Callable[[], Run], which: str | None, signals: Signals) -> int:
         parsed, workers, created = self._parsed, self._workers, which is None
         try:
             try:
@@ -95,8 +97,10 @@ class _Session:
                 if which == "last":
                     which = _first_then_others(workers, parsed, lambda: self._which(run))
                 _announce(run, workers, which, anew=not created and which is None)
-                with self._signals.at_once():
+                with signals.at_once():
                     task = _first_then_others(workers, parsed, run.task)
+                sections = run.sections.values()
+                check_trained(task.model, workers.device, task.weights, *sections)
             except Asked as asked:
                 return self._ended_early(run, stopped_before(run, asked.number), created)
             except Refused as error:
@@ -123,6 +127,15 @@ class _Session:
         finally:
             if self._run is not None:
                 self._run.release()
+
+    def way_out(self) -> str:
+        """What is said of memory that ran out: which options make the run smaller."""
+        if self._run is None:
+            return ""
+        task, sections = find_task(self._run.task_name), self._run.sections
+        sizes = [name for name in task.sizes if name not in task.idle(sections)]
+        less = smaller(sizes, *sections.values())
+        return f"; {less}, or a larger --accumulate, need less" if sizes else ""
 
     def _which(self, run: Run) -> str | None:
         """The last checkpoint; None of a run that is to begin anew, having none. Raises ValueError where that

@@ -22,12 +22,14 @@ from .batch import check_batch
 from .held_out import keep_json, kept_json, parted
 from .idle import of_vocabulary
 from .prompt import check_known
+from .room import built, check_drawn
 from .token_sequences import TOKENS, count_tokens, decoded, encoded, read_vocabulary, vocabulary_of
 
 __all__ = ["LOSS", "Seq2SeqData", "Seq2SeqFit", "Seq2SeqOptions", "Seq2SeqSampling", "Seq2SeqTask"]
 
 LOSS = "held-out nats per token"
 _BATCH = 50  # when measuring
+_WEIGHTS = "hidden", "layers", "embedding"
 _EXAMPLES = 20  # held-out pairs that a run keeps
 
 
@@ -36,7 +38,7 @@ class Seq2SeqOptions(Options):
     """Which model. Raises TypeError or ValueError, naming the field, for a wrong value."""
 
     cell: str = option("lstm", "recurrent cell", CELLS)
-    layers: int = option(1, "recurrent layers in the encoder, and as many in the decoder", least=1)
+    layers: int = option(1, "recurrent layers in the encoder, and as many in the decoder", least=1, most=1000)
     hidden: int = option(128, "units in a layer", least=1)
     embedding: int = option(64, "size of a token's vector", least=1)
     bidirectional: bool = option(True, "the encoder reads in both directions, with half of the units each")
@@ -112,6 +114,8 @@ class Seq2SeqTask(Task):
 
     options = {"model": Seq2SeqOptions, "data": Seq2SeqData, "fit": Seq2SeqFit}  # noqa: RUF012
     sampling = Seq2SeqSampling
+    weights = _WEIGHTS
+    sizes = "batch", "longest", *_WEIGHTS, "beam"
 
     def __init__(
         self,
@@ -122,20 +126,12 @@ class Seq2SeqTask(Task):
         pairs: tuple[Pairs, Pairs] | None = None,
         seed: int = 0,
     ):
-        self.model = Seq2Seq(
-            len(vocabularies[0]),
-            len(vocabularies[1]),
-            options.embedding,
-            options.hidden,
-            options.layers,
-            cell=options.cell,
-            bidirectional=options.bidirectional,
-            dropout=options.dropout,
-        )
+        self.model = built(lambda: _model(options, vocabularies), _WEIGHTS, options)
         self.vocabularies, self.examples = vocabularies, examples
         self._options, self._source, self._seed = options, source, seed
         self.reads = options.batch, "pairs"
         if pairs is not None:
+            self._check_beam(source.beam, 1, min(_BATCH, source.measured))
             self.training, held_out = pairs
             self.skipped = self.training.skipped
             self._sides = self._encoded(self.training)
@@ -252,6 +248,7 @@ class Seq2SeqTask(Task):
             examples = [self.examples[i] for i in order[: how.count].tolist()]
         else:
             self.notes = self._read_as(how.source)
+        self._check_beam(how.beam, Seq2SeqSampling().beam, len(examples))
         tokens, lengths = encoded(self.vocabularies[0], [each[0] for each in examples]).padded()
         tokens = tokens.to(model.output.weight.device)
         written = self._written(model, tokens, lengths, how.beam, how.length_penalty)
@@ -261,6 +258,14 @@ class Seq2SeqTask(Task):
             if expected not in (None, found):
                 shown.append(f"     ({expected})")
         return {".txt": "\n".join(shown) + "\n"}
+
+    def _check_beam(self, beam: int, usual: int, texts: int) -> None:
+        """Raises ValueError, naming `beam`, for a search in so many texts at once that does not fit."""
+        model, longest = self.model, self._source.longest
+        # Of a beam its tokens in copies, its chances, its states before and after a step, and attention.
+        states = model.num_layers * model.hidden_size
+        each = 64 * longest + 64 * model.target_vocab_size + 32 * states + 8 * longest
+        check_drawn(lambda beam: texts * beam * each, {"beam": beam}, {"beam": usual}, "the search")
 
     def _read_as(self, source: str) -> tuple[str, ...]:
         """Remarks on a text that is given. Raises ValueError for one of which the model knows nothing."""
@@ -293,6 +298,19 @@ class Seq2SeqTask(Task):
             return decoded(self.vocabularies[1], found.tokens, found.lengths)
         found = model.beam_search(source, lengths, width=beam, max_length=longest, length_penalty=penalty)
         return decoded(self.vocabularies[1], found.tokens[:, :, 0], found.lengths[:, 0])
+
+
+def _model(options: Seq2SeqOptions, vocabularies: tuple[Vocabulary, Vocabulary]) -> Seq2Seq:
+    return Seq2Seq(
+        len(vocabularies[0]),
+        len(vocabularies[1]),
+        options.embedding,
+        options.hidden,
+        options.layers,
+        cell=options.cell,
+        bidirectional=options.bidirectional,
+        dropout=options.dropout,
+    )
 
 
 def _read(source: Seq2SeqData, argument: str) -> tuple[Pairs, Pairs]:

@@ -20,6 +20,7 @@ from .batch import check_batch
 from .fingerprint import fingerprint_of
 from .held_out import keep_json, kept_json, parted
 from .idle import of_rows, of_vocabulary
+from .room import built, check_drawn
 from .token_sequences import TOKENS, count_tokens, decoded, encoded, read_vocabulary, vocabulary_of
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
 BOUND = "held-out nats per sequence"
 _BATCH = 32  # when measuring
 _EXAMPLES = 8  # held-out sequences that a run keeps
+_WEIGHTS = "hidden", "layers", "embedding", "latent"
 _NARROW = -4.0  # log variance of the posterior at first
 _COMPARED = 50  # samples for self-BLEU
 
@@ -43,7 +45,7 @@ class SequenceVAEOptions(Options):
     """Which model, and how its posterior is kept from collapsing. Raises TypeError or ValueError."""
 
     cell: str = option("lstm", "recurrent cell", CELLS)
-    layers: int = option(1, "recurrent layers in the encoder, and as many in the decoder", least=1)
+    layers: int = option(1, "recurrent layers in the encoder, and as many in the decoder", least=1, most=1000)
     hidden: int = option(128, "units in a layer", least=1)
     embedding: int = option(64, "size of a token's vector", least=1)
     latent: int = option(16, "size of z; 0: no z, only the decoder as a language model", least=0)
@@ -143,6 +145,8 @@ class SequenceVAETask(Task):
 
     options = {"model": SequenceVAEOptions, "data": SequenceVAEData, "fit": SequenceVAEFit}  # noqa: RUF012
     sampling = SequenceVAESampling
+    weights = _WEIGHTS
+    sizes = "batch", "longest", *_WEIGHTS, "count", "steps"
 
     def __init__(
         self,
@@ -155,18 +159,7 @@ class SequenceVAETask(Task):
         skipped: tuple[str, ...] = (),
         notes: tuple[str, ...] = (),
     ):
-        self.model = SequenceVAE(
-            len(vocabulary),
-            options.embedding,
-            options.hidden,
-            options.latent,
-            options.layers,
-            cell=options.cell,
-            bidirectional=options.bidirectional,
-            dropout=options.dropout,
-            word_dropout=options.word_dropout,
-            inputless=options.inputless,
-        )
+        self.model = built(lambda: _model(options, vocabulary), _WEIGHTS, options)
         with torch.no_grad():
             # As wide as the prior it hides its own mean: z would be noise for long, and be left alone.
             self.model.posterior.bias[options.latent :] = _NARROW
@@ -276,6 +269,7 @@ class SequenceVAETask(Task):
 
     def sample(self, how: SequenceVAESampling, model: SequenceVAE | None = None) -> dict[str, str | bytes]:
         model = model or self.model
+        self._check_room(how, model)
         parts = []
         examples = encoded(self.vocabulary, self.examples)
         if how.what in ("all", "prior"):
@@ -296,6 +290,16 @@ class SequenceVAETask(Task):
             parts.append(["From one to another", *self._way(model, examples, how.steps)])
         return {".txt": "\n\n".join("\n".join(part) for part in parts) + "\n"}
 
+    def _check_room(self, how: SequenceVAESampling, model: SequenceVAE) -> None:
+        """Raises ValueError, naming the option, for more than fits in memory."""
+        # Of each sequence: its tokens and their text, a step's chances in order, and states.
+        states = 24 * model.num_layers * model.hidden_size
+        each = 40 * self._source.longest + 48 * model.vocab_size + states
+        named = {"all": ("count", "steps"), "prior": ("count",), "interpolation": ("steps",)}
+        for name in named.get(how.what, ()):
+            asked, usual = ({name: getattr(own, name)} for own in (how, SequenceVAESampling()))
+            check_drawn(lambda **counted: each * sum(counted.values()), asked, usual)
+
     def fingerprint(self) -> str:
         sides = self.training, self.held_out
         return fingerprint_of(*(part for side in sides for part in (side.tokens, side.lengths)))
@@ -312,6 +316,21 @@ class SequenceVAETask(Task):
     def _padded(self, model: SequenceVAE, examples: Ragged) -> tuple[Tensor, Tensor]:
         tokens, lengths = examples.padded()
         return tokens.to(model.output.weight.device), lengths
+
+
+def _model(options: SequenceVAEOptions, vocabulary: Vocabulary) -> SequenceVAE:
+    return SequenceVAE(
+        len(vocabulary),
+        options.embedding,
+        options.hidden,
+        options.latent,
+        options.layers,
+        cell=options.cell,
+        bidirectional=options.bidirectional,
+        dropout=options.dropout,
+        word_dropout=options.word_dropout,
+        inputless=options.inputless,
+    )
 
 
 def _read(

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ..._modes import evaluating
 from ...data import Lanes, StreamedLanes, Text, TextStream, Vocabulary, open_text, split, tokenize
+from ...data._memory import check_fits
+from ...data.stream import WINDOW
 from ...data.vocabulary import BUILT
 from ...models import TextLSTM
 from ...models.text_lstm import State
@@ -23,6 +25,7 @@ from ..workers import Shard
 from .fingerprint import fingerprint_of
 from .idle import of_rows, of_vocabulary
 from .prompt import USUAL, check_known, prompt_from, prompt_of
+from .room import built, check_drawn
 
 __all__ = ["BITS", "TextBatches", "TextData", "TextOptions", "TextSampling", "TextTask"]
 
@@ -30,6 +33,8 @@ BITS = "held-out bits per character"
 # When measuring: few lanes, since each starts cold, and long chunks, since no graph is kept. Not the batch of
 # training, so that runs compare.
 _LANES, _CHUNK = 16, 256
+_WEIGHTS = "hidden", "layers", "embedding"
+_TOKEN = 100  # bytes of a written token, and of the text that it becomes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +42,7 @@ class TextOptions(Options):
     """Which text model, and how its text is cut. Raises TypeError or ValueError, naming the field."""
 
     cell: str = option("lstm", "recurrent cell", CELLS)
-    layers: int = option(2, "recurrent layers", least=1)
+    layers: int = option(2, "recurrent layers", least=1, most=1000)
     hidden: int = option(256, "units in a layer", least=1)
     embedding: int = option(128, "size of a token's vector", least=1)
     dropout: float = option(
@@ -150,6 +155,8 @@ class TextTask(Task):
 
     options = {"model": TextOptions, "data": TextData}  # noqa: RUF012
     sampling = TextSampling
+    weights = _WEIGHTS
+    sizes = "batch", "chunk", *_WEIGHTS, "length", "beam"
 
     def __init__(
         self,
@@ -169,6 +176,9 @@ class TextTask(Task):
             return
         self._tokens, self.skipped, self.notes = text.tokens, text.skipped, text.notes
         if stream is not None:
+            # A window's tokens, joined and cut into lanes, int64.
+            asked, usual = {"batch": batch, "chunk": chunk}, {"batch": 16, "chunk": 64}
+            check_fits(lambda batch, chunk: 24 * WINDOW * batch * chunk, asked, usual, "what is read at once")
             held_out = text.tokens
         else:
             training, held_out = split(text.tokens)
@@ -311,10 +321,22 @@ class TextTask(Task):
             if not prompt.numel():
                 raise ValueError("prompt: expected at least one character, got none")
             check_known("prompt", how.prompt, self.vocabulary)
+        self._check_room(how, model)
         drawing = (how.temperature, how.top_k, how.top_p, how.seed)
         drawn = model.generate(prompt.long(), how.length, *drawing, beam=how.beam)
         assert isinstance(drawn, Tensor)  # as the prompt is
         return {".txt": self.vocabulary.decode(torch.cat([prompt.long(), drawn]))}
+
+    def _check_room(self, how: TextSampling, model: TextLSTM) -> None:
+        """Raises ValueError, naming the option, for more than fits in memory."""
+        states = model.num_layers * model.hidden_size
+
+        def cost(length: int, beam: int = 0) -> float:
+            # Of a beam its tokens in four copies, its chances, and its states before and after a step.
+            return length * _TOKEN + beam * (40 * length + 40 * model.vocab_size + 24 * states)
+
+        asked, usual = {"length": how.length}, {"length": TextSampling().length, "beam": 5}
+        check_drawn(cost, asked if how.beam is None else asked | {"beam": how.beam}, usual, "the text")
 
     def fingerprint(self) -> str:
         return fingerprint_of(self._tokens)
@@ -341,22 +363,25 @@ class TextBatches:
 
 
 def _model(options: TextOptions, vocabulary: Vocabulary) -> TextLSTM:
-    return TextLSTM(
-        len(vocabulary),
-        embedding_size=options.embedding,
-        hidden_size=options.hidden,
-        num_layers=options.layers,
-        cell=options.cell,
-        dropout=options.dropout,
-        input_dropout=options.input_dropout,
-        hidden_dropout=options.hidden_dropout,
-        output_dropout=options.output_dropout,
-        locked_dropout=options.locked_dropout,
-        embedding_dropout=options.embedding_dropout,
-        weight_drop=options.weight_drop,
-        activation_penalty=options.ar,
-        temporal_penalty=options.tar,
-    )
+    def make() -> TextLSTM:
+        return TextLSTM(
+            len(vocabulary),
+            embedding_size=options.embedding,
+            hidden_size=options.hidden,
+            num_layers=options.layers,
+            cell=options.cell,
+            dropout=options.dropout,
+            input_dropout=options.input_dropout,
+            hidden_dropout=options.hidden_dropout,
+            output_dropout=options.output_dropout,
+            locked_dropout=options.locked_dropout,
+            embedding_dropout=options.embedding_dropout,
+            weight_drop=options.weight_drop,
+            activation_penalty=options.ar,
+            temporal_penalty=options.tar,
+        )
+
+    return built(make, _WEIGHTS, options)
 
 
 def _that_fit(count: int, batch: int, chunk: int) -> str:

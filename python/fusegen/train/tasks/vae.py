@@ -21,11 +21,13 @@ from .examples import COLUMNS, Examples, same_class
 from .fingerprint import fingerprint_of
 from .held_out import parted
 from .idle import of_rows
+from .room import built, check_drawn, picture_bytes
 
 __all__ = ["BOUND", "VAEData", "VAEFit", "VAEOptions", "VAESampling", "VAETask"]
 
 BOUND = "held-out nats per image"
 _BATCH = 500  # when measuring
+_WEIGHTS = "latent", "hidden", "layers", "channels", "size"
 _SHARE = 0.2  # held out where there is no split
 _LOOKED_AT = 1000  # images, for their shades
 _SHADES, _MANY = (51, 204), 0.3  # a fifth from either end; this share of pixels between them is many
@@ -40,7 +42,9 @@ class VAEOptions(Options):
     )
     latent: int = option(16, "size of z", least=1)
     hidden: int = option(512, "units in a dense layer", least=1)
-    layers: int = option(2, "hidden dense layers in the encoder, and as many in the decoder", least=0)
+    layers: int = option(
+        2, "hidden dense layers in the encoder, and as many in the decoder", least=0, most=1000
+    )
     channels: int = option(
         32, "channels of the first convolution; each further one has twice as many", least=1
     )
@@ -138,6 +142,8 @@ class VAETask(Task):
 
     options = {"model": VAEOptions, "data": VAEData, "fit": VAEFit}  # noqa: RUF012
     sampling = VAESampling
+    weights: tuple[str, ...] = _WEIGHTS
+    sizes = "batch", *_WEIGHTS, "rows"
     curves = True
 
     @classmethod
@@ -152,7 +158,10 @@ class VAETask(Task):
         images: tuple[Images, Images] | None = None,
         fit: VAEFit | None = None,
     ):
-        self.model, self._fit = _model(options, examples), fit or VAEFit()
+        if options.network == "dense":
+            self.weights = tuple(name for name in _WEIGHTS if name != "channels")
+        self.model = built(lambda: _model(options, examples), self.weights, options, source)
+        self._fit = fit or VAEFit()
         self._options, self._source, self.examples = options, source, examples
         self._binarise = _binarisation(options, source)
         self._beta, self.reads = options.beta, (options.batch, "images")
@@ -264,6 +273,14 @@ class VAETask(Task):
     @torch.no_grad()
     def sample(self, how: VAESampling, model: VAE | ConvVAE | None = None) -> dict[str, str | bytes]:
         """One picture, a panel for each of what is asked for. Classes go round, where there are any."""
+        shape = self.examples.pixels.shape[1:]
+        panels = 3 if how.what == "all" else 1
+        check_drawn(
+            lambda rows: panels * picture_bytes(rows * COLUMNS, shape),
+            {"rows": how.rows},
+            {"rows": VAESampling().rows},
+            "the picture",
+        )
         with evaluating(model or self.model) as own:
             return {".png": drawing.png(drawing.images_figure(self._panels(own, how)))}
 

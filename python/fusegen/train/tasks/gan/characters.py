@@ -1,6 +1,6 @@
 """Characters or words of a text as the data of a GAN."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,10 +16,12 @@ from ....metrics.translation import check_sacrebleu
 from ....models import GAN, RecurrentGAN
 from ... import files
 from ..fingerprint import fingerprint_of
+from ..room import check_drawn
 from .options import GanData, GanMeasuring, GanModel, GanSampling
-from .source import Source, draw
+from .source import AT_ONCE, Source, draw
 
 JUDGE = {"character": 5, "word": 3}  # tokens that the judge's chances look at
+_TOKEN = 250  # bytes of a drawn token, and of the text that it becomes
 ALIKE = 200  # samples of self-BLEU, which takes time in the square of their number
 
 
@@ -152,7 +154,19 @@ class Characters(Source):
             return None
         return NGram(JUDGE[self.vocabulary.kind], len(self.vocabulary)).fit(held)
 
+    def measured_bytes(self, gan: GAN, samples: int) -> float:
+        return self._cost(gan)(samples, self.steps)
+
+    def _cost(self, gan: GAN) -> Callable[[int, int], float]:
+        """Bytes that (count, length) samples take."""
+        assert isinstance(gan, RecurrentGAN)
+        # Of each of those that are drawn at once: noise, and a step's chances in five copies.
+        working = 4 * (2 * gan.noise_size + 5 * len(self.vocabulary))
+        return lambda count, length: length * (count * _TOKEN + min(count, AT_ONCE) * working)
+
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
+        asked = {"count": how.count, "length": how.length or self.steps}
+        check_drawn(self._cost(gan), asked, {"count": GanSampling().count, "length": self.steps})
         random = torch.Generator().manual_seed(how.seed)
         tokens = draw(gan, how.count, random, truncation=how.truncation, steps=how.length or self.steps)
         return {".txt": "".join(self.vocabulary.decode(column) + "\n" for column in tokens.T)}

@@ -63,6 +63,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+# The options that say how many weights there are, by arch.
+WEIGHTS = {
+    "mlp": ("widths", "critic_widths", "noise", "size"),
+    "dcgan": ("width", "noise"),
+    "recurrent": ("hidden", "layers", "noise"),
+}
+
+
 def is_text(name: str) -> bool:
     """Whether data of that name are text."""
     return name in TEXTS or name.lower().endswith(".txt")
@@ -83,7 +91,7 @@ class GanModel(Options):
     width: int = option(32, "dcgan: channels of the convolutions next to the image", least=1)
     cell: str = option("lstm", "recurrent: cell of both networks", ("lstm", "gru"))
     hidden: int = option(64, "recurrent: units in a layer", least=1)
-    layers: int = option(1, "recurrent: layers", least=1)
+    layers: int = option(1, "recurrent: layers", least=1, most=1000)
     bidirectional: bool = option(False, "recurrent: the discriminator reads in both directions")
     residual: bool = option(
         False,

@@ -1,6 +1,7 @@
 """Images as the data of a GAN."""
 
 import importlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,14 @@ from ....metrics import (
 from ....models import DCGAN, GAN, MLPGAN
 from ..examples import Examples
 from ..fingerprint import fingerprint_of
+from ..room import check_drawn, picture_bytes
 from .options import GanData, GanMeasuring, GanModel, GanSampling
 from .source import Source, between, draw
 
 EXAMPLES = "examples.npz"
 _COLUMNS, _WAYS = 16, 12  # of a picture of samples, and of one of ways between noises
 _BESIDE = 2  # rows of the data above the samples
+_MEASURED = 100  # bytes of a value of a sample that is measured, and of what features make of it
 _KEPT = 256  # images in a run's folder, at most
 
 
@@ -154,21 +157,44 @@ class Pictures(Source):
             self._base = key, digits_frechet_distance(real, fake)
         return self._base[1]
 
+    def measured_bytes(self, gan: GAN, samples: int) -> float:
+        return samples * _MEASURED * math.prod(self.shape)
+
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         _no_length(how)
+        self._check_room(gan, how)
         panels = self._ways(gan, how) if how.interpolate else self._samples(gan, how)
         return {".png": drawing.png(drawing.images_figure(panels))}
 
+    def _check_room(self, gan: GAN, how: GanSampling) -> None:
+        """Raises ValueError, naming the option, for more images than fit in memory, or in a picture."""
+        if how.interpolate:
+            name, value, each, columns, above = "interpolate", how.interpolate, _WAYS, _WAYS, 0
+        else:
+            name, value, each, columns, above = "count", how.count, 1, self._columns(gan, how), _BESIDE
+        most = (drawing.most_lines(columns, *self.shape[1:]) - above) * columns // each
+        if value > most:
+            raise ValueError(
+                f"{name}: expected at most {most:,}, as fit in one picture, got {value:,}; several commands "
+                "with other --seed draw more"
+            )
+        asked, usual = {name: value}, {name: GanSampling().count}
+        check_drawn(lambda **many: picture_bytes(each * many[name], self.shape), asked, usual, "the picture")
+
+    def _columns(self, gan: GAN, how: GanSampling) -> int:
+        """Of a picture of samples: one for each class, where all are drawn in turn."""
+        K = gan.num_classes
+        return K if how.class_ is None and 0 < K <= _COLUMNS else min(how.count, _COLUMNS)
+
     def _samples(self, gan: GAN, how: GanSampling) -> list[drawing.Panel]:
         """Some of the data where the run has kept them, and samples; a column for each class."""
-        columns, asked, K = min(how.count, _COLUMNS), "", gan.num_classes
+        columns, asked, K = self._columns(gan, how), "", gan.num_classes
         headings: tuple[str, ...] = ()
         labels = self.asked(how) if K else None
         if how.class_ is not None:
             asked = f" of class {self.classes[self.number_of(how.class_)]}"
         elif 0 < K <= _COLUMNS:
-            columns, headings = K, self.classes
-        _check_room("count", how.count, columns, drawing.most_lines(columns, *self.shape[1:]) - _BESIDE)
+            headings = self.classes
         random = torch.Generator().manual_seed(how.seed)
         samples = draw(gan, how.count, random, labels=labels, truncation=how.truncation)
         own = drawing.Panel(samples, columns, f"drawn{asked}", headings)
@@ -195,7 +221,6 @@ class Pictures(Source):
 
     def _ways(self, gan: GAN, how: GanSampling) -> list[drawing.Panel]:
         """Ways from one noise to another, a row each; of all classes in turn, or of the one asked for."""
-        _check_room("interpolate", how.interpolate, 1, drawing.most_lines(_WAYS, *self.shape[1:]))
         random, labels, names = torch.Generator().manual_seed(how.seed), None, ()
         if gan.num_classes:
             labels = torch.arange(how.interpolate) % gan.num_classes
@@ -204,15 +229,6 @@ class Pictures(Source):
             names = tuple(self.classes[label] for label in labels.tolist())
         ways = between(gan, how.interpolate, _WAYS, random, labels=labels, truncation=how.truncation)
         return [drawing.Panel(ways, _WAYS, "from one noise to another", (), names)]
-
-
-def _check_room(option: str, asked: int, columns: int, lines: int) -> None:
-    """Raises ValueError, naming the option, for more than so many lines hold."""
-    if asked > columns * lines:
-        raise ValueError(
-            f"{option}: expected at most {columns * lines}, as fit in one picture, got {asked}; several "
-            "commands with other --seed draw more"
-        )
 
 
 def _some(images: Images) -> Examples:

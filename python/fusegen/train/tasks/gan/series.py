@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .... import data as sources
 from .... import drawing
@@ -28,9 +28,10 @@ from ....models import GAN, RecurrentGAN
 from ....models.gan.recurrent import SequenceCritic
 from ... import config, files
 from ..fingerprint import fingerprint_of
+from ..room import check_drawn
 from .moments import Moments
 from .options import GanData, GanMeasuring, GanModel, GanSampling
-from .source import Source, as_csv, as_npy, as_wav, beginnings, draw
+from .source import AT_ONCE, Source, as_csv, as_npy, as_wav, beginnings, draw
 from .units import units_of
 
 # By (steps, stride); some are drawn anew for each length, so that no stride is theirs.
@@ -46,6 +47,7 @@ _DRAWN = "sines", "tones"
 AR = 16  # steps of the autoregressive fit of sounds
 
 EXAMPLES = "examples.npy"
+_VALUE = 200  # bytes of a drawn value: as it is drawn, in the data's units, in .npy and in .csv
 MEASURED = 10_000  # windows that measures look at, at most
 FITTED = 10_000  # windows, evenly spaced, that the form of the data is fitted to, at most
 MANY = 50_000  # windows of sounds, from which a larger stride loses nothing
@@ -178,7 +180,8 @@ class Sequences(Source):
                 raise ValueError(
                     "levels: only innovations add up to something; give --innovations or --no-levels"
                 )
-            levels = self.form.levels_of(self.steps)
+            with torch.device("cpu"):  # of numbers that are there, also where a model is only counted
+                levels = self.form.levels_of(self.steps)
         return RecurrentGAN(
             features,
             steps=self.steps,
@@ -241,6 +244,7 @@ class Sequences(Source):
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         random = torch.Generator().manual_seed(how.seed)
         steps = how.length or self.steps
+        self._check_room(gan, how)
         labels = self.asked(how) if gan.num_classes else None
         drawn = draw(gan, how.count, random, labels=labels, truncation=how.truncation, steps=steps)
         scaled = self._scaled(drawn, None)
@@ -259,6 +263,21 @@ class Sequences(Source):
         if self.rate is None:
             return found | {".csv": as_csv(values, self.features)}
         return found | {".wav": as_wav(values, self.rate)}
+
+    def _check_room(self, gan: GAN, how: GanSampling) -> None:
+        """Raises ValueError, naming the option, for more than fits in memory."""
+        assert isinstance(gan, RecurrentGAN)
+        values = _VALUE * len(self.features)
+        rnn = gan.generator.rnn
+        assert isinstance(rnn, nn.RNNBase)
+        # Of each of those that are drawn at once: noise in three copies, outputs, values in eight.
+        working = 4 * (3 * (gan.noise_size + gan.num_classes) + 4 * rnn.hidden_size + 8 * gan.features)
+
+        def cost(count: int, length: int) -> float:
+            return length * (count * values + min(count, AT_ONCE) * working)
+
+        asked = {"count": how.count, "length": how.length or self.steps}
+        check_drawn(cost, asked, {"count": GanSampling().count, "length": self.steps})
 
     def _scaled(self, drawn: Tensor, lengths: Tensor | None) -> Tensor:
         return drawn if self.form is None else self.form.inverse(drawn, lengths)

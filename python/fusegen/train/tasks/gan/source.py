@@ -19,10 +19,11 @@ from ....models.latent import arcs
 from ... import files
 from ...task import nothing
 from ..batch import check_batch
+from ..room import check_drawn
 from .moments import Moments
 from .options import GanData, GanMeasuring, GanModel, GanSampling
 
-_AT_ONCE = 500  # samples drawn in one pass
+AT_ONCE = 500  # samples drawn in one pass
 
 
 class Source(ABC):
@@ -129,6 +130,15 @@ class Source(ABC):
         where there are none."""
         raise ValueError(f"moments: series have them, and {self.name} has {self.kind}")
 
+    def measured_bytes(self, gan: GAN, samples: int) -> float:
+        """What so many samples take that are drawn for a measure; 0 where there are never more than data."""
+        return 0.0
+
+    def check_measured(self, gan: GAN, samples: int) -> None:
+        """Raises ValueError, naming `samples`, where so many that are drawn for a measure do not fit."""
+        asked, usual = {"samples": samples}, {"samples": GanData().samples}
+        check_drawn(lambda samples: self.measured_bytes(gan, samples), asked, usual)
+
     @abstractmethod
     def drawn(self, gan: GAN, how: GanSampling) -> dict[str, str | bytes]:
         """Samples by file suffix."""
@@ -152,8 +162,8 @@ def draw(
 ) -> Tensor:
     """`gan.sample` in parts, on the CPU; labels and lengths [count]."""
     parts = []
-    for begin in range(0, count, _AT_ONCE):
-        rows = slice(begin, min(begin + _AT_ONCE, count))
+    for begin in range(0, count, AT_ONCE):
+        rows = slice(begin, min(begin + AT_ONCE, count))
         more: dict[str, Any] = {
             name: x[rows] for name, x in (("labels", labels), ("lengths", lengths)) if x is not None
         }

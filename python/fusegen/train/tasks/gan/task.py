@@ -13,17 +13,20 @@ from ....data import Shuffled
 from ....gan import DiffAugment, GanOptions
 from ....gan.turns import discriminator_turn, generator_turn
 from ....models import GAN, RecurrentGAN
+from ....models.gan.dcgan import SIZES
 from ... import config
 from ...task import Losses, Task, Turn
 from ...watching.divergence import OF_SERIES, OF_TURNS, DivergenceWatch, Watches
 from ...watching.watch import Watch
 from ...workers import Shard
+from ..room import built
 from .idle import of_asking, of_training
 from .moments import Moments
 from .options import (
     ARCHS,
     PRESETS,
     TEXTS,
+    WEIGHTS,
     GanData,
     GanFit,
     GanMeasuring,
@@ -53,6 +56,7 @@ class GanTask(Task):
     sampling = GanSampling
     measuring = GanMeasuring
     curves = True
+    sizes = "batch", "length", "samples", *dict.fromkeys(sum(WEIGHTS.values(), ())), "count", "interpolate"
 
     def __init__(self, model: GAN, source: Source, fit: GanFit, cut: GanData):
         self.model, self.source, self._fit, self._cut = model, source, fit, cut
@@ -109,6 +113,9 @@ class GanTask(Task):
         cls, sections: Mapping[str, Any], folder: Path | None, *, data: bool = True, argument: str = "data"
     ) -> "GanTask":
         options, cut, fit = sections["model"], sections["data"], sections["fit"]
+        if options.arch == "dcgan" and cut.size not in SIZES:
+            sizes = ", ".join(map(str, SIZES))
+            raise ValueError(f"size: expected one of {sizes} for --arch dcgan, got {cut.size}")
         kept = folder / "data.json" if folder else None
         source: Source
         if data:
@@ -126,7 +133,12 @@ class GanTask(Task):
             raise ValueError(f"conditional: {source.name} has no classes")
         if source.kind != "text":
             drawing.check()  # now, not at the first sample
-        return cls(source.model(options), source, fit, cut)
+        weights = WEIGHTS[options.arch]
+        task = cls(built(lambda: source.model(options), weights, options, cut), source, fit, cut)
+        task.weights = weights
+        if data:
+            source.check_measured(task.model, cut.samples)
+        return task
 
     @classmethod
     def idle(cls, sections: Mapping[str, Any]) -> dict[str, str]:
@@ -237,7 +249,10 @@ class GanTask(Task):
         own = {"features": self._cut.features, "samples": self._cut.samples}
         asked = {name: value for name, value in vars(how).items() if value is not None}
         self.source.told = self.measuring_part
-        return self.source.measures(self.model, GanMeasuring(**{**own, **asked}), full=True)
+        how = GanMeasuring(**{**own, **asked})
+        assert how.samples is not None
+        self.source.check_measured(self.model, how.samples)
+        return self.source.measures(self.model, how, full=True)
 
     def told_of(self, how: GanMeasuring) -> tuple[str, ...]:
         if self.source.kind != "series":
