@@ -259,7 +259,7 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
         ("series", ["--augment", "color"], "--augment: it changes images, and {data} has series"),
         ("text", ["--augment", "color"], "--augment: it changes images, and {data} has text"),
         ("series", ["--data", "{tmp}/waves"], "got 1 at 8000 Hz in {tmp}/waves/a.wav and 1 at 16000 Hz in"),
-        ("dcgan", ["--size", "30"], "--size: expected one of 28, 32, 64, got 30"),
+        ("dcgan", ["--size", "30"], "--size: expected one of 28, 32, 64 for --arch dcgan, got 30"),
         ("series", ["--length", "61"], "--length: expected at most 60, as the longest recording has, got 61"),
         ("series", ["--data", "prices", "--length", "1000000000"], "--length: expected at most 1"),
         ("series", ["--data", "digits"], "--data: digits are images"),
