@@ -142,7 +142,7 @@ class VAETask(Task):
 
     options = {"model": VAEOptions, "data": VAEData, "fit": VAEFit}  # noqa: RUF012
     sampling = VAESampling
-    weights = _WEIGHTS
+    weights: tuple[str, ...] = _WEIGHTS
     sizes = "batch", *_WEIGHTS, "rows"
     curves = True
 
