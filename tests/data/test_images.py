@@ -10,6 +10,7 @@ from fusegen.data import (
     digits,
     eeg,
     photo_patches,
+    read_images,
     read_series,
     share_prices,
     windows,
@@ -144,6 +145,29 @@ def test_arrays_of_series(tmp_path):
     assert read_series(saved(tmp_path / "c.npy", np.arange(9)), 3, 1).values.shape == (3, 7, 1)
 
 
+def test_named_arrays_of_series(tmp_path):
+    x, one, two = np.arange(24.0).reshape(12, 2), tmp_path / "one.npz", tmp_path / "two.npz"
+    np.savez(one, x=x)
+    np.savez(two, x=x, y=x[:6])
+    assert torch.equal(read_series(one, 4).values, read_series(two, 4, column="x").values)
+    assert read_series(two, 3, column="y").values.shape == (3, 2, 2)
+    for path, column, words in (
+        (two, None, r"^path: .*two.npz has more than one array: x, y"),
+        (two, "z", r"^path: .*two.npz has no array 'z': x, y"),
+        (saved(tmp_path / "a.npy", x), "x", r"^column: expected an .npz to read 'x' of, got .*a.npy"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            read_series(path, 3, column=column)
+
+
+@pytest.mark.parametrize("name", ["photo.png", "photo.JPG", "photo.heic"])
+def test_one_picture_is_told_to_be_put_into_a_folder(tmp_path, name):
+    (tmp_path / name).write_bytes(b"anything")
+    words = f"^--data: cannot read .*{name}: it is one picture; put pictures into a folder, and name that$"
+    with pytest.raises(FileNotFoundError, match=words):
+        read_images(tmp_path / name, "--data")
+
+
 def test_a_table(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("# a comment\nday,open,close\nmon,1,2.5\ntue,2,3.5\nwed,3,4.5\n")
@@ -213,7 +237,7 @@ BAD_SERIES = {
         wrote("x.m4a", b"a"),
         {},
         ValueError,
-        r"expected a file \(.npy, .csv, .tsv, .*or a folder of sound files, got .*x.m4a",
+        r"expected a file \(.npy, .npz, .csv, .tsv, .*or a folder of sound files, got .*x.m4a",
     ),
     "empty folder": (lambda folder: folder, {}, ValueError, "no sound files"),
     "no sound": (wrote("x.wav", b"RIFFno"), {}, ValueError, "x.wav is not a sound file"),

@@ -54,7 +54,12 @@ def test_a_folder_is_read_in_one_order_and_says_what_it_left_out(tmp_path):
         (lambda p: p.write_bytes(b""), ValueError, "empty"),
         (lambda p: p.write_bytes(b" \n\t"), ValueError, "empty"),
         (lambda p: p.write_bytes(b"ab\x00c"), ValueError, "byte 2 is NUL"),
-        (lambda p: p.write_text("utf-16 text", encoding="utf-16"), ValueError, "UTF-16"),
+        (
+            lambda p: p.write_bytes("utf-16".encode("utf-16-le")),
+            ValueError,
+            "UTF-16 without a byte order mark",
+        ),
+        (lambda p: p.write_bytes(b"\xff\xfeodd"), ValueError, "begins as UTF-16.* does, and is not"),
         (lambda p: p.mkdir(), ValueError, "no files"),
         (lambda p: (p.mkdir(), (p / "x.bin").write_bytes(b"\0")), ValueError, "not text"),
         (lambda p: os.mkfifo(p), ValueError, "neither a file nor a folder"),
@@ -66,6 +71,7 @@ def test_a_folder_is_read_in_one_order_and_says_what_it_left_out(tmp_path):
         "blank",
         "binary",
         "utf16",
+        "damaged-utf16",
         "empty-folder",
         "binary-folder",
         "pipe",
@@ -78,6 +84,40 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path, make, error, words):
     with pytest.raises(error, match=words) as caught:
         read_text(path, argument="--text")
     assert str(caught.value).startswith("--text: ") and str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_a_byte_order_mark_says_the_encoding(tmp_path, encoding):
+    words, path = "zwölf Töne\n", tmp_path / "notes.txt"
+    mark = "\ufeff" if encoding.endswith("-be") else ""
+    path.write_bytes((mark + words).encode(encoding))
+    alone, below = read_text(path, utf8=True), read_text(tmp_path, utf8=True)
+    assert bytes(alone.tokens.numpy()) == words.encode() and not below.skipped
+    assert bytes(below.tokens.numpy()) == words.strip().encode()
+    named = f"{path} is {encoding[:6].upper()}, and read as UTF-8"
+    assert alone.notes == (() if encoding == "utf-8-sig" else (named,))
+
+
+def test_a_folder_leaves_out_what_is_not_in_the_encoding_that_it_says(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfeodd")
+    (tmp_path / "b.txt").write_text("plain")
+    text = read_text(tmp_path)
+    assert bytes(text.tokens.numpy()) == b"plain" and "begins as UTF-16" in text.skipped[0]
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".tsv"])
+def test_pairs_are_read_in_utf_16(tmp_path, suffix):
+    from fusegen.data import read_pairs
+
+    if suffix == ".tsv":
+        (tmp_path / "a.tsv").write_text("zwölf\ttwelve\n", encoding="utf-16")
+        source = str(tmp_path / "a.tsv")
+    else:
+        for name, line in (("a", "zwölf"), ("b", "twelve")):
+            (tmp_path / f"{name}.txt").write_text(f"{line}\n", encoding="utf-16")
+        source = f"{tmp_path / 'a.txt'},{tmp_path / 'b.txt'}"
+    pairs = read_pairs(source)
+    assert (pairs.sources, pairs.targets) == (("zwölf",), ("twelve",))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -243,6 +243,19 @@ def test_nan_is_reported_with_the_step_and_the_last_checkpoint_is_good(
             ["--length", "171"],
             "there are 3 windows of 171 steps (--length), one every 1 (--stride), in the 173 characters",
         ),
+        (
+            "series",
+            ["--length", "60"],
+            "--length: there is one window of 60 steps, one every 1 (--stride), in the 60 rows of {data}, "
+            "and a step reads 4 (--batch): expected fewer steps; --length 57 gives 4",
+        ),
+        (
+            "series",
+            ["--length", "57", "--stride", "4"],
+            "--length: there is one window of 57 steps, one every 4 (--stride), in the 60 rows of {data}, "
+            "and a step reads 4 (--batch): expected fewer steps; --length 48 gives 4",
+        ),
+        ("text", ["--length", "173"], "(--batch): expected fewer steps; --length 170 gives 4"),
         ("mlp", ["--accumulate", "3"], "--batch: expected a multiple of 3 (processes x accumulate), got 4"),
         ("mlp", ["--conditional"], "--conditional: {data} has no classes"),
         ("mlp", ["--widths", "8,x"], "--widths: expected numbers of units with commas between"),

@@ -63,6 +63,7 @@ SOURCES = {
     "gan dcgan": ("gan", "images.npy", SMALL_IMAGES | {"arch": "dcgan", "width": 2}),
     "gan table": ("gan", "table.csv", SMALL_SERIES),
     "gan series": ("gan", "series.npy", SMALL_SERIES),
+    "gan named series": ("gan", "series.npz", SMALL_SERIES | {"column": "x"}),
     "gan sound": ("gan", "a.wav", SMALL_SERIES | PLAIN),
     "gan prices": ("gan", "prices", SMALL_SERIES),
     "gan text": ("gan", "chars.txt", SMALL_SERIES),
@@ -93,6 +94,7 @@ def places(tmp_path_factory):
     np.savez(root / "images.npz", x=images, y=images[:3])
     series = random.standard_normal((60, 3)).cumsum(0)
     np.save(root / "series.npy", series)
+    np.savez(root / "series.npz", x=series, y=series[:4])
     rows = "\n".join(",".join(f"{x:.3f}" for x in row) for row in series)
     (root / "table.csv").write_text(f"first,second,third\n{rows}\n")
     with wave.open(str(root / "a.wav"), "wb") as sound:

@@ -113,6 +113,8 @@ def _read(
     folder = path_of(source, argument)
     if not folder.is_dir():
         why = "it is not a folder" if folder.exists() else "No such file or directory"
+        if folder.is_file() and folder.suffix.lower() in (*SUFFIXES, *_FOREIGN):
+            why = "it is one picture; put pictures into a folder, and name that"
         raise FileNotFoundError(f"{argument}: cannot read {folder}: {why}")
     try:
         for reader in (_mnist, _cifar_bin, _cifar_pickled):

@@ -108,11 +108,13 @@ def read_series(
     delimiter: str | None = None,
     decimal: str | None = None,
     header: bool | None = None,
+    column: str | None = None,
 ) -> Series:
     """Sequences of an array, a table or a sound file, or of all sound files below a folder, in windows of
     ``steps``.
 
-    .npy: [S] or [S, F], one recording; [N, S, F], several. .csv, .tsv: a column a feature, as `read_table`
+    .npy, and .npz, of which ``column`` names the array where there are several: [S] or [S, F], one recording;
+    [N, S, F], several. .csv, .tsv: a column a feature, as `read_table`
     reads them with ``delimiter``, ``decimal`` and ``header``. .wav, .flac, .ogg, .aiff: a feature a channel,
     scaled by full scale, or by the loudest sample where real numbers go beyond it; a folder's files must
     agree in channels and rate. stride: from one window to the next, by default ``steps`` (1 gives every
@@ -134,6 +136,8 @@ def read_series(
         table = tables.read_table(path, argument, delimiter=delimiter, decimal=decimal, header=header)
         found = windows(str(path), [table.values], steps, stride, features=table.names)
         return replace(found, skipped=table.left_out, notes=table.notes)
+    if column is not None and suffix != ".npz":
+        raise ValueError(f"column: expected an .npz to read {column!r} of, got {path}")
     options = {"delimiter": delimiter, "decimal": decimal, "header": header}
     for name in (name for name, value in options.items() if value is not None):
         raise ValueError(
@@ -150,15 +154,15 @@ def read_series(
         return replace(_recorded(str(path), files, steps, stride, argument), skipped=tuple(skipped))
     if suffix in sound.SUFFIXES:
         return _recorded(str(path), [path], steps, stride, argument)
-    if suffix == ".npy":
-        array = _numbers(path, argument).astype(np.float64)
+    if suffix in (".npy", ".npz"):
+        array = _numbers(path, column, argument).astype(np.float64)
         if array.ndim == 1:
             array = array[:, None]
         if array.ndim not in (2, 3):
             shape = list(array.shape)
             raise ValueError(f"{argument}: {path}: expected shape [S], [S, F] or [N, S, F], got {shape}")
         return windows(str(path), [array] if array.ndim == 2 else list(array), steps, stride)
-    known = ", ".join((".npy", *tables.SUFFIXES, *sound.SUFFIXES))
+    known = ", ".join((".npy", ".npz", *tables.SUFFIXES, *sound.SUFFIXES))
     raise ValueError(f"{argument}: expected a file ({known}) or a folder of sound files, got {path}")
 
 
@@ -258,9 +262,9 @@ def _recorded(name: str, files: list[Path], steps: int, stride: int, argument: s
     return replace(found, rate=rate, notes=(f"{len(files):,} files",) if len(files) > 1 else ())
 
 
-def _numbers(path: Path, argument: str) -> np.ndarray:
-    """The array in a .npy file, of finite real numbers."""
-    array = read_array(path, None, argument)
+def _numbers(path: Path, name: str | None, argument: str) -> np.ndarray:
+    """The array in a .npy file, or of that name in a .npz, of finite real numbers."""
+    array = read_array(path, name, argument)
     if array.dtype.kind not in "uif":
         raise ValueError(f"{argument}: {path}: expected an array of real numbers, got {array.dtype}")
     if not np.isfinite(array).all():

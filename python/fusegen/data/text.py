@@ -3,7 +3,6 @@
 Bytes stay uint8 until a batch is made, so a corpus costs its own size in memory and no more.
 """
 
-import codecs
 import os
 import sys
 import unicodedata
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .files import tables
+from .files.encodings import as_utf8, marked
 from .files.folders import files_below
 from .files.hub import hub_name, read_hub_text
 from .files.kinds import kind_of
@@ -159,9 +159,10 @@ def tokenize(
 def read_text(path: str | os.PathLike[str], argument: str = "path", *, utf8: bool = False) -> Text:
     """The text in a file, or in every file below a folder (sorted by path, joined by a blank line).
 
-    Any encoding without NUL bytes is taken as it is, or with `utf8` UTF-8 alone; a byte order mark is no part
-    of the text. Of a folder, hidden files and folders and what programs leave behind are passed over, links
-    are followed; folders passed over and files that are not text are listed in `Text.skipped`.
+    UTF-16 and UTF-32 with a byte order mark become UTF-8; any other encoding without NUL bytes is taken as it
+    is, or with `utf8` UTF-8 alone; a byte order mark is no part of the text. Of a folder, hidden files and
+    folders and what programs leave behind are passed over, links are followed; folders passed over and files
+    that are not text are listed in `Text.skipped`.
 
     Raises OSError (FileNotFoundError, PermissionError, ...) for what cannot be read and ValueError for what
     holds no text; the message begins with `argument`.
@@ -170,14 +171,20 @@ def read_text(path: str | os.PathLike[str], argument: str = "path", *, utf8: boo
     try:
         if path.is_dir():
             return _read_folder(path, argument, utf8)
-        content = _read_file(path, argument)
+        content, encoding = _read_file(path, argument)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{argument}: {path} {_why_not_decoded(error)}") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise type(error)(f"{argument}: cannot read {error.filename or path}: {reason}") from error
     if fault := _why_not_text(content, utf8):
         raise ValueError(f"{argument}: {path} {fault}")
-    notes = (f"{path} is read as it is, signs between columns and all",)
-    return Text(str(path), _as_tokens(content), notes=notes if path.suffix.lower() in _STRUCTURED else ())
+    notes: tuple[str, ...] = ()
+    if encoding not in (None, "utf-8-sig"):
+        notes += (f"{path} is {encoding.upper()}, and read as UTF-8",)
+    if path.suffix.lower() in _STRUCTURED:
+        notes += (f"{path} is read as it is, signs between columns and all",)
+    return Text(str(path), _as_tokens(content), notes=notes)
 
 
 def split(tokens: Tensor, held_out: float = HELD_OUT) -> tuple[Tensor, Tensor]:
@@ -258,7 +265,7 @@ def _why_not_text(content: bytes, utf8: bool = False) -> str | None:
     if kind := kind_of(content):
         return f"is not text, but {kind}"
     if (where := content.find(0)) >= 0:
-        return f"is not text: byte {where} is NUL (UTF-16? then convert it to UTF-8)"
+        return f"is not text: byte {where} is NUL (UTF-16 without a byte order mark? then convert it)"
     if utf8:
         try:
             content.decode()
@@ -268,18 +275,29 @@ def _why_not_text(content: bytes, utf8: bool = False) -> str | None:
     return None
 
 
-def _read_file(path: Path, argument: str) -> bytes:
+def _why_not_decoded(error: UnicodeDecodeError) -> str:
+    return f"is not text: it begins as {error.encoding.upper()} does, and is not: {error.reason}"
+
+
+def _read_file(path: Path, argument: str) -> tuple[bytes, str | None]:
+    """The text, and the encoding that its byte order mark says. Raises UnicodeDecodeError where it is in
+    another."""
     # A pipe or a device could block for ever or never end.
     if path.exists() and not path.is_file():
         raise ValueError(f"{argument}: {path} is neither a file nor a folder")
-    return path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    content = path.read_bytes()
+    return as_utf8(content), marked(content)
 
 
 def _read_folder(folder: Path, argument: str, utf8: bool) -> Text:
     files, skipped = files_below(folder)
     parts, notes = [], []
     for path in files:
-        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        try:
+            content = as_utf8(path.read_bytes())
+        except UnicodeDecodeError as error:
+            skipped.append(f"{path} {_why_not_decoded(error)}")
+            continue
         if reason := _why_not_text(content, utf8):
             skipped.append(f"{path} {reason}")
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,40 @@ from ._states import check_last, run_to_last
 States = tuple[Tensor | None, ...]
 Given = Tensor | Sequence[Tensor]  # hx: a state, or of the LSTM both
 
+S_co = TypeVar("S_co", covariant=True)
+
+
+class Call(Protocol[S_co]):
+    """What type checkers and editors are told that a layer is called as: with the arguments of `forward`, for
+    an output of the input's type and final states S. nn.Module's own call is declared to return Any."""
+
+    @overload
+    def __call__(
+        self,
+        input: Tensor,
+        hx: Given | None = None,
+        *,
+        lengths: Iterable[int] | Tensor | int | None = None,
+        resets: Tensor | None = None,
+        reset_to: Given | None = None,
+        generator: torch.Generator | None = None,
+        last: int | None = None,
+    ) -> tuple[Tensor, S_co]: ...
+
+    @overload
+    def __call__(
+        self,
+        input: PackedSequence,
+        hx: Given | None = None,
+        *,
+        lengths: Iterable[int] | Tensor | int | None = None,
+        resets: Tensor | None = None,
+        reset_to: Given | None = None,
+        generator: torch.Generator | None = None,
+        last: int | None = None,
+    ) -> tuple[PackedSequence, S_co]: ...
+
+
 _any_autocast = torch._C._is_any_autocast_enabled
 
 
@@ -38,6 +72,8 @@ class Layers(nn.Module):
 
     Subclasses run it, time-major."""
 
+    if TYPE_CHECKING:  # at run time the call is nn.Module's, hooks and all
+        __call__: Call[Any]
     _no_states: States = (None,)
     batch_first: bool
     num_layers: int

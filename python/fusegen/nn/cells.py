@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -156,6 +156,9 @@ class CellOfPairs(Cell):
         out: tuple[Tensor, Tensor] = self._step(input, h, c)
         return out
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
 
 class LSTMCell(CellOfPairs, RecurrentCell):
     """torch.nn.LSTMCell on a fused kernel: the same arguments, parameters, results and errors."""
@@ -195,6 +198,9 @@ class GRUCell(RecurrentCell):
         out: Tensor = self._step(input, hx)
         return out
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
 
 class RNNCell(RecurrentCell):
     """torch.nn.RNNCell on a fused kernel: the same arguments, parameters, results and errors."""
@@ -220,3 +226,6 @@ class RNNCell(RecurrentCell):
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
         out: Tensor = self._step(input, hx, relu=self.nonlinearity == "relu")
         return out
+
+    if TYPE_CHECKING:
+        __call__ = forward

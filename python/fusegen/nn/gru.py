@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ..ops import spec
-from ._base import Recurrent, refuse
+from ._base import Call, Recurrent, refuse
 
 
 class GRU(Recurrent):
@@ -32,6 +33,8 @@ class GRU(Recurrent):
     argument, for a wrong option.
     """
 
+    if TYPE_CHECKING:
+        __call__: Call[Tensor]
     _spec = spec.GRU
 
     def __init__(

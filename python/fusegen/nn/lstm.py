@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..ops import spec
-from ._base import Layers, Recurrent
+from ._base import Call, Layers, Recurrent
 
 
 class PairOfStates(Layers):
     """hx and what comes out are (h, c)."""
 
+    if TYPE_CHECKING:
+        __call__: Call[tuple[Tensor, Tensor]]
     _no_states = (None, None)
 
     def _given_states(self, hx: Any, rank: int) -> tuple[Tensor, ...]:

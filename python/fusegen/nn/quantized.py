@@ -7,7 +7,7 @@ CPU.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from ..ops import route, spec
 from ..ops.inside import Asked
 from ..ops.layout import dense, present, rows
 from ..ops.spec import CellSpec
-from ._base import Layers, States
+from ._base import Call, Layers, States
 from .cells import Cell, CellOfPairs
 from .frozen import stamps_of
 from .lstm import PairOfStates
@@ -255,12 +255,16 @@ class QuantizedLSTM(PairOfStates, QuantizedLayers):
 class QuantizedGRU(QuantizedLayers):
     """A GRU whose weights have 8 bits."""
 
+    if TYPE_CHECKING:
+        __call__: Call[Tensor]
     _spec = spec.GRU
 
 
 class QuantizedRNN(QuantizedLayers):
     """An RNN of tanh or ReLU whose weights have 8 bits."""
 
+    if TYPE_CHECKING:
+        __call__: Call[Tensor]
     _spec = spec.RNN
 
 
@@ -317,6 +321,9 @@ class QuantizedGRUCell(QuantizedCell):
         out: Tensor = self._step(input, hx)
         return out
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
 
 class QuantizedRNNCell(QuantizedCell):
     """An RNNCell of tanh or ReLU whose weights have 8 bits."""
@@ -327,6 +334,9 @@ class QuantizedRNNCell(QuantizedCell):
         """input [B, I] or [I], hx [B, H] or [H], zeros if None -> h."""
         out: Tensor = self._step(input, hx)
         return out
+
+    if TYPE_CHECKING:
+        __call__ = forward
 
 
 class QuantizedLinear(Quantized):

@@ -6,7 +6,6 @@ own sniffers read `0,5;0,25` as three columns, and DuckDB's leaves out rows of a
 
 from __future__ import annotations
 
-import codecs
 import csv
 import gzip
 import io
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._optional import needed
+from .encodings import marked
 from .kinds import kind_of
 from .paths import path_of
 
@@ -46,12 +46,6 @@ _MISSING = {
     "missing",
 }
 _TEXT, _NAME = "text", 40  # the column that is read where none is named; letters of a name that are shown
-_MARKS = {  # the longer ones first: one begins with another
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 _LOOKED_AT = 1000  # lines by which a delimiter is judged
 
 
@@ -226,7 +220,7 @@ def _decoded(path: str | os.PathLike[str], argument: str) -> tuple[str, str]:
             raise ValueError(f"{argument}: {path} is not gzip, or is cut short: {error}") from error
     if kind := kind_of(content):
         raise ValueError(f"{argument}: {path} is not a table of text, but {kind}")
-    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8-sig")
+    encoding = marked(content) or "utf-8-sig"
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:

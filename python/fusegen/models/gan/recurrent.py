@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ... import nn as fused
 from ..._arguments import check_floats, choice, number, whole
 from ..._modes import evaluating
-from .._sequences import check_integers
+from .._sequences import State, check_integers
 from ._checks import Integers, check_not_empty, integers, source_device
 from .base import GAN, cast_as
 
@@ -324,7 +324,8 @@ class ResidualGenerator(nn.Module):
         ``noise`` as in ``forward``, of which own values are not read: a lower bound of how well the generator
         explains them. The constant of the normal density is left out."""
         shared, _, rest = noise.split(self.sizes, 2)
-        before, state = torch.zeros_like(values[0]), None
+        state: State | None = None
+        before = torch.zeros_like(values[0])
         inside = _inside(values, lengths)
         total = inside.new_zeros(())
         for t, x in enumerate(values):
@@ -378,7 +379,8 @@ class TokenGenerator(nn.Module):
         """lengths: [B], past which the sequences are zero; None: all T. generator: of the Gumbel noise."""
         (T, B, _), V = noise.shape, self.head.out_features
         gumbel = gumbel_noise((T, B, V), noise, generator)
-        token, state, drawn = noise.new_zeros(B, V), None, []
+        state: State | None = None
+        token, drawn = noise.new_zeros(B, V), []
         for t in range(T):
             y, state = self.rnn(torch.cat((noise[t], self.embedding(token)), 1).unsqueeze(0), state)
             token = straight_through(self.head(y[0]) + gumbel[t], temperature)

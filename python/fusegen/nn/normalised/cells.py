@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -89,6 +89,9 @@ class _CellOfOne(NormalisedCell):
         """input [B, I] or [I], hx [B, H] or [H], zeros if None -> h."""
         out: Tensor = self._step(input, hx)
         return out
+
+    if TYPE_CHECKING:
+        __call__ = forward
 
 
 class LayerNormGRUCell(_CellOfOne):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from ...ops import inside, normalised
 from ...ops.inside import Asked
 from ...ops.layers import Tap
 from ...ops.spec import GRU, LSTM, RNN
-from .._base import Layers, States
+from .._base import Call, Layers, States
 from ..lstm import PairOfStates
 from .parameters import Normalised
 
@@ -194,6 +194,8 @@ class LayerNormGRU(NormalisedLayers):
     torch.nn.GRU; block_diagonal and eps as of ``LayerNormLSTM``, and its errors.
     """
 
+    if TYPE_CHECKING:
+        __call__: Call[Tensor]
     _spec = GRU
 
     def __init__(
@@ -260,6 +262,8 @@ class BlockDiagonalGRU(NormalisedLayers):
     (arXiv:2405.04517). Raises ValueError where block_diagonal does not divide hidden_size.
     """
 
+    if TYPE_CHECKING:
+        __call__: Call[Tensor]
     _spec = GRU
     _norms = ("none",)
 
@@ -293,6 +297,8 @@ class BlockDiagonalRNN(NormalisedLayers):
     nonlinearity than tanh and relu.
     """
 
+    if TYPE_CHECKING:
+        __call__: Call[Tensor]
     _spec = RNN
     _norms = ("none",)
 

@@ -41,7 +41,11 @@ def of_training(kind: str, name: str, sections: Mapping[str, Any]) -> dict[str, 
             say(("split",), f"{name} has no parts by name")
     else:
         say((*_MLP, *_DCGAN), f"it is for --arch mlp and dcgan, got {arch}")
-        say(_IMAGES, f"it is for images, and {name} has {kind}")
+        named = kind == "series" and name.lower().endswith(".npz")  # of which --column names an array
+        say(
+            tuple(each for each in _IMAGES if not (named and each == "column")),
+            f"it is for images, and {name} has {kind}",
+        )
     if kind == "series":
         say(("temperature", "samples", *_TEXT), f"it is not for series, which {name} has")
         if cut.innovations:

@@ -114,8 +114,8 @@ class GanData(Options):
     data: str | None = option(
         None,
         "images: digits, photos, a folder of images, MNIST's or CIFAR's files, .npy, .npz, hf:NAME; for "
-        "recurrent: prices, eeg, sines, tones, watch, a .npy, .csv, .tsv, .wav, .flac, .ogg or .aiff, a "
-        "folder of sounds, pydocs or a .txt; by default digits, for recurrent prices",
+        "recurrent: prices, eeg, sines, tones, watch, a .npy, .npz, .csv, .tsv, .wav, .flac, .ogg or .aiff, "
+        "a folder of sounds, pydocs or a .txt; by default digits, for recurrent prices",
         place=("digits", "photos", "prices", "eeg", "sines", "tones", "watch", "pydocs"),
     )
     batch: int = option(64, "real samples in a step, and fake ones", least=1)

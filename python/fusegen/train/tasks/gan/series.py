@@ -350,6 +350,7 @@ def _read(name: str, options: GanData, argument: str) -> Series:
             delimiter=options.delimiter,
             decimal=options.decimal,
             header=None if options.header is None else options.header == "yes",
+            column=None if options.column == "image" else options.column,  # the default is for images
         )
     except ValueError as error:
         part, _, said = str(error).partition(":")

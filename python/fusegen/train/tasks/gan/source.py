@@ -73,6 +73,14 @@ class Source(ABC):
         whose = f"the {unit} of {self.name}" if one else f"the {unit} of the longest recording in {self.name}"
         if longest < cut.length:
             raise ValueError(f"length: expected at most {longest}, {whose}, got {cut.length}")
+        if len(self) == 1 < cut.batch:
+            room = longest - (cut.batch - 1) * cut.stride
+            more = f"; --length {room} gives {cut.batch}" if one and room >= 2 else ""
+            raise ValueError(
+                f"length: there is one window of {cut.length} steps, one every {cut.stride} (--stride), in "
+                f"the {sum(recordings)} {unit} of {self.name}, and a step reads {cut.batch} (--batch): "
+                f"expected fewer steps{more}"
+            )
         what = (
             f"windows of {cut.length} steps (--length), one every {cut.stride} (--stride), in the "
             f"{sum(recordings)} {unit} of {self.name}"
