@@ -90,7 +90,8 @@ def of_run(run: Run, how: tuple[str, ...] | str, out: Path) -> None:
         return
     if fusegen(["sample", str(run.folder), "--checkpoint", "last", "--out", str(out), *how]):
         raise SystemExit(1)
-    out.with_suffix(".npy").unlink(missing_ok=True)  # what a series' picture shows, in numbers
+    for suffix in (".npy", ".csv"):  # what a series' picture shows, in numbers
+        out.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def bits_of(path: Path) -> list[Figure]:
