@@ -20,7 +20,7 @@ _PANELS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     ("losses", ("loss",), {}),
     ("mean logits", ("real logit", "fake logit"), {}),
     ("mean sign of D on real samples, r_t (1: all known)", ("real sign",), {"ylim": (-1.05, 1.05)}),
-    ("beside the data, which have 1", ("precision", "recall", "spread"), {"ylim": (0, None)}),
+    ("precision, recall and spread (the data: 1)", ("precision", "recall", "spread"), {"ylim": (0, None)}),
 )
 
 Points = Sequence[tuple[int, float]]
