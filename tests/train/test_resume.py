@@ -12,6 +12,7 @@ import pytest
 from fusegen.cli import main
 from fusegen.train import TextTask
 from fusegen.train.run import Run, read_log
+from fusegen.train.tasks import room
 from processes import ENVIRONMENT
 from runs import (
     QUIET,
@@ -204,9 +205,15 @@ def test_a_second_ctrl_c_interrupts_at_once(tmp_path, story, capsys, monkeypatch
     assert "interrupted twice" in capsys.readouterr().err and not list(folder.glob("checkpoints/*"))
 
 
-def test_a_model_that_does_not_fit_into_memory_is_status_1(tmp_path, story, capsys):
+def test_a_model_that_does_not_fit_into_memory_is_status_2_and_1_where_that_was_not_foreseen(
+    tmp_path, story, capsys, monkeypatch
+):
     arguments = ["--data", story, "--hidden", "10000000", "--folder", str(tmp_path / "run")]
-    assert main(["train", "text", *arguments, "--batch", "2", "--chunk", "2"]) == 1
+    command = ["train", "text", *arguments, "--batch", "2", "--chunk", "2"]
+    assert main(command) == 2
+    assert "--hidden: expected a model that fits in memory" in capsys.readouterr().err
+    monkeypatch.setattr(room, "memory", lambda: 10**20)
+    assert main(command) == 1
     assert "not enough memory" in capsys.readouterr().err
 
 

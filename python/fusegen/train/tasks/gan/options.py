@@ -230,7 +230,7 @@ class GanFit(FitOptions):
     truncate: int | None = option(
         None,
         "recurrent: train on the first so many steps of each window only, which takes less time; windows of "
-        "--length are still measured and drawn (default: on all)",
+        "--length are still measured and drawn (default: none)",
         least=2,
     )
     generator_every: int = option(1, "train the generator at every so-many-th step only", least=1)
