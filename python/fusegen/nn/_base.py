@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ from ._states import check_last, run_to_last
 States = tuple[Tensor | None, ...]
 Given = Tensor | Sequence[Tensor]  # hx: a state, or of the LSTM both
 
+# The union too: a caller need not say which of both it has.
+I = TypeVar("I", Tensor, PackedSequence, Tensor | PackedSequence)
 S_co = TypeVar("S_co", covariant=True)
 
 
@@ -37,10 +39,9 @@ class Call(Protocol[S_co]):
     """What type checkers and editors are told that a layer is called as: with the arguments of `forward`, for
     an output of the input's type and final states S. nn.Module's own call is declared to return Any."""
 
-    @overload
     def __call__(
         self,
-        input: Tensor,
+        input: I,
         hx: Given | None = None,
         *,
         lengths: Iterable[int] | Tensor | int | None = None,
@@ -48,20 +49,7 @@ class Call(Protocol[S_co]):
         reset_to: Given | None = None,
         generator: torch.Generator | None = None,
         last: int | None = None,
-    ) -> tuple[Tensor, S_co]: ...
-
-    @overload
-    def __call__(
-        self,
-        input: PackedSequence,
-        hx: Given | None = None,
-        *,
-        lengths: Iterable[int] | Tensor | int | None = None,
-        resets: Tensor | None = None,
-        reset_to: Given | None = None,
-        generator: torch.Generator | None = None,
-        last: int | None = None,
-    ) -> tuple[PackedSequence, S_co]: ...
+    ) -> tuple[I, S_co]: ...
 
 
 _any_autocast = torch._C._is_any_autocast_enabled
